@@ -1,0 +1,350 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Making an OpenCL device a device of a context, and taking it away.
+ *
+ * Life: umm_opencl_create() adds a device to the context, opens queues and buffers, then
+ * adds memory and mirror; from the first step on the core owns the structure. When the
+ * device is destroyed, by umm_opencl_destroy() or otherwise, quiesce lets launches end, the
+ * core brings the pages home through the copy op, and destroy frees everything.
+ *
+ * A forked child has the structures, but neither the threads nor the state of
+ * the OpenCL implementation: there, only host memory is freed and nothing waits.
+ *
+ * Locks: see device.h.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "device.h"
+#include "report.h"
+#include "service.h"
+#include "size.h"
+
+#define DEFAULT_FAULTS	  65536
+#define DEFAULT_READAHEAD (UINT64_C(256) << 10)
+#define MAX_READAHEAD	  (UINT64_C(1) << 30)
+
+static int ocl_copy(void *priv, const struct umm_copy *copies, unsigned ncopies,
+		    struct umm_fence *done)
+{
+	struct umm_opencl *ocl = priv;
+
+	return transfer_start(&ocl->transfer, copies, ncopies, done);
+}
+
+/* The parts in reverse order of device_open(). */
+static void ocl_close(struct umm_opencl *ocl)
+{
+	service_destroy(ocl);
+	round_fini(ocl);
+	table_fini(&ocl->table);
+	transfer_fini(&ocl->transfer);
+	pools_destroy(&ocl->pools);
+	clReleaseCommandQueue(ocl->queue);
+	clReleaseContext(ocl->context);
+}
+
+static void ocl_free(struct umm_opencl *ocl)
+{
+	pthread_cond_destroy(&ocl->changed);
+	pthread_mutex_destroy(&ocl->update);
+	pthread_mutex_destroy(&ocl->launch);
+	free(ocl);
+}
+
+/* Launches end after the round they are in; no other threads here use the core's handles. */
+static void ocl_quiesce(void *priv)
+{
+	struct umm_opencl *ocl = priv;
+
+	if (ocl->owner != getpid())
+		return;
+	pthread_mutex_lock(&ocl->update);
+	ocl->gone = true;
+	while (ocl->launchers)
+		pthread_cond_wait(&ocl->changed, &ocl->update);
+	pthread_mutex_unlock(&ocl->update);
+}
+
+static void ocl_destroy(void *priv)
+{
+	struct umm_opencl *ocl = priv;
+
+	if (ocl->owner != getpid()) {
+		if (ocl->opened)
+			table_fini(&ocl->table);
+		service_destroy(ocl);
+		free(ocl->control_host);
+		free(ocl->used_host);
+		free(ocl);
+		return;
+	}
+	if (ocl->opened)
+		ocl_close(ocl);
+	ocl_free(ocl);
+}
+
+/* The queue decides everything; a context alone, its first device. */
+static int take_queue(struct umm_opencl *ocl, cl_command_queue queue)
+{
+	cl_command_queue_properties properties = 0;
+	cl_int err;
+
+	err = clGetCommandQueueInfo(queue, CL_QUEUE_CONTEXT, sizeof(cl_context), &ocl->context,
+				    NULL);
+	if (err == CL_SUCCESS)
+		err = clGetCommandQueueInfo(queue, CL_QUEUE_DEVICE, sizeof(cl_device_id),
+					    &ocl->device, NULL);
+	if (err == CL_SUCCESS)
+		err = clGetCommandQueueInfo(queue, CL_QUEUE_PROPERTIES, sizeof(properties),
+					    &properties, NULL);
+	if (err != CL_SUCCESS)
+		return report_cl(err, "asking the queue for its context and device");
+	ocl->out_of_order = properties & CL_QUEUE_OUT_OF_ORDER_EXEC_MODE_ENABLE;
+	ocl->foreign_queue = true;
+	ocl->queue = queue;
+	clRetainContext(ocl->context);
+	clRetainCommandQueue(queue);
+	return 0;
+}
+
+/* The device that the caller named or, of a context, the first; it must be in the context. */
+static int pick_device(cl_context context, cl_device_id wanted, cl_device_id *out)
+{
+	cl_device_id *devices;
+	size_t len = 0;
+	cl_int err;
+	int ret = -EINVAL;
+
+	err = clGetContextInfo(context, CL_CONTEXT_DEVICES, 0, NULL, &len);
+	if (err != CL_SUCCESS || len < sizeof(cl_device_id))
+		return report_cl(err != CL_SUCCESS ? err : CL_INVALID_CONTEXT,
+				 "asking the context for its devices");
+	devices = malloc(len);
+	if (!devices)
+		return -ENOMEM;
+	clGetContextInfo(context, CL_CONTEXT_DEVICES, len, devices, NULL);
+	for (size_t i = 0; i < len / sizeof(cl_device_id) && ret; i++) {
+		if (wanted && devices[i] != wanted)
+			continue;
+		*out = devices[i];
+		ret = 0;
+	}
+	if (ret)
+		report(UMM_LOG_ERROR, "the device is not one of the context's");
+	free(devices);
+	return ret;
+}
+
+static int open_context(struct umm_opencl *ocl, const struct umm_opencl_options *options)
+{
+	cl_int err;
+	int ret;
+
+	if (options->context) {
+		ret = pick_device(options->context, options->device, &ocl->device);
+		if (ret)
+			return ret;
+		ocl->context = options->context;
+		clRetainContext(ocl->context);
+		return 0;
+	}
+	ocl->device = options->device;
+	ret = ocl->device ? 0 : platform_choose(options, &ocl->device);
+	if (ret)
+		return ret;
+	ocl->context = clCreateContext(NULL, 1, &ocl->device, NULL, NULL, &err);
+	return report_cl(err, "creating a context");
+}
+
+static int open_queue(struct umm_opencl *ocl, const struct umm_opencl_options *options)
+{
+	cl_int err;
+	int ret;
+
+	if (options->queue)
+		return take_queue(ocl, options->queue);
+	ret = open_context(ocl, options);
+	if (ret)
+		return ret;
+	ocl->queue = clCreateCommandQueue(ocl->context, ocl->device, 0, &err);
+	if (err == CL_SUCCESS)
+		return 0;
+	clReleaseContext(ocl->context);
+	return report_cl(err, "creating a queue");
+}
+
+static int check_device(struct umm_opencl *ocl)
+{
+	const char *reason;
+	int ret = platform_check(ocl->device, &reason);
+
+	if (ret)
+		report(UMM_LOG_ERROR, "this device will not do: %s", reason);
+	return ret;
+}
+
+/* Everything of OpenCL. */
+static int ocl_open(struct umm_opencl *ocl, const struct umm_opencl_options *options)
+{
+	int ret = open_queue(ocl, options);
+
+	if (ret)
+		return ret;
+	ret = check_device(ocl);
+	if (ret)
+		goto err_queue;
+	ret = pools_create(&ocl->pools, ocl->context, ocl->device, options->device_bytes,
+			   options->pool_bytes);
+	if (ret)
+		goto err_queue;
+	ret = transfer_init(&ocl->transfer, &ocl->pools, ocl->context, ocl->device);
+	if (ret)
+		goto err_pools;
+	ret = table_init(&ocl->table, ocl->pools.nframes);
+	if (ret)
+		goto err_transfer;
+	ret = round_init(ocl);
+	if (!ret)
+		ret = service_create(ocl);
+	if (!ret)
+		return 0;
+
+	service_destroy(ocl);
+	round_fini(ocl);
+	table_fini(&ocl->table);
+err_transfer:
+	transfer_fini(&ocl->transfer);
+err_pools:
+	pools_destroy(&ocl->pools);
+err_queue:
+	clReleaseCommandQueue(ocl->queue);
+	clReleaseContext(ocl->context);
+	return ret;
+}
+
+static const struct umm_device_ops ocl_ops = {
+	.size = sizeof(struct umm_device_ops),
+	.api = UMM_DEVICE_API,
+	.name = "opencl",
+	.copy = ocl_copy,
+	.destroy = ocl_destroy,
+	.quiesce = ocl_quiesce,
+};
+
+/* Memory and mirror; on failure the device is destroyed, and ocl with it. */
+static int ocl_join(struct umm_opencl *ocl, const struct umm_opencl_options *options)
+{
+	struct umm_devmem_options memory = {
+		.size = sizeof(memory),
+		.type = UMM_DEVMEM_PRIVATE,
+	};
+	int ret = ocl_open(ocl, options);
+
+	if (ret)
+		goto err_device;
+	ocl->opened = true;
+	memory.nframes = ocl->pools.nframes;
+	ret = umm_devmem_add(ocl->dev, &memory, &ocl->mem);
+	if (!ret)
+		ret = umm_mirror_register(ocl->dev, &mirror_ops, ocl, &ocl->mirror);
+	if (!ret)
+		return 0;
+err_device:
+	umm_device_destroy(ocl->dev);
+	return ret;
+}
+
+static int check_options(const struct umm_opencl_options *options)
+{
+	if (options->flags || options->reserved || options->readahead > MAX_READAHEAD ||
+	    options->fault_entries > UINT32_MAX / 64)
+		return -EINVAL;
+	/* A queue has a context and a device; a context has devices. */
+	if (options->queue && (options->context || options->device))
+		return -EINVAL;
+	if ((options->queue || options->context || options->device) &&
+	    (options->platform_name || options->device_name || options->type))
+		return -EINVAL;
+	return 0;
+}
+
+static struct umm_opencl *ocl_alloc(struct umm_ctx *ctx, const struct umm_opencl_options *options)
+{
+	struct umm_opencl *ocl = calloc(1, sizeof(*ocl));
+
+	if (!ocl)
+		return NULL;
+	ocl->ctx = ctx;
+	ocl->owner = getpid();
+	ocl->fault_entries = options->fault_entries ? options->fault_entries : DEFAULT_FAULTS;
+	ocl->readahead = (uint32_t)((options->readahead ? options->readahead : DEFAULT_READAHEAD) /
+				    UMM_PAGE_SIZE);
+	pthread_mutex_init(&ocl->launch, NULL);
+	pthread_mutex_init(&ocl->update, NULL);
+	pthread_cond_init(&ocl->changed, NULL);
+	return ocl;
+}
+
+int umm_opencl_create(struct umm_ctx *ctx, const struct umm_opencl_options *options,
+		      struct umm_opencl **out)
+{
+	struct umm_opencl_options ours = { .size = sizeof(ours) };
+	struct umm_opencl *ocl;
+	int ret;
+
+	if (!ctx || !out)
+		return -EINVAL;
+	ret = options ? size_in(&ours, sizeof(ours), options) : 0;
+	if (!ret)
+		ret = check_options(&ours);
+	if (ret)
+		return ret;
+	ocl = ocl_alloc(ctx, &ours);
+	if (!ocl)
+		return -ENOMEM;
+	/* First of all: it refuses in a forked child, where OpenCL might hang. */
+	ret = umm_device_create(ctx, &ocl_ops, ocl, 0, &ocl->dev);
+	if (ret) {
+		ocl_free(ocl);
+		return ret;
+	}
+	ret = ocl_join(ocl, &ours);
+	if (ret)
+		return ret;
+	*out = ocl;
+	return 0;
+}
+
+void umm_opencl_destroy(struct umm_opencl *ocl)
+{
+	if (ocl)
+		umm_device_destroy(ocl->dev);
+}
+
+struct umm_device *umm_opencl_device(struct umm_opencl *ocl)
+{
+	return ocl->dev;
+}
+
+struct umm_devmem *umm_opencl_devmem(struct umm_opencl *ocl)
+{
+	return ocl->mem;
+}
+
+cl_context umm_opencl_cl_context(struct umm_opencl *ocl)
+{
+	return ocl->context;
+}
+
+cl_device_id umm_opencl_cl_device(struct umm_opencl *ocl)
+{
+	return ocl->device;
+}
+
+cl_command_queue umm_opencl_cl_queue(struct umm_opencl *ocl)
+{
+	return ocl->queue;
+}

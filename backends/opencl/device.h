@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: MIT */
+/* An OpenCL device in a context: what the backend's files share. */
+#ifndef OPENCL_DEVICE_H
+#define OPENCL_DEVICE_H
+
+#include <pthread.h>
+#include <sys/types.h>
+
+#include "pools.h"
+#include "table.h"
+#include "transfer.h"
+
+/* A buffer that grows when asked to; its contents do not survive that. */
+struct buffer {
+	cl_mem mem;
+	size_t len;
+};
+
+/* What kernels get as their first arguments, in this order, from 0 on. */
+enum kernel_arg {
+	ARG_POOL0,
+	ARG_DIRECTORY = ARG_POOL0 + PLATFORM_MAX_POOLS,
+	ARG_LEAVES,
+	ARG_USED,
+	ARG_CONTROL,
+	ARG_STATE,
+	ARG_ROUND,
+	ARG_NR,
+};
+
+_Static_assert(ARG_NR == UMM_OPENCL_ARGS, "UMM_KERNEL_ARGS and the header agree");
+
+struct umm_opencl {
+	struct umm_ctx *ctx; /* lives as long as dev; launches take a reference */
+	struct umm_device *dev;
+	struct umm_devmem *mem;
+	struct umm_mirror *mirror;
+	pid_t owner; /* OpenCL does not survive fork() */
+	bool opened; /* all that follows down to launch exists */
+
+	cl_context context;
+	cl_device_id device;
+	cl_command_queue queue;
+	bool foreign_queue; /* the caller's: others may have work in it */
+	bool out_of_order;
+
+	uint32_t fault_entries;
+	uint32_t readahead; /* pages */
+	struct pools pools;
+	struct transfer transfer;
+
+	/*
+	 * Protects: launching, that is everything down to update; held for the length of a
+	 * launch, while libumm is called too; no callback takes it. Inside: nothing.
+	 */
+	pthread_mutex_t launch;
+
+	struct buffer directory;
+	struct buffer leaves;
+	struct buffer used;    /* a word for each leaf: the last round that used it */
+	struct buffer state;   /* a word for each work-item */
+	struct buffer control; /* counters, faults, pages seen */
+	uint32_t epoch;	       /* number of the last round */
+	uint32_t *control_host;
+	uint32_t *used_host;
+	struct service *service;
+
+	/* Protects: what follows. Never held while libumm is called. Inside: launch. */
+	pthread_mutex_t update;
+	pthread_cond_t changed;
+
+	struct table table;    /* written only while no round runs */
+	bool running;	       /* a round is under way: the device reads the table */
+	unsigned invalidators; /* callbacks that wait for its end */
+	unsigned launchers;    /* threads inside umm_opencl_launch() */
+	bool gone;	       /* being destroyed */
+};
+
+/* Take part in the context's mirroring: the callbacks. */
+extern const struct umm_mirror_ops mirror_ops;
+
+/*
+ * Begin and end a round, during which the table stays as it is. mirror_round_begin()
+ * lets invalidations that wait go first. 0, or -ENODEV being destroyed.
+ */
+int mirror_round_begin(struct umm_opencl *ocl);
+void mirror_round_end(struct umm_opencl *ocl);
+
+/*
+ * Put what the core says about these pages, at most one block's, into the table.
+ * 0; -EAGAIN it changed too often to tell; or an error.
+ */
+int mirror_program(struct umm_opencl *ocl, uintptr_t start, uintptr_t end);
+
+#endif

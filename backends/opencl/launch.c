@@ -1,0 +1,345 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A launch is a loop of rounds: run the kernel, serve the pages that it missed, run
+ * again the work-items that missed them, until none does.
+ *
+ * Every round brings the pages that are missed first, so that a work-item gets
+ * further with each, as long as the pages it has used stay. When the work-items need
+ * more together than the device holds, they may take each other's pages for ever.
+ * Evidence of that is that as many pages were evicted as make up half the device
+ * without a single work-item having finished; then only a *window* of the work-items
+ * goes on, a quarter of them, and the others wait. Windows grow again with success.
+ * When a window of one work-item shows the same after as many evictions as the
+ * device has pages twice over (which is more than it takes to get rid of everything
+ * that others left behind), that work-item cannot be run: -ENOSPC.
+ *
+ * Only evictions count: pages that a CPU takes back meanwhile are no evidence.
+ *
+ * Locks: umm_opencl.launch, held throughout; umm_opencl.update for the count of
+ * threads in here, which umm_opencl_destroy() waits for.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "report.h"
+#include "service.h"
+#include "size.h"
+
+#define IDLE_NS	     UINT64_C(2000000000) /* give up when nothing came for so long */
+#define IDLE_STEP_NS 10000
+#define IDLE_MAX_NS  1000000
+#define THOROUGH     3 /* rounds without any page before asking why */
+#define SPARE_PAGES  512
+#define SUCCESSES    8 /* windows before trying sizes that failed */
+
+struct launch {
+	struct umm_opencl *ocl;
+	const struct umm_opencl_work *work;
+	struct umm_opencl_result *result;
+	struct round_args args;
+	uint32_t nitems;
+
+	uint32_t waiting;   /* unfinished work-items of the window */
+	uint32_t stalled;   /* rounds since one finished */
+	uint64_t evicted;   /* count of evictions when one finished last */
+	uint32_t ceiling;   /* windows of this size stalled; 0: none did */
+	uint32_t successes; /* windows done since */
+	uint32_t idle;	    /* rounds since any page came */
+	uint64_t idle_since;
+};
+
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static int count_items(const struct umm_opencl_work *work, uint32_t *nitems)
+{
+	uint64_t count = 1;
+
+	for (cl_uint i = 0; i < work->dims; i++) {
+		if (!work->global[i] || work->global[i] > UINT32_MAX)
+			return -EINVAL;
+		count *= work->global[i];
+		if (count > UINT32_MAX)
+			return -EINVAL;
+	}
+	*nitems = (uint32_t)count;
+	return 0;
+}
+
+static int check_work(const struct umm_opencl_work *work)
+{
+	cl_uint nargs = 0;
+
+	if (work->flags || !work->kernel || !work->global || work->dims < 1 || work->dims > 3 ||
+	    (work->nwait && !work->wait))
+		return -EINVAL;
+	if (clGetKernelInfo(work->kernel, CL_KERNEL_NUM_ARGS, sizeof(nargs), &nargs, NULL) !=
+	    CL_SUCCESS)
+		return -EINVAL;
+	if (nargs < UMM_OPENCL_ARGS) {
+		report(UMM_LOG_ERROR,
+		       "the kernel has %u arguments: it does not begin with "
+		       "UMM_KERNEL_ARGS",
+		       nargs);
+		return -EINVAL;
+	}
+	return 0;
+}
+
+/* What a foreign queue or the caller's events hold up must not count as a round. */
+static int wait_before(struct umm_opencl *ocl, const struct umm_opencl_work *work)
+{
+	int ret = 0;
+
+	if (work->nwait)
+		ret = report_cl(clWaitForEvents(work->nwait, work->wait), "waiting for events");
+	if (!ret && ocl->foreign_queue)
+		ret = report_cl(clFinish(ocl->queue), "waiting for the queue");
+	return ret;
+}
+
+static uint64_t evicted_pages(struct umm_opencl *ocl)
+{
+	struct umm_stats stats = { .size = sizeof(stats) };
+
+	if (umm_device_stats(ocl->dev, &stats))
+		return 0;
+	return stats.counter[UMM_COUNT_TO_SYSTEM + UMM_CAUSE_EVICT];
+}
+
+static void window_start(struct launch *l, uint32_t lo, uint32_t size)
+{
+	l->args.lo = lo;
+	l->args.hi = size < l->nitems - lo ? lo + size : l->nitems;
+	l->waiting = UINT32_MAX;
+	l->stalled = 0;
+	l->evicted = evicted_pages(l->ocl);
+}
+
+/* This window is done. false: and so is the launch. */
+static bool window_next(struct launch *l)
+{
+	uint32_t size = l->args.hi - l->args.lo;
+
+	if (l->args.hi == l->nitems)
+		return false;
+	if (++l->successes >= SUCCESSES) {
+		l->successes = 0;
+		l->ceiling = l->ceiling < UINT32_MAX / 2 ? 2 * l->ceiling : UINT32_MAX;
+	}
+	if (size < l->ceiling / 2)
+		size *= 2;
+	window_start(l, l->args.hi, size);
+	return true;
+}
+
+static void describe(struct launch *l, const struct fault *fault, int err)
+{
+	const char *what = fault->flags & FAULT_WRITE ? "stored to" : "loaded from";
+	const char *why = umm_strerror(err);
+
+	l->result->fault_addr = fault->addr;
+	l->result->fault_item = fault->item;
+	l->result->fault_write = fault->flags & FAULT_WRITE;
+	l->result->fault_valid = true;
+	if (err == -EINVAL)
+		why = "the address is not a multiple of the type's size";
+	report(UMM_LOG_ERROR, "work-item %" PRIu32 " %s 0x%" PRIx64 ": %s", fault->item, what,
+	       fault->addr, why);
+}
+
+/* The work-items keep taking each other's pages: run fewer. -ENOSPC: it is only one. */
+static int shrink_window(struct launch *l, const struct round_outcome *round)
+{
+	uint32_t size = l->args.hi - l->args.lo;
+
+	if (size == 1) {
+		report(UMM_LOG_ERROR,
+		       "work-item %" PRIu32 " needs more pages at once than the device's %" PRIu32,
+		       l->args.lo, l->ocl->pools.nframes);
+		if (round->nfaults)
+			describe(l, round->faults, -ENOSPC);
+		return -ENOSPC;
+	}
+	l->ceiling = size;
+	l->successes = 0;
+	window_start(l, l->args.lo, size / 4 ? size / 4 : 1);
+	return 0;
+}
+
+/* Is the window getting anywhere? To be asked after each round that left faults. */
+static int judge(struct launch *l, const struct round_outcome *round,
+		 const struct service_outcome *service)
+{
+	uint64_t nframes = l->ocl->pools.nframes;
+	bool single = l->args.hi - l->args.lo == 1;
+	uint64_t limit = single ? 2 * nframes + SPARE_PAGES : nframes / 2;
+
+	if (round->nitems < l->waiting) {
+		if (service->full || l->stalled)
+			l->evicted = evicted_pages(l->ocl);
+		l->waiting = round->nitems;
+		l->stalled = 0;
+		return 0;
+	}
+	if (!service->full || ++l->stalled < 2)
+		return 0;
+	return evicted_pages(l->ocl) - l->evicted > limit ? shrink_window(l, round) : 0;
+}
+
+/* Nothing came this time: others hold the pages or the memory. Wait, but not for ever. */
+static int idle(struct launch *l, const struct round_outcome *round)
+{
+	uint64_t ns = (uint64_t)IDLE_STEP_NS << (l->idle < 16 ? l->idle : 16);
+	struct timespec nap = { .tv_nsec = (long)(ns < IDLE_MAX_NS ? ns : IDLE_MAX_NS) };
+	int err;
+
+	if (!l->idle++)
+		l->idle_since = now_ns();
+	if (now_ns() - l->idle_since < IDLE_NS) {
+		nanosleep(&nap, NULL);
+		return 0;
+	}
+	err = umm_devmem_nfree(l->ocl->mem) ? -EBUSY : -ENOSPC;
+	if (round->nfaults)
+		describe(l, round->faults, err);
+	return err;
+}
+
+static int serve(struct launch *l, const struct round_outcome *round)
+{
+	uint64_t start = now_ns();
+	struct service_outcome outcome;
+	int ret;
+
+	ret = service_run(l->ocl, round, l->idle >= THOROUGH, &outcome);
+	l->result->faults += outcome.npages;
+	l->result->pages_migrated += outcome.nmigrated;
+	l->result->pages_readahead += outcome.nreadahead;
+	l->result->service_ns += now_ns() - start;
+	if (ret) {
+		if (outcome.blame_valid)
+			describe(l, &outcome.blame, ret);
+		return ret;
+	}
+	if (!outcome.nserved && !outcome.nmigrated && round->nfaults)
+		return idle(l, round);
+	l->idle = 0;
+	return judge(l, round, &outcome);
+}
+
+static int launch_rounds(struct launch *l)
+{
+	struct round_outcome round;
+	int ret;
+
+	for (;;) {
+		ret = round_run(l->ocl, l->work, &l->args, &round);
+		if (ret)
+			return ret;
+		l->result->rounds++;
+		l->result->kernel_ns += round.kernel_ns;
+		l->result->items_replayed += round.nitems;
+		service_touch(l->ocl);
+		if (!round.nitems) {
+			if (!window_next(l))
+				return 0;
+			continue;
+		}
+		ret = serve(l, &round);
+		if (ret)
+			return ret;
+	}
+}
+
+static int launch_run(struct umm_opencl *ocl, const struct umm_opencl_work *work,
+		      struct umm_opencl_result *result)
+{
+	struct launch l = { .ocl = ocl, .work = work, .result = result };
+	int ret;
+
+	ret = count_items(work, &l.nitems);
+	if (!ret)
+		ret = wait_before(ocl, work);
+	if (!ret)
+		ret = round_prepare(ocl, l.nitems);
+	if (ret)
+		return ret;
+	result->items = l.nitems;
+	window_start(&l, 0, l.nitems);
+	return launch_rounds(&l);
+}
+
+static int enter(struct umm_opencl *ocl)
+{
+	int ret = -ENODEV;
+
+	if (ocl->owner != getpid())
+		return -ENODEV;
+	pthread_mutex_lock(&ocl->update);
+	if (!ocl->gone) {
+		ocl->launchers++;
+		ret = 0;
+	}
+	pthread_mutex_unlock(&ocl->update);
+	return ret;
+}
+
+static void leave(struct umm_opencl *ocl)
+{
+	pthread_mutex_lock(&ocl->update);
+	if (!--ocl->launchers)
+		pthread_cond_broadcast(&ocl->changed);
+	pthread_mutex_unlock(&ocl->update);
+}
+
+/* The context outlives the launch, whoever drops it meanwhile. */
+static int launch_entered(struct umm_opencl *ocl, const struct umm_opencl_work *work,
+			  struct umm_opencl_result *result)
+{
+	struct umm_ctx *ctx = umm_ctx_get(ocl->ctx);
+	uint64_t start = now_ns();
+	int ret;
+
+	pthread_mutex_lock(&ocl->launch);
+	ret = launch_run(ocl, work, result);
+	pthread_mutex_unlock(&ocl->launch);
+	result->total_ns = now_ns() - start;
+	leave(ocl);
+	umm_ctx_put(ctx);
+	return ret;
+}
+
+int umm_opencl_launch(struct umm_opencl *ocl, const struct umm_opencl_work *work,
+		      struct umm_opencl_result *result)
+{
+	struct umm_opencl_result ours = { .size = sizeof(ours) };
+	struct umm_opencl_work request;
+	int ret;
+
+	if (!ocl)
+		return -EINVAL;
+	ret = size_in(&request, sizeof(request), work);
+	if (!ret && result)
+		ret = size_check(result, sizeof(ours));
+	if (!ret)
+		ret = enter(ocl);
+	if (ret)
+		return ret;
+	ret = check_work(&request);
+	if (ret)
+		leave(ocl);
+	else
+		ret = launch_entered(ocl, &request, &ours);
+	if (result)
+		size_out(result, &ours, sizeof(ours));
+	return ret;
+}

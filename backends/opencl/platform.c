@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Walks the OpenCL platforms of this machine: for umm_opencl_list(), and to choose
+ * a device by name or type. Every walk asks anew, for a loader may offer more later.
+ * No state, no locks.
+ */
+#define CL_TARGET_OPENCL_VERSION 200 /* to ask for SVM; no function newer than 1.2 is called */
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "platform.h"
+#include "report.h"
+
+#define NAME_BYTES 256
+
+const char *umm_opencl_advice(void)
+{
+	return "no OpenCL platform was found: install one (Debian: apt-get install "
+	       "pocl-opencl-icd for the CPU, or the driver package of your GPU), and check that "
+	       "OCL_ICD_VENDORS, if it is set, names a directory with .icd files";
+}
+
+static uint64_t device_number(cl_device_id device, cl_device_info what, size_t len)
+{
+	cl_ulong value = 0;
+
+	if (clGetDeviceInfo(device, what, len, &value, NULL) != CL_SUCCESS)
+		return 0;
+	return value;
+}
+
+static uint64_t device_uint(cl_device_id device, cl_device_info what)
+{
+	return device_number(device, what, sizeof(cl_uint));
+}
+
+static void device_string(cl_device_id device, cl_device_info what, char *out)
+{
+	if (clGetDeviceInfo(device, what, NAME_BYTES, out, NULL) != CL_SUCCESS)
+		out[0] = '\0';
+	out[NAME_BYTES - 1] = '\0';
+}
+
+static void platform_string(cl_platform_id platform, cl_platform_info what, char *out)
+{
+	if (clGetPlatformInfo(platform, what, NAME_BYTES, out, NULL) != CL_SUCCESS)
+		out[0] = '\0';
+	out[NAME_BYTES - 1] = '\0';
+}
+
+static bool device_has(cl_device_id device, const char *extension)
+{
+	size_t len = 0;
+	bool found;
+	char *all;
+
+	if (clGetDeviceInfo(device, CL_DEVICE_EXTENSIONS, 0, NULL, &len) != CL_SUCCESS)
+		return false;
+	all = calloc(1, len + 1);
+	if (!all)
+		return false;
+	clGetDeviceInfo(device, CL_DEVICE_EXTENSIONS, len, all, NULL);
+	found = strstr(all, extension) != NULL;
+	free(all);
+	return found;
+}
+
+static bool at_least_1_2(cl_device_id device)
+{
+	char version[NAME_BYTES];
+	int major, minor;
+
+	device_string(device, CL_DEVICE_VERSION, version);
+	if (sscanf(version, "OpenCL %d.%d", &major, &minor) != 2)
+		return false;
+	return major > 1 || (major == 1 && minor >= 2);
+}
+
+int platform_check(cl_device_id device, const char **reason)
+{
+	const char *why = "";
+
+	if (!device_uint(device, CL_DEVICE_AVAILABLE))
+		why = "the device is not available";
+	else if (!device_uint(device, CL_DEVICE_COMPILER_AVAILABLE))
+		why = "its platform has no compiler for OpenCL C";
+	else if (!at_least_1_2(device))
+		why = "it is older than OpenCL 1.2";
+	else if (!device_uint(device, CL_DEVICE_ENDIAN_LITTLE))
+		why = "its byte order is not that of the CPU";
+	if (reason)
+		*reason = why;
+	return *why ? -EOPNOTSUPP : 0;
+}
+
+void platform_limits(cl_device_id device, struct platform_limits *limits)
+{
+	uint64_t page_mask = ~(uint64_t)(UMM_PAGE_SIZE - 1);
+	uint64_t global = device_number(device, CL_DEVICE_GLOBAL_MEM_SIZE, sizeof(cl_ulong));
+	uint64_t alloc = device_number(device, CL_DEVICE_MAX_MEM_ALLOC_SIZE, sizeof(cl_ulong));
+	uint64_t most = PLATFORM_MAX_POOLS * (alloc & page_mask);
+
+	limits->global_bytes = global;
+	limits->max_alloc_bytes = alloc;
+	limits->max_device_bytes = (most < global ? most : global) & page_mask;
+	limits->default_device_bytes = (alloc < global / 2 ? alloc : global / 2) & page_mask;
+}
+
+static uint32_t capabilities(cl_device_id device)
+{
+	uint64_t svm = device_number(device, CL_DEVICE_SVM_CAPABILITIES,
+				     sizeof(cl_device_svm_capabilities));
+	uint32_t bits = 0;
+
+	if (!platform_check(device, NULL))
+		bits |= UMM_OPENCL_PAGING;
+	if (device_has(device, "cl_khr_fp64"))
+		bits |= UMM_OPENCL_DOUBLE;
+	if (device_has(device, "cl_khr_int64_base_atomics"))
+		bits |= UMM_OPENCL_ATOMIC64;
+	if (svm & CL_DEVICE_SVM_COARSE_GRAIN_BUFFER)
+		bits |= UMM_OPENCL_SVM_COARSE;
+	if (svm & CL_DEVICE_SVM_FINE_GRAIN_BUFFER)
+		bits |= UMM_OPENCL_SVM_FINE_BUFFER;
+	if (svm & CL_DEVICE_SVM_FINE_GRAIN_SYSTEM)
+		bits |= UMM_OPENCL_SVM_FINE_SYSTEM;
+	return bits;
+}
+
+/* Calls fn until it answers something other than 0, which is then the answer. */
+typedef int (*visit_fn)(void *priv, const struct umm_opencl_info *info);
+
+static int visit_device(struct umm_opencl_info *info, cl_device_id device, visit_fn fn, void *priv)
+{
+	char name[NAME_BYTES], version[NAME_BYTES];
+	struct platform_limits limits;
+	cl_device_type type = 0;
+
+	device_string(device, CL_DEVICE_NAME, name);
+	device_string(device, CL_DEVICE_VERSION, version);
+	clGetDeviceInfo(device, CL_DEVICE_TYPE, sizeof(type), &type, NULL);
+	platform_limits(device, &limits);
+	info->device = device;
+	info->type = type;
+	info->device_name = name;
+	info->device_version = version;
+	info->global_bytes = limits.global_bytes;
+	info->max_alloc_bytes = limits.max_alloc_bytes;
+	info->max_device_bytes = limits.max_device_bytes;
+	info->default_device_bytes = limits.default_device_bytes;
+	info->capabilities = capabilities(device);
+	info->usable = platform_check(device, &info->reason);
+	return fn(priv, info);
+}
+
+static int visit_platform(cl_platform_id platform, visit_fn fn, void *priv, int *ndevices)
+{
+	char name[NAME_BYTES], version[NAME_BYTES];
+	struct umm_opencl_info info;
+	cl_device_id *devices;
+	cl_uint count = 0;
+	int ret = 0;
+
+	platform_string(platform, CL_PLATFORM_NAME, name);
+	platform_string(platform, CL_PLATFORM_VERSION, version);
+	memset(&info, 0, sizeof(info));
+	info.size = sizeof(info);
+	info.platform = platform;
+	info.platform_name = name;
+	info.platform_version = version;
+	if (clGetDeviceIDs(platform, CL_DEVICE_TYPE_ALL, 0, NULL, &count) != CL_SUCCESS || !count) {
+		info.device_name = info.device_version = "";
+		info.usable = -ENODEV;
+		info.reason = "the platform offers no device (rusticl: set RUSTICL_ENABLE=llvmpipe "
+			      "or the name of the driver)";
+		return fn(priv, &info);
+	}
+	devices = calloc(count, sizeof(cl_device_id));
+	if (!devices)
+		return -ENOMEM;
+	clGetDeviceIDs(platform, CL_DEVICE_TYPE_ALL, count, devices, NULL);
+	for (cl_uint i = 0; i < count && !ret; i++) {
+		ret = visit_device(&info, devices[i], fn, priv);
+		++*ndevices;
+	}
+	free(devices);
+	return ret;
+}
+
+/* The number of devices visited; what fn answered; -ENODEV no platform. */
+static int visit_all(visit_fn fn, void *priv)
+{
+	cl_platform_id *platforms;
+	cl_uint count = 0;
+	int ndevices = 0;
+	int ret = 0;
+
+	if (clGetPlatformIDs(0, NULL, &count) != CL_SUCCESS || !count) {
+		report(UMM_LOG_INFO, "%s", umm_opencl_advice());
+		return -ENODEV;
+	}
+	platforms = calloc(count, sizeof(cl_platform_id));
+	if (!platforms)
+		return -ENOMEM;
+	clGetPlatformIDs(count, platforms, NULL);
+	for (cl_uint i = 0; i < count && !ret; i++)
+		ret = visit_platform(platforms[i], fn, priv, &ndevices);
+	free(platforms);
+	return ret ? ret : ndevices;
+}
+
+int umm_opencl_list(int (*fn)(void *priv, const struct umm_opencl_info *info), void *priv)
+{
+	if (!fn)
+		return -EINVAL;
+	return visit_all(fn, priv);
+}
+
+struct choice {
+	const struct umm_opencl_options *options;
+	cl_device_id device;
+	const char *reason; /* of the last one that fits, but is not usable */
+	char seen[400];	    /* names of all devices, for the message */
+};
+
+static bool contains(const char *name, const char *part)
+{
+	return !part || strcasestr(name, part) != NULL;
+}
+
+static void note_seen(struct choice *choice, const char *name)
+{
+	size_t len = strlen(choice->seen);
+
+	snprintf(choice->seen + len, sizeof(choice->seen) - len, "%s'%s'", len ? ", " : "", name);
+}
+
+static int choose_visit(void *priv, const struct umm_opencl_info *info)
+{
+	struct choice *choice = priv;
+	const struct umm_opencl_options *options = choice->options;
+
+	if (!info->device)
+		return 0;
+	note_seen(choice, info->device_name);
+	if (!contains(info->platform_name, options->platform_name) ||
+	    !contains(info->device_name, options->device_name) ||
+	    (options->type && !(info->type & options->type)))
+		return 0;
+	if (info->usable) {
+		choice->reason = info->reason;
+		return 0;
+	}
+	choice->device = info->device;
+	return 1;
+}
+
+int platform_choose(const struct umm_opencl_options *options, cl_device_id *out)
+{
+	struct choice choice = { .options = options };
+	int ret = visit_all(choose_visit, &choice);
+
+	if (ret < 0) {
+		if (ret == -ENODEV)
+			report(UMM_LOG_ERROR, "%s", umm_opencl_advice());
+		return ret;
+	}
+	if (choice.device) {
+		*out = choice.device;
+		return 0;
+	}
+	if (choice.reason) {
+		report(UMM_LOG_ERROR, "no device will do: %s", choice.reason);
+		return -EOPNOTSUPP;
+	}
+	report(UMM_LOG_ERROR,
+	       "no device with '%s' in its platform's name and '%s' in its own; there are: %s",
+	       options->platform_name ? options->platform_name : "",
+	       options->device_name ? options->device_name : "",
+	       *choice.seen ? choice.seen : "none (rusticl: set RUSTICL_ENABLE=llvmpipe)");
+	return -ENODEV;
+}

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT */
+/* Finding OpenCL devices and what they can do. */
+#ifndef OPENCL_PLATFORM_H
+#define OPENCL_PLATFORM_H
+
+#include "umm_opencl.h"
+
+#define PLATFORM_MAX_POOLS 4
+
+/*
+ * The first device that fits the names and the type in options and is usable. 0;
+ * -ENODEV none fits; -EOPNOTSUPP one fits, but is not usable. Both are reported.
+ */
+int platform_choose(const struct umm_opencl_options *options, cl_device_id *out);
+
+/*
+ * Can the backend work with this device? 0 or -EOPNOTSUPP; reason, if not NULL, is
+ * then a static string.
+ */
+int platform_check(cl_device_id device, const char **reason);
+
+struct platform_limits {
+	uint64_t global_bytes;
+	uint64_t max_alloc_bytes;
+	uint64_t max_device_bytes;
+	uint64_t default_device_bytes;
+};
+
+void platform_limits(cl_device_id device, struct platform_limits *limits);
+
+#endif

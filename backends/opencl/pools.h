@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MIT */
+/* Device memory: up to four buffers, cut into frames of one page. */
+#ifndef OPENCL_POOLS_H
+#define OPENCL_POOLS_H
+
+#include "platform.h"
+#include "table.h"
+
+struct pools {
+	cl_mem mem[PLATFORM_MAX_POOLS];
+	unsigned npools;
+	uint32_t pool_frames; /* in every pool but the last, which may have fewer */
+	uint32_t nframes;
+};
+
+/*
+ * bytes in all and pool_bytes for each at most; 0: the defaults. 0; -EINVAL more than
+ * the device or four pools can hold; -ENOMEM. Reported.
+ */
+int pools_create(struct pools *pools, cl_context context, cl_device_id device, uint64_t bytes,
+		 uint64_t pool_bytes);
+void pools_destroy(struct pools *pools);
+
+static inline unsigned pools_index(const struct pools *pools, uint32_t frame)
+{
+	return frame / pools->pool_frames;
+}
+
+static inline size_t pools_offset(const struct pools *pools, uint32_t frame)
+{
+	return (size_t)(frame % pools->pool_frames) << UMM_PAGE_SHIFT;
+}
+
+/* The page table's way to name a frame; without TABLE_VALID. */
+static inline uint32_t pools_entry(const struct pools *pools, uint32_t frame)
+{
+	return pools_index(pools, frame) << TABLE_POOL_SHIFT | frame % pools->pool_frames
+								       << TABLE_FRAME_SHIFT;
+}
+
+#endif

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Compiles programs with the prelude, which CMake turns into the bytes of prelude[].
+ * A #line before the program's own source keeps the compiler's line numbers right.
+ * UMM_POOLS tells the prelude how many pools there are; umm_begin() refuses a program
+ * built for fewer. No state, no locks.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "device.h"
+#include "report.h"
+
+#define OPTION_BYTES 64
+
+static const char prelude[] = {
+#include "umm_device.cl.inc"
+	'\0'
+};
+
+const char *umm_opencl_prelude(void)
+{
+	return prelude;
+}
+
+/* The compiler's words, or NULL where there are none, or no memory. */
+static char *build_log(cl_program program, cl_device_id device)
+{
+	size_t len = 0;
+	char *log;
+
+	if (clGetProgramBuildInfo(program, device, CL_PROGRAM_BUILD_LOG, 0, NULL, &len) !=
+		    CL_SUCCESS ||
+	    len <= 1)
+		return NULL;
+	log = calloc(1, len + 1);
+	if (!log || clGetProgramBuildInfo(program, device, CL_PROGRAM_BUILD_LOG, len, log, NULL) !=
+			    CL_SUCCESS) {
+		free(log);
+		return NULL;
+	}
+	if (log[strspn(log, " \t\r\n")])
+		return log;
+	free(log);
+	return NULL;
+}
+
+/* A line of the log each, for a log line is short. */
+static void report_log(const char *log)
+{
+	size_t len;
+
+	for (; *log; log += len + (log[len] == '\n')) {
+		len = strcspn(log, "\n");
+		if (len)
+			report(UMM_LOG_ERROR, "%.*s", len < 400 ? (int)len : 400, log);
+	}
+}
+
+static int create(struct umm_opencl *ocl, const char *source, cl_program *out)
+{
+	const char *parts[] = { prelude, "\n#line 1\n", source };
+	cl_int err;
+
+	*out = clCreateProgramWithSource(ocl->context, 3, parts, NULL, &err);
+	return report_cl(err, "creating a program");
+}
+
+static int build(struct umm_opencl *ocl, cl_program program, const char *options)
+{
+	size_t len = (options ? strlen(options) : 0) + OPTION_BYTES;
+	char *all = malloc(len);
+	cl_int err;
+
+	if (!all)
+		return -ENOMEM;
+	snprintf(all, len, "-DUMM_POOLS=%u %s", ocl->pools.npools, options ? options : "");
+	err = clBuildProgram(program, 1, &ocl->device, all, NULL, NULL);
+	free(all);
+	if (err == CL_SUCCESS)
+		return 0;
+	report(UMM_LOG_ERROR, "a program does not compile: %s (%d)", report_cl_name(err), err);
+	return report_cl_errno(err);
+}
+
+int umm_opencl_build(struct umm_opencl *ocl, const char *source, const char *options,
+		     cl_program *out, char **log)
+{
+	cl_program program;
+	char *text;
+	int ret;
+
+	if (!ocl || !source || !out)
+		return -EINVAL;
+	if (ocl->owner != getpid())
+		return -ENODEV;
+	ret = create(ocl, source, &program);
+	if (ret)
+		return ret;
+	ret = build(ocl, program, options);
+	if (ret && ret != -EINVAL)
+		goto err_release;
+	text = build_log(program, ocl->device);
+	if (ret && text)
+		report_log(text);
+	if (log)
+		*log = text;
+	else
+		free(text);
+	if (ret)
+		goto err_release;
+	*out = program;
+	return 0;
+
+err_release:
+	clReleaseProgram(program);
+	return ret;
+}

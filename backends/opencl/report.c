@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * OpenCL's error codes by name and as negative errnos, and the backend's log lines.
+ * No state, no locks.
+ */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "report.h"
+
+#define LINE_BYTES 512
+
+void report(enum umm_log_level level, const char *format, ...)
+{
+	char line[LINE_BYTES];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(line, sizeof(line), format, args);
+	va_end(args);
+	umm_log(level, "opencl: %s", line);
+}
+
+const char *report_cl_name(cl_int err)
+{
+	static const struct {
+		cl_int err;
+		const char *name;
+	} names[] = {
+		{ CL_SUCCESS, "CL_SUCCESS" },
+		{ CL_DEVICE_NOT_FOUND, "CL_DEVICE_NOT_FOUND" },
+		{ CL_DEVICE_NOT_AVAILABLE, "CL_DEVICE_NOT_AVAILABLE" },
+		{ CL_COMPILER_NOT_AVAILABLE, "CL_COMPILER_NOT_AVAILABLE" },
+		{ CL_MEM_OBJECT_ALLOCATION_FAILURE, "CL_MEM_OBJECT_ALLOCATION_FAILURE" },
+		{ CL_OUT_OF_RESOURCES, "CL_OUT_OF_RESOURCES" },
+		{ CL_OUT_OF_HOST_MEMORY, "CL_OUT_OF_HOST_MEMORY" },
+		{ CL_BUILD_PROGRAM_FAILURE, "CL_BUILD_PROGRAM_FAILURE" },
+		{ CL_EXEC_STATUS_ERROR_FOR_EVENTS_IN_WAIT_LIST,
+		  "CL_EXEC_STATUS_ERROR_FOR_EVENTS_IN_WAIT_LIST" },
+		{ CL_INVALID_VALUE, "CL_INVALID_VALUE" },
+		{ CL_INVALID_PLATFORM, "CL_INVALID_PLATFORM" },
+		{ CL_INVALID_DEVICE, "CL_INVALID_DEVICE" },
+		{ CL_INVALID_CONTEXT, "CL_INVALID_CONTEXT" },
+		{ CL_INVALID_COMMAND_QUEUE, "CL_INVALID_COMMAND_QUEUE" },
+		{ CL_INVALID_MEM_OBJECT, "CL_INVALID_MEM_OBJECT" },
+		{ CL_INVALID_BUILD_OPTIONS, "CL_INVALID_BUILD_OPTIONS" },
+		{ CL_INVALID_PROGRAM, "CL_INVALID_PROGRAM" },
+		{ CL_INVALID_PROGRAM_EXECUTABLE, "CL_INVALID_PROGRAM_EXECUTABLE" },
+		{ CL_INVALID_KERNEL, "CL_INVALID_KERNEL" },
+		{ CL_INVALID_ARG_INDEX, "CL_INVALID_ARG_INDEX" },
+		{ CL_INVALID_ARG_VALUE, "CL_INVALID_ARG_VALUE" },
+		{ CL_INVALID_ARG_SIZE, "CL_INVALID_ARG_SIZE" },
+		{ CL_INVALID_KERNEL_ARGS, "CL_INVALID_KERNEL_ARGS" },
+		{ CL_INVALID_WORK_DIMENSION, "CL_INVALID_WORK_DIMENSION" },
+		{ CL_INVALID_WORK_GROUP_SIZE, "CL_INVALID_WORK_GROUP_SIZE" },
+		{ CL_INVALID_WORK_ITEM_SIZE, "CL_INVALID_WORK_ITEM_SIZE" },
+		{ CL_INVALID_GLOBAL_OFFSET, "CL_INVALID_GLOBAL_OFFSET" },
+		{ CL_INVALID_EVENT_WAIT_LIST, "CL_INVALID_EVENT_WAIT_LIST" },
+		{ CL_INVALID_OPERATION, "CL_INVALID_OPERATION" },
+		{ CL_INVALID_BUFFER_SIZE, "CL_INVALID_BUFFER_SIZE" },
+		{ CL_INVALID_GLOBAL_WORK_SIZE, "CL_INVALID_GLOBAL_WORK_SIZE" },
+		{ -1001, "CL_PLATFORM_NOT_FOUND_KHR" },
+	};
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (names[i].err == err)
+			return names[i].name;
+	return "an OpenCL error";
+}
+
+int report_cl_errno(cl_int err)
+{
+	switch (err) {
+	case CL_SUCCESS:
+		return 0;
+	case CL_DEVICE_NOT_FOUND:
+	case CL_DEVICE_NOT_AVAILABLE:
+	case -1001: /* CL_PLATFORM_NOT_FOUND_KHR */
+		return -ENODEV;
+	case CL_MEM_OBJECT_ALLOCATION_FAILURE:
+	case CL_OUT_OF_HOST_MEMORY:
+	case CL_INVALID_BUFFER_SIZE:
+		return -ENOMEM;
+	case CL_BUILD_PROGRAM_FAILURE:
+		return -EINVAL;
+	case CL_COMPILER_NOT_AVAILABLE:
+		return -EOPNOTSUPP;
+	default:
+		return err <= CL_INVALID_VALUE && err >= CL_INVALID_GLOBAL_WORK_SIZE ? -EINVAL :
+										       -EIO;
+	}
+}
+
+int report_cl(cl_int err, const char *what)
+{
+	int ret = report_cl_errno(err);
+
+	if (ret)
+		report(UMM_LOG_ERROR, "%s failed: %s (%d)", what, report_cl_name(err), err);
+	return ret;
+}

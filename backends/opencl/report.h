@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT */
+/* Errors of OpenCL in libumm's terms, and messages for people. */
+#ifndef OPENCL_REPORT_H
+#define OPENCL_REPORT_H
+
+#include "umm_opencl.h"
+
+/* A line for the log: "opencl: ...". */
+void report(enum umm_log_level level, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
+
+/* "CL_OUT_OF_RESOURCES" and so on; static. */
+const char *report_cl_name(cl_int err);
+
+/* The negative errno that an OpenCL error amounts to; 0 for CL_SUCCESS. Silent. */
+int report_cl_errno(cl_int err);
+
+/* The same, and where it is an error tell that @what failed. */
+int report_cl(cl_int err, const char *what);
+
+#endif

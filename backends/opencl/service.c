@@ -1,0 +1,329 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A batch of faults becomes a sorted list of pages without duplicates, then of spans;
+ * one umm_migrate_spans() brings them all, and the blocks they lie in are programmed
+ * whole, so that pages which came otherwise (the program prefetched them) cost one
+ * fault for each block at most.
+ *
+ * More pages than the device has would evict each other: then the faults of the
+ * work-items with the lowest numbers are served, and the others fault again.
+ *
+ * Readahead: a faulted span that goes on where pages of this device end is taken for
+ * a sequential reader; as many pages as were there before it are fetched after it, so
+ * that what is fetched for nothing is never more than what was used. It takes only
+ * free memory.
+ *
+ * No locks of its own: the caller holds umm_opencl.launch.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "report.h"
+#include "service.h"
+
+#define PAGE_MASK   (~(uint64_t)(UMM_PAGE_SIZE - 1))
+#define ADDRESS_END (UINT64_C(1) << TABLE_ADDRESS_BITS)
+#define TOUCH_BATCH 64
+#define FAULT_MS    100
+
+struct service {
+	struct umm_span *spans; /* as many as there can be faults */
+	struct umm_span *ahead;
+};
+
+int service_create(struct umm_opencl *ocl)
+{
+	struct service *service = calloc(1, sizeof(*service));
+
+	if (!service)
+		return -ENOMEM;
+	ocl->service = service;
+	service->spans = calloc(ocl->fault_entries, sizeof(*service->spans));
+	service->ahead = calloc(ocl->fault_entries, sizeof(*service->ahead));
+	return service->spans && service->ahead ? 0 : -ENOMEM;
+}
+
+void service_destroy(struct umm_opencl *ocl)
+{
+	if (!ocl->service)
+		return;
+	free(ocl->service->spans);
+	free(ocl->service->ahead);
+	free(ocl->service);
+}
+
+static int by_item(const void *a, const void *b)
+{
+	uint32_t x = ((const struct fault *)a)->item;
+	uint32_t y = ((const struct fault *)b)->item;
+
+	return (x > y) - (x < y);
+}
+
+static int by_page(const void *a, const void *b)
+{
+	uint64_t x = ((const struct fault *)a)->addr;
+	uint64_t y = ((const struct fault *)b)->addr;
+
+	return (x > y) - (x < y);
+}
+
+static int blame(struct service_outcome *outcome, const struct fault *fault, int err)
+{
+	outcome->blame = *fault;
+	outcome->blame_valid = true;
+	return err;
+}
+
+/* Faults that no page can cure. */
+static int find_mistakes(const struct fault *faults, uint32_t count,
+			 struct service_outcome *outcome)
+{
+	for (uint32_t i = 0; i < count; i++) {
+		if (faults[i].flags & FAULT_POOLS) {
+			report(UMM_LOG_ERROR, "the kernel was built for another device: build it "
+					      "with umm_opencl_build() for this one");
+			return -EINVAL;
+		}
+		if (faults[i].flags & FAULT_ALIGN)
+			return blame(outcome, &faults[i], -EINVAL);
+		if (faults[i].addr >= ADDRESS_END)
+			return blame(outcome, &faults[i], -EFAULT);
+	}
+	return 0;
+}
+
+/* Sort, and keep one fault for each page, a store if there was any. The new count. */
+static uint32_t merge(struct fault *faults, uint32_t count)
+{
+	uint32_t n = 0;
+
+	qsort(faults, count, sizeof(*faults), by_page);
+	for (uint32_t i = 0; i < count; i++) {
+		if (n && !((faults[n - 1].addr ^ faults[i].addr) & PAGE_MASK))
+			faults[n - 1].flags |= faults[i].flags;
+		else
+			faults[n++] = faults[i];
+	}
+	return n;
+}
+
+/* Runs of pages as spans. The number of spans. */
+static size_t coalesce(const struct fault *faults, uint32_t count, struct umm_span *spans)
+{
+	size_t n = 0;
+	uintptr_t page;
+
+	for (uint32_t i = 0; i < count; i++) {
+		page = faults[i].addr & PAGE_MASK;
+		if (n && spans[n - 1].start + spans[n - 1].len == page)
+			spans[n - 1].len += UMM_PAGE_SIZE;
+		else
+			spans[n++] = (struct umm_span){ .start = page, .len = UMM_PAGE_SIZE };
+	}
+	return n;
+}
+
+/* Pages moved; what pages only refuse is 0: looking at each page tells why. */
+static long migrate(struct umm_opencl *ocl, const struct umm_span *spans, size_t nspans,
+		    uint64_t flags)
+{
+	struct umm_migrate_request request = {
+		.size = sizeof(request),
+		.flags = flags,
+		.spans = spans,
+		.nspans = nspans,
+		.dst = ocl->mem,
+		.cause = UMM_CAUSE_DEVICE_FAULT,
+	};
+	long moved = nspans ? umm_migrate_spans(ocl->ctx, &request, NULL) : 0;
+
+	return moved == -EFAULT || moved == -ENOSPC || moved == -ENOENT ? 0 : moved;
+}
+
+static uint32_t entry_get(struct umm_opencl *ocl, uintptr_t addr)
+{
+	uint32_t entry;
+
+	pthread_mutex_lock(&ocl->update);
+	entry = table_get(&ocl->table, addr);
+	pthread_mutex_unlock(&ocl->update);
+	return entry;
+}
+
+/* Pages in the table that end where the span begins, up to most. */
+static uint32_t pages_before(struct umm_opencl *ocl, const struct umm_span *span, uint32_t most)
+{
+	uint32_t n = 0;
+
+	pthread_mutex_lock(&ocl->update);
+	while (n < most && span->start > (n + 1) * UMM_PAGE_SIZE &&
+	       table_get(&ocl->table, span->start - (n + 1) * UMM_PAGE_SIZE))
+		n++;
+	pthread_mutex_unlock(&ocl->update);
+	return n;
+}
+
+/* What to read ahead for these spans; it ends where the next span begins. */
+static size_t plan_ahead(struct umm_opencl *ocl, const struct umm_span *spans, size_t nspans,
+			 struct umm_span *ahead)
+{
+	uintptr_t start, end;
+	uint32_t before;
+	size_t n = 0;
+
+	for (size_t i = 0; i < nspans && ocl->readahead; i++) {
+		before = pages_before(ocl, &spans[i], ocl->readahead);
+		start = spans[i].start + spans[i].len;
+		end = start + before * UMM_PAGE_SIZE;
+		if (i + 1 < nspans && end > spans[i + 1].start)
+			end = spans[i + 1].start;
+		if (before && end <= ADDRESS_END)
+			ahead[n++] = (struct umm_span){ .start = start, .len = end - start };
+	}
+	return n;
+}
+
+static int program(struct umm_opencl *ocl, const struct umm_span *spans, size_t nspans)
+{
+	uintptr_t block, done = 0;
+	int ret = 0;
+
+	for (size_t i = 0; i < nspans && (!ret || ret == -EAGAIN); i++) {
+		block = spans[i].start & ~(UMM_BLOCK_SIZE - 1);
+		for (; block < spans[i].start + spans[i].len; block += UMM_BLOCK_SIZE) {
+			if (block < done)
+				continue;
+			done = block + UMM_BLOCK_SIZE;
+			ret = mirror_program(ocl, block, done);
+			if (ret && ret != -EAGAIN)
+				break;
+		}
+	}
+	return ret == -EAGAIN ? 0 : ret;
+}
+
+/* Ask the core for the page as a CPU would: 0, or what is wrong with it. */
+static int probe(struct umm_opencl *ocl, const struct fault *fault)
+{
+	uint64_t entry = 0;
+	struct umm_range range = {
+		.size = sizeof(range),
+		.notifier = umm_mirror_notifier(ocl->mirror),
+		.start = fault->addr & PAGE_MASK,
+		.end = (fault->addr & PAGE_MASK) + UMM_PAGE_SIZE,
+		.entries = &entry,
+		.default_flags = UMM_ENTRY_REQ_FAULT |
+				 (fault->flags & FAULT_WRITE ? UMM_ENTRY_REQ_WRITE : 0),
+		.owner = ocl->dev,
+		.mem = ocl->mem,
+	};
+	long ret;
+
+	range.seq = umm_notifier_read_begin(range.notifier);
+	ret = umm_range_fault(&range, FAULT_MS);
+	return ret == -EFAULT || ret == -EPERM ? (int)ret : 0;
+}
+
+/* A page that did not come. 0: it may come yet. */
+static int examine(struct umm_opencl *ocl, const struct fault *fault, uint32_t entry, bool thorough)
+{
+	struct umm_page_info info = { .state = UMM_PAGE_UNMANAGED };
+
+	if (umm_query(ocl->ctx, fault->addr & PAGE_MASK, 1, &info) ||
+	    info.state == UMM_PAGE_UNMANAGED || info.state == UMM_PAGE_POISONED)
+		return -EFAULT;
+	/* Here, but not writable: it is a copy that can become single, or read-only memory. */
+	if (entry || thorough)
+		return probe(ocl, fault);
+	return 0;
+}
+
+static int check(struct umm_opencl *ocl, const struct fault *faults, uint32_t count, bool thorough,
+		 struct service_outcome *outcome)
+{
+	uint32_t entry, wanted;
+	int ret;
+
+	for (uint32_t i = 0; i < count; i++) {
+		entry = entry_get(ocl, faults[i].addr);
+		wanted = TABLE_VALID | (faults[i].flags & FAULT_WRITE ? TABLE_WRITE : 0);
+		if ((entry & wanted) == wanted) {
+			outcome->nserved++;
+			continue;
+		}
+		ret = examine(ocl, &faults[i], entry, thorough);
+		if (ret)
+			return blame(outcome, &faults[i], ret);
+	}
+	return 0;
+}
+
+static int serve_pages(struct umm_opencl *ocl, const struct fault *faults, uint32_t count,
+		       struct service_outcome *outcome)
+{
+	struct service *service = ocl->service;
+	size_t nspans = coalesce(faults, count, service->spans);
+	size_t nahead = plan_ahead(ocl, service->spans, nspans, service->ahead);
+	long moved, ahead = 0;
+	int ret;
+
+	outcome->full = umm_devmem_nfree(ocl->mem) < count;
+	moved = migrate(ocl, service->spans, nspans, 0);
+	if (moved >= 0 && !outcome->full)
+		ahead = migrate(ocl, service->ahead, nahead, UMM_MIGRATE_NO_EVICT);
+	if (moved < 0 || ahead < 0)
+		return (int)(moved < 0 ? moved : ahead);
+	outcome->nmigrated = (uint64_t)(moved + ahead);
+	outcome->nreadahead = (uint64_t)ahead;
+	ret = program(ocl, service->spans, nspans);
+	return ret ? ret : program(ocl, service->ahead, ahead ? nahead : 0);
+}
+
+int service_run(struct umm_opencl *ocl, const struct round_outcome *round, bool thorough,
+		struct service_outcome *outcome)
+{
+	struct fault *faults = round->faults;
+	uint32_t count = round->nfaults;
+	int ret;
+
+	memset(outcome, 0, sizeof(*outcome));
+	ret = find_mistakes(faults, count, outcome);
+	if (ret)
+		return ret;
+	if (count > ocl->pools.nframes) {
+		qsort(faults, count, sizeof(*faults), by_item);
+		count = ocl->pools.nframes;
+	}
+	count = merge(faults, count);
+	outcome->npages = count;
+	ret = serve_pages(ocl, faults, count, outcome);
+	return ret ? ret : check(ocl, faults, count, thorough, outcome);
+}
+
+/* Blocks of leaves that the last round used, from *leaf on. The number, 0 at the end. */
+static unsigned used_blocks(struct umm_opencl *ocl, uint32_t *leaf, uint32_t *blocks)
+{
+	unsigned n = 0;
+
+	pthread_mutex_lock(&ocl->update);
+	for (; *leaf < ocl->table.nleaves && n < TOUCH_BATCH; ++*leaf)
+		if (ocl->used_host[*leaf] == ocl->epoch &&
+		    ocl->table.info[*leaf].block != TABLE_NONE)
+			blocks[n++] = ocl->table.info[*leaf].block;
+	pthread_mutex_unlock(&ocl->update);
+	return n;
+}
+
+void service_touch(struct umm_opencl *ocl)
+{
+	uint32_t blocks[TOUCH_BATCH];
+	uint32_t leaf = 0;
+	unsigned n;
+
+	while ((n = used_blocks(ocl, &leaf, blocks)) > 0)
+		while (n--)
+			umm_devmem_touch(ocl->mem, (uintptr_t)blocks[n] << UMM_BLOCK_SHIFT,
+					 UMM_BLOCK_SIZE);
+}

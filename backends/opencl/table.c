@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The directory is an open hash table with linear probing; a removal moves later
+ * slots of the run up, so that there are no tombstones and the device's loop ends
+ * at the first empty slot. It grows fourfold when half full. A leaf exists while
+ * one of its entries is valid.
+ *
+ * All arrays are reserved at the size that they may reach at worst (every frame in
+ * a block of its own) and cost what was touched; nothing is allocated later, for
+ * entries are cleared where malloc() is not allowed.
+ *
+ * Invariants: every leaf with info.block != TABLE_NONE is in the directory once and
+ * has nvalid > 0 valid entries; a free leaf's entries are all 0; what the device's
+ * copy lacks is marked dirty. The caller locks.
+ */
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "table.h"
+
+#define BLOCK_SHIFT	   21
+#define PAGE_SHIFT	   12
+#define MIN_DIRECTORY_BITS 10
+
+static uint32_t block_of(uintptr_t addr)
+{
+	return (uint32_t)(addr >> BLOCK_SHIFT);
+}
+
+static uint32_t index_of(uintptr_t addr)
+{
+	return (uint32_t)(addr >> PAGE_SHIFT) & (TABLE_LEAF_ENTRIES - 1);
+}
+
+static void *reserve(size_t len)
+{
+	void *addr = mmap(NULL, len, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	return addr == MAP_FAILED ? NULL : addr;
+}
+
+static void unreserve(void *addr, size_t len)
+{
+	if (addr)
+		munmap(addr, len);
+}
+
+static unsigned max_directory_bits(const struct table *table)
+{
+	unsigned bits = MIN_DIRECTORY_BITS;
+
+	while ((UINT64_C(1) << bits) < 2 * (uint64_t)table->max_leaves)
+		bits++;
+	return bits + 1; /* growth is in steps of two */
+}
+
+static size_t directory_bytes(const struct table *table)
+{
+	return sizeof(struct table_slot) << max_directory_bits(table);
+}
+
+static size_t max_chunks(const struct table *table)
+{
+	return ((size_t)1 << max_directory_bits(table)) / TABLE_CHUNK_SLOTS;
+}
+
+int table_init(struct table *table, uint32_t nframes)
+{
+	memset(table, 0, sizeof(*table));
+	table->max_leaves = nframes;
+	table->directory_bits = MIN_DIRECTORY_BITS;
+	table->free = TABLE_NONE;
+	table->directory = reserve(directory_bytes(table));
+	table->leaves = reserve(nframes * TABLE_LEAF_BYTES);
+	table->info = reserve(nframes * sizeof(*table->info));
+	table->dirty = reserve(nframes);
+	table->dirty_chunks = reserve(max_chunks(table));
+	if (!table->directory || !table->leaves || !table->info || !table->dirty ||
+	    !table->dirty_chunks) {
+		table_fini(table);
+		return -ENOMEM;
+	}
+	memset(table->dirty_chunks, 1, table_nchunks(table));
+	return 0;
+}
+
+void table_fini(struct table *table)
+{
+	unreserve(table->directory, directory_bytes(table));
+	unreserve(table->leaves, table->max_leaves * TABLE_LEAF_BYTES);
+	unreserve(table->info, table->max_leaves * sizeof(*table->info));
+	unreserve(table->dirty, table->max_leaves);
+	unreserve(table->dirty_chunks, max_chunks(table));
+	memset(table, 0, sizeof(*table));
+}
+
+/* As in umm_device.cl. */
+static uint32_t home_slot(const struct table *table, uint32_t block)
+{
+	return block * UINT32_C(0x9e3779b1) >> (32 - table->directory_bits);
+}
+
+static uint32_t slot_mask(const struct table *table)
+{
+	return (UINT32_C(1) << table->directory_bits) - 1;
+}
+
+/* The block's slot, or the empty one where it would go. */
+static struct table_slot *find_slot(const struct table *table, uint32_t block)
+{
+	uint32_t i = home_slot(table, block);
+
+	while (table->directory[i].key && table->directory[i].key != block + 1)
+		i = (i + 1) & slot_mask(table);
+	return &table->directory[i];
+}
+
+static void set_slot(struct table *table, struct table_slot *slot, struct table_slot value)
+{
+	*slot = value;
+	table->dirty_chunks[(slot - table->directory) / TABLE_CHUNK_SLOTS] = 1;
+}
+
+static void insert_slot(struct table *table, uint32_t block, uint32_t leaf)
+{
+	set_slot(table, find_slot(table, block),
+		 (struct table_slot){ .key = block + 1, .leaf = leaf });
+}
+
+static void remove_slot(struct table *table, uint32_t block)
+{
+	uint32_t hole = (uint32_t)(find_slot(table, block) - table->directory);
+	uint32_t mask = slot_mask(table);
+	uint32_t i = hole;
+
+	for (;;) {
+		i = (i + 1) & mask;
+		if (!table->directory[i].key)
+			break;
+		/* It may move into the hole unless its home lies behind that. */
+		if (((i - home_slot(table, table->directory[i].key - 1)) & mask) <
+		    ((i - hole) & mask))
+			continue;
+		set_slot(table, &table->directory[hole], table->directory[i]);
+		hole = i;
+	}
+	set_slot(table, &table->directory[hole], (struct table_slot){ 0 });
+}
+
+static void grow_directory(struct table *table)
+{
+	memset(table->directory, 0, sizeof(struct table_slot) << table->directory_bits);
+	table->directory_bits += 2;
+	memset(table->dirty_chunks, 1, table_nchunks(table));
+	for (uint32_t leaf = 0; leaf < table->nleaves; leaf++)
+		if (table->info[leaf].block != TABLE_NONE)
+			insert_slot(table, table->info[leaf].block, leaf);
+}
+
+static uint32_t *leaf_entries(const struct table *table, uint32_t leaf)
+{
+	return &table->leaves[(size_t)leaf * TABLE_LEAF_ENTRIES];
+}
+
+static uint32_t new_leaf(struct table *table, uint32_t block)
+{
+	uint32_t leaf = table->free;
+
+	if (leaf != TABLE_NONE)
+		table->free = table->info[leaf].nvalid;
+	else if (table->nleaves < table->max_leaves)
+		leaf = table->nleaves++;
+	else
+		return TABLE_NONE;
+	table->info[leaf] = (struct table_leaf){ .block = block };
+	table->nlive++;
+	if (2 * (uint64_t)table->nlive > UINT64_C(1) << table->directory_bits)
+		grow_directory(table); /* finds the new leaf too */
+	else
+		insert_slot(table, block, leaf);
+	return leaf;
+}
+
+static void free_leaf(struct table *table, uint32_t leaf)
+{
+	remove_slot(table, table->info[leaf].block);
+	table->info[leaf] = (struct table_leaf){ .block = TABLE_NONE, .nvalid = table->free };
+	table->free = leaf;
+	table->nlive--;
+}
+
+static void set_entry(struct table *table, uint32_t leaf, uint32_t index, uint32_t entry)
+{
+	uint32_t *at = &leaf_entries(table, leaf)[index];
+
+	if (*at == entry)
+		return;
+	table->info[leaf].nvalid += !!entry - !!*at;
+	*at = entry;
+	table->dirty[leaf] = 1;
+}
+
+uint32_t table_get(const struct table *table, uintptr_t addr)
+{
+	const struct table_slot *slot = find_slot(table, block_of(addr));
+
+	return slot->key ? leaf_entries(table, slot->leaf)[index_of(addr)] : 0;
+}
+
+int table_set(struct table *table, uintptr_t addr, uint32_t entry)
+{
+	struct table_slot *slot = find_slot(table, block_of(addr));
+	uint32_t leaf;
+
+	if (!slot->key && !entry)
+		return 0;
+	leaf = slot->key ? slot->leaf : new_leaf(table, block_of(addr));
+	if (leaf == TABLE_NONE)
+		return -ENOMEM;
+	set_entry(table, leaf, index_of(addr), entry);
+	if (!table->info[leaf].nvalid)
+		free_leaf(table, leaf);
+	return 0;
+}
+
+/* Entries of a leaf that a range covers; false: none. */
+static bool overlap(uint32_t block, uintptr_t start, uintptr_t end, uint32_t *first, uint32_t *last)
+{
+	uintptr_t block_start = (uintptr_t)block << BLOCK_SHIFT;
+	uintptr_t block_end = block_start + (UINT64_C(1) << BLOCK_SHIFT);
+
+	if (end <= block_start || start >= block_end)
+		return false;
+	*first = start > block_start ? index_of(start) : 0;
+	*last = end < block_end ? index_of(end - 1) : TABLE_LEAF_ENTRIES - 1;
+	return true;
+}
+
+static bool leaf_any(const struct table *table, uint32_t leaf, uintptr_t start, uintptr_t end)
+{
+	const uint32_t *entries = leaf_entries(table, leaf);
+	uint32_t first, last;
+
+	if (table->info[leaf].block == TABLE_NONE ||
+	    !overlap(table->info[leaf].block, start, end, &first, &last))
+		return false;
+	while (first <= last && !entries[first])
+		first++;
+	return first <= last;
+}
+
+static void leaf_clear(struct table *table, uint32_t leaf, uintptr_t start, uintptr_t end)
+{
+	uint32_t first, last;
+
+	if (table->info[leaf].block == TABLE_NONE ||
+	    !overlap(table->info[leaf].block, start, end, &first, &last))
+		return;
+	for (; first <= last; first++)
+		set_entry(table, leaf, first, 0);
+	if (!table->info[leaf].nvalid)
+		free_leaf(table, leaf);
+}
+
+/* More blocks than leaves: then look at the leaves instead. */
+static bool is_wide(const struct table *table, uintptr_t start, uintptr_t end)
+{
+	return (end - 1) >> BLOCK_SHIFT >= (start >> BLOCK_SHIFT) + table->nleaves;
+}
+
+bool table_any(const struct table *table, uintptr_t start, uintptr_t end)
+{
+	const struct table_slot *slot;
+
+	if (start >= end)
+		return false;
+	if (is_wide(table, start, end)) {
+		for (uint32_t leaf = 0; leaf < table->nleaves; leaf++)
+			if (leaf_any(table, leaf, start, end))
+				return true;
+		return false;
+	}
+	for (uint32_t block = block_of(start); block <= block_of(end - 1); block++) {
+		slot = find_slot(table, block);
+		if (slot->key && leaf_any(table, slot->leaf, start, end))
+			return true;
+	}
+	return false;
+}
+
+void table_clear(struct table *table, uintptr_t start, uintptr_t end)
+{
+	const struct table_slot *slot;
+
+	if (start >= end)
+		return;
+	if (is_wide(table, start, end)) {
+		for (uint32_t leaf = 0; leaf < table->nleaves; leaf++)
+			leaf_clear(table, leaf, start, end);
+		return;
+	}
+	for (uint32_t block = block_of(start); block <= block_of(end - 1); block++) {
+		slot = find_slot(table, block);
+		if (slot->key)
+			leaf_clear(table, slot->leaf, start, end);
+	}
+}

@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Copies that lie next to each other on both sides become one OpenCL command; runs
+ * are cut where a pool ends. A batch's events go into a ring, where a thread waits
+ * for them and signals the fence: OpenCL's own callbacks may run under locks of the
+ * implementation, and the core's completion may well start the next copy.
+ *
+ * A batch that has completed by the time it was handed over (PoCL's basic device
+ * works in the calling thread) is signalled at once; one that finds the ring full is
+ * waited for in place, for the caller may be the thread that empties the ring.
+ *
+ * Invariants: all commands of a batch are in the queue before those of the next; a
+ * batch's slots follow each other in the ring; every fence is signalled once, with
+ * no lock held.
+ *
+ * Locks: transfer.lock, held while a batch is handed over.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "report.h"
+#include "transfer.h"
+
+/* Wait for a slot's events and let them go. */
+static int slot_wait(struct transfer_slot *slot)
+{
+	int status = slot->status;
+	cl_int err;
+
+	if (!slot->nevents)
+		return status;
+	err = clWaitForEvents(slot->nevents, slot->events);
+	if (err != CL_SUCCESS && !status) {
+		report(UMM_LOG_ERROR, "a copy failed: %s (%d)", report_cl_name(err), err);
+		status = -EIO;
+	}
+	while (slot->nevents)
+		clReleaseEvent(slot->events[--slot->nevents]);
+	return status;
+}
+
+static bool slot_complete(const struct transfer_slot *slot)
+{
+	cl_int state = CL_QUEUED;
+
+	for (cl_uint i = slot->nevents; i--;)
+		if (clGetEventInfo(slot->events[i], CL_EVENT_COMMAND_EXECUTION_STATUS,
+				   sizeof(state), &state, NULL) != CL_SUCCESS ||
+		    state > CL_COMPLETE)
+			return false;
+	return true;
+}
+
+static void *transfer_main(void *priv)
+{
+	struct transfer *transfer = priv;
+	struct transfer_slot slot;
+	int status = 0, ret;
+
+	for (;;) {
+		pthread_mutex_lock(&transfer->lock);
+		while (!transfer->count && !transfer->stop)
+			pthread_cond_wait(&transfer->filled, &transfer->lock);
+		if (!transfer->count)
+			break;
+		slot = transfer->slots[transfer->head];
+		transfer->head = (transfer->head + 1) % TRANSFER_SLOTS;
+		transfer->count--;
+		pthread_mutex_unlock(&transfer->lock);
+
+		ret = slot_wait(&slot);
+		status = status ? status : ret;
+		if (!slot.done)
+			continue;
+		umm_fence_signal(slot.done, status, 0);
+		status = 0;
+	}
+	pthread_mutex_unlock(&transfer->lock);
+	return NULL;
+}
+
+int transfer_init(struct transfer *transfer, const struct pools *pools, cl_context context,
+		  cl_device_id device)
+{
+	cl_int err;
+	int ret;
+
+	memset(transfer, 0, sizeof(*transfer));
+	transfer->pools = pools;
+	transfer->queue = clCreateCommandQueue(context, device, 0, &err);
+	if (err != CL_SUCCESS)
+		return report_cl(err, "creating a queue for copies");
+	pthread_mutex_init(&transfer->lock, NULL);
+	pthread_cond_init(&transfer->filled, NULL);
+	ret = -pthread_create(&transfer->thread, NULL, transfer_main, transfer);
+	if (ret) {
+		report(UMM_LOG_ERROR, "no thread for copies could be started: %s",
+		       umm_strerror(ret));
+		clReleaseCommandQueue(transfer->queue);
+	}
+	return ret;
+}
+
+void transfer_fini(struct transfer *transfer)
+{
+	pthread_mutex_lock(&transfer->lock);
+	transfer->stop = true;
+	pthread_cond_signal(&transfer->filled);
+	pthread_mutex_unlock(&transfer->lock);
+	pthread_join(transfer->thread, NULL);
+	clReleaseCommandQueue(transfer->queue);
+	pthread_cond_destroy(&transfer->filled);
+	pthread_mutex_destroy(&transfer->lock);
+}
+
+/* What is being handed over; under transfer->lock. */
+struct batch {
+	struct transfer *transfer;
+	bool use_ring; /* there is room for all of it */
+	int status;
+	struct transfer_slot slot;
+};
+
+static void ring_push_locked(struct transfer *transfer, const struct transfer_slot *slot)
+{
+	transfer->slots[(transfer->head + transfer->count) % TRANSFER_SLOTS] = *slot;
+	transfer->count++;
+	pthread_cond_signal(&transfer->filled);
+}
+
+/* A full slot goes into the ring, or is waited for. */
+static void batch_spill(struct batch *batch)
+{
+	if (batch->use_ring) {
+		clFlush(batch->transfer->queue);
+		ring_push_locked(batch->transfer, &batch->slot);
+	} else {
+		batch->slot.status = batch->status;
+		batch->status = slot_wait(&batch->slot);
+	}
+	batch->slot.nevents = 0;
+}
+
+static cl_int enqueue(cl_command_queue queue, const struct umm_copy *copy, cl_mem mem,
+		      size_t offset, cl_event *event)
+{
+	static const cl_uint zero[4];
+	size_t len = (size_t)copy->npages << UMM_PAGE_SHIFT;
+
+	if (copy->dir == UMM_COPY_FROM_DEVICE)
+		return clEnqueueReadBuffer(queue, mem, CL_FALSE, offset, len, copy->host, 0, NULL,
+					   event);
+	if (copy->host)
+		return clEnqueueWriteBuffer(queue, mem, CL_FALSE, offset, len, copy->host, 0, NULL,
+					    event);
+	return clEnqueueFillBuffer(queue, mem, zero, sizeof(zero), offset, len, 0, NULL, event);
+}
+
+/* One run of frames, cut where pools end. */
+static void batch_run(struct batch *batch, struct umm_copy run)
+{
+	const struct pools *pools = batch->transfer->pools;
+	struct transfer_slot *slot = &batch->slot;
+	uint32_t left, total = run.npages;
+	cl_int err;
+
+	while (total && !batch->status) {
+		left = pools->pool_frames - run.frame % pools->pool_frames;
+		run.npages = total < left ? total : left;
+		if (slot->nevents == TRANSFER_EVENTS)
+			batch_spill(batch);
+		err = enqueue(batch->transfer->queue, &run,
+			      pools->mem[pools_index(pools, run.frame)],
+			      pools_offset(pools, run.frame), &slot->events[slot->nevents]);
+		if (err != CL_SUCCESS) {
+			report_cl(err, "starting a copy");
+			batch->status = -EIO;
+			return;
+		}
+		slot->nevents++;
+		total -= run.npages;
+		run.frame += run.npages;
+		if (run.host)
+			run.host = (char *)run.host + ((size_t)run.npages << UMM_PAGE_SHIFT);
+	}
+}
+
+/* Does next go on where run ends, on both sides? */
+static bool follows(const struct umm_copy *run, const struct umm_copy *next)
+{
+	if (run->dir != next->dir || run->frame + run->npages != next->frame)
+		return false;
+	if (!run->host || !next->host)
+		return run->host == next->host;
+	return (char *)run->host + ((size_t)run->npages << UMM_PAGE_SHIFT) == next->host;
+}
+
+static void batch_enqueue(struct batch *batch, const struct umm_copy *copies, unsigned ncopies)
+{
+	struct umm_copy run;
+
+	for (unsigned i = 0; i < ncopies;) {
+		run = copies[i];
+		while (++i < ncopies && follows(&run, &copies[i]))
+			run.npages += copies[i].npages;
+		batch_run(batch, run);
+	}
+	clFlush(batch->transfer->queue);
+}
+
+int transfer_start(struct transfer *transfer, const struct umm_copy *copies, unsigned ncopies,
+		   struct umm_fence *done)
+{
+	struct batch batch = { .transfer = transfer };
+	uint64_t most_events = (uint64_t)ncopies * transfer->pools->npools;
+	bool in_place;
+
+	pthread_mutex_lock(&transfer->lock);
+	batch.use_ring = most_events / TRANSFER_EVENTS + 1 <= TRANSFER_SLOTS - transfer->count;
+	batch_enqueue(&batch, copies, ncopies);
+	batch.slot.done = done;
+	batch.slot.status = batch.status;
+	in_place =
+		!batch.use_ring || (most_events <= TRANSFER_EVENTS && slot_complete(&batch.slot));
+	if (!in_place)
+		ring_push_locked(transfer, &batch.slot);
+	pthread_mutex_unlock(&transfer->lock);
+	if (in_place)
+		umm_fence_signal(done, slot_wait(&batch.slot), 0);
+	return 0;
+}

@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Paging by hand, the least that UFFDIO_MOVE needs for one fault: wake-up, read, memcpy,
+ * ioctl, wake-up.
+ *
+ * What makes it fast: the server blocks in read() (a poll before it would be one call
+ * more), staging pages exist beforehand and are used in order, nothing is locked
+ * or looked up, both ranges are small pages whose page tables stay, and the fault's
+ * address alone says which device page to copy. Moving the pages back between runs is one
+ * ioctl that nobody times.
+ *
+ * Invariant: page i is either in memory (touched), or its frame is one of staging's
+ * that were not used yet. The device has a copy of every page for ever.
+ *
+ * A server that cannot resolve a fault would leave the faulting thread asleep, so it
+ * falls back to UFFDIO_COPY and notes the error for floor_uffd_reset().
+ */
+#include "floor.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "../libumm/uapi.h"
+#include "machine.h"
+
+#define PAGE ((size_t)4096)
+
+struct floor_uffd {
+	int uffd;
+	int cpu;
+	bool raise;
+	size_t npages;
+	size_t len;
+	char *memory;
+	char *staging;
+	char *device;
+	pthread_t server;
+	bool serving;
+	/* Written by the server before it resolves a fault, read when all are resolved. */
+	_Atomic size_t used;
+	_Atomic int error;
+};
+
+static int move(struct floor_uffd *f, char *dst, char *src, size_t len)
+{
+	struct uffdio_move arg;
+	size_t done = 0;
+
+	while (done < len) {
+		arg = (struct uffdio_move){ .dst = (uintptr_t)dst + done,
+					    .src = (uintptr_t)src + done,
+					    .len = len - done };
+		if (ioctl(f->uffd, UFFDIO_MOVE, &arg) == 0)
+			return 0;
+		if (errno != EAGAIN)
+			return -errno;
+		if (arg.move > 0)
+			done += (size_t)arg.move;
+	}
+	return 0;
+}
+
+static void resolve(struct floor_uffd *f, uintptr_t addr)
+{
+	size_t offset = (addr & ~(PAGE - 1)) - (uintptr_t)f->memory;
+	size_t stage = f->used++;
+	struct uffdio_copy copy = { .dst = (uintptr_t)f->memory + offset,
+				    .src = (uintptr_t)f->device + offset,
+				    .len = PAGE };
+	int ret = -ENOSPC;
+
+	if (stage < f->npages) {
+		memcpy(f->staging + stage * PAGE, f->device + offset, PAGE);
+		ret = move(f, f->memory + offset, f->staging + stage * PAGE, PAGE);
+	}
+	if (ret == 0)
+		return;
+	f->error = ret;
+	ioctl(f->uffd, UFFDIO_COPY, &copy);
+}
+
+static void *serve(void *arg)
+{
+	struct floor_uffd *f = arg;
+	struct uffd_msg msg;
+	cpu_set_t set;
+
+	if (f->cpu >= 0) {
+		CPU_ZERO(&set);
+		CPU_SET(f->cpu, &set);
+		sched_setaffinity(0, sizeof(set), &set);
+	}
+	if (f->raise)
+		setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), -20);
+	for (;;) {
+		if (read(f->uffd, &msg, sizeof(msg)) != sizeof(msg))
+			continue;
+		if (msg.event == UFFD_EVENT_PAGEFAULT)
+			resolve(f, (uintptr_t)msg.arg.pagefault.address);
+	}
+	return NULL;
+}
+
+/* /dev/userfaultfd, else the system call, as libumm does. */
+static int open_uffd(void)
+{
+	struct uffdio_api api = { .api = UFFD_API, .features = UFFD_FEATURE_MOVE };
+	int dev = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
+	int fd = -1;
+
+	if (dev >= 0) {
+		fd = ioctl(dev, USERFAULTFD_IOC_NEW, O_CLOEXEC);
+		close(dev);
+	}
+	if (fd < 0)
+		fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
+	if (fd < 0)
+		fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY);
+	if (fd < 0)
+		return -errno;
+	if (ioctl(fd, UFFDIO_API, &api)) {
+		close(fd);
+		return -EOPNOTSUPP;
+	}
+	return fd;
+}
+
+static int register_range(struct floor_uffd *f, char *start)
+{
+	struct uffdio_register arg = { .range = { (uintptr_t)start, f->len },
+				       .mode = UFFDIO_REGISTER_MODE_MISSING };
+
+	return ioctl(f->uffd, UFFDIO_REGISTER, &arg) ? -errno : 0;
+}
+
+static int build(struct floor_uffd *f)
+{
+	size_t i;
+	int ret;
+
+	/* Populated once, so that the page tables are there for good. */
+	f->memory = machine_map(f->len, MADV_NOHUGEPAGE, true);
+	f->staging = machine_map(f->len, MADV_NOHUGEPAGE, false);
+	f->device = machine_map(f->len, MADV_HUGEPAGE, true);
+	if (!f->memory || !f->staging || !f->device)
+		return -ENOMEM;
+	for (i = 0; i < f->npages; i++)
+		memcpy(f->device + i * PAGE, &i, sizeof(i));
+	f->uffd = open_uffd();
+	if (f->uffd < 0)
+		return f->uffd;
+	ret = register_range(f, f->memory);
+	return ret ? ret : register_range(f, f->staging);
+}
+
+static int start_server(struct floor_uffd *f)
+{
+	int ret = -pthread_create(&f->server, NULL, serve, f);
+
+	f->serving = ret == 0;
+	return ret;
+}
+
+static void stop_server(struct floor_uffd *f)
+{
+	if (!f->serving)
+		return;
+	pthread_cancel(f->server); /* it sits in read() */
+	pthread_join(f->server, NULL);
+	f->serving = false;
+}
+
+int floor_uffd_open(size_t npages, int cpu, bool raise, struct floor_uffd **out)
+{
+	struct floor_uffd *f = calloc(1, sizeof(*f));
+	int ret;
+
+	if (!f)
+		return -ENOMEM;
+	f->uffd = -1;
+	f->cpu = cpu;
+	f->raise = raise;
+	f->npages = npages;
+	f->len = npages * PAGE;
+	f->used = npages;
+	ret = build(f);
+	if (ret) {
+		floor_uffd_close(f);
+		return ret;
+	}
+	*out = f;
+	return 0;
+}
+
+/* A new server each time, else the scheduler's last choice of a CPU decides the next run. */
+int floor_uffd_reset(struct floor_uffd *f)
+{
+	int ret;
+
+	stop_server(f);
+	if (f->error)
+		return f->error;
+	if (f->used != f->npages)
+		return -EINVAL;
+	f->used = 0;
+	ret = move(f, f->staging, f->memory, f->len);
+	return ret ? ret : start_server(f);
+}
+
+const char *floor_uffd_memory(const struct floor_uffd *f)
+{
+	return f->memory;
+}
+
+void floor_uffd_close(struct floor_uffd *f)
+{
+	if (!f)
+		return;
+	stop_server(f);
+	if (f->uffd >= 0)
+		close(f->uffd);
+	machine_unmap(f->memory, f->len);
+	machine_unmap(f->staging, f->len);
+	machine_unmap(f->device, f->len);
+	free(f);
+}

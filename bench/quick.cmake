@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: MIT
+# Runs `umm-bench --quick` and reads what it wrote. usage: cmake -DBENCH=umm-bench -P quick.cmake
+
+execute_process(
+  COMMAND ${BENCH} --quick --json -
+  OUTPUT_VARIABLE json
+  ERROR_VARIABLE table
+  RESULT_VARIABLE status)
+message("${table}")
+if(NOT status EQUAL 0)
+  message(FATAL_ERROR "umm-bench ended with ${status}")
+endif()
+
+execute_process(COMMAND ${BENCH} --list OUTPUT_VARIABLE listing)
+string(REGEX MATCHALL "[^\n]+\n" lines "${listing}")
+list(LENGTH lines listed)
+
+string(JSON cases ERROR_VARIABLE error LENGTH "${json}" cases)
+if(error OR NOT cases EQUAL listed)
+  message(FATAL_ERROR "The JSON has ${cases} cases of ${listed}. ${error}")
+endif()
+
+set(done 0)
+math(EXPR last "${cases} - 1")
+foreach(i RANGE ${last})
+  string(JSON name GET "${json}" cases ${i} name)
+  string(JSON outcome GET "${json}" cases ${i} outcome)
+  if(outcome STREQUAL "done")
+    math(EXPR done "${done} + 1")
+    string(JSON median ERROR_VARIABLE error GET "${json}" cases ${i} libumm median)
+    if(error)
+      message(FATAL_ERROR "${name}: no figure for libumm. ${error}")
+    endif()
+  endif()
+endforeach()
+message("${done} of ${cases} cases measured, the rest skipped")

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT */
+/* A picture of where memory lived, over time. */
+#ifndef WORDNET_PICTURE_H
+#define WORDNET_PICTURE_H
+
+#include <stdint.h>
+
+#include "umm.h"
+
+struct picture;
+
+/** What has happened since the last look. */
+enum picture_what {
+	PICTURE_START,
+	PICTURE_LAUNCH, /* the device answered */
+	PICTURE_EDIT,	/* the CPU changed the structure */
+};
+
+/**
+ * picture_create() - an empty picture; NULL: out of memory
+ * @ctx:          whose memory
+ * @device_bytes: how much fits on the device
+ */
+struct picture *picture_create(struct umm_ctx *ctx, uint64_t device_bytes);
+
+/** picture_destroy() - @picture may be NULL */
+void picture_destroy(struct picture *picture);
+
+/**
+ * picture_area() - one more area of memory, below the ones before; only before the first look
+ * @name: for people; not copied
+ *
+ * Return: 0; -ENOMEM.
+ */
+int picture_area(struct picture *picture, const char *name, const void *base, size_t bytes);
+
+/**
+ * picture_look() - note where every page is now
+ * @seconds: the time
+ *
+ * Return: 0, or a negative errno.
+ */
+int picture_look(struct picture *picture, double seconds, enum picture_what what);
+
+/**
+ * picture_write() - write it as SVG
+ * @title: the first line
+ *
+ * Return: 0, or a negative errno. It said why.
+ */
+int picture_write(const struct picture *picture, const char *path, const char *title);
+
+#endif /* WORDNET_PICTURE_H */

@@ -1,0 +1,1105 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * libumm - heterogeneous memory management (HMM) in user space
+ *
+ * Read this file from the top: it introduces one object after the other.
+ *
+ * A *context* is one managed address space. Memory inside it has ordinary
+ * pointers. A *device* (an OpenCL device, a memory node, a test double) owns
+ * *device memory*, cut into frames of one page. Every managed page has exactly
+ * one home: the system, or a frame of some device memory. Pages *migrate*
+ * between homes; a CPU that touches a page whose home it cannot address faults,
+ * and the fault brings the page back. Devices keep their own page tables as a
+ * *mirror* of the address space, and hear of every change through *notifiers*
+ * before the change takes effect. To fill its table a device asks for a *range*,
+ * programs what it was told under its own lock, and starts over if a notifier
+ * says that the answer grew stale:
+ *
+ *	again:
+ *		range.seq = umm_notifier_read_begin(range.notifier);
+ *		ret = umm_range_fault(&range, 100);
+ *		if (ret == -EBUSY)
+ *			goto again;
+ *		if (ret < 0)
+ *			return ret;
+ *		pthread_mutex_lock(&dev->update);	// invalidate() takes it too
+ *		if (umm_notifier_read_retry(range.notifier, range.seq)) {
+ *			pthread_mutex_unlock(&dev->update);
+ *			goto again;
+ *		}
+ *		program_device_table(dev, range.entries);
+ *		pthread_mutex_unlock(&dev->update);
+ *
+ * Units: addresses and lengths are bytes, frames and "npages" are pages of
+ * umm_page_size() bytes (4096), a block is 2 MiB. Ranges are half open.
+ *
+ * Errors: functions return 0 (or a count) or a negative errno; errno itself is
+ * never part of the contract. One meaning each, library-wide:
+ *
+ *	-EINVAL      misuse: zero, misaligned, overflowing or unknown argument
+ *	-EFAULT      the address is not managed (or not mapped) memory
+ *	-EEXIST      the range overlaps managed memory
+ *	-ENOENT      nothing in the range qualifies
+ *	-EBUSY       invalidated, pinned or still in use: retry
+ *	-EAGAIN      not done yet (fences), or would sleep (invalidate callbacks)
+ *	-ETIME       the deadline passed
+ *	-EPERM       the kernel refuses userfaultfd, or write wanted on read-only memory
+ *	-ENOMEM      host memory, descriptors or the kernel's VMA limit exhausted
+ *	-ENOSPC      device memory full
+ *	-EOPNOTSUPP  operation or kernel feature absent
+ *	-ENODEV      the device is gone, or this process was forked from its owner
+ *	-EIO         the device failed; the affected pages are poisoned
+ *	-EDEADLK     called from a callback that it would have to wait for
+ *	-E2BIG       the caller's structure is newer than this library
+ *
+ * fork: all device pages come home before fork() continues, so the child has
+ * ordinary memory with the parent's data. The child may read, write and
+ * umm_free() it, allocate more, and drop its contexts; devices stay with the
+ * parent (-ENODEV). A child that wants devices creates a context of its own.
+ *
+ * Structures that the caller fills start with their size; leave what you do not
+ * know zero. Sizes other than the library's are accepted as long as no unknown
+ * byte is set.
+ */
+#ifndef UMM_H
+#define UMM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define UMM_VERSION_MAJOR 0
+#define UMM_VERSION_MINOR 1
+#define UMM_VERSION_PATCH 0
+
+#define UMM_PAGE_SHIFT	  12
+#define UMM_PAGE_SIZE	  ((size_t)1 << UMM_PAGE_SHIFT)
+#define UMM_BLOCK_SHIFT	  21
+#define UMM_BLOCK_SIZE	  ((size_t)1 << UMM_BLOCK_SHIFT)
+#define UMM_BLOCK_PAGES	  512
+
+#if defined(__GNUC__)
+#define UMM_API __attribute__((visibility("default")))
+#else
+#define UMM_API
+#endif
+
+struct umm_ctx;	     /* a managed address space */
+struct umm_device;   /* one device, umbrella of its memories and mirrors */
+struct umm_devmem;   /* frames of one device memory */
+struct umm_mirror;   /* a device's interest in the whole address space */
+struct umm_notifier; /* an interest in an interval of it */
+struct umm_fence;    /* completion of asynchronous work */
+
+/* ------------------------------------------------------------------------
+ * 1. Version, errors, log, and what this kernel offers
+ */
+
+/**
+ * umm_version() - version of the library in use, as "major.minor.patch"
+ *
+ * Ownership: static string.
+ * Context:   any thread; async-signal-safe.
+ * Return:    the string; never NULL.
+ * Since:     0.1
+ */
+UMM_API const char *umm_version(void);
+
+/**
+ * umm_strerror() - what an error of this library means, in its own terms
+ * @err: a value returned by a libumm function, negative or positive
+ *
+ * Ownership: static string.
+ * Context:   any thread; async-signal-safe.
+ * Return:    one line without a newline; never NULL.
+ * Since:     0.1
+ */
+UMM_API const char *umm_strerror(int err);
+
+/**
+ * umm_page_size() - the page size that libumm manages, in bytes
+ *
+ * Ownership: none.
+ * Context:   any thread; async-signal-safe.
+ * Return:    4096.
+ * Since:     0.1
+ */
+UMM_API size_t umm_page_size(void);
+
+/** Severity of a log line; the environment's UMM_LOG takes the names in lower case. */
+enum umm_log_level {
+	UMM_LOG_NONE,
+	UMM_LOG_ERROR,	 /* something was lost: a page poisoned, a device broken */
+	UMM_LOG_WARNING, /* works, but not as well as it could: a fallback, a refused priority */
+	UMM_LOG_INFO,	 /* what was chosen and why */
+	UMM_LOG_DEBUG,
+};
+
+/**
+ * umm_log_set() - send the library's messages somewhere else
+ * @fn:    called with one line, no newline, at most 511 bytes; NULL restores
+ *         the default: stderr
+ * @priv:  handed to @fn
+ * @level: messages above it are not produced; the default is
+ *         UMM_LOG_WARNING, or $UMM_LOG
+ *
+ * Ownership: @fn and @priv are used until the next call of umm_log_set().
+ * Context:   any thread. @fn runs on library threads too, fault servers
+ *            included: it must not touch managed memory or call libumm.
+ * Return:    nothing.
+ * Since:     0.1
+ */
+UMM_API void umm_log_set(void (*fn)(void *priv, enum umm_log_level level, const char *line),
+			 void *priv, enum umm_log_level level);
+
+/**
+ * umm_log() - say something where the library's messages go, for backends
+ * @level:  as umm_log_set()
+ * @format: as printf(); one line without a newline
+ *
+ * Ownership: none.
+ * Context:   any thread that is not inside a callback of umm_log_set(); not
+ *            async-signal-safe.
+ * Return:    nothing.
+ * Since:     0.1
+ */
+UMM_API void umm_log(enum umm_log_level level, const char *format, ...)
+#if defined(__GNUC__)
+	__attribute__((format(printf, 2, 3)))
+#endif
+	;
+
+/** Kernel features that libumm uses where it finds them, as bits. */
+enum umm_kernel_feature {
+	UMM_KERNEL_MOVE = 1 << 0,	      /* UFFDIO_MOVE, 6.8; else write-protect, copy, drop */
+	UMM_KERNEL_POISON = 1 << 1,	      /* UFFDIO_POISON, 6.6; else a mapping that raises SIGBUS */
+	UMM_KERNEL_PAGEMAP_SCAN = 1 << 2,     /* 6.7; else read /proc/self/pagemap */
+	UMM_KERNEL_PROCMAP_QUERY = 1 << 3,    /* 6.11; else parse /proc/self/maps */
+	UMM_KERNEL_UFFD_WP = 1 << 4,	      /* write-protect faults, 5.7: required */
+	UMM_KERNEL_UFFD_EVENTS = 1 << 5,      /* unmap, remap, remove events, 4.11: required */
+	UMM_KERNEL_SYSCALL_FAULTS = 1 << 6,   /* faults inside system calls are served too */
+};
+
+/** How the process may open a userfaultfd. */
+enum umm_uffd_access {
+	UMM_UFFD_NONE,		 /* not at all: see umm_probe_info.advice */
+	UMM_UFFD_USER_MODE_ONLY, /* system calls that touch a device page fail with EFAULT */
+	UMM_UFFD_SYSCALL,	 /* userfaultfd(2) */
+	UMM_UFFD_DEVICE,	 /* /dev/userfaultfd */
+};
+
+/** What the kernel and the process's permissions allow. Filled by umm_probe(). */
+struct umm_probe_info {
+	size_t size;
+	uint64_t flags;		  /* 0 */
+	uint64_t kernel_features; /* enum umm_kernel_feature bits that work here */
+	enum umm_uffd_access uffd_access;
+	int uffd_error;		  /* 0, or the negative errno that opening gave */
+	bool may_raise_priority;  /* fault servers may run at nice -20 */
+	char kernel_release[64];  /* as uname -r prints */
+	char advice[256];	  /* "" or one sentence: what is missing, how to get it */
+};
+
+/**
+ * umm_probe() - find out what libumm can use in this process
+ * @info: in/out. The caller sets size; the rest is filled in.
+ *
+ * Ownership: none.
+ * Context:   any thread; opens and closes a userfaultfd; not async-signal-safe.
+ * Return:    0, also where userfaultfd is refused (uffd_access says so);
+ *            -EINVAL @info is NULL or its size is 0; -E2BIG.
+ * Since:     0.1
+ */
+UMM_API int umm_probe(struct umm_probe_info *info);
+
+/* ------------------------------------------------------------------------
+ * 2. Contexts and memory
+ */
+
+/** Options of umm_ctx_create(); all zero asks for the defaults. */
+struct umm_ctx_options {
+	size_t size;
+	uint64_t flags;		       /* 0 */
+	uint64_t kernel_features_off;  /* enum umm_kernel_feature: behave as if absent */
+	unsigned fault_servers;	       /* threads; 0: one per CPU the process may use, at most 8 */
+	unsigned reserved;	       /* 0 */
+	size_t frame_cache;	       /* bytes of recycled host frames kept; 0: 1/16 of RAM */
+};
+
+/**
+ * umm_ctx_create() - open a managed address space
+ * @options: or NULL for the defaults
+ * @out:     the context, holding one reference
+ *
+ * Starts the fault servers. They are pinned to CPUs so that a fault is served
+ * where it happened, and ask for nice -20; a refusal is logged once.
+ *
+ * Ownership: the caller owns one reference, dropped by umm_ctx_put().
+ * Context:   any thread; may sleep; not async-signal-safe.
+ * Return:    0; -EINVAL; -E2BIG; -EPERM or -EOPNOTSUPP userfaultfd is refused or
+ *            too old (umm_probe() has the remedy, the log repeats it); -ENOMEM;
+ *            -EAGAIN no thread could be started.
+ * Since:     0.1
+ */
+UMM_API int umm_ctx_create(const struct umm_ctx_options *options, struct umm_ctx **out);
+
+/**
+ * umm_ctx_get() - take one more reference
+ *
+ * Ownership: the caller owns the new reference.
+ * Context:   any thread; not async-signal-safe.
+ * Return:    @ctx.
+ * Since:     0.1
+ */
+UMM_API struct umm_ctx *umm_ctx_get(struct umm_ctx *ctx);
+
+/**
+ * umm_ctx_put() - drop a reference; the last one closes the context
+ * @ctx: or NULL
+ *
+ * Closing destroys the devices that are left (their pages come home), then
+ * unmaps memory of umm_alloc() and gives attached memory back to the kernel
+ * with its contents.
+ *
+ * Ownership: the caller's reference is gone.
+ * Context:   any thread but one inside a callback of this context; may sleep.
+ * Return:    nothing.
+ * Since:     0.1
+ */
+UMM_API void umm_ctx_put(struct umm_ctx *ctx);
+
+/** Flags of umm_alloc(). */
+enum umm_alloc_flag {
+	UMM_ALLOC_SMALL_PAGES = 1 << 0, /* do not ask the kernel for huge pages */
+};
+
+/**
+ * umm_alloc() - reserve managed memory
+ * @ctx:   the context
+ * @len:   bytes; rounded up to whole pages
+ * @flags: enum umm_alloc_flag, or 0
+ * @out:   the first byte; aligned to 2 MiB where @len is at least that, else to a page
+ *
+ * Memory reads zero and costs nothing until it is touched; reserving 1 TiB is
+ * cheap. Until a device first takes part it is ordinary anonymous memory.
+ *
+ * Ownership: the caller frees it with umm_free().
+ * Context:   any thread; may sleep; not async-signal-safe. Works in a forked child.
+ * Return:    0; -EINVAL @len is 0 or overflows, unknown flag; -ENOMEM.
+ * Since:     0.1
+ */
+UMM_API int umm_alloc(struct umm_ctx *ctx, size_t len, uint64_t flags, void **out);
+
+/**
+ * umm_free() - unmap memory of umm_alloc() and free its device frames
+ * @ctx:  the context
+ * @addr: exactly what umm_alloc() returned, or NULL (nothing happens)
+ *
+ * Mirrors are invalidated (UMM_EVENT_UNMAP) first. Waits for migrations of
+ * the range that are in flight.
+ *
+ * Ownership: the memory is gone.
+ * Context:   any thread, not from a callback; may sleep; works in a forked child.
+ * Return:    0; -EFAULT @addr is not the start of a live allocation of @ctx
+ *            (a second free, a foreign or attached pointer).
+ * Since:     0.1
+ */
+UMM_API int umm_free(struct umm_ctx *ctx, void *addr);
+
+/**
+ * umm_attach() - manage memory that already exists
+ * @ctx:  the context
+ * @addr: page aligned, inside private anonymous mappings
+ * @len:  bytes, a multiple of the page size
+ *
+ * Contents stay. The memory remains the caller's: munmap(), mremap(),
+ * madvise() and mprotect() keep working and are followed.
+ *
+ * Ownership: the memory stays the caller's.
+ * Context:   any thread; may sleep; not async-signal-safe.
+ * Return:    0; -EINVAL zero, misaligned or overflowing, or the mapping is of a
+ *            kind that cannot be managed (file, shared, device); -EFAULT a hole;
+ *            -EEXIST overlaps memory managed by @ctx; -ENOMEM.
+ * Since:     0.1
+ */
+UMM_API int umm_attach(struct umm_ctx *ctx, void *addr, size_t len);
+
+/**
+ * umm_detach() - stop managing attached memory; its pages come home first
+ * @ctx:  the context
+ * @addr: what umm_attach() was given
+ *
+ * Ownership: the memory stays the caller's.
+ * Context:   any thread, not from a callback; may sleep.
+ * Return:    0; -EFAULT nothing was attached at @addr; -EIO the device lost
+ *            pages (they are poisoned, the rest is home).
+ * Since:     0.1
+ */
+UMM_API int umm_detach(struct umm_ctx *ctx, void *addr);
+
+/** Home of a page; see docs/design.md for the arrows between them. */
+enum umm_page_state {
+	UMM_PAGE_UNMANAGED,  /* not of this context */
+	UMM_PAGE_EMPTY,	     /* never touched: reads zero */
+	UMM_PAGE_SYSTEM,     /* host frame */
+	UMM_PAGE_DEVICE,     /* private device frame, CPU unmapped */
+	UMM_PAGE_COHERENT,   /* device frame that the CPU maps */
+	UMM_PAGE_DUPLICATED, /* host frame, read-only, with identical copies on devices */
+	UMM_PAGE_MIGRATING,  /* between two homes */
+	UMM_PAGE_POISONED,   /* lost with its device: touching it is SIGBUS */
+};
+
+/** Where one page is. Filled by umm_query(). */
+struct umm_page_info {
+	enum umm_page_state state;
+	uint32_t frame;		/* DEVICE, COHERENT: frame in @mem; else 0 */
+	struct umm_devmem *mem; /* DEVICE, COHERENT, one of DUPLICATED; else NULL */
+};
+
+/**
+ * umm_query() - say where pages live
+ * @ctx:    the context
+ * @start:  page-aligned address
+ * @npages: number of pages
+ * @out:    @npages items, filled in
+ *
+ * A snapshot: it may be out of date on return unless nothing migrates.
+ *
+ * Ownership: the devmem pointers are borrowed, valid while that memory is.
+ * Context:   any thread; not async-signal-safe.
+ * Return:    0; -EINVAL misaligned, zero or overflowing.
+ * Since:     0.1
+ */
+UMM_API int umm_query(struct umm_ctx *ctx, uintptr_t start, size_t npages,
+		      struct umm_page_info *out);
+
+/* ------------------------------------------------------------------------
+ * 3. Fences: completion of asynchronous work
+ */
+
+/**
+ * umm_fence_create() - a fence for work that the caller will complete
+ * @out: the fence, one reference
+ *
+ * Ownership: the caller owns one reference.
+ * Context:   any thread; uses no malloc.
+ * Return:    0; -ENOMEM.
+ * Since:     0.1
+ */
+UMM_API int umm_fence_create(struct umm_fence **out);
+
+/**
+ * umm_fence_get() / umm_fence_put() - take and drop references
+ *
+ * Ownership: as the names say; umm_fence_put(NULL) does nothing.
+ * Context:   any thread.
+ * Return:    umm_fence_get(): @fence.
+ * Since:     0.1
+ */
+UMM_API struct umm_fence *umm_fence_get(struct umm_fence *fence);
+UMM_API void umm_fence_put(struct umm_fence *fence);
+
+/**
+ * umm_fence_signal() - the work is done; a second signal of a fence is ignored
+ * @fence:  the fence
+ * @status: 0 or a negative errno
+ * @value:  a result for umm_fence_value(), for instance pages moved
+ *
+ * Runs the core's completion of whatever waited for it.
+ *
+ * Ownership: the caller's reference stays the caller's.
+ * Context:   any thread that holds no lock which an op or callback of the same
+ *            device takes; not async-signal-safe.
+ * Return:    nothing.
+ * Since:     0.1
+ */
+UMM_API void umm_fence_signal(struct umm_fence *fence, int status, long value);
+
+/**
+ * umm_fence_poll() - is it done?
+ *
+ * Ownership: none.
+ * Context:   any thread.
+ * Return:    0 done; -EAGAIN not yet; or the negative errno it ended with.
+ * Since:     0.1
+ */
+UMM_API int umm_fence_poll(struct umm_fence *fence);
+
+/**
+ * umm_fence_wait() - wait until it is done
+ * @fence:      the fence
+ * @timeout_ms: milliseconds; 0 polls, -1 waits for ever
+ *
+ * Ownership: none.
+ * Context:   any thread, not from a callback.
+ * Return:    0 done; -ETIME; or the negative errno it ended with.
+ * Since:     0.1
+ */
+UMM_API int umm_fence_wait(struct umm_fence *fence, int timeout_ms);
+
+/**
+ * umm_fence_value() - the result that came with the signal; 0 before it
+ *
+ * Ownership: none.
+ * Context:   any thread.
+ * Return:    for migrations: the number of pages moved.
+ * Since:     0.1
+ */
+UMM_API long umm_fence_value(struct umm_fence *fence);
+
+/**
+ * umm_fence_eventfd() - a descriptor that becomes readable when it is done
+ *
+ * Ownership: the caller closes the descriptor.
+ * Context:   any thread.
+ * Return:    the descriptor; -ENOMEM; -ENOSPC no descriptors are left.
+ * Since:     0.1
+ */
+UMM_API int umm_fence_eventfd(struct umm_fence *fence);
+
+/* ------------------------------------------------------------------------
+ * 4. Migration in one call
+ */
+
+/** A span of memory, in bytes. Misaligned spans grow to whole pages. */
+struct umm_span {
+	uintptr_t start;
+	size_t len;
+};
+
+/** Why pages move: counted apart. */
+enum umm_cause {
+	UMM_CAUSE_EXPLICIT,	/* the program asked */
+	UMM_CAUSE_CPU_FAULT,	/* a CPU touched a page that it cannot address */
+	UMM_CAUSE_DEVICE_FAULT, /* a device touched a page that it does not have */
+	UMM_CAUSE_EVICT,	/* device memory was needed for others */
+	UMM_CAUSE_FORK,		/* fork() takes a snapshot */
+	UMM_CAUSE_REMOVE,	/* the device or its memory goes away */
+	UMM_NR_CAUSES,
+};
+
+/** Flags of struct umm_migrate_request and struct umm_migrate. */
+enum umm_migrate_flag {
+	UMM_MIGRATE_DUPLICATE = 1 << 0, /* copy to the device, keep a read-only system page */
+	UMM_MIGRATE_NO_EVICT = 1 << 1,	/* stop with what fits instead of evicting others */
+	UMM_MIGRATE_SELECT_SYSTEM = 1 << 2,   /* umm_migrate_setup(): sources that qualify */
+	UMM_MIGRATE_SELECT_PRIVATE = 1 << 3,  /*   private pages (of @owner, if one is given) */
+	UMM_MIGRATE_SELECT_COHERENT = 1 << 4, /*   coherent pages (likewise) */
+};
+
+/** A request for umm_migrate_spans(). */
+struct umm_migrate_request {
+	size_t size;
+	uint64_t flags;		/* UMM_MIGRATE_DUPLICATE, UMM_MIGRATE_NO_EVICT */
+	const struct umm_span *spans;
+	size_t nspans;
+	struct umm_devmem *dst; /* NULL: system memory */
+	enum umm_cause cause;
+};
+
+/**
+ * umm_migrate_spans() - move many spans to a device memory, or home
+ * @ctx:   the context
+ * @req:   what and where to
+ * @fence: where to put a fence to wait for; NULL waits here
+ *
+ * Pages that are there already, pinned by others, poisoned, or that do not fit
+ * stay where they are. A page that was never touched gets a cleared device frame.
+ * Several blocks are in flight at a time.
+ *
+ * Ownership: @req and its spans are not used after the return. The caller drops *fence.
+ * Context:   any thread, not from a callback; may sleep.
+ * Return:    the number of pages moved (with @fence: 0; umm_fence_value() has
+ *            it); -EINVAL; -EFAULT nothing of the spans is managed; -ENOSPC no
+ *            page fitted; -ENODEV; -EIO; -ENOMEM.
+ * Since:     0.1
+ */
+UMM_API long umm_migrate_spans(struct umm_ctx *ctx, const struct umm_migrate_request *req,
+			       struct umm_fence **fence);
+
+/**
+ * umm_migrate_to_device() - move one span to a device memory and wait
+ * @ctx: the context
+ * @dst: the device memory
+ * @addr: first byte
+ * @len: bytes
+ *
+ * Ownership: none.
+ * Context:   any thread, not from a callback; may sleep.
+ * Return:    as umm_migrate_spans().
+ * Since:     0.1
+ */
+UMM_API long umm_migrate_to_device(struct umm_ctx *ctx, struct umm_devmem *dst, void *addr,
+				   size_t len);
+
+/**
+ * umm_migrate_to_system() - bring one span home and wait
+ * @ctx: the context
+ * @addr: first byte
+ * @len: bytes
+ *
+ * Ownership: none.
+ * Context:   any thread, not from a callback; may sleep.
+ * Return:    as umm_migrate_spans().
+ * Since:     0.1
+ */
+UMM_API long umm_migrate_to_system(struct umm_ctx *ctx, void *addr, size_t len);
+
+/**
+ * umm_bring_home() - bring every page of the context home, for instance before a core dump
+ * @ctx: the context
+ *
+ * Ownership: none.
+ * Context:   any thread, not from a callback; may sleep.
+ * Return:    the number of pages moved; -EIO some were lost and are poisoned.
+ * Since:     0.1
+ */
+UMM_API long umm_bring_home(struct umm_ctx *ctx);
+
+/* ------------------------------------------------------------------------
+ * 5. Devices and their memory
+ */
+
+/** Direction of a copy. */
+enum umm_copy_dir {
+	UMM_COPY_TO_DEVICE,   /* host -> frames; host == NULL: clear the frames */
+	UMM_COPY_FROM_DEVICE, /* frames -> host */
+};
+
+/** One contiguous copy between host memory and device frames. */
+struct umm_copy {
+	enum umm_copy_dir dir;
+	uint32_t npages;
+	struct umm_devmem *mem;
+	uint32_t frame; /* first frame; the frames are contiguous */
+	uint32_t reserved;
+	void *host;	/* page aligned; never managed memory that could fault */
+};
+
+#define UMM_DEVICE_API 1
+
+/**
+ * struct umm_device_ops - what a device does for the core
+ *
+ * No core lock is held when an op runs. Ops may run on several threads at once.
+ */
+struct umm_device_ops {
+	size_t size;	  /* sizeof(struct umm_device_ops) */
+	uint32_t api;	  /* UMM_DEVICE_API */
+	const char *name; /* static string, for people: "opencl", "reference" */
+
+	/**
+	 * copy: required. Start @ncopies copies and signal @done, exactly once,
+	 * when all of them are complete: 0, or a negative errno if any failed.
+	 * @copies is gone after the return. May signal before it returns.
+	 * A device created with UMM_DEVICE_INLINE_COPY copies before it returns,
+	 * with plain CPU loads and stores and without taking any lock; then the
+	 * op also runs on fault servers.
+	 * Return: 0, or a negative errno and @done will never be signalled.
+	 */
+	int (*copy)(void *priv, const struct umm_copy *copies, unsigned ncopies,
+		    struct umm_fence *done);
+
+	/**
+	 * page_free: optional. The last user of these frames is gone; the
+	 * frames may be handed out again once the op returns.
+	 */
+	void (*page_free)(void *priv, struct umm_devmem *mem, uint32_t frame, uint32_t nframes);
+
+	/** destroy: optional. The last call: nothing of the device is in use any more. */
+	void (*destroy)(void *priv);
+
+	/**
+	 * quiesce: optional. umm_device_destroy() begins: start no new work, and
+	 * return when no thread of the driver uses the device's memories,
+	 * mirrors and notifiers any more. May sleep and call libumm.
+	 */
+	void (*quiesce)(void *priv);
+};
+
+/** Flags of umm_device_create(). */
+enum umm_device_flag {
+	UMM_DEVICE_INLINE_COPY = 1 << 0, /* see umm_device_ops.copy */
+};
+
+/**
+ * umm_device_create() - add a device to a context
+ * @ctx:   the context
+ * @ops:   the operations; copied
+ * @priv:  handed to every op
+ * @flags: enum umm_device_flag
+ * @out:   the device
+ *
+ * Ownership: the caller destroys it; closing the context does so otherwise. @priv
+ *            is used until ops->destroy returns.
+ * Context:   any thread; may sleep.
+ * Return:    0; -EINVAL a required op or the name is missing, unknown flag, unknown api;
+ *            -E2BIG; -ENOMEM; -ENODEV in a forked child.
+ * Since:     0.1
+ */
+UMM_API int umm_device_create(struct umm_ctx *ctx, const struct umm_device_ops *ops, void *priv,
+			      uint64_t flags, struct umm_device **out);
+
+/**
+ * umm_device_destroy() - take a device away; its pages come home
+ * @dev: or NULL
+ *
+ * May be called while other threads use the device's pages. Calls ops->quiesce, removes
+ * its memories, then its mirrors (release), then calls ops->destroy. Pages that the device
+ * fails to give back are poisoned.
+ *
+ * Ownership: @dev and its memories and mirrors are gone.
+ * Context:   any thread, not from a callback; may sleep.
+ * Return:    nothing.
+ * Since:     0.1
+ */
+UMM_API void umm_device_destroy(struct umm_device *dev);
+
+/** umm_device_priv() - the @priv of umm_device_create(). umm_device_name() - ops->name. */
+UMM_API void *umm_device_priv(struct umm_device *dev);
+UMM_API const char *umm_device_name(struct umm_device *dev);
+
+/** Kinds of device memory. */
+enum umm_devmem_type {
+	UMM_DEVMEM_PRIVATE,  /* the CPU cannot address it: a CPU touch brings the page home */
+	UMM_DEVMEM_COHERENT, /* the CPU addresses it: a CPU touch finds it in place */
+};
+
+/** Options of umm_devmem_add(). */
+struct umm_devmem_options {
+	size_t size;
+	uint64_t flags; /* 0 */
+	enum umm_devmem_type type;
+	uint32_t nframes;	/* pages */
+	void *base;		/* COHERENT: the frames as the CPU sees them: private anonymous
+				 * writable memory, 2 MiB aligned, not managed; the core moves
+				 * frames out of it and back. PRIVATE: NULL */
+};
+
+/**
+ * umm_devmem_add() - give frames of a device to the core
+ *
+ * Ownership: as the device; base stays the caller's, who must leave it alone
+ *            until umm_devmem_remove() returns.
+ * Context:   any thread; may sleep.
+ * Return:    0; -EINVAL; -E2BIG; -ENOMEM; -ENODEV.
+ * Since:     0.1
+ */
+UMM_API int umm_devmem_add(struct umm_device *dev, const struct umm_devmem_options *options,
+			   struct umm_devmem **out);
+
+/**
+ * umm_devmem_remove() - take a memory away while in use: its pages come home first
+ * @mem: or NULL
+ *
+ * Ownership: @mem is gone.
+ * Context:   any thread, not from a callback; may sleep.
+ * Return:    nothing.
+ * Since:     0.1
+ */
+UMM_API void umm_devmem_remove(struct umm_devmem *mem);
+
+/** umm_devmem_device() - the device; umm_devmem_priv_set()/umm_devmem_priv() - a driver's own word. */
+UMM_API struct umm_device *umm_devmem_device(struct umm_devmem *mem);
+UMM_API void umm_devmem_priv_set(struct umm_devmem *mem, void *priv);
+UMM_API void *umm_devmem_priv(struct umm_devmem *mem);
+
+/** umm_devmem_nframes() - frames in all; umm_devmem_nfree() - frames free now. */
+UMM_API uint32_t umm_devmem_nframes(struct umm_devmem *mem);
+UMM_API uint32_t umm_devmem_nfree(struct umm_devmem *mem);
+
+/**
+ * umm_devmem_alloc() - allocate frames, for drivers that migrate by umm_migrate_setup()
+ * @mem:     the memory
+ * @nframes: how many
+ * @frames:  filled in; contiguous and 2 MiB aligned when @nframes is 512 and such a run is free
+ *
+ * Evicts nothing; see umm_devmem_evict().
+ *
+ * Ownership: the caller's, until umm_migrate_pages() takes them or umm_devmem_free().
+ * Context:   any thread; does not sleep.
+ * Return:    0; -EINVAL; -ENOSPC (none was allocated); -ENODEV.
+ * Since:     0.1
+ */
+UMM_API int umm_devmem_alloc(struct umm_devmem *mem, uint32_t nframes, uint32_t *frames);
+
+/**
+ * umm_devmem_free() - give back frames of umm_devmem_alloc() that were not used
+ *
+ * Ownership: the frames are the core's.
+ * Context:   any thread; does not sleep.
+ * Return:    nothing.
+ * Since:     0.1
+ */
+UMM_API void umm_devmem_free(struct umm_devmem *mem, uint32_t nframes, const uint32_t *frames);
+
+/**
+ * umm_devmem_evict() - bring the least recently used blocks home
+ * @mem:     the memory
+ * @nframes: stop when this many frames are free
+ *
+ * Ownership: none.
+ * Context:   any thread, not from a callback; may sleep.
+ * Return:    0; -ENOSPC nothing more can be evicted; -EINVAL more than there are.
+ * Since:     0.1
+ */
+UMM_API int umm_devmem_evict(struct umm_devmem *mem, uint32_t nframes);
+
+/**
+ * umm_devmem_touch() - the device used this span: its blocks are now most recently used
+ *
+ * Ownership: none.
+ * Context:   any thread; does not sleep.
+ * Return:    nothing.
+ * Since:     0.1
+ */
+UMM_API void umm_devmem_touch(struct umm_devmem *mem, uintptr_t start, size_t len);
+
+/* ------------------------------------------------------------------------
+ * 6. Mirrors and notifiers: hearing of changes before they happen
+ */
+
+/** What is about to change. */
+enum umm_event {
+	UMM_EVENT_UNMAP,	   /* the range goes away: tables may be freed */
+	UMM_EVENT_CLEAR,	   /* contents dropped (MADV_DONTNEED, MADV_FREE, MADV_REMOVE) */
+	UMM_EVENT_PROTECTION_PAGE, /* write permission of single pages changes */
+	UMM_EVENT_MIGRATE,	   /* pages change their home; see @owner */
+};
+
+/** One announcement, valid during the callback. */
+struct umm_notifier_range {
+	uintptr_t start;
+	uintptr_t end;
+	enum umm_event event;
+	struct umm_device *owner; /* MIGRATE: the device that pages go to; NULL: they go home. A
+				   * device may ignore migrations *to* it that it asked for */
+	bool blockable;		  /* false: the callback must not sleep; -EAGAIN asks to be
+				   * called again where it may */
+};
+
+/** Callbacks of a mirror. Both required. No core lock is held. */
+struct umm_mirror_ops {
+	size_t size;
+
+	/**
+	 * invalidate: forget every translation in the range, and return only
+	 * when the device has stopped using them. It must not fail: -EAGAIN
+	 * only where blockable is false; any other value is taken for 0.
+	 * It must not call back into libumm except umm_fence_signal().
+	 */
+	int (*invalidate)(void *priv, const struct umm_notifier_range *range);
+
+	/** release: the last call on this mirror; none runs beside or after it. */
+	void (*release)(void *priv);
+};
+
+/**
+ * umm_mirror_register() - hear of every change of the address space
+ * @dev: the device that mirrors
+ * @ops: copied
+ * @priv: handed to the callbacks
+ * @out: the mirror
+ *
+ * Ownership: the caller unregisters it; destroying the device does so otherwise.
+ * Context:   any thread; may sleep.
+ * Return:    0; -EINVAL; -E2BIG; -ENOMEM; -ENODEV.
+ * Since:     0.1
+ */
+UMM_API int umm_mirror_register(struct umm_device *dev, const struct umm_mirror_ops *ops,
+				void *priv, struct umm_mirror **out);
+
+/**
+ * umm_mirror_unregister() - stop; calls release, after which no callback runs
+ * @mirror: or NULL
+ *
+ * Ownership: @mirror is gone.
+ * Context:   any thread; may sleep.
+ * Return:    0; -EDEADLK from inside one of its own callbacks: nothing happened.
+ * Since:     0.1
+ */
+UMM_API int umm_mirror_unregister(struct umm_mirror *mirror);
+
+/** umm_mirror_notifier() - the notifier over the whole address space that backs a mirror. */
+UMM_API struct umm_notifier *umm_mirror_notifier(struct umm_mirror *mirror);
+
+/** Callback of an interval notifier; as umm_mirror_ops.invalidate. */
+struct umm_notifier_ops {
+	size_t size;
+	int (*invalidate)(void *priv, const struct umm_notifier_range *range);
+};
+
+/**
+ * umm_notifier_insert() - hear of changes between @start and @end
+ * @ctx: the context
+ * @span: what to watch; need not be managed (yet)
+ * @ops: copied
+ * @priv: handed to the callback
+ * @out: the notifier
+ *
+ * Ownership: the caller removes it.
+ * Context:   any thread; may sleep; not from a callback.
+ * Return:    0; -EINVAL; -E2BIG; -ENOMEM.
+ * Since:     0.1
+ */
+UMM_API int umm_notifier_insert(struct umm_ctx *ctx, const struct umm_span *span,
+				const struct umm_notifier_ops *ops, void *priv,
+				struct umm_notifier **out);
+
+/**
+ * umm_notifier_remove() - stop; no callback runs after the return
+ * @notifier: or NULL
+ *
+ * Ownership: @notifier is gone.
+ * Context:   any thread; may sleep.
+ * Return:    0; -EDEADLK from inside its own callback: nothing happened.
+ * Since:     0.1
+ */
+UMM_API int umm_notifier_remove(struct umm_notifier *notifier);
+
+/**
+ * umm_notifier_read_begin() - start a snapshot: waits while an invalidation is under way
+ *
+ * Ownership: none.
+ * Context:   any thread, not from a callback; may sleep.
+ * Return:    a sequence number for umm_notifier_read_retry().
+ * Since:     0.1
+ */
+UMM_API uint64_t umm_notifier_read_begin(struct umm_notifier *notifier);
+
+/**
+ * umm_notifier_read_retry() - did anything change since @seq was read?
+ *
+ * Call it with the lock held that the invalidate callback takes.
+ *
+ * Ownership: none.
+ * Context:   any thread; does not sleep.
+ * Return:    true: what was read since is stale, start over.
+ * Since:     0.1
+ */
+UMM_API bool umm_notifier_read_retry(struct umm_notifier *notifier, uint64_t seq);
+
+/* ------------------------------------------------------------------------
+ * 7. Ranges: what a device may put into its page table
+ */
+
+/**
+ * Bits of an entry. Bits 12 and up are the page's CPU address (address & ~0xfff) where
+ * neither DEVICE nor COHERENT is set, else the frame number << 12.
+ */
+#define UMM_ENTRY_VALID	    (UINT64_C(1) << 0)
+#define UMM_ENTRY_WRITE	    (UINT64_C(1) << 1)
+#define UMM_ENTRY_ERROR	    (UINT64_C(1) << 2) /* poisoned */
+#define UMM_ENTRY_DEVICE    (UINT64_C(1) << 3) /* private frame of the range's memory */
+#define UMM_ENTRY_COHERENT  (UINT64_C(1) << 4) /* coherent frame; the CPU address works too */
+#define UMM_ENTRY_DUPLICATE (UINT64_C(1) << 5) /* with DEVICE: a read-only copy */
+#define UMM_ENTRY_ORDER(e)  (((e) >> 6) & 0x1f) /* log2 of pages mapped alike: 0 or 9 */
+#define UMM_ENTRY_REQ_FAULT (UINT64_C(1) << 62) /* request: make it readable */
+#define UMM_ENTRY_REQ_WRITE (UINT64_C(1) << 63) /* request: make it writable */
+#define UMM_ENTRY_FRAME(e)  ((uint32_t)((e) >> UMM_PAGE_SHIFT))
+#define UMM_ENTRY_ADDR(e)   ((uintptr_t)((e) & UINT64_C(0x3ffffffffffff000)))
+
+/** A request for umm_range_snapshot() and umm_range_fault(). */
+struct umm_range {
+	size_t size;
+	uint64_t flags;		       /* 0 */
+	struct umm_notifier *notifier; /* covers start..end */
+	uint64_t seq;		       /* of umm_notifier_read_begin() */
+	uintptr_t start;
+	uintptr_t end;
+	uint64_t *entries;	       /* in: requests; out: answers; one per page */
+	uint64_t default_flags;	       /* requests for every page */
+	uint64_t flags_mask;	       /* which bits of entries[] are requests */
+	struct umm_device *owner;      /* its private pages are reported in place; NULL: none */
+	struct umm_devmem *mem;	       /* or only those of this memory; NULL: any of @owner */
+};
+
+/**
+ * umm_range_snapshot() - say what is there; fault nothing in
+ * @range: in/out
+ *
+ * Only a snapshot: check umm_notifier_read_retry() before acting on it.
+ * Private pages of others, empty and migrating pages are reported as 0.
+ *
+ * Ownership: entries[] stays the caller's; no page is pinned.
+ * Context:   any thread, not from a callback; may sleep.
+ * Return:    the number of valid entries; -EINVAL empty, misaligned or outside
+ *            the notifier; -EBUSY invalidated meanwhile; -E2BIG. On error
+ *            entries[] is unspecified.
+ * Since:     0.1
+ */
+UMM_API long umm_range_snapshot(struct umm_range *range);
+
+/**
+ * umm_range_fault() - make a range resident and say where each page lives
+ * @range:      in/out
+ * @timeout_ms: total time spent waiting for others, in milliseconds; 0 tries once
+ *
+ * Pages that were never touched become zeroed system pages; private pages of
+ * other devices come home; duplicates become single where write is requested.
+ *
+ * Ownership: entries[] stays the caller's; no page is pinned.
+ * Context:   any thread, not from a callback; may sleep.
+ * Return:    the number of valid entries; -EINVAL as umm_range_snapshot();
+ *            -EFAULT a requested page is a hole, PROT_NONE, not managed or poisoned;
+ *            -EPERM write requested on read-only memory; -EBUSY invalidated
+ *            meanwhile or still migrating when the time ran out; -ENOMEM; -E2BIG.
+ *            On error entries[] is unspecified.
+ * Since:     0.1
+ */
+UMM_API long umm_range_fault(struct umm_range *range, unsigned timeout_ms);
+
+/* ------------------------------------------------------------------------
+ * 8. Migration in three steps, for drivers that copy by themselves
+ */
+
+#define UMM_MPFN_VALID	 (UINT64_C(1) << 0)
+#define UMM_MPFN_MIGRATE (UINT64_C(1) << 1) /* src: collected. Cleared by umm_migrate_pages()
+					     * where the page stayed after all */
+#define UMM_MPFN_WRITE	 (UINT64_C(1) << 2)
+#define UMM_MPFN_DEVICE	 (UINT64_C(1) << 3) /* bits 12 and up are a frame number */
+#define UMM_MPFN_EMPTY	 (UINT64_C(1) << 4) /* never touched: clear instead of copying */
+
+/**
+ * struct umm_migrate - a migration in flight
+ *
+ * src[i] says where the data is: bits 12 and up are a host address to read from,
+ * or, with UMM_MPFN_DEVICE, a frame of src_mem(i). The driver copies and
+ * writes dst[i]: UMM_MPFN_VALID | UMM_MPFN_DEVICE | frame << 12 where @dst_mem is
+ * given, or UMM_MPFN_VALID where the page goes home and the data was put at
+ * umm_migrate_host(). A dst[i] of 0 leaves the page where it was.
+ */
+struct umm_migrate {
+	size_t size;
+	uint64_t flags;		   /* UMM_MIGRATE_SELECT_* */
+	struct umm_ctx *ctx;
+	uintptr_t start;
+	uintptr_t end;
+	struct umm_devmem *dst_mem; /* NULL: system memory */
+	struct umm_device *owner;   /* select only device pages of it; NULL: of any */
+	uint64_t *src;		    /* the caller's, one item per page */
+	uint64_t *dst;
+	enum umm_cause cause;
+	unsigned long npages;	    /* out: pages in the range */
+	unsigned long cpages;	    /* out: pages collected, then: pages moved */
+	void *core;		    /* the core's */
+};
+
+/**
+ * umm_migrate_setup() - collect and unmap; from here on a CPU touch waits
+ *
+ * Ownership: @migrate must be finalized unless this fails.
+ * Context:   any thread, not from a callback; may sleep; mirrors are invalidated.
+ * Return:    0; -EINVAL; -EFAULT a page is not managed; -ENOENT nothing
+ *            qualifies; -ENOMEM; -E2BIG.
+ * Since:     0.1
+ */
+UMM_API int umm_migrate_setup(struct umm_migrate *migrate);
+
+/** umm_migrate_src_mem() - the memory that src[@i] is a frame of, or NULL. */
+UMM_API struct umm_devmem *umm_migrate_src_mem(struct umm_migrate *migrate, unsigned long i);
+
+/** umm_migrate_host() - where to put the data of page @i that goes home; NULL: -ENOMEM. */
+UMM_API void *umm_migrate_host(struct umm_migrate *migrate, unsigned long i);
+
+/**
+ * umm_migrate_pages() - commit: the data is where dst[] says; waiters go on
+ *
+ * Ownership: frames named in dst[] are the core's where UMM_MPFN_MIGRATE is still set in
+ *            src[] afterwards, else still the driver's.
+ * Context:   any thread, not from a callback; may sleep.
+ * Return:    nothing; cpages counts the pages that moved.
+ * Since:     0.1
+ */
+UMM_API void umm_migrate_pages(struct umm_migrate *migrate);
+
+/**
+ * umm_migrate_finalize() - release it; without umm_migrate_pages() it undoes the setup
+ *
+ * Ownership: @migrate is the caller's again.
+ * Context:   any thread, not from a callback; may sleep.
+ * Return:    nothing.
+ * Since:     0.1
+ */
+UMM_API void umm_migrate_finalize(struct umm_migrate *migrate);
+
+/* ------------------------------------------------------------------------
+ * 9. Counters
+ */
+
+/** What is counted, per context, device and allocation. Times are nanoseconds. */
+enum umm_counter {
+	UMM_COUNT_FAULT_EMPTY,	   /* CPU faults on untouched pages of blocks that devices use */
+	UMM_COUNT_FAULT_DEVICE,	   /* CPU faults that brought a page home */
+	UMM_COUNT_FAULT_WRITE,	   /* CPU write faults that ended a duplication */
+	UMM_COUNT_FAULT_WAIT,	   /* CPU faults that waited for a migration in flight */
+	UMM_COUNT_FAULT_SPURIOUS,  /* already resolved when it was read */
+	UMM_COUNT_FAULT_ERROR,	   /* ended in SIGBUS */
+	UMM_COUNT_FAULT_NS,	   /* time serving CPU faults, reading included */
+	UMM_COUNT_TO_DEVICE,	   /* pages moved to a device, by cause: + enum umm_cause */
+	UMM_COUNT_TO_SYSTEM = UMM_COUNT_TO_DEVICE + UMM_NR_CAUSES, /* pages moved home, likewise */
+	UMM_COUNT_DUPLICATED = UMM_COUNT_TO_SYSTEM + UMM_NR_CAUSES, /* pages copied, not moved */
+	UMM_COUNT_BYTES_TO_DEVICE, /* bytes copied */
+	UMM_COUNT_BYTES_FROM_DEVICE,
+	UMM_COUNT_COPIES,	   /* struct umm_copy handed to devices */
+	UMM_COUNT_CLEARED,	   /* pages cleared on a device instead of copied */
+	UMM_COUNT_COPY_NS,	   /* time from handing copies over to their completion */
+	UMM_COUNT_EVICTIONS,	   /* blocks evicted */
+	UMM_COUNT_BUSY,		   /* pages that stayed: pinned or lost a race */
+	UMM_COUNT_RETRIES,	   /* kernel operations that answered EAGAIN */
+	UMM_COUNT_POISONED,	   /* pages lost */
+	UMM_COUNT_INVALIDATIONS,   /* callbacks run */
+	UMM_COUNT_DEFERRED,	   /* faults handed from a server to a worker */
+	UMM_COUNT_EVENTS,	   /* unmap, remap, remove seen */
+	UMM_COUNT_FRAMES_RECYCLED, /* host frames taken from the cache, pages */
+	UMM_COUNT_FRAMES_FRESH,	   /* host frames taken from the kernel, pages */
+	UMM_NR_COUNTERS,
+};
+
+/** A copy of all counters. */
+struct umm_stats {
+	size_t size;
+	uint64_t flags; /* 0 */
+	uint64_t managed_bytes;	   /* now: address space managed (context and allocation only) */
+	uint64_t device_pages;	   /* now: pages whose home is a device */
+	uint64_t bookkeeping_bytes; /* now: host memory the library uses to keep books (context) */
+	uint64_t cached_bytes;	   /* now: recycled host frames kept (context) */
+	uint64_t counter[UMM_NR_COUNTERS];
+};
+
+/** umm_counter_name() - "fault_empty", "to_device_explicit", …; NULL past the end. */
+UMM_API const char *umm_counter_name(unsigned counter);
+
+/**
+ * umm_ctx_stats(), umm_device_stats(), umm_alloc_stats() - read the counters
+ * @addr: any address inside an allocation or an attached range
+ * @out:  the caller sets size
+ *
+ * Ownership: none.
+ * Context:   any thread; counters that belong together may be read a moment apart.
+ * Return:    0; -EINVAL; -E2BIG; umm_alloc_stats(): -EFAULT not managed.
+ * Since:     0.1
+ */
+UMM_API int umm_ctx_stats(struct umm_ctx *ctx, struct umm_stats *out);
+UMM_API int umm_device_stats(struct umm_device *dev, struct umm_stats *out);
+UMM_API int umm_alloc_stats(struct umm_ctx *ctx, const void *addr, struct umm_stats *out);
+
+/**
+ * umm_stats_print() - counters that are not zero, one a line, for people
+ *
+ * Ownership: none.
+ * Context:   any thread.
+ * Return:    nothing.
+ * Since:     0.1
+ */
+UMM_API void umm_stats_print(const struct umm_stats *stats, FILE *stream);
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* UMM_H */

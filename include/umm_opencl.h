@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * libumm_opencl - OpenCL devices as devices of libumm
+ *
+ * A kernel that uses the prelude umm_device.cl takes the same pointers as the
+ * CPU does, pointers inside data structures included. Pages come to the device
+ * when a kernel touches them, and go home when the CPU does or when the device is
+ * full. No shared virtual memory is needed, only OpenCL 1.2.
+ *
+ *	__kernel void scale(UMM_KERNEL_ARGS, ulong array, float factor)
+ *	{
+ *		struct umm u;
+ *		ulong addr = array + 4 * get_global_id(0);
+ *		float value;
+ *
+ *		if (!umm_begin(&u, UMM_ARGS))
+ *			return;
+ *		value = umm_load_float(&u, addr);
+ *		if (umm_faulted(&u))
+ *			return;
+ *		umm_store_float(&u, addr + other_array, factor * value);
+ *	}
+ *
+ * A work-item that touches a page the device does not have is *faulted*: its
+ * loads give 0 from there on, its stores do nothing, and after the pages have come
+ * it is run again from its start (replayed), until no work-item faults. Hence the
+ * rule: what a work-item stored before it faulted must be harmless to store again.
+ * See docs/opencl.md.
+ *
+ * Errors are those of umm.h.
+ */
+#ifndef UMM_OPENCL_H
+#define UMM_OPENCL_H
+
+#include "umm.h"
+
+#ifndef CL_TARGET_OPENCL_VERSION
+#define CL_TARGET_OPENCL_VERSION 120
+#endif
+#include <CL/cl.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct umm_opencl; /* an OpenCL device that takes part in a context */
+
+/* ------------------------------------------------------------------------
+ * 1. What there is
+ */
+
+/** What an OpenCL device has, as bits. */
+enum umm_opencl_capability {
+	UMM_OPENCL_PAGING = 1 << 0,	     /* demand paging by umm_opencl_launch() */
+	UMM_OPENCL_DOUBLE = 1 << 1,	     /* umm_load_double(), umm_store_double() */
+	UMM_OPENCL_ATOMIC64 = 1 << 2,	     /* 64-bit atomics */
+	UMM_OPENCL_SVM_COARSE = 1 << 3,	     /* coarse-grained shared virtual memory */
+	UMM_OPENCL_SVM_FINE_BUFFER = 1 << 4, /* fine-grained, in buffers */
+	UMM_OPENCL_SVM_FINE_SYSTEM = 1 << 5, /* fine-grained, all of the address space */
+};
+
+/** One OpenCL device, or a platform without any (then @device is NULL). */
+struct umm_opencl_info {
+	size_t size;
+	uint64_t flags; /* 0 */
+	cl_platform_id platform;
+	cl_device_id device;
+	cl_device_type type;
+	const char *platform_name;
+	const char *platform_version;
+	const char *device_name;
+	const char *device_version;
+	uint64_t global_bytes;	   /* memory of the device */
+	uint64_t max_alloc_bytes;  /* largest buffer */
+	uint64_t max_device_bytes; /* largest umm_opencl_options.device_bytes */
+	uint64_t default_device_bytes;
+	uint32_t capabilities; /* enum umm_opencl_capability */
+	int usable;	       /* 0, or the error that umm_opencl_create() would give */
+	const char *reason;    /* "" or one sentence: why not, and what to do */
+};
+
+/**
+ * umm_opencl_list() - tell of every platform and device
+ * @fn:   called once for each; a value other than 0 stops
+ * @priv: handed to @fn
+ *
+ * Ownership: the structure and its strings are gone when @fn returns.
+ * Context:   any thread; may sleep; loads the OpenCL implementations.
+ * Return:    the number of devices told of; what @fn returned where that was not 0;
+ *            -ENODEV there is no platform (see umm_opencl_advice()); -EINVAL.
+ * Since:     0.1
+ */
+UMM_API int umm_opencl_list(int (*fn)(void *priv, const struct umm_opencl_info *info), void *priv);
+
+/**
+ * umm_opencl_advice() - how to get an OpenCL platform
+ *
+ * Ownership: static string.
+ * Context:   any thread.
+ * Return:    one sentence without a newline; never NULL.
+ * Since:     0.1
+ */
+UMM_API const char *umm_opencl_advice(void);
+
+/* ------------------------------------------------------------------------
+ * 2. Devices
+ */
+
+/** Options of umm_opencl_create(); all zero takes the first device that will do. */
+struct umm_opencl_options {
+	size_t size;
+	uint64_t flags;		   /* 0 */
+	cl_command_queue queue;	   /* run kernels in this queue; decides context and device */
+	cl_context context;	   /* or: open a queue in this context */
+	cl_device_id device;	   /* or: on this device (with @context: one of its devices) */
+	const char *platform_name; /* or on the first that has this in its name, in any case, */
+	const char *device_name;   /* and this, */
+	cl_device_type type;	   /* and is one of these types; 0: any */
+	uint64_t device_bytes;	   /* device memory for pages, rounded up to whole pages; 0: half
+				    * of the device's, or its largest buffer where that is less */
+	uint64_t pool_bytes;	/* largest single buffer to allocate; 0: what the device allows */
+	uint64_t readahead;	/* most bytes fetched ahead of a sequential reader;
+				    * 0: 256 KiB; less than a page: none */
+	uint32_t fault_entries; /* faults that one round can report; 0: 65536 */
+	uint32_t reserved;	/* 0 */
+};
+
+/**
+ * umm_opencl_create() - make an OpenCL device a device of @ctx
+ * @ctx:     the context
+ * @options: or NULL for the defaults
+ * @out:     the device
+ *
+ * Allocates the device memory at once: one buffer, or up to four where one
+ * cannot be that large.
+ *
+ * Ownership: the caller calls umm_opencl_destroy(); closing the context does so
+ *            otherwise. OpenCL objects in @options are retained.
+ * Context:   any thread; may sleep.
+ * Return:    0; -EINVAL; -E2BIG; -ENODEV no platform, or no such device (the log
+ *            says which there are), or in a forked child; -EOPNOTSUPP the device
+ *            lacks something; -ENOMEM.
+ * Since:     0.1
+ */
+UMM_API int umm_opencl_create(struct umm_ctx *ctx, const struct umm_opencl_options *options,
+			      struct umm_opencl **out);
+
+/**
+ * umm_opencl_destroy() - take the device away; its pages come home
+ * @ocl: or NULL
+ *
+ * Launches in other threads end with -ENODEV after the round they are in, and
+ * are waited for.
+ *
+ * Ownership: @ocl, its umm_device and its memory are gone.
+ * Context:   any thread, not from a callback; may sleep.
+ * Return:    nothing.
+ * Since:     0.1
+ */
+UMM_API void umm_opencl_destroy(struct umm_opencl *ocl);
+
+/** umm_opencl_device(), umm_opencl_devmem() - what umm.h's functions take. */
+UMM_API struct umm_device *umm_opencl_device(struct umm_opencl *ocl);
+UMM_API struct umm_devmem *umm_opencl_devmem(struct umm_opencl *ocl);
+
+/** umm_opencl_cl_context(), _cl_device(), _cl_queue() - what OpenCL's take; borrowed. */
+UMM_API cl_context umm_opencl_cl_context(struct umm_opencl *ocl);
+UMM_API cl_device_id umm_opencl_cl_device(struct umm_opencl *ocl);
+UMM_API cl_command_queue umm_opencl_cl_queue(struct umm_opencl *ocl);
+
+/* ------------------------------------------------------------------------
+ * 3. Programs
+ */
+
+/** The first argument of a kernel that is its own: those of UMM_KERNEL_ARGS come before. */
+#define UMM_OPENCL_ARGS 10
+
+/**
+ * umm_opencl_prelude() - the text of umm_device.cl
+ *
+ * For those who call clCreateProgramWithSource() themselves.
+ *
+ * Ownership: static string.
+ * Context:   any thread.
+ * Return:    the text; never NULL.
+ * Since:     0.1
+ */
+UMM_API const char *umm_opencl_prelude(void);
+
+/**
+ * umm_opencl_build() - compile kernels that use the prelude
+ * @ocl:     the device
+ * @source:  OpenCL C; the prelude is put before it, line numbers are @source's
+ * @options: for the compiler, or NULL
+ * @out:     the program
+ * @log:     what the compiler said, or NULL where it said nothing; may be NULL, then
+ *           errors go to the log of the library
+ *
+ * Ownership: the caller calls clReleaseProgram(*out) and free(*log).
+ * Context:   any thread; may sleep.
+ * Return:    0; -EINVAL it does not compile; -ENOMEM; -ENODEV; -EIO.
+ *            *log is written on success and on -EINVAL.
+ * Since:     0.1
+ */
+UMM_API int umm_opencl_build(struct umm_opencl *ocl, const char *source, const char *options,
+			     cl_program *out, char **log);
+
+/* ------------------------------------------------------------------------
+ * 4. Launches
+ */
+
+/** A launch: the arguments of clEnqueueNDRangeKernel(). */
+struct umm_opencl_work {
+	size_t size;
+	uint64_t flags;	      /* 0 */
+	cl_kernel kernel;     /* its own arguments are set, from UMM_OPENCL_ARGS on */
+	cl_uint dims;	      /* 1 to 3 */
+	cl_uint nwait;	      /* events that it waits for first */
+	const size_t *offset; /* @dims items, or NULL */
+	const size_t *global; /* @dims items; fewer than 2^32 work-items in all */
+	const size_t *local;  /* @dims items, or NULL */
+	const cl_event *wait; /* @nwait items */
+};
+
+/** What a launch took. */
+struct umm_opencl_result {
+	size_t size;
+	uint64_t flags;		 /* 0 */
+	uint64_t rounds;	 /* times that the kernel ran */
+	uint64_t faults;	 /* pages that work-items missed, once for each round */
+	uint64_t pages_migrated; /* to the device, read ahead included */
+	uint64_t pages_readahead;
+	uint64_t items;		 /* work-items */
+	uint64_t items_replayed; /* times that a work-item ran once more */
+	uint64_t kernel_ns;	 /* from handing the kernel over to knowing its outcome */
+	uint64_t service_ns;	 /* in serving its faults */
+	uint64_t total_ns;
+	uint64_t fault_addr; /* with -EFAULT, -EPERM, -EBUSY, -ENOSPC, -EINVAL of a work-item: the */
+	uint64_t fault_item; /* address, its work-item (counted row by row) */
+	bool fault_valid;    /* (these three say something) */
+	bool fault_write;    /* and whether it was a store */
+};
+
+/**
+ * umm_opencl_launch() - run a kernel, serving its faults, until it is done
+ * @ocl:    the device
+ * @work:   what to run
+ * @result: filled in, on errors too; or NULL
+ *
+ * Launches on one @ocl take turns. A CPU thread that touches a page which the
+ * kernel uses waits for the end of the round, not of the launch.
+ *
+ * Ownership: none.
+ * Context:   any thread, not from a callback; may sleep. As in OpenCL, one
+ *            cl_kernel must not be used by two threads at once.
+ * Return:    0; -EINVAL @work makes no sense, or a work-item used a misaligned
+ *            address; -E2BIG; -EFAULT a work-item touched memory that is not managed
+ *            (or poisoned); -EPERM it stored to read-only memory; -ENOSPC one work-item
+ *            needs more pages at once than the device holds; -EBUSY a page that it
+ *            needs is pinned by others; -ENODEV; -ENOMEM; -EIO.
+ *            On error some work-items have run and some have not.
+ * Since:     0.1
+ */
+UMM_API int umm_opencl_launch(struct umm_opencl *ocl, const struct umm_opencl_work *work,
+			      struct umm_opencl_result *result);
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* UMM_OPENCL_H */

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: MIT */
+/* Batches: one request for many pages, as a number of pieces in flight. */
+#ifndef BATCH_H
+#define BATCH_H
+
+#include "piece.h"
+
+/* What to move; as struct umm_migrate_request, plus what only the core asks for. */
+struct batch_want {
+	struct umm_devmem *dst;
+	const struct umm_devmem *src; /* only pages of it; NULL: of any */
+	enum umm_cause cause;
+	bool duplicate;
+	bool no_evict;
+	uint64_t clock; /* evict only what was used before; see devmem_victim() */
+};
+
+/*
+ * Move the pages of start .. end and wait for all of it. Returns the number
+ * of pages moved, or -EFAULT nothing managed, -ENOSPC nothing fitted, -EIO pages lost, -ENODEV, -ENOMEM.
+ */
+long batch_move(struct umm_ctx *ctx, const struct umm_span *spans, size_t nspans,
+		const struct batch_want *want);
+
+#endif

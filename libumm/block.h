@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Blocks: the page states of 2 MiB of address space, and which frames of which
+ * device memories hold them. Pure bookkeeping, except that a block knows how to
+ * register itself with the userfaultfd.
+ */
+#ifndef BLOCK_H
+#define BLOCK_H
+
+#include "arena.h"
+#include "lock.h"
+#include "umm.h"
+
+/* The state of a page is the low nibble of its byte. */
+enum page_state {
+	PG_UNMANAGED,
+	PG_NATIVE,     /* managed, not registered: the kernel alone knows more */
+	PG_EMPTY,      /* registered, nothing mapped */
+	PG_SYSTEM,     /* registered, host frame */
+	PG_DEVICE,     /* frame of a PRIVATE memory */
+	PG_COHERENT,   /* frame of a COHERENT memory, mapped */
+	PG_DUPLICATED, /* host frame, write-protected; frames hold copies */
+	PG_MIGRATING,  /* owned by a piece (migrate.h) */
+	PG_POISONED,
+	PG_REAPING,    /* dropped; its frames are about to be given back (event.c) */
+	PG_STATE_MASK = 0x0f,
+	/* What happened to a MIGRATING page meanwhile; its piece acts on it. */
+	PG_DISCARD = 0x10,  /* contents were dropped: ends EMPTY */
+	PG_GONE = 0x20,	    /* unmapped: ends UNMANAGED. On other states: mremap() took it away */
+	PG_COLLECT = 0x40,  /* still mapped for the CPU while its piece reads it: a missing fault
+			     * means that it was dropped, and is filled with zeroes */
+	PG_REFILLED = 0x80, /* that has happened: the page stays with the CPU */
+	/* On REAPING pages: DISCARD, a reaper has it; COLLECT, it was DUPLICATED. */
+};
+
+#define BLOCK_MASK (UMM_BLOCK_SIZE - 1)
+#define BITMAP_WORDS (UMM_BLOCK_PAGES / 64)
+
+/* Frames of one memory that hold pages of one block. Also the unit of its LRU. */
+struct resident {
+	struct resident *next; /* of the block */
+	struct umm_devmem *mem;
+	struct umm_ctx *ctx;
+	uintptr_t va;
+	uint16_t npages;
+	uint32_t base;	  /* frame of page 0, modulo 2^32, while frames == NULL */
+	uint32_t *frames; /* one a page, when they are not consecutive */
+	uint64_t bitmap[BITMAP_WORDS];
+
+	/* Under mem->lock. */
+	struct resident *lru_prev, *lru_next;
+	uint64_t stamp; /* when it was last used */
+};
+
+struct block {
+	struct lock lock; /* RANK_BLOCK. Protects: everything below */
+	uintptr_t va;	  /* 0: not in use; memory of a block never becomes anything else */
+	uint16_t nmanaged;
+	uint16_t nmigrating;
+	bool waiters; /* a CPU fault waits for a MIGRATING page */
+	struct resident *residents;
+	uint8_t page[UMM_BLOCK_PAGES];
+};
+
+#define DIR_SLOTS 8192 /* 2^13 x 2^13 blocks of 2^21 bytes: 47 bits of address */
+
+struct block_leaf {
+	_Atomic(struct block *) block[DIR_SLOTS];
+};
+
+struct blocks {
+	_Atomic(struct block_leaf *) *dir;
+	struct pool pool;
+	struct pool resident_pool;
+	struct pool frames_pool;
+	_Atomic size_t leaf_bytes;
+};
+
+int blocks_init(struct blocks *blocks);
+void blocks_fini(struct blocks *blocks);
+size_t blocks_bytes(const struct blocks *blocks);
+
+/* The block that holds addr, locked; or NULL: none was needed so far. O(1). */
+struct block *block_find(struct umm_ctx *ctx, uintptr_t addr);
+/* Likewise, created where something is managed; NULL: nothing is, or (errno) -ENOMEM in *ret. */
+struct block *block_get(struct umm_ctx *ctx, uintptr_t addr, int *ret);
+/* A new allocation appeared: existing blocks learn of it. Under regions.lock. */
+void blocks_set_native(struct umm_ctx *ctx, uintptr_t start, uintptr_t end);
+/* Pages of start .. end that live on devices. */
+uint64_t blocks_device_pages(struct umm_ctx *ctx, uintptr_t start, uintptr_t end);
+/* The first existing block that overlaps start .. end, locked; NULL: none. */
+struct block *block_next(struct umm_ctx *ctx, uintptr_t start, uintptr_t end);
+/* Unlock; a block that manages nothing any more is given back. */
+void block_put(struct umm_ctx *ctx, struct block *block);
+
+/* Pages of start .. end inside this block, as indexes; returns false when there are none. */
+bool block_clip(const struct block *block, uintptr_t start, uintptr_t end, unsigned *first,
+		unsigned *last);
+
+static inline unsigned page_index(uintptr_t addr)
+{
+	return (addr & BLOCK_MASK) >> UMM_PAGE_SHIFT;
+}
+
+static inline uintptr_t page_addr(const struct block *block, unsigned i)
+{
+	return block->va + ((uintptr_t)i << UMM_PAGE_SHIFT);
+}
+
+static inline enum page_state page_state(const struct block *block, unsigned i)
+{
+	return (enum page_state)(block->page[i] & PG_STATE_MASK);
+}
+
+/* Change a page's state; keeps the counts of the block. Drops all flags. */
+void page_set(struct block *block, unsigned i, enum page_state state);
+
+/* Register NATIVE pages with the userfaultfd and find out what they hold. 0 or -errno. */
+int block_register(struct umm_ctx *ctx, struct block *block);
+
+struct resident *resident_find(struct block *block, const struct umm_devmem *mem);
+/* The memory that page i is in, NULL: none. */
+struct resident *resident_of(struct block *block, unsigned i);
+uint32_t resident_frame(const struct resident *resident, unsigned i);
+/* Record that page i is in this frame. -ENOMEM. */
+int resident_set(struct umm_ctx *ctx, struct block *block, struct umm_devmem *mem, unsigned i,
+		 uint32_t frame);
+/* Forget it. The resident is gone when its last page is. */
+void resident_clear(struct umm_ctx *ctx, struct block *block, struct resident *resident,
+		    unsigned i);
+
+/*
+ * Forget whatever frames hold these pages, which the caller owns (MIGRATING or REAPING), and give
+ * the frames back. Nothing locked.
+ */
+void blocks_drop_copies(struct umm_ctx *ctx, uintptr_t va, const uint64_t *pages);
+
+/* Small helpers on bitmaps of a block's pages. */
+static inline bool bit_test(const uint64_t *map, unsigned i)
+{
+	return map[i / 64] >> (i % 64) & 1;
+}
+
+static inline void bit_set(uint64_t *map, unsigned i)
+{
+	map[i / 64] |= UINT64_C(1) << (i % 64);
+}
+
+static inline void bit_clear(uint64_t *map, unsigned i)
+{
+	map[i / 64] &= ~(UINT64_C(1) << (i % 64));
+}
+
+unsigned bit_next(const uint64_t *map, unsigned from);	    /* first set bit >= from, or 512 */
+unsigned bit_next_clear(const uint64_t *map, unsigned from); /* first clear bit >= from, or 512 */
+unsigned bit_count(const uint64_t *map);
+
+/* for each maximal run first .. last (half open) of set bits */
+#define for_each_run(map, first, last)                                             \
+	for ((first) = bit_next(map, 0), (last) = bit_next_clear(map, first);       \
+	     (first) < UMM_BLOCK_PAGES;                                             \
+	     (first) = bit_next(map, last), (last) = bit_next_clear(map, first))
+
+#endif

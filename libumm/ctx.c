@@ -1,0 +1,468 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Contexts: opening and closing a managed address space, its allocations, and
+ * the few things that all files share: counting, waiting for migrations to end.
+ *
+ * Invariants: the context of a process works only in that process; in a forked
+ * child (`owner` says so) it is a set of books over plain memory: allocations can be
+ * made and freed, everything about devices is -ENODEV.
+ * Locks: the list of contexts (outermost); ctx->lock for devices.
+ */
+#include "ctx.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/sysinfo.h>
+#include <unistd.h>
+
+#include "device.h"
+#include "event.h"
+#include "fork.h"
+#include "futex.h"
+#include "log.h"
+#include "maps.h"
+#include "pagemap.h"
+#include "piece.h"
+#include "probe.h"
+#include "uffd.h"
+#include "util.h"
+
+#define ADDRESS_END ((uintptr_t)1 << 47)
+
+static struct lock list_lock = { PTHREAD_MUTEX_INITIALIZER, RANK_GLOBAL };
+static struct umm_ctx *list;
+
+void ctx_list_lock(void)
+{
+	lock_take(&list_lock);
+}
+
+void ctx_list_unlock(void)
+{
+	lock_drop(&list_lock);
+}
+
+void ctx_list_reset(void)
+{
+	lock_init(&list_lock, RANK_GLOBAL);
+}
+
+struct umm_ctx *ctx_list_first(void)
+{
+	return list;
+}
+
+bool ctx_is_forked(const struct umm_ctx *ctx)
+{
+	return ctx->owner != getpid();
+}
+
+void ctx_settled(struct umm_ctx *ctx)
+{
+	atomic_fetch_add(&ctx->settled, 1);
+	/* Pairs with the increment in ctx_settle_wait(), which comes before its last look. */
+	if (atomic_load(&ctx->settle_waiters))
+		futex_wake_all(&ctx->settled);
+}
+
+uint32_t ctx_settle_count(struct umm_ctx *ctx)
+{
+	return atomic_load(&ctx->settled);
+}
+
+void ctx_settle_wait(struct umm_ctx *ctx, uint32_t seen, uint64_t deadline_ns)
+{
+	atomic_fetch_add(&ctx->settle_waiters, 1);
+	if (atomic_load(&ctx->settled) == seen)
+		futex_wait_until(&ctx->settled, seen, deadline_ns);
+	atomic_fetch_sub(&ctx->settle_waiters, 1);
+}
+
+void ctx_wake_block(struct umm_ctx *ctx, uintptr_t va)
+{
+	uffd_wake(ctx->uffd, va, UMM_BLOCK_SIZE);
+}
+
+void ctx_move_out_begin(struct umm_ctx *ctx)
+{
+	lock_take(&ctx->fork_lock);
+	while (ctx->forking)
+		lock_wait(&ctx->fork_lock, &ctx->fork_changed);
+	ctx->moving_out++;
+	lock_drop(&ctx->fork_lock);
+}
+
+void ctx_move_out_end(struct umm_ctx *ctx)
+{
+	lock_take(&ctx->fork_lock);
+	if (--ctx->moving_out == 0 && ctx->forking)
+		pthread_cond_broadcast(&ctx->fork_changed);
+	lock_drop(&ctx->fork_lock);
+}
+
+void ctx_count(struct umm_ctx *ctx, struct umm_device *dev, uintptr_t addr, unsigned counter,
+	       uint64_t n)
+{
+	stats_add(&ctx->stats, counter, n);
+	if (dev)
+		stats_add(&dev->stats, counter, n);
+	region_count(ctx, addr, counter, n);
+}
+
+size_t ctx_bookkeeping_bytes(struct umm_ctx *ctx)
+{
+	return sizeof(*ctx) + blocks_bytes(&ctx->blocks) +
+	       atomic_load(&ctx->regions.region_pool.mapped) +
+	       atomic_load(&ctx->regions.alloc_pool.mapped) +
+	       atomic_load(&ctx->notifiers.pool.mapped) +
+	       atomic_load(&ctx->notifiers.mirror_pool.mapped) +
+	       atomic_load(&ctx->piece_pool.mapped) + atomic_load(&ctx->workers.pool.mapped) +
+	       atomic_load(&ctx->movers.pool.mapped) + staging_bookkeeping(&ctx->staging) +
+	       devices_bytes(ctx);
+}
+
+static size_t default_frame_cache(void)
+{
+	struct sysinfo info;
+
+	if (sysinfo(&info))
+		return UMM_BLOCK_SIZE * 32;
+	return align_down((size_t)info.totalram * info.mem_unit / 16, UMM_BLOCK_SIZE);
+}
+
+/* Everything that needs no kernel object. */
+static int ctx_init(struct umm_ctx *ctx)
+{
+	atomic_store(&ctx->refs, 1);
+	ctx->owner = getpid();
+	ctx->uffd = -1;
+	lock_init(&ctx->lock, RANK_CTX);
+	rwlock_init(&ctx->gate, RANK_GATE);
+	lock_init(&ctx->fork_lock, RANK_FORK);
+	lock_cond_init(&ctx->fork_changed);
+	lock_init(&ctx->expect_lock, RANK_LEAF);
+	regions_init(&ctx->regions);
+	notifiers_init(&ctx->notifiers);
+	pool_init(&ctx->piece_pool, sizeof(struct piece), NULL);
+	return blocks_init(&ctx->blocks);
+}
+
+static void ctx_fini(struct umm_ctx *ctx)
+{
+	blocks_fini(&ctx->blocks);
+	pool_fini(&ctx->piece_pool);
+	notifiers_fini(&ctx->notifiers);
+	regions_fini(&ctx->regions);
+	lock_fini(&ctx->expect_lock);
+	pthread_cond_destroy(&ctx->fork_changed);
+	lock_fini(&ctx->fork_lock);
+	rwlock_fini(&ctx->gate);
+	lock_fini(&ctx->lock);
+}
+
+static void say_why_refused(int err)
+{
+	struct umm_probe_info info = { .size = sizeof(info) };
+
+	if (umm_probe(&info) || !info.advice[0])
+		log_error("userfaultfd is not available: %s", umm_strerror(err));
+	else
+		log_error("%s", info.advice);
+}
+
+static int ctx_open_kernel(struct umm_ctx *ctx, const struct umm_ctx_options *options)
+{
+	enum umm_uffd_access access;
+
+	ctx->uffd = uffd_open(true, &ctx->features, &access);
+	if (ctx->uffd < 0) {
+		say_why_refused(ctx->uffd);
+		return ctx->uffd;
+	}
+	if (access == UMM_UFFD_USER_MODE_ONLY)
+		log_warning("userfaultfd in user mode only: system calls on memory that is on a "
+			    "device fail with EFAULT; see 'umm info'");
+	if (maps_has_query())
+		ctx->features |= UMM_KERNEL_PROCMAP_QUERY;
+	if (pagemap_has_scan())
+		ctx->features |= UMM_KERNEL_PAGEMAP_SCAN;
+	ctx->features &= ~options->kernel_features_off;
+	return 0;
+}
+
+#define FEATURES_REQUIRED (UMM_KERNEL_UFFD_WP | UMM_KERNEL_UFFD_EVENTS)
+#define FEATURES_OPTIONAL                                                                          \
+	(UMM_KERNEL_MOVE | UMM_KERNEL_POISON | UMM_KERNEL_PAGEMAP_SCAN | UMM_KERNEL_PROCMAP_QUERY)
+
+static int options_check(const struct umm_ctx_options *options)
+{
+	uint64_t off = options->kernel_features_off;
+
+	if (options->flags || options->reserved || options->fault_servers > 1024)
+		return -EINVAL;
+	if (off & ~(uint64_t)(FEATURES_REQUIRED | FEATURES_OPTIONAL | UMM_KERNEL_SYSCALL_FAULTS))
+		return -EINVAL;
+	return off & FEATURES_REQUIRED ? -EOPNOTSUPP : 0;
+}
+
+static int ctx_open(struct umm_ctx *ctx, const struct umm_ctx_options *options)
+{
+	size_t cache = options->frame_cache ? options->frame_cache : default_frame_cache();
+	int ret;
+
+	ret = ctx_open_kernel(ctx, options);
+	if (ret)
+		return ret;
+	ret = staging_init(&ctx->staging, ctx->features & UMM_KERNEL_MOVE, cache);
+	if (ret)
+		goto err_staging;
+	ret = workers_start(&ctx->workers, ctx, WORK_THREADS, "umm-worker");
+	if (ret)
+		goto err_staging;
+	ret = workers_start(&ctx->movers, ctx, 1, "umm-mover");
+	if (ret)
+		goto err_workers;
+	ret = servers_start(ctx, options->fault_servers);
+	if (ret)
+		goto err_movers;
+	return 0;
+
+err_movers:
+	workers_stop(&ctx->movers);
+err_workers:
+	workers_stop(&ctx->workers);
+err_staging:
+	staging_fini(&ctx->staging);
+	close(ctx->uffd);
+	return ret;
+}
+
+int umm_ctx_create(const struct umm_ctx_options *options, struct umm_ctx **out)
+{
+	struct umm_ctx_options mine = { .size = sizeof(mine) };
+	struct umm_ctx *ctx;
+	int ret = 0;
+
+	if (!out)
+		return -EINVAL;
+	if (options)
+		ret = struct_in(&mine, sizeof(mine), options);
+	if (!ret)
+		ret = options_check(&mine);
+	if (!ret)
+		ret = fork_handlers_install();
+	if (ret)
+		return ret;
+	ctx = arena_map(sizeof(*ctx));
+	if (!ctx)
+		return -ENOMEM;
+	ret = ctx_init(ctx);
+	if (ret)
+		goto err_fini;
+	ret = ctx_open(ctx, &mine);
+	if (ret)
+		goto err_fini;
+	ctx_list_lock();
+	ctx->next = list;
+	list = ctx;
+	ctx_list_unlock();
+	*out = ctx;
+	return 0;
+
+err_fini:
+	ctx_fini(ctx);
+	arena_unmap(ctx, sizeof(*ctx));
+	return ret;
+}
+
+struct umm_ctx *umm_ctx_get(struct umm_ctx *ctx)
+{
+	atomic_fetch_add(&ctx->refs, 1);
+	return ctx;
+}
+
+static void ctx_unlist(struct umm_ctx *ctx)
+{
+	struct umm_ctx **link;
+
+	ctx_list_lock();
+	for (link = &list; *link != ctx; link = &(*link)->next)
+		;
+	*link = ctx->next;
+	ctx_list_unlock();
+}
+
+static void release_all(struct umm_ctx *ctx)
+{
+	uintptr_t base;
+	bool attached;
+
+	while (region_first_alloc(ctx, &base, &attached)) {
+		if (attached)
+			umm_detach(ctx, (void *)base);
+		else
+			umm_free(ctx, (void *)base);
+	}
+}
+
+/* A forked child: the parent's threads and descriptors are not ours. */
+static void ctx_close_forked(struct umm_ctx *ctx)
+{
+	while (ctx->devices)
+		umm_device_destroy(ctx->devices);
+	release_all(ctx);
+	ctx_unlist(ctx);
+}
+
+void umm_ctx_put(struct umm_ctx *ctx)
+{
+	if (!ctx || atomic_fetch_sub(&ctx->refs, 1) != 1)
+		return;
+	if (ctx_is_forked(ctx)) {
+		ctx_close_forked(ctx);
+		return;
+	}
+	while (ctx->devices)
+		umm_device_destroy(ctx->devices);
+	release_all(ctx);
+	workers_stop(&ctx->movers);
+	workers_stop(&ctx->workers);
+	ctx_unlist(ctx);
+	servers_stop(ctx);
+	staging_fini(&ctx->staging);
+	close(ctx->uffd);
+	ctx_fini(ctx);
+	arena_unmap(ctx, sizeof(*ctx));
+}
+
+/* Reserve address space, aligned to a block where the length makes that useful. */
+static uintptr_t reserve(size_t len)
+{
+	size_t slack = len >= UMM_BLOCK_SIZE ? UMM_BLOCK_SIZE : 0;
+	uintptr_t raw, base;
+	void *map = mmap(NULL, len + slack, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (map == MAP_FAILED)
+		return 0;
+	raw = (uintptr_t)map;
+	base = slack ? align_up(raw, UMM_BLOCK_SIZE) : raw;
+	if (base > raw)
+		munmap(map, base - raw);
+	if (slack > base - raw)
+		munmap((void *)(base + len), slack - (base - raw));
+	return base;
+}
+
+int umm_alloc(struct umm_ctx *ctx, size_t len, uint64_t flags, void **out)
+{
+	uintptr_t base;
+	int ret;
+
+	if (!ctx || !len || !out || flags & ~(uint64_t)UMM_ALLOC_SMALL_PAGES)
+		return -EINVAL;
+	if (len > ADDRESS_END)
+		return -EINVAL;
+	len = align_up(len, UMM_PAGE_SIZE);
+	base = reserve(len);
+	if (!base)
+		return -ENOMEM;
+	if (len >= UMM_BLOCK_SIZE)
+		madvise((void *)base, len,
+			flags & UMM_ALLOC_SMALL_PAGES ? MADV_NOHUGEPAGE : MADV_HUGEPAGE);
+	ret = region_add(ctx, base, base + len, false, true);
+	if (ret) {
+		munmap((void *)base, len);
+		return ret;
+	}
+	*out = (void *)base;
+	return 0;
+}
+
+/* Pages of one piece stop being managed; the mapping is plain memory afterwards. */
+static void release_piece(struct umm_ctx *ctx, const struct umm_span *piece)
+{
+	if (ctx_is_forked(ctx))
+		return;
+	event_clear(ctx, piece->start, piece->start + piece->len, true);
+	uffd_unregister(ctx->uffd, piece->start, piece->len);
+}
+
+int umm_free(struct umm_ctx *ctx, void *addr)
+{
+	struct umm_span piece;
+	struct alloc *alloc;
+	bool more;
+
+	if (!ctx)
+		return -EINVAL;
+	if (!addr)
+		return 0;
+	alloc = region_release(ctx, (uintptr_t)addr, false);
+	if (!alloc)
+		return -EFAULT;
+	do {
+		more = region_pop(ctx, alloc, &piece);
+		release_piece(ctx, &piece);
+		munmap((void *)piece.start, piece.len);
+	} while (more);
+	return 0;
+}
+
+/* May all of start .. end be managed? */
+static int attach_check(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
+{
+	struct maps_vma vma;
+	int ret;
+
+	for (uintptr_t at = start; at < end; at = vma.end) {
+		ret = maps_find(at, ctx->features & UMM_KERNEL_PROCMAP_QUERY, &vma);
+		if (ret && ret != -ENOENT)
+			return ret;
+		if (ret || vma.start > at)
+			return -EFAULT;
+		if (!vma.anon || vma.shared)
+			return -EINVAL;
+	}
+	return 0;
+}
+
+int umm_attach(struct umm_ctx *ctx, void *addr, size_t len)
+{
+	uintptr_t start = (uintptr_t)addr;
+	int ret;
+
+	if (!ctx || !addr || !len || !is_aligned(start | len, UMM_PAGE_SIZE) ||
+	    start + len < start || start + len > ADDRESS_END)
+		return -EINVAL;
+	ret = attach_check(ctx, start, start + len);
+	if (ret)
+		return ret;
+	return region_add(ctx, start, start + len, true, false);
+}
+
+int umm_detach(struct umm_ctx *ctx, void *addr)
+{
+	struct umm_span piece;
+	struct alloc *alloc;
+	long home;
+	int ret = 0;
+	bool more;
+
+	if (!ctx)
+		return -EINVAL;
+	alloc = region_release(ctx, (uintptr_t)addr, true);
+	if (!alloc)
+		return -EFAULT;
+	do {
+		more = region_pop(ctx, alloc, &piece);
+		home = ctx_is_forked(ctx) ? 0 :
+					    umm_migrate_to_system(ctx, (void *)piece.start,
+								  piece.len);
+		if (home == -EIO)
+			ret = -EIO;
+		release_piece(ctx, &piece);
+	} while (more);
+	return ret;
+}

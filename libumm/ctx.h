@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: MIT */
+/* The context: one managed address space and everything that serves it. */
+#ifndef CTX_H
+#define CTX_H
+
+#include <stdatomic.h>
+#include <sys/types.h>
+
+#include "block.h"
+#include "fault.h"
+#include "notifier.h"
+#include "region.h"
+#include "staging.h"
+#include "stats.h"
+#include "work.h"
+
+struct umm_ctx {
+	_Atomic unsigned refs;
+	pid_t owner; /* another process means: forked */
+	int uffd;
+	uint64_t features; /* enum umm_kernel_feature in use */
+	struct stats stats;
+
+	struct lock lock; /* RANK_CTX. Protects: devices, and the lists that hang off them */
+	struct umm_device *devices;
+
+	struct rwlock gate; /* RANK_GATE; see lock.h and docs/design.md */
+	struct regions regions;
+	struct blocks blocks;
+	struct notifiers notifiers;
+	struct staging staging;
+	struct pool piece_pool;
+	struct workers workers; /* deferred faults and address-space events */
+	struct workers movers;	/* asynchronous migrations */
+	struct servers servers;
+
+	struct lock fork_lock; /* RANK_FORK. Protects: the next two */
+	pthread_cond_t fork_changed;
+	unsigned moving_out; /* migrations to devices in flight */
+	unsigned forking;    /* fork() wants to begin, or has */
+
+	/* Counts migrations that ended: who waits for a MIGRATING page sleeps on it. */
+	_Atomic uint32_t settled;
+	_Atomic uint32_t settle_waiters;
+
+	struct lock expect_lock; /* RANK_LEAF. Protects: events that the core itself causes */
+	struct expect *expected;
+
+	struct umm_ctx *next; /* of all contexts; under the list's lock in ctx.c */
+};
+
+bool ctx_is_forked(const struct umm_ctx *ctx);
+size_t ctx_bookkeeping_bytes(struct umm_ctx *ctx);
+
+/* A migration to a device begins (waits while a fork is being made) and ends. */
+void ctx_move_out_begin(struct umm_ctx *ctx);
+void ctx_move_out_end(struct umm_ctx *ctx);
+
+/*
+ * Something that somebody may wait for has changed. To wait: read the count while the
+ * block is locked, unlock, sleep until it differs.
+ */
+void ctx_settled(struct umm_ctx *ctx);
+uint32_t ctx_settle_count(struct umm_ctx *ctx);
+void ctx_settle_wait(struct umm_ctx *ctx, uint32_t seen, uint64_t deadline_ns);
+
+/* Wake the CPU threads that wait for pages of a block. Nothing locked. */
+void ctx_wake_block(struct umm_ctx *ctx, uintptr_t va);
+
+/* Count for the context, the device (if any) and the allocation that holds addr. */
+void ctx_count(struct umm_ctx *ctx, struct umm_device *dev, uintptr_t addr, unsigned counter,
+	       uint64_t n);
+
+/* The list of all contexts, for the fork handlers: under its lock, outermost. */
+void ctx_list_lock(void);
+void ctx_list_unlock(void);
+void ctx_list_reset(void); /* in the child */
+struct umm_ctx *ctx_list_first(void);
+
+/* Migrations, evict.c: bring every page of a memory home, whatever it takes. */
+void evict_all(struct umm_devmem *mem);
+/* Make nfree frames free by evicting blocks last used before `clock`, but not that at va. 0 or -ENOSPC. */
+int evict(struct umm_devmem *mem, uint32_t nfree, uint64_t clock, uintptr_t va);
+
+#endif

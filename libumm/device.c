@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Devices: an umbrella over memories and mirrors, and a table of operations that is
+ * the only thing the core knows of a backend.
+ *
+ * Locks: ctx->lock for the lists. No op runs under a lock.
+ */
+#include "device.h"
+
+#include <errno.h>
+
+#include "ctx.h"
+#include "mirror.h"
+#include "util.h"
+
+int umm_device_create(struct umm_ctx *ctx, const struct umm_device_ops *ops, void *priv,
+		      uint64_t flags, struct umm_device **out)
+{
+	struct umm_device_ops mine;
+	struct umm_device *dev;
+	int ret;
+
+	if (!ctx || !ops || !out || flags & ~(uint64_t)UMM_DEVICE_INLINE_COPY)
+		return -EINVAL;
+	ret = struct_in(&mine, sizeof(mine), ops);
+	if (ret)
+		return ret;
+	if (mine.api != UMM_DEVICE_API || !mine.name || !mine.copy)
+		return -EINVAL;
+	if (ctx_is_forked(ctx))
+		return -ENODEV;
+	dev = arena_map(sizeof(*dev));
+	if (!dev)
+		return -ENOMEM;
+	dev->ctx = ctx;
+	dev->ops = mine;
+	dev->priv = priv;
+	dev->inline_copy = flags & UMM_DEVICE_INLINE_COPY;
+	lock_take(&ctx->lock);
+	dev->next = ctx->devices;
+	ctx->devices = dev;
+	lock_drop(&ctx->lock);
+	*out = dev;
+	return 0;
+}
+
+void umm_device_destroy(struct umm_device *dev)
+{
+	struct umm_device **link;
+	struct umm_ctx *ctx;
+
+	if (!dev)
+		return;
+	ctx = dev->ctx;
+	if (dev->ops.quiesce && !ctx_is_forked(ctx))
+		dev->ops.quiesce(dev->priv);
+	while (dev->mems)
+		umm_devmem_remove(dev->mems);
+	while (dev->mirrors && !ctx_is_forked(ctx))
+		umm_mirror_unregister(dev->mirrors);
+	lock_take(&ctx->lock);
+	for (link = &ctx->devices; *link != dev; link = &(*link)->next)
+		;
+	*link = dev->next;
+	lock_drop(&ctx->lock);
+	/* In a forked child the device is the parent's: only our books are closed. */
+	if (dev->ops.destroy && !ctx_is_forked(ctx))
+		dev->ops.destroy(dev->priv);
+	arena_unmap(dev, sizeof(*dev));
+}
+
+void *umm_device_priv(struct umm_device *dev)
+{
+	return dev ? dev->priv : NULL;
+}
+
+const char *umm_device_name(struct umm_device *dev)
+{
+	return dev ? dev->ops.name : NULL;
+}
+
+uint64_t device_pages(struct umm_device *dev)
+{
+	uint64_t n = 0;
+
+	lock_take(&dev->ctx->lock);
+	for (struct umm_devmem *mem = dev->mems; mem; mem = mem->next)
+		n += atomic_load(&mem->pages);
+	lock_drop(&dev->ctx->lock);
+	return n;
+}
+
+uint64_t device_pages_of_ctx(struct umm_ctx *ctx)
+{
+	uint64_t n = 0;
+
+	lock_take(&ctx->lock);
+	for (struct umm_device *dev = ctx->devices; dev; dev = dev->next)
+		for (struct umm_devmem *mem = dev->mems; mem; mem = mem->next)
+			n += atomic_load(&mem->pages);
+	lock_drop(&ctx->lock);
+	return n;
+}
+
+size_t devices_bytes(struct umm_ctx *ctx)
+{
+	size_t n = 0;
+
+	lock_take(&ctx->lock);
+	for (struct umm_device *dev = ctx->devices; dev; dev = dev->next)
+		for (struct umm_devmem *mem = dev->mems; mem; mem = mem->next)
+			n += mem->nchunks * sizeof(struct chunk);
+	lock_drop(&ctx->lock);
+	return n;
+}

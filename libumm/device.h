@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: MIT */
+/* Devices: operations and what belongs to them. */
+#ifndef DEVICE_H
+#define DEVICE_H
+
+#include "devmem.h"
+#include "stats.h"
+
+struct umm_device {
+	struct umm_ctx *ctx;
+	struct umm_device_ops ops;
+	void *priv;
+	bool inline_copy;
+	struct stats stats;
+
+	/* Under ctx->lock. */
+	struct umm_device *next;
+	struct umm_devmem *mems;
+	struct umm_mirror *mirrors;
+};
+
+uint64_t device_pages(struct umm_device *dev);
+uint64_t device_pages_of_ctx(struct umm_ctx *ctx);
+size_t devices_bytes(struct umm_ctx *ctx);
+
+#endif

@@ -1,0 +1,451 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Frames of a device memory. They are kept in chunks of 512, so that a block can
+ * have one aligned piece; single frames come from chunks that are broken already.
+ * Each memory keeps its blocks in order of use.
+ *
+ * Frames of COHERENT memory are host pages at mem->base that are moved into the
+ * program's mapping and back. A chunk is populated and registered for moving
+ * when its first frame is taken.
+ *
+ * Invariants: a chunk is on `whole` when all its frames are free, on `partial` when
+ * some are, on no list when none is. nfree is the sum. A free COHERENT frame
+ * of a backed chunk is present at its place in the pool.
+ * Locks: mem->lock; nothing is called under it.
+ */
+#include "devmem.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+
+#include "ctx.h"
+#include "device.h"
+#include "uapi.h"
+#include "uffd.h"
+#include "util.h"
+
+static uint32_t *chunk_list(struct umm_devmem *mem, const struct chunk *chunk)
+{
+	if (chunk->nfree == 0)
+		return NULL;
+	return chunk->nfree == UMM_BLOCK_PAGES ? &mem->whole : &mem->partial;
+}
+
+static void chunk_link(struct umm_devmem *mem, struct chunk *chunk)
+{
+	uint32_t *list = chunk_list(mem, chunk), me = (uint32_t)(chunk - mem->chunks);
+
+	if (!list)
+		return;
+	chunk->prev = CHUNK_NONE;
+	chunk->next = *list;
+	if (*list != CHUNK_NONE)
+		mem->chunks[*list].prev = me;
+	*list = me;
+}
+
+static void chunk_unlink(struct umm_devmem *mem, struct chunk *chunk)
+{
+	uint32_t *list = chunk_list(mem, chunk);
+
+	if (!list)
+		return;
+	if (chunk->prev != CHUNK_NONE)
+		mem->chunks[chunk->prev].next = chunk->next;
+	else
+		*list = chunk->next;
+	if (chunk->next != CHUNK_NONE)
+		mem->chunks[chunk->next].prev = chunk->prev;
+}
+
+static int chunks_init(struct umm_devmem *mem)
+{
+	mem->nchunks = (mem->nframes + UMM_BLOCK_PAGES - 1) / UMM_BLOCK_PAGES;
+	mem->chunks = arena_map(mem->nchunks * sizeof(*mem->chunks));
+	if (!mem->chunks)
+		return -ENOMEM;
+	mem->whole = CHUNK_NONE;
+	mem->partial = CHUNK_NONE;
+	for (uint32_t c = mem->nchunks; c-- > 0;) {
+		struct chunk *chunk = &mem->chunks[c];
+
+		chunk->nframes = (uint16_t)min(mem->nframes - c * UMM_BLOCK_PAGES,
+					       (uint32_t)UMM_BLOCK_PAGES);
+		chunk->nfree = chunk->nframes;
+		for (unsigned i = 0; i < chunk->nframes; i++)
+			bit_set(chunk->free, i);
+		chunk_link(mem, chunk);
+	}
+	mem->nfree = mem->nframes;
+	return 0;
+}
+
+static int options_check(const struct umm_devmem_options *options)
+{
+	if (options->flags || !options->nframes)
+		return -EINVAL;
+	if (options->type == UMM_DEVMEM_PRIVATE)
+		return options->base ? -EINVAL : 0;
+	if (options->type != UMM_DEVMEM_COHERENT)
+		return -EINVAL;
+	return options->base && !((uintptr_t)options->base & BLOCK_MASK) ? 0 : -EINVAL;
+}
+
+int umm_devmem_add(struct umm_device *dev, const struct umm_devmem_options *options,
+		   struct umm_devmem **out)
+{
+	struct umm_devmem_options mine;
+	struct umm_devmem *mem;
+	int ret;
+
+	if (!dev || !options || !out)
+		return -EINVAL;
+	ret = struct_in(&mine, sizeof(mine), options);
+	if (!ret)
+		ret = options_check(&mine);
+	if (ret)
+		return ret;
+	if (ctx_is_forked(dev->ctx))
+		return -ENODEV;
+	mem = arena_map(sizeof(*mem));
+	if (!mem)
+		return -ENOMEM;
+	mem->ctx = dev->ctx;
+	mem->dev = dev;
+	mem->type = mine.type;
+	mem->nframes = mine.nframes;
+	mem->base = (uintptr_t)mine.base;
+	ret = chunks_init(mem);
+	if (ret) {
+		arena_unmap(mem, sizeof(*mem));
+		return ret;
+	}
+	lock_init(&mem->lock, RANK_DEVMEM);
+	lock_take(&dev->ctx->lock);
+	mem->next = dev->mems;
+	dev->mems = mem;
+	lock_drop(&dev->ctx->lock);
+	*out = mem;
+	return 0;
+}
+
+/* Give the pool of a COHERENT memory back to its owner as plain memory. */
+static void coherent_release(struct umm_devmem *mem)
+{
+	for (uint32_t c = 0; c < mem->nchunks; c++)
+		if (mem->chunks[c].backed && mem->ctx->features & UMM_KERNEL_MOVE)
+			uffd_unregister(mem->ctx->staging.uffd,
+					devmem_host(mem, c * UMM_BLOCK_PAGES),
+					(size_t)mem->chunks[c].nframes << UMM_PAGE_SHIFT);
+}
+
+void umm_devmem_remove(struct umm_devmem *mem)
+{
+	struct umm_devmem **link;
+	struct umm_ctx *ctx;
+
+	if (!mem)
+		return;
+	ctx = mem->ctx;
+	lock_take(&mem->lock);
+	mem->removing = true;
+	lock_drop(&mem->lock);
+	if (!ctx_is_forked(ctx)) {
+		evict_all(mem);
+		coherent_release(mem);
+	}
+	lock_take(&ctx->lock);
+	for (link = &mem->dev->mems; *link != mem; link = &(*link)->next)
+		;
+	*link = mem->next;
+	lock_drop(&ctx->lock);
+	lock_fini(&mem->lock);
+	arena_unmap(mem->chunks, mem->nchunks * sizeof(*mem->chunks));
+	arena_unmap(mem, sizeof(*mem));
+}
+
+int devmem_use(struct umm_devmem *mem)
+{
+	int ret = 0;
+
+	lock_take(&mem->lock);
+	if (mem->removing)
+		ret = -ENODEV;
+	else
+		mem->users++;
+	lock_drop(&mem->lock);
+	return ret;
+}
+
+void devmem_unuse(struct umm_devmem *mem)
+{
+	struct umm_ctx *ctx = mem->ctx;
+
+	lock_take(&mem->lock);
+	mem->users--;
+	lock_drop(&mem->lock);
+	ctx_settled(ctx);
+}
+
+/* Take up to n frames of one chunk. */
+static unsigned chunk_take(struct umm_devmem *mem, struct chunk *chunk, unsigned n,
+			   uint32_t *frames)
+{
+	uint32_t base = (uint32_t)(chunk - mem->chunks) * UMM_BLOCK_PAGES;
+	unsigned taken = 0;
+
+	chunk_unlink(mem, chunk);
+	for (unsigned i = bit_next(chunk->free, 0); i < UMM_BLOCK_PAGES && taken < n;
+	     i = bit_next(chunk->free, i + 1)) {
+		bit_clear(chunk->free, i);
+		frames[taken++] = base + i;
+	}
+	chunk->nfree -= taken;
+	mem->nfree -= taken;
+	chunk_link(mem, chunk);
+	return taken;
+}
+
+static unsigned take_locked(struct umm_devmem *mem, unsigned n, uint32_t *frames)
+{
+	unsigned taken = 0;
+	uint32_t c;
+
+	if (n == UMM_BLOCK_PAGES && mem->whole != CHUNK_NONE)
+		return chunk_take(mem, &mem->chunks[mem->whole], n, frames);
+	while (taken < n) {
+		c = mem->partial != CHUNK_NONE ? mem->partial : mem->whole;
+		if (c == CHUNK_NONE)
+			break;
+		taken += chunk_take(mem, &mem->chunks[c], n - taken, frames + taken);
+	}
+	return taken;
+}
+
+/* Make a chunk's host pages real, and a place that pages can be moved back to. */
+static int chunk_back(struct umm_devmem *mem, uint32_t c)
+{
+	struct chunk *chunk = &mem->chunks[c];
+	uintptr_t base = devmem_host(mem, c * UMM_BLOCK_PAGES);
+	size_t len = (size_t)chunk->nframes << UMM_PAGE_SHIFT;
+	bool backed;
+	int ret = 0;
+
+	lock_take(&mem->ctx->lock);
+	lock_take(&mem->lock);
+	backed = chunk->backed;
+	lock_drop(&mem->lock);
+	if (!backed && madvise((void *)base, len, MADV_POPULATE_WRITE))
+		ret = -ENOMEM;
+	if (!backed && !ret && mem->ctx->features & UMM_KERNEL_MOVE)
+		ret = uffd_register_missing(mem->ctx->staging.uffd, base, len);
+	lock_take(&mem->lock);
+	if (!ret)
+		chunk->backed = true;
+	lock_drop(&mem->lock);
+	lock_drop(&mem->ctx->lock);
+	return ret;
+}
+
+int devmem_take(struct umm_devmem *mem, unsigned n, uint32_t *frames)
+{
+	unsigned taken;
+	int ret;
+
+	lock_take(&mem->lock);
+	taken = take_locked(mem, n, frames);
+	lock_drop(&mem->lock);
+	if (mem->type != UMM_DEVMEM_COHERENT)
+		return (int)taken;
+	for (unsigned i = 0; i < taken; i++) {
+		if (i && frames[i] / UMM_BLOCK_PAGES == frames[i - 1] / UMM_BLOCK_PAGES)
+			continue;
+		ret = chunk_back(mem, frames[i] / UMM_BLOCK_PAGES);
+		if (ret) {
+			umm_devmem_free(mem, taken, frames);
+			return ret;
+		}
+	}
+	return (int)taken;
+}
+
+void devmem_give_quietly(struct umm_devmem *mem, uint32_t frame, uint32_t n)
+{
+	lock_take(&mem->lock);
+	for (uint32_t f = frame; f < frame + n; f++) {
+		struct chunk *chunk = &mem->chunks[f / UMM_BLOCK_PAGES];
+
+		chunk_unlink(mem, chunk);
+		bit_set(chunk->free, f % UMM_BLOCK_PAGES);
+		chunk->nfree++;
+		chunk_link(mem, chunk);
+	}
+	mem->nfree += n;
+	lock_drop(&mem->lock);
+}
+
+void devmem_give(struct umm_devmem *mem, uint32_t frame, uint32_t n)
+{
+	if (mem->dev->ops.page_free)
+		mem->dev->ops.page_free(mem->dev->priv, mem, frame, n);
+	devmem_give_quietly(mem, frame, n);
+}
+
+void devmem_give_list(struct umm_devmem *mem, unsigned n, const uint32_t *frames)
+{
+	unsigned first, next;
+
+	for (first = 0; first < n; first = next) {
+		next = first + 1;
+		while (next < n && frames[next] == frames[first] + (next - first))
+			next++;
+		devmem_give(mem, frames[first], next - first);
+	}
+}
+
+int umm_devmem_alloc(struct umm_devmem *mem, uint32_t nframes, uint32_t *frames)
+{
+	int taken, ret;
+
+	if (!mem || !nframes || !frames)
+		return -EINVAL;
+	ret = devmem_use(mem);
+	if (ret)
+		return ret;
+	taken = devmem_take(mem, nframes, frames);
+	if (taken >= 0 && (uint32_t)taken < nframes) {
+		umm_devmem_free(mem, (uint32_t)taken, frames);
+		ret = -ENOSPC;
+	} else if (taken < 0) {
+		ret = taken;
+	}
+	devmem_unuse(mem);
+	return ret;
+}
+
+static bool frame_is_free(struct umm_devmem *mem, uint32_t frame)
+{
+	bool is_free;
+
+	lock_take(&mem->lock);
+	is_free = bit_test(mem->chunks[frame / UMM_BLOCK_PAGES].free, frame % UMM_BLOCK_PAGES);
+	lock_drop(&mem->lock);
+	return is_free;
+}
+
+void umm_devmem_free(struct umm_devmem *mem, uint32_t nframes, const uint32_t *frames)
+{
+	for (uint32_t i = 0; mem && i < nframes; i++)
+		if (frames[i] < mem->nframes && !frame_is_free(mem, frames[i]))
+			devmem_give_quietly(mem, frames[i], 1);
+}
+
+void devmem_lru_add(struct umm_devmem *mem, struct resident *resident)
+{
+	lock_take(&mem->lock);
+	resident->lru_prev = NULL;
+	resident->lru_next = mem->lru_head;
+	if (mem->lru_head)
+		mem->lru_head->lru_prev = resident;
+	else
+		mem->lru_tail = resident;
+	mem->lru_head = resident;
+	resident->stamp = mem->clock++;
+	lock_drop(&mem->lock);
+}
+
+static void lru_unlink(struct umm_devmem *mem, struct resident *resident)
+{
+	if (resident->lru_prev)
+		resident->lru_prev->lru_next = resident->lru_next;
+	else
+		mem->lru_head = resident->lru_next;
+	if (resident->lru_next)
+		resident->lru_next->lru_prev = resident->lru_prev;
+	else
+		mem->lru_tail = resident->lru_prev;
+}
+
+void devmem_lru_del(struct umm_devmem *mem, struct resident *resident)
+{
+	lock_take(&mem->lock);
+	lru_unlink(mem, resident);
+	lock_drop(&mem->lock);
+}
+
+bool devmem_victim(struct umm_devmem *mem, uint32_t skip, uint64_t clock, uintptr_t *va)
+{
+	struct resident *resident;
+
+	lock_take(&mem->lock);
+	for (resident = mem->lru_tail; resident && skip; skip--)
+		resident = resident->lru_prev;
+	if (resident && resident->stamp >= clock)
+		resident = NULL;
+	if (resident)
+		*va = resident->va;
+	lock_drop(&mem->lock);
+	return resident;
+}
+
+uint64_t devmem_clock(struct umm_devmem *mem)
+{
+	uint64_t clock;
+
+	lock_take(&mem->lock);
+	clock = mem->clock;
+	lock_drop(&mem->lock);
+	return clock;
+}
+
+void umm_devmem_touch(struct umm_devmem *mem, uintptr_t start, size_t len)
+{
+	struct resident *resident;
+	struct block *block;
+	uintptr_t at = start;
+
+	if (!mem)
+		return;
+	while (at < start + len && (block = block_next(mem->ctx, at, start + len))) {
+		at = block->va + UMM_BLOCK_SIZE;
+		resident = resident_find(block, mem);
+		if (resident) {
+			devmem_lru_del(mem, resident);
+			devmem_lru_add(mem, resident);
+		}
+		lock_drop(&block->lock);
+	}
+}
+
+struct umm_device *umm_devmem_device(struct umm_devmem *mem)
+{
+	return mem ? mem->dev : NULL;
+}
+
+void umm_devmem_priv_set(struct umm_devmem *mem, void *priv)
+{
+	if (mem)
+		mem->priv = priv;
+}
+
+void *umm_devmem_priv(struct umm_devmem *mem)
+{
+	return mem ? mem->priv : NULL;
+}
+
+uint32_t umm_devmem_nframes(struct umm_devmem *mem)
+{
+	return mem ? mem->nframes : 0;
+}
+
+uint32_t umm_devmem_nfree(struct umm_devmem *mem)
+{
+	uint32_t nfree = 0;
+
+	if (mem) {
+		lock_take(&mem->lock);
+		nfree = mem->nfree;
+		lock_drop(&mem->lock);
+	}
+	return nfree;
+}

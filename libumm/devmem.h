@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: MIT */
+/* Device memories: frames, who owns them, and in what order to evict. */
+#ifndef DEVMEM_H
+#define DEVMEM_H
+
+#include "block.h"
+#include "lock.h"
+#include "umm.h"
+
+#define CHUNK_NONE UINT32_MAX
+
+/* 512 frames, aligned: what one block needs to live in one piece. */
+struct chunk {
+	uint64_t free[BITMAP_WORDS];
+	uint16_t nfree;
+	uint16_t nframes;    /* 512, or fewer in the last chunk */
+	bool backed;	     /* COHERENT: populated and registered for moving */
+	uint32_t prev, next; /* of the list that its nfree puts it on */
+};
+
+struct umm_devmem {
+	struct umm_ctx *ctx;
+	struct umm_device *dev;
+	enum umm_devmem_type type;
+	uint32_t nframes;
+	uint32_t nchunks;
+	uintptr_t base; /* COHERENT */
+	void *priv;
+	struct umm_devmem *next; /* of the device; under ctx->lock */
+	_Atomic uint32_t pages;	 /* pages whose home this is */
+
+	struct lock lock; /* RANK_DEVMEM. Protects: everything below */
+	struct chunk *chunks;
+	uint32_t whole, partial; /* lists of chunks: all free, some free */
+	uint32_t nfree;
+	struct resident *lru_head, *lru_tail; /* head: most recently used */
+	uint64_t clock; /* counts additions to the LRU: stamps them */
+	uint32_t users; /* migrations that will bring pages here */
+	bool removing;
+};
+
+/* A migration to mem begins/ends; -ENODEV once it is being removed. */
+int devmem_use(struct umm_devmem *mem);
+void devmem_unuse(struct umm_devmem *mem);
+
+/*
+ * Up to n frames, as many as there are, a whole chunk when n is 512 and one is
+ * free. Returns how many (0: full), or -errno.
+ */
+int devmem_take(struct umm_devmem *mem, unsigned n, uint32_t *frames);
+/* Give frames back and tell the device. No lock held. */
+void devmem_give(struct umm_devmem *mem, uint32_t frame, uint32_t n);
+/* Likewise a list of frames. */
+void devmem_give_list(struct umm_devmem *mem, unsigned n, const uint32_t *frames);
+/* As devmem_give() without telling: the device never saw them in use. */
+void devmem_give_quietly(struct umm_devmem *mem, uint32_t frame, uint32_t n);
+
+static inline uintptr_t devmem_host(const struct umm_devmem *mem, uint32_t frame)
+{
+	return mem->base + ((uintptr_t)frame << UMM_PAGE_SHIFT);
+}
+
+void devmem_lru_add(struct umm_devmem *mem, struct resident *resident);
+void devmem_lru_del(struct umm_devmem *mem, struct resident *resident);
+/* The least recently used block but `skip` others, used before `clock`: its address; false: none. */
+bool devmem_victim(struct umm_devmem *mem, uint32_t skip, uint64_t clock, uintptr_t *va);
+uint64_t devmem_clock(struct umm_devmem *mem);
+
+#endif

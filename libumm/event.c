@@ -1,0 +1,524 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Address-space events. The kernel tells of munmap, mremap and madvise on registered
+ * memory, and holds the caller until the message is read; after that the
+ * program goes on at once. So the states of pages change before the gate opens,
+ * by the reader; what may take time (mirrors, frames) is left to the workers, with
+ * the pages concerned in state REAPING until it is done: a CPU that touches one waits.
+ *
+ *	event	page was			page becomes	worker
+ *	REMOVE	EMPTY, SYSTEM, POISONED		EMPTY		notify
+ *		MIGRATING			+ DISCARD	(its piece drops it)
+ *		DEVICE, COHERENT, DUPLICATED	REAPING		notify, free frames, EMPTY
+ *	UNMAP	the same, with GONE and UNMANAGED
+ *	REMAP	EMPTY, SYSTEM			same, at the new address
+ *		others				+ GONE; REAPING at the new address
+ *								wait, carry frames over
+ *
+ * Invariants: the reader never waits for anything but the block locks, whose holders
+ * do not wait for events. A REAPING page leaves that state by the worker that was queued for it.
+ * Locks: gate, exclusive, around read and apply; then regions.lock or a block's.
+ */
+#include "event.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <sys/mman.h>
+
+#include "ctx.h"
+#include "device.h"
+#include "hook.h"
+#include "log.h"
+#include "uapi.h"
+#include "uffd.h"
+#include "util.h"
+
+/* How long a worker waits for a page in flight before it looks again. */
+#define SETTLE_NS UINT64_C(100000000)
+
+/* Is this the message of what the core itself is doing? Each is matched once. */
+static bool expected(struct umm_ctx *ctx, const struct uffd_msg_info *info)
+{
+	struct expect **link, *found = NULL;
+
+	lock_take(&ctx->expect_lock);
+	for (link = &ctx->expected; *link; link = &(*link)->next) {
+		if ((*link)->start == info->addr && (*link)->end == info->end && !(*link)->met) {
+			found = *link;
+			found->met = true;
+			break;
+		}
+	}
+	lock_drop(&ctx->expect_lock);
+	return found;
+}
+
+void event_expect(struct umm_ctx *ctx, struct expect *expect, uintptr_t start, uintptr_t end)
+{
+	*expect = (struct expect){ .start = start, .end = end };
+	lock_take(&ctx->expect_lock);
+	expect->next = ctx->expected;
+	ctx->expected = expect;
+	lock_drop(&ctx->expect_lock);
+}
+
+void event_expect_end(struct umm_ctx *ctx, struct expect *expect)
+{
+	struct expect **link;
+
+	/* The message has been read, but perhaps not looked at: its reader has the gate. */
+	rwlock_take_shared(&ctx->gate);
+	rwlock_drop_shared(&ctx->gate);
+	lock_take(&ctx->expect_lock);
+	for (link = &ctx->expected; *link != expect; link = &(*link)->next)
+		;
+	*link = expect->next;
+	lock_drop(&ctx->expect_lock);
+}
+
+int event_drop(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
+{
+	struct expect expect;
+	int ret;
+
+	event_expect(ctx, &expect, start, end);
+	ret = madvise((void *)start, end - start, MADV_DONTNEED);
+	if (ret && errno == EINVAL)
+		ret = madvise((void *)start, end - start, MADV_DONTNEED_LOCKED);
+	ret = ret ? -errno : 0;
+	event_expect_end(ctx, &expect);
+	return ret;
+}
+
+/* mremap() took it away; a worker is about to carry it to its new address. */
+static bool being_carried(const struct block *block, unsigned i)
+{
+	enum page_state state = page_state(block, i);
+
+	return block->page[i] & PG_GONE &&
+	       (state == PG_DEVICE || state == PG_COHERENT || state == PG_DUPLICATED);
+}
+
+/* Returns true when a worker has to follow. */
+static bool clear_page(struct block *block, unsigned i, bool unmap)
+{
+	/* The kernel also tells that the old address of a moved range is unmapped. */
+	if (being_carried(block, i))
+		return false;
+	switch (page_state(block, i)) {
+	case PG_MIGRATING:
+		block->page[i] &= (uint8_t)~PG_REFILLED;
+		block->page[i] |= unmap ? PG_GONE : PG_DISCARD;
+		return false;
+	case PG_DUPLICATED:
+		page_set(block, i, PG_REAPING);
+		block->page[i] |= PG_COLLECT | (unmap ? PG_GONE : 0);
+		return true;
+	case PG_DEVICE:
+	case PG_COHERENT:
+		page_set(block, i, PG_REAPING);
+		block->page[i] |= unmap ? PG_GONE : 0;
+		return true;
+	case PG_REAPING:
+		block->page[i] |= unmap ? PG_GONE : 0;
+		return true;
+	case PG_UNMANAGED:
+		return false;
+	case PG_NATIVE:
+		if (unmap)
+			page_set(block, i, PG_UNMANAGED);
+		return false;
+	default:
+		page_set(block, i, unmap ? PG_UNMANAGED : PG_EMPTY);
+		return false;
+	}
+}
+
+static bool clear_blocks(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bool unmap)
+{
+	struct block *block;
+	unsigned first, last;
+	uintptr_t at = start;
+	bool follow = false;
+
+	while (at < end && (block = block_next(ctx, at, end))) {
+		at = block->va + UMM_BLOCK_SIZE;
+		if (block_clip(block, start, end, &first, &last))
+			for (unsigned i = first; i < last; i++)
+				follow |= clear_page(block, i, unmap);
+		block_put(ctx, block);
+	}
+	return follow;
+}
+
+/*
+ * Coherent frames are pages of the program's mapping: bring those that are still
+ * there back to their place, and give the others a page again.
+ */
+static void recover_places(struct umm_ctx *ctx, struct block *block, const uint64_t *pages)
+{
+	struct resident *resident;
+	uintptr_t place;
+
+	if (!(ctx->features & UMM_KERNEL_MOVE))
+		return;
+	for (unsigned i = bit_next(pages, 0); i < UMM_BLOCK_PAGES; i = bit_next(pages, i + 1)) {
+		resident = resident_of(block, i);
+		/* Of a duplicated page (COLLECT) only the copy is in the frame, and in its place. */
+		if (!resident || resident->mem->type != UMM_DEVMEM_COHERENT ||
+		    block->page[i] & PG_COLLECT)
+			continue;
+		place = devmem_host(resident->mem, resident_frame(resident, i));
+		if (uffd_move(ctx->staging.uffd, place, page_addr(block, i), UMM_PAGE_SIZE, false,
+			      NULL))
+			uffd_zeropage(ctx->staging.uffd, place, UMM_PAGE_SIZE, false, NULL);
+	}
+}
+
+/* Somebody is giving this page's frames back: DISCARD on a REAPING page says so. */
+static bool being_reaped(const struct block *block, unsigned i)
+{
+	return page_state(block, i) == PG_REAPING && block->page[i] & PG_DISCARD;
+}
+
+/* Choose the pages that this reaper takes care of. */
+static void reap_claim(struct block *block, unsigned first, unsigned last, uint64_t *pages)
+{
+	struct resident *resident;
+
+	for (unsigned i = first; i < last; i++) {
+		if (page_state(block, i) != PG_REAPING || being_reaped(block, i))
+			continue;
+		bit_set(pages, i);
+		block->page[i] |= PG_DISCARD;
+		resident = resident_of(block, i);
+		if (resident && !(block->page[i] & PG_COLLECT))
+			atomic_fetch_sub(&resident->mem->pages, 1);
+	}
+}
+
+/* Give the frames of REAPING pages back and settle the pages. */
+static void reap_block(struct umm_ctx *ctx, uintptr_t va, uintptr_t start, uintptr_t end)
+{
+	uint64_t pages[BITMAP_WORDS] = { 0 };
+	struct block *block = block_find(ctx, va);
+	unsigned first, last;
+	bool wake;
+
+	if (!block)
+		return;
+	if (!block_clip(block, start, end, &first, &last))
+		first = last = 0;
+	reap_claim(block, first, last, pages);
+	recover_places(ctx, block, pages);
+	lock_drop(&block->lock);
+
+	blocks_drop_copies(ctx, va, pages);
+
+	block = block_find(ctx, va);
+	if (!block)
+		return;
+	for (unsigned i = first; i < last; i++)
+		if (bit_test(pages, i))
+			page_set(block, i, block->page[i] & PG_GONE ? PG_UNMANAGED : PG_EMPTY);
+	wake = block->waiters;
+	block->waiters = false;
+	block_put(ctx, block);
+	ctx_settled(ctx);
+	if (wake)
+		ctx_wake_block(ctx, va);
+}
+
+static void notify_clear(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bool unmap)
+{
+	struct umm_notifier_range range = {
+		.start = start,
+		.end = end,
+		.event = unmap ? UMM_EVENT_UNMAP : UMM_EVENT_CLEAR,
+		.blockable = true,
+	};
+
+	notifier_invalidate(ctx, &range);
+}
+
+static void reap(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bool unmap)
+{
+	struct block *block;
+	uintptr_t at = start, va;
+
+	notify_clear(ctx, start, end, unmap);
+	while (at < end && (block = block_next(ctx, at, end))) {
+		va = block->va;
+		lock_drop(&block->lock);
+		reap_block(ctx, va, start, end);
+		at = va + UMM_BLOCK_SIZE;
+	}
+}
+
+static void reap_work(struct umm_ctx *ctx, const struct work *work)
+{
+	reap(ctx, work->addr, work->end, work->write);
+}
+
+static void apply_clear(struct umm_ctx *ctx, const struct uffd_msg_info *info, bool unmap)
+{
+	struct work work = {
+		.fn = reap_work, .addr = info->addr, .end = info->end, .write = unmap,
+	};
+	bool follow;
+
+	if (unmap)
+		region_del(ctx, info->addr, info->end);
+	follow = clear_blocks(ctx, info->addr, info->end, unmap);
+	if (!follow && !atomic_load(&ctx->notifiers.count))
+		return;
+	if (workers_queue(&ctx->workers, &work))
+		log_error("no memory to release device pages at %#lx", (unsigned long)info->addr);
+}
+
+/* The page's state at its new address, as far as it is known at once. */
+static enum page_state remapped_state(enum page_state state)
+{
+	switch (state) {
+	case PG_UNMANAGED:
+	case PG_NATIVE:
+	case PG_EMPTY:
+	case PG_SYSTEM:
+	case PG_POISONED:
+		return state;
+	default:
+		return PG_REAPING;
+	}
+}
+
+/* Take the state from the old address. NATIVE where no block knows it. */
+static enum page_state remap_from(struct umm_ctx *ctx, uintptr_t addr)
+{
+	struct block *block = block_find(ctx, addr);
+	enum page_state state = PG_NATIVE;
+	unsigned i = page_index(addr);
+
+	if (!block)
+		return state;
+	state = page_state(block, i);
+	if (remapped_state(state) == PG_REAPING)
+		block->page[i] |= state == PG_MIGRATING ? 0 : PG_GONE;
+	else
+		page_set(block, i, PG_UNMANAGED);
+	block_put(ctx, block);
+	return state;
+}
+
+static void remap_to(struct umm_ctx *ctx, uintptr_t addr, enum page_state state)
+{
+	struct block *block;
+	int ret;
+
+	block = block_get(ctx, addr, &ret);
+	if (!block)
+		return;
+	page_set(block, page_index(addr), state);
+	block_put(ctx, block);
+}
+
+struct carried {
+	enum page_state state;
+	struct umm_devmem *mem;
+	uint32_t frame;
+};
+
+/*
+ * Wait until the page is settled at its old address, and take it from there. A page that
+ * a piece has meanwhile put into the old mapping (MREMAP_DONTUNMAP) is SYSTEM.
+ */
+static void carry_from(struct umm_ctx *ctx, uintptr_t addr, struct carried *page)
+{
+	unsigned i = page_index(addr);
+	struct resident *resident;
+	struct block *block;
+	uint32_t seen;
+
+	while ((block = block_find(ctx, addr)) && page_state(block, i) == PG_MIGRATING) {
+		seen = ctx_settle_count(ctx);
+		lock_drop(&block->lock);
+		ctx_settle_wait(ctx, seen, now_ns() + SETTLE_NS);
+	}
+	*page = (struct carried){ .state = PG_EMPTY };
+	if (!block)
+		return;
+	if (page_state(block, i) == PG_REAPING) {
+		/* Dropped before it was moved: it ends UNMANAGED here and EMPTY there. */
+		block->page[i] |= PG_GONE;
+		lock_drop(&block->lock);
+		return;
+	}
+	page->state = page_state(block, i);
+	resident = resident_of(block, i);
+	if (resident) {
+		page->mem = resident->mem;
+		page->frame = resident_frame(resident, i);
+		resident_clear(ctx, block, resident, i);
+	}
+	page_set(block, i, PG_UNMANAGED);
+	block_put(ctx, block);
+}
+
+/* Give the page its state at the new address; false: it was dropped there meanwhile. */
+static bool carry_to(struct umm_ctx *ctx, uintptr_t addr, const struct carried *page)
+{
+	unsigned i = page_index(addr);
+	struct block *block = block_find(ctx, addr);
+	bool ok = false;
+
+	if (!block)
+		return false;
+	if (page_state(block, i) == PG_REAPING && !(block->page[i] & PG_GONE)) {
+		ok = !page->mem || !resident_set(ctx, block, page->mem, i, page->frame);
+		page_set(block, i, ok ? page->state : PG_POISONED);
+	}
+	block->waiters = false;
+	block_put(ctx, block);
+	return ok;
+}
+
+static void carry(struct umm_ctx *ctx, uintptr_t from, uintptr_t to)
+{
+	struct carried page;
+	struct block *block = block_find(ctx, to);
+	bool waiting = block && page_state(block, page_index(to)) == PG_REAPING;
+
+	if (block)
+		lock_drop(&block->lock);
+	if (!waiting)
+		return;
+	carry_from(ctx, from, &page);
+	if (page.state == PG_SYSTEM)
+		uffd_move(ctx->uffd, to, from, UMM_PAGE_SIZE, false, NULL);
+	if (page.state == PG_UNMANAGED)
+		page.state = PG_EMPTY;
+	if (!carry_to(ctx, to, &page) && page.mem) {
+		atomic_fetch_sub(&page.mem->pages, page.state != PG_DUPLICATED);
+		devmem_give(page.mem, page.frame, 1);
+	}
+}
+
+static void remap_work(struct umm_ctx *ctx, const struct work *work)
+{
+	size_t len = work->end - work->addr;
+
+	notify_clear(ctx, work->addr, work->end, true);
+	for (size_t at = 0; at < len; at += UMM_PAGE_SIZE)
+		carry(ctx, work->addr + at, work->to + at);
+	ctx_settled(ctx);
+	for (uintptr_t va = align_down(work->addr, UMM_BLOCK_SIZE); va < work->end;
+	     va += UMM_BLOCK_SIZE)
+		ctx_wake_block(ctx, va);
+	for (uintptr_t va = align_down(work->to, UMM_BLOCK_SIZE); va < work->to + len;
+	     va += UMM_BLOCK_SIZE)
+		ctx_wake_block(ctx, va);
+}
+
+static void apply_remap(struct umm_ctx *ctx, const struct uffd_msg_info *info)
+{
+	struct work work = {
+		.fn = remap_work, .addr = info->addr, .end = info->end, .to = info->to,
+	};
+	size_t len = info->end - info->addr;
+	enum page_state state;
+	bool follow = atomic_load(&ctx->notifiers.count);
+
+	clear_blocks(ctx, info->to, info->to + len, true);
+	region_move(ctx, info->addr, info->to, len, false);
+	for (size_t at = 0; at < len; at += UMM_PAGE_SIZE) {
+		state = remapped_state(remap_from(ctx, info->addr + at));
+		follow |= state == PG_REAPING;
+		remap_to(ctx, info->to + at, state);
+	}
+	if (follow && workers_queue(&ctx->workers, &work))
+		log_error("no memory to move device pages to %#lx", (unsigned long)info->to);
+}
+
+static void event_apply(struct umm_ctx *ctx, const struct uffd_msg_info *info)
+{
+	stats_add(&ctx->stats, UMM_COUNT_EVENTS, 1);
+	switch (info->kind) {
+	case UFFD_UNMAP:
+		if (!expected(ctx, info))
+			apply_clear(ctx, info, true);
+		break;
+	case UFFD_REMOVE:
+		if (!expected(ctx, info))
+			apply_clear(ctx, info, false);
+		break;
+	case UFFD_REMAP:
+		apply_remap(ctx, info);
+		break;
+	default:
+		log_warning("unknown userfaultfd message");
+		break;
+	}
+	hook_run(HOOK_EVENT, info->addr);
+}
+
+int event_read(struct umm_ctx *ctx, struct uffd_msg_info *info, bool *again)
+{
+	int ret;
+
+	rwlock_take(&ctx->gate);
+	ret = uffd_read(ctx->uffd, info);
+	*again = ret > 0 && info->kind != UFFD_FAULT;
+	if (*again)
+		event_apply(ctx, info);
+	rwlock_drop(&ctx->gate);
+	return *again ? 0 : ret;
+}
+
+void event_pump(struct umm_ctx *ctx)
+{
+	struct uffd_msg_info info;
+	bool again;
+
+	if (event_read(ctx, &info, &again) == 1)
+		fault_defer(ctx, &info);
+	else if (!again)
+		sched_yield();
+}
+
+/* Settle what can be settled at once; true when something is in flight still. */
+static bool clear_try(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bool unmap,
+		      uint32_t *seen)
+{
+	struct block *block;
+	unsigned first, last;
+	uintptr_t at = start;
+	bool busy = false;
+
+	*seen = ctx_settle_count(ctx);
+	while (at < end && (block = block_next(ctx, at, end))) {
+		at = block->va + UMM_BLOCK_SIZE;
+		if (!block_clip(block, start, end, &first, &last))
+			first = last = 0;
+		for (unsigned i = first; i < last; i++) {
+			if (page_state(block, i) == PG_MIGRATING || being_reaped(block, i) ||
+			    being_carried(block, i))
+				busy = true;
+			else
+				clear_page(block, i, unmap);
+		}
+		block_put(ctx, block);
+	}
+	return busy;
+}
+
+void event_clear(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bool unmap)
+{
+	uint32_t seen;
+	bool busy;
+
+	do {
+		busy = clear_try(ctx, start, end, unmap, &seen);
+		reap(ctx, start, end, unmap);
+		if (busy)
+			ctx_settle_wait(ctx, seen, now_ns() + SETTLE_NS);
+	} while (busy);
+}

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT */
+/* Address-space events: what the program does to its mappings while we manage them. */
+#ifndef EVENT_H
+#define EVENT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct umm_ctx;
+struct uffd_msg_info;
+
+/*
+ * Read one message of the context's userfaultfd, with the gate closed; an event is applied
+ * before the gate opens again. 1: *info is a fault to serve; 0: nothing was there or it was an
+ * event (*again says which); or -errno.
+ */
+int event_read(struct umm_ctx *ctx, struct uffd_msg_info *info, bool *again);
+
+/*
+ * For whoever met EAGAIN: an event has to be read before the kernel lets pages be
+ * installed. Reads one message; a fault goes to the workers. No lock held.
+ */
+void event_pump(struct umm_ctx *ctx);
+
+/*
+ * Something that the core is about to do to the program's mapping raises an
+ * event for exactly start .. end, which is not the program's. Begin and end it around
+ * the call. No lock held.
+ */
+struct expect {
+	uintptr_t start, end;
+	bool met;
+	struct expect *next;
+};
+void event_expect(struct umm_ctx *ctx, struct expect *expect, uintptr_t start, uintptr_t end);
+void event_expect_end(struct umm_ctx *ctx, struct expect *expect);
+
+/* Drop start .. end, of one mapping, as MADV_DONTNEED. No lock held. 0 or -errno. */
+int event_drop(struct umm_ctx *ctx, uintptr_t start, uintptr_t end);
+
+/*
+ * Stop managing start .. end, or empty it: waits for pages in flight, invalidates
+ * mirrors, gives frames back. No lock held; not on a fault server.
+ */
+void event_clear(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bool unmap);
+
+#endif

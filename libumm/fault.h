@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: MIT */
+/* Fault servers: threads that read the userfaultfd and resolve CPU faults. */
+#ifndef FAULT_H
+#define FAULT_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+struct umm_ctx;
+struct uffd_msg_info;
+
+#define MAX_SERVERS 8
+
+struct servers {
+	pthread_t threads[MAX_SERVERS];
+	unsigned nthreads;
+	unsigned wanted;
+	_Atomic unsigned started; /* takes a number at start */
+	int stop_fd;		  /* readable: end */
+};
+
+/* Start `wanted` servers (0: one per CPU that the process may use, at most MAX_SERVERS). */
+int servers_start(struct umm_ctx *ctx, unsigned wanted);
+void servers_stop(struct umm_ctx *ctx);
+
+/* Hand a fault to the workers: it may need what a server must not do. */
+void fault_defer(struct umm_ctx *ctx, const struct uffd_msg_info *info);
+
+#endif

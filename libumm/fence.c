@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Fences. A fence is signalled at most once; whoever waits sleeps on its state
+ * word (a futex), a completion runs on the signalling thread, eventfds become
+ * readable. Fences come from a pool of the process, not from malloc: the fault
+ * path makes one per migration.
+ *
+ * Invariants: status and value are written before state becomes SIGNALLED and never
+ * change after. A completion runs exactly once, whether it is set before or after
+ * the signal: both sides swap their part into `state`, the second one runs it.
+ */
+#include "fence.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "arena.h"
+#include "futex.h"
+#include "util.h"
+
+#define STATE_SIGNALLED	 1u
+#define STATE_COMPLETION 2u /* fn and priv are set */
+#define STATE_WAITERS	 4u
+#define STATE_CLAIMED	 8u /* somebody is writing status and value */
+
+struct umm_fence {
+	_Atomic unsigned refs;
+	_Atomic uint32_t state;
+	int status;
+	long value;
+	void (*fn)(void *priv, int status);
+	void *priv;
+	_Atomic int eventfd; /* -1: none asked for yet */
+};
+
+static struct pool fence_pool;
+static pthread_once_t fence_once = PTHREAD_ONCE_INIT;
+
+static void fence_pool_init(void)
+{
+	pool_init(&fence_pool, sizeof(struct umm_fence), NULL);
+}
+
+int umm_fence_create(struct umm_fence **out)
+{
+	struct umm_fence *fence;
+
+	if (!out)
+		return -EINVAL;
+	pthread_once(&fence_once, fence_pool_init);
+	fence = pool_alloc(&fence_pool);
+	if (!fence)
+		return -ENOMEM;
+	atomic_store(&fence->refs, 1);
+	atomic_store(&fence->state, 0);
+	fence->status = 0;
+	fence->value = 0;
+	atomic_store(&fence->eventfd, -1);
+	*out = fence;
+	return 0;
+}
+
+struct umm_fence *umm_fence_get(struct umm_fence *fence)
+{
+	atomic_fetch_add(&fence->refs, 1);
+	return fence;
+}
+
+void umm_fence_put(struct umm_fence *fence)
+{
+	int fd;
+
+	if (!fence || atomic_fetch_sub(&fence->refs, 1) != 1)
+		return;
+	fd = atomic_load(&fence->eventfd);
+	if (fd >= 0)
+		close(fd);
+	pool_free(&fence_pool, fence);
+}
+
+static void fence_ring(int fd)
+{
+	uint64_t one = 1;
+
+	if (fd >= 0 && write(fd, &one, sizeof(one)) < 0)
+		return; /* the counter is full: readable already */
+}
+
+void umm_fence_signal(struct umm_fence *fence, int status, long value)
+{
+	uint32_t old;
+
+	if (atomic_fetch_or(&fence->state, STATE_CLAIMED) & STATE_CLAIMED)
+		return;
+	/* A waiter may drop the last other reference as soon as it sees the signal. */
+	umm_fence_get(fence);
+	fence->status = status;
+	fence->value = value;
+	/* Pairs with the loads in umm_fence_poll() and fence_on_signal(). */
+	old = atomic_fetch_or(&fence->state, STATE_SIGNALLED);
+	fence_ring(atomic_load(&fence->eventfd));
+	if (old & STATE_WAITERS)
+		futex_wake_all(&fence->state);
+	if (old & STATE_COMPLETION)
+		fence->fn(fence->priv, status);
+	umm_fence_put(fence);
+}
+
+void fence_on_signal(struct umm_fence *fence, void (*fn)(void *priv, int status), void *priv)
+{
+	fence->fn = fn;
+	fence->priv = priv;
+	if (atomic_fetch_or(&fence->state, STATE_COMPLETION) & STATE_SIGNALLED)
+		fn(priv, fence->status);
+}
+
+int umm_fence_poll(struct umm_fence *fence)
+{
+	if (!fence)
+		return -EINVAL;
+	return atomic_load(&fence->state) & STATE_SIGNALLED ? fence->status : -EAGAIN;
+}
+
+int umm_fence_wait(struct umm_fence *fence, int timeout_ms)
+{
+	uint64_t deadline = timeout_ms < 0 ? UINT64_MAX : now_ns() + timeout_ms * UINT64_C(1000000);
+	uint32_t state;
+
+	if (!fence)
+		return -EINVAL;
+	for (;;) {
+		state = atomic_load(&fence->state);
+		if (state & STATE_SIGNALLED)
+			return fence->status;
+		if (now_ns() >= deadline)
+			return -ETIME;
+		if (!(state & STATE_WAITERS)) {
+			atomic_compare_exchange_strong(&fence->state, &state,
+						       state | STATE_WAITERS);
+			continue;
+		}
+		futex_wait_until(&fence->state, state, deadline);
+	}
+}
+
+long umm_fence_value(struct umm_fence *fence)
+{
+	return fence && (atomic_load(&fence->state) & STATE_SIGNALLED) ? fence->value : 0;
+}
+
+int umm_fence_eventfd(struct umm_fence *fence)
+{
+	int mine, none = -1, fd;
+
+	if (!fence)
+		return -EINVAL;
+	fd = atomic_load(&fence->eventfd);
+	if (fd < 0) {
+		mine = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+		if (mine < 0)
+			return errno == ENOMEM ? -ENOMEM : -ENOSPC;
+		if (atomic_compare_exchange_strong(&fence->eventfd, &none, mine)) {
+			fd = mine;
+		} else {
+			close(mine);
+			fd = none;
+		}
+	}
+	/* Signalled before it could see the descriptor: ring here (twice does no harm). */
+	if (atomic_load(&fence->state) & STATE_SIGNALLED)
+		fence_ring(fd);
+	fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	return fd < 0 ? -ENOSPC : fd;
+}
+
+void fence_fork_prepare(void)
+{
+	pthread_once(&fence_once, fence_pool_init);
+	lock_take(&fence_pool.lock);
+}
+
+void fence_fork_parent(void)
+{
+	lock_drop(&fence_pool.lock);
+}
+
+void fence_fork_child(void)
+{
+	lock_init(&fence_pool.lock, RANK_LEAF);
+}

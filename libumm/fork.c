@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * fork(). Before it happens every private device page comes home and no migration to a device
+ * may start; so the child gets ordinary memory with the parent's data, shared
+ * copy-on-write by the kernel, and needs neither the parent's devices nor its
+ * fault servers. Registrations are not inherited (the userfaultfd asks for no
+ * fork events, which would need CAP_SYS_PTRACE, and a parent that lives as long as
+ * its child).
+ *
+ * posix_spawn(), vfork() and system() share the address space until they exec:
+ * the C library runs no fork handlers for them, and nothing is needed.
+ *
+ * A page that could not be brought home (its device is broken) must not read as
+ * zeroes in the child: it is made inaccessible there.
+ *
+ * Locks: from prepare to parent/child this thread holds the list of contexts, and of
+ * each context ctx->lock and regions.lock, so that the child's books are
+ * consistent. They are taken past the rank check: several of one rank, but
+ * in list order, and nobody else ever holds two.
+ */
+#include "fork.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "batch.h"
+#include "fence.h"
+
+#include "hook.h"
+#include "log.h"
+
+static void stop_moving_out(struct umm_ctx *ctx)
+{
+	lock_take(&ctx->fork_lock);
+	ctx->forking++;
+	while (ctx->moving_out)
+		lock_wait(&ctx->fork_lock, &ctx->fork_changed);
+	lock_drop(&ctx->fork_lock);
+}
+
+static void resume_moving_out(struct umm_ctx *ctx)
+{
+	lock_take(&ctx->fork_lock);
+	ctx->forking--;
+	pthread_cond_broadcast(&ctx->fork_changed);
+	lock_drop(&ctx->fork_lock);
+}
+
+static void come_home(struct umm_ctx *ctx)
+{
+	struct umm_span all = { .start = 0, .len = (uintptr_t)1 << 47 };
+	struct batch_want want = { .cause = UMM_CAUSE_FORK };
+
+	batch_move(ctx, &all, 1, &want);
+}
+
+static void prepare(void)
+{
+	ctx_list_lock();
+	for (struct umm_ctx *ctx = ctx_list_first(); ctx; ctx = ctx->next) {
+		if (ctx_is_forked(ctx))
+			continue;
+		stop_moving_out(ctx);
+		come_home(ctx);
+		hook_run(HOOK_FORK_PREPARED, 0);
+	}
+	for (struct umm_ctx *ctx = ctx_list_first(); ctx; ctx = ctx->next) {
+		pthread_mutex_lock(&ctx->lock.mutex);
+		pthread_mutex_lock(&ctx->regions.lock.mutex);
+	}
+	fence_fork_prepare();
+}
+
+static void parent(void)
+{
+	fence_fork_parent();
+	for (struct umm_ctx *ctx = ctx_list_first(); ctx; ctx = ctx->next) {
+		pthread_mutex_unlock(&ctx->regions.lock.mutex);
+		pthread_mutex_unlock(&ctx->lock.mutex);
+		if (!ctx_is_forked(ctx))
+			resume_moving_out(ctx);
+	}
+	ctx_list_unlock();
+}
+
+/* Pages that are not here: their device kept them. */
+static void seal_lost_pages(struct umm_ctx *ctx)
+{
+	for (size_t d = 0; d < DIR_SLOTS; d++) {
+		struct block_leaf *leaf = atomic_load(&ctx->blocks.dir[d]);
+
+		for (size_t s = 0; leaf && s < DIR_SLOTS; s++) {
+			struct block *block = atomic_load(&leaf->block[s]);
+
+			for (unsigned i = 0; block && i < UMM_BLOCK_PAGES; i++)
+				if (page_state(block, i) == PG_DEVICE ||
+				    page_state(block, i) == PG_POISONED)
+					mprotect((void *)page_addr(block, i), UMM_PAGE_SIZE,
+						 PROT_NONE);
+		}
+	}
+}
+
+static void child(void)
+{
+	struct umm_ctx *ctx;
+
+	lock_forget_held();
+	log_after_fork();
+	fence_fork_child();
+	ctx_list_reset();
+	for (ctx = ctx_list_first(); ctx; ctx = ctx->next) {
+		lock_init(&ctx->lock, RANK_CTX);
+		region_fork_child(ctx);
+		/* Inherited from our parent, not from its parent: seal and close once. */
+		if (ctx->uffd < 0)
+			continue;
+		seal_lost_pages(ctx);
+		close(ctx->uffd);
+		ctx->uffd = -1;
+		if (ctx->staging.uffd >= 0)
+			close(ctx->staging.uffd);
+	}
+}
+
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static int installed;
+
+static void install_once(void)
+{
+	installed = pthread_atfork(prepare, parent, child);
+}
+
+int fork_handlers_install(void)
+{
+	pthread_once(&once, install_once);
+	return installed ? -ENOMEM : 0;
+}

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Points at which a test may stop the library to force an order of events. Built
+ * only into the test library (UMM_HOOKS); elsewhere they vanish.
+ */
+#ifndef HOOK_H
+#define HOOK_H
+
+#include <stdint.h>
+
+enum hook_point {
+	HOOK_FAULT_READ,    /* a server has read a fault; nothing is locked yet */
+	HOOK_COLLECTED,	    /* a migration has taken its pages from the CPU; copies not started */
+	HOOK_COPIED,	    /* its copies are complete; not committed */
+	HOOK_COMMITTED,	    /* committed; waiters not woken */
+	HOOK_INVALIDATE,    /* before a notifier's callback */
+	HOOK_EVENT,	    /* an address-space event was read and applied; gate still closed */
+	HOOK_WORK,	    /* a worker is about to start an item */
+	HOOK_FORK_PREPARED, /* everything is home, fork has not happened */
+	HOOK_NR,
+};
+
+/* fn runs on whatever thread gets there, possibly several at once; addr is the page concerned or 0. */
+typedef void (*hook_fn)(void *priv, enum hook_point point, uintptr_t addr);
+
+#ifdef UMM_HOOKS
+void hook_set(enum hook_point point, hook_fn fn, void *priv);
+void hook_run(enum hook_point point, uintptr_t addr);
+#else
+static inline void hook_run(enum hook_point point, uintptr_t addr)
+{
+	(void)point;
+	(void)addr;
+}
+#endif
+
+#endif

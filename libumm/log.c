@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Messages for people. A line is formatted into a buffer on the stack and given to
+ * the program's function, or to stderr with a single write(2): no malloc, no FILE,
+ * so the fault path may log. errno survives.
+ *
+ * The threshold is read without the lock: it only decides whether a line is wanted
+ * at all. $UMM_LOG is looked at once, when the first line comes along.
+ *
+ * Invariant: after umm_log_set() has returned, nobody runs the previous function.
+ *
+ * Locks: sink.lock, shared while a line is handed over, exclusive while the sink is
+ * exchanged. Its rank is LEAF: nobody may log while holding a lock of that rank.
+ */
+#include "log.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "lock.h"
+#include "util.h"
+
+#define LOG_LINE  512
+#define LOG_UNSET (-1)
+
+static const char *const level_names[] = {
+	[UMM_LOG_NONE] = "none", [UMM_LOG_ERROR] = "error", [UMM_LOG_WARNING] = "warning",
+	[UMM_LOG_INFO] = "info", [UMM_LOG_DEBUG] = "debug",
+};
+
+static struct {
+	struct rwlock lock; /* Protects: fn, priv; inside: nothing */
+	void (*fn)(void *priv, enum umm_log_level level, const char *line);
+	void *priv;
+
+	_Atomic int threshold; /* enum umm_log_level, or LOG_UNSET */
+} sink = {
+	.lock = { .rwlock = PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP, .rank = RANK_LEAF },
+	.threshold = LOG_UNSET,
+};
+
+static void stderr_line(enum umm_log_level level, const char *line)
+{
+	char text[LOG_LINE + 32];
+	ssize_t written;
+	int len;
+
+	len = snprintf(text, sizeof(text), "libumm: %s: %s\n", level_names[level], line);
+	/* Nothing sensible can be done where stderr is closed or full. */
+	written = write(STDERR_FILENO, text, (size_t)len);
+	(void)written;
+}
+
+/* The threshold that the environment asks for; *bad is its value if that is no level. */
+static int threshold_from_env(const char **bad)
+{
+	const char *wanted = getenv("UMM_LOG");
+
+	*bad = NULL;
+	if (!wanted || !*wanted)
+		return UMM_LOG_WARNING;
+	for (size_t i = 0; i < ARRAY_SIZE(level_names); i++)
+		if (!strcmp(wanted, level_names[i]))
+			return (int)i;
+	*bad = wanted;
+	return UMM_LOG_WARNING;
+}
+
+static int threshold_get(void)
+{
+	int level = atomic_load_explicit(&sink.threshold, memory_order_relaxed);
+	int unset = LOG_UNSET;
+	const char *bad;
+
+	if (level != LOG_UNSET)
+		return level;
+	level = threshold_from_env(&bad);
+	if (!atomic_compare_exchange_strong(&sink.threshold, &unset, level))
+		return unset;
+	if (bad)
+		log_warning("UMM_LOG=%.32s is not a level: use none, error, warning, info or debug",
+			    bad);
+	return level;
+}
+
+void umm_log_set(void (*fn)(void *priv, enum umm_log_level level, const char *line), void *priv,
+		 enum umm_log_level level)
+{
+	int threshold = (int)level;
+
+	threshold = max(threshold, (int)UMM_LOG_NONE);
+	threshold = min(threshold, (int)UMM_LOG_DEBUG);
+	rwlock_take(&sink.lock);
+	sink.fn = fn;
+	sink.priv = priv;
+	atomic_store_explicit(&sink.threshold, threshold, memory_order_relaxed);
+	rwlock_drop(&sink.lock);
+}
+
+void umm_log(enum umm_log_level level, const char *format, ...)
+{
+	int saved_errno = errno;
+	char line[LOG_LINE];
+	va_list args;
+
+	if ((int)level > threshold_get())
+		return;
+	va_start(args, format);
+	vsnprintf(line, sizeof(line), format, args);
+	va_end(args);
+
+	rwlock_take_shared(&sink.lock);
+	if (sink.fn)
+		sink.fn(sink.priv, level, line);
+	else
+		stderr_line(level, line);
+	rwlock_drop_shared(&sink.lock);
+	errno = saved_errno;
+}
+
+void log_after_fork(void)
+{
+	rwlock_init(&sink.lock, RANK_LEAF);
+}

@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the kernel says of this process's mappings.
+ *
+ * Upper rung: the PROCMAP_QUERY ioctl on /proc/self/maps, one mapping per call.
+ * Lower rung: the text of that file, read from a descriptor of its own (a shared one
+ * would share its position), in pieces, and parsed byte by byte: a piece may end
+ * anywhere in a line, and a line may be longer than the buffer (a path can be 16 KiB
+ * long once its odd characters are escaped), so only the beginning of each
+ * line is collected. The kernel promises that mappings which do not change while
+ * the file is read appear in it.
+ *
+ * [vsyscall] is left out on both rungs: it lies outside of the user's address space.
+ *
+ * Locks: none. Memory: the stack only, some 5 KiB of it.
+ */
+#include "maps.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "procfd.h"
+#include "uapi.h"
+#include "util.h"
+
+#define MAPS_PATH "/proc/self/maps"
+/* Addresses, permissions, offset, device, inode, padding to column 73; then the name. */
+#define MAPS_LINE 192
+
+static procfd_cache cached_fd;
+
+/* Has a mapping without an inode the name of ordinary memory? Others are special. */
+static bool name_is_memory(const char *name)
+{
+	return !*name || !strcmp(name, "[heap]") || !strncmp(name, "[stack", 6) ||
+	       !strncmp(name, "[anon:", 6);
+}
+
+/* ------------------------------------------------------------------------
+ * PROCMAP_QUERY
+ */
+
+static int query_once(int fd, uintptr_t addr, char *name, size_t room, struct procmap_query *arg)
+{
+	memset(arg, 0, sizeof(*arg));
+	arg->size = sizeof(*arg);
+	arg->query_flags = PROCMAP_QUERY_COVERING_OR_NEXT_VMA;
+	arg->query_addr = addr;
+	arg->vma_name_addr = (uintptr_t)name;
+	arg->vma_name_size = (uint32_t)room;
+	if (!ioctl(fd, PROCMAP_QUERY, arg))
+		return 0;
+	return errno == ENOTTY ? -EOPNOTSUPP : -errno;
+}
+
+static int maps_query(uintptr_t addr, struct maps_vma *vma)
+{
+	struct procmap_query arg;
+	char name[128] = "";
+	bool named = true;
+	int fd, ret;
+
+	fd = procfd_get(&cached_fd, MAPS_PATH);
+	if (fd < 0)
+		return fd;
+	ret = query_once(fd, addr, name, sizeof(name), &arg);
+	if (ret == -ENAMETOOLONG) {
+		/* Names of anonymous memory are short: this is a file's path. */
+		named = false;
+		ret = query_once(fd, addr, NULL, 0, &arg);
+	}
+	if (ret)
+		return ret;
+	vma->start = (uintptr_t)arg.vma_start;
+	vma->end = (uintptr_t)arg.vma_end;
+	vma->read = arg.vma_flags & PROCMAP_QUERY_VMA_READABLE;
+	vma->write = arg.vma_flags & PROCMAP_QUERY_VMA_WRITABLE;
+	vma->shared = arg.vma_flags & PROCMAP_QUERY_VMA_SHARED;
+	vma->anon = named && !arg.inode && name_is_memory(arg.vma_name_size ? name : "");
+	return 0;
+}
+
+bool maps_has_query(void)
+{
+	struct maps_vma vma;
+
+	return !maps_query((uintptr_t)&vma, &vma);
+}
+
+/* ------------------------------------------------------------------------
+ * The text
+ */
+
+/* Parse hexadecimal digits at *p and step over them; false if there are none. */
+static bool parse_hex(const char **p, uint64_t *value)
+{
+	const char *start = *p;
+
+	for (*value = 0;; (*p)++) {
+		char c = **p;
+
+		if (c >= '0' && c <= '9')
+			*value = *value << 4 | (uint64_t)(c - '0');
+		else if (c >= 'a' && c <= 'f')
+			*value = *value << 4 | (uint64_t)(c - 'a' + 10);
+		else
+			return *p != start;
+	}
+}
+
+static bool parse_char(const char **p, char c)
+{
+	if (**p != c)
+		return false;
+	(*p)++;
+	return true;
+}
+
+/* "start-end rwxp offset major:minor inode   name"; false if that is not what line is. */
+static bool parse_line(const char *line, struct maps_vma *vma)
+{
+	uint64_t start, end, offset, major, minor, inode;
+	const char *p = line, *perms;
+
+	if (!parse_hex(&p, &start) || !parse_char(&p, '-') || !parse_hex(&p, &end) ||
+	    !parse_char(&p, ' '))
+		return false;
+	perms = p;
+	if (strnlen(perms, 5) < 5)
+		return false;
+	p += 4;
+	/* The inode is decimal, but only whether it is 0 matters. */
+	if (!parse_char(&p, ' ') || !parse_hex(&p, &offset) || !parse_char(&p, ' ') ||
+	    !parse_hex(&p, &major) || !parse_char(&p, ':') || !parse_hex(&p, &minor) ||
+	    !parse_char(&p, ' ') || !parse_hex(&p, &inode))
+		return false;
+	while (parse_char(&p, ' '))
+		;
+	if (!strcmp(p, "[vsyscall]"))
+		return false;
+	vma->start = (uintptr_t)start;
+	vma->end = (uintptr_t)end;
+	vma->read = perms[0] == 'r';
+	vma->write = perms[1] == 'w';
+	vma->shared = perms[3] == 's';
+	vma->anon = !inode && name_is_memory(p);
+	return true;
+}
+
+struct text_scan {
+	uintptr_t addr;
+	char line[MAPS_LINE];
+	size_t line_len; /* collected of the present line; the rest is dropped */
+};
+
+/* Feed a piece of the file; true when the mapping was found. */
+static bool scan_piece(struct text_scan *scan, const char *piece, size_t len, struct maps_vma *vma)
+{
+	struct maps_vma seen;
+
+	for (size_t i = 0; i < len; i++) {
+		if (piece[i] != '\n') {
+			if (scan->line_len < MAPS_LINE - 1)
+				scan->line[scan->line_len++] = piece[i];
+			continue;
+		}
+		scan->line[scan->line_len] = '\0';
+		scan->line_len = 0;
+		if (parse_line(scan->line, &seen) && seen.end > scan->addr) {
+			*vma = seen;
+			return true;
+		}
+	}
+	return false;
+}
+
+static int maps_text(uintptr_t addr, struct maps_vma *vma)
+{
+	struct text_scan scan = { .addr = addr };
+	char piece[4096];
+	ssize_t got;
+	int fd, ret;
+
+	fd = open(MAPS_PATH, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return errno == ENOENT ? -EOPNOTSUPP : -errno;
+	for (;;) {
+		got = read(fd, piece, sizeof(piece));
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got <= 0) {
+			ret = got ? -errno : -ENOENT;
+			break;
+		}
+		if (scan_piece(&scan, piece, (size_t)got, vma)) {
+			ret = 0;
+			break;
+		}
+	}
+	close(fd);
+	return ret;
+}
+
+int maps_find(uintptr_t addr, bool allow_ioctl, struct maps_vma *vma)
+{
+	int ret = allow_ioctl ? maps_query(addr, vma) : -EOPNOTSUPP;
+
+	return ret == -EOPNOTSUPP ? maps_text(addr, vma) : ret;
+}

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the kernel says of this process's mappings: PROCMAP_QUERY where it exists,
+ * else /proc/self/maps.
+ */
+#ifndef MAPS_H
+#define MAPS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct maps_vma {
+	uintptr_t start;
+	uintptr_t end;
+	bool read;
+	bool write;
+	bool shared;
+	bool anon; /* no file behind it (heap and stack included), and not special like [vdso] */
+};
+
+/*
+ * Find the mapping that covers addr, or else the next above it. allow_ioctl false
+ * forces the text file. 0; -ENOENT nothing at or above ([vsyscall] does not count); or
+ * -errno (-EOPNOTSUPP without /proc). Uses no malloc.
+ */
+int maps_find(uintptr_t addr, bool allow_ioctl, struct maps_vma *vma);
+
+/* Does this kernel have PROCMAP_QUERY? */
+bool maps_has_query(void);
+
+#endif

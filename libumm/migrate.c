@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Migrating spans: cuts them into blocks, keeps several pieces in flight, and
+ * waits for pages that others have in flight. Asynchronous requests run on the movers.
+ *
+ * Invariant: a batch ends when its pieces have; it lives on the stack of whoever
+ * waits for that.
+ * Locks: none of its own; sleeps on the count of pieces in flight.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "batch.h"
+#include "futex.h"
+#include "hook.h"
+#include "log.h"
+#include "util.h"
+
+/* Enough to overlap unmapping, copying and mapping of neighbours; few enough to stay in caches. */
+#define MAX_IN_FLIGHT 8
+
+struct batch {
+	struct umm_ctx *ctx;
+	const struct batch_want *want;
+	_Atomic uint32_t in_flight;
+	_Atomic long moved;
+	_Atomic int status; /* of what did not move */
+	_Atomic bool lost;
+	bool full;
+	bool managed;
+};
+
+void batch_piece_done(struct batch *batch, unsigned moved, int refused, bool lost)
+{
+	atomic_fetch_add(&batch->moved, moved);
+	if (refused)
+		atomic_store(&batch->status, refused);
+	if (lost)
+		atomic_store(&batch->lost, true);
+	if (batch->want->dst)
+		ctx_move_out_end(batch->ctx);
+	/* The last touch: the batch may be gone as soon as this is seen. */
+	if (atomic_fetch_sub(&batch->in_flight, 1) <= MAX_IN_FLIGHT)
+		futex_wake_all(&batch->in_flight);
+}
+
+static void batch_wait(struct batch *batch, uint32_t at_most)
+{
+	uint32_t n;
+
+	while ((n = atomic_load(&batch->in_flight)) > at_most)
+		futex_wait_until(&batch->in_flight, n, UINT64_MAX);
+}
+
+/* Start one piece of a block. Returns false when this block needs no more. */
+static bool batch_start(struct batch *batch, const struct piece_want *want)
+{
+	struct umm_ctx *ctx = batch->ctx;
+	struct piece_found found;
+	struct piece *piece;
+	int ret;
+
+	batch_wait(batch, MAX_IN_FLIGHT - 1);
+	if (want->dst)
+		ctx_move_out_begin(ctx);
+	piece = piece_collect(ctx, want, &found, &ret);
+	if (piece) {
+		batch->managed = true;
+		piece->batch = batch;
+		atomic_fetch_add(&batch->in_flight, 1);
+		piece_unmap(piece);
+		piece_copy(piece);
+		return found.more || found.busy;
+	}
+	if (want->dst)
+		ctx_move_out_end(ctx);
+	batch->full |= found.full;
+	if (ret && ret != -EFAULT)
+		atomic_store(&batch->status, ret);
+	if (ret || found.full)
+		return false;
+	batch->managed = true;
+	if (found.busy)
+		ctx_settle_wait(ctx, found.settled, now_ns() + UINT64_C(100000000));
+	return found.busy;
+}
+
+static void batch_block(struct batch *batch, uintptr_t va, uintptr_t start, uintptr_t end)
+{
+	uint64_t pages[BITMAP_WORDS] = { 0 };
+	const struct batch_want *want = batch->want;
+	struct piece_want piece_want = {
+		.va = va,
+		.pages = pages,
+		.dst = want->dst,
+		.src = want->src,
+		.select = UMM_MIGRATE_SELECT_SYSTEM | UMM_MIGRATE_SELECT_PRIVATE |
+			  UMM_MIGRATE_SELECT_COHERENT,
+		.cause = want->cause,
+		.duplicate = want->duplicate,
+		.no_evict = want->no_evict,
+		.blockable = true,
+		.clock = want->clock,
+	};
+	uintptr_t low = max(start, va), high = min(end, va + UMM_BLOCK_SIZE);
+
+	for (uintptr_t at = low; at < high; at += UMM_PAGE_SIZE)
+		bit_set(pages, page_index(at));
+	while (batch_start(batch, &piece_want))
+		;
+}
+
+/* Pages can only come home from blocks that exist: skip what no device ever saw. */
+static bool next_block(struct batch *batch, uintptr_t *at, uintptr_t end)
+{
+	struct umm_span piece;
+	struct block *block;
+
+	if (batch->want->dst) {
+		if (!region_next(batch->ctx, *at, end, &piece))
+			return false;
+		*at = piece.start;
+		return true;
+	}
+	block = block_next(batch->ctx, *at, end);
+	if (!block)
+		return false;
+	*at = max(*at, block->va);
+	lock_drop(&block->lock);
+	return true;
+}
+
+static void batch_span(struct batch *batch, const struct umm_span *span)
+{
+	uintptr_t start = align_down(span->start, UMM_PAGE_SIZE);
+	uintptr_t end = align_up(span->start + span->len, UMM_PAGE_SIZE);
+	uintptr_t at = start, va;
+
+	while (at < end && !batch->full && next_block(batch, &at, end)) {
+		va = align_down(at, UMM_BLOCK_SIZE);
+		batch_block(batch, va, at, end);
+		at = va + UMM_BLOCK_SIZE;
+	}
+	if (!batch->managed)
+		batch->managed = region_next(batch->ctx, start, end, &(struct umm_span){ 0 });
+}
+
+long batch_move(struct umm_ctx *ctx, const struct umm_span *spans, size_t nspans,
+		const struct batch_want *want)
+{
+	struct batch batch = { .ctx = ctx, .want = want };
+	long moved;
+	int ret = 0;
+
+	if (want->dst)
+		ret = devmem_use(want->dst);
+	if (ret)
+		return ret;
+	for (size_t i = 0; i < nspans && !batch.full; i++)
+		batch_span(&batch, &spans[i]);
+	batch_wait(&batch, 0);
+	if (want->dst)
+		devmem_unuse(want->dst);
+	moved = atomic_load(&batch.moved);
+	ret = atomic_load(&batch.status);
+	if (atomic_load(&batch.lost))
+		return -EIO;
+	if (moved || ret)
+		return moved ? moved : ret;
+	if (!batch.managed && !batch.full)
+		return -EFAULT;
+	return batch.full ? -ENOSPC : 0;
+}
+
+static int request_check(struct umm_ctx *ctx, const struct umm_migrate_request *req)
+{
+	if (req->flags & ~(uint64_t)(UMM_MIGRATE_DUPLICATE | UMM_MIGRATE_NO_EVICT))
+		return -EINVAL;
+	if ((unsigned)req->cause >= UMM_NR_CAUSES || !req->nspans || !req->spans)
+		return -EINVAL;
+	if (req->flags & UMM_MIGRATE_DUPLICATE && !req->dst)
+		return -EINVAL;
+	if (req->dst && req->dst->ctx != ctx)
+		return -EINVAL;
+	for (size_t i = 0; i < req->nspans; i++)
+		if (!req->spans[i].len ||
+		    req->spans[i].start + req->spans[i].len < req->spans[i].start)
+			return -EINVAL;
+	return ctx_is_forked(ctx) ? -ENODEV : 0;
+}
+
+static struct batch_want want_of(const struct umm_migrate_request *req)
+{
+	return (struct batch_want){
+		.dst = req->dst,
+		.cause = req->cause,
+		.duplicate = req->flags & UMM_MIGRATE_DUPLICATE,
+		.no_evict = req->flags & UMM_MIGRATE_NO_EVICT,
+		.clock = req->dst ? devmem_clock(req->dst) : UINT64_MAX,
+	};
+}
+
+/* An asynchronous request: a copy of everything the caller had. */
+struct later {
+	size_t bytes;
+	struct umm_fence *fence;
+	struct batch_want want;
+	size_t nspans;
+	struct umm_span spans[];
+};
+
+static void later_run(struct umm_ctx *ctx, const struct work *work)
+{
+	struct later *later = work->priv;
+	long ret = batch_move(ctx, later->spans, later->nspans, &later->want);
+
+	umm_fence_signal(later->fence, ret < 0 ? (int)ret : 0, ret < 0 ? 0 : ret);
+	umm_fence_put(later->fence);
+	arena_unmap(later, later->bytes);
+}
+
+static long migrate_later(struct umm_ctx *ctx, const struct umm_migrate_request *req,
+			  struct umm_fence **fence)
+{
+	size_t bytes = sizeof(struct later) + req->nspans * sizeof(struct umm_span);
+	struct later *later = arena_map(bytes);
+	struct work work = { .fn = later_run, .priv = later };
+	int ret = -ENOMEM;
+
+	if (!later)
+		return ret;
+	later->bytes = bytes;
+	later->want = want_of(req);
+	later->nspans = req->nspans;
+	memcpy(later->spans, req->spans, req->nspans * sizeof(struct umm_span));
+	ret = umm_fence_create(&later->fence);
+	if (ret)
+		goto err_unmap;
+	*fence = umm_fence_get(later->fence);
+	ret = workers_queue(&ctx->movers, &work);
+	if (ret)
+		goto err_put;
+	return 0;
+
+err_put:
+	umm_fence_put(later->fence);
+	umm_fence_put(later->fence);
+	*fence = NULL;
+err_unmap:
+	arena_unmap(later, bytes);
+	return ret;
+}
+
+long umm_migrate_spans(struct umm_ctx *ctx, const struct umm_migrate_request *req,
+		       struct umm_fence **fence)
+{
+	struct umm_migrate_request mine;
+	struct batch_want want;
+	int ret;
+
+	if (!ctx || !req)
+		return -EINVAL;
+	ret = struct_in(&mine, sizeof(mine), req);
+	if (!ret)
+		ret = request_check(ctx, &mine);
+	if (ret)
+		return ret;
+	if (fence)
+		return migrate_later(ctx, &mine, fence);
+	want = want_of(&mine);
+	return batch_move(ctx, mine.spans, mine.nspans, &want);
+}
+
+static long migrate_one(struct umm_ctx *ctx, struct umm_devmem *dst, void *addr, size_t len)
+{
+	struct umm_span span = { .start = (uintptr_t)addr, .len = len };
+	struct umm_migrate_request req = {
+		.size = sizeof(req),
+		.spans = &span,
+		.nspans = 1,
+		.dst = dst,
+		.cause = UMM_CAUSE_EXPLICIT,
+	};
+
+	return umm_migrate_spans(ctx, &req, NULL);
+}
+
+long umm_migrate_to_device(struct umm_ctx *ctx, struct umm_devmem *dst, void *addr, size_t len)
+{
+	return dst ? migrate_one(ctx, dst, addr, len) : -EINVAL;
+}
+
+long umm_migrate_to_system(struct umm_ctx *ctx, void *addr, size_t len)
+{
+	return migrate_one(ctx, NULL, addr, len);
+}
+
+long umm_bring_home(struct umm_ctx *ctx)
+{
+	struct umm_span all = { .start = 0, .len = (uintptr_t)1 << 47 };
+	struct batch_want want = { .cause = UMM_CAUSE_EXPLICIT };
+	long ret;
+
+	if (!ctx)
+		return -EINVAL;
+	if (ctx_is_forked(ctx))
+		return -ENODEV;
+	ret = batch_move(ctx, &all, 1, &want);
+	return ret == -EFAULT ? 0 : ret;
+}

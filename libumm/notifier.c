@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Interval notifiers: who wants to hear of changes, and the sequence count by which a
+ * reader knows that its snapshot grew stale.
+ *
+ *	reader					changer
+ *	seq = read_begin()			page state := MIGRATING
+ *	  (waits while seq is odd)		notifier_invalidate():
+ *	reads page states			  seq becomes odd
+ *	takes its update lock			  callback takes the update lock,
+ *	read_retry(seq)?			    forgets translations
+ *	  changed: drop, start over		  seq becomes even
+ *	programs its table			the page changes
+ *
+ * Either the reader takes its update lock first: it programs the old
+ * translation and the callback, which comes after, removes it before the page
+ * changes. Or the callback does: then seq differs and the reader starts over. A reader
+ * that begins after the callback finds the page MIGRATING and reports none.
+ *
+ * Invariants: a notifier is in the tree exactly while it may be called; it is not
+ * removed while active > 0, so the walk over the tree may drop the lock around a
+ * callback. seq is odd exactly while active > 0.
+ * Locks: notifiers.lock. Callbacks run without any.
+ */
+#include "notifier.h"
+
+#include <errno.h>
+
+#include "ctx.h"
+#include "hook.h"
+#include "mirror.h"
+#include "util.h"
+
+/* The notifier whose callback this thread is in: removing it would wait for itself. */
+static _Thread_local __attribute__((tls_model("initial-exec"))) struct umm_notifier *running;
+
+void notifiers_init(struct notifiers *notifiers)
+{
+	lock_init(&notifiers->lock, RANK_NOTIFIER);
+	lock_cond_init(&notifiers->quiet);
+	pool_init(&notifiers->pool, sizeof(struct umm_notifier), NULL);
+	pool_init(&notifiers->mirror_pool, sizeof(struct umm_mirror), NULL);
+	notifiers->tree.root = NULL;
+	notifiers->active = NULL;
+	atomic_store(&notifiers->count, 0);
+}
+
+void notifiers_fini(struct notifiers *notifiers)
+{
+	pthread_cond_destroy(&notifiers->quiet);
+	pool_fini(&notifiers->mirror_pool);
+	pool_fini(&notifiers->pool);
+	lock_fini(&notifiers->lock);
+}
+
+static struct umm_notifier *notifier_of(struct itree_node *node)
+{
+	return container_of(node, struct umm_notifier, node);
+}
+
+static void activate(struct umm_notifier *notifier)
+{
+	if (notifier->active++ == 0)
+		atomic_fetch_add(&notifier->seq, 1);
+}
+
+static void deactivate(struct notifiers *notifiers, struct umm_notifier *notifier)
+{
+	if (--notifier->active == 0) {
+		atomic_fetch_add(&notifier->seq, 1);
+		pthread_cond_broadcast(&notifiers->quiet);
+	}
+}
+
+static void invalidation_begin(struct notifiers *notifiers, struct notifier_active *active)
+{
+	struct itree_node *node;
+
+	lock_take(&notifiers->lock);
+	active->next = notifiers->active;
+	active->link = &notifiers->active;
+	if (active->next)
+		active->next->link = &active->next;
+	notifiers->active = active;
+	for (node = itree_first(&notifiers->tree, active->start, active->end); node;
+	     node = itree_next(node, active->start, active->end))
+		activate(notifier_of(node));
+	lock_drop(&notifiers->lock);
+}
+
+static void invalidation_end(struct notifiers *notifiers, struct notifier_active *active)
+{
+	struct itree_node *node;
+
+	lock_take(&notifiers->lock);
+	*active->link = active->next;
+	if (active->next)
+		active->next->link = active->link;
+	for (node = itree_first(&notifiers->tree, active->start, active->end); node;
+	     node = itree_next(node, active->start, active->end))
+		deactivate(notifiers, notifier_of(node));
+	lock_drop(&notifiers->lock);
+}
+
+static int call(struct umm_ctx *ctx, struct umm_notifier *notifier,
+		const struct umm_notifier_range *range)
+{
+	struct umm_notifier *outer = running;
+	int ret;
+
+	hook_run(HOOK_INVALIDATE, range->start);
+	stats_add(&ctx->stats, UMM_COUNT_INVALIDATIONS, 1);
+	running = notifier;
+	ret = notifier->invalidate(notifier->priv, range);
+	running = outer;
+	return ret == -EAGAIN && !range->blockable ? -EAGAIN : 0;
+}
+
+int notifier_invalidate(struct umm_ctx *ctx, const struct umm_notifier_range *range)
+{
+	struct notifiers *notifiers = &ctx->notifiers;
+	struct notifier_active active = { .start = range->start, .end = range->end };
+	struct itree_node *node;
+	int ret = 0;
+
+	/* Whoever is inserted after this load reads page states after it, too. */
+	if (!atomic_load(&notifiers->count))
+		return 0;
+	invalidation_begin(notifiers, &active);
+	lock_take(&notifiers->lock);
+	for (node = itree_first(&notifiers->tree, range->start, range->end); node && !ret;
+	     node = itree_next(node, range->start, range->end)) {
+		lock_drop(&notifiers->lock);
+		ret = call(ctx, notifier_of(node), range);
+		lock_take(&notifiers->lock);
+	}
+	lock_drop(&notifiers->lock);
+	invalidation_end(notifiers, &active);
+	return ret;
+}
+
+void notifier_add(struct umm_ctx *ctx, struct umm_notifier *notifier)
+{
+	struct notifiers *notifiers = &ctx->notifiers;
+
+	notifier->ctx = ctx;
+	notifier->active = 0;
+	atomic_store(&notifier->seq, 0);
+	lock_take(&notifiers->lock);
+	for (struct notifier_active *a = notifiers->active; a; a = a->next)
+		if (a->start < notifier->node.end && notifier->node.start < a->end)
+			activate(notifier);
+	itree_insert(&notifiers->tree, &notifier->node);
+	atomic_fetch_add(&notifiers->count, 1);
+	lock_drop(&notifiers->lock);
+}
+
+int notifier_del(struct umm_notifier *notifier)
+{
+	struct notifiers *notifiers = &notifier->ctx->notifiers;
+
+	if (running == notifier)
+		return -EDEADLK;
+	lock_take(&notifiers->lock);
+	while (notifier->active)
+		lock_wait(&notifiers->lock, &notifiers->quiet);
+	itree_remove(&notifiers->tree, &notifier->node);
+	atomic_fetch_sub(&notifiers->count, 1);
+	lock_drop(&notifiers->lock);
+	return 0;
+}
+
+int umm_notifier_insert(struct umm_ctx *ctx, const struct umm_span *span,
+			const struct umm_notifier_ops *ops, void *priv, struct umm_notifier **out)
+{
+	struct umm_notifier_ops mine;
+	struct umm_notifier *notifier;
+	int ret;
+
+	if (!ctx || !span || !span->len || span->start + span->len < span->start || !ops || !out)
+		return -EINVAL;
+	ret = struct_in(&mine, sizeof(mine), ops);
+	if (ret)
+		return ret;
+	if (!mine.invalidate)
+		return -EINVAL;
+	notifier = pool_alloc(&ctx->notifiers.pool);
+	if (!notifier)
+		return -ENOMEM;
+	notifier->node.start = span->start;
+	notifier->node.end = span->start + span->len;
+	notifier->invalidate = mine.invalidate;
+	notifier->priv = priv;
+	notifier_add(ctx, notifier);
+	*out = notifier;
+	return 0;
+}
+
+int umm_notifier_remove(struct umm_notifier *notifier)
+{
+	struct umm_ctx *ctx;
+	int ret;
+
+	if (!notifier)
+		return 0;
+	ctx = notifier->ctx;
+	ret = notifier_del(notifier);
+	if (!ret)
+		pool_free(&ctx->notifiers.pool, notifier);
+	return ret;
+}
+
+uint64_t umm_notifier_read_begin(struct umm_notifier *notifier)
+{
+	struct notifiers *notifiers = &notifier->ctx->notifiers;
+	uint64_t seq = atomic_load(&notifier->seq);
+
+	if (!(seq & 1))
+		return seq;
+	lock_take(&notifiers->lock);
+	while (notifier->active)
+		lock_wait(&notifiers->lock, &notifiers->quiet);
+	seq = atomic_load(&notifier->seq);
+	lock_drop(&notifiers->lock);
+	return seq;
+}
+
+bool umm_notifier_read_retry(struct umm_notifier *notifier, uint64_t seq)
+{
+	return atomic_load(&notifier->seq) != seq;
+}

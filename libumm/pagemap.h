@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Which pages of this process are populated: PAGEMAP_SCAN where it exists, else
+ * /proc/self/pagemap.
+ */
+#ifndef PAGEMAP_H
+#define PAGEMAP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/*
+ * Set bit i of bitmap (npages bits, cleared first) where page i from start is present
+ * or swapped out. The huge or small zero page counts as present, a poisoned page as
+ * swapped out. allow_scan false forces the file. npages is at most 512. 0 or -errno
+ * (-EOPNOTSUPP without /proc). Uses no malloc.
+ */
+int pagemap_populated(uintptr_t start, size_t npages, bool allow_scan, uint64_t *bitmap);
+
+/* Does this kernel have PAGEMAP_SCAN? */
+bool pagemap_has_scan(void);
+
+#endif

@@ -1,0 +1,490 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Pieces: collecting pages, starting their copies, giving back what is left. See
+ * piece.h for the life of a piece.
+ *
+ * Invariants: every page in `all` is MIGRATING from the collect to the commit, and
+ * no other piece has it. A piece holds frames of dst for all of its pages, and the
+ * source frames stay recorded in the block until the commit, so that a piece that
+ * fails can always put back what it took.
+ * Locks: the block's while collecting; none afterwards.
+ */
+#include "piece.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "fence.h"
+#include "hook.h"
+#include "log.h"
+#include "uffd.h"
+#include "util.h"
+
+static bool source_wanted(const struct piece_want *want, const struct resident *resident)
+{
+	const struct umm_devmem *mem = resident->mem;
+	uint64_t flag = mem->type == UMM_DEVMEM_PRIVATE ? UMM_MIGRATE_SELECT_PRIVATE :
+							  UMM_MIGRATE_SELECT_COHERENT;
+
+	return want->select & flag && mem != want->dst && (!want->src || mem == want->src) &&
+	       (!want->src_dev || mem->dev == want->src_dev);
+}
+
+static bool copied_already(struct block *block, const struct piece_want *want, unsigned i)
+{
+	struct resident *resident = want->dst ? resident_find(block, want->dst) : NULL;
+
+	return want->duplicate && resident && bit_test(resident->bitmap, i);
+}
+
+/* Which bitmap of the piece page i belongs in; NULL: it does not qualify. */
+static uint64_t *classify(struct piece *piece, const struct piece_want *want, struct block *block,
+			  unsigned i, struct piece_found *found)
+{
+	struct resident *resident;
+
+	switch (page_state(block, i)) {
+	case PG_SYSTEM:
+		return want->dst && want->select & UMM_MIGRATE_SELECT_SYSTEM ? piece->system : NULL;
+	case PG_EMPTY:
+		return want->dst && want->select & UMM_MIGRATE_SELECT_SYSTEM ? piece->empty : NULL;
+	case PG_DUPLICATED:
+		if (want->dst && !(want->select & UMM_MIGRATE_SELECT_SYSTEM))
+			return NULL;
+		return copied_already(block, want, i) ? NULL : piece->duplicated;
+	case PG_DEVICE:
+	case PG_COHERENT:
+		if (block->page[i] & PG_GONE) {
+			found->busy = true;
+			return NULL;
+		}
+		resident = resident_of(block, i);
+		if (want->duplicate || !source_wanted(want, resident))
+			return NULL;
+		if (piece->src && piece->src != resident->mem) {
+			found->more = true;
+			return NULL;
+		}
+		piece->src = resident->mem;
+		return page_state(block, i) == PG_DEVICE ? piece->device : piece->coherent;
+	case PG_MIGRATING:
+	case PG_REAPING:
+		found->busy = true;
+		return NULL;
+	default:
+		return NULL;
+	}
+}
+
+static unsigned count_candidates(struct piece *piece, const struct piece_want *want,
+				 struct block *block, struct piece_found *found)
+{
+	unsigned n = 0;
+
+	for (unsigned i = bit_next(want->pages, 0); i < UMM_BLOCK_PAGES;
+	     i = bit_next(want->pages, i + 1))
+		n += classify(piece, want, block, i, found) != NULL;
+	piece->src = NULL;
+	return n;
+}
+
+/* Mark up to `limit` pages, and give each its frame. */
+static unsigned mark(struct piece *piece, const struct piece_want *want, struct block *block,
+		     struct piece_found *found, unsigned limit, const uint32_t *frames)
+{
+	uint64_t *map;
+	unsigned n = 0;
+
+	for (unsigned i = bit_next(want->pages, 0); i < UMM_BLOCK_PAGES;
+	     i = bit_next(want->pages, i + 1)) {
+		map = classify(piece, want, block, i, found);
+		if (!map)
+			continue;
+		if (n == limit) {
+			found->more = true;
+			break;
+		}
+		bit_set(map, i);
+		bit_set(piece->all, i);
+		page_set(block, i, PG_MIGRATING);
+		if (frames)
+			piece->frames[i] = frames[n];
+		n++;
+	}
+	return n;
+}
+
+static struct piece *piece_new(struct umm_ctx *ctx, const struct piece_want *want)
+{
+	struct piece *piece = pool_alloc(&ctx->piece_pool);
+
+	if (!piece)
+		return NULL;
+	memset(piece, 0, offsetof(struct piece, host));
+	piece->ctx = ctx;
+	piece->va = want->va;
+	piece->dst = want->dst;
+	piece->cause = want->cause;
+	piece->duplicate = want->duplicate;
+	piece->blockable = want->blockable;
+	piece->by_driver = want->by_driver;
+	piece->nfreed = 0;
+	piece->retrying = false;
+	piece->refused = 0;
+	piece->moved = 0;
+	piece->ncopies = 0;
+	piece->fence = NULL;
+	return piece;
+}
+
+/* Frames for n pages; evicts as allowed. How many there were, or -errno. */
+static int take_frames(const struct piece_want *want, unsigned n, uint32_t *frames)
+{
+	if (!want->no_evict && umm_devmem_nfree(want->dst) < n)
+		evict(want->dst, n, want->clock, want->va);
+	return devmem_take(want->dst, n, frames);
+}
+
+static bool notify(struct piece *piece)
+{
+	unsigned first = bit_next(piece->all, 0), last = first;
+	struct umm_notifier_range range = {
+		.event = piece->duplicate ? UMM_EVENT_PROTECTION_PAGE : UMM_EVENT_MIGRATE,
+		.owner = piece->dst ? piece->dst->dev : NULL,
+		.blockable = piece->blockable,
+	};
+
+	for (unsigned i = first; i < UMM_BLOCK_PAGES; i = bit_next(piece->all, i + 1))
+		last = i;
+	range.start = piece->va + ((uintptr_t)first << UMM_PAGE_SHIFT);
+	range.end = piece->va + ((uintptr_t)(last + 1) << UMM_PAGE_SHIFT);
+	return notifier_invalidate(piece->ctx, &range) == 0;
+}
+
+/* The second half of collecting, once frames are at hand. Returns pages marked. */
+static unsigned collect_marked(struct piece *piece, const struct piece_want *want,
+			       struct piece_found *found, unsigned limit, const uint32_t *frames)
+{
+	struct block *block = block_find(piece->ctx, want->va);
+	unsigned n = 0;
+
+	if (!block)
+		return 0;
+	found->busy = false;
+	found->more = false;
+	n = mark(piece, want, block, found, limit, frames);
+	found->settled = ctx_settle_count(piece->ctx);
+	block_put(piece->ctx, block);
+	return n;
+}
+
+static int collect_for_device(struct piece *piece, const struct piece_want *want,
+			      struct piece_found *found, struct block *block)
+{
+	uint32_t *frames = piece->freed; /* not in use yet */
+	unsigned n;
+	int ret, got;
+
+	ret = block_register(piece->ctx, block);
+	n = ret ? 0 : count_candidates(piece, want, block, found);
+	found->settled = ctx_settle_count(piece->ctx);
+	block_put(piece->ctx, block);
+	if (ret || !n)
+		return ret;
+	if (want->by_driver)
+		return (int)collect_marked(piece, want, found, UMM_BLOCK_PAGES, NULL);
+	got = take_frames(want, n, frames);
+	if (got <= 0) {
+		found->full = true;
+		return got;
+	}
+	n = collect_marked(piece, want, found, (unsigned)got, frames);
+	for (int i = (int)n; i < got; i++)
+		devmem_give_quietly(want->dst, frames[i], 1);
+	return (int)n;
+}
+
+struct piece *piece_collect(struct umm_ctx *ctx, const struct piece_want *want,
+			    struct piece_found *found, int *ret)
+{
+	struct piece *piece;
+	struct block *block;
+	int n;
+
+	memset(found, 0, sizeof(*found));
+	*ret = 0;
+	block = want->dst ? block_get(ctx, want->va, ret) : block_find(ctx, want->va);
+	if (!block)
+		return NULL;
+	piece = piece_new(ctx, want);
+	if (!piece) {
+		*ret = -ENOMEM;
+		block_put(ctx, block);
+		return NULL;
+	}
+	if (want->dst) {
+		n = collect_for_device(piece, want, found, block);
+	} else {
+		n = (int)mark(piece, want, block, found, UMM_BLOCK_PAGES, NULL);
+		found->settled = ctx_settle_count(ctx);
+		block_put(ctx, block);
+	}
+	if (n <= 0) {
+		*ret = n;
+		pool_free(&ctx->piece_pool, piece);
+		return NULL;
+	}
+	if (!notify(piece)) {
+		*ret = -EAGAIN;
+		memcpy(piece->stay, piece->all, sizeof(piece->stay));
+		piece_commit(piece);
+		piece_finish(piece);
+		return NULL;
+	}
+	hook_run(HOOK_COLLECTED, piece->va);
+	return piece;
+}
+
+int piece_stage(struct piece *piece, const uint64_t *map)
+{
+	uintptr_t pages[UMM_BLOCK_PAGES];
+	unsigned n = bit_count(map), recycled, k = 0;
+	int ret;
+
+	if (!n)
+		return 0;
+	ret = staging_take_pages(&piece->ctx->staging, n, pages, &recycled);
+	if (ret)
+		return ret;
+	for (unsigned i = bit_next(map, 0); i < UMM_BLOCK_PAGES; i = bit_next(map, i + 1)) {
+		piece->host[i] = pages[k++];
+		bit_set(piece->staged, i);
+	}
+	stats_add(&piece->ctx->stats, UMM_COUNT_FRAMES_RECYCLED, recycled);
+	stats_add(&piece->ctx->stats, UMM_COUNT_FRAMES_FRESH, n - recycled);
+	return 0;
+}
+
+/* Add page i to the list of copies: longer by one page, or a new one. */
+static void copy_add(struct piece *piece, enum umm_copy_dir dir, struct umm_devmem *mem,
+		     uint32_t frame, void *host)
+{
+	struct umm_copy *last = piece->ncopies ? &piece->copies[piece->ncopies - 1] : NULL;
+
+	if (last && last->frame + last->npages == frame &&
+	    (host ? (char *)last->host + ((size_t)last->npages << UMM_PAGE_SHIFT) == host :
+		    !last->host)) {
+		last->npages++;
+		return;
+	}
+	piece->copies[piece->ncopies++] = (struct umm_copy){
+		.dir = dir, .npages = 1, .mem = mem, .frame = frame, .host = host,
+	};
+}
+
+static bool comes_in(const struct piece *piece, unsigned i)
+{
+	return (bit_test(piece->device, i) || bit_test(piece->coherent, i)) &&
+	       !bit_test(piece->stay, i) && !bit_test(piece->undo, i);
+}
+
+/* Pages that come from src, of first .. last: their frames are known to the block. */
+static void list_copies_in(struct piece *piece, unsigned first, unsigned last)
+{
+	struct block *block = block_find(piece->ctx, piece->va);
+	struct resident *resident = block ? resident_find(block, piece->src) : NULL;
+
+	piece->ncopies = 0;
+	for (unsigned i = first; resident && i < last; i++)
+		if (comes_in(piece, i))
+			copy_add(piece, UMM_COPY_FROM_DEVICE, piece->src,
+				 resident_frame(resident, i), (void *)piece->host[i]);
+	if (block)
+		lock_drop(&block->lock);
+}
+
+static void *host_of(const struct piece *piece, unsigned i)
+{
+	if (bit_test(piece->slotted, i))
+		return (void *)(piece->slot + ((uintptr_t)i << UMM_PAGE_SHIFT));
+	return bit_test(piece->staged, i) ? (void *)piece->host[i] : NULL;
+}
+
+static void list_copies_out(struct piece *piece)
+{
+	unsigned cleared = 0;
+
+	piece->ncopies = 0;
+	for (unsigned i = bit_next(piece->all, 0); i < UMM_BLOCK_PAGES;
+	     i = bit_next(piece->all, i + 1)) {
+		if (bit_test(piece->stay, i) || bit_test(piece->lost, i) ||
+		    bit_test(piece->undo, i))
+			continue;
+		cleared += host_of(piece, i) == NULL;
+		copy_add(piece, UMM_COPY_TO_DEVICE, piece->dst, piece->frames[i],
+			 host_of(piece, i));
+	}
+	if (cleared)
+		ctx_count(piece->ctx, piece->dst->dev, piece_start(piece), UMM_COUNT_CLEARED, cleared);
+}
+
+static void copies_done(void *priv, int status);
+
+static void count_copies(struct piece *piece, struct umm_device *dev)
+{
+	unsigned counter = piece->copying_in ? UMM_COUNT_BYTES_FROM_DEVICE :
+					       UMM_COUNT_BYTES_TO_DEVICE;
+	uint64_t bytes = 0;
+
+	for (unsigned c = 0; c < piece->ncopies; c++)
+		if (piece->copies[c].host)
+			bytes += (uint64_t)piece->copies[c].npages << UMM_PAGE_SHIFT;
+	ctx_count(piece->ctx, dev, piece_start(piece), counter, bytes);
+	ctx_count(piece->ctx, dev, piece_start(piece), UMM_COUNT_COPIES, piece->ncopies);
+}
+
+/* Hand the list over; copies_done() runs when they are complete. */
+static void submit(struct piece *piece, struct umm_device *dev)
+{
+	struct umm_fence *fence;
+	int ret;
+
+	piece->copy_began = now_ns();
+	ret = umm_fence_create(&fence);
+	if (ret) {
+		copies_done(piece, ret);
+		return;
+	}
+	piece->fence = fence;
+	count_copies(piece, dev);
+	ret = dev->ops.copy(dev->priv, piece->copies, piece->ncopies, fence);
+	if (ret)
+		umm_fence_signal(fence, ret, 0);
+	/* The piece may be gone when this returns. */
+	fence_on_signal(fence, copies_done, piece);
+}
+
+static void copy_out(struct piece *piece)
+{
+	piece->copying_in = false;
+	list_copies_out(piece);
+	if (piece->ncopies)
+		submit(piece, piece->dst->dev);
+	else
+		copies_done(piece, 0);
+}
+
+static void or_pages(uint64_t *map, const uint64_t *a, const uint64_t *b)
+{
+	for (unsigned w = 0; w < BITMAP_WORDS; w++)
+		map[w] |= a[w] | b[w];
+}
+
+/*
+ * The source device failed some copy: ask for every page by itself, so that only
+ * those are lost that it really cannot give. Returns false after the last.
+ */
+static bool retry_in(struct piece *piece, int status)
+{
+	unsigned i = piece->retrying ? piece->retry + 1 : 0;
+
+	if (piece->retrying && status) {
+		log_error("%s failed to give back the page at %#lx: %s", piece->src->dev->ops.name,
+			  (unsigned long)(piece->va + ((uintptr_t)piece->retry << UMM_PAGE_SHIFT)),
+			  umm_strerror(status));
+		bit_set(piece->lost, piece->retry);
+	}
+	piece->retrying = true;
+	while (i < UMM_BLOCK_PAGES && !comes_in(piece, i))
+		i++;
+	if (i == UMM_BLOCK_PAGES)
+		return false;
+	piece->retry = i;
+	list_copies_in(piece, i, i + 1);
+	submit(piece, piece->src->dev);
+	return true;
+}
+
+/* One direction is complete: go on with the other, or commit. */
+static void copies_done(void *priv, int status)
+{
+	struct piece *piece = priv;
+
+	/* The device needed it until now. */
+	umm_fence_put(piece->fence);
+	piece->fence = NULL;
+	if (piece->ncopies)
+		stats_add(&piece->ctx->stats, UMM_COUNT_COPY_NS, now_ns() - piece->copy_began);
+	if (piece->copying_in && (status || piece->retrying)) {
+		if (retry_in(piece, status))
+			return;
+	} else if (status) {
+		log_warning("%s refused pages at %#lx: %s", piece->dst->dev->ops.name,
+			    (unsigned long)piece_start(piece), umm_strerror(status));
+		piece->refused = status;
+		or_pages(piece->undo, piece->all, piece->all);
+	}
+	if (piece->copying_in && piece->dst) {
+		copy_out(piece);
+		return;
+	}
+	hook_run(HOOK_COPIED, piece->va);
+	piece_commit(piece);
+	piece_finish(piece);
+}
+
+void piece_copy(struct piece *piece)
+{
+	uint64_t in[BITMAP_WORDS] = { 0 };
+
+	or_pages(in, piece->device, piece->coherent);
+	for (unsigned w = 0; w < BITMAP_WORDS; w++)
+		in[w] &= ~piece->stay[w];
+	piece->copying_in = true;
+	piece->ncopies = 0;
+	if (bit_next(in, 0) < UMM_BLOCK_PAGES) {
+		if (piece_stage(piece, in))
+			or_pages(piece->undo, in, in);
+		else
+			list_copies_in(piece, 0, UMM_BLOCK_PAGES);
+	}
+	if (piece->ncopies) {
+		submit(piece, piece->src->dev);
+		return;
+	}
+	copies_done(piece, 0);
+}
+
+static void count_moves(struct piece *piece)
+{
+	struct umm_device *dev = piece->dst ? piece->dst->dev : piece->src ? piece->src->dev : NULL;
+	unsigned base = piece->dst ? UMM_COUNT_TO_DEVICE : UMM_COUNT_TO_SYSTEM;
+	unsigned busy = bit_count(piece->stay);
+
+	if (piece->moved && piece->duplicate)
+		ctx_count(piece->ctx, dev, piece_start(piece), UMM_COUNT_DUPLICATED, piece->moved);
+	else if (piece->moved)
+		ctx_count(piece->ctx, dev, piece_start(piece), base + piece->cause, piece->moved);
+	if (busy && piece->dst)
+		ctx_count(piece->ctx, dev, piece_start(piece), UMM_COUNT_BUSY, busy);
+}
+
+void piece_finish(struct piece *piece)
+{
+	struct staging *staging = &piece->ctx->staging;
+	struct umm_ctx *ctx = piece->ctx;
+	struct batch *batch = piece->batch;
+	unsigned first, moved = piece->moved;
+	bool lost = bit_next(piece->lost, 0) < UMM_BLOCK_PAGES;
+	int refused = piece->refused;
+
+	for (first = bit_next(piece->staged, 0); first < UMM_BLOCK_PAGES;
+	     first = bit_next(piece->staged, first + 1))
+		staging_returned(staging, piece->host[first], 1);
+	if (piece->slot)
+		staging_give_slot(staging, piece->slot, piece->slotted);
+	count_moves(piece);
+	pool_free(&ctx->piece_pool, piece);
+	if (batch)
+		batch_piece_done(batch, moved, refused, lost);
+}

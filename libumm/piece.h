@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A piece: pages of one block on their way from one home to another. Its life:
+ *
+ *	collect		pages become MIGRATING; frames are taken     block lock
+ *	invalidate	mirrors forget them			     nothing locked
+ *	unmap		the CPU can no longer change them (unmap.c)  nothing locked
+ *	copy in		device frames -> staging, asynchronous	     nothing locked
+ *	copy out	staging -> device frames, asynchronous	     nothing locked
+ *	commit		pages get their new home (commit.c)	     gate, block lock
+ *
+ * Nobody waits between the last four: the completion of one starts the next. A CPU
+ * that touches a page of it meanwhile waits, and is woken at the end.
+ */
+#ifndef PIECE_H
+#define PIECE_H
+
+#include "ctx.h"
+#include "device.h"
+
+struct batch;
+
+struct piece {
+	struct umm_ctx *ctx;
+	struct batch *batch;
+	struct piece *next;	/* umm_migrate_setup()'s list */
+	uintptr_t va;
+	struct umm_devmem *dst; /* NULL: system */
+	struct umm_devmem *src; /* of `device` and `coherent`; one per piece */
+	enum umm_cause cause;
+	bool duplicate;
+	bool blockable;
+	bool by_driver; /* umm_migrate_setup(): copies and frames are the driver's affair */
+
+	/* Which pages, by what they were; disjoint. */
+	uint64_t all[BITMAP_WORDS];
+	uint64_t system[BITMAP_WORDS];	   /* mapped host frames */
+	uint64_t empty[BITMAP_WORDS];	   /* nothing */
+	uint64_t device[BITMAP_WORDS];	   /* frames of a PRIVATE src */
+	uint64_t coherent[BITMAP_WORDS];   /* frames of a COHERENT src */
+	uint64_t duplicated[BITMAP_WORDS]; /* host frames with copies */
+	/* How they fare. */
+	uint64_t stay[BITMAP_WORDS];  /* still mapped: stays what it was */
+	uint64_t slotted[BITMAP_WORDS]; /* moved into `slot`, each at its place */
+	uint64_t staged[BITMAP_WORDS]; /* host[] was taken from staging page by page */
+	uint64_t lost[BITMAP_WORDS];  /* the source device failed */
+	uint64_t undo[BITMAP_WORDS];  /* the destination failed: back to where it was */
+	uint64_t done[BITMAP_WORDS];  /* committed to the new home */
+
+	uintptr_t slot; /* 0: none taken */
+	uintptr_t host[UMM_BLOCK_PAGES];
+	uint32_t frames[UMM_BLOCK_PAGES]; /* of dst */
+	uint32_t freed[UMM_BLOCK_PAGES];  /* frames of src to give back */
+	unsigned nfreed;
+	unsigned moved;
+
+	bool copying_in;
+	bool retrying;	 /* page by page, to find out which ones the device lost */
+	unsigned retry;	 /* the page being retried */
+	int refused;	 /* what the destination said */
+	uint64_t copy_began;
+	unsigned ncopies;
+	struct umm_copy copies[UMM_BLOCK_PAGES];
+	struct umm_fence *fence;
+};
+
+/* What to collect. */
+struct piece_want {
+	uintptr_t va;			  /* of the block */
+	const uint64_t *pages;
+	struct umm_devmem *dst;
+	const struct umm_device *src_dev; /* only its pages; NULL: of any */
+	const struct umm_devmem *src;	  /* only its pages; NULL: of any */
+	uint64_t select;		  /* UMM_MIGRATE_SELECT_* */
+	enum umm_cause cause;
+	bool duplicate;
+	bool no_evict;
+	bool blockable;
+	bool by_driver;
+	uint64_t clock; /* evict only what was used before */
+};
+
+/* What a collect found. */
+struct piece_found {
+	bool busy;   /* some wanted pages are MIGRATING: wait for `settled` to change */
+	bool more;   /* some are left for another piece */
+	bool full;   /* dst had no frames */
+	uint32_t settled;
+};
+
+/*
+ * Collect and invalidate. NULL: nothing qualified, or *ret (-EAGAIN: a
+ * callback would have to sleep; -ENOMEM, -ENODEV, -EFAULT).
+ */
+struct piece *piece_collect(struct umm_ctx *ctx, const struct piece_want *want,
+			    struct piece_found *found, int *ret);
+/* Take the pages from the CPU (unmap.c). */
+void piece_unmap(struct piece *piece);
+/* Start copies; the piece commits and ends by itself, perhaps before this returns. */
+void piece_copy(struct piece *piece);
+/* Put the pages where they belong (commit.c), then let waiters go. */
+void piece_commit(struct piece *piece);
+/* Give back what it holds; counts; the piece is gone. */
+void piece_finish(struct piece *piece);
+
+/* Host pages for the pages in map: sets host[] and staged. 0 or -ENOMEM. */
+int piece_stage(struct piece *piece, const uint64_t *map);
+
+/* Address of its first page. */
+static inline uintptr_t piece_start(const struct piece *piece)
+{
+	return piece->va + ((uintptr_t)bit_next(piece->all, 0) << UMM_PAGE_SHIFT);
+}
+
+/* A batch ended one piece: pages moved, what the destination said, whether the source lost some. */
+void batch_piece_done(struct batch *batch, unsigned moved, int refused, bool lost);
+
+#endif

@@ -1,0 +1,326 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Managed address ranges. An allocation is what the program asked for; its
+ * regions are the pieces of it that are still there. munmap() shrinks and splits
+ * regions, mremap() moves them; an allocation ends with its last region.
+ *
+ * Invariants: regions do not overlap; every region belongs to an allocation, which
+ * counts its pieces; allocations have distinct bases.
+ * Locks: regions.lock. Nothing here touches managed memory or enters the kernel.
+ */
+#include "region.h"
+
+#include <errno.h>
+
+#include "ctx.h"
+#include "util.h"
+
+void regions_init(struct regions *regions)
+{
+	lock_init(&regions->lock, RANK_REGION);
+	regions->tree.root = NULL;
+	regions->allocs.root = NULL;
+	regions->managed = 0;
+	pool_init(&regions->region_pool, sizeof(struct region), NULL);
+	pool_init(&regions->alloc_pool, sizeof(struct alloc), NULL);
+}
+
+void regions_fini(struct regions *regions)
+{
+	pool_fini(&regions->alloc_pool);
+	pool_fini(&regions->region_pool);
+	lock_fini(&regions->lock);
+}
+
+/* The child inherits the tree in a consistent state: the fork handlers held the lock. */
+void region_fork_child(struct umm_ctx *ctx)
+{
+	lock_init(&ctx->regions.lock, RANK_REGION);
+	lock_init(&ctx->regions.region_pool.lock, RANK_LEAF);
+	lock_init(&ctx->regions.alloc_pool.lock, RANK_LEAF);
+}
+
+static struct region *region_of(struct itree_node *node)
+{
+	return node ? container_of(node, struct region, node) : NULL;
+}
+
+static struct region *region_first(struct regions *regions, uintptr_t start, uintptr_t end)
+{
+	return region_of(itree_first(&regions->tree, start, end));
+}
+
+static struct alloc *alloc_find(struct regions *regions, uintptr_t base)
+{
+	struct itree_node *node = itree_first(&regions->allocs, base, base + 1);
+
+	return node ? container_of(node, struct alloc, node) : NULL;
+}
+
+static void region_insert(struct regions *regions, struct region *region, uintptr_t start,
+			  uintptr_t end)
+{
+	region->node.start = start;
+	region->node.end = end;
+	itree_insert(&regions->tree, &region->node);
+	regions->managed += end - start;
+}
+
+static void region_take_out(struct regions *regions, struct region *region)
+{
+	itree_remove(&regions->tree, &region->node);
+	regions->managed -= region->node.end - region->node.start;
+}
+
+static void region_drop(struct regions *regions, struct region *region)
+{
+	struct alloc *alloc = region->alloc;
+
+	region_take_out(regions, region);
+	pool_free(&regions->region_pool, region);
+	if (--alloc->npieces == 0) {
+		if (!alloc->released)
+			itree_remove(&regions->allocs, &alloc->node);
+		pool_free(&regions->alloc_pool, alloc);
+	}
+}
+
+/* Cut start .. end out of one region. A split that finds no memory gives up its upper part. */
+static void region_cut(struct regions *regions, struct region *region, uintptr_t start,
+		       uintptr_t end)
+{
+	uintptr_t low = region->node.start, high = region->node.end;
+	struct region *upper;
+
+	if (start <= low && end >= high) {
+		region_drop(regions, region);
+		return;
+	}
+	region_take_out(regions, region);
+	if (start > low && end < high) {
+		upper = pool_alloc(&regions->region_pool);
+		if (upper) {
+			upper->alloc = region->alloc;
+			upper->alloc->npieces++;
+			region_insert(regions, upper, end, high);
+		}
+	}
+	if (start > low)
+		region_insert(regions, region, low, start);
+	else
+		region_insert(regions, region, end, high);
+}
+
+static void region_del_locked(struct regions *regions, uintptr_t start, uintptr_t end)
+{
+	struct region *region;
+
+	while ((region = region_first(regions, start, end)))
+		region_cut(regions, region, start, end);
+}
+
+static struct alloc *alloc_new(struct regions *regions, uintptr_t base, size_t len, bool attached)
+{
+	struct alloc *alloc = pool_alloc(&regions->alloc_pool);
+
+	if (!alloc)
+		return NULL;
+	*alloc = (struct alloc){
+		.node = { .start = base, .end = base + 1 },
+		.base = base,
+		.len = len,
+		.attached = attached,
+	};
+	itree_insert(&regions->allocs, &alloc->node);
+	return alloc;
+}
+
+static int region_add_locked(struct regions *regions, uintptr_t start, uintptr_t end,
+			     bool attached)
+{
+	struct region *region = pool_alloc(&regions->region_pool);
+	struct alloc *alloc;
+
+	if (!region)
+		return -ENOMEM;
+	alloc = alloc_new(regions, start, end - start, attached);
+	if (!alloc) {
+		pool_free(&regions->region_pool, region);
+		return -ENOMEM;
+	}
+	region->alloc = alloc;
+	alloc->npieces = 1;
+	region_insert(regions, region, start, end);
+	return 0;
+}
+
+int region_add(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bool attached, bool replace)
+{
+	struct regions *regions = &ctx->regions;
+	int ret = -EEXIST;
+
+	lock_take(&regions->lock);
+	if (replace)
+		region_del_locked(regions, start, end);
+	/* An allocation whose first part was unmapped still owns its base. */
+	if (!region_first(regions, start, end) && !alloc_find(regions, start))
+		ret = region_add_locked(regions, start, end, attached);
+	if (!ret)
+		blocks_set_native(ctx, start, end);
+	lock_drop(&regions->lock);
+	return ret;
+}
+
+void region_del(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
+{
+	lock_take(&ctx->regions.lock);
+	region_del_locked(&ctx->regions, start, end);
+	lock_drop(&ctx->regions.lock);
+}
+
+/* A whole allocation that moved answers to its new address from now on. */
+static void alloc_rebase(struct regions *regions, struct alloc *alloc, uintptr_t to)
+{
+	itree_remove(&regions->allocs, &alloc->node);
+	alloc->base = to;
+	alloc->node.start = to;
+	alloc->node.end = to + 1;
+	itree_insert(&regions->allocs, &alloc->node);
+}
+
+static bool region_is_whole_alloc(const struct region *region, uintptr_t start, uintptr_t end)
+{
+	return !region->alloc->released && region->alloc->npieces == 1 &&
+	       start == region->alloc->base && end - start == region->alloc->len;
+}
+
+void region_move(struct umm_ctx *ctx, uintptr_t from, uintptr_t to, size_t len, bool keep_from)
+{
+	struct regions *regions = &ctx->regions;
+	struct region *region;
+	uintptr_t start, end, at = from;
+
+	lock_take(&regions->lock);
+	region_del_locked(regions, to, to + len);
+	while (at < from + len && (region = region_first(regions, at, from + len))) {
+		start = max(region->node.start, from);
+		end = min(region->node.end, from + len);
+		at = end;
+		if (!keep_from && region_is_whole_alloc(region, start, end)) {
+			region_take_out(regions, region);
+			alloc_rebase(regions, region->alloc, to + (start - from));
+			region_insert(regions, region, to + (start - from), to + (end - from));
+			continue;
+		}
+		/* Without memory for it the part that moved is no longer managed. */
+		region_add_locked(regions, to + (start - from), to + (end - from),
+				  region->alloc->attached);
+		if (!keep_from)
+			region_cut(regions, region, start, end);
+	}
+	lock_drop(&regions->lock);
+}
+
+struct alloc *region_release(struct umm_ctx *ctx, uintptr_t base, bool attached)
+{
+	struct regions *regions = &ctx->regions;
+	struct alloc *alloc;
+
+	lock_take(&regions->lock);
+	alloc = alloc_find(regions, base);
+	if (alloc && alloc->attached == attached) {
+		itree_remove(&regions->allocs, &alloc->node);
+		alloc->released = true;
+	} else {
+		alloc = NULL;
+	}
+	lock_drop(&regions->lock);
+	return alloc;
+}
+
+bool region_pop(struct umm_ctx *ctx, struct alloc *alloc, struct umm_span *piece)
+{
+	struct regions *regions = &ctx->regions;
+	uintptr_t start = alloc->base, end = alloc->base + alloc->len;
+	struct itree_node *node;
+	bool more;
+
+	lock_take(&regions->lock);
+	node = itree_first(&regions->tree, start, end);
+	while (region_of(node)->alloc != alloc)
+		node = itree_next(node, start, end);
+	*piece = (struct umm_span){ node->start, node->end - node->start };
+	more = alloc->npieces > 1;
+	region_drop(regions, region_of(node));
+	lock_drop(&regions->lock);
+	return more;
+}
+
+bool region_first_alloc(struct umm_ctx *ctx, uintptr_t *base, bool *attached)
+{
+	struct itree_node *node;
+
+	lock_take(&ctx->regions.lock);
+	node = itree_first(&ctx->regions.allocs, 0, UINTPTR_MAX);
+	if (node) {
+		*base = container_of(node, struct alloc, node)->base;
+		*attached = container_of(node, struct alloc, node)->attached;
+	}
+	lock_drop(&ctx->regions.lock);
+	return node;
+}
+
+bool region_next(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, struct umm_span *out)
+{
+	struct regions *regions = &ctx->regions;
+	struct region *region;
+
+	lock_take(&regions->lock);
+	region = region_first(regions, start, end);
+	if (region) {
+		out->start = max(region->node.start, start);
+		out->len = min(region->node.end, end) - out->start;
+	}
+	lock_drop(&regions->lock);
+	return region;
+}
+
+size_t region_managed_bytes(struct umm_ctx *ctx)
+{
+	size_t managed;
+
+	lock_take(&ctx->regions.lock);
+	managed = ctx->regions.managed;
+	lock_drop(&ctx->regions.lock);
+	return managed;
+}
+
+int region_stats(struct umm_ctx *ctx, uintptr_t addr, struct umm_stats *out)
+{
+	struct region *region;
+	struct umm_span span;
+
+	lock_take(&ctx->regions.lock);
+	region = region_first(&ctx->regions, addr, addr + 1);
+	if (region) {
+		stats_read(&region->alloc->stats, out);
+		span = (struct umm_span){ region->alloc->base, region->alloc->len };
+	}
+	lock_drop(&ctx->regions.lock);
+	if (!region)
+		return -EFAULT;
+	out->managed_bytes = span.len;
+	out->device_pages = blocks_device_pages(ctx, span.start, span.start + span.len);
+	return 0;
+}
+
+void region_count(struct umm_ctx *ctx, uintptr_t addr, unsigned counter, uint64_t n)
+{
+	struct region *region;
+
+	lock_take(&ctx->regions.lock);
+	region = region_first(&ctx->regions, addr, addr + 1);
+	if (region)
+		stats_add(&region->alloc->stats, counter, n);
+	lock_drop(&ctx->regions.lock);
+}

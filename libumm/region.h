@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: MIT */
+/* Managed address ranges: what was allocated or attached, and what is left of it. */
+#ifndef REGION_H
+#define REGION_H
+
+#include "arena.h"
+#include "itree.h"
+#include "stats.h"
+
+/* What umm_alloc() or umm_attach() was asked for; identity and counters of its pieces. */
+struct alloc {
+	struct itree_node node; /* base .. base + 1, in regions.allocs */
+	uintptr_t base;
+	size_t len;
+	unsigned npieces;
+	bool attached;
+	bool released; /* being freed: no longer in regions.allocs */
+	struct stats stats;
+};
+
+/* One contiguous piece of an allocation that is still managed. */
+struct region {
+	struct itree_node node;
+	struct alloc *alloc;
+};
+
+struct regions {
+	struct lock lock; /* RANK_REGION. Protects: everything below */
+	struct itree tree;
+	struct itree allocs;
+	size_t managed; /* bytes */
+
+	struct pool region_pool; /* used only under the lock */
+	struct pool alloc_pool;
+};
+
+void regions_init(struct regions *regions);
+void regions_fini(struct regions *regions);
+void region_fork_child(struct umm_ctx *ctx);
+
+/*
+ * Make start .. end managed as one new allocation. replace: drop whatever was managed there
+ * (the kernel has just handed these addresses out, so it is gone). -EEXIST, -ENOMEM.
+ */
+int region_add(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bool attached, bool replace);
+
+/* Stop managing start .. end: pieces are shrunk, split, dropped. Page states are the caller's affair. */
+void region_del(struct umm_ctx *ctx, uintptr_t start, uintptr_t end);
+
+/* Pieces of from .. from + len become pieces at to: of their allocation if it moved whole. */
+void region_move(struct umm_ctx *ctx, uintptr_t from, uintptr_t to, size_t len, bool keep_from);
+
+/*
+ * Start to free the allocation that starts at base: its base may be used again at once, a
+ * second release finds nothing. Then pop its pieces, of which there is at least
+ * one, until region_pop() says that there are no more; the allocation is gone with the last.
+ */
+struct alloc *region_release(struct umm_ctx *ctx, uintptr_t base, bool attached);
+bool region_pop(struct umm_ctx *ctx, struct alloc *alloc, struct umm_span *piece);
+/* Any allocation that is left; false: none. */
+bool region_first_alloc(struct umm_ctx *ctx, uintptr_t *base, bool *attached);
+
+/* First managed piece that overlaps start .. end, clipped to it; false: none. */
+bool region_next(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, struct umm_span *out);
+
+size_t region_managed_bytes(struct umm_ctx *ctx);
+int region_stats(struct umm_ctx *ctx, uintptr_t addr, struct umm_stats *out);
+/* Count for the allocation that holds addr. */
+void region_count(struct umm_ctx *ctx, uintptr_t addr, unsigned counter, uint64_t n);
+
+#endif

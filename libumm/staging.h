@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Staging: host frames between two homes. Three windows of 2 MiB slots:
+ *
+ *	RECYCLED	filled by UFFDIO_MOVE out of the program's mapping; what a
+ *			migration out leaves behind serves the next one in
+ *	HUGE, SMALL	never registered: the kernel backs them when they are written, with
+ *			huge pages or without
+ *
+ * Nobody but the owner of a taken page touches it.
+ */
+#ifndef STAGING_H
+#define STAGING_H
+
+#include <stdint.h>
+
+#include "block.h"
+#include "lock.h"
+
+enum staging_kind {
+	STAGING_RECYCLED,
+	STAGING_HUGE,
+	STAGING_SMALL,
+	STAGING_KINDS,
+};
+
+enum slot_list {
+	SLOT_EMPTY,   /* no page present, none taken */
+	SLOT_PARTIAL, /* some pages available */
+	SLOT_FULL,    /* all pages available */
+	SLOT_LISTS,
+	SLOT_NONE = SLOT_LISTS, /* all that it has is taken */
+};
+
+struct slot {
+	uint64_t avail[BITMAP_WORDS];
+	uint16_t navail;
+	uint16_t nbusy;	 /* taken and neither consumed nor returned */
+	bool table;	 /* small pages were here: a page table may be left */
+	uint8_t list;	 /* enum slot_list */
+	uint32_t prev, next;
+};
+
+struct staging {
+	int uffd; /* for moving into RECYCLED and COHERENT pools; has no events. -1: no MOVE */
+	size_t limit; /* pages that may stay in RECYCLED */
+	uintptr_t base[STAGING_KINDS];
+	uint32_t nslots[STAGING_KINDS];
+
+	struct lock lock; /* RANK_STAGING. Protects: everything below */
+	struct slot *slots[STAGING_KINDS];
+	uint32_t head[STAGING_KINDS][SLOT_LISTS];
+	size_t cached; /* pages available in RECYCLED */
+};
+
+/* move: UFFDIO_MOVE may be used. 0, -ENOMEM, or what opening a userfaultfd gave. */
+int staging_init(struct staging *staging, bool move, size_t cache_bytes);
+void staging_fini(struct staging *staging);
+size_t staging_cached_bytes(struct staging *staging);
+size_t staging_bookkeeping(struct staging *staging);
+
+/*
+ * An empty slot of RECYCLED to move pages of a block into, each at its own place. Returns
+ * its address, 0: none.
+ */
+uintptr_t staging_take_slot(struct staging *staging);
+/* Done with it; these pages are in it, and available from now on. */
+void staging_give_slot(struct staging *staging, uintptr_t slot, const uint64_t *present);
+
+/* n pages to be written and moved (or copied) to the program. 512: one piece. 0 or -ENOMEM. */
+int staging_take_pages(struct staging *staging, unsigned n, uintptr_t *pages,
+		       unsigned *recycled);
+/* They were moved away (their place is empty) or not (available again). */
+void staging_consumed(struct staging *staging, uintptr_t page, unsigned n);
+void staging_returned(struct staging *staging, uintptr_t page, unsigned n);
+
+#endif

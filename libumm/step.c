@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Migration in three steps, for drivers that copy by themselves: pieces as in
+ * piece.h, with the copies and the frames of the destination left to the driver.
+ *
+ * Invariant: every piece of a setup is committed exactly once, by
+ * umm_migrate_pages() or, untouched, by umm_migrate_finalize().
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "hook.h"
+#include "piece.h"
+#include "util.h"
+
+struct step {
+	struct umm_ctx *ctx;
+	struct piece *pieces;
+	bool committed;
+};
+
+#define SELECT_ALL                                                                                 \
+	(UMM_MIGRATE_SELECT_SYSTEM | UMM_MIGRATE_SELECT_PRIVATE | UMM_MIGRATE_SELECT_COHERENT)
+
+static int setup_check(const struct umm_migrate *migrate)
+{
+	size_t zero_from = offsetof(struct umm_migrate, core) + sizeof(migrate->core);
+
+	if (!migrate)
+		return -EINVAL;
+	if (struct_check(migrate, zero_from))
+		return struct_check(migrate, zero_from);
+	if (migrate->size < zero_from || !migrate->ctx || !migrate->src || !migrate->dst)
+		return -EINVAL;
+	if (!(migrate->flags & SELECT_ALL) || migrate->flags & ~(uint64_t)SELECT_ALL)
+		return -EINVAL;
+	if (migrate->start >= migrate->end || !is_aligned(migrate->start, UMM_PAGE_SIZE) ||
+	    !is_aligned(migrate->end, UMM_PAGE_SIZE) || migrate->end > (uintptr_t)1 << 47)
+		return -EINVAL;
+	if ((unsigned)migrate->cause >= UMM_NR_CAUSES)
+		return -EINVAL;
+	if (migrate->dst_mem && migrate->dst_mem->ctx != migrate->ctx)
+		return -EINVAL;
+	return ctx_is_forked(migrate->ctx) ? -ENODEV : 0;
+}
+
+static bool all_managed(const struct umm_migrate *migrate)
+{
+	uintptr_t at = migrate->start;
+	struct umm_span piece;
+
+	while (at < migrate->end) {
+		if (!region_next(migrate->ctx, at, migrate->end, &piece) || piece.start != at)
+			return false;
+		at = piece.start + piece.len;
+	}
+	return true;
+}
+
+static unsigned long index_of(const struct umm_migrate *migrate, const struct piece *piece,
+			      unsigned i)
+{
+	return (piece->va + ((uintptr_t)i << UMM_PAGE_SHIFT) - migrate->start) >> UMM_PAGE_SHIFT;
+}
+
+/* Tell the driver where the data of one piece is. */
+static unsigned describe(struct umm_migrate *migrate, struct piece *piece)
+{
+	struct block *block = block_find(piece->ctx, piece->va);
+	unsigned n = 0;
+	uint64_t entry;
+
+	for (unsigned i = bit_next(piece->all, 0); i < UMM_BLOCK_PAGES;
+	     i = bit_next(piece->all, i + 1)) {
+		if (bit_test(piece->stay, i))
+			continue;
+		entry = UMM_MPFN_VALID | UMM_MPFN_MIGRATE | UMM_MPFN_WRITE;
+		if (bit_test(piece->empty, i))
+			entry |= UMM_MPFN_EMPTY;
+		else if (bit_test(piece->slotted, i))
+			entry |= piece->slot + ((uintptr_t)i << UMM_PAGE_SHIFT);
+		else if (bit_test(piece->staged, i))
+			entry |= piece->host[i];
+		else
+			entry |= UMM_MPFN_DEVICE |
+				 (uint64_t)resident_frame(resident_of(block, i), i)
+					 << UMM_PAGE_SHIFT;
+		migrate->src[index_of(migrate, piece, i)] = entry;
+		n++;
+	}
+	lock_drop(&block->lock);
+	return n;
+}
+
+static int setup_block(struct umm_migrate *migrate, struct step *step, uintptr_t va)
+{
+	uint64_t pages[BITMAP_WORDS] = { 0 };
+	uintptr_t low = max(migrate->start, va), high = min(migrate->end, va + UMM_BLOCK_SIZE);
+	struct piece_want want = {
+		.va = va,
+		.pages = pages,
+		.dst = migrate->dst_mem,
+		.src_dev = migrate->owner,
+		.select = migrate->flags,
+		.cause = migrate->cause,
+		.blockable = true,
+		.by_driver = true,
+	};
+	struct piece_found found;
+	struct piece *piece;
+	int ret;
+
+	for (uintptr_t at = low; at < high; at += UMM_PAGE_SIZE)
+		bit_set(pages, page_index(at));
+	if (want.dst)
+		ctx_move_out_begin(migrate->ctx);
+	piece = piece_collect(migrate->ctx, &want, &found, &ret);
+	if (!piece) {
+		if (want.dst)
+			ctx_move_out_end(migrate->ctx);
+		return ret == -EFAULT ? 0 : ret;
+	}
+	piece->next = step->pieces;
+	step->pieces = piece;
+	piece_unmap(piece);
+	migrate->cpages += describe(migrate, piece);
+	return 0;
+}
+
+int umm_migrate_setup(struct umm_migrate *migrate)
+{
+	struct step *step;
+	int ret;
+
+	ret = setup_check(migrate);
+	if (ret)
+		return ret;
+	if (!all_managed(migrate))
+		return -EFAULT;
+	ret = migrate->dst_mem ? devmem_use(migrate->dst_mem) : 0;
+	if (ret)
+		return ret;
+	step = arena_map(sizeof(*step));
+	if (!step) {
+		if (migrate->dst_mem)
+			devmem_unuse(migrate->dst_mem);
+		return -ENOMEM;
+	}
+	step->ctx = migrate->ctx;
+	migrate->core = step;
+	migrate->npages = (migrate->end - migrate->start) >> UMM_PAGE_SHIFT;
+	migrate->cpages = 0;
+	memset(migrate->src, 0, migrate->npages * sizeof(*migrate->src));
+	memset(migrate->dst, 0, migrate->npages * sizeof(*migrate->dst));
+	for (uintptr_t va = align_down(migrate->start, UMM_BLOCK_SIZE); va < migrate->end && !ret;
+	     va += UMM_BLOCK_SIZE)
+		ret = setup_block(migrate, step, va);
+	if (!ret && !migrate->cpages)
+		ret = -ENOENT;
+	if (ret)
+		umm_migrate_finalize(migrate);
+	return ret;
+}
+
+static struct piece *piece_at(struct umm_migrate *migrate, unsigned long i, unsigned *page)
+{
+	struct step *step = migrate ? migrate->core : NULL;
+	struct piece *piece = step && i < migrate->npages ? step->pieces : NULL;
+	uintptr_t addr = migrate ? migrate->start + (i << UMM_PAGE_SHIFT) : 0;
+
+	*page = page_index(addr);
+	while (piece && piece->va != align_down(addr, UMM_BLOCK_SIZE))
+		piece = piece->next;
+	return piece && bit_test(piece->all, *page) ? piece : NULL;
+}
+
+struct umm_devmem *umm_migrate_src_mem(struct umm_migrate *migrate, unsigned long i)
+{
+	unsigned page;
+	struct piece *piece = piece_at(migrate, i, &page);
+
+	if (!piece || !(migrate->src[i] & UMM_MPFN_DEVICE))
+		return NULL;
+	return piece->src;
+}
+
+void *umm_migrate_host(struct umm_migrate *migrate, unsigned long i)
+{
+	uint64_t map[BITMAP_WORDS] = { 0 };
+	unsigned page;
+	struct piece *piece = piece_at(migrate, i, &page);
+
+	if (!piece || piece->dst || bit_test(piece->stay, page))
+		return NULL;
+	bit_set(map, page);
+	if (!bit_test(piece->staged, page) && piece_stage(piece, map))
+		return NULL;
+	return (void *)piece->host[page];
+}
+
+/* May page i of the piece go where the driver says? */
+static bool dst_is_good(const struct umm_migrate *migrate, const struct piece *piece, unsigned i)
+{
+	uint64_t dst = migrate->dst[index_of(migrate, piece, i)];
+
+	if (!(dst & UMM_MPFN_VALID) || !piece->dst != !(dst & UMM_MPFN_DEVICE))
+		return false;
+	return piece->dst ? (dst >> UMM_PAGE_SHIFT) < piece->dst->nframes :
+			    bit_test(piece->staged, i);
+}
+
+static void commit_piece(struct umm_migrate *migrate, struct piece *piece)
+{
+	unsigned long k;
+	unsigned i;
+
+	for (i = bit_next(piece->all, 0); i < UMM_BLOCK_PAGES; i = bit_next(piece->all, i + 1)) {
+		k = index_of(migrate, piece, i);
+		if (dst_is_good(migrate, piece, i))
+			piece->frames[i] = (uint32_t)(migrate->dst[k] >> UMM_PAGE_SHIFT);
+		else
+			bit_set(piece->undo, i);
+	}
+	hook_run(HOOK_COPIED, piece->va);
+	piece_commit(piece);
+	for (i = bit_next(piece->all, 0); i < UMM_BLOCK_PAGES; i = bit_next(piece->all, i + 1))
+		if (!bit_test(piece->done, i))
+			migrate->src[index_of(migrate, piece, i)] &= ~UMM_MPFN_MIGRATE;
+	migrate->cpages += piece->moved;
+}
+
+void umm_migrate_pages(struct umm_migrate *migrate)
+{
+	struct step *step = migrate ? migrate->core : NULL;
+
+	if (!step || step->committed)
+		return;
+	step->committed = true;
+	migrate->cpages = 0;
+	for (struct piece *piece = step->pieces; piece; piece = piece->next)
+		commit_piece(migrate, piece);
+}
+
+void umm_migrate_finalize(struct umm_migrate *migrate)
+{
+	struct step *step = migrate ? migrate->core : NULL;
+	struct piece *piece;
+
+	if (!step)
+		return;
+	if (!step->committed)
+		memset(migrate->dst, 0, migrate->npages * sizeof(*migrate->dst));
+	umm_migrate_pages(migrate);
+	while ((piece = step->pieces)) {
+		step->pieces = piece->next;
+		piece_finish(piece);
+		if (migrate->dst_mem)
+			ctx_move_out_end(migrate->ctx);
+	}
+	if (migrate->dst_mem)
+		devmem_unuse(migrate->dst_mem);
+	migrate->core = NULL;
+	arena_unmap(step, sizeof(*step));
+}

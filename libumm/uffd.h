@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The only door to userfaultfd: everything returns 0, a count or -errno, and knows
+ * no object of libumm. All ranges are page aligned.
+ */
+#ifndef UFFD_H
+#define UFFD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "umm.h"
+
+/* A decoded message. */
+enum uffd_kind {
+	UFFD_FAULT,  /* addr: page of the fault; write, wp say of what kind; thread */
+	UFFD_UNMAP,  /* addr .. end went away */
+	UFFD_REMAP,  /* addr .. end moved to to */
+	UFFD_REMOVE, /* contents of addr .. end are about to be dropped */
+	UFFD_OTHER,
+};
+
+struct uffd_msg_info {
+	enum uffd_kind kind;
+	uintptr_t addr;
+	uintptr_t end;
+	uintptr_t to;
+	bool write;
+	bool wp;
+	uint32_t thread;
+};
+
+struct uffd_msg;
+
+/*
+ * Open a non-blocking, close-on-exec descriptor, by the best way there is, and
+ * enable the features: with events, unmap/remap/remove messages too. Kernel
+ * features (enum umm_kernel_feature) that this descriptor has are stored in *features.
+ * Returns the descriptor, or -EPERM, -EOPNOTSUPP (no such call, or required features
+ * absent), -ENOMEM (no memory, or no descriptor left). Nothing is logged.
+ */
+int uffd_open(bool events, uint64_t *features, enum umm_uffd_access *access);
+
+int uffd_register(int uffd, uintptr_t start, size_t len); /* missing + write-protect */
+int uffd_register_missing(int uffd, uintptr_t start, size_t len);
+int uffd_unregister(int uffd, uintptr_t start, size_t len);
+
+/* Read one message: 1, 0 when there is none, or -errno. */
+int uffd_read(int uffd, struct uffd_msg_info *info);
+/* Pure: decode a kernel message. */
+void uffd_decode(const struct uffd_msg *msg, struct uffd_msg_info *info);
+
+/*
+ * The movers: do all of the range, retrying partial progress; *done (may be NULL) says how many
+ * bytes are in place. -EAGAIN: an event is waiting to be read (nothing further is
+ * tried); -EEXIST, -ENOENT, -EBUSY, -EINVAL, -ESRCH, -ENOMEM speak of the page at *done.
+ * MOVE answers -EBUSY for a page that is pinned, and for one that a fork has shared, even
+ * when the child is gone, until it is written to (MADV_POPULATE_WRITE does that).
+ */
+int uffd_move(int uffd, uintptr_t dst, uintptr_t src, size_t len, bool wake, size_t *done);
+int uffd_copy(int uffd, uintptr_t dst, const void *src, size_t len, bool wake, size_t *done);
+int uffd_zeropage(int uffd, uintptr_t dst, size_t len, bool wake, size_t *done);
+int uffd_poison(int uffd, uintptr_t dst, size_t len);
+/* protect: write-protect without waking; else unprotect, and wake if asked. -EAGAIN as above. */
+int uffd_writeprotect(int uffd, uintptr_t start, size_t len, bool protect, bool wake);
+int uffd_wake(int uffd, uintptr_t start, size_t len);
+
+#endif

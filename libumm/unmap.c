@@ -1,0 +1,399 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Taking pages from the CPU, so that their data can be read while nobody changes it.
+ *
+ * The top rung is UFFDIO_MOVE: one atomic step that unmaps a page, keeps its data in
+ * a staging slot, and refuses one that others hold pinned (EBUSY) or share after
+ * a fork; MADV_POPULATE_WRITE makes the latter ours, then it moves too.
+ *
+ * The lower rung serves kernels without MOVE, and pages whose mapping refuses it
+ * (read-only, locked): write-protect, read the data, drop the page. While the page is read it
+ * is marked COLLECT: if the program drops it meanwhile and touches it again, its fault is
+ * filled with zeroes at once (the reader itself may be what waits for it), and the
+ * page stays with the CPU. Reading goes through process_vm_readv(), which
+ * says EFAULT where a plain load would be a SIGSEGV.
+ *
+ * Invariants: what is in `slotted` or was dropped after reading cannot be changed by the
+ * CPU any more; what is in `stay` is as mapped as before.
+ * Locks: the block's, for marks only; nothing is locked where the kernel may fault or
+ * deliver an event.
+ */
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "event.h"
+#include "maps.h"
+#include "piece.h"
+#include "uapi.h"
+#include "uffd.h"
+#include "util.h"
+
+static uintptr_t at(const struct piece *piece, unsigned i)
+{
+	return piece->va + ((uintptr_t)i << UMM_PAGE_SHIFT);
+}
+
+static size_t bytes(unsigned npages)
+{
+	return (size_t)npages << UMM_PAGE_SHIFT;
+}
+
+static void set_run(uint64_t *map, unsigned first, unsigned last)
+{
+	for (unsigned i = first; i < last; i++)
+		bit_set(map, i);
+}
+
+/* Mark pages that are about to be read in place. */
+static void collect_begin(struct piece *piece, unsigned first, unsigned last)
+{
+	struct block *block = block_find(piece->ctx, piece->va);
+
+	for (unsigned i = first; i < last; i++)
+		block->page[i] |= PG_COLLECT;
+	lock_drop(&block->lock);
+}
+
+/* From here on a missing fault waits again. Pages refilled meanwhile stay with the CPU. */
+static void collect_end(struct piece *piece, unsigned first, unsigned last)
+{
+	struct block *block = block_find(piece->ctx, piece->va);
+
+	for (unsigned i = first; i < last; i++) {
+		block->page[i] &= (uint8_t)~PG_COLLECT;
+		if (block->page[i] & PG_REFILLED)
+			bit_set(piece->stay, i);
+	}
+	lock_drop(&block->lock);
+}
+
+static int protect(struct piece *piece, unsigned first, unsigned last, bool on)
+{
+	int ret;
+
+	while ((ret = uffd_writeprotect(piece->ctx->uffd, at(piece, first), bytes(last - first), on,
+					!on)) == -EAGAIN)
+		event_pump(piece->ctx);
+	return ret;
+}
+
+/* Read pages in place, as many at a time as lie together; those that cannot be read stay. */
+static void read_pages(struct piece *piece, unsigned first, unsigned last)
+{
+	struct iovec local, remote;
+	unsigned next;
+	ssize_t got;
+
+	for (; first < last; first = next) {
+		next = first + 1;
+		while (next < last && piece->host[next] == piece->host[first] + bytes(next - first))
+			next++;
+		local = (struct iovec){ (void *)piece->host[first], bytes(next - first) };
+		remote = (struct iovec){ (void *)at(piece, first), bytes(next - first) };
+		got = process_vm_readv(getpid(), &local, 1, &remote, 1, 0);
+		if (got == (ssize_t)bytes(next - first))
+			continue;
+		next = first + (unsigned)(max(got, (ssize_t)0) >> UMM_PAGE_SHIFT);
+		bit_set(piece->stay, next++);
+	}
+}
+
+/* Drop pages that were read, mapping by mapping, as the kernel tells of it. */
+static void drop_run(struct piece *piece, unsigned first, unsigned last)
+{
+	bool query = piece->ctx->features & UMM_KERNEL_PROCMAP_QUERY;
+	struct maps_vma vma;
+	unsigned end;
+
+	for (; first < last; first = end) {
+		end = last;
+		if (!maps_find(at(piece, first), query, &vma) && vma.end < at(piece, last))
+			end = first + (unsigned)((vma.end - at(piece, first)) >> UMM_PAGE_SHIFT);
+		if (event_drop(piece->ctx, at(piece, first), at(piece, end)))
+			set_run(piece->stay, first, end);
+	}
+}
+
+static void drop_pages(struct piece *piece, unsigned first, unsigned last)
+{
+	unsigned end;
+
+	for (; first < last; first = end) {
+		end = first + 1;
+		if (bit_test(piece->stay, first))
+			continue;
+		while (end < last && !bit_test(piece->stay, end))
+			end++;
+		drop_run(piece, first, end);
+	}
+}
+
+/* Let pages that stay be written again, unless other copies of them exist. */
+static void unprotect_stayed(struct piece *piece, unsigned first, unsigned last)
+{
+	for (unsigned i = first; i < last; i++)
+		if (bit_test(piece->stay, i) && !bit_test(piece->duplicated, i))
+			protect(piece, i, i + 1, false);
+}
+
+/* The lower rung, for a run of mapped pages; keep: they are being duplicated. */
+static void copy_run(struct piece *piece, unsigned first, unsigned last, bool keep)
+{
+	uint64_t map[BITMAP_WORDS] = { 0 };
+
+	set_run(map, first, last);
+	if (piece_stage(piece, map)) {
+		set_run(piece->stay, first, last);
+		return;
+	}
+	collect_begin(piece, first, last);
+	if (protect(piece, first, last, true))
+		set_run(piece->stay, first, last);
+	else
+		read_pages(piece, first, last);
+	collect_end(piece, first, last);
+	if (!keep)
+		drop_pages(piece, first, last);
+	unprotect_stayed(piece, first, last);
+}
+
+/* Pages shared since a fork become ours alone; harmless to others. */
+static void make_exclusive(struct piece *piece, unsigned first, unsigned last)
+{
+	collect_begin(piece, first, last);
+	madvise((void *)at(piece, first), bytes(last - first), MADV_POPULATE_WRITE);
+	collect_end(piece, first, last);
+}
+
+/* Where page i of the piece is moved to. */
+static uintptr_t move_target(struct piece *piece, const struct resident *resident, unsigned i)
+{
+	if (resident)
+		return devmem_host(piece->src, resident_frame(resident, i));
+	return piece->slot + ((uintptr_t)i << UMM_PAGE_SHIFT);
+}
+
+/*
+ * Move first .. last out, as far as it goes: returns the first page that did not go,
+ * and why in *ret.
+ */
+static unsigned move_run(struct piece *piece, uintptr_t target, unsigned first, unsigned last,
+			 int *ret)
+{
+	size_t done;
+
+	*ret = uffd_move(piece->ctx->staging.uffd, target, at(piece, first), bytes(last - first),
+			 false, &done);
+	return first + (unsigned)(done >> UMM_PAGE_SHIFT);
+}
+
+/* One page that would not move. Returns true to try it again. */
+static bool move_refused(struct piece *piece, unsigned i, unsigned last, int why, bool *unshared)
+{
+	switch (why) {
+	case -ENOENT:
+		/* Nothing is mapped here (any more): its contents are zero. */
+		bit_clear(piece->system, i);
+		bit_set(piece->empty, i);
+		return false;
+	case -EBUSY:
+		if (!*unshared) {
+			*unshared = true;
+			make_exclusive(piece, i, last);
+			return !bit_test(piece->stay, i);
+		}
+		bit_set(piece->stay, i);
+		return false;
+	case -EINVAL:
+		copy_run(piece, i, i + 1, false);
+		return false;
+	default:
+		bit_set(piece->stay, i);
+		return false;
+	}
+}
+
+static void move_pages_out(struct piece *piece, unsigned first, unsigned last)
+{
+	bool unshared = false;
+	unsigned next;
+	int ret;
+
+	while (first < last) {
+		if (bit_test(piece->stay, first)) {
+			first++;
+			continue;
+		}
+		next = move_run(piece, move_target(piece, NULL, first), first, last, &ret);
+		set_run(piece->slotted, first, next);
+		if (next > first)
+			unshared = false;
+		first = next;
+		if (first == last)
+			return;
+		/* The whole run is refused by its mapping: take the lower rung in one go. */
+		if (ret == -EINVAL) {
+			copy_run(piece, first, last, false);
+			return;
+		}
+		if (!move_refused(piece, first, last, ret, &unshared)) {
+			first++;
+			unshared = false;
+		}
+	}
+}
+
+static void unmap_system(struct piece *piece)
+{
+	bool move = piece->ctx->staging.uffd >= 0 && !piece->duplicate;
+	uint64_t run[BITMAP_WORDS];
+	unsigned first, last;
+
+	memcpy(run, piece->system, sizeof(run));
+	if (bit_next(run, 0) == UMM_BLOCK_PAGES)
+		return;
+	if (move) {
+		piece->slot = staging_take_slot(&piece->ctx->staging);
+		move = piece->slot;
+	}
+	for_each_run(run, first, last) {
+		if (move)
+			move_pages_out(piece, first, last);
+		else
+			copy_run(piece, first, last, piece->duplicate);
+	}
+}
+
+/* Put page i's data, read by the lower rung, where its coherent frame has its place. */
+static void refill_place(struct piece *piece, uintptr_t place, unsigned i)
+{
+	if (piece->ctx->staging.uffd >= 0)
+		uffd_copy(piece->ctx->staging.uffd, place, (void *)piece->host[i], UMM_PAGE_SIZE,
+			  false, NULL);
+	else
+		memcpy((void *)place, (void *)piece->host[i], UMM_PAGE_SIZE);
+}
+
+static void unstage(struct piece *piece, unsigned i)
+{
+	bit_clear(piece->staged, i);
+	staging_returned(&piece->ctx->staging, piece->host[i], 1);
+}
+
+/* Bring one page of a coherent frame back to its place in the pool. */
+static void uncohere_page(struct piece *piece, uintptr_t place, unsigned i)
+{
+	bool unshared = false;
+	int ret = -EINVAL;
+
+	while (piece->ctx->staging.uffd >= 0) {
+		if (move_run(piece, place, i, i + 1, &ret) > i)
+			return;
+		if (ret != -EBUSY || unshared)
+			break;
+		unshared = true;
+		make_exclusive(piece, i, i + 1);
+		if (bit_test(piece->stay, i))
+			return;
+	}
+	if (ret == -ENOENT) {
+		/* Dropped by the program: the frame needs a page again. */
+		uffd_zeropage(piece->ctx->staging.uffd, place, UMM_PAGE_SIZE, false, NULL);
+		return;
+	}
+	if (ret != -EINVAL) {
+		bit_set(piece->stay, i);
+		return;
+	}
+	copy_run(piece, i, i + 1, false);
+	if (bit_test(piece->stay, i))
+		return;
+	refill_place(piece, place, i);
+	unstage(piece, i);
+}
+
+/* Consecutive frames move in one go; whatever is left goes page by page. */
+static void unmap_coherent(struct piece *piece)
+{
+	uintptr_t place[UMM_BLOCK_PAGES];
+	struct resident *resident;
+	struct block *block;
+	unsigned first, last, next;
+	int ret;
+
+	if (bit_next(piece->coherent, 0) == UMM_BLOCK_PAGES)
+		return;
+	block = block_find(piece->ctx, piece->va);
+	resident = resident_find(block, piece->src);
+	for (unsigned i = bit_next(piece->coherent, 0); i < UMM_BLOCK_PAGES;
+	     i = bit_next(piece->coherent, i + 1))
+		place[i] = move_target(piece, resident, i);
+	lock_drop(&block->lock);
+	for_each_run(piece->coherent, first, last) {
+		for (; first < last; first = next) {
+			next = first + 1;
+			while (next < last && place[next] == place[first] + bytes(next - first))
+				next++;
+			if (piece->ctx->staging.uffd >= 0)
+				first = move_run(piece, place[first], first, next, &ret);
+			for (; first < next; first++)
+				uncohere_page(piece, place[first], first);
+		}
+	}
+}
+
+/* Copies end; from here on these are plain system pages. */
+static void end_duplication(struct piece *piece)
+{
+	unsigned first, last;
+
+	if (bit_next(piece->duplicated, 0) == UMM_BLOCK_PAGES)
+		return;
+	if (!piece->duplicate) {
+		blocks_drop_copies(piece->ctx, piece->va, piece->duplicated);
+		for_each_run(piece->duplicated, first, last)
+			protect(piece, first, last, false);
+	}
+	for (unsigned w = 0; w < BITMAP_WORDS; w++) {
+		piece->system[w] |= piece->duplicated[w];
+		if (!piece->dst)
+			piece->stay[w] |= piece->duplicated[w];
+	}
+	if (!piece->duplicate)
+		memset(piece->duplicated, 0, sizeof(piece->duplicated));
+}
+
+/* A page that was never touched has to exist before it can be duplicated. */
+static void populate_empty(struct piece *piece)
+{
+	unsigned first, last;
+	int ret;
+
+	for_each_run(piece->empty, first, last) {
+		do {
+			rwlock_take_shared(&piece->ctx->gate);
+			ret = uffd_zeropage(piece->ctx->uffd, at(piece, first), bytes(last - first),
+					    false, NULL);
+			rwlock_drop_shared(&piece->ctx->gate);
+			if (ret == -EAGAIN)
+				event_pump(piece->ctx);
+		} while (ret == -EAGAIN);
+		set_run(piece->system, first, last);
+		if (ret)
+			set_run(piece->stay, first, last);
+	}
+	memset(piece->empty, 0, sizeof(piece->empty));
+}
+
+void piece_unmap(struct piece *piece)
+{
+	if (piece->duplicate)
+		populate_empty(piece);
+	end_duplication(piece);
+	if (piece->dst)
+		unmap_system(piece);
+	unmap_coherent(piece);
+}

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The page table of the reference device: a radix tree of four levels, nine bits each, from
+ * page address to entry. Plain data: the device locks it. Nodes are never freed before the
+ * table ends, so a slot stays valid while the lock is held. Included by ref_device.c alone.
+ */
+#ifndef REF_TABLE_H
+#define REF_TABLE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+#include "umm.h"
+
+/* Table: level 3 is the root, level 0 holds entries. */
+#define LEVEL_BITS 9
+#define LEVEL_SIZE (1u << LEVEL_BITS)
+#define TOP_LEVEL  3
+
+struct table {
+	union {
+		struct table *child[LEVEL_SIZE];
+		uint64_t entry[LEVEL_SIZE];
+	};
+};
+
+static unsigned level_index(uintptr_t addr, int level)
+{
+	return (unsigned)(addr >> (UMM_PAGE_SHIFT + LEVEL_BITS * level)) & (LEVEL_SIZE - 1);
+}
+
+/* The slot of a page; NULL where there is none, and none is to be created or can be. */
+static uint64_t *table_slot(struct table **root, uintptr_t addr, bool create)
+{
+	struct table **node = root;
+	int level;
+
+	for (level = TOP_LEVEL;; level--) {
+		if (!*node && create)
+			*node = calloc(1, sizeof(**node));
+		if (!*node)
+			return NULL;
+		if (level == 0)
+			return &(*node)->entry[level_index(addr, 0)];
+		node = &(*node)->child[level_index(addr, level)];
+	}
+}
+
+/* Clear start..end below a node that covers the addresses from base. */
+static void table_clear(struct table *node, int level, uintptr_t base, uintptr_t start,
+			uintptr_t end)
+{
+	uintptr_t step = (uintptr_t)1 << (UMM_PAGE_SHIFT + LEVEL_BITS * level);
+	unsigned i;
+
+	if (!node)
+		return;
+	for (i = 0; i < LEVEL_SIZE; i++) {
+		uintptr_t from = base + i * step;
+
+		if (from >= end || from + step <= start)
+			continue;
+		if (level == 0)
+			node->entry[i] = 0;
+		else
+			table_clear(node->child[i], level - 1, from, start, end);
+	}
+}
+
+static void table_free(struct table *node, int level)
+{
+	unsigned i;
+
+	if (!node)
+		return;
+	for (i = 0; level > 0 && i < LEVEL_SIZE; i++)
+		table_free(node->child[i], level - 1);
+	free(node);
+}
+
+#endif

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: MIT
+# Sums up ctest runs: failures, skips with the reasons that the tests printed, one last line.
+# For every preset it reads ctest's own log for the outcome of each test, then what the
+# tests printed. The cases of a cmocka program count one by one, any other test counts as one.
+# usage: awk -f tally.awk [-v unbuilt="PRESET..."] \
+#            {preset=NAME kind=outcome CTEST_LOG kind=output LAST_TEST_LOG}...
+
+function fail(what)
+{
+	failed++
+	failures = failures "  " what "\n"
+}
+
+function skip(what)
+{
+	skipped++
+	skips = skips "  " what ": " (reason ? reason : "no reason was printed") "\n"
+}
+
+kind == "outcome" && /^ *[0-9]+\/[0-9]+ +Test +#[0-9]+: / {
+	sub(/^ *[0-9]+\/[0-9]+ +Test +#[0-9]+: /, "")
+	outcome[preset, $1] = /[. ] +Passed +[0-9.]+ sec/ ? "passed" : \
+			      /\*\*\*Skipped|\*\*\*Not Run \(Disabled\)/ ? "skipped" : "failed"
+}
+
+kind != "output" {
+	next
+}
+
+/^[0-9]+\/[0-9]+ Testing: / {
+	name = $3
+	running = cases = bad = 0
+	current = reason = ""
+}
+
+/^SKIP/ {
+	reason = substr($0, index($0, " ") + 1)
+}
+
+/\[==========\] Running/ {
+	running = 1
+}
+
+/\[==========\] .* run\.$/ {
+	running = 0
+}
+
+running && /\[ RUN      \] / {
+	cases++
+	current = $NF
+	reason = ""
+}
+
+running && /\[       OK \] / {
+	passed++
+	current = ""
+}
+
+running && /\[  FAILED  \] / {
+	fail(preset " " name ": " $NF)
+	bad++
+	current = ""
+}
+
+running && /\[  SKIPPED \] / {
+	skip(preset " " name ": " $NF)
+	current = ""
+}
+
+/^<end of output>$/ {
+	result = outcome[preset, name]
+	if (result == "failed" && current)
+		fail(preset " " name ": died in " current)
+	else if (result == "failed" && !bad)
+		fail(preset " " name)
+	else if (result == "skipped" && !cases)
+		skip(preset " " name)
+	else if (result == "passed" && !cases)
+		passed++
+}
+
+END {
+	n = split(unbuilt, builds)
+	for (i = 1; i <= n; i++)
+		fail(builds[i] " does not build")
+	if (failed)
+		printf "\nFailed:\n%s", failures
+	if (skipped)
+		printf "\nSkipped:\n%s", skips
+	printf "\n%d passed, %d failed, %d skipped\n", passed, failed, skipped
+	exit failed > 0 || passed + skipped == 0
+}

@@ -1,0 +1,433 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Migration in three steps: the test is the driver, allocates frames and copies.
+ */
+#include "harness.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#define MOST 64
+
+/* A migration of at most MOST pages, with the arrays it needs. */
+struct steps {
+	struct umm_migrate migrate;
+	uint64_t src[MOST];
+	uint64_t dst[MOST];
+	uint32_t frames[MOST];
+};
+
+static void steps_init(struct env *e, struct steps *s, void *addr, size_t npages,
+		       struct ref_device *to)
+{
+	memset(s, 0, sizeof(*s));
+	s->migrate.size = sizeof(s->migrate);
+	s->migrate.ctx = e->ctx;
+	s->migrate.start = (uintptr_t)addr;
+	s->migrate.end = (uintptr_t)addr + npages * PAGE;
+	s->migrate.src = s->src;
+	s->migrate.dst = s->dst;
+	s->migrate.dst_mem = to ? to->mem : NULL;
+	s->migrate.flags = to ? UMM_MIGRATE_SELECT_SYSTEM :
+				UMM_MIGRATE_SELECT_PRIVATE | UMM_MIGRATE_SELECT_COHERENT;
+}
+
+static void *mpfn_addr(uint64_t mpfn)
+{
+	return (void *)(uintptr_t)(mpfn & ~(uint64_t)(PAGE - 1));
+}
+
+/* Copy page i to a frame of the device, like a driver's own copy engine. */
+static void copy_in(struct steps *s, struct ref_device *ref, size_t i)
+{
+	void *frame = ref_frame(ref, s->frames[i]);
+
+	if (!(s->src[i] & UMM_MPFN_MIGRATE))
+		return;
+	if (s->src[i] & UMM_MPFN_EMPTY)
+		memset(frame, 0, PAGE);
+	else
+		memcpy(frame, mpfn_addr(s->src[i]), PAGE);
+	s->dst[i] = UMM_MPFN_VALID | UMM_MPFN_DEVICE | (uint64_t)s->frames[i] << UMM_PAGE_SHIFT;
+}
+
+/* Copy page i home. */
+static void copy_out(struct steps *s, struct ref_device *ref, size_t i)
+{
+	void *host;
+
+	if (!(s->src[i] & UMM_MPFN_MIGRATE))
+		return;
+	assert_true(s->src[i] & UMM_MPFN_DEVICE);
+	assert_ptr_equal(umm_migrate_src_mem(&s->migrate, i), ref->mem);
+	host = umm_migrate_host(&s->migrate, i);
+	assert_non_null(host);
+	memcpy(host, ref_frame(ref, (uint32_t)(s->src[i] >> UMM_PAGE_SHIFT)), PAGE);
+	s->dst[i] = UMM_MPFN_VALID;
+}
+
+static void steps_move_pages_with_the_drivers_copies(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 128);
+	char *p = env_alloc_small(e, MOST * PAGE);
+	struct steps s;
+	size_t i;
+
+	fill(p, 40, 1);
+	env_mark(e);
+	steps_init(e, &s, p, MOST, ref);
+	assert_int_equal(umm_migrate_setup(&s.migrate), 0);
+	assert_int_equal(s.migrate.npages, MOST);
+	assert_int_equal(s.migrate.cpages, MOST);
+	assert_state(e, p, MOST, UMM_PAGE_MIGRATING);
+	assert_int_equal(umm_devmem_alloc(ref->mem, MOST, s.frames), 0);
+	for (i = 0; i < MOST; i++) {
+		assert_true(s.src[i] & UMM_MPFN_MIGRATE);
+		assert_int_equal(!!(s.src[i] & UMM_MPFN_EMPTY), i >= 40);
+		assert_false(s.src[i] & UMM_MPFN_DEVICE);
+		copy_in(&s, ref, i);
+	}
+	umm_migrate_pages(&s.migrate);
+	assert_int_equal(s.migrate.cpages, MOST);
+	umm_migrate_finalize(&s.migrate);
+	assert_state(e, p, MOST, env_home(e));
+	assert_int_equal(umm_devmem_nfree(ref->mem), 64);
+	assert_int_equal(env_delta(e, UMM_COUNT_TO_DEVICE + UMM_CAUSE_EXPLICIT), MOST);
+	assert_int_equal(ref_counts(ref).calls, 0);
+	assert_device_sees(ref, p, 40, 1);
+	assert_device_sees_zero(ref, p + 40 * PAGE, MOST - 40);
+	assert_filled(p, 40, 1);
+	assert_zero(p + 40 * PAGE, MOST - 40);
+}
+
+static void steps_bring_pages_home(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 128);
+	char *p = env_alloc_small(e, MOST * PAGE);
+	struct steps s;
+	size_t i;
+
+	fill(p, MOST, 1);
+	to_device(e, ref, p + 8 * PAGE, 48, 48);
+	env_mark(e);
+	steps_init(e, &s, p, MOST, NULL);
+	s.migrate.cause = UMM_CAUSE_EVICT;
+	assert_int_equal(umm_migrate_setup(&s.migrate), 0);
+	assert_int_equal(s.migrate.cpages, 48);
+	for (i = 0; i < MOST; i++) {
+		assert_int_equal(!!(s.src[i] & UMM_MPFN_MIGRATE), i >= 8 && i < 56);
+		copy_out(&s, ref, i);
+	}
+	umm_migrate_pages(&s.migrate);
+	assert_int_equal(s.migrate.cpages, 48);
+	umm_migrate_finalize(&s.migrate);
+	assert_state(e, p, MOST, UMM_PAGE_SYSTEM);
+	assert_int_equal(umm_devmem_nfree(ref->mem), 128);
+	assert_int_equal(env_delta(e, UMM_COUNT_TO_SYSTEM + UMM_CAUSE_EVICT), 48);
+	assert_filled(p, MOST, 1);
+}
+
+static void destination_zero_leaves_the_page(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 128);
+	char *p = env_alloc_small(e, 16 * PAGE);
+	struct steps s;
+	size_t i;
+
+	fill(p, 16, 1);
+	steps_init(e, &s, p, 16, ref);
+	assert_int_equal(umm_migrate_setup(&s.migrate), 0);
+	assert_int_equal(umm_devmem_alloc(ref->mem, 16, s.frames), 0);
+	for (i = 0; i < 16; i += 2)
+		copy_in(&s, ref, i);
+	umm_migrate_pages(&s.migrate);
+	assert_int_equal(s.migrate.cpages, 8);
+	for (i = 0; i < 16; i++) {
+		assert_int_equal(!!(s.src[i] & UMM_MPFN_MIGRATE), i % 2 == 0);
+		if (i % 2)
+			umm_devmem_free(ref->mem, 1, &s.frames[i]);
+	}
+	umm_migrate_finalize(&s.migrate);
+	for (i = 0; i < 16; i++)
+		assert_int_equal(state_of(e, p + i * PAGE), i % 2 ? UMM_PAGE_SYSTEM : env_home(e));
+	assert_int_equal(umm_devmem_nfree(ref->mem), 120);
+	assert_device_sees(ref, p, 16, 1);
+	assert_filled(p, 16, 1);
+}
+
+static void destination_zero_leaves_the_page_on_the_device(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 128);
+	char *p = env_alloc_small(e, 16 * PAGE);
+	struct steps s;
+	size_t i;
+
+	fill(p, 16, 1);
+	to_device(e, ref, p, 16, 16);
+	steps_init(e, &s, p, 16, NULL);
+	assert_int_equal(umm_migrate_setup(&s.migrate), 0);
+	for (i = 0; i < 16; i += 2)
+		copy_out(&s, ref, i);
+	umm_migrate_pages(&s.migrate);
+	assert_int_equal(s.migrate.cpages, 8);
+	umm_migrate_finalize(&s.migrate);
+	for (i = 0; i < 16; i++)
+		assert_int_equal(state_of(e, p + i * PAGE), i % 2 ? env_home(e) : UMM_PAGE_SYSTEM);
+	assert_int_equal(umm_devmem_nfree(ref->mem), 120);
+	assert_filled(p, 16, 1);
+}
+
+static void finalize_without_pages_undoes_the_setup(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 128);
+	char *p = env_alloc_small(e, 20 * PAGE);
+	struct steps s;
+
+	fill(p, 16, 1);
+	steps_init(e, &s, p, 20, ref);
+	assert_int_equal(umm_migrate_setup(&s.migrate), 0);
+	umm_migrate_finalize(&s.migrate);
+	assert_state(e, p, 16, UMM_PAGE_SYSTEM);
+	assert_filled(p, 16, 1);
+	assert_zero(p + 16 * PAGE, 4);
+
+	to_device(e, ref, p, 16, 16);
+	steps_init(e, &s, p, 20, NULL);
+	assert_int_equal(umm_migrate_setup(&s.migrate), 0);
+	umm_migrate_finalize(&s.migrate);
+	assert_state(e, p, 16, env_home(e));
+	assert_filled(p, 16, 1);
+}
+
+static void setup_collects_what_was_selected(struct env *e)
+{
+	struct ref_device *a = env_device(e, 64), *b = env_device(e, 64);
+	char *p = env_alloc_small(e, 12 * PAGE);
+	struct steps s;
+	size_t i;
+
+	fill(p, 12, 1);
+	to_device(e, a, p, 4, 4);
+	to_device(e, b, p + 4 * PAGE, 4, 4);
+
+	steps_init(e, &s, p, 12, NULL);
+	s.migrate.owner = b->dev;
+	assert_int_equal(umm_migrate_setup(&s.migrate), 0);
+	assert_int_equal(s.migrate.cpages, 4);
+	for (i = 0; i < 12; i++)
+		assert_int_equal(!!(s.src[i] & UMM_MPFN_MIGRATE), i >= 4 && i < 8);
+	umm_migrate_finalize(&s.migrate);
+
+	/* The other kind of device memory: there is none. */
+	steps_init(e, &s, p, 12, NULL);
+	s.migrate.flags = e->variant.type == UMM_DEVMEM_PRIVATE ? UMM_MIGRATE_SELECT_COHERENT :
+								  UMM_MIGRATE_SELECT_PRIVATE;
+	assert_int_equal(umm_migrate_setup(&s.migrate), -ENOENT);
+
+	steps_init(e, &s, p, 12, a);
+	assert_int_equal(umm_migrate_setup(&s.migrate), 0);
+	assert_int_equal(s.migrate.cpages, 4);
+	for (i = 0; i < 12; i++)
+		assert_int_equal(!!(s.src[i] & UMM_MPFN_MIGRATE), i >= 8);
+	umm_migrate_finalize(&s.migrate);
+	assert_filled(p, 12, 1);
+}
+
+static void steps_move_from_device_to_device(struct env *e)
+{
+	struct ref_device *a = env_device(e, 64), *b = env_device(e, 64);
+	char *p = env_alloc_small(e, 8 * PAGE);
+	struct steps s;
+	size_t i;
+
+	fill(p, 8, 1);
+	to_device(e, a, p, 8, 8);
+	steps_init(e, &s, p, 8, b);
+	s.migrate.flags = UMM_MIGRATE_SELECT_PRIVATE | UMM_MIGRATE_SELECT_COHERENT;
+	assert_int_equal(umm_migrate_setup(&s.migrate), 0);
+	assert_int_equal(umm_devmem_alloc(b->mem, 8, s.frames), 0);
+	for (i = 0; i < 8; i++) {
+		assert_true(s.src[i] & UMM_MPFN_DEVICE);
+		memcpy(ref_frame(b, s.frames[i]),
+		       ref_frame(a, (uint32_t)(s.src[i] >> UMM_PAGE_SHIFT)), PAGE);
+		s.dst[i] =
+			UMM_MPFN_VALID | UMM_MPFN_DEVICE | (uint64_t)s.frames[i] << UMM_PAGE_SHIFT;
+	}
+	umm_migrate_pages(&s.migrate);
+	umm_migrate_finalize(&s.migrate);
+	assert_int_equal(s.migrate.cpages, 8);
+	assert_int_equal(umm_devmem_nfree(a->mem), 64);
+	assert_int_equal(umm_devmem_nfree(b->mem), 56);
+	assert_device_sees(b, p, 8, 1);
+	assert_filled(p, 8, 1);
+}
+
+struct toucher {
+	char *addr;
+	int got;
+	atomic_bool finalized;
+	bool early; /* the touch came through before finalize */
+};
+
+static void toucher_run(void *arg)
+{
+	struct toucher *t = arg;
+
+	t->got = *(volatile char *)t->addr;
+	t->early = !atomic_load(&t->finalized);
+}
+
+static void cpu_touch_waits_from_setup_to_finalize(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = env_alloc_small(e, 4 * PAGE);
+	struct toucher t = { .addr = p + PAGE };
+	struct actor actor;
+	struct steps s;
+	size_t i;
+
+	fill(p, 4, 1);
+	p[PAGE] = 42;
+	env_mark(e);
+	steps_init(e, &s, p, 4, ref);
+	assert_int_equal(umm_migrate_setup(&s.migrate), 0);
+	actor_start(&actor, toucher_run, &t);
+	assert_true(actor_blocks(&actor));
+	assert_int_equal(umm_devmem_alloc(ref->mem, 4, s.frames), 0);
+	for (i = 0; i < 4; i++)
+		copy_in(&s, ref, i);
+	umm_migrate_pages(&s.migrate);
+	atomic_store(&t.finalized, true);
+	umm_migrate_finalize(&s.migrate);
+	actor_join(&actor);
+	assert_int_equal(t.got, 42);
+	assert_false(t.early);
+	assert_int_equal(env_delta(e, UMM_COUNT_FAULT_WAIT), 1);
+}
+
+static void setup_refuses_bad_arguments(struct env *e)
+{
+	struct {
+		struct umm_migrate migrate;
+		uint64_t newer;
+	} big = { .newer = 1 };
+	struct ref_device *ref = env_device(e, 64);
+	char *p = env_alloc_small(e, 8 * PAGE), *q = env_map(e, 4 * PAGE);
+	struct steps s;
+
+	fill(p, 8, 1);
+	assert_int_equal(umm_migrate_setup(NULL), -EINVAL);
+	steps_init(e, &s, p, 8, ref);
+	s.migrate.size = 0;
+	assert_int_equal(umm_migrate_setup(&s.migrate), -EINVAL);
+	steps_init(e, &s, p, 8, ref);
+	s.migrate.start++;
+	assert_int_equal(umm_migrate_setup(&s.migrate), -EINVAL);
+	steps_init(e, &s, p, 8, ref);
+	s.migrate.end = s.migrate.start;
+	assert_int_equal(umm_migrate_setup(&s.migrate), -EINVAL);
+	steps_init(e, &s, p, 8, ref);
+	s.migrate.flags |= UINT64_C(1) << 40;
+	assert_int_equal(umm_migrate_setup(&s.migrate), -EINVAL);
+	steps_init(e, &s, p, 8, ref);
+	s.migrate.cause = UMM_NR_CAUSES;
+	assert_int_equal(umm_migrate_setup(&s.migrate), -EINVAL);
+	steps_init(e, &s, q, 4, ref);
+	assert_int_equal(umm_migrate_setup(&s.migrate), -EFAULT);
+	steps_init(e, &s, p, 8, NULL);
+	assert_int_equal(umm_migrate_setup(&s.migrate), -ENOENT);
+	steps_init(e, &s, p, 8, ref);
+	big.migrate = s.migrate;
+	big.migrate.size = sizeof(big);
+	assert_int_equal(umm_migrate_setup(&big.migrate), -E2BIG);
+	assert_state(e, p, 8, UMM_PAGE_SYSTEM);
+	assert_filled(p, 8, 1);
+}
+
+static void steps_in_the_wrong_order_do_nothing(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = env_alloc_small(e, 8 * PAGE);
+	struct steps s;
+
+	fill(p, 8, 1);
+	steps_init(e, &s, p, 8, ref);
+	umm_migrate_pages(&s.migrate);
+	umm_migrate_finalize(&s.migrate);
+	assert_null(umm_migrate_host(&s.migrate, 0));
+	assert_null(umm_migrate_src_mem(&s.migrate, 0));
+	assert_state(e, p, 8, UMM_PAGE_SYSTEM);
+
+	assert_int_equal(umm_migrate_setup(&s.migrate), 0);
+	assert_null(umm_migrate_src_mem(&s.migrate, 8));
+	assert_null(umm_migrate_host(&s.migrate, 8));
+	umm_migrate_finalize(&s.migrate);
+	umm_migrate_finalize(&s.migrate);
+	umm_migrate_pages(&s.migrate);
+	assert_state(e, p, 8, UMM_PAGE_SYSTEM);
+	assert_filled(p, 8, 1);
+}
+
+static void frames_that_the_driver_does_not_have_are_not_taken(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = env_alloc_small(e, 4 * PAGE);
+	struct steps s;
+
+	fill(p, 4, 1);
+	steps_init(e, &s, p, 4, ref);
+	assert_int_equal(umm_migrate_setup(&s.migrate), 0);
+	assert_int_equal(umm_devmem_alloc(ref->mem, 1, s.frames), 0);
+	copy_in(&s, ref, 0);
+	s.dst[1] = UMM_MPFN_VALID | UMM_MPFN_DEVICE | (uint64_t)64 << UMM_PAGE_SHIFT;
+	umm_migrate_pages(&s.migrate);
+	assert_false(s.src[1] & UMM_MPFN_MIGRATE);
+	assert_int_equal(s.migrate.cpages, 1);
+	umm_migrate_finalize(&s.migrate);
+	assert_state(e, p, 1, env_home(e));
+	assert_state(e, p + PAGE, 3, UMM_PAGE_SYSTEM);
+	assert_filled(p, 4, 1);
+}
+
+static void steps_over_several_blocks(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = env_alloc_small(e, 2 * BLOCK), *q = p + BLOCK - 16 * PAGE;
+	struct steps s;
+	size_t i;
+
+	fill(q, 32, 1);
+	steps_init(e, &s, q, 32, ref);
+	assert_int_equal(umm_migrate_setup(&s.migrate), 0);
+	assert_int_equal(umm_devmem_alloc(ref->mem, 32, s.frames), 0);
+	for (i = 0; i < 32; i++)
+		copy_in(&s, ref, i);
+	umm_migrate_pages(&s.migrate);
+	umm_migrate_finalize(&s.migrate);
+	assert_int_equal(s.migrate.cpages, 32);
+	assert_state(e, q, 32, env_home(e));
+	assert_state(e, q - PAGE, 1, UMM_PAGE_EMPTY);
+	assert_device_sees(ref, q, 32, 1);
+	assert_filled(q, 32, 1);
+}
+
+static const struct test_case cases[] = {
+	TEST(ALL, steps_move_pages_with_the_drivers_copies),
+	TEST(ALL, steps_bring_pages_home),
+	TEST(ALL, destination_zero_leaves_the_page),
+	TEST(ALL, destination_zero_leaves_the_page_on_the_device),
+	TEST(ALL, finalize_without_pages_undoes_the_setup),
+	TEST(ALL, setup_collects_what_was_selected),
+	TEST(ALL, steps_move_from_device_to_device),
+	TEST(ALL, cpu_touch_waits_from_setup_to_finalize),
+	TEST(ONCE, setup_refuses_bad_arguments),
+	TEST(ALL, steps_in_the_wrong_order_do_nothing),
+	TEST(ALL, frames_that_the_driver_does_not_have_are_not_taken),
+	TEST(ALL, steps_over_several_blocks),
+};
+
+int main(int argc, char **argv)
+{
+	return harness_main("test_steps", cases, sizeof(cases) / sizeof(cases[0]), argc, argv);
+}
