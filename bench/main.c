@@ -34,7 +34,8 @@ static const char usage_text[] =
 	"  -f, --foreign PCT     CPU use by others, in percent of one CPU, that disturbs a\n"
 	"                        pair (10)\n"
 	"  -d, --device NAME     the OpenCL device whose name contains NAME\n"
-	"  -j, --json FILE       write JSON too; '-': to standard output, instead of the table\n"
+	"  -j, --json FILE       write JSON too; '-': to standard output, and the table to\n"
+	"                        standard error\n"
 	"  -q, --quick           small and short, to see that everything runs: the figures\n"
 	"                        mean little\n"
 	"  -h, --help            this text\n"
@@ -183,9 +184,9 @@ static void list(const struct bench_case *const *chosen, int count)
 	for (i = 0; i < count; i++) {
 		goal[0] = '\0';
 		if (chosen[i]->goal > 0)
-			snprintf(goal, sizeof(goal), " [%s %s%.4g%s]",
+			snprintf(goal, sizeof(goal), " [%s %s %.4g]",
 				 chosen[i]->kind == BENCH_LIMIT ? chosen[i]->unit : "ratio",
-				 relation[chosen[i]->kind], chosen[i]->goal, "");
+				 relation[chosen[i]->kind], chosen[i]->goal);
 		printf("%-20s %s%s%s%s\n", chosen[i]->name, chosen[i]->summary,
 		       chosen[i]->against ? "; against " : "",
 		       chosen[i]->against ? chosen[i]->against : "", goal);

@@ -12,8 +12,8 @@ if(NOT status EQUAL 0)
 endif()
 
 execute_process(COMMAND ${BENCH} --list OUTPUT_VARIABLE listing)
-string(REGEX MATCHALL "[^\n]+\n" lines "${listing}")
-list(LENGTH lines listed)
+string(REGEX REPLACE "[^\n]" "" newlines "${listing}")
+string(LENGTH "${newlines}" listed)
 
 string(JSON cases ERROR_VARIABLE error LENGTH "${json}" cases)
 if(error OR NOT cases EQUAL listed)

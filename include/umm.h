@@ -52,7 +52,7 @@
  *	-EDEADLK     called from a callback that it would have to wait for
  *	-E2BIG       the caller's structure is newer than this library
  *
- * fork: all device pages come home before fork() continues, so the child has
+ * fork: all private device pages come home before fork() continues, so the child has
  * ordinary memory with the parent's data. The child may read, write and
  * umm_free() it, allocate more, and drop its contexts; devices stay with the
  * parent (-ENODEV). A child that wants devices creates a context of its own.
@@ -317,8 +317,10 @@ UMM_API int umm_free(struct umm_ctx *ctx, void *addr);
  * @addr: page aligned, inside private anonymous mappings
  * @len:  bytes, a multiple of the page size
  *
- * Contents stay. The memory remains the caller's: munmap(), mremap(),
- * madvise() and mprotect() keep working and are followed.
+ * Contents stay. The memory remains the caller's: munmap(), mremap(), madvise() and
+ * mprotect() keep working, and are followed where a device has used the memory. Memory
+ * that no device has used yet must be detached before it is unmapped: the kernel
+ * does not tell of it.
  *
  * Ownership: the memory stays the caller's.
  * Context:   any thread; may sleep; not async-signal-safe.

@@ -436,7 +436,8 @@ static unsigned extract_frames(struct umm_ctx *ctx, struct block *block, const u
 	for (resident = block->residents; resident && !n; resident = next) {
 		next = resident->next;
 		*mem = resident->mem;
-		for (unsigned i = bit_next(pages, 0); i < UMM_BLOCK_PAGES; i = bit_next(pages, i + 1)) {
+		for (unsigned i = bit_next(pages, 0); i < UMM_BLOCK_PAGES;
+		     i = bit_next(pages, i + 1)) {
 			bool last = resident->npages == 1;
 
 			if (!bit_test(resident->bitmap, i))
@@ -459,10 +460,13 @@ void blocks_drop_copies(struct umm_ctx *ctx, uintptr_t va, const uint64_t *pages
 
 	while ((block = block_find(ctx, va))) {
 		n = extract_frames(ctx, block, pages, &mem, frames);
+		if (n)
+			devmem_hold(mem);
 		lock_drop(&block->lock);
 		if (!n)
 			return;
 		devmem_give_list(mem, n, frames);
+		devmem_unuse(mem);
 	}
 }
 

@@ -16,7 +16,7 @@ enum page_state {
 	PG_UNMANAGED,
 	PG_NATIVE,     /* managed, not registered: the kernel alone knows more */
 	PG_EMPTY,      /* registered, nothing mapped */
-	PG_SYSTEM,     /* registered, host frame */
+	PG_SYSTEM,     /* registered, host frame; or none, if the program dropped it since */
 	PG_DEVICE,     /* frame of a PRIVATE memory */
 	PG_COHERENT,   /* frame of a COHERENT memory, mapped */
 	PG_DUPLICATED, /* host frame, write-protected; frames hold copies */
@@ -30,7 +30,8 @@ enum page_state {
 	PG_COLLECT = 0x40,  /* still mapped for the CPU while its piece reads it: a missing fault
 			     * means that it was dropped, and is filled with zeroes */
 	PG_REFILLED = 0x80, /* that has happened: the page stays with the CPU */
-	/* On REAPING pages: DISCARD, a reaper has it; COLLECT, it was DUPLICATED. */
+	/* On REAPING pages: DISCARD, a reaper has it; COLLECT, it was DUPLICATED;
+	 * REFILLED, the CPU may have it mapped still (MADV_FREE). */
 };
 
 #define BLOCK_MASK (UMM_BLOCK_SIZE - 1)

@@ -29,6 +29,7 @@
 #include "hook.h"
 #include "log.h"
 #include "piece.h"
+#include "poison.h"
 #include "uffd.h"
 #include "util.h"
 
@@ -72,6 +73,9 @@ static enum action action_of(struct piece *piece, struct block *block, unsigned 
 		return ACT_UNMANAGED;
 	if (flags & PG_REFILLED)
 		return ACT_SYSTEM;
+	/* MADV_FREE leaves a page that is mapped where it is, for the time being. */
+	if (flags & PG_DISCARD && bit_test(piece->stay, i) && !bit_test(piece->device, i))
+		return ACT_SYSTEM;
 	if (flags & PG_DISCARD)
 		return ACT_EMPTY;
 	if (bit_test(piece->stay, i))
@@ -112,6 +116,12 @@ static void release_source(struct piece *piece, struct block *block, unsigned i)
 
 	if (!resident || !bit_test(resident->bitmap, i))
 		return;
+	/* A coherent page that the CPU keeps leaves its place empty. */
+	if (bit_test(piece->coherent, i) && bit_test(piece->stay, i) &&
+	    piece->ctx->features & UMM_KERNEL_MOVE)
+		uffd_zeropage(piece->ctx->staging.uffd,
+			      devmem_host(piece->src, resident_frame(resident, i)), UMM_PAGE_SIZE,
+			      false, NULL);
 	piece->freed[piece->nfreed++] = resident_frame(resident, i);
 	resident_clear(piece->ctx, block, resident, i);
 	atomic_fetch_sub(&piece->src->pages, 1);
@@ -211,6 +221,9 @@ static int install(struct piece *piece, uintptr_t source, unsigned first, unsign
 		*moved = false;
 		ret = uffd_copy(piece->ctx->uffd, to, (const void *)source, len, true, &bytes);
 	}
+	/* A run over several mappings is refused as a whole: begin with its first page. */
+	if (!bytes && last - first > 1 && (ret == -EINVAL || ret == -ENOENT))
+		return install(piece, source, first, first + 1, moved, done);
 	*done = first + (unsigned)(bytes >> UMM_PAGE_SHIFT);
 	return ret;
 }
@@ -317,7 +330,7 @@ static bool commit_some(struct piece *piece, uint64_t *todo)
 	if (!ret) {
 		/* Installing wakes by itself; a fault that ended otherwise has to be woken. */
 		wake = block->waiters ||
-		       (piece->cause == UMM_CAUSE_CPU_FAULT && !piece->moved);
+		       (piece->cause == UMM_CAUSE_CPU_FAULT && !piece->moved && !piece->deferred);
 		block->waiters = false;
 	}
 	block_put(ctx, block);
@@ -340,7 +353,10 @@ void piece_commit(struct piece *piece)
 	if (piece->nfreed)
 		devmem_give_list(piece->src, piece->nfreed, piece->freed);
 	for (unsigned i = bit_next(piece->lost, 0); i < UMM_BLOCK_PAGES;
-	     i = bit_next(piece->lost, i + 1))
+	     i = bit_next(piece->lost, i + 1)) {
+		poison_page(piece->ctx, piece->va + ((uintptr_t)i << UMM_PAGE_SHIFT),
+			    piece->blockable);
 		ctx_count(piece->ctx, piece->src->dev, piece_start(piece), UMM_COUNT_POISONED, 1);
+	}
 	ctx_settled(piece->ctx);
 }

@@ -439,6 +439,9 @@ int umm_attach(struct umm_ctx *ctx, void *addr, size_t len)
 	ret = attach_check(ctx, start, start + len);
 	if (ret)
 		return ret;
+	/* An event that made room here has been read by now, but perhaps not applied. */
+	rwlock_take_shared(&ctx->gate);
+	rwlock_drop_shared(&ctx->gate);
 	return region_add(ctx, start, start + len, true, false);
 }
 

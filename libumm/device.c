@@ -102,6 +102,13 @@ uint64_t device_pages_of_ctx(struct umm_ctx *ctx)
 	return n;
 }
 
+void device_fork_child(struct umm_ctx *ctx)
+{
+	for (struct umm_device *dev = ctx->devices; dev; dev = dev->next)
+		for (struct umm_devmem *mem = dev->mems; mem; mem = mem->next)
+			lock_init(&mem->lock, RANK_DEVMEM);
+}
+
 size_t devices_bytes(struct umm_ctx *ctx)
 {
 	size_t n = 0;

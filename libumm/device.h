@@ -22,5 +22,7 @@ struct umm_device {
 uint64_t device_pages(struct umm_device *dev);
 uint64_t device_pages_of_ctx(struct umm_ctx *ctx);
 size_t devices_bytes(struct umm_ctx *ctx);
+/* Other threads of the parent may have held the locks of memories. */
+void device_fork_child(struct umm_ctx *ctx);
 
 #endif

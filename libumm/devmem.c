@@ -177,6 +177,13 @@ int devmem_use(struct umm_devmem *mem)
 	return ret;
 }
 
+void devmem_hold(struct umm_devmem *mem)
+{
+	lock_take(&mem->lock);
+	mem->users++;
+	lock_drop(&mem->lock);
+}
+
 void devmem_unuse(struct umm_devmem *mem)
 {
 	struct umm_ctx *ctx = mem->ctx;
@@ -309,6 +316,8 @@ int umm_devmem_alloc(struct umm_devmem *mem, uint32_t nframes, uint32_t *frames)
 
 	if (!mem || !nframes || !frames)
 		return -EINVAL;
+	if (ctx_is_forked(mem->ctx))
+		return -ENODEV;
 	ret = devmem_use(mem);
 	if (ret)
 		return ret;

@@ -35,12 +35,14 @@ struct umm_devmem {
 	uint32_t nfree;
 	struct resident *lru_head, *lru_tail; /* head: most recently used */
 	uint64_t clock; /* counts additions to the LRU: stamps them */
-	uint32_t users; /* migrations that will bring pages here */
+	uint32_t users; /* migrations that bring pages here, and whoever gives frames back */
 	bool removing;
 };
 
 /* A migration to mem begins/ends; -ENODEV once it is being removed. */
 int devmem_use(struct umm_devmem *mem);
+/* Frames of mem will be given back: it must not go before that. Under the lock of a block of it. */
+void devmem_hold(struct umm_devmem *mem);
 void devmem_unuse(struct umm_devmem *mem);
 
 /*

@@ -7,9 +7,11 @@
  * the pages concerned in state REAPING until it is done: a CPU that touches one waits.
  *
  *	event	page was			page becomes	worker
- *	REMOVE	EMPTY, SYSTEM, POISONED		EMPTY		notify
+ *	REMOVE	SYSTEM				SYSTEM		notify
+ *		EMPTY, POISONED			EMPTY		notify
  *		MIGRATING			+ DISCARD	(its piece drops it)
- *		DEVICE, COHERENT, DUPLICATED	REAPING		notify, free frames, EMPTY
+ *		DEVICE				REAPING		notify, free frames, EMPTY
+ *		COHERENT, DUPLICATED		REAPING		the same, SYSTEM
  *	UNMAP	the same, with GONE and UNMANAGED
  *	REMAP	EMPTY, SYSTEM			same, at the new address
  *		others				+ GONE; REAPING at the new address
@@ -112,10 +114,13 @@ static bool clear_page(struct block *block, unsigned i, bool unmap)
 		return false;
 	case PG_DUPLICATED:
 		page_set(block, i, PG_REAPING);
-		block->page[i] |= PG_COLLECT | (unmap ? PG_GONE : 0);
+		block->page[i] |= PG_REFILLED | PG_COLLECT | (unmap ? PG_GONE : 0);
+		return true;
+	case PG_COHERENT:
+		page_set(block, i, PG_REAPING);
+		block->page[i] |= PG_REFILLED | (unmap ? PG_GONE : 0);
 		return true;
 	case PG_DEVICE:
-	case PG_COHERENT:
 		page_set(block, i, PG_REAPING);
 		block->page[i] |= unmap ? PG_GONE : 0;
 		return true;
@@ -125,6 +130,8 @@ static bool clear_page(struct block *block, unsigned i, bool unmap)
 	case PG_UNMANAGED:
 		return false;
 	case PG_NATIVE:
+	case PG_SYSTEM:
+		/* MADV_FREE drops nothing at once: whether the page is still there, the kernel knows. */
 		if (unmap)
 			page_set(block, i, PG_UNMANAGED);
 		return false;
@@ -152,10 +159,12 @@ static bool clear_blocks(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bo
 }
 
 /*
- * Coherent frames are pages of the program's mapping: bring those that are still
- * there back to their place, and give the others a page again.
+ * Coherent frames are pages of the program's mapping. Where that is still ours (mapped)
+ * they are moved back to their place. After an event of the program's the
+ * address may be somebody else's already: there the place gets a fresh page.
  */
-static void recover_places(struct umm_ctx *ctx, struct block *block, const uint64_t *pages)
+static void recover_places(struct umm_ctx *ctx, struct block *block, const uint64_t *pages,
+			   bool mapped)
 {
 	struct resident *resident;
 	uintptr_t place;
@@ -169,8 +178,8 @@ static void recover_places(struct umm_ctx *ctx, struct block *block, const uint6
 		    block->page[i] & PG_COLLECT)
 			continue;
 		place = devmem_host(resident->mem, resident_frame(resident, i));
-		if (uffd_move(ctx->staging.uffd, place, page_addr(block, i), UMM_PAGE_SIZE, false,
-			      NULL))
+		if (!mapped || uffd_move(ctx->staging.uffd, place, page_addr(block, i),
+					 UMM_PAGE_SIZE, false, NULL))
 			uffd_zeropage(ctx->staging.uffd, place, UMM_PAGE_SIZE, false, NULL);
 	}
 }
@@ -197,8 +206,16 @@ static void reap_claim(struct block *block, unsigned first, unsigned last, uint6
 	}
 }
 
+static enum page_state reaped_state(uint8_t flags)
+{
+	if (flags & PG_GONE)
+		return PG_UNMANAGED;
+	return flags & PG_REFILLED ? PG_SYSTEM : PG_EMPTY;
+}
+
 /* Give the frames of REAPING pages back and settle the pages. */
-static void reap_block(struct umm_ctx *ctx, uintptr_t va, uintptr_t start, uintptr_t end)
+static void reap_block(struct umm_ctx *ctx, uintptr_t va, const struct umm_span *span,
+		       bool mapped)
 {
 	uint64_t pages[BITMAP_WORDS] = { 0 };
 	struct block *block = block_find(ctx, va);
@@ -207,10 +224,10 @@ static void reap_block(struct umm_ctx *ctx, uintptr_t va, uintptr_t start, uintp
 
 	if (!block)
 		return;
-	if (!block_clip(block, start, end, &first, &last))
+	if (!block_clip(block, span->start, span->start + span->len, &first, &last))
 		first = last = 0;
 	reap_claim(block, first, last, pages);
-	recover_places(ctx, block, pages);
+	recover_places(ctx, block, pages, mapped);
 	lock_drop(&block->lock);
 
 	blocks_drop_copies(ctx, va, pages);
@@ -220,7 +237,7 @@ static void reap_block(struct umm_ctx *ctx, uintptr_t va, uintptr_t start, uintp
 		return;
 	for (unsigned i = first; i < last; i++)
 		if (bit_test(pages, i))
-			page_set(block, i, block->page[i] & PG_GONE ? PG_UNMANAGED : PG_EMPTY);
+			page_set(block, i, reaped_state(block->page[i]));
 	wake = block->waiters;
 	block->waiters = false;
 	block_put(ctx, block);
@@ -241,8 +258,10 @@ static void notify_clear(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bo
 	notifier_invalidate(ctx, &range);
 }
 
-static void reap(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bool unmap)
+/* mapped: the program's mapping is still there, and will be until this returns. */
+static void reap(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bool unmap, bool mapped)
 {
+	struct umm_span span = { .start = start, .len = end - start };
 	struct block *block;
 	uintptr_t at = start, va;
 
@@ -250,14 +269,14 @@ static void reap(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bool unmap
 	while (at < end && (block = block_next(ctx, at, end))) {
 		va = block->va;
 		lock_drop(&block->lock);
-		reap_block(ctx, va, start, end);
+		reap_block(ctx, va, &span, mapped);
 		at = va + UMM_BLOCK_SIZE;
 	}
 }
 
 static void reap_work(struct umm_ctx *ctx, const struct work *work)
 {
-	reap(ctx, work->addr, work->end, work->write);
+	reap(ctx, work->addr, work->end, work->write, false);
 }
 
 static void apply_clear(struct umm_ctx *ctx, const struct uffd_msg_info *info, bool unmap)
@@ -357,6 +376,7 @@ static void carry_from(struct umm_ctx *ctx, uintptr_t addr, struct carried *page
 	if (resident) {
 		page->mem = resident->mem;
 		page->frame = resident_frame(resident, i);
+		devmem_hold(page->mem);
 		resident_clear(ctx, block, resident, i);
 	}
 	page_set(block, i, PG_UNMANAGED);
@@ -400,6 +420,8 @@ static void carry(struct umm_ctx *ctx, uintptr_t from, uintptr_t to)
 		atomic_fetch_sub(&page.mem->pages, page.state != PG_DUPLICATED);
 		devmem_give(page.mem, page.frame, 1);
 	}
+	if (page.mem)
+		devmem_unuse(page.mem);
 }
 
 static void remap_work(struct umm_ctx *ctx, const struct work *work)
@@ -517,7 +539,7 @@ void event_clear(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bool unmap
 
 	do {
 		busy = clear_try(ctx, start, end, unmap, &seen);
-		reap(ctx, start, end, unmap);
+		reap(ctx, start, end, unmap, true);
 		if (busy)
 			ctx_settle_wait(ctx, seen, now_ns() + SETTLE_NS);
 	} while (busy);

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Fault servers. One thread per CPU (bounded) polls the userfaultfd; being pinned
- * there, the one next to the faulting thread usually wins, and the page is
- * brought home without a wake-up across CPUs. Servers ask for nice -20: a server that waits
- * for its CPU is what makes slow faults.
+ * Fault servers. A few threads (one per CPU, bounded) wait for the userfaultfd, each
+ * exclusively: a fault wakes one of them, the first that is idle, so the others
+ * do not run, do not fight for locks and need no TLB flushes. A server pins itself to
+ * the CPU of the thread that faults, since a wake-up across CPUs costs several times
+ * a fault. Servers ask for nice -20: one that waits for its CPU is what makes slow faults.
  *
  * A server must always come back to reading, since the program may be stopped in
  * munmap() until somebody reads. So it never calls a device that might sleep or take
@@ -18,10 +19,13 @@
 #include "fault.h"
 
 #include <errno.h>
-#include <poll.h>
+#include <fcntl.h>
 #include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -30,7 +34,7 @@
 #include "hook.h"
 #include "log.h"
 #include "piece.h"
-#include "uapi.h"
+#include "poison.h"
 #include "uffd.h"
 #include "util.h"
 
@@ -130,34 +134,11 @@ static enum serve serve_locked(struct umm_ctx *ctx, struct block *block,
 	}
 }
 
-/* Without UFFDIO_POISON: a mapping whose every touch is a SIGBUS. May sleep; no lock held. */
-static void poison_by_mapping(struct umm_ctx *ctx, uintptr_t addr)
-{
-	struct expect expect;
-	int fd = (int)syscall(SYS_memfd_create, "umm-poison", 1u /* MFD_CLOEXEC */);
-
-	event_expect(ctx, &expect, addr, addr + UMM_PAGE_SIZE);
-	if (fd < 0 || mmap((void *)addr, UMM_PAGE_SIZE, PROT_READ | PROT_WRITE,
-			   MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED)
-		log_error("cannot poison the page at %#lx", (unsigned long)addr);
-	event_expect_end(ctx, &expect);
-	if (fd >= 0)
-		close(fd);
-}
-
 /* Returns false when it has to be done where one may sleep. */
 static bool serve_poison(struct umm_ctx *ctx, const struct uffd_msg_info *info, bool blockable)
 {
-	int ret = 0;
-
-	if (ctx->features & UMM_KERNEL_POISON) {
-		while ((ret = uffd_poison(ctx->uffd, info->addr, UMM_PAGE_SIZE)) == -EAGAIN)
-			event_pump(ctx);
-	} else if (blockable) {
-		poison_by_mapping(ctx, info->addr);
-	} else {
+	if (!poison_page(ctx, info->addr, blockable))
 		return false;
-	}
 	count(ctx, NULL, info, UMM_COUNT_FAULT_ERROR);
 	wake(ctx, info);
 	return true;
@@ -284,9 +265,68 @@ void fault_defer(struct umm_ctx *ctx, const struct uffd_msg_info *info)
 	}
 }
 
-/* Read until there is nothing more. */
-static void serve_all(struct umm_ctx *ctx)
+/* After so many faults of one thread, or of another one, look where it runs (some 10 us). */
+#define FOLLOW_SAME  64
+#define FOLLOW_OTHER 8
+
+/* One server's own affairs. */
+struct server {
+	struct umm_ctx *ctx;
+	uint32_t thread; /* that faulted last */
+	unsigned faults; /* since its CPU was looked up */
+	int cpu;	 /* where this server is pinned; -1: nowhere */
+};
+
+/* The CPU that a thread of this process last ran on; -1: unknown. */
+static int thread_cpu(uint32_t thread)
 {
+	char path[64], stat[1024], *field;
+	ssize_t got;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%u/stat", thread);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -1;
+	got = read(fd, stat, sizeof(stat) - 1);
+	close(fd);
+	if (got <= 0)
+		return -1;
+	stat[got] = '\0';
+	/* The name in parentheses may hold spaces; the processor is field 39, 37 after it. */
+	field = strrchr(stat, ')');
+	for (int i = 0; field && i < 37; i++)
+		field = strchr(field + 1, ' ');
+	return field ? atoi(field + 1) : -1;
+}
+
+/*
+ * Go where the faults are: a wake-up on another CPU costs more than the fault. The
+ * kernel wakes the servers in one fixed order, so that it is always the first idle one which follows.
+ */
+static void server_follow(struct server *server, uint32_t thread)
+{
+	cpu_set_t mine;
+	int cpu;
+
+	if (!thread ||
+	    ++server->faults < (thread == server->thread ? FOLLOW_SAME : FOLLOW_OTHER))
+		return;
+	server->thread = thread;
+	server->faults = 0;
+	cpu = thread_cpu(thread);
+	if (cpu < 0 || cpu >= CPU_SETSIZE || cpu == server->cpu)
+		return;
+	CPU_ZERO(&mine);
+	CPU_SET(cpu, &mine);
+	if (!sched_setaffinity(0, sizeof(mine), &mine))
+		server->cpu = cpu;
+}
+
+/* Read until there is nothing more. */
+static void serve_all(struct server *server)
+{
+	struct umm_ctx *ctx = server->ctx;
 	struct uffd_msg_info info;
 	uint64_t began;
 	bool again;
@@ -303,28 +343,8 @@ static void serve_all(struct umm_ctx *ctx)
 		if (!fault_serve(ctx, &info, false))
 			fault_defer(ctx, &info);
 		stats_add(&ctx->stats, UMM_COUNT_FAULT_NS, now_ns() - began);
+		server_follow(server, info.thread);
 	}
-}
-
-/* This server's share of the CPUs that the process may use: neighbours, by number. */
-static void server_pin(const struct servers *servers, unsigned number)
-{
-	cpu_set_t allowed, mine;
-	unsigned n, k = 0;
-
-	if (sched_getaffinity(0, sizeof(allowed), &allowed))
-		return;
-	n = (unsigned)CPU_COUNT(&allowed);
-	CPU_ZERO(&mine);
-	for (unsigned cpu = 0; cpu < CPU_SETSIZE; cpu++) {
-		if (!CPU_ISSET(cpu, &allowed))
-			continue;
-		if (k * servers->wanted / n == number % servers->wanted)
-			CPU_SET(cpu, &mine);
-		k++;
-	}
-	if (CPU_COUNT(&mine))
-		sched_setaffinity(0, sizeof(mine), &mine);
 }
 
 static void server_prioritise(unsigned number)
@@ -334,21 +354,37 @@ static void server_prioritise(unsigned number)
 			 "are busy; allow it with CAP_SYS_NICE or 'ulimit -e 40'");
 }
 
+/*
+ * What a server sleeps on. The userfaultfd is watched exclusively: one
+ * message wakes one server. 0 or -errno.
+ */
+static int server_poll_open(struct umm_ctx *ctx)
+{
+	struct epoll_event faults = { .events = EPOLLIN | EPOLLEXCLUSIVE };
+	struct epoll_event stop = { .events = EPOLLIN, .data.u32 = 1 };
+	int fd = epoll_create1(EPOLL_CLOEXEC);
+
+	if (fd < 0)
+		return -errno;
+	if (epoll_ctl(fd, EPOLL_CTL_ADD, ctx->uffd, &faults) ||
+	    epoll_ctl(fd, EPOLL_CTL_ADD, ctx->servers.stop_fd, &stop)) {
+		close(fd);
+		return -ENOMEM;
+	}
+	return fd;
+}
+
 static void *server_main(void *arg)
 {
-	struct umm_ctx *ctx = arg;
-	struct pollfd fds[2] = {
-		{ .fd = ctx->uffd, .events = POLLIN },
-		{ .fd = ctx->servers.stop_fd, .events = POLLIN },
-	};
-	unsigned number = atomic_fetch_add(&ctx->servers.started, 1);
+	struct server server = { .ctx = arg, .cpu = -1 };
+	struct servers *servers = &server.ctx->servers;
+	unsigned number = atomic_fetch_add(&servers->started, 1);
+	struct epoll_event event = { 0 };
 
-	server_pin(&ctx->servers, number);
 	server_prioritise(number);
-	while (!fds[1].revents) {
-		if (poll(fds, 2, -1) < 0)
-			continue;
-		serve_all(ctx);
+	while (!event.data.u32) {
+		if (epoll_wait(servers->poll_fds[number], &event, 1, -1) > 0)
+			serve_all(&server);
 	}
 	return NULL;
 }
@@ -372,9 +408,16 @@ int servers_start(struct umm_ctx *ctx, unsigned wanted)
 	if (servers->stop_fd < 0)
 		return -ENOMEM;
 	while (servers->nthreads < servers->wanted) {
+		ret = server_poll_open(ctx);
+		if (ret < 0) {
+			servers_stop(ctx);
+			return ret;
+		}
+		servers->poll_fds[servers->nthreads] = ret;
 		ret = thread_start(&servers->threads[servers->nthreads], server_main, ctx,
 				   "umm-fault");
 		if (ret) {
+			close(servers->poll_fds[servers->nthreads]);
 			servers_stop(ctx);
 			return ret;
 		}
@@ -389,8 +432,10 @@ void servers_stop(struct umm_ctx *ctx)
 
 	if (write(ctx->servers.stop_fd, &one, sizeof(one)) < 0)
 		log_error("cannot stop the fault servers");
-	for (unsigned i = 0; i < ctx->servers.nthreads; i++)
+	for (unsigned i = 0; i < ctx->servers.nthreads; i++) {
 		pthread_join(ctx->servers.threads[i], NULL);
+		close(ctx->servers.poll_fds[i]);
+	}
 	ctx->servers.nthreads = 0;
 	close(ctx->servers.stop_fd);
 }

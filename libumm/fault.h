@@ -14,6 +14,7 @@ struct uffd_msg_info;
 
 struct servers {
 	pthread_t threads[MAX_SERVERS];
+	int poll_fds[MAX_SERVERS]; /* epoll, one per server */
 	unsigned nthreads;
 	unsigned wanted;
 	_Atomic unsigned started; /* takes a number at start */

@@ -114,6 +114,7 @@ static void child(void)
 	for (ctx = ctx_list_first(); ctx; ctx = ctx->next) {
 		lock_init(&ctx->lock, RANK_CTX);
 		region_fork_child(ctx);
+		device_fork_child(ctx);
 		/* Inherited from our parent, not from its parent: seal and close once. */
 		if (ctx->uffd < 0)
 			continue;

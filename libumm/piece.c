@@ -130,6 +130,7 @@ static struct piece *piece_new(struct umm_ctx *ctx, const struct piece_want *wan
 	piece->by_driver = want->by_driver;
 	piece->nfreed = 0;
 	piece->retrying = false;
+	piece->deferred = false;
 	piece->refused = 0;
 	piece->moved = 0;
 	piece->ncopies = 0;
@@ -161,6 +162,13 @@ static bool notify(struct piece *piece)
 	return notifier_invalidate(piece->ctx, &range) == 0;
 }
 
+/* The source memory must stay until the piece has given its frames back. */
+static void hold_source(struct piece *piece)
+{
+	if (piece->src)
+		devmem_hold(piece->src);
+}
+
 /* The second half of collecting, once frames are at hand. Returns pages marked. */
 static unsigned collect_marked(struct piece *piece, const struct piece_want *want,
 			       struct piece_found *found, unsigned limit, const uint32_t *frames)
@@ -174,6 +182,7 @@ static unsigned collect_marked(struct piece *piece, const struct piece_want *wan
 	found->more = false;
 	n = mark(piece, want, block, found, limit, frames);
 	found->settled = ctx_settle_count(piece->ctx);
+	hold_source(piece);
 	block_put(piece->ctx, block);
 	return n;
 }
@@ -227,6 +236,7 @@ struct piece *piece_collect(struct umm_ctx *ctx, const struct piece_want *want,
 	} else {
 		n = (int)mark(piece, want, block, found, UMM_BLOCK_PAGES, NULL);
 		found->settled = ctx_settle_count(ctx);
+		hold_source(piece);
 		block_put(ctx, block);
 	}
 	if (n <= 0) {
@@ -237,6 +247,7 @@ struct piece *piece_collect(struct umm_ctx *ctx, const struct piece_want *want,
 	if (!notify(piece)) {
 		*ret = -EAGAIN;
 		memcpy(piece->stay, piece->all, sizeof(piece->stay));
+		piece->deferred = !want->blockable;
 		piece_commit(piece);
 		piece_finish(piece);
 		return NULL;
@@ -388,6 +399,13 @@ static bool retry_in(struct piece *piece, int status)
 {
 	unsigned i = piece->retrying ? piece->retry + 1 : 0;
 
+	if (!piece->retrying && piece->ncopies == 1 && piece->copies[0].npages == 1) {
+		/* It was asked for by itself. */
+		piece->retrying = true;
+		while (!comes_in(piece, i))
+			i++;
+		piece->retry = i++;
+	}
 	if (piece->retrying && status) {
 		log_error("%s failed to give back the page at %#lx: %s", piece->src->dev->ops.name,
 			  (unsigned long)(piece->va + ((uintptr_t)piece->retry << UMM_PAGE_SHIFT)),
@@ -484,6 +502,8 @@ void piece_finish(struct piece *piece)
 	if (piece->slot)
 		staging_give_slot(staging, piece->slot, piece->slotted);
 	count_moves(piece);
+	if (piece->src)
+		devmem_unuse(piece->src);
 	pool_free(&ctx->piece_pool, piece);
 	if (batch)
 		batch_piece_done(batch, moved, refused, lost);

@@ -58,6 +58,7 @@ struct piece {
 	bool retrying;	 /* page by page, to find out which ones the device lost */
 	unsigned retry;	 /* the page being retried */
 	int refused;	 /* what the destination said */
+	bool deferred;	 /* given up, to be tried where one may sleep: its fault is still waiting */
 	uint64_t copy_began;
 	unsigned ncopies;
 	struct umm_copy copies[UMM_BLOCK_PAGES];

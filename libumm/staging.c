@@ -87,6 +87,7 @@ static struct slot *slot_of(struct staging *staging, uintptr_t addr, enum stagin
 		}
 	}
 	UMM_ASSERT(!"an address of a staging window");
+	*kind = STAGING_RECYCLED;
 	return NULL;
 }
 

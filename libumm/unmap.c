@@ -74,8 +74,9 @@ static int protect(struct piece *piece, unsigned first, unsigned last, bool on)
 {
 	int ret;
 
+	/* Nobody is woken here: the commit does it, when the page is where it belongs. */
 	while ((ret = uffd_writeprotect(piece->ctx->uffd, at(piece, first), bytes(last - first), on,
-					!on)) == -EAGAIN)
+					false)) == -EAGAIN)
 		event_pump(piece->ctx);
 	return ret;
 }
@@ -101,17 +102,24 @@ static void read_pages(struct piece *piece, unsigned first, unsigned last)
 	}
 }
 
-/* Drop pages that were read, mapping by mapping, as the kernel tells of it. */
-static void drop_run(struct piece *piece, unsigned first, unsigned last)
+/* Where the mapping of page first ends, at most at last. */
+static unsigned mapping_end(const struct piece *piece, unsigned first, unsigned last)
 {
 	bool query = piece->ctx->features & UMM_KERNEL_PROCMAP_QUERY;
 	struct maps_vma vma;
+
+	if (maps_find(at(piece, first), query, &vma) || vma.end >= at(piece, last))
+		return last;
+	return first + (unsigned)((vma.end - at(piece, first)) >> UMM_PAGE_SHIFT);
+}
+
+/* Drop pages that were read, mapping by mapping, as the kernel tells of it. */
+static void drop_run(struct piece *piece, unsigned first, unsigned last)
+{
 	unsigned end;
 
 	for (; first < last; first = end) {
-		end = last;
-		if (!maps_find(at(piece, first), query, &vma) && vma.end < at(piece, last))
-			end = first + (unsigned)((vma.end - at(piece, first)) >> UMM_PAGE_SHIFT);
+		end = mapping_end(piece, first, last);
 		if (event_drop(piece->ctx, at(piece, first), at(piece, end)))
 			set_run(piece->stay, first, end);
 	}
@@ -168,14 +176,6 @@ static void make_exclusive(struct piece *piece, unsigned first, unsigned last)
 	collect_end(piece, first, last);
 }
 
-/* Where page i of the piece is moved to. */
-static uintptr_t move_target(struct piece *piece, const struct resident *resident, unsigned i)
-{
-	if (resident)
-		return devmem_host(piece->src, resident_frame(resident, i));
-	return piece->slot + ((uintptr_t)i << UMM_PAGE_SHIFT);
-}
-
 /*
  * Move first .. last out, as far as it goes: returns the first page that did not go,
  * and why in *ret.
@@ -216,6 +216,25 @@ static bool move_refused(struct piece *piece, unsigned i, unsigned last, int why
 	}
 }
 
+/*
+ * A run was refused: because it spans mappings, or because its mapping refuses moves (then it
+ * takes the lower rung). Deals with the first mapping; returns where to go on.
+ */
+static unsigned move_one_mapping(struct piece *piece, unsigned first, unsigned last)
+{
+	unsigned end = mapping_end(piece, first, last), next = first;
+	int ret = -EINVAL;
+
+	if (end < last)
+		next = move_run(piece, piece->slot + bytes(first), first, end, &ret);
+	set_run(piece->slotted, first, next);
+	if (next == first && ret == -EINVAL) {
+		copy_run(piece, first, end, false);
+		return end;
+	}
+	return next > first ? next : end;
+}
+
 static void move_pages_out(struct piece *piece, unsigned first, unsigned last)
 {
 	bool unshared = false;
@@ -227,17 +246,16 @@ static void move_pages_out(struct piece *piece, unsigned first, unsigned last)
 			first++;
 			continue;
 		}
-		next = move_run(piece, move_target(piece, NULL, first), first, last, &ret);
+		next = move_run(piece, piece->slot + bytes(first), first, last, &ret);
 		set_run(piece->slotted, first, next);
 		if (next > first)
 			unshared = false;
 		first = next;
 		if (first == last)
 			return;
-		/* The whole run is refused by its mapping: take the lower rung in one go. */
 		if (ret == -EINVAL) {
-			copy_run(piece, first, last, false);
-			return;
+			first = move_one_mapping(piece, first, last);
+			continue;
 		}
 		if (!move_refused(piece, first, last, ret, &unshared)) {
 			first++;
@@ -252,7 +270,8 @@ static void unmap_system(struct piece *piece)
 	uint64_t run[BITMAP_WORDS];
 	unsigned first, last;
 
-	memcpy(run, piece->system, sizeof(run));
+	for (unsigned w = 0; w < BITMAP_WORDS; w++)
+		run[w] = piece->system[w] & ~piece->stay[w];
 	if (bit_next(run, 0) == UMM_BLOCK_PAGES)
 		return;
 	if (move) {
@@ -283,64 +302,96 @@ static void unstage(struct piece *piece, unsigned i)
 	staging_returned(&piece->ctx->staging, piece->host[i], 1);
 }
 
-/* Bring one page of a coherent frame back to its place in the pool. */
-static void uncohere_page(struct piece *piece, uintptr_t place, unsigned i)
+/* The lower rung for coherent pages: read them, drop them, fill their places. */
+static void copy_places(struct piece *piece, const uintptr_t *place, unsigned first, unsigned last)
 {
-	bool unshared = false;
-	int ret = -EINVAL;
-
-	while (piece->ctx->staging.uffd >= 0) {
-		if (move_run(piece, place, i, i + 1, &ret) > i)
-			return;
-		if (ret != -EBUSY || unshared)
-			break;
-		unshared = true;
-		make_exclusive(piece, i, i + 1);
+	copy_run(piece, first, last, false);
+	for (unsigned i = first; i < last; i++) {
 		if (bit_test(piece->stay, i))
-			return;
+			continue;
+		refill_place(piece, place[i], i);
+		unstage(piece, i);
 	}
-	if (ret == -ENOENT) {
-		/* Dropped by the program: the frame needs a page again. */
-		uffd_zeropage(piece->ctx->staging.uffd, place, UMM_PAGE_SIZE, false, NULL);
-		return;
-	}
-	if (ret != -EINVAL) {
-		bit_set(piece->stay, i);
-		return;
-	}
-	copy_run(piece, i, i + 1, false);
-	if (bit_test(piece->stay, i))
-		return;
-	refill_place(piece, place, i);
-	unstage(piece, i);
 }
 
-/* Consecutive frames move in one go; whatever is left goes page by page. */
+/* One page that would not move to its place. Returns true to try it again. */
+static bool place_refused(struct piece *piece, const uintptr_t *place, unsigned i, int why,
+			  bool *exclusive)
+{
+	switch (why) {
+	case -ENOENT:
+		/* Dropped by the program: the frame needs a page again. */
+		uffd_zeropage(piece->ctx->staging.uffd, place[i], UMM_PAGE_SIZE, false, NULL);
+		return false;
+	case -EBUSY:
+		if (!*exclusive) {
+			*exclusive = true;
+			make_exclusive(piece, i, i + 1);
+			return !bit_test(piece->stay, i);
+		}
+		bit_set(piece->stay, i);
+		return false;
+	case -EINVAL:
+		copy_places(piece, place, i, i + 1);
+		return false;
+	default:
+		bit_set(piece->stay, i);
+		return false;
+	}
+}
+
+/* Bring pages back to places that lie together. */
+static void move_to_places(struct piece *piece, const uintptr_t *place, unsigned first,
+			   unsigned last)
+{
+	bool exclusive = false;
+	unsigned next;
+	int ret;
+
+	while (first < last) {
+		next = move_run(piece, place[first], first, last, &ret);
+		if (next > first)
+			exclusive = false;
+		first = next;
+		if (first < last && !place_refused(piece, place, first, ret, &exclusive)) {
+			first++;
+			exclusive = false;
+		}
+	}
+}
+
+static void find_places(struct piece *piece, uintptr_t *place)
+{
+	struct block *block = block_find(piece->ctx, piece->va);
+	struct resident *resident = resident_find(block, piece->src);
+
+	for (unsigned i = bit_next(piece->coherent, 0); i < UMM_BLOCK_PAGES;
+	     i = bit_next(piece->coherent, i + 1))
+		place[i] = devmem_host(piece->src, resident_frame(resident, i));
+	lock_drop(&block->lock);
+}
+
 static void unmap_coherent(struct piece *piece)
 {
 	uintptr_t place[UMM_BLOCK_PAGES];
-	struct resident *resident;
-	struct block *block;
+	uint64_t run[BITMAP_WORDS];
 	unsigned first, last, next;
-	int ret;
 
-	if (bit_next(piece->coherent, 0) == UMM_BLOCK_PAGES)
+	for (unsigned w = 0; w < BITMAP_WORDS; w++)
+		run[w] = piece->coherent[w] & ~piece->stay[w];
+	if (bit_next(run, 0) == UMM_BLOCK_PAGES)
 		return;
-	block = block_find(piece->ctx, piece->va);
-	resident = resident_find(block, piece->src);
-	for (unsigned i = bit_next(piece->coherent, 0); i < UMM_BLOCK_PAGES;
-	     i = bit_next(piece->coherent, i + 1))
-		place[i] = move_target(piece, resident, i);
-	lock_drop(&block->lock);
-	for_each_run(piece->coherent, first, last) {
-		for (; first < last; first = next) {
-			next = first + 1;
-			while (next < last && place[next] == place[first] + bytes(next - first))
+	find_places(piece, place);
+	for_each_run(run, first, last) {
+		if (piece->ctx->staging.uffd < 0) {
+			copy_places(piece, place, first, last);
+			continue;
+		}
+		for (unsigned from = first; from < last; from = next) {
+			next = from + 1;
+			while (next < last && place[next] == place[from] + bytes(next - from))
 				next++;
-			if (piece->ctx->staging.uffd >= 0)
-				first = move_run(piece, place[first], first, next, &ret);
-			for (; first < next; first++)
-				uncohere_page(piece, place[first], first);
+			move_to_places(piece, place, from, next);
 		}
 	}
 }
@@ -388,8 +439,36 @@ static void populate_empty(struct piece *piece)
 	memset(piece->empty, 0, sizeof(piece->empty));
 }
 
+/*
+ * What follows works on addresses, and nothing keeps the program from unmapping them, and
+ * its next mmap() from getting the same ones. While an event is unread the
+ * kernel answers EAGAIN to everything; so ask, read what there is, and leave out pages that
+ * went away. What happens after this look and before the pages are moved is the
+ * program's race: see docs/design.md.
+ */
+static void leave_gone(struct piece *piece)
+{
+	unsigned first = bit_next(piece->all, 0);
+	struct block *block;
+
+	protect(piece, first, first + 1, false);
+	block = block_find(piece->ctx, piece->va);
+	for (unsigned i = first; i < UMM_BLOCK_PAGES; i = bit_next(piece->all, i + 1))
+		if (block->page[i] & (PG_DISCARD | PG_GONE))
+			bit_set(piece->stay, i);
+	lock_drop(&block->lock);
+}
+
+static bool has_mapped(const struct piece *piece)
+{
+	return bit_next(piece->system, 0) < UMM_BLOCK_PAGES ||
+	       bit_next(piece->coherent, 0) < UMM_BLOCK_PAGES;
+}
+
 void piece_unmap(struct piece *piece)
 {
+	if (has_mapped(piece))
+		leave_gone(piece);
 	if (piece->duplicate)
 		populate_empty(piece);
 	end_duplication(piece);

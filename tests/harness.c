@@ -55,6 +55,7 @@ static const struct {
 #define NKERNELS (sizeof(kernels) / sizeof(kernels[0]))
 
 static unsigned nskipped;
+static void (*cleanup)(void);
 
 /* ---- signals of a touch ------------------------------------------------------------- */
 
@@ -133,6 +134,8 @@ static int case_teardown(void **state)
 	bool good = true;
 	unsigned i;
 
+	if (cleanup)
+		cleanup();
 	for (i = 0; i < env->ndevices; i++)
 		good &= ref_destroy(env->devices[i]);
 	umm_ctx_put(env->ctx);
@@ -154,6 +157,11 @@ static void case_run(void **state)
 	}
 	touch_signals_take();
 	run->test->fn(&run->env);
+}
+
+void harness_cleanup(void (*fn)(void))
+{
+	cleanup = fn;
 }
 
 void harness_skip_note(const char *format, ...)
@@ -415,6 +423,26 @@ uint64_t env_delta_causes(struct env *env, unsigned first)
 	for (i = 0; i < UMM_NR_CAUSES; i++)
 		sum += env_delta(env, first + i);
 	return sum;
+}
+
+void assert_delta(struct env *env, unsigned counter, uint64_t n)
+{
+	uint64_t until = harness_now_ms() + PATIENCE_MS, delta;
+
+	while ((delta = env_delta(env, counter)) < n && harness_now_ms() < until)
+		harness_yield();
+	if (delta != n)
+		fail_msg("%s grew by %llu, not by %llu", umm_counter_name(counter),
+			 (unsigned long long)delta, (unsigned long long)n);
+}
+
+void assert_free_frames(struct ref_device *ref, uint32_t n)
+{
+	uint64_t until = harness_now_ms() + PATIENCE_MS;
+
+	while (umm_devmem_nfree(ref->mem) < n && harness_now_ms() < until)
+		harness_yield();
+	assert_int_equal(umm_devmem_nfree(ref->mem), n);
 }
 
 enum umm_page_state env_home(const struct env *env)

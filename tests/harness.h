@@ -90,6 +90,9 @@ struct test_case {
 int harness_main(const char *group, const struct test_case *cases, size_t ncases, int argc,
 		 char **argv);
 
+/* Called at the end of every test, before anything is destroyed. */
+void harness_cleanup(void (*fn)(void));
+
 /* End the test as skipped, saying why. */
 #define env_skip(...)                           \
 	do {                                    \
@@ -126,6 +129,12 @@ void env_forget(struct env *env, void *addr, size_t len);
 void env_mark(struct env *env);
 uint64_t env_delta(struct env *env, unsigned counter);
 uint64_t env_delta_causes(struct env *env, unsigned first); /* over all causes */
+/*
+ * It grew by n. A fault lets the program go on before the last of its counters and of its
+ * frames is booked, so this waits a while for what is missing.
+ */
+void assert_delta(struct env *env, unsigned counter, uint64_t n);
+void assert_free_frames(struct ref_device *ref, uint32_t n);
 
 /* Where the device's pages live. */
 enum umm_page_state env_home(const struct env *env);

@@ -16,7 +16,7 @@
  * Invariants: a valid entry is only used under the table's lock; the table is only
  * programmed under it, after umm_notifier_read_retry() said no; invalidation clears under it.
  *
- * Locks: table (innermost; held over device accesses and over clearing), watch (the number
+ * Locks: use (outermost, shared: device accesses; exclusive: quiesce), table (innermost; held over device accesses and over clearing), watch (the number
  * of events heard), and the queue's own. The copy op of an inline device and everything
  * that it counts take none.
  */
@@ -59,6 +59,9 @@ struct ref_private {
 
 	void (*watch_fn)(void *priv, const struct umm_notifier_range *range);
 	void *watch_priv;
+
+	pthread_rwlock_t use_lock; /* shared by who uses the umm objects, against quiesce */
+	_Atomic bool quiesced;
 
 	pthread_mutex_t table_lock; /* Protects: root and everything below it */
 	struct table *root;
@@ -229,12 +232,25 @@ static void ref_op_page_free(void *priv, struct umm_devmem *mem, uint32_t frame,
 		memset(memory_frame(memory, frame), SCRIBBLE, (size_t)nframes * UMM_PAGE_SIZE);
 }
 
+/* Device accesses end, and later ones are refused: the umm objects are about to go. */
+static void ref_op_quiesce(void *priv)
+{
+	struct ref_private *p = priv;
+
+	if (atomic_exchange(&p->quiesced, true))
+		violation(p, "quiesced twice");
+	pthread_rwlock_wrlock(&p->use_lock);
+	pthread_rwlock_unlock(&p->use_lock);
+}
+
 static void ref_op_destroy(void *priv)
 {
 	struct ref_private *p = priv;
 
 	if (count_add(&p->counts.destroys, 1))
 		violation(p, "destroyed twice");
+	if (!atomic_load(&p->quiesced))
+		violation(p, "destroy without quiesce");
 	if (count_of(&p->counts.releases) != 1)
 		violation(p, "destroy does not come after one release");
 }
@@ -245,6 +261,7 @@ static const struct umm_device_ops ref_ops = {
 	.name = "reference",
 	.copy = ref_op_copy,
 	.page_free = ref_op_page_free,
+	.quiesce = ref_op_quiesce,
 	.destroy = ref_op_destroy,
 };
 
@@ -331,6 +348,23 @@ static const struct umm_mirror_ops ref_mirror_ops = {
 
 /* ---- device faults and accesses --------------------------------------------------- */
 
+/* Every use of the umm objects by the device's own threads is between these two. */
+static bool use_begin(struct ref_private *p)
+{
+	if (atomic_load(&p->quiesced))
+		return false;
+	pthread_rwlock_rdlock(&p->use_lock);
+	if (!atomic_load(&p->quiesced))
+		return true;
+	pthread_rwlock_unlock(&p->use_lock);
+	return false;
+}
+
+static void use_end(struct ref_private *p)
+{
+	pthread_rwlock_unlock(&p->use_lock);
+}
+
 static int map_entries(struct ref_device *ref, struct umm_range *range)
 {
 	struct ref_private *p = ref->priv;
@@ -354,7 +388,7 @@ static int map_entries(struct ref_device *ref, struct umm_range *range)
 	return ret;
 }
 
-int ref_map(struct ref_device *ref, uintptr_t addr, size_t len, bool write)
+static int map_range(struct ref_device *ref, uintptr_t addr, size_t len, bool write)
 {
 	uintptr_t start = addr & ~(UMM_PAGE_SIZE - 1);
 	struct umm_range range = {
@@ -379,6 +413,17 @@ int ref_map(struct ref_device *ref, uintptr_t addr, size_t len, bool write)
 	} while (ret == -EBUSY);
 	free(range.entries);
 	return (int)ret;
+}
+
+int ref_map(struct ref_device *ref, uintptr_t addr, size_t len, bool write)
+{
+	int ret;
+
+	if (!use_begin(ref->priv))
+		return -ENODEV;
+	ret = map_range(ref, addr, len, write);
+	use_end(ref->priv);
+	return ret;
 }
 
 /* Bring the page, and its neighbours if so configured, into device memory. */
@@ -415,7 +460,7 @@ static int device_fault(struct ref_device *ref, uintptr_t addr, bool write)
 		if (ret)
 			return ret;
 	}
-	return ref_map(ref, addr, 1, write);
+	return map_range(ref, addr, 1, write);
 }
 
 void *ref_frame(struct ref_device *ref, uint32_t frame)
@@ -485,14 +530,25 @@ static int device_access(struct ref_device *ref, uintptr_t addr, void *buf, size
 	return 0;
 }
 
+static int access_once(struct ref_device *ref, uintptr_t addr, void *buf, size_t len, bool write)
+{
+	int ret;
+
+	if (!use_begin(ref->priv))
+		return -ENODEV;
+	ret = device_access(ref, addr, buf, len, write);
+	use_end(ref->priv);
+	return ret;
+}
+
 int ref_read(struct ref_device *ref, uintptr_t addr, void *buf, size_t len)
 {
-	return device_access(ref, addr, buf, len, false);
+	return access_once(ref, addr, buf, len, false);
 }
 
 int ref_write(struct ref_device *ref, uintptr_t addr, const void *buf, size_t len)
 {
-	return device_access(ref, addr, (void *)(uintptr_t)buf, len, true);
+	return access_once(ref, addr, (void *)(uintptr_t)buf, len, true);
 }
 
 uint64_t ref_entry(struct ref_device *ref, uintptr_t addr)
@@ -638,6 +694,7 @@ static void private_free(struct ref_private *p)
 		free(memory);
 	}
 	table_free(p->root, TOP_LEVEL);
+	pthread_rwlock_destroy(&p->use_lock);
 	pthread_mutex_destroy(&p->table_lock);
 	pthread_mutex_destroy(&p->watch_lock);
 	pthread_cond_destroy(&p->watch_cond);
@@ -652,6 +709,7 @@ static struct ref_private *private_create(const struct ref_options *options)
 		return NULL;
 	p->options = *options;
 	p->policy = (int)options->policy;
+	pthread_rwlock_init(&p->use_lock, NULL);
 	pthread_mutex_init(&p->table_lock, NULL);
 	pthread_mutex_init(&p->watch_lock, NULL);
 	cond_init(&p->watch_cond);

@@ -95,8 +95,8 @@ void *ref_frame(struct ref_device *ref, uint32_t frame);
 
 /*
  * Load and store like a device kernel: through the page table, with device faults for
- * what is missing. 0; -EFAULT not mapped, not readable or poisoned; -EPERM read-only; or
- * another negative errno. What lies before the page that failed was accessed.
+ * what is missing. 0; -EFAULT not mapped, not readable or poisoned; -EPERM read-only;
+ * -ENODEV the device is being destroyed; or another negative errno. What lies before the page that failed was accessed.
  */
 int ref_read(struct ref_device *ref, uintptr_t addr, void *buf, size_t len);
 int ref_write(struct ref_device *ref, uintptr_t addr, const void *buf, size_t len);

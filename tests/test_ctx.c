@@ -288,7 +288,7 @@ static void allocations_leave_nothing_behind(struct env *e)
 	assert_int_equal(umm_ctx_stats(e->ctx, &after), 0);
 	assert_int_equal(after.managed_bytes, before.managed_bytes);
 	assert_int_equal(after.device_pages, 0);
-	assert_int_equal(umm_devmem_nfree(ref->mem), 1024);
+	assert_free_frames(ref, 1024);
 }
 
 static void free_refuses_what_it_did_not_allocate(struct env *e)
@@ -317,9 +317,9 @@ static void free_gives_the_frames_back_and_tells_mirrors(struct env *e)
 	fill(p, 32, 1);
 	to_device(e, ref, p, 32, 32);
 	assert_device_sees(ref, p, 32, 1);
-	assert_int_equal(umm_devmem_nfree(ref->mem), 32);
+	assert_free_frames(ref, 32);
 	assert_int_equal(umm_free(e->ctx, p), 0);
-	assert_int_equal(umm_devmem_nfree(ref->mem), 64);
+	assert_free_frames(ref, 64);
 	assert_int_equal(ref_counts(ref).pages_freed, 32);
 	assert_true(ref_counts(ref).events[UMM_EVENT_UNMAP] > 0);
 	assert_int_equal(ref_entry(ref, (uintptr_t)p), 0);
@@ -437,7 +437,7 @@ static void detach_brings_home_and_forgets(struct env *e)
 	assert_int_equal(umm_detach(e->ctx, p), 0);
 	assert_int_equal(umm_detach(e->ctx, p), -EFAULT);
 	assert_state(e, p, 16, UMM_PAGE_UNMANAGED);
-	assert_int_equal(umm_devmem_nfree(ref->mem), 64);
+	assert_free_frames(ref, 64);
 	assert_filled(p, 16, 1);
 	fill(p, 16, 2);
 	assert_int_equal(umm_attach(e->ctx, p, 16 * PAGE), 0);

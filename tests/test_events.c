@@ -37,14 +37,14 @@ static void munmap_of_half_frees_its_frames_and_keeps_the_rest(struct env *e)
 		assert_device_sees(ref, p, BLOCK_PAGES, 1);
 		env_unmap(e, gone, half * PAGE);
 		assert_true(ref_wait_event(ref, UMM_EVENT_UNMAP, heard + 1, PATIENCE_MS));
-		wait_until(umm_devmem_nfree(ref->mem) == half);
+		assert_free_frames(ref, half);
 		assert_state(e, gone, half, UMM_PAGE_UNMANAGED);
 		assert_int_equal(ref_entry(ref, (uintptr_t)gone), 0);
 		assert_int_equal(ref_read(ref, (uintptr_t)gone, &byte, 1), -EFAULT);
 		assert_filled_part(p, 0, offsets[i], 1);
 		assert_filled_part(p, offsets[i] + half, BLOCK_PAGES - half - offsets[i], 1);
 		env_unmap(e, p, BLOCK);
-		wait_until(umm_devmem_nfree(ref->mem) == BLOCK_PAGES);
+		assert_free_frames(ref, BLOCK_PAGES);
 	}
 }
 
@@ -57,7 +57,7 @@ static void munmap_of_allocated_memory_is_followed(struct env *e)
 	fill(p, 32, 1);
 	to_device(e, ref, p, 32, 32);
 	assert_int_equal(munmap(p + 16 * PAGE, 16 * PAGE), 0);
-	wait_until(umm_devmem_nfree(ref->mem) == 48);
+	assert_free_frames(ref, 48);
 	assert_int_equal(umm_ctx_stats(e->ctx, &stats), 0);
 	assert_int_equal(stats.managed_bytes, 16 * PAGE);
 	assert_filled(p, 16, 1);
@@ -80,7 +80,22 @@ static void address_is_attached_again_at_once(struct env *e)
 		assert_int_equal(umm_attach(e->ctx, p, 16 * PAGE), 0);
 		assert_zero(p, 16);
 	}
-	wait_until(umm_devmem_nfree(ref->mem) == 64);
+	assert_free_frames(ref, 64);
+}
+
+static void unmapped_before_any_device_saw_it_is_attached_again(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = env_attach(e, 16 * PAGE);
+
+	fill(p, 16, 1);
+	assert_ptr_equal(mmap(p, 16 * PAGE, PROT_READ | PROT_WRITE,
+			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0),
+			 p);
+	assert_int_equal(umm_attach(e->ctx, p, 16 * PAGE), 0);
+	fill(p, 16, 2);
+	to_device(e, ref, p, 16, 16);
+	assert_filled(p, 16, 2);
 }
 
 /* ---- madvise ------------------------------------------------------------------------ */
@@ -115,7 +130,7 @@ static void dontneed_over_mixed_homes_reads_zero(struct env *e)
 	assert_int_equal(migrate(e, ref, p + 16 * PAGE, 4, UMM_MIGRATE_DUPLICATE), 4);
 	assert_int_equal(madvise(p, 32 * PAGE, MADV_DONTNEED), 0);
 	assert_zero(p, 32);
-	wait_until(umm_devmem_nfree(ref->mem) == 64);
+	assert_free_frames(ref, 64);
 	fill(p, 32, 2);
 	to_device(e, ref, p, 32, 32);
 	assert_device_sees(ref, p, 32, 2);
@@ -130,7 +145,7 @@ static void dontneed_again_and_again(struct env *e)
 
 	for (i = 0; i < 30; i++) {
 		fill(p, 16, i);
-		to_device(e, ref, p, 16, 16);
+		to_device(e, ref, p, 16, (long)(16 - count_state(e, p, 16, env_home(e))));
 		assert_int_equal(madvise(p, 16 * PAGE, MADV_DONTNEED), 0);
 		if (i % 2)
 			assert_zero(p, 16);
@@ -152,7 +167,7 @@ static void free_advice_drops_contents_or_keeps_them(struct env *e)
 		assert_true(page_zero(p + i * PAGE) || filled_at(p, i, 1));
 	/* A store after the advice counts. */
 	fill(p, 16, 2);
-	to_device(e, ref, p, 16, (long)(16 - count_state(e, p, 16, env_home(e))));
+	assert_true(migrate(e, ref, p, 16, 0) >= 0);
 	assert_filled(p, 16, 2);
 }
 
@@ -199,9 +214,11 @@ static void remap_case(struct env *e, struct ref_device *ref, size_t from, size_
 	assert_true(migrate(e, ref, dst, npages, 0) >= 0);
 	assert_device_sees(ref, dst, npages, 2);
 	assert_filled(dst, npages, 2);
+	/* munmap() of what no device ever saw is not heard of. */
+	assert_int_equal(umm_detach(e->ctx, p), 0);
 	env_unmap(e, q, 2 * BLOCK);
 	env_unmap(e, p, 2 * BLOCK);
-	wait_until(umm_devmem_nfree(ref->mem) == 2 * BLOCK_PAGES);
+	assert_free_frames(ref, 2 * BLOCK_PAGES);
 }
 
 static void moved_mapping_keeps_its_device_pages(struct env *e)
@@ -408,6 +425,7 @@ static const struct test_case cases[] = {
 	TEST(ALL, munmap_of_half_frees_its_frames_and_keeps_the_rest),
 	TEST(ALL, munmap_of_allocated_memory_is_followed),
 	TEST(ALL, address_is_attached_again_at_once),
+	TEST(KERNEL, unmapped_before_any_device_saw_it_is_attached_again),
 	TEST(ALL, dontneed_of_device_pages_reads_zero_and_frees_frames),
 	TEST(ALL, dontneed_over_mixed_homes_reads_zero),
 	TEST(ALL, dontneed_again_and_again),

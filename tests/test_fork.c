@@ -63,9 +63,9 @@ static void child_sees_the_parents_data_of_device_pages(struct env *e)
 	to_device(e, ref, p + 5 * PAGE, BLOCK_PAGES, BLOCK_PAGES);
 	env_mark(e);
 	assert_true(in_child(child_sees, &s));
-	assert_int_equal(env_delta(e, UMM_COUNT_TO_SYSTEM + UMM_CAUSE_FORK), BLOCK_PAGES);
+	assert_delta(e, UMM_COUNT_TO_SYSTEM + UMM_CAUSE_FORK, BLOCK_PAGES);
 	assert_filled(p, s.npages, 1);
-	assert_int_equal(umm_devmem_nfree(ref->mem), 2 * BLOCK_PAGES);
+	assert_free_frames(ref, 2 * BLOCK_PAGES);
 }
 
 static void child_sees_what_the_device_wrote(struct env *e)

@@ -29,10 +29,10 @@ static void round_trip_keeps_data_and_counts_pages(struct env *e)
 	env_mark(e);
 	to_device(e, ref, p, BLOCK_PAGES, BLOCK_PAGES);
 	assert_state(e, p, BLOCK_PAGES, env_home(e));
-	assert_int_equal(umm_devmem_nfree(ref->mem), 1024 - BLOCK_PAGES);
+	assert_free_frames(ref, 1024 - BLOCK_PAGES);
 	to_system(e, p, BLOCK_PAGES, BLOCK_PAGES);
 	assert_state(e, p, BLOCK_PAGES, UMM_PAGE_SYSTEM);
-	assert_int_equal(umm_devmem_nfree(ref->mem), 1024);
+	assert_free_frames(ref, 1024);
 	assert_filled(p, BLOCK_PAGES, 1);
 
 	counts = ref_counts(ref);
@@ -40,14 +40,14 @@ static void round_trip_keeps_data_and_counts_pages(struct env *e)
 	assert_int_equal(counts.pages_out, BLOCK_PAGES);
 	assert_int_equal(counts.pages_freed, BLOCK_PAGES);
 	assert_int_equal(counts.pages_cleared, 0);
-	assert_int_equal(env_delta(e, UMM_COUNT_COPIES), counts.copies);
-	assert_int_equal(env_delta(e, UMM_COUNT_BYTES_TO_DEVICE), BLOCK);
-	assert_int_equal(env_delta(e, UMM_COUNT_BYTES_FROM_DEVICE), BLOCK);
-	assert_int_equal(env_delta(e, UMM_COUNT_TO_DEVICE + UMM_CAUSE_EXPLICIT), BLOCK_PAGES);
-	assert_int_equal(env_delta(e, UMM_COUNT_TO_SYSTEM + UMM_CAUSE_EXPLICIT), BLOCK_PAGES);
+	assert_delta(e, UMM_COUNT_COPIES, counts.copies);
+	assert_delta(e, UMM_COUNT_BYTES_TO_DEVICE, BLOCK);
+	assert_delta(e, UMM_COUNT_BYTES_FROM_DEVICE, BLOCK);
+	assert_delta(e, UMM_COUNT_TO_DEVICE + UMM_CAUSE_EXPLICIT, BLOCK_PAGES);
+	assert_delta(e, UMM_COUNT_TO_SYSTEM + UMM_CAUSE_EXPLICIT, BLOCK_PAGES);
 	assert_int_equal(env_delta_causes(e, UMM_COUNT_TO_DEVICE), BLOCK_PAGES);
 	assert_int_equal(env_delta_causes(e, UMM_COUNT_TO_SYSTEM), BLOCK_PAGES);
-	assert_int_equal(env_delta(e, UMM_COUNT_FAULT_DEVICE), 0);
+	assert_delta(e, UMM_COUNT_FAULT_DEVICE, 0);
 }
 
 static void ten_round_trips_with_stores_from_both_sides(struct env *e)
@@ -65,7 +65,7 @@ static void ten_round_trips_with_stores_from_both_sides(struct env *e)
 		to_system(e, p, npages, (long)npages);
 		assert_filled(p, npages, 2 * i + 1);
 	}
-	assert_int_equal(umm_devmem_nfree(ref->mem), 1024);
+	assert_free_frames(ref, 1024);
 }
 
 static void what_the_device_wrote_is_seen_by_cpu_touches(struct env *e)
@@ -107,7 +107,7 @@ static void pages_that_are_there_stay_there(struct env *e)
 	to_device(e, ref, p, 16, 16);
 	env_mark(e);
 	to_device(e, ref, p, 16, 0);
-	assert_int_equal(env_delta(e, UMM_COUNT_COPIES), 0);
+	assert_delta(e, UMM_COUNT_COPIES, 0);
 	assert_filled(p, 16, 1);
 }
 
@@ -126,8 +126,8 @@ static void empty_pages_are_cleared_not_copied(struct env *e)
 	env_mark(e);
 	to_device(e, ref, p, 32, 32);
 	assert_state(e, p, 32, env_home(e));
-	assert_int_equal(env_delta(e, UMM_COUNT_CLEARED), 32);
-	assert_int_equal(env_delta(e, UMM_COUNT_BYTES_TO_DEVICE), 0);
+	assert_delta(e, UMM_COUNT_CLEARED, 32);
+	assert_delta(e, UMM_COUNT_BYTES_TO_DEVICE, 0);
 	assert_int_equal(ref_counts(ref).pages_cleared, 32);
 	assert_device_sees_zero(ref, p, 32);
 	assert_zero(p, 32);
@@ -143,8 +143,8 @@ static void empty_and_used_pages_mixed(struct env *e)
 		page_fill(p + i * PAGE, i, 1);
 	env_mark(e);
 	to_device(e, ref, p, BLOCK_PAGES, BLOCK_PAGES);
-	assert_int_equal(env_delta(e, UMM_COUNT_CLEARED), BLOCK_PAGES - (BLOCK_PAGES + 2) / 3);
-	assert_int_equal(env_delta(e, UMM_COUNT_BYTES_TO_DEVICE), (BLOCK_PAGES + 2) / 3 * PAGE);
+	assert_delta(e, UMM_COUNT_CLEARED, BLOCK_PAGES - (BLOCK_PAGES + 2) / 3);
+	assert_delta(e, UMM_COUNT_BYTES_TO_DEVICE, (BLOCK_PAGES + 2) / 3 * PAGE);
 	for (i = 0; i < BLOCK_PAGES; i++)
 		assert_true(i % 3 ? page_zero(p + i * PAGE) : filled_at(p, i, 1));
 }
@@ -178,10 +178,10 @@ static void huge_page_moves_as_one_copy(struct env *e)
 		env_skip("the kernel gave no huge page");
 	env_mark(e);
 	to_device(e, ref, p, BLOCK_PAGES, BLOCK_PAGES);
-	assert_int_equal(env_delta(e, UMM_COUNT_COPIES), 1);
+	assert_delta(e, UMM_COUNT_COPIES, 1);
 	assert_int_equal(ref_counts(ref).copies, 1);
 	to_system(e, p, BLOCK_PAGES, BLOCK_PAGES);
-	assert_int_equal(env_delta(e, UMM_COUNT_COPIES), 2);
+	assert_delta(e, UMM_COUNT_COPIES, 2);
 	assert_filled(p, BLOCK_PAGES, 1);
 }
 
@@ -247,7 +247,7 @@ static void overlapping_spans_move_each_page_once(struct env *e)
 
 	fill(p, 8, 1);
 	assert_int_equal(umm_migrate_spans(e->ctx, &req, NULL), 8);
-	assert_int_equal(umm_devmem_nfree(ref->mem), 64 - 8);
+	assert_free_frames(ref, 64 - 8);
 	assert_filled(p, 8, 1);
 }
 
@@ -326,9 +326,9 @@ static void several_homes_gather_on_one_device(struct env *e)
 	env_mark(e);
 	to_device(e, a, p, 40, 30);
 	assert_state(e, p, 40, env_home(e));
-	assert_int_equal(env_delta(e, UMM_COUNT_CLEARED), 10);
-	assert_int_equal(umm_devmem_nfree(a->mem), 24);
-	assert_int_equal(umm_devmem_nfree(b->mem), 64);
+	assert_delta(e, UMM_COUNT_CLEARED, 10);
+	assert_free_frames(a, 24);
+	assert_free_frames(b, 64);
 	assert_device_sees(a, p, 30, 1);
 	assert_device_sees_zero(a, p + 30 * PAGE, 10);
 	assert_filled(p, 30, 1);
@@ -367,7 +367,7 @@ static void memory_of_two_kinds_on_one_device(struct env *e)
 	fill(p, 16, 1);
 	to_device(e, ref, p, 8, 8);
 	assert_int_equal(umm_migrate_to_device(e->ctx, other, p + 4 * PAGE, 12 * PAGE), 12);
-	assert_int_equal(umm_devmem_nfree(ref->mem), 60);
+	assert_free_frames(ref, 60);
 	assert_int_equal(umm_devmem_nfree(other), 52);
 	assert_device_sees(ref, p, 16, 1);
 	assert_filled(p, 16, 1);
@@ -406,7 +406,7 @@ static void without_eviction_what_fits_moves(struct env *e)
 	assert_state(e, p, 60, env_home(e));
 	assert_int_equal(count_state(e, p + 60 * PAGE, 200, env_home(e)), 40);
 	assert_int_equal(count_state(e, p + 60 * PAGE, 200, UMM_PAGE_SYSTEM), 160);
-	assert_int_equal(umm_devmem_nfree(ref->mem), 0);
+	assert_free_frames(ref, 0);
 	to_system(e, p, 260, 100);
 	assert_filled(p, 260, 1);
 }
@@ -438,8 +438,8 @@ static void eviction_takes_the_least_recently_used_block(struct env *e)
 	assert_state(e, a, BLOCK_PAGES, UMM_PAGE_SYSTEM);
 	assert_state(e, b, BLOCK_PAGES, env_home(e));
 	assert_state(e, c, BLOCK_PAGES, env_home(e));
-	assert_int_equal(env_delta(e, UMM_COUNT_EVICTIONS), 1);
-	assert_int_equal(env_delta(e, UMM_COUNT_TO_SYSTEM + UMM_CAUSE_EVICT), BLOCK_PAGES);
+	assert_delta(e, UMM_COUNT_EVICTIONS, 1);
+	assert_delta(e, UMM_COUNT_TO_SYSTEM + UMM_CAUSE_EVICT, BLOCK_PAGES);
 
 	/* b is older than c, but was used since. */
 	umm_devmem_touch(ref->mem, (uintptr_t)b + 5 * PAGE, 1);
@@ -461,7 +461,7 @@ static void evict_on_request_frees_frames(struct env *e)
 	assert_true(umm_devmem_nfree(ref->mem) >= 100);
 	assert_state(e, p + BLOCK, BLOCK_PAGES, env_home(e));
 	assert_int_equal(umm_devmem_evict(ref->mem, 2 * BLOCK_PAGES), 0);
-	assert_int_equal(umm_devmem_nfree(ref->mem), 2 * BLOCK_PAGES);
+	assert_free_frames(ref, 2 * BLOCK_PAGES);
 	assert_int_equal(umm_devmem_evict(ref->mem, 2 * BLOCK_PAGES + 1), -EINVAL);
 	assert_filled(p, 2 * BLOCK_PAGES, 1);
 }
@@ -534,16 +534,16 @@ static void duplicates_serve_both_sides_without_faults(struct env *e)
 	env_mark(e);
 	assert_int_equal(migrate(e, ref, p, 16, UMM_MIGRATE_DUPLICATE), 16);
 	assert_state(e, p, 16, UMM_PAGE_DUPLICATED);
-	assert_int_equal(env_delta(e, UMM_COUNT_DUPLICATED), 16);
+	assert_delta(e, UMM_COUNT_DUPLICATED, 16);
 	assert_int_equal(env_delta_causes(e, UMM_COUNT_TO_DEVICE), 0);
-	assert_int_equal(umm_devmem_nfree(ref->mem), 48);
+	assert_free_frames(ref, 48);
 	assert_filled(p, 16, 1);
 	assert_device_sees(ref, p, 16, 1);
 	assert_filled(p, 16, 1);
 	assert_state(e, p, 16, UMM_PAGE_DUPLICATED);
-	assert_int_equal(env_delta(e, UMM_COUNT_FAULT_DEVICE), 0);
-	assert_int_equal(env_delta(e, UMM_COUNT_FAULT_WRITE), 0);
-	assert_int_equal(env_delta(e, UMM_COUNT_BYTES_FROM_DEVICE), 0);
+	assert_delta(e, UMM_COUNT_FAULT_DEVICE, 0);
+	assert_delta(e, UMM_COUNT_FAULT_WRITE, 0);
+	assert_delta(e, UMM_COUNT_BYTES_FROM_DEVICE, 0);
 	assert_true(ref_entry(ref, (uintptr_t)p) & UMM_ENTRY_DUPLICATE);
 	assert_false(ref_entry(ref, (uintptr_t)p) & UMM_ENTRY_WRITE);
 }
@@ -559,16 +559,16 @@ static void store_ends_a_duplication_with_one_write_fault(struct env *e)
 	assert_device_sees(ref, p, 16, 1);
 	env_mark(e);
 	page_fill(p + 5 * PAGE, 5, 2);
-	assert_int_equal(env_delta(e, UMM_COUNT_FAULT_WRITE), 1);
-	assert_int_equal(env_delta(e, UMM_COUNT_FAULT_DEVICE), 0);
-	assert_int_equal(env_delta(e, UMM_COUNT_COPIES), 0);
+	assert_delta(e, UMM_COUNT_FAULT_WRITE, 1);
+	assert_delta(e, UMM_COUNT_FAULT_DEVICE, 0);
+	assert_delta(e, UMM_COUNT_COPIES, 0);
 	assert_state(e, p + 5 * PAGE, 1, UMM_PAGE_SYSTEM);
 	assert_state(e, p, 5, UMM_PAGE_DUPLICATED);
 	assert_state(e, p + 6 * PAGE, 10, UMM_PAGE_DUPLICATED);
-	assert_int_equal(umm_devmem_nfree(ref->mem), 49);
+	assert_free_frames(ref, 49);
 	assert_int_equal(ref_entry(ref, (uintptr_t)p + 5 * PAGE), 0);
 	page_fill(p + 5 * PAGE, 5, 3);
-	assert_int_equal(env_delta(e, UMM_COUNT_FAULT_WRITE), 1);
+	assert_delta(e, UMM_COUNT_FAULT_WRITE, 1);
 	assert_true(filled_at(p, 5, 3));
 	/* The device has no stale copy. */
 	page_fill(p + 5 * PAGE, 5, 1);
@@ -611,15 +611,15 @@ static void two_devices_hold_copies_of_the_same_pages(struct env *e)
 	assert_device_sees(b, p, 8, 1);
 	env_mark(e);
 	fill(p, 4, 2);
-	assert_int_equal(env_delta(e, UMM_COUNT_FAULT_WRITE), 4);
-	assert_int_equal(umm_devmem_nfree(a->mem), 60);
-	assert_int_equal(umm_devmem_nfree(b->mem), 60);
+	assert_delta(e, UMM_COUNT_FAULT_WRITE, 4);
+	assert_free_frames(a, 60);
+	assert_free_frames(b, 60);
 	assert_device_sees(a, p, 4, 2);
 	assert_device_sees(b, p, 4, 2);
 	/* One of them gets the rest for itself; the other still reads right. */
 	to_device(e, a, p + 4 * PAGE, 4, 4);
 	assert_state(e, p + 4 * PAGE, 4, env_home(e));
-	assert_int_equal(umm_devmem_nfree(b->mem), 64);
+	assert_free_frames(b, 64);
 	fill(p, 8, 3);
 	assert_device_sees(b, p, 8, 3);
 	assert_device_sees(a, p, 8, 3);
@@ -648,7 +648,7 @@ static void duplicates_are_evicted_and_freed(struct env *e)
 	assert_state(e, p, 16, UMM_PAGE_SYSTEM);
 	assert_int_equal(migrate(e, ref, p, 16, UMM_MIGRATE_DUPLICATE), 16);
 	assert_int_equal(umm_free(e->ctx, p), 0);
-	assert_int_equal(umm_devmem_nfree(ref->mem), 16);
+	assert_free_frames(ref, 16);
 }
 
 /* ---- fences ------------------------------------------------------------------------- */
@@ -747,7 +747,7 @@ static void device_that_takes_nothing_leaves_pages_where_they_are(struct env *e)
 				      .error = -EIO, .to_device = true, .refuse = refuse });
 		assert_int_equal(migrate(e, ref, p, 16, 0), -EIO);
 		assert_state(e, p, 16, UMM_PAGE_SYSTEM);
-		assert_int_equal(umm_devmem_nfree(ref->mem), 64);
+		assert_free_frames(ref, 64);
 		assert_filled(p, 16, 1);
 		if (refuse)
 			break;

@@ -148,7 +148,7 @@ static void announcement_says_what_where_and_who(struct env *e)
 	to_system(e, p + 2 * PAGE, 8, 8);
 	assert_true(heard.n >= 1);
 	for (i = 0; i < heard.n; i++)
-		assert_ptr_not_equal(heard.range[i].owner, a->dev);
+		assert_null(heard.range[i].owner);
 	ref_watch(a, NULL, NULL);
 }
 
@@ -536,7 +536,7 @@ static void refused_invalidation_is_repeated_where_it_may_sleep(struct env *e)
 	if (e->variant.inline_copy && e->variant.type == UMM_DEVMEM_PRIVATE) {
 		/* Served by the fault server itself, which must not sleep. */
 		assert_int_equal(counts.refused, 16);
-		assert_int_equal(env_delta(e, UMM_COUNT_DEFERRED), 16);
+		wait_until(env_delta(e, UMM_COUNT_DEFERRED) >= 16);
 	}
 	wait_until(ref_entry(ref, (uintptr_t)p) == 0);
 	ref_refuse_invalidations(ref, 0);
@@ -586,6 +586,12 @@ static void hook_stops_once(void *priv, enum hook_point point, uintptr_t addr)
 	(void)addr;
 	if (atomic_fetch_sub(&hook_budget, 1) == 1)
 		stop_here(&hook_stop);
+}
+
+static void hook_cleanup(void)
+{
+	hook_set(HOOK_INVALIDATE, NULL, NULL);
+	stop_go(&hook_stop);
 }
 
 struct reader {
@@ -714,5 +720,7 @@ static const struct test_case cases[] = {
 
 int main(int argc, char **argv)
 {
+	stop_init(&hook_stop);
+	harness_cleanup(hook_cleanup);
 	return harness_main("test_mirror", cases, sizeof(cases) / sizeof(cases[0]), argc, argv);
 }

@@ -120,7 +120,7 @@ static void snapshot_reports_every_home(struct env *e)
 	/* Nothing was faulted in. */
 	assert_state(e, p, 1, UMM_PAGE_EMPTY);
 	assert_state(e, p + PAGE_OTHER * PAGE, 1, env_home(e));
-	assert_int_equal(env_delta(e, UMM_COUNT_COPIES), 0);
+	assert_delta(e, UMM_COUNT_COPIES, 0);
 }
 
 static void snapshot_without_owner_reports_no_private_pages(struct env *e)
@@ -305,7 +305,7 @@ static void fault_makes_every_page_resident(struct env *e)
 	assert_entry(e, p + PAGE_OWN * PAGE, entry[PAGE_OWN], device_flags(e));
 	assert_entry(e, p + PAGE_OTHER * PAGE, entry[PAGE_OTHER],
 		     private ? UMM_ENTRY_VALID | UMM_ENTRY_WRITE : device_flags(e));
-	assert_int_equal(umm_devmem_nfree(b->mem), private ? 63 : 62);
+	assert_free_frames(b, private ? 63 : 62);
 	assert_entry(e, p + PAGE_COPY * PAGE, entry[PAGE_COPY],
 		     UMM_ENTRY_VALID | UMM_ENTRY_DEVICE | UMM_ENTRY_DUPLICATE);
 	assert_entry(e, p + PAGE_OTHERS_COPY * PAGE, entry[PAGE_OTHERS_COPY], UMM_ENTRY_VALID);

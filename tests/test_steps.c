@@ -92,8 +92,8 @@ static void steps_move_pages_with_the_drivers_copies(struct env *e)
 	assert_int_equal(s.migrate.cpages, MOST);
 	umm_migrate_finalize(&s.migrate);
 	assert_state(e, p, MOST, env_home(e));
-	assert_int_equal(umm_devmem_nfree(ref->mem), 64);
-	assert_int_equal(env_delta(e, UMM_COUNT_TO_DEVICE + UMM_CAUSE_EXPLICIT), MOST);
+	assert_free_frames(ref, 64);
+	assert_delta(e, UMM_COUNT_TO_DEVICE + UMM_CAUSE_EXPLICIT, MOST);
 	assert_int_equal(ref_counts(ref).calls, 0);
 	assert_device_sees(ref, p, 40, 1);
 	assert_device_sees_zero(ref, p + 40 * PAGE, MOST - 40);
@@ -123,8 +123,8 @@ static void steps_bring_pages_home(struct env *e)
 	assert_int_equal(s.migrate.cpages, 48);
 	umm_migrate_finalize(&s.migrate);
 	assert_state(e, p, MOST, UMM_PAGE_SYSTEM);
-	assert_int_equal(umm_devmem_nfree(ref->mem), 128);
-	assert_int_equal(env_delta(e, UMM_COUNT_TO_SYSTEM + UMM_CAUSE_EVICT), 48);
+	assert_free_frames(ref, 128);
+	assert_delta(e, UMM_COUNT_TO_SYSTEM + UMM_CAUSE_EVICT, 48);
 	assert_filled(p, MOST, 1);
 }
 
@@ -151,7 +151,7 @@ static void destination_zero_leaves_the_page(struct env *e)
 	umm_migrate_finalize(&s.migrate);
 	for (i = 0; i < 16; i++)
 		assert_int_equal(state_of(e, p + i * PAGE), i % 2 ? UMM_PAGE_SYSTEM : env_home(e));
-	assert_int_equal(umm_devmem_nfree(ref->mem), 120);
+	assert_free_frames(ref, 120);
 	assert_device_sees(ref, p, 16, 1);
 	assert_filled(p, 16, 1);
 }
@@ -174,7 +174,7 @@ static void destination_zero_leaves_the_page_on_the_device(struct env *e)
 	umm_migrate_finalize(&s.migrate);
 	for (i = 0; i < 16; i++)
 		assert_int_equal(state_of(e, p + i * PAGE), i % 2 ? env_home(e) : UMM_PAGE_SYSTEM);
-	assert_int_equal(umm_devmem_nfree(ref->mem), 120);
+	assert_free_frames(ref, 120);
 	assert_filled(p, 16, 1);
 }
 
@@ -257,8 +257,8 @@ static void steps_move_from_device_to_device(struct env *e)
 	umm_migrate_pages(&s.migrate);
 	umm_migrate_finalize(&s.migrate);
 	assert_int_equal(s.migrate.cpages, 8);
-	assert_int_equal(umm_devmem_nfree(a->mem), 64);
-	assert_int_equal(umm_devmem_nfree(b->mem), 56);
+	assert_free_frames(a, 64);
+	assert_free_frames(b, 56);
 	assert_device_sees(b, p, 8, 1);
 	assert_filled(p, 8, 1);
 }
@@ -266,8 +266,8 @@ static void steps_move_from_device_to_device(struct env *e)
 struct toucher {
 	char *addr;
 	int got;
-	atomic_bool finalized;
-	bool early; /* the touch came through before finalize */
+	atomic_bool committing;
+	bool early; /* the touch came through before that */
 };
 
 static void toucher_run(void *arg)
@@ -275,10 +275,10 @@ static void toucher_run(void *arg)
 	struct toucher *t = arg;
 
 	t->got = *(volatile char *)t->addr;
-	t->early = !atomic_load(&t->finalized);
+	t->early = !atomic_load(&t->committing);
 }
 
-static void cpu_touch_waits_from_setup_to_finalize(struct env *e)
+static void cpu_touch_waits_from_setup_to_commit(struct env *e)
 {
 	struct ref_device *ref = env_device(e, 64);
 	char *p = env_alloc_small(e, 4 * PAGE);
@@ -297,13 +297,13 @@ static void cpu_touch_waits_from_setup_to_finalize(struct env *e)
 	assert_int_equal(umm_devmem_alloc(ref->mem, 4, s.frames), 0);
 	for (i = 0; i < 4; i++)
 		copy_in(&s, ref, i);
+	atomic_store(&t.committing, true);
 	umm_migrate_pages(&s.migrate);
-	atomic_store(&t.finalized, true);
 	umm_migrate_finalize(&s.migrate);
 	actor_join(&actor);
 	assert_int_equal(t.got, 42);
 	assert_false(t.early);
-	assert_int_equal(env_delta(e, UMM_COUNT_FAULT_WAIT), 1);
+	assert_delta(e, UMM_COUNT_FAULT_WAIT, 1);
 }
 
 static void setup_refuses_bad_arguments(struct env *e)
@@ -420,7 +420,7 @@ static const struct test_case cases[] = {
 	TEST(ALL, finalize_without_pages_undoes_the_setup),
 	TEST(ALL, setup_collects_what_was_selected),
 	TEST(ALL, steps_move_from_device_to_device),
-	TEST(ALL, cpu_touch_waits_from_setup_to_finalize),
+	TEST(ALL, cpu_touch_waits_from_setup_to_commit),
 	TEST(ONCE, setup_refuses_bad_arguments),
 	TEST(ALL, steps_in_the_wrong_order_do_nothing),
 	TEST(ALL, frames_that_the_driver_does_not_have_are_not_taken),

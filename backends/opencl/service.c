@@ -8,6 +8,10 @@
  * More pages than the device has would evict each other: then the faults of the
  * work-items with the lowest numbers are served, and the others fault again.
  *
+ * A migration evicts neither the blocks that it fills nor what came after it began. Where
+ * that leaves no victim, because a small device holds nothing but pages of the same
+ * blocks, room is made beforehand.
+ *
  * Readahead: a faulted span that goes on where pages of this device end is taken for
  * a sequential reader; as many pages as were there before it are fetched after it, so
  * that what is fetched for nothing is never more than what was used. It takes only
@@ -271,6 +275,8 @@ static int serve_pages(struct umm_opencl *ocl, const struct fault *faults, uint3
 
 	outcome->full = umm_devmem_nfree(ocl->mem) < count;
 	moved = migrate(ocl, service->spans, nspans, 0);
+	if (!moved && outcome->full && !umm_devmem_evict(ocl->mem, count))
+		moved = migrate(ocl, service->spans, nspans, 0);
 	if (moved >= 0 && !outcome->full)
 		ahead = migrate(ocl, service->ahead, nahead, UMM_MIGRATE_NO_EVICT);
 	if (moved < 0 || ahead < 0)

@@ -34,8 +34,8 @@ struct cpu *cpu_create(const struct wordnet *w)
 	cpu->w = w;
 	cpu->steps = malloc(w->nsynsets);
 	cpu->steps2 = malloc(w->nsynsets);
-	cpu->reached = calloc(w->nsynsets, sizeof(*cpu->reached));
-	cpu->reached2 = calloc(w->nsynsets, sizeof(*cpu->reached2));
+	cpu->reached = calloc(w->nsynsets, sizeof(struct synset *));
+	cpu->reached2 = calloc(w->nsynsets, sizeof(struct synset *));
 	if (!cpu->steps || !cpu->steps2 || !cpu->reached || !cpu->reached2) {
 		cpu_destroy(cpu);
 		return NULL;

@@ -44,30 +44,51 @@ static uint64_t device_bytes(const struct options *options, const struct wordnet
 	return (uint64_t)bytes & ~(uint64_t)(UMM_PAGE_SIZE - 1);
 }
 
+static struct picture *open_picture(const struct job *job, uint64_t bytes, const char *path)
+{
+	struct picture *picture = picture_create(job->ctx, bytes, path);
+	const struct pool *pool = job->w->pool;
+	int i, ret;
+
+	if (!picture)
+		return NULL;
+	ret = picture_area(picture, "questions", job->queries,
+			   job->nrounds * job->nqueries * sizeof(struct query));
+	for (i = 0; i < NPOOLS && !ret; i++)
+		ret = picture_area(picture, pool[i].name, pool[i].base, pool[i].used_bytes);
+	if (!ret)
+		return picture;
+	picture_destroy(picture);
+	return NULL;
+}
+
+static int close_picture(struct picture *picture, const struct job *job, uint64_t bytes)
+{
+	char subtitle[400];
+
+	snprintf(subtitle, sizeof(subtitle), "%s, with room for %.1f MiB of %.1f MiB",
+		 job->choice.name, (double)bytes / (1 << 20),
+		 (double)wordnet_bytes(job->w) / (1 << 20));
+	return picture_write(picture, "Where WordNet lived while CPU and device took turns",
+			     subtitle);
+}
+
 /* The run that this is all about, with its picture. */
 static int run_paged(const struct options *options, struct job *job, struct tally *tally)
 {
 	uint64_t bytes = device_bytes(options, job->w);
 	struct picture *picture = NULL;
-	int i, ret = 0;
+	int ret;
 
 	report_structure(job, bytes);
 	if (options->picture) {
-		picture = picture_create(job->ctx, bytes);
+		picture = open_picture(job, bytes, options->picture);
 		if (!picture)
-			return -ENOMEM;
-		for (i = 0; i < NPOOLS && !ret; i++)
-			ret = picture_area(picture, job->w->pool[i].name, job->w->pool[i].base,
-					   job->w->pool[i].used_bytes);
-		if (!ret)
-			ret = picture_area(picture, "questions", job->queries,
-					   job->nrounds * job->nqueries * sizeof(struct query));
+			return -EIO;
 	}
-	if (!ret)
-		ret = job_run(job, bytes, JOB_PROGRESS, picture, tally);
+	ret = job_run(job, bytes, JOB_PROGRESS, picture, tally);
 	if (!ret && picture)
-		ret = picture_write(picture, options->picture,
-				    "Where WordNet lived while CPU and device took turns");
+		ret = close_picture(picture, job, bytes);
 	picture_destroy(picture);
 	return ret;
 }

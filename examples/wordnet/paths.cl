@@ -17,7 +17,8 @@
  * graph.h comes before this text.
  */
 
-#define PASS_MISSES_MAX 24 /* few enough that all work-items together ask for what the device holds */
+/* Few enough that all work-items together ask for no more than a small device holds. */
+#define PASS_MISSES_MAX 24
 
 static bool test_bit(__global const uint *bits, uint i)
 {
@@ -228,7 +229,7 @@ __kernel void paths(UMM_KERNEL_ARGS, ulong queries, ulong synsets, __global stru
 		question.links = LINKS_HYPERNYM;
 	a = (__global struct word *)umm_load_ptr(&u, (ulong)&query->a);
 	b = (__global struct word *)umm_load_ptr(&u, (ulong)&query->b);
-	if (umm_faulted(&u))
+	if (umm_faulted(&u) || !a || !b)
 		return;
 	if (!question.search->seeded) {
 		if (!seed(&u, &question, 0, a) || !seed(&u, &question, 1, b))

@@ -9,6 +9,7 @@
  * touched; equal shades next to each other in time become one rectangle.
  */
 #include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,11 +24,12 @@
 #define WIDTH	     1120
 #define MAP_LEFT     170
 #define MAP_RIGHT    1090
-#define MAP_TOP	     142
+#define MAP_TOP	     146
 #define STRIP_HEIGHT 2
 #define MAP_STRIPS   240 /* about so many in all */
 #define AREA_STRIPS  6	 /* no area has fewer */
 #define AREA_GAP     7
+#define AREA_TALL    40 /* there is room for its address */
 #define FILL_GAP     44
 #define FILL_HEIGHT  90
 
@@ -47,6 +49,7 @@ struct look {
 
 struct picture {
 	struct umm_ctx *ctx;
+	FILE *svg;
 	size_t capacity_pages; /* of the device */
 	struct area area[AREAS_MAX];
 	unsigned nareas;
@@ -57,12 +60,20 @@ struct picture {
 
 /* ---- looking ---- */
 
-struct picture *picture_create(struct umm_ctx *ctx, uint64_t device_bytes)
+struct picture *picture_create(struct umm_ctx *ctx, uint64_t device_bytes, const char *path)
 {
 	struct picture *picture = calloc(1, sizeof(*picture));
 
 	if (!picture)
 		return NULL;
+	picture->svg = fopen(path, "w");
+	if (!picture->svg) {
+		fprintf(stderr,
+			"wordnet-paths: the picture %s: %s. Give another --picture FILE, or none.\n",
+			path, strerror(errno));
+		free(picture);
+		return NULL;
+	}
 	picture->ctx = ctx;
 	picture->capacity_pages = (size_t)(device_bytes / UMM_PAGE_SIZE);
 	return picture;
@@ -75,6 +86,8 @@ void picture_destroy(struct picture *picture)
 	while (picture->nlooks)
 		free(picture->looks[--picture->nlooks].shade);
 	free(picture->looks);
+	if (picture->svg)
+		fclose(picture->svg);
 	free(picture);
 }
 
@@ -89,12 +102,20 @@ int picture_area(struct picture *picture, const char *name, const void *base, si
 	return 0;
 }
 
-/* Share the height of the map among the areas. */
+static int by_address(const void *a, const void *b)
+{
+	const struct area *left = a, *right = b;
+
+	return (left->start > right->start) - (left->start < right->start);
+}
+
+/* Share the height of the map among the areas, in the order of their addresses. */
 static void lay_out(struct picture *picture)
 {
 	struct area *area, *end = picture->area + picture->nareas;
 	size_t npages = 0;
 
+	qsort(picture->area, picture->nareas, sizeof(*area), by_address);
 	for (area = picture->area; area < end; area++)
 		npages += area->npages;
 	for (area = picture->area; area < end; area++) {
@@ -271,6 +292,11 @@ static void draw_areas(FILE *svg, const struct picture *picture)
 			"<tspan font-weight=\"bold\">%s</tspan> %.1f MiB</text>\n",
 			MAP_LEFT - 14, middle + 5, area->name,
 			(double)area->npages * UMM_PAGE_SIZE / (1 << 20));
+		if (height >= AREA_TALL)
+			fprintf(svg,
+				"<text x=\"%d\" y=\"%u\" text-anchor=\"end\" font-size=\"10\" "
+				"fill=\"#667\">from %#lx</text>\n",
+				MAP_LEFT - 14, middle + 20, (unsigned long)area->start);
 		fprintf(svg, "<path stroke=\"#888\" fill=\"none\" d=\"M%d %uh-4v%uh4\"/>\n",
 			MAP_LEFT - 4, y, height);
 		y += height + AREA_GAP;
@@ -279,6 +305,38 @@ static void draw_areas(FILE *svg, const struct picture *picture)
 		"<text transform=\"translate(22 %u) rotate(-90)\" text-anchor=\"middle\">"
 		"addresses, from low to high ↓</text>\n",
 		(MAP_TOP + map_bottom(picture)) / 2);
+}
+
+static bool ever_left(const struct picture *picture, unsigned first, unsigned nstrips)
+{
+	size_t i;
+	unsigned j;
+
+	for (i = 0; i < picture->nlooks; i++)
+		for (j = first; j < first + nstrips; j++)
+			if (picture->looks[i].shade[j] && picture->looks[i].shade[j] != BLANK)
+				return true;
+	return false;
+}
+
+/* Say so where the device never asked for anything of an area. */
+static void draw_remarks(FILE *svg, const struct picture *picture)
+{
+	const struct area *area;
+	unsigned y = MAP_TOP, strip = 0;
+
+	for (area = picture->area; area < picture->area + picture->nareas; area++) {
+		if (!ever_left(picture, strip, area->nstrips))
+			fprintf(svg,
+				"<text x=\"%d\" y=\"%u\" text-anchor=\"middle\" fill=\"#556\" "
+				"stroke=\"#d3dce6\" stroke-width=\"8\" paint-order=\"stroke\">"
+				"the device never followed a pointer to here, so nothing moved"
+				"</text>\n",
+				(MAP_LEFT + MAP_RIGHT) / 2,
+				y + area->nstrips * STRIP_HEIGHT / 2 + 5);
+		strip += area->nstrips;
+		y += area->nstrips * STRIP_HEIGHT + AREA_GAP;
+	}
 }
 
 /* A mark above the map, and a line through it, wherever the CPU changed something. */
@@ -353,67 +411,65 @@ static void draw_fill(FILE *svg, const struct picture *picture, unsigned top)
 		top + FILL_HEIGHT / 2 + 10, MAP_LEFT - 14, bottom);
 }
 
-static void draw_legend(FILE *svg, const char *title)
+static void draw_legend(FILE *svg, const char *title, const char *subtitle)
 {
 	unsigned shade, x = MAP_LEFT;
 
 	fprintf(svg, "<text x=\"%d\" y=\"34\" font-size=\"20\" font-weight=\"bold\">", MAP_LEFT);
 	draw_escaped(svg, title);
+	fprintf(svg, "</text>\n<text x=\"%d\" y=\"57\">", MAP_LEFT);
+	draw_escaped(svg, subtitle);
 	fprintf(svg,
-		"</text>\n<text x=\"%d\" y=\"58\">Each row is a strip of memory; its colour says "
-		"where its pages were at that moment.</text>\n"
-		"<rect x=\"%u\" y=\"76\" width=\"26\" height=\"16\" fill=\"",
+		"</text>\n<text x=\"%d\" y=\"76\">Each row is a strip of memory; its colour says "
+		"where the pages of it were at that moment.</text>\n"
+		"<rect x=\"%u\" y=\"94\" width=\"26\" height=\"16\" fill=\"",
 		MAP_LEFT, x);
 	draw_colour(svg, 0);
-	fprintf(svg, "\"/>\n<text x=\"%u\" y=\"89\">in the CPU's memory</text>\n", x + 34);
+	fprintf(svg, "\"/>\n<text x=\"%u\" y=\"107\">in the CPU's memory</text>\n", x + 34);
 	x += 190;
 	for (shade = 1; shade < SHADES; shade++, x += 14) {
-		fprintf(svg, "<rect x=\"%u\" y=\"76\" width=\"14\" height=\"16\" fill=\"", x);
+		fprintf(svg, "<rect x=\"%u\" y=\"94\" width=\"14\" height=\"16\" fill=\"", x);
 		draw_colour(svg, shade);
 		fputs("\"/>\n", svg);
 	}
-	fprintf(svg, "<text x=\"%u\" y=\"89\">on the device: a few pages … all of them</text>\n",
+	fprintf(svg, "<text x=\"%u\" y=\"107\">on the device: a few pages … all of them</text>\n",
 		x + 8);
 	x += 310;
 	fprintf(svg,
-		"<path fill=\"#1c4e80\" d=\"M%u 90l-5 -9h10z\"/>\n"
-		"<text x=\"%u\" y=\"89\">the CPU changes links</text>\n",
+		"<path fill=\"#1c4e80\" d=\"M%u 107l-5 -9h10z\"/>\n"
+		"<text x=\"%u\" y=\"107\">the CPU changes links</text>\n",
 		x, x + 12);
 }
 
-int picture_write(const struct picture *picture, const char *path, const char *title)
+int picture_write(struct picture *picture, const char *title, const char *subtitle)
 {
+	FILE *svg = picture->svg;
 	unsigned fill_top, bottom;
-	FILE *svg;
 	int ret;
 
 	if (picture->nlooks < 2)
 		return -EINVAL;
 	fill_top = map_bottom(picture) + FILL_GAP;
 	bottom = fill_top + FILL_HEIGHT;
-	svg = fopen(path, "w");
-	if (!svg) {
-		ret = -errno;
-		fprintf(stderr, "wordnet-paths: the picture %s: %s\n", path, strerror(-ret));
-		return ret;
-	}
 	fprintf(svg,
 		"<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %d %u\" width=\"%d\" "
 		"height=\"%u\" font-family=\"DejaVu Sans, Verdana, Arial, sans-serif\" "
 		"font-size=\"13\" fill=\"#222\">\n"
 		"<rect width=\"100%%\" height=\"100%%\" fill=\"#ffffff\"/>\n",
 		WIDTH, bottom + 56, WIDTH, bottom + 56);
-	draw_legend(svg, title);
+	draw_legend(svg, title, subtitle);
 	draw_areas(svg, picture);
 	draw_map(svg, picture);
 	draw_edits(svg, picture);
+	draw_remarks(svg, picture);
 	draw_fill(svg, picture, fill_top);
 	draw_time(svg, picture, bottom);
 	fputs("</svg>\n", svg);
 	ret = ferror(svg) ? -EIO : 0;
 	if (fclose(svg) != 0)
 		ret = -errno;
+	picture->svg = NULL;
 	if (ret)
-		fprintf(stderr, "wordnet-paths: the picture %s: %s\n", path, strerror(-ret));
+		fprintf(stderr, "wordnet-paths: writing the picture: %s\n", strerror(-ret));
 	return ret;
 }

@@ -17,17 +17,20 @@ enum picture_what {
 };
 
 /**
- * picture_create() - an empty picture; NULL: out of memory
+ * picture_create() - an empty picture
  * @ctx:          whose memory
  * @device_bytes: how much fits on the device
+ * @path:         the file that it will be; created at once
+ *
+ * Return: the picture; NULL: out of memory, or there can be no such file. It said why.
  */
-struct picture *picture_create(struct umm_ctx *ctx, uint64_t device_bytes);
+struct picture *picture_create(struct umm_ctx *ctx, uint64_t device_bytes, const char *path);
 
 /** picture_destroy() - @picture may be NULL */
 void picture_destroy(struct picture *picture);
 
 /**
- * picture_area() - one more area of memory, below the ones before; only before the first look
+ * picture_area() - one more area of memory; only before the first look
  * @name: for people; not copied
  *
  * Return: 0; -ENOMEM.
@@ -44,10 +47,11 @@ int picture_look(struct picture *picture, double seconds, enum picture_what what
 
 /**
  * picture_write() - write it as SVG
- * @title: the first line
+ * @title:    the first line
+ * @subtitle: the second
  *
  * Return: 0, or a negative errno. It said why.
  */
-int picture_write(const struct picture *picture, const char *path, const char *title);
+int picture_write(struct picture *picture, const char *title, const char *subtitle);
 
 #endif /* WORDNET_PICTURE_H */

@@ -105,6 +105,7 @@ void report_tallies(const struct tally *paged, const struct tally *copied)
 	row_number("questions answered", paged->answers, OTHER(answers));
 	row_number("  wrong, by plain CPU code", paged->wrong, OTHER(wrong));
 	row_number("links changed by the CPU meanwhile", paged->edits, OTHER(edits));
+	row_number("kernel runs, replays included", paged->kernel_rounds, OTHER(kernel_rounds));
 	row_number("pages that the device missed", paged->device_faults, OTHER(device_faults));
 	row_number("pages that the CPU missed", paged->cpu_faults, OTHER(cpu_faults));
 	row_mib("moved to the device", paged->bytes_in, OTHER(bytes_in));

@@ -365,13 +365,13 @@ static int parse_link(struct builder *b, struct link *link, const char **text)
 	unsigned offset = (unsigned)token_number(text, 10);
 	char pos = *token(text, &(size_t){ 0 });
 	unsigned long from_to = token_number(text, 16);
-	unsigned short type;
+	unsigned type;
 
 	for (type = 0; type < NLINK_SYMBOLS; type++)
 		if (strlen(link_symbols[type]) == len && !memcmp(link_symbols[type], symbol, len))
 			break;
 	*link = (struct link){ .target = find_synset(b, pos, offset),
-			       .type = type,
+			       .type = (unsigned short)type,
 			       .from = (unsigned char)(from_to >> 8),
 			       .to = (unsigned char)from_to };
 	return type < NLINK_SYMBOLS && link->target ? 0 : -EINVAL;
@@ -514,7 +514,9 @@ static int build(struct builder *b, const char *dir)
 		if (ret) {
 			fprintf(stderr, "wordnet-paths: the links of synset %08u (%s): %s\n",
 				b->w->synsets[i].offset, synset_name(&b->w->synsets[i]),
-				strerror(-ret));
+				ret == -EINVAL ?
+					"of no known kind, or to a synset that no file has" :
+					strerror(-ret));
 			return ret;
 		}
 	}

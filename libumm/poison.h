@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: MIT */
+/* Pages that are lost: every touch of one is a SIGBUS. */
+#ifndef POISON_H
+#define POISON_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct umm_ctx;
+
+/*
+ * Poison a page that is in state POISONED; again does no harm. Returns false when that has to
+ * wait for somewhere where one may sleep: the next touch of the page will ask again. No lock held.
+ */
+bool poison_page(struct umm_ctx *ctx, uintptr_t addr, bool may_sleep);
+
+#endif

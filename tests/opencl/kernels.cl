@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: MIT */
+/* Kernels of the OpenCL tests: compiled with the prelude. */
+
+/* For each type: copy, add one, and say what it is as a wide number. */
+#define DEFINE_COPY(T, WIDE)                                                     \
+	__kernel void copy_##T(UMM_KERNEL_ARGS, ulong in, ulong out, ulong wide) \
+	{                                                                        \
+		struct umm u;                                                    \
+		ulong i = get_global_id(0);                                      \
+		T value;                                                         \
+                                                                                 \
+		if (!umm_begin(&u, UMM_ARGS))                                    \
+			return;                                                  \
+		value = umm_load_##T(&u, in + i * sizeof(T));                    \
+		umm_store_##T(&u, out + i * sizeof(T), (T)(value + 1));          \
+		umm_store_##WIDE(&u, wide + i * 8, (WIDE)value);                 \
+	}
+
+DEFINE_COPY(char, long)
+DEFINE_COPY(uchar, ulong)
+DEFINE_COPY(short, long)
+DEFINE_COPY(ushort, ulong)
+DEFINE_COPY(int, long)
+DEFINE_COPY(uint, ulong)
+DEFINE_COPY(long, long)
+DEFINE_COPY(ulong, ulong)
+DEFINE_COPY(float, long)
+#ifdef cl_khr_fp64
+DEFINE_COPY(double, long)
+#endif
+
+/* struct node { struct node *next; uint64_t value; } on the CPU */
+__kernel void sum_list(UMM_KERNEL_ARGS, ulong head, ulong out)
+{
+	struct umm u;
+	ulong sum = 0, n = 0;
+
+	if (!umm_begin(&u, UMM_ARGS))
+		return;
+	for (; head; head = umm_load_ptr(&u, head), n++)
+		sum += umm_load_ulong(&u, head + 8) * (n + 1);
+	if (umm_faulted(&u))
+		return;
+	umm_store_ulong(&u, out, sum);
+}
+
+__kernel void load(UMM_KERNEL_ARGS, ulong addr, ulong step)
+{
+	struct umm u;
+
+	if (umm_begin(&u, UMM_ARGS))
+		umm_load_uint(&u, addr + step * get_global_id(0));
+}
+
+__kernel void store(UMM_KERNEL_ARGS, ulong addr, ulong step, uint value)
+{
+	struct umm u;
+
+	if (umm_begin(&u, UMM_ARGS))
+		umm_store_uint(&u, addr + step * get_global_id(0), value);
+}
+
+/* out[i] = 3 * in[i] + 1 */
+__kernel void map(UMM_KERNEL_ARGS, ulong in, ulong out)
+{
+	struct umm u;
+	ulong at = 4 * get_global_id(0);
+
+	if (!umm_begin(&u, UMM_ARGS))
+		return;
+	umm_store_uint(&u, out + at, 3 * umm_load_uint(&u, in + at) + 1);
+}
+
+/* Each work-item: the sum of its n words, step bytes apart. */
+__kernel void sum(UMM_KERNEL_ARGS, ulong in, ulong n, ulong step, ulong stride, ulong out)
+{
+	struct umm u;
+	ulong addr = in + stride * get_global_id(0);
+	uint total = 0;
+
+	if (!umm_begin(&u, UMM_ARGS))
+		return;
+	for (ulong i = 0; i < n; i++)
+		total += umm_load_uint(&u, addr + i * step);
+	if (umm_faulted(&u))
+		return;
+	umm_store_uint(&u, out + 4 * get_global_id(0), total);
+}
+
+__kernel void grid(UMM_KERNEL_ARGS, ulong out, uint width, uint height)
+{
+	struct umm u;
+	ulong x = get_global_id(0), y = get_global_id(1), z = get_global_id(2);
+
+	if (!umm_begin(&u, UMM_ARGS))
+		return;
+	umm_store_uint(&u, out + 4 * ((z * height + y) * width + x),
+		       (uint)(x + 100 * y + 10000 * z));
+}
+
+/* Not a kernel for umm_opencl_launch(). */
+__kernel void dry(__global uint *a)
+{
+	a[get_global_id(0)] = 1;
+}

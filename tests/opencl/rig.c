@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The OpenCL tests' common ground. The library's log is collected, so that tests can ask
+ * what was said, and printed where a test fails. One test runs at a time; the log
+ * has a lock because library threads write to it.
+ */
+#include "rig.h"
+
+#include <pthread.h>
+
+#define LOG_BYTES 16384
+
+static struct {
+	pthread_mutex_t lock; /* Protects: what follows; inside: nothing */
+	char text[LOG_BYTES];
+	size_t len;
+} logged = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
+static void log_line(void *priv, enum umm_log_level level, const char *line)
+{
+	size_t len = strlen(line);
+
+	(void)priv;
+	(void)level;
+	pthread_mutex_lock(&logged.lock);
+	if (logged.len + len + 2 < LOG_BYTES) {
+		memcpy(logged.text + logged.len, line, len);
+		logged.len += len;
+		logged.text[logged.len++] = '\n';
+		logged.text[logged.len] = '\0';
+	}
+	pthread_mutex_unlock(&logged.lock);
+}
+
+bool rig_logged(const char *text)
+{
+	bool found;
+
+	pthread_mutex_lock(&logged.lock);
+	found = logged.len && strstr(logged.text, text) != NULL;
+	logged.len = 0;
+	logged.text[0] = '\0';
+	pthread_mutex_unlock(&logged.lock);
+	return found;
+}
+
+static void log_show(void)
+{
+	pthread_mutex_lock(&logged.lock);
+	if (logged.len)
+		printf("log: %s", logged.text);
+	logged.len = 0;
+	logged.text[0] = '\0';
+	pthread_mutex_unlock(&logged.lock);
+}
+
+const char *rig_device_name(void)
+{
+	const char *name = getenv("UMM_TEST_OPENCL");
+
+	return name && *name ? name : NULL;
+}
+
+int rig_setup(void **state)
+{
+	struct rig *rig = calloc(1, sizeof(*rig));
+
+	if (!rig)
+		return -1;
+	*state = rig;
+	umm_log_set(log_line, NULL, UMM_LOG_INFO);
+	rig_logged("");
+	return 0;
+}
+
+int rig_teardown(void **state)
+{
+	struct rig *rig = *state;
+
+	log_show();
+	while (rig->nkernels)
+		clReleaseKernel(rig->kernels[--rig->nkernels]);
+	if (rig->program)
+		clReleaseProgram(rig->program);
+	umm_opencl_destroy(rig->ocl);
+	umm_ctx_put(rig->ctx);
+	umm_log_set(NULL, NULL, UMM_LOG_WARNING);
+	free(rig);
+	return 0;
+}
+
+/* Opens the context, if that was not done before. */
+static void need_ctx(struct rig *rig)
+{
+	int ret = rig->ctx ? 0 : umm_ctx_create(NULL, &rig->ctx);
+
+	if (ret == -EPERM || ret == -EOPNOTSUPP)
+		rig_skip("no userfaultfd: %s", umm_strerror(ret));
+	assert_int_equal(ret, 0);
+}
+
+void rig_open(struct rig *rig, size_t device_bytes, const struct umm_opencl_options *options)
+{
+	struct umm_opencl_options ours = { .size = sizeof(ours) };
+	int ret;
+
+	if (!rig_device_name())
+		rig_skip("UMM_TEST_OPENCL is not set: it names the device to test");
+	need_ctx(rig);
+	if (options)
+		ours = *options;
+	ours.device_bytes = device_bytes;
+	if (!ours.queue && !ours.context && !ours.device)
+		ours.device_name = rig_device_name();
+	ret = umm_opencl_create(rig->ctx, &ours, &rig->ocl);
+	if (ret == -ENODEV)
+		rig_skip("there is no OpenCL device '%s'", rig_device_name());
+	assert_int_equal(ret, 0);
+}
+
+static char *read_file(const char *path)
+{
+	char *text = calloc(1, MIB);
+	FILE *file = fopen(path, "r");
+
+	assert_non_null(text);
+	assert_non_null(file);
+	assert_true(fread(text, 1, MIB - 1, file) > 0);
+	fclose(file);
+	return text;
+}
+
+void rig_build(struct rig *rig)
+{
+	char *source = read_file(RIG_KERNELS);
+	int ret = umm_opencl_build(rig->ocl, source, NULL, &rig->program, NULL);
+
+	free(source);
+	assert_int_equal(ret, 0);
+}
+
+cl_kernel rig_kernel(struct rig *rig, const char *name)
+{
+	cl_int err;
+	cl_kernel kernel = clCreateKernel(rig->program, name, &err);
+
+	assert_int_equal(err, CL_SUCCESS);
+	assert_true(rig->nkernels < sizeof(rig->kernels) / sizeof(rig->kernels[0]));
+	rig->kernels[rig->nkernels++] = kernel;
+	return kernel;
+}
+
+void rig_ulong(cl_kernel kernel, cl_uint i, uint64_t value)
+{
+	cl_ulong arg = value;
+
+	assert_int_equal(clSetKernelArg(kernel, UMM_OPENCL_ARGS + i, sizeof(arg), &arg),
+			 CL_SUCCESS);
+}
+
+void rig_uint(cl_kernel kernel, cl_uint i, uint32_t value)
+{
+	cl_uint arg = value;
+
+	assert_int_equal(clSetKernelArg(kernel, UMM_OPENCL_ARGS + i, sizeof(arg), &arg),
+			 CL_SUCCESS);
+}
+
+int rig_try(struct rig *rig, cl_kernel kernel, size_t items, struct umm_opencl_result *result)
+{
+	struct umm_opencl_work work = {
+		.size = sizeof(work),
+		.kernel = kernel,
+		.dims = 1,
+		.global = &items,
+	};
+
+	memset(result, 0, sizeof(*result));
+	result->size = sizeof(*result);
+	return umm_opencl_launch(rig->ocl, &work, result);
+}
+
+struct umm_opencl_result rig_launch(struct rig *rig, cl_kernel kernel, size_t items)
+{
+	struct umm_opencl_result result;
+
+	assert_int_equal(rig_try(rig, kernel, items, &result), 0);
+	assert_int_equal(result.items, items);
+	assert_false(result.fault_valid);
+	return result;
+}
+
+void *rig_alloc(struct rig *rig, size_t len)
+{
+	void *addr;
+
+	need_ctx(rig);
+	assert_int_equal(umm_alloc(rig->ctx, len, UMM_ALLOC_SMALL_PAGES, &addr), 0);
+	return addr;
+}
+
+static struct umm_stats device_stats(struct rig *rig)
+{
+	struct umm_stats stats = { .size = sizeof(stats) };
+
+	assert_int_equal(umm_device_stats(umm_opencl_device(rig->ocl), &stats), 0);
+	return stats;
+}
+
+uint64_t rig_count(struct rig *rig, unsigned counter)
+{
+	return device_stats(rig).counter[counter];
+}
+
+uint64_t rig_device_pages(struct rig *rig)
+{
+	return device_stats(rig).device_pages;
+}
+
+size_t rig_pages_in(struct rig *rig, const void *start, size_t len, enum umm_page_state state)
+{
+	struct umm_page_info info;
+	size_t n = 0;
+
+	for (size_t at = 0; at < len; at += PAGE) {
+		assert_int_equal(umm_query(rig->ctx, (uintptr_t)start + at, 1, &info), 0);
+		n += info.state == state;
+	}
+	return n;
+}
+
+uint64_t rig_sum(const uint32_t *words, size_t n)
+{
+	uint64_t sum = 0;
+
+	for (size_t i = 0; i < n; i++)
+		sum += words[i];
+	return sum;
+}

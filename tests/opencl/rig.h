@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the OpenCL tests share: a context with one device, kernels, launches, data.
+ *
+ * Every program runs once for each implementation; UMM_TEST_OPENCL names the device by
+ * a part of its name. Without it, or where that device or userfaultfd is missing, tests
+ * are skipped and say why.
+ */
+#ifndef RIG_H
+#define RIG_H
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include <cmocka.h>
+
+#include "umm_opencl.h"
+
+#define PAGE  UMM_PAGE_SIZE
+#define BLOCK UMM_BLOCK_SIZE
+#define MIB   ((size_t)1 << 20)
+
+struct rig {
+	struct umm_ctx *ctx;
+	struct umm_opencl *ocl;
+	cl_program program;
+	cl_kernel kernels[16];
+	unsigned nkernels;
+};
+
+/* For cmocka's setup and teardown: *state is a struct rig with a context, without a device. */
+int rig_setup(void **state);
+int rig_teardown(void **state);
+
+#define rig_test(fn) cmocka_unit_test_setup_teardown(fn, rig_setup, rig_teardown)
+
+#define rig_skip(...)                \
+	do {                         \
+		printf("SKIP ");     \
+		printf(__VA_ARGS__); \
+		printf("\n");        \
+		fflush(stdout);      \
+		skip();              \
+	} while (0)
+
+/* The part of a name that UMM_TEST_OPENCL asks for. */
+const char *rig_device_name(void);
+
+/* Open the device: device_bytes and what else is set in options, which may be NULL. */
+void rig_open(struct rig *rig, size_t device_bytes, const struct umm_opencl_options *options);
+
+/* Compile kernels.cl for the rig's device. */
+void rig_build(struct rig *rig);
+
+/* A kernel of the program; released with the rig. */
+cl_kernel rig_kernel(struct rig *rig, const char *name);
+
+/* Set argument i of the kernel's own. */
+void rig_ulong(cl_kernel kernel, cl_uint i, uint64_t value);
+void rig_uint(cl_kernel kernel, cl_uint i, uint32_t value);
+
+/* Launch so many work-items in one dimension. */
+int rig_try(struct rig *rig, cl_kernel kernel, size_t items, struct umm_opencl_result *result);
+
+/* The same; it must succeed. */
+struct umm_opencl_result rig_launch(struct rig *rig, cl_kernel kernel, size_t items);
+
+/* umm_alloc(), in small pages, so that nothing is there before it is touched. */
+void *rig_alloc(struct rig *rig, size_t len);
+
+/* A counter of the rig's device, now. */
+uint64_t rig_count(struct rig *rig, unsigned counter);
+uint64_t rig_device_pages(struct rig *rig);
+
+/* Pages of start .. start + len in this state. */
+size_t rig_pages_in(struct rig *rig, const void *start, size_t len, enum umm_page_state state);
+
+/*
+ * For what is true in the end: counters are read a moment apart, and frames are given
+ * back after the fault that freed them was answered.
+ */
+#define rig_eventually(condition)                                           \
+	do {                                                                \
+		for (int tries = 0; !(condition) && tries < 2000; tries++)  \
+			nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL); \
+		assert_true(condition);                                     \
+	} while (0)
+
+/* Log lines since the last call that contain text; the log is kept from stderr. */
+bool rig_logged(const char *text);
+
+/* The sum of n words. */
+uint64_t rig_sum(const uint32_t *words, size_t n);
+
+#endif

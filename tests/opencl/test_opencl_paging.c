@@ -1,0 +1,475 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Pages between the CPU and an OpenCL device: who sees whose writes, how many pages
+ * move for it, more data than device memory, and both sides at once.
+ */
+#include "rig.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/mman.h>
+
+#define WORDS (PAGE / 4)
+
+static const struct umm_opencl_options exact = {
+	.size = sizeof(exact),
+	.readahead = 1, /* less than a page: none */
+};
+
+static void set_map(cl_kernel kernel, const void *in, const void *out)
+{
+	rig_ulong(kernel, 0, (uintptr_t)in);
+	rig_ulong(kernel, 1, (uintptr_t)out);
+}
+
+static void set_store(cl_kernel kernel, const void *addr, size_t step, uint32_t value)
+{
+	rig_ulong(kernel, 0, (uintptr_t)addr);
+	rig_ulong(kernel, 1, step);
+	rig_uint(kernel, 2, value);
+}
+
+static void set_sum(cl_kernel kernel, const void *in, size_t n, size_t step, size_t stride,
+		    const void *out)
+{
+	rig_ulong(kernel, 0, (uintptr_t)in);
+	rig_ulong(kernel, 1, n);
+	rig_ulong(kernel, 2, step);
+	rig_ulong(kernel, 3, stride);
+	rig_ulong(kernel, 4, (uintptr_t)out);
+}
+
+static uint32_t word(size_t i, uint32_t seed)
+{
+	return (uint32_t)i * 2654435761u + seed;
+}
+
+static void fill(uint32_t *words, size_t n, uint32_t seed)
+{
+	for (size_t i = 0; i < n; i++)
+		words[i] = word(i, seed);
+}
+
+static void only_pages_that_are_touched_move(void **state)
+{
+	struct rig *rig = *state;
+	struct umm_opencl_result result;
+	cl_kernel kernel;
+	uint32_t *memory;
+
+	rig_open(rig, 8 * MIB, &exact);
+	rig_build(rig);
+	kernel = rig_kernel(rig, "store");
+	memory = rig_alloc(rig, 1000 * PAGE);
+	fill(memory, 1000 * WORDS, 1);
+	/* Every tenth page of 1000. */
+	set_store(kernel, memory, 10 * PAGE, 7);
+	result = rig_launch(rig, kernel, 100);
+	assert_int_equal(result.rounds, 2);
+	assert_int_equal(result.faults, 100);
+	assert_int_equal(result.pages_migrated, 100);
+	assert_int_equal(result.items_replayed, 100);
+	assert_int_equal(rig_device_pages(rig), 100);
+	assert_int_equal(rig_pages_in(rig, memory, 1000 * PAGE, UMM_PAGE_DEVICE), 100);
+	assert_int_equal(rig_count(rig, UMM_COUNT_TO_DEVICE + UMM_CAUSE_DEVICE_FAULT), 100);
+	assert_int_equal(rig_count(rig, UMM_COUNT_BYTES_TO_DEVICE), 100 * PAGE);
+	/* Resident: one round, nothing moves. */
+	result = rig_launch(rig, kernel, 100);
+	assert_int_equal(result.rounds, 1);
+	assert_int_equal(result.faults, 0);
+	assert_int_equal(rig_count(rig, UMM_COUNT_TO_DEVICE + UMM_CAUSE_DEVICE_FAULT), 100);
+}
+
+static void device_writes_come_home_page_by_page(void **state)
+{
+	struct rig *rig = *state;
+	cl_kernel kernel;
+	uint32_t *memory;
+
+	rig_open(rig, 8 * MIB, &exact);
+	rig_build(rig);
+	kernel = rig_kernel(rig, "store");
+	memory = rig_alloc(rig, 64 * PAGE);
+	fill(memory, 64 * WORDS, 1);
+	set_store(kernel, memory, PAGE, 1234);
+	rig_launch(rig, kernel, 64);
+	for (uint32_t i = 0; i < 64; i++) {
+		assert_int_equal(memory[i * WORDS], 1234);
+		assert_int_equal(memory[i * WORDS + 1], word(i * WORDS + 1, 1));
+		rig_eventually(rig_count(rig, UMM_COUNT_TO_SYSTEM + UMM_CAUSE_CPU_FAULT) == i + 1);
+		rig_eventually(rig_device_pages(rig) == 63 - i);
+	}
+	assert_int_equal(rig_count(rig, UMM_COUNT_BYTES_FROM_DEVICE), 64 * PAGE);
+	assert_int_equal(rig_pages_in(rig, memory, 64 * PAGE, UMM_PAGE_SYSTEM), 64);
+}
+
+static void cpu_writes_between_launches_are_seen(void **state)
+{
+	struct rig *rig = *state;
+	struct umm_opencl_result result;
+	uint32_t *in, *out;
+	size_t n = 40 * WORDS;
+	cl_kernel kernel;
+
+	rig_open(rig, 8 * MIB, NULL);
+	rig_build(rig);
+	kernel = rig_kernel(rig, "map");
+	in = rig_alloc(rig, n * 4);
+	out = rig_alloc(rig, n * 4);
+	set_map(kernel, in, out);
+	for (uint32_t turn = 0; turn < 10; turn++) {
+		fill(in, n, turn);
+		rig_launch(rig, kernel, n);
+		for (size_t i = 0; i < n; i++)
+			assert_int_equal(out[i], 3 * in[i] + 1);
+		/* One word changes: one page comes home, and goes back. */
+		in[turn * 4000] = turn;
+		result = rig_launch(rig, kernel, n);
+		assert_int_equal(out[turn * 4000], 3 * turn + 1);
+		assert_in_range(result.rounds, 2, 4);
+	}
+}
+
+static void untouched_memory_reads_zero_and_is_cleared_on_the_device(void **state)
+{
+	struct rig *rig = *state;
+	uint32_t *in, *out;
+	cl_kernel kernel;
+
+	rig_open(rig, 4 * MIB, &exact);
+	rig_build(rig);
+	kernel = rig_kernel(rig, "map");
+	in = rig_alloc(rig, 16 * PAGE);
+	out = rig_alloc(rig, 16 * PAGE);
+	/* Frames that were used before must not show through. */
+	fill(in, 16 * WORDS, 3);
+	set_map(kernel, in, out);
+	rig_launch(rig, kernel, 16 * WORDS);
+	assert_int_equal(umm_free(rig->ctx, in), 0);
+	assert_int_equal(umm_free(rig->ctx, out), 0);
+	assert_int_equal(rig_device_pages(rig), 0);
+	in = rig_alloc(rig, 16 * PAGE);
+	out = rig_alloc(rig, 16 * PAGE);
+	set_map(kernel, in, out);
+	rig_launch(rig, kernel, 16 * WORDS);
+	assert_in_range(rig_count(rig, UMM_COUNT_CLEARED), 32, 64);
+	for (size_t i = 0; i < 16 * WORDS; i++)
+		assert_int_equal(out[i], 1);
+	assert_int_equal(rig_sum(in, 16 * WORDS), 0);
+}
+
+static void what_was_prefetched_costs_no_migration(void **state)
+{
+	struct rig *rig = *state;
+	struct umm_opencl_result result;
+	size_t npages = 1200;
+	uint32_t *memory;
+	cl_kernel kernel;
+
+	rig_open(rig, 8 * MIB, &exact);
+	rig_build(rig);
+	kernel = rig_kernel(rig, "store");
+	memory = rig_alloc(rig, npages * PAGE);
+	fill(memory, npages * WORDS, 5);
+	assert_int_equal(umm_migrate_to_device(rig->ctx, umm_opencl_devmem(rig->ocl), memory,
+					       npages * PAGE),
+			 npages);
+	set_store(kernel, memory, PAGE, 6);
+	result = rig_launch(rig, kernel, npages);
+	assert_int_equal(result.pages_migrated, 0);
+	assert_int_equal(result.rounds, 2);
+	for (size_t i = 0; i < npages; i++)
+		assert_int_equal(memory[i * WORDS], 6);
+}
+
+static void a_sequential_reader_is_read_ahead_of(void **state)
+{
+	struct rig *rig = *state;
+	struct umm_opencl_result result;
+	size_t npages = 512;
+	uint32_t *memory, *out, sum = 0;
+	cl_kernel kernel;
+
+	rig_open(rig, 8 * MIB, NULL);
+	rig_build(rig);
+	kernel = rig_kernel(rig, "sum");
+	memory = rig_alloc(rig, npages * PAGE);
+	out = rig_alloc(rig, PAGE);
+	fill(memory, npages * WORDS, 9);
+	/* Eight words of each page: llvmpipe ends a loop after 65535 turns. */
+	set_sum(kernel, memory, npages * 8, PAGE / 8, 0, out);
+	result = rig_launch(rig, kernel, 1);
+	for (size_t i = 0; i < npages * 8; i++)
+		sum += memory[i * WORDS / 8];
+	assert_int_equal(*out, sum);
+	/* Doubling up to 64 pages, then 64 at a time; not one round for each page. */
+	assert_in_range(result.rounds, 8, 24);
+	assert_in_range(result.pages_readahead, 400, 512);
+	/* The last of it ends with the memory. */
+	assert_true(result.pages_migrated <= npages + 1);
+}
+
+static void four_times_the_device_memory_is_right_and_evicts(void **state)
+{
+	struct rig *rig = *state;
+	size_t n = 16 * MIB / 4;
+	struct umm_opencl_result result;
+	uint32_t *in, *out;
+	cl_kernel kernel;
+
+	rig_open(rig, 8 * MIB, NULL);
+	rig_build(rig);
+	kernel = rig_kernel(rig, "map");
+	in = rig_alloc(rig, n * 4);
+	out = rig_alloc(rig, n * 4);
+	fill(in, n, 11);
+	set_map(kernel, in, out);
+	result = rig_launch(rig, kernel, n);
+	assert_true(rig_count(rig, UMM_COUNT_EVICTIONS) > 0);
+	assert_true(rig_device_pages(rig) <= 8 * MIB / PAGE);
+	assert_true(result.pages_migrated >= 2 * n / WORDS);
+	for (size_t i = 0; i < n; i++)
+		assert_true(in[i] == word(i, 11) && out[i] == 3 * in[i] + 1);
+}
+
+static void a_device_of_less_than_a_block_works(void **state)
+{
+	struct rig *rig = *state;
+	size_t n = 256 * WORDS;
+	uint32_t *in, *out;
+	cl_kernel kernel;
+
+	rig_open(rig, 64 * PAGE, NULL);
+	rig_build(rig);
+	kernel = rig_kernel(rig, "map");
+	in = rig_alloc(rig, n * 4);
+	out = rig_alloc(rig, n * 4);
+	fill(in, n, 13);
+	set_map(kernel, in, out);
+	rig_launch(rig, kernel, n);
+	assert_true(rig_count(rig, UMM_COUNT_EVICTIONS) > 0);
+	for (size_t i = 0; i < n; i++)
+		assert_true(out[i] == 3 * in[i] + 1);
+}
+
+static void work_items_that_need_most_of_the_device_each_take_turns(void **state)
+{
+	struct rig *rig = *state;
+	size_t items = 24, npages = 40; /* of 64 */
+	uint32_t *memory, *out;
+	cl_kernel kernel;
+
+	rig_open(rig, 64 * PAGE, &exact);
+	rig_build(rig);
+	kernel = rig_kernel(rig, "sum");
+	memory = rig_alloc(rig, items * npages * PAGE);
+	out = rig_alloc(rig, PAGE);
+	fill(memory, items * npages * WORDS, 15);
+	set_sum(kernel, memory, npages, PAGE, npages * PAGE, out);
+	rig_launch(rig, kernel, items);
+	for (size_t k = 0; k < items; k++) {
+		uint32_t sum = 0;
+
+		for (size_t i = 0; i < npages; i++)
+			sum += memory[(k * npages + i) * WORDS];
+		assert_int_equal(out[k], sum);
+	}
+}
+
+static void one_work_item_that_needs_too_much_is_enospc(void **state)
+{
+	struct rig *rig = *state;
+	struct umm_opencl_result result;
+	uint32_t *memory, *out;
+	cl_kernel kernel;
+
+	rig_open(rig, 64 * PAGE, NULL);
+	rig_build(rig);
+	kernel = rig_kernel(rig, "sum");
+	memory = rig_alloc(rig, 100 * PAGE);
+	out = rig_alloc(rig, PAGE);
+	fill(memory, 100 * WORDS, 17);
+	/* 65 pages at once, 64 is all there is; several work-items, too. */
+	set_sum(kernel, memory, 65, PAGE, 0, out);
+	for (size_t items = 1; items <= 9; items += 8) {
+		rig_logged("");
+		assert_int_equal(rig_try(rig, kernel, items, &result), -ENOSPC);
+		assert_true(result.fault_valid);
+		assert_true(rig_logged("needs more pages at once than the device's 64"));
+	}
+	/* 63 and the result's page are possible. */
+	set_sum(kernel, memory, 63, PAGE, 0, out);
+	rig_launch(rig, kernel, 1);
+	assert_int_equal(rig_pages_in(rig, memory, 100 * PAGE, UMM_PAGE_POISONED), 0);
+	assert_int_equal(memory[99 * WORDS], word(99 * WORDS, 17));
+}
+
+struct toucher {
+	uint32_t *memory;
+	size_t npages;
+	atomic_bool stop;
+	uint32_t writes;
+};
+
+/* Adds one to a word of its own in every page, over and over. */
+static void *touch_all(void *priv)
+{
+	struct toucher *toucher = priv;
+
+	while (!atomic_load(&toucher->stop)) {
+		for (size_t i = 0; i < toucher->npages; i++)
+			toucher->memory[i * WORDS + 1]++;
+		toucher->writes++;
+	}
+	return NULL;
+}
+
+static void a_cpu_thread_and_launches_share_every_page(void **state)
+{
+	struct rig *rig = *state;
+	struct umm_stats stats = { .size = sizeof(stats) };
+	struct toucher toucher = { .npages = 48 };
+	cl_kernel kernel;
+	pthread_t thread;
+	int ret = 0;
+
+	rig_open(rig, 4 * MIB, NULL);
+	rig_build(rig);
+	kernel = rig_kernel(rig, "store");
+	toucher.memory = rig_alloc(rig, toucher.npages * PAGE);
+	assert_int_equal(pthread_create(&thread, NULL, touch_all, &toucher), 0);
+	for (uint32_t turn = 1; turn <= 60 && !ret; turn++) {
+		struct umm_opencl_result result;
+
+		/* The device's word is the first of each page. */
+		set_store(kernel, toucher.memory, PAGE, turn);
+		ret = rig_try(rig, kernel, toucher.npages, &result);
+		for (size_t i = 0; i < toucher.npages && !ret; i++)
+			if (toucher.memory[i * WORDS] != turn)
+				ret = -1;
+	}
+	atomic_store(&toucher.stop, true);
+	pthread_join(thread, NULL);
+	assert_int_equal(ret, 0);
+	for (size_t i = 0; i < toucher.npages; i++)
+		assert_int_equal(toucher.memory[i * WORDS + 1], toucher.writes);
+	assert_int_equal(umm_ctx_stats(rig->ctx, &stats), 0);
+	assert_true(stats.counter[UMM_COUNT_INVALIDATIONS] > 0);
+}
+
+struct launcher {
+	struct rig *rig;
+	cl_kernel kernel;
+	int ret;
+};
+
+static void *launch_often(void *priv)
+{
+	struct launcher *launcher = priv;
+	struct umm_opencl_result result;
+
+	for (int turn = 0; turn < 40 && !launcher->ret; turn++)
+		launcher->ret = rig_try(launcher->rig, launcher->kernel, 32 * WORDS, &result);
+	return NULL;
+}
+
+static void launches_of_several_threads_take_turns(void **state)
+{
+	struct rig *rig = *state;
+	struct launcher launchers[3];
+	pthread_t threads[3];
+	uint32_t *in, *out;
+	size_t n = 32 * WORDS;
+
+	rig_open(rig, 64 * PAGE, NULL);
+	rig_build(rig);
+	in = rig_alloc(rig, n * 4);
+	out = rig_alloc(rig, 3 * n * 4);
+	fill(in, n, 19);
+	for (int i = 0; i < 3; i++) {
+		launchers[i] = (struct launcher){ .rig = rig, .kernel = rig_kernel(rig, "map") };
+		set_map(launchers[i].kernel, in, out + i * n);
+		assert_int_equal(pthread_create(&threads[i], NULL, launch_often, &launchers[i]), 0);
+	}
+	for (int i = 0; i < 3; i++)
+		pthread_join(threads[i], NULL);
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(launchers[i].ret, 0);
+		for (size_t k = 0; k < n; k++)
+			assert_true(out[i * n + k] == 3 * in[k] + 1);
+	}
+}
+
+static void memory_is_freed_and_taken_anew_while_the_device_is_idle(void **state)
+{
+	struct rig *rig = *state;
+	cl_kernel kernel;
+	uint32_t *memory;
+
+	rig_open(rig, 4 * MIB, NULL);
+	rig_build(rig);
+	kernel = rig_kernel(rig, "store");
+	for (uint32_t turn = 1; turn <= 20; turn++) {
+		memory = rig_alloc(rig, 600 * PAGE);
+		set_store(kernel, memory, PAGE, turn);
+		rig_launch(rig, kernel, 600);
+		assert_int_equal(memory[5 * WORDS], turn);
+		assert_int_equal(umm_free(rig->ctx, memory), 0);
+		rig_eventually(rig_device_pages(rig) == 0);
+		rig_eventually(umm_devmem_nfree(umm_opencl_devmem(rig->ocl)) == 4 * MIB / PAGE);
+	}
+}
+
+static void address_space_events_are_followed(void **state)
+{
+	struct rig *rig = *state;
+	struct umm_opencl_result result;
+	uint32_t *memory;
+	cl_kernel kernel;
+
+	rig_open(rig, 4 * MIB, NULL);
+	rig_build(rig);
+	kernel = rig_kernel(rig, "load");
+	memory = mmap(NULL, 32 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	assert_true(memory != MAP_FAILED);
+	fill(memory, 32 * WORDS, 21);
+	assert_int_equal(umm_attach(rig->ctx, memory, 32 * PAGE), 0);
+	rig_ulong(kernel, 0, (uintptr_t)memory);
+	rig_ulong(kernel, 1, PAGE);
+	rig_launch(rig, kernel, 32);
+	/* Dropped: zeros from now on, on the device too. */
+	assert_int_equal(madvise(memory + 4 * WORDS, 4 * PAGE, MADV_DONTNEED), 0);
+	rig_launch(rig, kernel, 32);
+	assert_int_equal(memory[4 * WORDS], 0);
+	assert_int_equal(memory[8 * WORDS], word(8 * WORDS, 21));
+	/* Gone: a mistake from now on. */
+	rig_launch(rig, kernel, 32);
+	assert_int_equal(munmap(memory + 16 * WORDS, 16 * PAGE), 0);
+	assert_int_equal(rig_try(rig, kernel, 32, &result), -EFAULT);
+	assert_in_range(result.fault_item, 16, 31);
+	rig_launch(rig, kernel, 16);
+	assert_int_equal(memory[15 * WORDS], word(15 * WORDS, 21));
+	munmap(memory, 16 * PAGE);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		rig_test(only_pages_that_are_touched_move),
+		rig_test(device_writes_come_home_page_by_page),
+		rig_test(cpu_writes_between_launches_are_seen),
+		rig_test(untouched_memory_reads_zero_and_is_cleared_on_the_device),
+		rig_test(what_was_prefetched_costs_no_migration),
+		rig_test(a_sequential_reader_is_read_ahead_of),
+		rig_test(four_times_the_device_memory_is_right_and_evicts),
+		rig_test(a_device_of_less_than_a_block_works),
+		rig_test(work_items_that_need_most_of_the_device_each_take_turns),
+		rig_test(one_work_item_that_needs_too_much_is_enospc),
+		rig_test(a_cpu_thread_and_launches_share_every_page),
+		rig_test(launches_of_several_threads_take_turns),
+		rig_test(memory_is_freed_and_taken_anew_while_the_device_is_idle),
+		rig_test(address_space_events_are_followed),
+	};
+
+	return cmocka_run_group_tests_name("opencl paging", tests, NULL, NULL);
+}
