@@ -105,8 +105,8 @@ void bench_result_fini(struct bench_result *result);
 /* "reached", "missed", or "" where there is no goal or no result. */
 const char *bench_verdict(const struct bench_result *result);
 
-/* env->note = the sentence; returns err, so that a setup can say `return bench_fail(...)`. */
-int bench_fail(struct bench_env *env, int err, const char *fmt, ...)
+/* env->note = the sentence, for the row. Returns err: a setup can say `return bench_note(...)`. */
+int bench_note(struct bench_env *env, int err, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 
 #endif

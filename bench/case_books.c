@@ -15,8 +15,7 @@
 #include <sys/mman.h>
 
 #include "bench.h"
-#include "ref_device.h"
-#include "umm.h"
+#include "ours.h"
 
 #define TIB ((size_t)1 << 40)
 
@@ -36,10 +35,6 @@ struct books_state {
 static int books_setup(struct bench_env *env, const struct bench_case *bcase, void **state)
 {
 	struct books_state *s = calloc(1, sizeof(*s));
-	struct ref_options options = { .type = UMM_DEVMEM_PRIVATE,
-				       .nframes = (uint32_t)(env->bulk_bytes / UMM_PAGE_SIZE),
-				       .inline_copy = true,
-				       .keep_freed = true };
 	int ret;
 
 	*state = s;
@@ -47,13 +42,10 @@ static int books_setup(struct bench_env *env, const struct bench_case *bcase, vo
 		return -ENOMEM;
 	s->env = env;
 	s->len = bcase->variant == BOOKS_SHARE ? env->bulk_bytes : TIB;
-	ret = umm_ctx_create(NULL, &s->ctx);
+	ret = ours_ctx(env, &s->ctx);
 	if (ret)
-		return bench_fail(env, ret, "umm_ctx_create");
-	ret = ref_create(s->ctx, &options, &s->device);
-	if (ret)
-		return bench_fail(env, ret, "reference device");
-	return 0;
+		return ret;
+	return ours_device(env, s->ctx, env->bulk_bytes, true, &s->device);
 }
 
 static int books_bytes(struct books_state *s, uint64_t *bytes)
@@ -62,7 +54,7 @@ static int books_bytes(struct books_state *s, uint64_t *bytes)
 	int ret = umm_ctx_stats(s->ctx, &stats);
 
 	if (ret)
-		return bench_fail(s->env, ret, "umm_ctx_stats");
+		return bench_note(s->env, ret, "umm_ctx_stats");
 	*bytes = stats.bookkeeping_bytes;
 	return 0;
 }
@@ -77,11 +69,11 @@ static int share_ours(void *state, struct series *out)
 
 	ret = umm_alloc(s->ctx, s->len, 0, &memory);
 	if (ret)
-		return bench_fail(s->env, ret, "umm_alloc");
+		return bench_note(s->env, ret, "umm_alloc");
 	memset(memory, 1, s->len);
 	moved = umm_migrate_to_device(s->ctx, s->device->mem, memory, s->len);
 	if (moved != (long)(s->len / UMM_PAGE_SIZE))
-		ret = bench_fail(s->env, moved < 0 ? (int)moved : -EIO, "migration");
+		ret = bench_note(s->env, moved < 0 ? (int)moved : -EIO, "migration");
 	if (ret == 0)
 		ret = books_bytes(s, &bytes);
 	if (ret == 0)
@@ -109,7 +101,7 @@ static int footprint(struct books_state *s, uint64_t *bytes)
 	if (file)
 		fclose(file);
 	if (!rss || !tables)
-		return bench_fail(s->env, -EIO, "reading /proc/self/smaps_rollup");
+		return bench_note(s->env, -EIO, "reading /proc/self/smaps_rollup");
 	*bytes = (rss + tables) * 1024;
 	return 0;
 }
@@ -125,7 +117,7 @@ static int time_ours(void *state, struct series *out)
 	ret = umm_alloc(s->ctx, s->len, 0, &memory);
 	end = machine_now();
 	if (ret)
-		return bench_fail(s->env, ret, "umm_alloc of 1 TiB");
+		return bench_note(s->env, ret, "umm_alloc of 1 TiB");
 	series_push(out, (double)(end - begin) / 1e6);
 	return umm_free(s->ctx, memory);
 }
@@ -138,7 +130,7 @@ static int time_theirs(void *state, struct series *out)
 
 	series_push(out, (double)(machine_now() - begin) / 1e6);
 	machine_unmap(memory, s->len);
-	return memory ? 0 : bench_fail(s->env, -ENOMEM, "mmap of 1 TiB");
+	return memory ? 0 : bench_note(s->env, -ENOMEM, "mmap of 1 TiB");
 }
 
 static int memory_ours(void *state, struct series *out)
@@ -153,7 +145,7 @@ static int memory_ours(void *state, struct series *out)
 		return ret;
 	ret = umm_alloc(s->ctx, s->len, 0, &memory);
 	if (ret)
-		return bench_fail(s->env, ret, "umm_alloc of 1 TiB");
+		return bench_note(s->env, ret, "umm_alloc of 1 TiB");
 	ret = footprint(s, &after) ?: books_bytes(s, &books_after);
 	umm_free(s->ctx, memory);
 	if (ret)

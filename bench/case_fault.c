@@ -14,11 +14,11 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "bench.h"
 #include "floor.h"
-#include "ref_device.h"
-#include "umm.h"
+#include "ours.h"
 
 enum fault_variant {
 	FAULT_FIRST_CPU,
@@ -68,45 +68,20 @@ static int touch_all(struct fault_state *s, const char *memory, struct series *o
 
 	ret = machine_bind(s->env->machine, s->cpu);
 	if (ret)
-		return bench_fail(s->env, ret, "binding to CPU %d", s->cpu);
+		return bench_note(s->env, ret, "binding to CPU %d", s->cpu);
 	for (i = 0; i < s->npages; i++) {
 		size_t page = s->order[i];
 		uint64_t begin = machine_now();
 		size_t word = *(const volatile size_t *)(memory + page * UMM_PAGE_SIZE);
 
 		s->took_ns[i] = (uint32_t)(machine_now() - begin);
-		wrong += word != page;
+		wrong += word != page * UMM_PAGE_SIZE;
 	}
 	machine_bind(s->env->machine, -1);
 	if (wrong)
-		return bench_fail(s->env, -EIO, "%zu pages came back with wrong data", wrong);
+		return bench_note(s->env, -EIO, "%zu pages came back with wrong data", wrong);
 	for (i = 0; i < s->npages; i++)
 		series_push(out, s->took_ns[i] / 1000.0);
-	return 0;
-}
-
-static int open_umm(struct fault_state *s)
-{
-	struct ref_options options = { .type = UMM_DEVMEM_PRIVATE,
-				       .nframes = (uint32_t)s->npages,
-				       .inline_copy = true,
-				       .keep_freed = true };
-	void *memory;
-	size_t i;
-	int ret;
-
-	ret = umm_ctx_create(NULL, &s->ctx);
-	if (ret)
-		return bench_fail(s->env, ret, "umm_ctx_create");
-	ret = ref_create(s->ctx, &options, &s->device);
-	if (ret)
-		return bench_fail(s->env, ret, "reference device");
-	ret = umm_alloc(s->ctx, s->npages * UMM_PAGE_SIZE, 0, &memory);
-	if (ret)
-		return bench_fail(s->env, ret, "umm_alloc");
-	s->memory = memory;
-	for (i = 0; i < s->npages; i++)
-		memcpy(s->memory + i * UMM_PAGE_SIZE, &i, sizeof(i));
 	return 0;
 }
 
@@ -154,13 +129,14 @@ static int open_floor(struct fault_state *s)
 static int fault_setup(struct bench_env *env, const struct bench_case *bcase, void **state)
 {
 	struct fault_state *s = calloc(1, sizeof(*s));
+	size_t len;
 	int ret;
 
 	*state = s;
 	if (!s)
 		return -ENOMEM;
 	if (bcase->variant == FAULT_LAST_CPU && env->machine->ncpus < 2)
-		return bench_fail(env, BENCH_SKIP, "the process may use one CPU only");
+		return bench_note(env, BENCH_SKIP, "the process may use one CPU only");
 	s->env = env;
 	s->npages = env->fault_pages;
 	s->cpu = -1;
@@ -168,19 +144,24 @@ static int fault_setup(struct bench_env *env, const struct bench_case *bcase, vo
 		s->cpu = machine_first_cpu(env->machine);
 	if (bcase->variant == FAULT_LAST_CPU)
 		s->cpu = machine_last_cpu(env->machine);
-	machine_warm(8 * s->npages * UMM_PAGE_SIZE);
+	machine_warm(8 * s->npages * UMM_PAGE_SIZE, MADV_NOHUGEPAGE);
 	s->order = make_order(s->npages);
 	s->took_ns = calloc(s->npages, sizeof(*s->took_ns));
 	if (!s->order || !s->took_ns)
 		return -ENOMEM;
 	ret = open_floor(s);
 	if (ret == -EOPNOTSUPP || ret == -EPERM)
-		return bench_fail(env, BENCH_SKIP,
+		return bench_note(env, BENCH_SKIP,
 				  "the competitor needs UFFDIO_MOVE (Linux 6.8) and the right to "
 				  "use userfaultfd: umm info says more");
 	if (ret)
-		return bench_fail(env, ret, "the bare userfaultfd program");
-	return open_umm(s);
+		return bench_note(env, ret, "the bare userfaultfd program");
+	ret = ours_ctx(env, &s->ctx);
+	if (ret)
+		return ret;
+	len = s->npages * UMM_PAGE_SIZE;
+	ret = ours_device(env, s->ctx, len, true, &s->device);
+	return ret ? ret : ours_memory(env, s->ctx, len, &s->memory);
 }
 
 static int fault_ours(void *state, struct series *out)
@@ -190,7 +171,7 @@ static int fault_ours(void *state, struct series *out)
 	long moved = umm_migrate_to_device(s->ctx, s->device->mem, s->memory, len);
 
 	if (moved != (long)s->npages)
-		return bench_fail(s->env, moved < 0 ? (int)moved : -EIO,
+		return bench_note(s->env, moved < 0 ? (int)moved : -EIO,
 				  "%ld of %zu pages went to the device", moved, s->npages);
 	return touch_all(s, s->memory, out);
 }
@@ -201,7 +182,7 @@ static int fault_theirs(void *state, struct series *out)
 	int ret = floor_uffd_reset(s->floor);
 
 	if (ret)
-		return bench_fail(s->env, ret, "the bare userfaultfd program");
+		return bench_note(s->env, ret, "the bare userfaultfd program");
 	return touch_all(s, floor_uffd_memory(s->floor), out);
 }
 

@@ -10,8 +10,7 @@
 #include <sys/mman.h>
 
 #include "bench.h"
-#include "ref_device.h"
-#include "umm.h"
+#include "ours.h"
 
 enum touch_variant {
 	TOUCH_SMALL,
@@ -26,13 +25,14 @@ struct touch_state {
 	struct ref_device *device;
 };
 
+static int touch_advice(const struct touch_state *s)
+{
+	return s->huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE;
+}
+
 static int touch_setup(struct bench_env *env, const struct bench_case *bcase, void **state)
 {
 	struct touch_state *s = calloc(1, sizeof(*s));
-	struct ref_options options = { .type = UMM_DEVMEM_PRIVATE,
-				       .nframes = UMM_BLOCK_PAGES,
-				       .inline_copy = true,
-				       .keep_freed = true };
 	int ret;
 
 	*state = s;
@@ -41,14 +41,11 @@ static int touch_setup(struct bench_env *env, const struct bench_case *bcase, vo
 	s->env = env;
 	s->huge = bcase->variant == TOUCH_HUGE;
 	s->len = env->touch_bytes;
-	machine_warm(4 * s->len);
-	ret = umm_ctx_create(NULL, &s->ctx);
+	machine_warm(8 * s->len, touch_advice(s));
+	ret = ours_ctx(env, &s->ctx);
 	if (ret)
-		return bench_fail(env, ret, "umm_ctx_create");
-	ret = ref_create(s->ctx, &options, &s->device);
-	if (ret)
-		return bench_fail(env, ret, "reference device");
-	return 0;
+		return ret;
+	return ours_device(env, s->ctx, UMM_BLOCK_SIZE, true, &s->device);
 }
 
 static void touch_all(const struct touch_state *s, char *memory, struct series *out)
@@ -69,19 +66,19 @@ static int touch_ours(void *state, struct series *out)
 
 	ret = umm_alloc(s->ctx, s->len, s->huge ? 0 : UMM_ALLOC_SMALL_PAGES, &memory);
 	if (ret)
-		return bench_fail(s->env, ret, "umm_alloc");
+		return bench_note(s->env, ret, "umm_alloc");
 	touch_all(s, memory, out);
 	ret = umm_free(s->ctx, memory);
-	return ret ? bench_fail(s->env, ret, "umm_free") : 0;
+	return ret ? bench_note(s->env, ret, "umm_free") : 0;
 }
 
 static int touch_theirs(void *state, struct series *out)
 {
 	struct touch_state *s = state;
-	char *memory = machine_map(s->len, s->huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE, false);
+	char *memory = machine_map(s->len, touch_advice(s), false);
 
 	if (!memory)
-		return bench_fail(s->env, -ENOMEM, "mmap");
+		return bench_note(s->env, -ENOMEM, "mmap");
 	touch_all(s, memory, out);
 	machine_unmap(memory, s->len);
 	return 0;

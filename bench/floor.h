@@ -20,7 +20,7 @@ struct floor_uffd;
 int floor_uffd_open(size_t npages, int cpu, bool raise, struct floor_uffd **out);
 /* Before each run: every page is on the device again. Each of them must have been touched. */
 int floor_uffd_reset(struct floor_uffd *f);
-/* The paged memory; the first word of page i says i. */
+/* The paged memory; the first word of every page says its offset. */
 const char *floor_uffd_memory(const struct floor_uffd *f);
 void floor_uffd_close(struct floor_uffd *f);
 

@@ -144,7 +144,7 @@ static int register_range(struct floor_uffd *f, char *start)
 
 static int build(struct floor_uffd *f)
 {
-	size_t i;
+	size_t at;
 	int ret;
 
 	/* Populated once, so that the page tables are there for good. */
@@ -153,8 +153,8 @@ static int build(struct floor_uffd *f)
 	f->device = machine_map(f->len, MADV_HUGEPAGE, true);
 	if (!f->memory || !f->staging || !f->device)
 		return -ENOMEM;
-	for (i = 0; i < f->npages; i++)
-		memcpy(f->device + i * PAGE, &i, sizeof(i));
+	for (at = 0; at < f->len; at += PAGE)
+		memcpy(f->device + at, &at, sizeof(at));
 	f->uffd = open_uffd();
 	if (f->uffd < 0)
 		return f->uffd;

@@ -239,7 +239,7 @@ void machine_unmap(void *addr, size_t len)
 		munmap(addr, len);
 }
 
-void machine_warm(size_t len)
+void machine_warm(size_t len, int advice)
 {
-	machine_unmap(machine_map(len, MADV_HUGEPAGE, true), len);
+	machine_unmap(machine_map(len, advice, true), len);
 }

@@ -56,11 +56,12 @@ void machine_wait_quiet(struct machine *machine, unsigned pct, unsigned limit_ms
 
 /*
  * Make the kernel own len bytes of memory that the host really backs: memory that lay
- * idle in a guest goes back to the host, and its next first touch costs several times as much.
+ * idle in a guest goes back to the host, and its next first touch costs several times as
+ * much. advice: MADV_HUGEPAGE or MADV_NOHUGEPAGE, for the free lists differ.
  */
-void machine_warm(size_t len);
+void machine_warm(size_t len, int advice);
 
-/* Zeroed memory, aligned to 2 MiB, advised (MADV_HUGEPAGE, or 0) and touched if asked. NULL: none. */
+/* Zeroed memory, aligned to 2 MiB, advised (MADV_*) and touched if asked. NULL: none. */
 void *machine_map(size_t len, int advice, bool populate);
 void machine_unmap(void *addr, size_t len);
 

@@ -18,7 +18,7 @@
 
 #define WAIT_QUIET_MS 1000
 
-int bench_fail(struct bench_env *env, int err, const char *fmt, ...)
+int bench_note(struct bench_env *env, int err, const char *fmt, ...)
 {
 	va_list ap;
 

@@ -26,7 +26,6 @@ function(umm_target_defaults target)
   target_compile_options(
     ${target}
     PRIVATE $<$<COMPILE_LANGUAGE:C>:${UMM_WARNINGS}>
-            $<$<COMPILE_LANG_AND_ID:C,Clang>:-Wthread-safety>
             $<$<BOOL:${UMM_WERROR}>:-Werror>)
   if(UMM_SANITIZE)
     target_compile_options(

@@ -320,7 +320,8 @@ UMM_API int umm_free(struct umm_ctx *ctx, void *addr);
  * Contents stay. The memory remains the caller's: munmap(), mremap(), madvise() and
  * mprotect() keep working, and are followed where a device has used the memory. Memory
  * that no device has used yet must be detached before it is unmapped: the kernel
- * does not tell of it.
+ * does not tell of it. To the kernel, blocks that a device has used are mappings of their own:
+ * mremap() over the border of such a block fails with EFAULT.
  *
  * Ownership: the memory stays the caller's.
  * Context:   any thread; may sleep; not async-signal-safe.
@@ -1041,7 +1042,7 @@ enum umm_counter {
 	UMM_COUNT_FAULT_WRITE,	   /* CPU write faults that ended a duplication */
 	UMM_COUNT_FAULT_WAIT,	   /* CPU faults that waited for a migration in flight */
 	UMM_COUNT_FAULT_SPURIOUS,  /* already resolved when it was read */
-	UMM_COUNT_FAULT_ERROR,	   /* ended in SIGBUS */
+	UMM_COUNT_FAULT_ERROR,	   /* CPU faults whose device failed: SIGBUS */
 	UMM_COUNT_FAULT_NS,	   /* time serving CPU faults, reading included */
 	UMM_COUNT_TO_DEVICE,	   /* pages moved to a device, by cause: + enum umm_cause */
 	UMM_COUNT_TO_SYSTEM = UMM_COUNT_TO_DEVICE + UMM_NR_CAUSES, /* pages moved home, likewise */

@@ -229,11 +229,16 @@ static int install(struct piece *piece, uintptr_t source, unsigned first, unsign
 }
 
 /* The page cannot be installed: what becomes of it? */
-static enum action action_for_refusal(struct piece *piece, unsigned i, int why)
+static enum action action_for_refusal(struct piece *piece, enum action action, unsigned i, int why)
 {
 	if (why == -EEXIST)
 		return ACT_SYSTEM;
 	if (bit_test(piece->device, i))
+		return ACT_KEEP;
+	/* The mapping moved away: event.c carries the page there, and installs it. */
+	if (why == -ENOENT && action == ACT_COHERENT)
+		return ACT_COHERENT;
+	if (why == -ENOENT && bit_test(piece->coherent, i))
 		return ACT_KEEP;
 	log_error("page at %#lx is lost: %s",
 		  (unsigned long)(piece->va + ((uintptr_t)i << UMM_PAGE_SHIFT)), umm_strerror(why));
@@ -270,8 +275,8 @@ static int install_run(struct piece *piece, struct block *block, enum action act
 	if (ret == -EAGAIN)
 		return ret;
 	if (ret && done < last)
-		settle_run(piece, block, action_for_refusal(piece, done, ret), done, done + 1,
-			   todo);
+		settle_run(piece, block, action_for_refusal(piece, action, done, ret), done,
+			   done + 1, todo);
 	return 0;
 }
 
@@ -341,6 +346,23 @@ static bool commit_some(struct piece *piece, uint64_t *todo)
 	return !ret;
 }
 
+/* Touching a lost page is an error from now on, not only where we are asked. */
+static void poison_lost(struct piece *piece)
+{
+	unsigned n = bit_count(piece->lost);
+
+	if (!n)
+		return;
+	for (unsigned i = bit_next(piece->lost, 0); i < UMM_BLOCK_PAGES;
+	     i = bit_next(piece->lost, i + 1))
+		poison_page(piece->ctx, piece->va + ((uintptr_t)i << UMM_PAGE_SHIFT),
+			    piece->blockable);
+	ctx_count(piece->ctx, piece->src->dev, piece_start(piece), UMM_COUNT_POISONED, n);
+	if (piece->cause == UMM_CAUSE_CPU_FAULT)
+		ctx_count(piece->ctx, piece->src->dev, piece_start(piece), UMM_COUNT_FAULT_ERROR,
+			  n);
+}
+
 void piece_commit(struct piece *piece)
 {
 	uint64_t todo[BITMAP_WORDS];
@@ -352,11 +374,6 @@ void piece_commit(struct piece *piece)
 	}
 	if (piece->nfreed)
 		devmem_give_list(piece->src, piece->nfreed, piece->freed);
-	for (unsigned i = bit_next(piece->lost, 0); i < UMM_BLOCK_PAGES;
-	     i = bit_next(piece->lost, i + 1)) {
-		poison_page(piece->ctx, piece->va + ((uintptr_t)i << UMM_PAGE_SHIFT),
-			    piece->blockable);
-		ctx_count(piece->ctx, piece->src->dev, piece_start(piece), UMM_COUNT_POISONED, 1);
-	}
+	poison_lost(piece);
 	ctx_settled(piece->ctx);
 }

@@ -14,6 +14,8 @@
 #include "stats.h"
 #include "work.h"
 
+#define MAX_REMAPPED 32
+
 struct umm_ctx {
 	_Atomic unsigned refs;
 	pid_t owner; /* another process means: forked */
@@ -45,6 +47,13 @@ struct umm_ctx {
 
 	struct lock expect_lock; /* RANK_LEAF. Protects: events that the core itself causes */
 	struct expect *expected;
+
+	/* Ranges that were moved away a moment ago; under the gate, held exclusively. */
+	struct remapped {
+		uintptr_t start, end;
+		uint64_t until_ns;
+	} remapped[MAX_REMAPPED];
+	unsigned nremapped;
 
 	struct umm_ctx *next; /* of all contexts; under the list's lock in ctx.c */
 };

@@ -95,6 +95,7 @@ int umm_devmem_add(struct umm_device *dev, const struct umm_devmem_options *opti
 		   struct umm_devmem **out)
 {
 	struct umm_devmem_options mine;
+	struct umm_span managed;
 	struct umm_devmem *mem;
 	int ret;
 
@@ -107,6 +108,11 @@ int umm_devmem_add(struct umm_device *dev, const struct umm_devmem_options *opti
 		return ret;
 	if (ctx_is_forked(dev->ctx))
 		return -ENODEV;
+	if (mine.base && region_next(dev->ctx, (uintptr_t)mine.base,
+				     (uintptr_t)mine.base +
+					     ((uintptr_t)mine.nframes << UMM_PAGE_SHIFT),
+				     &managed))
+		return -EINVAL;
 	mem = arena_map(sizeof(*mem));
 	if (!mem)
 		return -ENOMEM;
@@ -254,26 +260,34 @@ static int chunk_back(struct umm_devmem *mem, uint32_t c)
 	return ret;
 }
 
-int devmem_take(struct umm_devmem *mem, unsigned n, uint32_t *frames)
+/* Frames that were just taken get their host pages. 0, or -errno and none is taken. */
+static int frames_back(struct umm_devmem *mem, unsigned n, const uint32_t *frames)
 {
-	unsigned taken;
 	int ret;
 
-	lock_take(&mem->lock);
-	taken = take_locked(mem, n, frames);
-	lock_drop(&mem->lock);
-	if (mem->type != UMM_DEVMEM_COHERENT)
-		return (int)taken;
-	for (unsigned i = 0; i < taken; i++) {
+	for (unsigned i = 0; i < n; i++) {
 		if (i && frames[i] / UMM_BLOCK_PAGES == frames[i - 1] / UMM_BLOCK_PAGES)
 			continue;
 		ret = chunk_back(mem, frames[i] / UMM_BLOCK_PAGES);
 		if (ret) {
-			umm_devmem_free(mem, taken, frames);
+			umm_devmem_free(mem, n, frames);
 			return ret;
 		}
 	}
-	return (int)taken;
+	return 0;
+}
+
+int devmem_take(struct umm_devmem *mem, unsigned n, uint32_t *frames)
+{
+	unsigned taken;
+	int ret = 0;
+
+	lock_take(&mem->lock);
+	taken = take_locked(mem, n, frames);
+	lock_drop(&mem->lock);
+	if (mem->type == UMM_DEVMEM_COHERENT)
+		ret = frames_back(mem, taken, frames);
+	return ret ? ret : (int)taken;
 }
 
 void devmem_give_quietly(struct umm_devmem *mem, uint32_t frame, uint32_t n)
@@ -312,7 +326,8 @@ void devmem_give_list(struct umm_devmem *mem, unsigned n, const uint32_t *frames
 
 int umm_devmem_alloc(struct umm_devmem *mem, uint32_t nframes, uint32_t *frames)
 {
-	int taken, ret;
+	bool enough;
+	int ret;
 
 	if (!mem || !nframes || !frames)
 		return -EINVAL;
@@ -321,13 +336,15 @@ int umm_devmem_alloc(struct umm_devmem *mem, uint32_t nframes, uint32_t *frames)
 	ret = devmem_use(mem);
 	if (ret)
 		return ret;
-	taken = devmem_take(mem, nframes, frames);
-	if (taken >= 0 && (uint32_t)taken < nframes) {
-		umm_devmem_free(mem, (uint32_t)taken, frames);
+	lock_take(&mem->lock);
+	enough = mem->nfree >= nframes;
+	if (enough)
+		take_locked(mem, nframes, frames);
+	lock_drop(&mem->lock);
+	if (!enough)
 		ret = -ENOSPC;
-	} else if (taken < 0) {
-		ret = taken;
-	}
+	else if (mem->type == UMM_DEVMEM_COHERENT)
+		ret = frames_back(mem, nframes, frames);
 	devmem_unuse(mem);
 	return ret;
 }

@@ -38,6 +38,9 @@
 /* How long a worker waits for a page in flight before it looks again. */
 #define SETTLE_NS UINT64_C(100000000)
 
+/* How long after a REMAP the UNMAP of its old range is looked for. */
+#define REMAP_NS UINT64_C(1000000000)
+
 /* Is this the message of what the core itself is doing? Each is matched once. */
 static bool expected(struct umm_ctx *ctx, const struct uffd_msg_info *info)
 {
@@ -145,15 +148,22 @@ static bool clear_blocks(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bo
 {
 	struct block *block;
 	unsigned first, last;
-	uintptr_t at = start;
-	bool follow = false;
+	uintptr_t at = start, va;
+	bool follow = false, wake;
 
 	while (at < end && (block = block_next(ctx, at, end))) {
-		at = block->va + UMM_BLOCK_SIZE;
+		va = block->va;
+		at = va + UMM_BLOCK_SIZE;
 		if (block_clip(block, start, end, &first, &last))
 			for (unsigned i = first; i < last; i++)
 				follow |= clear_page(block, i, unmap);
+		/* The kernel does not wake who waits for a page that is unmapped. */
+		wake = unmap && block->waiters;
+		if (wake)
+			block->waiters = false;
 		block_put(ctx, block);
+		if (wake)
+			ctx_wake_block(ctx, va);
 	}
 	return follow;
 }
@@ -414,6 +424,10 @@ static void carry(struct umm_ctx *ctx, uintptr_t from, uintptr_t to)
 	carry_from(ctx, from, &page);
 	if (page.state == PG_SYSTEM)
 		uffd_move(ctx->uffd, to, from, UMM_PAGE_SIZE, false, NULL);
+	/* Usually the frame moved with its mapping; not if it was about to be installed. */
+	if (page.state == PG_COHERENT)
+		uffd_move(ctx->uffd, to, devmem_host(page.mem, page.frame), UMM_PAGE_SIZE, false,
+			  NULL);
 	if (page.state == PG_UNMANAGED)
 		page.state = PG_EMPTY;
 	if (!carry_to(ctx, to, &page) && page.mem) {
@@ -440,6 +454,31 @@ static void remap_work(struct umm_ctx *ctx, const struct work *work)
 		ctx_wake_block(ctx, va);
 }
 
+/*
+ * After a REMAP the kernel also tells that the old range is unmapped, unless it stayed
+ * (MREMAP_DONTUNMAP). What is in flight there must not be taken for gone: remember the range.
+ */
+static void remap_remember(struct umm_ctx *ctx, const struct uffd_msg_info *info)
+{
+	struct remapped *slot = &ctx->remapped[ctx->nremapped++ % MAX_REMAPPED];
+
+	*slot = (struct remapped){ info->addr, info->end, now_ns() + REMAP_NS };
+}
+
+static bool remap_unmapped(struct umm_ctx *ctx, const struct uffd_msg_info *info)
+{
+	for (unsigned i = 0; i < MAX_REMAPPED; i++) {
+		struct remapped *slot = &ctx->remapped[i];
+
+		if (slot->start == info->addr && slot->end == info->end &&
+		    now_ns() < slot->until_ns) {
+			*slot = (struct remapped){ 0 };
+			return true;
+		}
+	}
+	return false;
+}
+
 static void apply_remap(struct umm_ctx *ctx, const struct uffd_msg_info *info)
 {
 	struct work work = {
@@ -449,6 +488,7 @@ static void apply_remap(struct umm_ctx *ctx, const struct uffd_msg_info *info)
 	enum page_state state;
 	bool follow = atomic_load(&ctx->notifiers.count);
 
+	remap_remember(ctx, info);
 	clear_blocks(ctx, info->to, info->to + len, true);
 	region_move(ctx, info->addr, info->to, len, false);
 	for (size_t at = 0; at < len; at += UMM_PAGE_SIZE) {
@@ -465,7 +505,7 @@ static void event_apply(struct umm_ctx *ctx, const struct uffd_msg_info *info)
 	stats_add(&ctx->stats, UMM_COUNT_EVENTS, 1);
 	switch (info->kind) {
 	case UFFD_UNMAP:
-		if (!expected(ctx, info))
+		if (!expected(ctx, info) && !remap_unmapped(ctx, info))
 			apply_clear(ctx, info, true);
 		break;
 	case UFFD_REMOVE:
@@ -506,16 +546,19 @@ void event_pump(struct umm_ctx *ctx)
 		sched_yield();
 }
 
-/* Settle what can be settled at once; true when something is in flight still. */
+/*
+ * Settle what can be settled at once. Returns true when something is in flight still;
+ * *marked: some pages are left for reap().
+ */
 static bool clear_try(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bool unmap,
-		      uint32_t *seen)
+		      bool *marked)
 {
 	struct block *block;
 	unsigned first, last;
 	uintptr_t at = start;
 	bool busy = false;
 
-	*seen = ctx_settle_count(ctx);
+	*marked = false;
 	while (at < end && (block = block_next(ctx, at, end))) {
 		at = block->va + UMM_BLOCK_SIZE;
 		if (!block_clip(block, start, end, &first, &last))
@@ -525,7 +568,7 @@ static bool clear_try(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bool 
 			    being_carried(block, i))
 				busy = true;
 			else
-				clear_page(block, i, unmap);
+				*marked |= clear_page(block, i, unmap);
 		}
 		block_put(ctx, block);
 	}
@@ -534,13 +577,16 @@ static bool clear_try(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bool 
 
 void event_clear(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bool unmap)
 {
+	bool busy = true, marked, first = true;
 	uint32_t seen;
-	bool busy;
 
-	do {
-		busy = clear_try(ctx, start, end, unmap, &seen);
-		reap(ctx, start, end, unmap, true);
-		if (busy)
+	while (busy) {
+		seen = ctx_settle_count(ctx);
+		busy = clear_try(ctx, start, end, unmap, &marked);
+		if (first || marked)
+			reap(ctx, start, end, unmap, true);
+		else if (busy)
 			ctx_settle_wait(ctx, seen, now_ns() + SETTLE_NS);
-	} while (busy);
+		first = false;
+	}
 }

@@ -95,6 +95,14 @@ static enum serve serve_moving(struct umm_ctx *ctx, struct block *block,
 	unsigned i = page_index(info->addr);
 	int ret;
 
+	/*
+	 * A device that uses its pages through CPU addresses may itself be what faults here, and
+	 * what a reaper's invalidation waits for: let it go on.
+	 */
+	if (page_state(block, i) == PG_REAPING && block->page[i] & PG_GONE)
+		return SERVE_WAKE;
+	if (page_state(block, i) == PG_REAPING && block->page[i] & PG_REFILLED)
+		return serve_fill(ctx, block, info, counter);
 	if (page_state(block, i) == PG_MIGRATING && block->page[i] & PG_COLLECT && !info->wp) {
 		ret = fill(ctx, info);
 		if (ret == -EAGAIN)
@@ -139,7 +147,6 @@ static bool serve_poison(struct umm_ctx *ctx, const struct uffd_msg_info *info, 
 {
 	if (!poison_page(ctx, info->addr, blockable))
 		return false;
-	count(ctx, NULL, info, UMM_COUNT_FAULT_ERROR);
 	wake(ctx, info);
 	return true;
 }
@@ -323,8 +330,8 @@ static void server_follow(struct server *server, uint32_t thread)
 		server->cpu = cpu;
 }
 
-/* Read until there is nothing more. */
-static void serve_all(struct server *server)
+/* Serve one fault, and whatever events come before it. */
+static void serve_one(struct server *server)
 {
 	struct umm_ctx *ctx = server->ctx;
 	struct uffd_msg_info info;
@@ -332,19 +339,17 @@ static void serve_all(struct server *server)
 	bool again;
 	int ret;
 
-	for (;;) {
+	do {
 		began = now_ns();
 		ret = event_read(ctx, &info, &again);
-		if (again)
-			continue;
-		if (ret <= 0)
-			return;
-		hook_run(HOOK_FAULT_READ, info.addr);
-		if (!fault_serve(ctx, &info, false))
-			fault_defer(ctx, &info);
-		stats_add(&ctx->stats, UMM_COUNT_FAULT_NS, now_ns() - began);
-		server_follow(server, info.thread);
-	}
+	} while (again);
+	if (ret <= 0)
+		return;
+	hook_run(HOOK_FAULT_READ, info.addr);
+	if (!fault_serve(ctx, &info, false))
+		fault_defer(ctx, &info);
+	stats_add(&ctx->stats, UMM_COUNT_FAULT_NS, now_ns() - began);
+	server_follow(server, info.thread);
 }
 
 static void server_prioritise(unsigned number)
@@ -383,8 +388,9 @@ static void *server_main(void *arg)
 
 	server_prioritise(number);
 	while (!event.data.u32) {
+		/* Asking here whether there is more costs less than a read() that finds nothing. */
 		if (epoll_wait(servers->poll_fds[number], &event, 1, -1) > 0)
-			serve_all(&server);
+			serve_one(&server);
 	}
 	return NULL;
 }

@@ -306,7 +306,8 @@ static void list_copies_in(struct piece *piece, unsigned first, unsigned last)
 	struct resident *resident = block ? resident_find(block, piece->src) : NULL;
 
 	piece->ncopies = 0;
-	for (unsigned i = first; resident && i < last; i++)
+	for (unsigned i = bit_next(piece->all, first); resident && i < last;
+	     i = bit_next(piece->all, i + 1))
 		if (comes_in(piece, i))
 			copy_add(piece, UMM_COPY_FROM_DEVICE, piece->src,
 				 resident_frame(resident, i), (void *)piece->host[i]);

@@ -195,9 +195,16 @@ static bool move_refused(struct piece *piece, unsigned i, unsigned last, int why
 {
 	switch (why) {
 	case -ENOENT:
-		/* Nothing is mapped here (any more): its contents are zero. */
-		bit_clear(piece->system, i);
-		bit_set(piece->empty, i);
+		/*
+		 * Nothing is mapped here (any more): its contents are zero. Unless the whole
+		 * mapping went elsewhere: then so did the page.
+		 */
+		if (protect(piece, i, i + 1, false) == -ENOENT) {
+			bit_set(piece->stay, i);
+		} else {
+			bit_clear(piece->system, i);
+			bit_set(piece->empty, i);
+		}
 		return false;
 	case -EBUSY:
 		if (!*unshared) {
@@ -320,7 +327,12 @@ static bool place_refused(struct piece *piece, const uintptr_t *place, unsigned 
 {
 	switch (why) {
 	case -ENOENT:
-		/* Dropped by the program: the frame needs a page again. */
+		/* Dropped by the program, or moved with its mapping. */
+		if (protect(piece, i, i + 1, false) == -ENOENT) {
+			bit_set(piece->stay, i);
+			return false;
+		}
+		/* The frame needs a page again. */
 		uffd_zeropage(piece->ctx->staging.uffd, place[i], UMM_PAGE_SIZE, false, NULL);
 		return false;
 	case -EBUSY:

@@ -33,6 +33,7 @@
 #define IDLE_MAX_NS  1000000
 #define THOROUGH     3 /* rounds without any page before asking why */
 #define SPARE_PAGES  512
+#define ASK_ANYWAY   64
 #define SUCCESSES    8 /* windows before trying sizes that failed */
 
 struct launch {
@@ -190,7 +191,8 @@ static int judge(struct launch *l, const struct round_outcome *round,
 		l->stalled = 0;
 		return 0;
 	}
-	if (!service->full || ++l->stalled < 2)
+	/* Evictions are the evidence; ask after them where there were some, and now and then. */
+	if (++l->stalled < 2 || (!service->full && l->stalled % ASK_ANYWAY))
 		return 0;
 	return evicted_pages(l->ocl) - l->evicted > limit ? shrink_window(l, round) : 0;
 }

@@ -5,12 +5,13 @@
  * whole, so that pages which came otherwise (the program prefetched them) cost one
  * fault for each block at most.
  *
- * More pages than the device has would evict each other: then the faults of the
- * work-items with the lowest numbers are served, and the others fault again.
+ * More pages than the device has would evict each other, and what the same work-items
+ * loaded before: half of the memory at most is filled at a time, for the work-items with the
+ * lowest numbers, who are then the first to get on; the others fault again.
  *
  * A migration evicts neither the blocks that it fills nor what came after it began. Where
  * that leaves no victim, because a small device holds nothing but pages of the same
- * blocks, room is made beforehand.
+ * blocks, and so nothing came, room is made first and then it is tried again.
  *
  * Readahead: a faulted span that goes on where pages of this device end is taken for
  * a sequential reader; as many pages as were there before it are fetched after it, so
@@ -273,16 +274,14 @@ static int serve_pages(struct umm_opencl *ocl, const struct fault *faults, uint3
 	long moved, ahead = 0;
 	int ret;
 
-	outcome->full = umm_devmem_nfree(ocl->mem) < count;
+	outcome->full |= umm_devmem_nfree(ocl->mem) < count;
 	moved = migrate(ocl, service->spans, nspans, 0);
-	if (!moved && outcome->full && !umm_devmem_evict(ocl->mem, count))
-		moved = migrate(ocl, service->spans, nspans, 0);
 	if (moved >= 0 && !outcome->full)
 		ahead = migrate(ocl, service->ahead, nahead, UMM_MIGRATE_NO_EVICT);
 	if (moved < 0 || ahead < 0)
 		return (int)(moved < 0 ? moved : ahead);
-	outcome->nmigrated = (uint64_t)(moved + ahead);
-	outcome->nreadahead = (uint64_t)ahead;
+	outcome->nmigrated += (uint64_t)(moved + ahead);
+	outcome->nreadahead += (uint64_t)ahead;
 	ret = program(ocl, service->spans, nspans);
 	return ret ? ret : program(ocl, service->ahead, ahead ? nahead : 0);
 }
@@ -292,18 +291,24 @@ int service_run(struct umm_opencl *ocl, const struct round_outcome *round, bool 
 {
 	struct fault *faults = round->faults;
 	uint32_t count = round->nfaults;
+	uint32_t most = (ocl->pools.nframes + 1) / 2;
 	int ret;
 
 	memset(outcome, 0, sizeof(*outcome));
 	ret = find_mistakes(faults, count, outcome);
 	if (ret)
 		return ret;
-	if (count > ocl->pools.nframes) {
+	if (count > most) {
 		qsort(faults, count, sizeof(*faults), by_item);
-		count = ocl->pools.nframes;
+		count = most;
 	}
 	count = merge(faults, count);
 	outcome->npages = count;
+	ret = serve_pages(ocl, faults, count, outcome);
+	if (!ret)
+		ret = check(ocl, faults, count, thorough, outcome);
+	if (ret || outcome->nserved || !outcome->full || umm_devmem_evict(ocl->mem, count))
+		return ret;
 	ret = serve_pages(ocl, faults, count, outcome);
 	return ret ? ret : check(ocl, faults, count, thorough, outcome);
 }

@@ -66,11 +66,12 @@ static void forget(struct cpu *cpu)
 
 static void reach(struct cpu *cpu, struct synset *synset, int steps)
 {
-	unsigned char *known = &cpu->steps[synset_index(cpu->w, synset)];
+	size_t index = synset_index(cpu->w, synset);
 
-	if (*known != FAR)
+	/* A damaged structure may spoil the answer, but not crash the check. */
+	if (index >= cpu->w->nsynsets || cpu->steps[index] != FAR)
 		return;
-	*known = (unsigned char)steps;
+	cpu->steps[index] = (unsigned char)steps;
 	cpu->reached[cpu->nreached++] = synset;
 }
 
@@ -111,14 +112,14 @@ static int distance(struct cpu *cpu, const struct word *a, const struct word *b)
 static void climb(const struct wordnet *w, struct synset *synset, int steps, unsigned char *known,
 		  struct synset **reached, size_t *nreached)
 {
-	unsigned char *mine = &known[synset_index(w, synset)];
+	size_t index = synset_index(w, synset);
 	const struct link *link;
 
-	if (*mine <= steps || steps == FAR)
+	if (index >= w->nsynsets || known[index] <= steps || steps == FAR)
 		return;
-	if (*mine == FAR)
+	if (known[index] == FAR)
 		reached[(*nreached)++] = synset;
-	*mine = (unsigned char)steps;
+	known[index] = (unsigned char)steps;
 	for (link = synset->links; link; link = link->next)
 		if (link->type == LINK_HYPERNYM || link->type == LINK_INSTANCE_HYPERNYM)
 			climb(w, link->target, steps + 1, known, reached, nreached);

@@ -131,6 +131,9 @@ int device_answer(struct device *d, const struct wordnet *w, struct query *queri
 	d->nfaults += result.faults;
 	if (ret)
 		complain("launch", ret);
+	if (ret == -ENOSPC)
+		fprintf(stderr, "A question needs more of the structure than that at a time: "
+				"give a larger --limit.\n");
 	return ret;
 }
 

@@ -10,6 +10,7 @@
 #ifndef WORDNET_GRAPH_H
 #define WORDNET_GRAPH_H
 
+/* Where a pointer points to. In C there is but one place. */
 #ifdef __OPENCL_C_VERSION__
 #define SHARED __global
 #else
@@ -88,7 +89,7 @@ enum query_kind {
 #define QUERY_TOO_LARGE	 (-2) /* the search outgrew struct search */
 #define QUERY_UNANSWERED (-3)
 
-#define DISTANCE_MAX 6
+#define DISTANCE_MAX 6 /* nobody looks further */
 
 /** A question, and its answer in the last two members. */
 struct query {
@@ -100,8 +101,8 @@ struct query {
 };
 
 #define SYNSETS_MAX 131072u /* so many the marks below have room for */
-#define NODES_MAX   4096u
-#define LEVELS_MAX  40u
+#define NODES_MAX   4096u   /* no word has more meanings than this within two links */
+#define LEVELS_MAX  40u	    /* more general meanings above one another: half as many */
 
 /** One of the two ends that a search grows from, breadth first: level by level. */
 struct search_side {

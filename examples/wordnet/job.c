@@ -213,13 +213,23 @@ static int all_rounds(struct job *job, struct device *device, unsigned flags,
 
 /* ---- the check ---- */
 
-static void show_wrong(const struct query *given, const struct query *right)
+/* A wrong answer may point anywhere. */
+static const char *name_of(const struct wordnet *w, const struct synset *synset)
 {
-	fprintf(stderr, "wordnet-paths: wrong answer for %s of '%s' and '%s': %d%s%s, not %d%s%s\n",
-		given->kind == QUERY_DISTANCE ? "the distance" : "the hypernym", given->a->text,
-		given->b->text, given->steps, given->meet ? " " : "",
-		given->meet ? synset_name(given->meet) : "", right->steps, right->meet ? " " : "",
-		right->meet ? synset_name(right->meet) : "");
+	if (!synset)
+		return "";
+	return synset_index(w, synset) < w->nsynsets && synset->senses ? synset_name(synset) :
+									 "not a synset";
+}
+
+static void show_wrong(const struct wordnet *w, const struct query *given,
+		       const struct query *right)
+{
+	fprintf(stderr,
+		"wordnet-paths: wrong answer for the %s of '%s' and '%s': %d %s, not %d %s\n",
+		given->kind == QUERY_DISTANCE ? "distance" : "hypernym", given->a->text,
+		given->b->text, given->steps, name_of(w, given->meet), right->steps,
+		name_of(w, right->meet));
 }
 
 static void check_round(struct job *job, struct cpu *cpu, unsigned round, struct tally *tally)
@@ -234,7 +244,7 @@ static void check_round(struct job *job, struct cpu *cpu, unsigned round, struct
 		if (right.steps == query->steps && right.meet == query->meet)
 			continue;
 		if (tally->wrong++ < WRONG_SHOWN)
-			show_wrong(query, &right);
+			show_wrong(job->w, query, &right);
 	}
 }
 

@@ -41,6 +41,8 @@ static uint64_t device_bytes(const struct options *options, const struct wordnet
 			       options->limit_fraction * (double)wordnet_bytes(w) :
 			       (double)options->limit_bytes;
 
+	if (bytes < UMM_PAGE_SIZE)
+		return UMM_PAGE_SIZE;
 	return (uint64_t)bytes & ~(uint64_t)(UMM_PAGE_SIZE - 1);
 }
 

@@ -17,6 +17,9 @@
  * graph.h comes before this text.
  */
 
+/* The structs are those of the CPU: this does not compile where pointers have another size. */
+typedef char pointers_have_64_bits[sizeof(__global void *) == 8 ? 1 : -1];
+
 /* Few enough that all work-items together ask for no more than a small device holds. */
 #define PASS_MISSES_MAX 24
 

@@ -68,8 +68,7 @@ struct picture *picture_create(struct umm_ctx *ctx, uint64_t device_bytes, const
 		return NULL;
 	picture->svg = fopen(path, "w");
 	if (!picture->svg) {
-		fprintf(stderr,
-			"wordnet-paths: the picture %s: %s. Give another --picture FILE, or none.\n",
+		fprintf(stderr, "wordnet-paths: the picture %s: %s. Give another --picture FILE.\n",
 			path, strerror(errno));
 		free(picture);
 		return NULL;

@@ -50,9 +50,9 @@ void report_pairs(const struct job *job)
 
 	if (!n)
 		return;
-	printf("\nHow many links from word to word, round by round, as the CPU links a pair directly\n"
-	       "(then it is 1) and cuts all direct links between the two the round after;\n"
-	       "at the end of the line the nearest meaning that covers both (in the first round):\n\n");
+	printf("\nHow many links from word to word, round by round. After each the CPU links\n"
+	       "the first meanings of one pair directly (1), and a round later cuts what links\n"
+	       "them directly. Behind it, the nearest meaning that covers both (first round):\n\n");
 	for (i = 0; i < n; i++) {
 		query = &job->queries[2 * i];
 		hypernym = query + 1;
@@ -112,5 +112,9 @@ void report_tallies(const struct tally *paged, const struct tally *copied)
 	row_mib("moved home", paged->bytes_out, OTHER(bytes_out));
 	row_number("evictions of 2 MiB blocks", paged->evictions, OTHER(evictions));
 	row_unit("time", "s", paged->seconds, OTHER(seconds));
+	if (copied && copied->device_bytes > paged->device_bytes)
+		printf("\n  Pages on demand made do with %.0f %% of the device memory; to copy\n"
+		       "  everything first takes a device with room for everything.\n",
+		       100.0 * (double)paged->device_bytes / (double)copied->device_bytes);
 #undef OTHER
 }
