@@ -23,8 +23,9 @@ enum page_state {
 	PG_MIGRATING,  /* owned by a piece (migrate.h) */
 	PG_POISONED,
 	PG_REAPING,    /* dropped; its frames are about to be given back (event.c) */
+	PG_ARRIVING,   /* moved here by mremap(); its frame is about to be carried here (event.c) */
 	PG_STATE_MASK = 0x0f,
-	/* What happened to a MIGRATING page meanwhile; its piece acts on it. */
+	/* What happened to a MIGRATING or ARRIVING page meanwhile; who has it acts on it. */
 	PG_DISCARD = 0x10,  /* contents were dropped: ends EMPTY */
 	PG_GONE = 0x20,	    /* unmapped: ends UNMANAGED. On other states: mremap() took it away */
 	PG_COLLECT = 0x40,  /* still mapped for the CPU while its piece reads it: a missing fault

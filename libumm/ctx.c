@@ -79,6 +79,14 @@ void ctx_settle_wait(struct umm_ctx *ctx, uint32_t seen, uint64_t deadline_ns)
 	atomic_fetch_sub(&ctx->settle_waiters, 1);
 }
 
+void ctx_pass_gate(struct umm_ctx *ctx)
+{
+	if (ctx_is_forked(ctx))
+		return;
+	rwlock_take_shared(&ctx->gate);
+	rwlock_drop_shared(&ctx->gate);
+}
+
 void ctx_wake_block(struct umm_ctx *ctx, uintptr_t va)
 {
 	uffd_wake(ctx->uffd, va, UMM_BLOCK_SIZE);
@@ -371,6 +379,9 @@ int umm_alloc(struct umm_ctx *ctx, size_t len, uint64_t flags, void **out)
 	if (len >= UMM_BLOCK_SIZE)
 		madvise((void *)base, len,
 			flags & UMM_ALLOC_SMALL_PAGES ? MADV_NOHUGEPAGE : MADV_HUGEPAGE);
+	/* The kernel hands addresses out again before we have cleaned up after their last use. */
+	if (!ctx_is_forked(ctx))
+		event_wait(ctx, base, base + len);
 	ret = region_add(ctx, base, base + len, false, true);
 	if (ret) {
 		munmap((void *)base, len);
@@ -399,6 +410,7 @@ int umm_free(struct umm_ctx *ctx, void *addr)
 		return -EINVAL;
 	if (!addr)
 		return 0;
+	ctx_pass_gate(ctx);
 	alloc = region_release(ctx, (uintptr_t)addr, false);
 	if (!alloc)
 		return -EFAULT;
@@ -439,9 +451,8 @@ int umm_attach(struct umm_ctx *ctx, void *addr, size_t len)
 	ret = attach_check(ctx, start, start + len);
 	if (ret)
 		return ret;
-	/* An event that made room here has been read by now, but perhaps not applied. */
-	rwlock_take_shared(&ctx->gate);
-	rwlock_drop_shared(&ctx->gate);
+	if (!ctx_is_forked(ctx))
+		event_wait(ctx, start, start + len);
 	return region_add(ctx, start, start + len, true, false);
 }
 
@@ -455,6 +466,7 @@ int umm_detach(struct umm_ctx *ctx, void *addr)
 
 	if (!ctx)
 		return -EINVAL;
+	ctx_pass_gate(ctx);
 	alloc = region_release(ctx, (uintptr_t)addr, true);
 	if (!alloc)
 		return -EFAULT;

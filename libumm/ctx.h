@@ -73,6 +73,12 @@ void ctx_settled(struct umm_ctx *ctx);
 uint32_t ctx_settle_count(struct umm_ctx *ctx);
 void ctx_settle_wait(struct umm_ctx *ctx, uint32_t seen, uint64_t deadline_ns);
 
+/*
+ * Let events that the program has caused be applied: its call returns as soon as
+ * the message is read. Every request begins with this.
+ */
+void ctx_pass_gate(struct umm_ctx *ctx);
+
 /* Wake the CPU threads that wait for pages of a block. Nothing locked. */
 void ctx_wake_block(struct umm_ctx *ctx, uintptr_t va);
 

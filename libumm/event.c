@@ -14,7 +14,7 @@
  *		COHERENT, DUPLICATED		REAPING		the same, SYSTEM
  *	UNMAP	the same, with GONE and UNMANAGED
  *	REMAP	EMPTY, SYSTEM			same, at the new address
- *		others				+ GONE; REAPING at the new address
+ *		others				+ GONE; ARRIVING at the new address
  *								wait, carry frames over
  *
  * Invariants: the reader never waits for anything but the block locks, whose holders
@@ -72,8 +72,7 @@ void event_expect_end(struct umm_ctx *ctx, struct expect *expect)
 	struct expect **link;
 
 	/* The message has been read, but perhaps not looked at: its reader has the gate. */
-	rwlock_take_shared(&ctx->gate);
-	rwlock_drop_shared(&ctx->gate);
+	ctx_pass_gate(ctx);
 	lock_take(&ctx->expect_lock);
 	for (link = &ctx->expected; *link != expect; link = &(*link)->next)
 		;
@@ -112,6 +111,7 @@ static bool clear_page(struct block *block, unsigned i, bool unmap)
 		return false;
 	switch (page_state(block, i)) {
 	case PG_MIGRATING:
+	case PG_ARRIVING:
 		block->page[i] &= (uint8_t)~PG_REFILLED;
 		block->page[i] |= unmap ? PG_GONE : PG_DISCARD;
 		return false;
@@ -316,7 +316,7 @@ static enum page_state remapped_state(enum page_state state)
 	case PG_POISONED:
 		return state;
 	default:
-		return PG_REAPING;
+		return PG_ARRIVING;
 	}
 }
 
@@ -330,8 +330,9 @@ static enum page_state remap_from(struct umm_ctx *ctx, uintptr_t addr)
 	if (!block)
 		return state;
 	state = page_state(block, i);
-	if (remapped_state(state) == PG_REAPING)
-		block->page[i] |= state == PG_MIGRATING ? 0 : PG_GONE;
+	if (remapped_state(state) == PG_ARRIVING)
+		/* What is in flight to the old address arrives there first (carry_from()). */
+		block->page[i] |= state == PG_MIGRATING || state == PG_ARRIVING ? 0 : PG_GONE;
 	else
 		page_set(block, i, PG_UNMANAGED);
 	block_put(ctx, block);
@@ -367,7 +368,8 @@ static void carry_from(struct umm_ctx *ctx, uintptr_t addr, struct carried *page
 	struct block *block;
 	uint32_t seen;
 
-	while ((block = block_find(ctx, addr)) && page_state(block, i) == PG_MIGRATING) {
+	while ((block = block_find(ctx, addr)) && (page_state(block, i) == PG_MIGRATING ||
+						   page_state(block, i) == PG_ARRIVING)) {
 		seen = ctx_settle_count(ctx);
 		lock_drop(&block->lock);
 		ctx_settle_wait(ctx, seen, now_ns() + SETTLE_NS);
@@ -402,24 +404,33 @@ static bool carry_to(struct umm_ctx *ctx, uintptr_t addr, const struct carried *
 
 	if (!block)
 		return false;
-	if (page_state(block, i) == PG_REAPING && !(block->page[i] & PG_GONE)) {
+	if (page_state(block, i) == PG_ARRIVING && block->page[i] & PG_GONE) {
+		page_set(block, i, PG_UNMANAGED);
+	} else if (page_state(block, i) == PG_ARRIVING && block->page[i] & PG_DISCARD) {
+		page_set(block, i, PG_SYSTEM);
+	} else if (page_state(block, i) == PG_ARRIVING) {
 		ok = !page->mem || !resident_set(ctx, block, page->mem, i, page->frame);
 		page_set(block, i, ok ? page->state : PG_POISONED);
 	}
-	block->waiters = false;
 	block_put(ctx, block);
 	return ok;
+}
+
+static bool is_arriving(struct umm_ctx *ctx, uintptr_t addr)
+{
+	struct block *block = block_find(ctx, addr);
+	bool arriving = block && page_state(block, page_index(addr)) == PG_ARRIVING;
+
+	if (block)
+		lock_drop(&block->lock);
+	return arriving;
 }
 
 static void carry(struct umm_ctx *ctx, uintptr_t from, uintptr_t to)
 {
 	struct carried page;
-	struct block *block = block_find(ctx, to);
-	bool waiting = block && page_state(block, page_index(to)) == PG_REAPING;
 
-	if (block)
-		lock_drop(&block->lock);
-	if (!waiting)
+	if (!is_arriving(ctx, to))
 		return;
 	carry_from(ctx, from, &page);
 	if (page.state == PG_SYSTEM)
@@ -493,7 +504,7 @@ static void apply_remap(struct umm_ctx *ctx, const struct uffd_msg_info *info)
 	region_move(ctx, info->addr, info->to, len, false);
 	for (size_t at = 0; at < len; at += UMM_PAGE_SIZE) {
 		state = remapped_state(remap_from(ctx, info->addr + at));
-		follow |= state == PG_REAPING;
+		follow |= state == PG_ARRIVING;
 		remap_to(ctx, info->to + at, state);
 	}
 	if (follow && workers_queue(&ctx->workers, &work))
@@ -546,6 +557,12 @@ void event_pump(struct umm_ctx *ctx)
 		sched_yield();
 }
 
+static bool in_flight(const struct block *block, unsigned i)
+{
+	return page_state(block, i) == PG_MIGRATING || page_state(block, i) == PG_ARRIVING ||
+	       being_reaped(block, i) || being_carried(block, i);
+}
+
 /*
  * Settle what can be settled at once. Returns true when something is in flight still;
  * *marked: some pages are left for reap().
@@ -564,8 +581,7 @@ static bool clear_try(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bool 
 		if (!block_clip(block, start, end, &first, &last))
 			first = last = 0;
 		for (unsigned i = first; i < last; i++) {
-			if (page_state(block, i) == PG_MIGRATING || being_reaped(block, i) ||
-			    being_carried(block, i))
+			if (in_flight(block, i))
 				busy = true;
 			else
 				*marked |= clear_page(block, i, unmap);
@@ -589,4 +605,30 @@ void event_clear(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bool unmap
 			ctx_settle_wait(ctx, seen, now_ns() + SETTLE_NS);
 		first = false;
 	}
+}
+
+static bool any_in_flight(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
+{
+	struct block *block;
+	unsigned first, last;
+	uintptr_t at = start;
+	bool busy = false;
+
+	while (at < end && !busy && (block = block_next(ctx, at, end))) {
+		at = block->va + UMM_BLOCK_SIZE;
+		if (block_clip(block, start, end, &first, &last))
+			for (unsigned i = first; i < last && !busy; i++)
+				busy = in_flight(block, i) || page_state(block, i) == PG_REAPING;
+		lock_drop(&block->lock);
+	}
+	return busy;
+}
+
+void event_wait(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
+{
+	uint32_t seen;
+
+	ctx_pass_gate(ctx);
+	while (seen = ctx_settle_count(ctx), any_in_flight(ctx, start, end))
+		ctx_settle_wait(ctx, seen, now_ns() + SETTLE_NS);
 }

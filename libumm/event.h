@@ -44,4 +44,10 @@ int event_drop(struct umm_ctx *ctx, uintptr_t start, uintptr_t end);
  */
 void event_clear(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bool unmap);
 
+/*
+ * Wait until nothing of an earlier use of these addresses is in flight. No lock held; not on a
+ * fault server or worker.
+ */
+void event_wait(struct umm_ctx *ctx, uintptr_t start, uintptr_t end);
+
 #endif

@@ -128,6 +128,7 @@ static enum serve serve_locked(struct umm_ctx *ctx, struct block *block,
 	switch (page_state(block, i)) {
 	case PG_MIGRATING:
 	case PG_REAPING:
+	case PG_ARRIVING:
 		return serve_moving(ctx, block, info, counter);
 	case PG_DEVICE:
 		if (block->page[i] & PG_GONE)
@@ -438,10 +439,10 @@ void servers_stop(struct umm_ctx *ctx)
 
 	if (write(ctx->servers.stop_fd, &one, sizeof(one)) < 0)
 		log_error("cannot stop the fault servers");
-	for (unsigned i = 0; i < ctx->servers.nthreads; i++) {
+	for (unsigned i = 0; i < ctx->servers.nthreads; i++)
 		pthread_join(ctx->servers.threads[i], NULL);
+	for (unsigned i = 0; i < ctx->servers.nthreads; i++)
 		close(ctx->servers.poll_fds[i]);
-	}
 	ctx->servers.nthreads = 0;
 	close(ctx->servers.stop_fd);
 }

@@ -152,6 +152,7 @@ long batch_move(struct umm_ctx *ctx, const struct umm_span *spans, size_t nspans
 	long moved;
 	int ret = 0;
 
+	ctx_pass_gate(ctx);
 	if (want->dst)
 		ret = devmem_use(want->dst);
 	if (ret)

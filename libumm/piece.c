@@ -69,6 +69,7 @@ static uint64_t *classify(struct piece *piece, const struct piece_want *want, st
 		return page_state(block, i) == PG_DEVICE ? piece->device : piece->coherent;
 	case PG_MIGRATING:
 	case PG_REAPING:
+	case PG_ARRIVING:
 		found->busy = true;
 		return NULL;
 	default:

@@ -16,6 +16,7 @@ static void query_known(struct block *block, unsigned i, struct umm_page_info *o
 		[PG_DEVICE] = UMM_PAGE_DEVICE,	     [PG_COHERENT] = UMM_PAGE_COHERENT,
 		[PG_DUPLICATED] = UMM_PAGE_DUPLICATED, [PG_MIGRATING] = UMM_PAGE_MIGRATING,
 		[PG_POISONED] = UMM_PAGE_POISONED,   [PG_REAPING] = UMM_PAGE_MIGRATING,
+		[PG_ARRIVING] = UMM_PAGE_MIGRATING,
 	};
 	enum page_state state = page_state(block, i);
 	struct resident *resident;
@@ -83,6 +84,7 @@ int umm_query(struct umm_ctx *ctx, uintptr_t start, size_t npages, struct umm_pa
 	if (!ctx || !out || !npages || !is_aligned(start, UMM_PAGE_SIZE) ||
 	    npages > (UINTPTR_MAX - start) >> UMM_PAGE_SHIFT)
 		return -EINVAL;
+	ctx_pass_gate(ctx);
 	for (; npages; npages -= n) {
 		n = min(npages, (size_t)UMM_BLOCK_PAGES - page_index(start));
 		ret = query_block(ctx, start, n, out);

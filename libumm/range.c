@@ -152,7 +152,10 @@ static int range_check(struct umm_range *range, struct umm_range *mine)
 	node = &mine->notifier->node;
 	if (mine->start < node->start || mine->end > node->end)
 		return -EINVAL;
-	return ctx_is_forked(mine->notifier->ctx) ? -ENODEV : 0;
+	if (ctx_is_forked(mine->notifier->ctx))
+		return -ENODEV;
+	ctx_pass_gate(mine->notifier->ctx);
+	return 0;
 }
 
 long umm_range_snapshot(struct umm_range *range)
@@ -187,6 +190,7 @@ static int need_of(const struct umm_range *range, struct block *block, unsigned 
 		return write ? NEED_HOME : NEED_NOTHING;
 	case PG_MIGRATING:
 	case PG_REAPING:
+	case PG_ARRIVING:
 		return NEED_WAIT;
 	default:
 		return -EFAULT;

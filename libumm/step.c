@@ -135,6 +135,7 @@ int umm_migrate_setup(struct umm_migrate *migrate)
 	ret = setup_check(migrate);
 	if (ret)
 		return ret;
+	ctx_pass_gate(migrate->ctx);
 	if (!all_managed(migrate))
 		return -EFAULT;
 	ret = migrate->dst_mem ? devmem_use(migrate->dst_mem) : 0;

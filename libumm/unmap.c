@@ -64,7 +64,8 @@ static void collect_end(struct piece *piece, unsigned first, unsigned last)
 
 	for (unsigned i = first; i < last; i++) {
 		block->page[i] &= (uint8_t)~PG_COLLECT;
-		if (block->page[i] & PG_REFILLED)
+		/* Dropped before it was write-protected, perhaps: what is there now counts. */
+		if (block->page[i] & (PG_REFILLED | PG_DISCARD | PG_GONE))
 			bit_set(piece->stay, i);
 	}
 	lock_drop(&block->lock);
@@ -177,16 +178,41 @@ static void make_exclusive(struct piece *piece, unsigned first, unsigned last)
 }
 
 /*
+ * The program may have dropped pages since they were collected. If by MADV_FREE, they are still
+ * mapped, and what it stores there counts: such pages stay. The gate is held, so whether
+ * a page was dropped before or after it is moved is certain. Returns the end of the run that goes.
+ */
+static unsigned leave_dropped(struct piece *piece, unsigned first, unsigned last)
+{
+	struct block *block = block_find(piece->ctx, piece->va);
+	unsigned end = last;
+
+	for (unsigned i = first; i < last; i++) {
+		if (!(block->page[i] & (PG_DISCARD | PG_GONE)))
+			continue;
+		bit_set(piece->stay, i);
+		end = min(end, i);
+	}
+	lock_drop(&block->lock);
+	return end;
+}
+
+/*
  * Move first .. last out, as far as it goes: returns the first page that did not go,
- * and why in *ret.
+ * and why in *ret (0: only because it stays).
  */
 static unsigned move_run(struct piece *piece, uintptr_t target, unsigned first, unsigned last,
 			 int *ret)
 {
-	size_t done;
+	size_t done = 0;
 
-	*ret = uffd_move(piece->ctx->staging.uffd, target, at(piece, first), bytes(last - first),
-			 false, &done);
+	*ret = 0;
+	rwlock_take_shared(&piece->ctx->gate);
+	last = leave_dropped(piece, first, last);
+	if (first < last)
+		*ret = uffd_move(piece->ctx->staging.uffd, target, at(piece, first),
+				 bytes(last - first), false, &done);
+	rwlock_drop_shared(&piece->ctx->gate);
 	return first + (unsigned)(done >> UMM_PAGE_SHIFT);
 }
 
@@ -235,11 +261,20 @@ static unsigned move_one_mapping(struct piece *piece, unsigned first, unsigned l
 	if (end < last)
 		next = move_run(piece, piece->slot + bytes(first), first, end, &ret);
 	set_run(piece->slotted, first, next);
-	if (next == first && ret == -EINVAL) {
+	if (next > first)
+		return next;
+	if (ret == -EINVAL) {
 		copy_run(piece, first, end, false);
 		return end;
 	}
-	return next > first ? next : end;
+	if (ret == -EBUSY) {
+		make_exclusive(piece, first, end);
+		next = move_run(piece, piece->slot + bytes(first), first, end, &ret);
+		set_run(piece->slotted, first, next);
+	}
+	if (next == first)
+		bit_set(piece->stay, next++);
+	return next;
 }
 
 static void move_pages_out(struct piece *piece, unsigned first, unsigned last)
@@ -264,7 +299,7 @@ static void move_pages_out(struct piece *piece, unsigned first, unsigned last)
 			first = move_one_mapping(piece, first, last);
 			continue;
 		}
-		if (!move_refused(piece, first, last, ret, &unshared)) {
+		if (ret && !move_refused(piece, first, last, ret, &unshared)) {
 			first++;
 			unshared = false;
 		}
@@ -361,11 +396,15 @@ static void move_to_places(struct piece *piece, const uintptr_t *place, unsigned
 	int ret;
 
 	while (first < last) {
+		if (bit_test(piece->stay, first)) {
+			first++;
+			continue;
+		}
 		next = move_run(piece, place[first], first, last, &ret);
 		if (next > first)
 			exclusive = false;
 		first = next;
-		if (first < last && !place_refused(piece, place, first, ret, &exclusive)) {
+		if (ret && !place_refused(piece, place, first, ret, &exclusive)) {
 			first++;
 			exclusive = false;
 		}
@@ -487,4 +526,7 @@ void piece_unmap(struct piece *piece)
 	if (piece->dst)
 		unmap_system(piece);
 	unmap_coherent(piece);
+	/* Whatever was not taken is still where it was. */
+	for (unsigned w = 0; w < BITMAP_WORDS; w++)
+		piece->stay[w] |= piece->system[w] & ~(piece->slotted[w] | piece->staged[w]);
 }

@@ -83,12 +83,13 @@ static void address_is_attached_again_at_once(struct env *e)
 	assert_free_frames(ref, 64);
 }
 
-static void unmapped_before_any_device_saw_it_is_attached_again(struct env *e)
+static void detached_before_any_device_used_it_is_attached_again(struct env *e)
 {
 	struct ref_device *ref = env_device(e, 64);
 	char *p = env_attach(e, 16 * PAGE);
 
 	fill(p, 16, 1);
+	assert_int_equal(umm_detach(e->ctx, p), 0);
 	assert_ptr_equal(mmap(p, 16 * PAGE, PROT_READ | PROT_WRITE,
 			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0),
 			 p);
@@ -199,7 +200,9 @@ static void remap_case(struct env *e, struct ref_device *ref, size_t from, size_
 	size_t on_device = npages / 2;
 
 	fill(src, npages, 1);
-	to_device(e, ref, src, on_device, (long)on_device);
+	/* To the kernel, blocks that a device has used are mappings of their own: use all. */
+	to_device(e, ref, src, npages, (long)npages);
+	to_system(e, src + on_device * PAGE, npages - on_device, (long)(npages - on_device));
 	assert_device_sees(ref, src, on_device, 1);
 	assert_ptr_equal(mremap(src, npages * PAGE, npages * PAGE,
 				MREMAP_MAYMOVE | MREMAP_FIXED | flags, dst),
@@ -214,7 +217,7 @@ static void remap_case(struct env *e, struct ref_device *ref, size_t from, size_
 	assert_true(migrate(e, ref, dst, npages, 0) >= 0);
 	assert_device_sees(ref, dst, npages, 2);
 	assert_filled(dst, npages, 2);
-	/* munmap() of what no device ever saw is not heard of. */
+	/* Of what no device has used munmap() alone would not tell. */
 	assert_int_equal(umm_detach(e->ctx, p), 0);
 	env_unmap(e, q, 2 * BLOCK);
 	env_unmap(e, p, 2 * BLOCK);
@@ -238,6 +241,27 @@ static void moved_mapping_keeps_its_device_pages_at_odd_offsets(struct env *e)
 	remap_case(e, ref, 3, 500, 40, 0);
 	remap_case(e, ref, 500, 3, 40, 0);
 	remap_case(e, ref, 100, 301, 600, 0);
+}
+
+static void move_over_the_border_of_a_used_block_changes_nothing(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = env_attach(e, 2 * BLOCK), *q = env_map(e, BLOCK), *src = p + BLOCK - 20 * PAGE;
+
+	fill(src, 40, 1);
+	to_device(e, ref, src, 10, 10);
+	errno = 0;
+	assert_ptr_equal(mremap(src, 40 * PAGE, 40 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, q),
+			 MAP_FAILED);
+	assert_int_equal(errno, EFAULT);
+	/* The kernel has made room at the target before it refused. */
+	env_forget(e, q, 40 * PAGE);
+	assert_state(e, src, 10, env_home(e));
+	assert_device_sees(ref, src, 10, 1);
+	assert_filled(src, 40, 1);
+	fill(src, 40, 2);
+	to_device(e, ref, src, 40, (long)(40 - count_state(e, src, 40, env_home(e))));
+	assert_filled(src, 40, 2);
 }
 
 static void moved_mapping_that_stays_mapped_reads_zero_behind(struct env *e)
@@ -425,7 +449,7 @@ static const struct test_case cases[] = {
 	TEST(ALL, munmap_of_half_frees_its_frames_and_keeps_the_rest),
 	TEST(ALL, munmap_of_allocated_memory_is_followed),
 	TEST(ALL, address_is_attached_again_at_once),
-	TEST(KERNEL, unmapped_before_any_device_saw_it_is_attached_again),
+	TEST(KERNEL, detached_before_any_device_used_it_is_attached_again),
 	TEST(ALL, dontneed_of_device_pages_reads_zero_and_frees_frames),
 	TEST(ALL, dontneed_over_mixed_homes_reads_zero),
 	TEST(ALL, dontneed_again_and_again),
@@ -433,6 +457,7 @@ static const struct test_case cases[] = {
 	TEST(ALL, collapse_then_migrate),
 	TEST(ALL, moved_mapping_keeps_its_device_pages),
 	TEST(ALL, moved_mapping_keeps_its_device_pages_at_odd_offsets),
+	TEST(ALL, move_over_the_border_of_a_used_block_changes_nothing),
 	TEST(ALL, moved_mapping_that_stays_mapped_reads_zero_behind),
 	TEST(ALL, data_on_the_device_moves_with_its_mapping),
 	TEST(ALL, growing_in_place_keeps_device_pages),

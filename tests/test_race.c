@@ -605,7 +605,7 @@ static void opposite_migrations_of_one_block_again_and_again(struct env *e)
 				 count_state(e, p, BLOCK_PAGES, UMM_PAGE_SYSTEM),
 			 BLOCK_PAGES);
 	assert_free_frames(ref,
-			   BLOCK_PAGES - (uint32_t)count_state(e, p, BLOCK_PAGES, env_home(e)));
+			   2 * BLOCK_PAGES - (uint32_t)count_state(e, p, BLOCK_PAGES, env_home(e)));
 	assert_filled(p, BLOCK_PAGES, 1);
 }
 

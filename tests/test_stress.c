@@ -94,11 +94,11 @@ static bool page_is(const void *page, size_t i, uint32_t stamp)
 
 /* ---- contents: CPU and devices ------------------------------------------------------ */
 
-static void check_page(struct worker *k, size_t s, size_t i)
+/* who: a device's number, or 2 for the CPU. */
+static void check_page_by(struct worker *k, size_t s, size_t i, unsigned who)
 {
 	struct slot *slot = &k->w->slots[s];
 	uint64_t page[PAGE / sizeof(uint64_t)];
-	unsigned who = rnd(k, 3);
 
 	atomic_fetch_add(&k->w->checks, 1);
 	if (who == 2) {
@@ -140,7 +140,7 @@ static void use_slot(struct worker *k)
 	while (n-- && slot->p && !atomic_load(&k->w->wrong)) {
 		size_t i = rnd(k, (uint32_t)slot->npages);
 
-		check_page(k, s, i);
+		check_page_by(k, s, i, rnd(k, 3));
 		if (write)
 			write_page(k, s, i);
 	}
@@ -247,16 +247,18 @@ static void slot_end(struct worker *k, size_t s)
 	}
 }
 
-/* Free it and allocate another one, or unmap the end of it. */
+/* Free it and allocate another one, or unmap the end of it, once a device has used it. */
 static void swap_slot(struct worker *k)
 {
-	size_t s = rnd(k, SLOTS), left;
+	size_t s = rnd(k, SLOTS), left, i;
 	struct slot *slot = &k->w->slots[s];
 
 	pthread_rwlock_wrlock(&slot->lock);
 	if (slot->attached && slot->npages > 8 && rnd(k, 2)) {
 		left = slot->npages / 2;
 		atomic_store(&k->w->extent[s], left);
+		for (i = left; i < slot->npages; i++)
+			check_page_by(k, s, i, 0);
 		munmap(slot->p + left * PAGE, (slot->npages - left) * PAGE);
 		slot->npages = left;
 	} else {

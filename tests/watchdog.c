@@ -102,22 +102,36 @@ static void thread_print_stack(int tid)
 		fprintf(stderr, "  blocks signals\n");
 }
 
+/*
+ * A thread that waits inside the kernel for a page cannot be stopped, and gdb waits for it
+ * for ever; when it is killed, we go on.
+ */
 static bool gdb_print(void)
 {
 	char pid[16];
-	char *argv[] = { "gdb", "-nx", "-batch", "-p", pid, "-ex", "thread apply all backtrace",
+	char *argv[] = { "timeout",
+			 "-s",
+			 "KILL",
+			 "20",
+			 "gdb",
+			 "-nx",
+			 "-batch",
+			 "-p",
+			 pid,
+			 "-ex",
+			 "thread apply all backtrace",
 			 NULL };
 	posix_spawn_file_actions_t actions;
-	pid_t gdb;
+	pid_t child;
 	int status;
 
 	snprintf(pid, sizeof(pid), "%d", (int)getpid());
 	prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY, 0, 0, 0);
 	posix_spawn_file_actions_init(&actions);
 	posix_spawn_file_actions_adddup2(&actions, STDERR_FILENO, STDOUT_FILENO);
-	status = posix_spawnp(&gdb, "gdb", &actions, NULL, argv, environ);
+	status = posix_spawnp(&child, "timeout", &actions, NULL, argv, environ);
 	posix_spawn_file_actions_destroy(&actions);
-	return status == 0 && waitpid(gdb, &status, 0) == gdb && WIFEXITED(status) &&
+	return status == 0 && waitpid(child, &status, 0) == child && WIFEXITED(status) &&
 	       WEXITSTATUS(status) == 0;
 }
 
@@ -127,7 +141,7 @@ static void hung(const char *test)
 
 	/* Should even the printing hang. */
 	signal(SIGALRM, SIG_DFL);
-	alarm(40);
+	alarm(60);
 	fprintf(stderr, "HUNG: %s is not done in time; where everybody is:\n", test);
 	for_each_thread(thread_print_kernel);
 	if (!gdb_print()) {

@@ -276,6 +276,8 @@ static int launch_run(struct umm_opencl *ocl, const struct umm_opencl_work *work
 	if (ret)
 		return ret;
 	result->items = l.nitems;
+	/* What the program unmapped or dropped before this call has been announced after it. */
+	umm_notifier_read_begin(umm_mirror_notifier(ocl->mirror));
 	window_start(&l, 0, l.nitems);
 	return launch_rounds(&l);
 }

@@ -277,9 +277,10 @@ int platform_choose(const struct umm_opencl_options *options, cl_device_id *out)
 		return -EOPNOTSUPP;
 	}
 	report(UMM_LOG_ERROR,
-	       "no device with '%s' in its platform's name and '%s' in its own; there are: %s",
-	       options->platform_name ? options->platform_name : "",
-	       options->device_name ? options->device_name : "",
+	       "no device fits (platform: %s, device: %s, type: 0x%llx); there are: %s",
+	       options->platform_name ? options->platform_name : "any",
+	       options->device_name ? options->device_name : "any",
+	       (unsigned long long)options->type,
 	       *choice.seen ? choice.seen : "none (rusticl: set RUSTICL_ENABLE=llvmpipe)");
 	return -ENODEV;
 }

@@ -87,11 +87,11 @@ size_t rig_pages_in(struct rig *rig, const void *start, size_t len, enum umm_pag
  * For what is true in the end: counters are read a moment apart, and frames are given
  * back after the fault that freed them was answered.
  */
-#define rig_eventually(condition)                                           \
-	do {                                                                \
-		for (int tries = 0; !(condition) && tries < 2000; tries++)  \
+#define rig_eventually(condition)                                                  \
+	do {                                                                       \
+		for (int tries = 0; !(condition) && tries < 2000; tries++)         \
 			nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL); \
-		assert_true(condition);                                     \
+		assert_true(condition);                                            \
 	} while (0)
 
 /* Log lines since the last call that contain text; the log is kept from stderr. */

@@ -13,30 +13,30 @@
 #define VALUE(first, step) ((first) + (__typeof__(first))i * (step))
 
 /* Item i of in is VALUE; out[i] must be in[i] + 1, and wide[i] must be in[i]. */
-#define DEFINE_TYPE_TEST(name, T, WIDE, first, step)                              \
-	static void name##_is_loaded_and_stored(void **state)                     \
-	{                                                                         \
-		struct rig *rig = *state;                                         \
-		T *in, *out;                                                      \
-		WIDE *wide;                                                       \
-		cl_kernel kernel;                                                 \
-                                                                                  \
-		rig_open(rig, 4 * MIB, NULL);                                     \
-		rig_build(rig);                               \
-		kernel = rig_kernel(rig, "copy_" #name);                          \
-		in = rig_alloc(rig, ITEMS * sizeof(T));                           \
-		out = rig_alloc(rig, ITEMS * sizeof(T));                          \
-		wide = rig_alloc(rig, ITEMS * sizeof(WIDE));                      \
-		for (int i = 0; i < ITEMS; i++)                                   \
-			in[i] = (T)VALUE(first, step);                        \
-		rig_ulong(kernel, 0, (uintptr_t)in);                              \
-		rig_ulong(kernel, 1, (uintptr_t)out);                             \
-		rig_ulong(kernel, 2, (uintptr_t)wide);                            \
-		rig_launch(rig, kernel, ITEMS);                                   \
-		for (int i = 0; i < ITEMS; i++) {                                 \
+#define DEFINE_TYPE_TEST(name, T, WIDE, first, step)                           \
+	static void name##_is_loaded_and_stored(void **state)                  \
+	{                                                                      \
+		struct rig *rig = *state;                                      \
+		T *in, *out;                                                   \
+		WIDE *wide;                                                    \
+		cl_kernel kernel;                                              \
+                                                                               \
+		rig_open(rig, 4 * MIB, NULL);                                  \
+		rig_build(rig);                                                \
+		kernel = rig_kernel(rig, "copy_" #name);                       \
+		in = rig_alloc(rig, ITEMS * sizeof(T));                        \
+		out = rig_alloc(rig, ITEMS * sizeof(T));                       \
+		wide = rig_alloc(rig, ITEMS * sizeof(WIDE));                   \
+		for (int i = 0; i < ITEMS; i++)                                \
+			in[i] = (T)VALUE(first, step);                         \
+		rig_ulong(kernel, 0, (uintptr_t)in);                           \
+		rig_ulong(kernel, 1, (uintptr_t)out);                          \
+		rig_ulong(kernel, 2, (uintptr_t)wide);                         \
+		rig_launch(rig, kernel, ITEMS);                                \
+		for (int i = 0; i < ITEMS; i++) {                              \
 			assert_true(out[i] == (T)((T)VALUE(first, step) + 1)); \
-			assert_true(wide[i] == (WIDE)(T)VALUE(first, step));  \
-		}                                                                 \
+			assert_true(wide[i] == (WIDE)(T)VALUE(first, step));   \
+		}                                                              \
 	}
 
 DEFINE_TYPE_TEST(char, int8_t, int64_t, -100, 1)
@@ -287,9 +287,9 @@ static void launches_that_make_no_sense_are_einval(void **state)
 	assert_int_equal(umm_opencl_launch(NULL, &good, NULL), -EINVAL);
 	assert_int_equal(umm_opencl_launch(rig->ocl, NULL, NULL), -EINVAL);
 	assert_int_equal(umm_opencl_launch(rig->ocl, &good, &result), -EINVAL);
-#define REFUSED(field, value)                                                         \
-	bad = good;                                                                   \
-	bad.field = (value);                                                          \
+#define REFUSED(field, value) \
+	bad = good;           \
+	bad.field = (value);  \
 	assert_int_equal(umm_opencl_launch(rig->ocl, &bad, NULL), -EINVAL)
 	REFUSED(size, 0);
 	REFUSED(flags, 1);
@@ -332,7 +332,11 @@ static void three_dimensions_with_offset_and_groups_run_every_item(void **state)
 	struct rig *rig = *state;
 	size_t global[3] = { 40, 30, 8 }, local[3] = { 8, 5, 1 }, offset[3] = { 2, 3, 1 };
 	struct umm_opencl_work work = {
-		.size = sizeof(work), .dims = 3, .global = global, .local = local, .offset = offset,
+		.size = sizeof(work),
+		.dims = 3,
+		.global = global,
+		.local = local,
+		.offset = offset,
 	};
 	uint32_t *out, want;
 

@@ -201,10 +201,11 @@ static void the_list_has_the_device_and_says_what_it_can_do(void **state)
 {
 	struct rig *rig = *state;
 	struct listing listing = { .sane = true };
-	int calls = 0;
+	int calls = 0, count;
 
 	rig_open(rig, MIB, NULL);
-	assert_int_equal(umm_opencl_list(list_visit, &listing), listing.ndevices);
+	count = umm_opencl_list(list_visit, &listing);
+	assert_int_equal(count, listing.ndevices);
 	assert_int_equal(listing.nmatching, 1);
 	assert_true(listing.sane);
 	assert_int_equal(umm_opencl_list(stop_at_once, &calls), -42);
@@ -225,9 +226,9 @@ static void options_that_make_no_sense_are_refused(void **state)
 	good.device_name = rig_device_name();
 	assert_int_equal(umm_opencl_create(NULL, &good, &ocl), -EINVAL);
 	assert_int_equal(umm_opencl_create(rig->ctx, &good, NULL), -EINVAL);
-#define REFUSED(field, value)                                                     \
-	bad = good;                                                               \
-	bad.field = (value);                                                      \
+#define REFUSED(field, value) \
+	bad = good;           \
+	bad.field = (value);  \
 	assert_int_equal(umm_opencl_create(rig->ctx, &bad, &ocl), -EINVAL)
 	REFUSED(size, 0);
 	REFUSED(flags, 1);

@@ -12,8 +12,7 @@
 #define WORDS (PAGE / 4)
 
 static const struct umm_opencl_options exact = {
-	.size = sizeof(exact),
-	.readahead = 1, /* less than a page: none */
+	.size = sizeof(exact), .readahead = 1, /* less than a page: none */
 };
 
 static void set_map(cl_kernel kernel, const void *in, const void *out)
@@ -162,11 +161,11 @@ static void what_was_prefetched_costs_no_migration(void **state)
 {
 	struct rig *rig = *state;
 	struct umm_opencl_result result;
-	size_t npages = 1200;
+	size_t npages = 1200; /* less than half of the memory: one round serves them all */
 	uint32_t *memory;
 	cl_kernel kernel;
 
-	rig_open(rig, 8 * MIB, &exact);
+	rig_open(rig, 16 * MIB, &exact);
 	rig_build(rig);
 	kernel = rig_kernel(rig, "store");
 	memory = rig_alloc(rig, npages * PAGE);
@@ -420,7 +419,35 @@ static void memory_is_freed_and_taken_anew_while_the_device_is_idle(void **state
 	}
 }
 
-static void address_space_events_are_followed(void **state)
+static void dropped_memory_reads_zero_on_the_device_too(void **state)
+{
+	struct rig *rig = *state;
+	uint32_t *in, *out;
+	size_t n = 32 * WORDS;
+	cl_kernel kernel;
+
+	rig_open(rig, 4 * MIB, NULL);
+	rig_build(rig);
+	kernel = rig_kernel(rig, "map");
+	in = mmap(NULL, n * 4, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	assert_true(in != MAP_FAILED);
+	assert_int_equal(umm_attach(rig->ctx, in, n * 4), 0);
+	out = rig_alloc(rig, n * 4);
+	set_map(kernel, in, out);
+	for (uint32_t turn = 0; turn < 10; turn++) {
+		fill(in, n, turn);
+		rig_launch(rig, kernel, n);
+		assert_int_equal(madvise(in + 4 * WORDS, 4 * PAGE, MADV_DONTNEED), 0);
+		rig_launch(rig, kernel, n);
+		for (size_t i = 0; i < n; i++)
+			assert_int_equal(out[i], i / WORDS / 4 == 1 ? 1 : 3 * word(i, turn) + 1);
+		assert_int_equal(in[4 * WORDS], 0);
+	}
+	assert_int_equal(umm_detach(rig->ctx, in), 0);
+	munmap(in, n * 4);
+}
+
+static void unmapped_memory_is_efault_and_the_rest_stays(void **state)
 {
 	struct rig *rig = *state;
 	struct umm_opencl_result result;
@@ -437,19 +464,41 @@ static void address_space_events_are_followed(void **state)
 	rig_ulong(kernel, 0, (uintptr_t)memory);
 	rig_ulong(kernel, 1, PAGE);
 	rig_launch(rig, kernel, 32);
-	/* Dropped: zeros from now on, on the device too. */
-	assert_int_equal(madvise(memory + 4 * WORDS, 4 * PAGE, MADV_DONTNEED), 0);
-	rig_launch(rig, kernel, 32);
-	assert_int_equal(memory[4 * WORDS], 0);
-	assert_int_equal(memory[8 * WORDS], word(8 * WORDS, 21));
-	/* Gone: a mistake from now on. */
-	rig_launch(rig, kernel, 32);
 	assert_int_equal(munmap(memory + 16 * WORDS, 16 * PAGE), 0);
 	assert_int_equal(rig_try(rig, kernel, 32, &result), -EFAULT);
 	assert_in_range(result.fault_item, 16, 31);
 	rig_launch(rig, kernel, 16);
 	assert_int_equal(memory[15 * WORDS], word(15 * WORDS, 21));
 	munmap(memory, 16 * PAGE);
+}
+
+static void moved_memory_is_found_where_it_is_now(void **state)
+{
+	struct rig *rig = *state;
+	struct umm_opencl_result result;
+	uint32_t *memory, *moved, *out;
+	size_t n = 32 * WORDS;
+	cl_kernel kernel;
+
+	rig_open(rig, 4 * MIB, NULL);
+	rig_build(rig);
+	kernel = rig_kernel(rig, "map");
+	memory = mmap(NULL, n * 4, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	assert_true(memory != MAP_FAILED);
+	fill(memory, n, 23);
+	assert_int_equal(umm_attach(rig->ctx, memory, n * 4), 0);
+	out = rig_alloc(rig, n * 4);
+	set_map(kernel, memory, out);
+	rig_launch(rig, kernel, n);
+	moved = mremap(memory, n * 4, 2 * n * 4, MREMAP_MAYMOVE | MREMAP_FIXED,
+		       mmap(NULL, 2 * n * 4, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+	assert_true(moved != MAP_FAILED);
+	assert_int_equal(rig_try(rig, kernel, n, &result), -EFAULT);
+	set_map(kernel, moved, out);
+	rig_launch(rig, kernel, n);
+	for (size_t i = 0; i < n; i++)
+		assert_true(moved[i] == word(i, 23) && out[i] == 3 * word(i, 23) + 1);
+	munmap(moved, 2 * n * 4);
 }
 
 int main(void)
@@ -468,7 +517,9 @@ int main(void)
 		rig_test(a_cpu_thread_and_launches_share_every_page),
 		rig_test(launches_of_several_threads_take_turns),
 		rig_test(memory_is_freed_and_taken_anew_while_the_device_is_idle),
-		rig_test(address_space_events_are_followed),
+		rig_test(dropped_memory_reads_zero_on_the_device_too),
+		rig_test(unmapped_memory_is_efault_and_the_rest_stays),
+		rig_test(moved_memory_is_found_where_it_is_now),
 	};
 
 	return cmocka_run_group_tests_name("opencl paging", tests, NULL, NULL);

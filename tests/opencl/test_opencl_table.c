@@ -65,8 +65,8 @@ static void model_upload(struct model *model)
 
 	if (table->directory_bits != model->directory_bits) {
 		free(model->directory);
-		model->directory = calloc((size_t)1 << table->directory_bits,
-					  sizeof(struct table_slot));
+		model->directory =
+			calloc((size_t)1 << table->directory_bits, sizeof(struct table_slot));
 		assert_non_null(model->directory);
 		model->directory_bits = table->directory_bits;
 	}
