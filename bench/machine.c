@@ -204,13 +204,16 @@ double machine_foreign(struct machine *machine, uint64_t begin_ns)
 	return 100.0 * (double)(busy - own) / (double)(last->at_ns - from->at_ns);
 }
 
-void machine_wait_quiet(struct machine *machine, unsigned pct, unsigned limit_ms)
+unsigned machine_wait_quiet(struct machine *machine, unsigned pct, unsigned limit_ms)
 {
 	const struct timespec nap = { .tv_nsec = (long)WINDOW_NS };
-	uint64_t end = machine_now() + limit_ms * NS_PER_MS;
+	unsigned waited_ms = 0;
 
-	while (machine_foreign(machine, machine_now()) > pct && machine_now() < end)
+	while (waited_ms < limit_ms && machine_foreign(machine, machine_now()) > pct) {
 		nanosleep(&nap, NULL);
+		waited_ms += (unsigned)(WINDOW_NS / NS_PER_MS);
+	}
+	return waited_ms < limit_ms ? waited_ms : limit_ms;
 }
 
 void *machine_map(size_t len, int advice, bool populate)

@@ -51,8 +51,11 @@ void machine_look(struct machine *machine);
  */
 double machine_foreign(struct machine *machine, uint64_t begin_ns);
 
-/* Wait, at most limit_ms, for a fifth of a second in which others use less than pct. */
-void machine_wait_quiet(struct machine *machine, unsigned pct, unsigned limit_ms);
+/*
+ * Wait for a fifth of a second in which others use no more than pct, but at most limit_ms.
+ * Returns how long that took, at most limit_ms.
+ */
+unsigned machine_wait_quiet(struct machine *machine, unsigned pct, unsigned limit_ms);
 
 /*
  * Make the kernel own len bytes of memory that the host really backs: memory that lay

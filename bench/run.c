@@ -16,7 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define WAIT_QUIET_MS 1000
+#define WAIT_QUIET_MS 15000 /* for others to finish, in all, for one case */
 
 int bench_note(struct bench_env *env, int err, const char *fmt, ...)
 {
@@ -107,6 +107,7 @@ static int run_pairs(struct bench_env *env, const struct bench_case *bcase, void
 		     unsigned wanted, struct bench_result *result)
 {
 	unsigned limit = wanted * (env->quick ? 1 : 3);
+	unsigned patience_ms = env->quick ? 0 : WAIT_QUIET_MS;
 	unsigned quiet = 0;
 	int ret;
 
@@ -116,8 +117,7 @@ static int run_pairs(struct bench_env *env, const struct bench_case *bcase, void
 	while (result->npairs < limit && quiet < wanted) {
 		struct bench_pair *pair = &result->pairs[result->npairs];
 
-		if (!env->quick)
-			machine_wait_quiet(env->machine, env->foreign_pct, WAIT_QUIET_MS);
+		patience_ms -= machine_wait_quiet(env->machine, env->foreign_pct, patience_ms);
 		ret = run_pair(env, bcase, state, result->npairs & 1, pair);
 		if (ret) {
 			pair_fini(pair);

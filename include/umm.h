@@ -868,6 +868,9 @@ UMM_API int umm_notifier_remove(struct umm_notifier *notifier);
 /**
  * umm_notifier_read_begin() - start a snapshot: waits while an invalidation is under way
  *
+ * Every munmap(), mremap() or madvise() of managed memory that has returned before this
+ * call has been announced when it returns: call it before a device starts to run, too.
+ *
  * Ownership: none.
  * Context:   any thread, not from a callback; may sleep.
  * Return:    a sequence number for umm_notifier_read_retry().

@@ -242,6 +242,18 @@ bool block_clip(const struct block *block, uintptr_t start, uintptr_t end, unsig
 	return true;
 }
 
+enum page_state page_settles(const struct block *block, unsigned i)
+{
+	enum page_state state = page_state(block, i);
+	uint8_t flags = block->page[i];
+
+	if (flags & PG_GONE)
+		return PG_UNMANAGED;
+	if (state != PG_REAPING)
+		return state;
+	return flags & PG_REFILLED ? PG_SYSTEM : PG_EMPTY;
+}
+
 void page_set(struct block *block, unsigned i, enum page_state state)
 {
 	enum page_state old = page_state(block, i);

@@ -114,6 +114,9 @@ static inline enum page_state page_state(const struct block *block, unsigned i)
 	return (enum page_state)(block->page[i] & PG_STATE_MASK);
 }
 
+/* As page_state(); of a page that the program has dropped or moved away, what it will be. */
+enum page_state page_settles(const struct block *block, unsigned i);
+
 /* Change a page's state; keeps the counts of the block. Drops all flags. */
 void page_set(struct block *block, unsigned i, enum page_state state);
 

@@ -216,13 +216,6 @@ static void reap_claim(struct block *block, unsigned first, unsigned last, uint6
 	}
 }
 
-static enum page_state reaped_state(uint8_t flags)
-{
-	if (flags & PG_GONE)
-		return PG_UNMANAGED;
-	return flags & PG_REFILLED ? PG_SYSTEM : PG_EMPTY;
-}
-
 /* Give the frames of REAPING pages back and settle the pages. */
 static void reap_block(struct umm_ctx *ctx, uintptr_t va, const struct umm_span *span,
 		       bool mapped)
@@ -247,7 +240,7 @@ static void reap_block(struct umm_ctx *ctx, uintptr_t va, const struct umm_span 
 		return;
 	for (unsigned i = first; i < last; i++)
 		if (bit_test(pages, i))
-			page_set(block, i, reaped_state(block->page[i]));
+			page_set(block, i, page_settles(block, i));
 	wake = block->waiters;
 	block->waiters = false;
 	block_put(ctx, block);
@@ -266,6 +259,19 @@ static void notify_clear(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bo
 	};
 
 	notifier_invalidate(ctx, &range);
+}
+
+/*
+ * The program goes on as soon as its event is read, the workers tell mirrors later. Until then
+ * umm_notifier_read_begin() waits: so a device that begins after the call does not miss it.
+ */
+static void announce_later(struct umm_ctx *ctx, struct work *work)
+{
+	work->priv = notifier_begin(ctx, work->addr, work->end);
+	if (!workers_queue(&ctx->workers, work))
+		return;
+	log_error("no memory to release device pages at %#lx", (unsigned long)work->addr);
+	notifier_end(ctx, work->priv);
 }
 
 /* mapped: the program's mapping is still there, and will be until this returns. */
@@ -287,6 +293,7 @@ static void reap(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bool unmap
 static void reap_work(struct umm_ctx *ctx, const struct work *work)
 {
 	reap(ctx, work->addr, work->end, work->write, false);
+	notifier_end(ctx, work->priv);
 }
 
 static void apply_clear(struct umm_ctx *ctx, const struct uffd_msg_info *info, bool unmap)
@@ -301,8 +308,7 @@ static void apply_clear(struct umm_ctx *ctx, const struct uffd_msg_info *info, b
 	follow = clear_blocks(ctx, info->addr, info->end, unmap);
 	if (!follow && !atomic_load(&ctx->notifiers.count))
 		return;
-	if (workers_queue(&ctx->workers, &work))
-		log_error("no memory to release device pages at %#lx", (unsigned long)info->addr);
+	announce_later(ctx, &work);
 }
 
 /* The page's state at its new address, as far as it is known at once. */
@@ -454,6 +460,7 @@ static void remap_work(struct umm_ctx *ctx, const struct work *work)
 	size_t len = work->end - work->addr;
 
 	notify_clear(ctx, work->addr, work->end, true);
+	notifier_end(ctx, work->priv);
 	for (size_t at = 0; at < len; at += UMM_PAGE_SIZE)
 		carry(ctx, work->addr + at, work->to + at);
 	ctx_settled(ctx);
@@ -507,8 +514,8 @@ static void apply_remap(struct umm_ctx *ctx, const struct uffd_msg_info *info)
 		follow |= state == PG_ARRIVING;
 		remap_to(ctx, info->to + at, state);
 	}
-	if (follow && workers_queue(&ctx->workers, &work))
-		log_error("no memory to move device pages to %#lx", (unsigned long)info->to);
+	if (follow)
+		announce_later(ctx, &work);
 }
 
 static void event_apply(struct umm_ctx *ctx, const struct uffd_msg_info *info)

@@ -39,6 +39,7 @@ void notifiers_init(struct notifiers *notifiers)
 	lock_init(&notifiers->lock, RANK_NOTIFIER);
 	lock_cond_init(&notifiers->quiet);
 	pool_init(&notifiers->pool, sizeof(struct umm_notifier), NULL);
+	pool_init(&notifiers->active_pool, sizeof(struct notifier_active), NULL);
 	pool_init(&notifiers->mirror_pool, sizeof(struct umm_mirror), NULL);
 	notifiers->tree.root = NULL;
 	notifiers->active = NULL;
@@ -48,6 +49,7 @@ void notifiers_init(struct notifiers *notifiers)
 void notifiers_fini(struct notifiers *notifiers)
 {
 	pthread_cond_destroy(&notifiers->quiet);
+	pool_fini(&notifiers->active_pool);
 	pool_fini(&notifiers->mirror_pool);
 	pool_fini(&notifiers->pool);
 	lock_fini(&notifiers->lock);
@@ -100,6 +102,28 @@ static void invalidation_end(struct notifiers *notifiers, struct notifier_active
 	     node = itree_next(node, active->start, active->end))
 		deactivate(notifiers, notifier_of(node));
 	lock_drop(&notifiers->lock);
+}
+
+struct notifier_active *notifier_begin(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
+{
+	struct notifier_active *active;
+
+	if (!atomic_load(&ctx->notifiers.count))
+		return NULL;
+	active = pool_alloc(&ctx->notifiers.active_pool);
+	if (!active)
+		return NULL;
+	*active = (struct notifier_active){ .start = start, .end = end };
+	invalidation_begin(&ctx->notifiers, active);
+	return active;
+}
+
+void notifier_end(struct umm_ctx *ctx, struct notifier_active *active)
+{
+	if (!active)
+		return;
+	invalidation_end(&ctx->notifiers, active);
+	pool_free(&ctx->notifiers.active_pool, active);
 }
 
 static int call(struct umm_ctx *ctx, struct umm_notifier *notifier,
@@ -213,8 +237,10 @@ int umm_notifier_remove(struct umm_notifier *notifier)
 uint64_t umm_notifier_read_begin(struct umm_notifier *notifier)
 {
 	struct notifiers *notifiers = &notifier->ctx->notifiers;
-	uint64_t seq = atomic_load(&notifier->seq);
+	uint64_t seq;
 
+	ctx_pass_gate(notifier->ctx);
+	seq = atomic_load(&notifier->seq);
 	if (!(seq & 1))
 		return seq;
 	lock_take(&notifiers->lock);

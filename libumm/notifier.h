@@ -34,6 +34,7 @@ struct notifiers {
 
 	struct pool pool;
 	struct pool mirror_pool;
+	struct pool active_pool;
 	_Atomic unsigned count; /* also read without the lock: nobody listens */
 };
 
@@ -47,6 +48,14 @@ void notifiers_fini(struct notifiers *notifiers);
  * callbacks have run, which does no harm.
  */
 int notifier_invalidate(struct umm_ctx *ctx, const struct umm_notifier_range *range);
+
+/*
+ * Make snapshots of start .. end stale, and have umm_notifier_read_begin() wait, from now until
+ * notifier_end(): somebody will call notifier_invalidate() in between. Does not sleep. NULL:
+ * nobody listens.
+ */
+struct notifier_active *notifier_begin(struct umm_ctx *ctx, uintptr_t start, uintptr_t end);
+void notifier_end(struct umm_ctx *ctx, struct notifier_active *active);
 
 /* With storage of the caller's (mirrors); otherwise as the public functions. */
 void notifier_add(struct umm_ctx *ctx, struct umm_notifier *notifier);

@@ -211,12 +211,12 @@ static void a_sequential_reader_is_read_ahead_of(void **state)
 static void four_times_the_device_memory_is_right_and_evicts(void **state)
 {
 	struct rig *rig = *state;
-	size_t n = 16 * MIB / 4;
+	size_t n = 8 * MIB / 4; /* twice */
 	struct umm_opencl_result result;
 	uint32_t *in, *out;
 	cl_kernel kernel;
 
-	rig_open(rig, 8 * MIB, NULL);
+	rig_open(rig, 4 * MIB, NULL);
 	rig_build(rig);
 	kernel = rig_kernel(rig, "map");
 	in = rig_alloc(rig, n * 4);
@@ -225,7 +225,7 @@ static void four_times_the_device_memory_is_right_and_evicts(void **state)
 	set_map(kernel, in, out);
 	result = rig_launch(rig, kernel, n);
 	assert_true(rig_count(rig, UMM_COUNT_EVICTIONS) > 0);
-	assert_true(rig_device_pages(rig) <= 8 * MIB / PAGE);
+	assert_true(rig_device_pages(rig) <= 4 * MIB / PAGE);
 	assert_true(result.pages_migrated >= 2 * n / WORDS);
 	for (size_t i = 0; i < n; i++)
 		assert_true(in[i] == word(i, 11) && out[i] == 3 * in[i] + 1);
