@@ -245,8 +245,12 @@ bool block_clip(const struct block *block, uintptr_t start, uintptr_t end, unsig
 enum page_state page_settles(const struct block *block, unsigned i)
 {
 	enum page_state state = page_state(block, i);
-	uint8_t flags = block->page[i];
+	uint16_t flags = block->page[i];
 
+	if (flags & PG_NEXT_ARRIVING)
+		return PG_ARRIVING;
+	if (flags & PG_NEXT_SYSTEM)
+		return PG_SYSTEM;
 	if (flags & PG_GONE)
 		return PG_UNMANAGED;
 	if (state != PG_REAPING)
@@ -260,7 +264,7 @@ void page_set(struct block *block, unsigned i, enum page_state state)
 
 	block->nmanaged += (state != PG_UNMANAGED) - (old != PG_UNMANAGED);
 	block->nmigrating += (state == PG_MIGRATING) - (old == PG_MIGRATING);
-	block->page[i] = (uint8_t)state;
+	block->page[i] = (uint16_t)state;
 }
 
 /* One run of NATIVE pages inside one mapping that can be managed. */

@@ -11,7 +11,7 @@
 #include "lock.h"
 #include "umm.h"
 
-/* The state of a page is the low nibble of its byte. */
+/* The state of a page is the low nibble of its word; the rest are flags. */
 enum page_state {
 	PG_UNMANAGED,
 	PG_NATIVE,     /* managed, not registered: the kernel alone knows more */
@@ -31,6 +31,9 @@ enum page_state {
 	PG_COLLECT = 0x40,  /* still mapped for the CPU while its piece reads it: a missing fault
 			     * means that it was dropped, and is filled with zeroes */
 	PG_REFILLED = 0x80, /* that has happened: the page stays with the CPU */
+	/* mremap() put something else at a REAPING page's address; it begins when the reaper is done. */
+	PG_NEXT_SYSTEM = 0x100,
+	PG_NEXT_ARRIVING = 0x200,
 	/* On REAPING pages: DISCARD, a reaper has it; COLLECT, it was DUPLICATED;
 	 * REFILLED, the CPU may have it mapped still (MADV_FREE). */
 };
@@ -61,7 +64,7 @@ struct block {
 	uint16_t nmigrating;
 	bool waiters; /* a CPU fault waits for a MIGRATING page */
 	struct resident *residents;
-	uint8_t page[UMM_BLOCK_PAGES];
+	uint16_t page[UMM_BLOCK_PAGES];
 };
 
 #define DIR_SLOTS 8192 /* 2^13 x 2^13 blocks of 2^21 bytes: 47 bits of address */

@@ -67,7 +67,7 @@ static enum action action_for_undo(struct piece *piece, unsigned i)
 
 static enum action action_of(struct piece *piece, struct block *block, unsigned i)
 {
-	uint8_t flags = block->page[i];
+	uint16_t flags = block->page[i];
 
 	if (flags & PG_GONE)
 		return ACT_UNMANAGED;

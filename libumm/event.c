@@ -112,7 +112,7 @@ static bool clear_page(struct block *block, unsigned i, bool unmap)
 	switch (page_state(block, i)) {
 	case PG_MIGRATING:
 	case PG_ARRIVING:
-		block->page[i] &= (uint8_t)~PG_REFILLED;
+		block->page[i] &= (uint16_t)~PG_REFILLED;
 		block->page[i] |= unmap ? PG_GONE : PG_DISCARD;
 		return false;
 	case PG_DUPLICATED:
@@ -128,7 +128,14 @@ static bool clear_page(struct block *block, unsigned i, bool unmap)
 		block->page[i] |= unmap ? PG_GONE : 0;
 		return true;
 	case PG_REAPING:
-		block->page[i] |= unmap ? PG_GONE : 0;
+		if (block->page[i] & (PG_NEXT_ARRIVING | PG_NEXT_SYSTEM) && !unmap)
+			block->page[i] |= PG_NEXT_SYSTEM;
+		if (unmap)
+			block->page[i] |= PG_GONE;
+		if (unmap || block->page[i] & PG_NEXT_SYSTEM)
+			block->page[i] &= (uint16_t)~PG_NEXT_ARRIVING;
+		if (unmap)
+			block->page[i] &= (uint16_t)~PG_NEXT_SYSTEM;
 		return true;
 	case PG_UNMANAGED:
 		return false;
@@ -239,7 +246,7 @@ static void reap_block(struct umm_ctx *ctx, uintptr_t va, const struct umm_span 
 	if (!block)
 		return;
 	for (unsigned i = first; i < last; i++)
-		if (bit_test(pages, i))
+		if (bit_test(pages, i) && being_reaped(block, i))
 			page_set(block, i, page_settles(block, i));
 	wake = block->waiters;
 	block->waiters = false;
@@ -347,13 +354,17 @@ static enum page_state remap_from(struct umm_ctx *ctx, uintptr_t addr)
 
 static void remap_to(struct umm_ctx *ctx, uintptr_t addr, enum page_state state)
 {
+	unsigned i = page_index(addr);
 	struct block *block;
 	int ret;
 
 	block = block_get(ctx, addr, &ret);
 	if (!block)
 		return;
-	page_set(block, page_index(addr), state);
+	if (page_state(block, i) != PG_REAPING)
+		page_set(block, i, state);
+	else if (state != PG_UNMANAGED)
+		block->page[i] |= state == PG_ARRIVING ? PG_NEXT_ARRIVING : PG_NEXT_SYSTEM;
 	block_put(ctx, block);
 }
 
@@ -422,21 +433,43 @@ static bool carry_to(struct umm_ctx *ctx, uintptr_t addr, const struct carried *
 	return ok;
 }
 
+/* Is the page expected at its new address? Waits for the end of what was there before. */
 static bool is_arriving(struct umm_ctx *ctx, uintptr_t addr)
 {
-	struct block *block = block_find(ctx, addr);
-	bool arriving = block && page_state(block, page_index(addr)) == PG_ARRIVING;
+	unsigned i = page_index(addr);
+	struct block *block;
+	bool arriving;
+	uint32_t seen;
 
+	while ((block = block_find(ctx, addr)) && page_state(block, i) == PG_REAPING &&
+	       block->page[i] & PG_NEXT_ARRIVING) {
+		seen = ctx_settle_count(ctx);
+		lock_drop(&block->lock);
+		ctx_settle_wait(ctx, seen, now_ns() + SETTLE_NS);
+	}
+	arriving = block && page_state(block, i) == PG_ARRIVING;
 	if (block)
 		lock_drop(&block->lock);
 	return arriving;
 }
 
+/* A page that mremap() took away is still at its old address, though nobody expects it. */
+static bool source_waits(struct umm_ctx *ctx, uintptr_t addr)
+{
+	struct block *block = block_find(ctx, addr);
+	bool waits = block && being_carried(block, page_index(addr));
+
+	if (block)
+		lock_drop(&block->lock);
+	return waits;
+}
+
 static void carry(struct umm_ctx *ctx, uintptr_t from, uintptr_t to)
 {
+	bool arriving = is_arriving(ctx, to);
 	struct carried page;
 
-	if (!is_arriving(ctx, to))
+	if (!arriving && !source_waits(ctx, from))
 		return;
 	carry_from(ctx, from, &page);
 	if (page.state == PG_SYSTEM)

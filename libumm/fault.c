@@ -99,7 +99,8 @@ static enum serve serve_moving(struct umm_ctx *ctx, struct block *block,
 	 * A device that uses its pages through CPU addresses may itself be what faults here, and
 	 * what a reaper's invalidation waits for: let it go on.
 	 */
-	if (page_state(block, i) == PG_REAPING && block->page[i] & PG_GONE)
+	if (page_state(block, i) == PG_REAPING && block->page[i] & PG_GONE &&
+	    !(block->page[i] & (PG_NEXT_ARRIVING | PG_NEXT_SYSTEM)))
 		return SERVE_WAKE;
 	if (page_state(block, i) == PG_REAPING && block->page[i] & PG_REFILLED)
 		return serve_fill(ctx, block, info, counter);
@@ -110,7 +111,7 @@ static enum serve serve_moving(struct umm_ctx *ctx, struct block *block,
 		if (ret)
 			return SERVE_WAKE;
 		block->page[i] |= PG_REFILLED;
-		block->page[i] &= (uint8_t)~PG_DISCARD;
+		block->page[i] &= (uint16_t)~PG_DISCARD;
 		return SERVE_DONE;
 	}
 	block->waiters = true;

@@ -63,7 +63,7 @@ static void collect_end(struct piece *piece, unsigned first, unsigned last)
 	struct block *block = block_find(piece->ctx, piece->va);
 
 	for (unsigned i = first; i < last; i++) {
-		block->page[i] &= (uint8_t)~PG_COLLECT;
+		block->page[i] &= (uint16_t)~PG_COLLECT;
 		/* Dropped before it was write-protected, perhaps: what is there now counts. */
 		if (block->page[i] & (PG_REFILLED | PG_DISCARD | PG_GONE))
 			bit_set(piece->stay, i);

@@ -21,6 +21,7 @@
  * that it counts take none.
  */
 #include "ref_device.h"
+#include "ref_config.h"
 #include "ref_queue.h"
 #include "ref_table.h"
 
@@ -51,14 +52,10 @@ struct ref_private {
 	_Atomic int policy;
 	struct memory *memories; /* grows only; changes while nothing of the device is used */
 
-	struct ref_counts counts;   /* atomics, by count_add() and count_of() */
-	struct ref_failure failure; /* changes only while nothing copies */
-	_Atomic unsigned failures_left;
+	struct ref_counts counts; /* atomics, by count_add() and count_of() */
+	_Atomic(struct config *) config;
 	_Atomic unsigned refuse; /* invalidations to answer with -EAGAIN */
 	_Atomic int callbacks;	 /* mirror callbacks that run now */
-
-	void (*watch_fn)(void *priv, const struct umm_notifier_range *range);
-	void *watch_priv;
 
 	pthread_rwlock_t use_lock; /* shared by who uses the umm objects, against quiesce */
 	_Atomic bool quiesced;
@@ -134,38 +131,6 @@ static void copy_one(struct ref_private *p, const struct umm_copy *copy)
 	count_add(&p->counts.copies, 1);
 }
 
-static bool failure_hits(const struct ref_failure *failure, const struct umm_copy *copy)
-{
-	bool dir = copy->dir == UMM_COPY_TO_DEVICE ? failure->to_device : failure->from_device;
-
-	if (!dir)
-		return false;
-	return failure->nframes == 0 || (copy->frame < failure->frame + failure->nframes &&
-					 failure->frame < copy->frame + copy->npages);
-}
-
-/* The error that this call is to end with. Counts it against failure.times. */
-static int failure_of(struct ref_private *p, const struct umm_copy *copies, unsigned ncopies)
-{
-	const struct ref_failure *failure = &p->failure;
-	unsigned left, i;
-
-	for (i = 0; i < ncopies; i++)
-		if (failure->error && failure_hits(failure, &copies[i]))
-			break;
-	if (!failure->error || i == ncopies)
-		return 0;
-	if (failure->times) {
-		left = atomic_load(&p->failures_left);
-		do {
-			if (left == 0)
-				return 0;
-		} while (!atomic_compare_exchange_weak(&p->failures_left, &left, left - 1));
-	}
-	count_add(&p->counts.failures, 1);
-	return failure->error;
-}
-
 /* What a failing device leaves at the destination: anything but the data. */
 static void copy_garbage(struct ref_private *p, const struct umm_copy *copies, unsigned ncopies)
 {
@@ -198,14 +163,17 @@ static int ref_op_copy(void *priv, const struct umm_copy *copies, unsigned ncopi
 		       struct umm_fence *done)
 {
 	struct ref_private *p = priv;
-	int error = failure_of(p, copies, ncopies);
+	struct config *config = atomic_load(&p->config);
+	int error = config_failure(config, copies, ncopies);
 
 	count_add(&p->counts.calls, 1);
 	if (count_of(&p->counts.destroys))
 		violation(p, "copy after destroy");
 	if (ncopies == 0)
 		violation(p, "a copy call without copies");
-	if (error && p->failure.refuse)
+	if (error)
+		count_add(&p->counts.failures, 1);
+	if (error && config->failure.refuse)
 		return error;
 	if (!p->options.inline_copy)
 		return queue_push(&p->queue, copies, ncopies, done, error);
@@ -309,6 +277,7 @@ static int invalidate_clear(struct ref_private *p, const struct umm_notifier_ran
 static int ref_mirror_invalidate(void *priv, const struct umm_notifier_range *range)
 {
 	struct ref_private *p = priv;
+	struct config *config = atomic_load(&p->config);
 	int ret;
 
 	atomic_fetch_add(&p->callbacks, 1);
@@ -317,8 +286,8 @@ static int ref_mirror_invalidate(void *priv, const struct umm_notifier_range *ra
 	if (range->start >= range->end || range->start % UMM_PAGE_SIZE ||
 	    (range->end % UMM_PAGE_SIZE && range->end != UINTPTR_MAX))
 		violation(p, "an invalidation of a bad range");
-	if (p->watch_fn)
-		p->watch_fn(p->watch_priv, range);
+	if (config->watch_fn)
+		config->watch_fn(config->watch_priv, range);
 	ret = invalidate_clear(p, range);
 	if (ret == 0)
 		event_heard(p, range->event);
@@ -585,12 +554,17 @@ bool ref_gate_wait(struct ref_device *ref, enum ref_gate gate, unsigned timeout_
 	return gate_wait(&ref->priv->queue, gate, timeout_ms);
 }
 
-void ref_fail(struct ref_device *ref, const struct ref_failure *failure)
+int ref_fail(struct ref_device *ref, const struct ref_failure *failure)
 {
 	static const struct ref_failure none;
+	struct config *config = config_copy(atomic_load(&ref->priv->config));
 
-	ref->priv->failure = failure ? *failure : none;
-	atomic_store(&ref->priv->failures_left, ref->priv->failure.times);
+	if (!config)
+		return -ENOMEM;
+	config->failure = failure ? *failure : none;
+	config->failures_left = config->failure.times;
+	atomic_store(&ref->priv->config, config);
+	return 0;
 }
 
 void ref_refuse_invalidations(struct ref_device *ref, unsigned n)
@@ -598,11 +572,17 @@ void ref_refuse_invalidations(struct ref_device *ref, unsigned n)
 	atomic_store(&ref->priv->refuse, n);
 }
 
-void ref_watch(struct ref_device *ref,
-	       void (*fn)(void *priv, const struct umm_notifier_range *range), void *priv)
+int ref_watch(struct ref_device *ref,
+	      void (*fn)(void *priv, const struct umm_notifier_range *range), void *priv)
 {
-	ref->priv->watch_priv = priv;
-	ref->priv->watch_fn = fn;
+	struct config *config = config_copy(atomic_load(&ref->priv->config));
+
+	if (!config)
+		return -ENOMEM;
+	config->watch_fn = fn;
+	config->watch_priv = priv;
+	atomic_store(&ref->priv->config, config);
+	return 0;
 }
 
 bool ref_wait_event(struct ref_device *ref, enum umm_event event, uint64_t n, unsigned timeout_ms)
@@ -687,7 +667,12 @@ err_free:
 static void private_free(struct ref_private *p)
 {
 	struct memory *memory;
+	struct config *config;
 
+	while ((config = atomic_load(&p->config))) {
+		atomic_store(&p->config, config->older);
+		free(config);
+	}
 	while ((memory = p->memories)) {
 		p->memories = memory->next;
 		munmap(memory->mapped, memory->mapped_len);
@@ -709,6 +694,11 @@ static struct ref_private *private_create(const struct ref_options *options)
 		return NULL;
 	p->options = *options;
 	p->policy = (int)options->policy;
+	p->config = config_copy(NULL);
+	if (!p->config) {
+		free(p);
+		return NULL;
+	}
 	pthread_rwlock_init(&p->use_lock, NULL);
 	pthread_mutex_init(&p->table_lock, NULL);
 	pthread_mutex_init(&p->watch_lock, NULL);

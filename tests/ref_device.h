@@ -115,18 +115,18 @@ void ref_gate_open(struct ref_device *ref, enum ref_gate gate);
 /* Wait until a call is held at the gate; false after timeout_ms. */
 bool ref_gate_wait(struct ref_device *ref, enum ref_gate gate, unsigned timeout_ms);
 
-/* Set the failure mode; a zeroed or NULL failure mends the device. Only while nothing copies. */
-void ref_fail(struct ref_device *ref, const struct ref_failure *failure);
+/* Set the failure mode; a zeroed or NULL failure mends the device. 0 or -ENOMEM. */
+int ref_fail(struct ref_device *ref, const struct ref_failure *failure);
 
 /* Answer -EAGAIN to the next n invalidations that come with blockable false. */
 void ref_refuse_invalidations(struct ref_device *ref, unsigned n);
 
 /*
  * Called at the start of every invalidation, before the table changes and with no lock
- * held; NULL stops. Set it while nothing is going on.
+ * held; NULL stops. One setter at a time. 0 or -ENOMEM.
  */
-void ref_watch(struct ref_device *ref,
-	       void (*fn)(void *priv, const struct umm_notifier_range *range), void *priv);
+int ref_watch(struct ref_device *ref,
+	      void (*fn)(void *priv, const struct umm_notifier_range *range), void *priv);
 
 /* Wait until an event of this kind was heard at least n times; false after timeout_ms. */
 bool ref_wait_event(struct ref_device *ref, enum umm_event event, uint64_t n, unsigned timeout_ms);

@@ -33,7 +33,7 @@ kind != "output" {
 	current = reason = ""
 }
 
-/^(SKIP|skipped):? / {
+/^(SKIP|SKIPPED|skipped):? / {
 	reason = substr($0, index($0, " ") + 1)
 }
 

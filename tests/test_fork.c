@@ -371,6 +371,8 @@ static void child_has_a_context_and_a_device_of_its_own(struct env *e)
 	char *p = env_alloc(e, 16 * PAGE);
 	struct scene s = { e, ref, p, 16, 1 };
 
+	if (HARNESS_TSAN)
+		env_skip("ThreadSanitizer cannot start threads in a child of threads");
 	fill(p, 16, 1);
 	to_device(e, ref, p, 16, 16);
 	assert_true(in_child(child_makes_its_own_context, &s));
@@ -429,6 +431,8 @@ static void vfork_leaves_device_pages_alone(struct env *e)
 	char *p = env_alloc(e, 16 * PAGE);
 	pid_t pid;
 
+	if (HARNESS_TSAN)
+		env_skip("ThreadSanitizer makes a fork of every vfork");
 	fill(p, 16, 1);
 	to_device(e, ref, p, 16, 16);
 	pid = vfork();

@@ -62,8 +62,6 @@
 struct umm {
 	__global uchar *read_base, *read_base2, *write_base;
 	ulong read_page, read_page2, write_page;
-	ulong block; /* the block that the directory was asked for last, */
-	uint leaf;   /* and its leaf */
 	uint item;
 	uint faulted;
 	__global uchar *pool0, *pool1, *pool2, *pool3;
@@ -74,117 +72,129 @@ struct umm {
 	uint8 round;
 };
 
+/*
+ * What follows up to umm_begin() is the prelude's own. The two that are not inlined get what
+ * they need by value, so that struct umm can live in registers.
+ */
+#define UMM_INLINE static inline __attribute__((always_inline))
+#define UMM_CALL   static __attribute__((noinline))
+
 /* Is this page and kind of access reported in this round already? May say no wrongly. */
-static inline __attribute__((always_inline)) int umm_seen(struct umm *u, ulong addr, uint flags)
+UMM_INLINE int umm_seen(volatile __global uint *control, uint8 round, ulong addr, uint flags)
 {
-	volatile __global uint *seen =
-		u->control + UMM_CONTROL_LOG + 4 * (size_t)UMM_CAPACITY(u->round);
+	volatile __global uint *seen = control + UMM_CONTROL_LOG + 4 * (size_t)UMM_CAPACITY(round);
 	/* Multiplying by an odd number loses nothing: slot and tag name the page exactly. */
 	ulong key = (addr >> 12 << 1 | (flags & UMM_FAULT_WRITE)) * 0x9e3779b97f4a7c15ul;
 	uint slot = (uint)(key >> (36 - UMM_SEEN_BITS)) & ((1u << UMM_SEEN_BITS) - 1);
-	uint tag = ((uint)key & 0xffffffu) | UMM_EPOCH(u->round) << 24;
+	uint tag = ((uint)key & 0xffffffu) | UMM_EPOCH(round) << 24;
 
 	return seen[slot] == tag || atomic_xchg(&seen[slot], tag) == tag;
 }
 
-static inline __attribute__((always_inline)) void umm_fault(struct umm *u, ulong addr, uint flags)
+UMM_CALL void umm_report(volatile __global uint *control, __global uint *state, uint8 round,
+			 uint item, ulong addr, uint flags)
 {
 	volatile __global uint *entry;
 	uint i;
 
-	u->faulted = 1;
-	u->read_page = u->read_page2 = u->write_page = UMM_NO_PAGE;
-	u->state[u->item] = UMM_EPOCH(u->round);
-	atomic_inc(&u->control[UMM_CONTROL_ITEMS]);
-	if (umm_seen(u, addr, flags))
+	if (state[item] != UMM_EPOCH(round)) {
+		state[item] = UMM_EPOCH(round);
+		atomic_inc(&control[UMM_CONTROL_ITEMS]);
+	}
+	if (umm_seen(control, round, addr, flags))
 		return;
-	i = atomic_inc(&u->control[UMM_CONTROL_FAULTS]);
-	if (i >= UMM_CAPACITY(u->round))
+	i = atomic_inc(&control[UMM_CONTROL_FAULTS]);
+	if (i >= UMM_CAPACITY(round))
 		return;
-	entry = u->control + UMM_CONTROL_LOG + 4 * (size_t)i;
+	entry = control + UMM_CONTROL_LOG + 4 * (size_t)i;
 	entry[0] = (uint)addr;
 	entry[1] = (uint)(addr >> 32);
 	entry[2] = flags;
-	entry[3] = u->item;
+	entry[3] = item;
 }
 
-/* The leaf of the address's block into u->leaf. 0: there is none. */
-static inline __attribute__((always_inline)) int umm_find_leaf(struct umm *u, ulong addr)
+/* The entry of the address's page; 0: none. */
+UMM_CALL uint umm_lookup(__global const uint2 *directory, __global const uint *leaves,
+			 __global uint *used, uint8 round, ulong addr)
 {
 	ulong block = addr >> 21;
-	uint slot, mask = 0xffffffffu >> UMM_SHIFT(u->round);
-	uint2 way;
+	uint slot = (uint)block * 0x9e3779b1u >> UMM_SHIFT(round);
+	uint2 way = directory[slot];
 
-	if (block == u->block)
-		return 1;
-	slot = (uint)block * 0x9e3779b1u >> UMM_SHIFT(u->round);
-	for (;;) {
-		way = u->directory[slot];
-		if (way.x == 0)
-			return 0;
-		if ((ulong)way.x == block + 1)
-			break;
-		slot = (slot + 1) & mask;
+	while (way.x != 0 && (ulong)way.x != block + 1) {
+		slot = (slot + 1) & (0xffffffffu >> UMM_SHIFT(round));
+		way = directory[slot];
 	}
-	u->block = block;
-	u->leaf = way.y;
-	if (u->used[way.y] != UMM_EPOCH(u->round))
-		u->used[way.y] = UMM_EPOCH(u->round);
-	return 1;
+	if (way.x == 0)
+		return 0;
+	if (used[way.y] != UMM_EPOCH(round))
+		used[way.y] = UMM_EPOCH(round);
+	return leaves[((size_t)way.y << 9) + ((uint)(addr >> 12) & 511)];
 }
 
-static inline __attribute__((always_inline)) __global uchar *umm_pool(struct umm *u, uint entry)
+UMM_INLINE int umm_fault(struct umm *u, ulong addr, uint flags)
+{
+	u->faulted = 1;
+	u->read_page = u->read_page2 = u->write_page = UMM_NO_PAGE;
+	umm_report(u->control, u->state, u->round, u->item, addr, flags);
+	return 0;
+}
+
+UMM_INLINE __global uchar *umm_frame(struct umm *u, uint entry)
 {
 #if UMM_POOLS == 1
-	return u->pool0;
+	return u->pool0 + ((size_t)(entry >> 4) << 12);
 #else
 	uint pool = (entry >> 2) & 3;
 
-	return pool < 2 ? (pool == 0 ? u->pool0 : u->pool1) : (pool == 2 ? u->pool2 : u->pool3);
+	return (pool < 2 ? (pool == 0 ? u->pool0 : u->pool1) : (pool == 2 ? u->pool2 : u->pool3)) +
+	       ((size_t)(entry >> 4) << 12);
 #endif
 }
 
-/* Translate; 0: the work-item is faulted. */
-static inline __attribute__((always_inline)) int umm_walk(struct umm *u, ulong addr, uint low,
-							  uint flags)
+/* Translate; 0: the work-item is faulted. low: address bits that must be 0. */
+UMM_INLINE int umm_read_walk(struct umm *u, ulong addr, uint low)
 {
-	__global uchar *base;
 	uint entry;
 
 	if (u->faulted)
 		return 0;
-	if (addr & low) {
-		umm_fault(u, addr, flags | UMM_FAULT_ALIGN);
+	if (addr & low)
+		return umm_fault(u, addr, UMM_FAULT_ALIGN);
+	entry = umm_lookup(u->directory, u->leaves, u->used, u->round, addr);
+	if (!(entry & 1))
+		return umm_fault(u, addr, 0);
+	u->read_page2 = u->read_page;
+	u->read_base2 = u->read_base;
+	u->read_page = addr & UMM_PAGE_MASK;
+	u->read_base = umm_frame(u, entry);
+	return 1;
+}
+
+UMM_INLINE int umm_write_walk(struct umm *u, ulong addr, uint low)
+{
+	uint entry;
+
+	if (u->faulted)
 		return 0;
-	}
-	entry = umm_find_leaf(u, addr) ?
-			u->leaves[((size_t)u->leaf << 9) + ((uint)(addr >> 12) & 511)] :
-			0;
-	if (!(entry & 1) || ((flags & UMM_FAULT_WRITE) && !(entry & 2))) {
-		umm_fault(u, addr, flags);
-		return 0;
-	}
-	base = umm_pool(u, entry) + ((size_t)(entry >> 4) << 12);
-	if (flags & UMM_FAULT_WRITE) {
-		u->write_page = addr & UMM_PAGE_MASK;
-		u->write_base = base;
-	} else {
-		u->read_page2 = u->read_page;
-		u->read_base2 = u->read_base;
-		u->read_page = addr & UMM_PAGE_MASK;
-		u->read_base = base;
-	}
+	if (addr & low)
+		return umm_fault(u, addr, UMM_FAULT_ALIGN | UMM_FAULT_WRITE);
+	entry = umm_lookup(u->directory, u->leaves, u->used, u->round, addr);
+	if ((entry & 3) != 3)
+		return umm_fault(u, addr, UMM_FAULT_WRITE);
+	u->write_page = addr & UMM_PAGE_MASK;
+	u->write_base = umm_frame(u, entry);
 	return 1;
 }
 
 /* Not the page read last: perhaps the one before it. 0: the work-item is faulted. */
-static inline __attribute__((always_inline)) int umm_read_other(struct umm *u, ulong addr, uint low)
+UMM_INLINE int umm_read_other(struct umm *u, ulong addr, uint low)
 {
 	__global uchar *base = u->read_base2;
 	ulong page = u->read_page2;
 
 	if ((addr & (UMM_PAGE_MASK | low)) != page)
-		return umm_walk(u, addr, low, 0);
+		return umm_read_walk(u, addr, low);
 	u->read_page2 = u->read_page;
 	u->read_base2 = u->read_base;
 	u->read_page = page;
@@ -197,7 +207,7 @@ static inline __attribute__((always_inline)) int umm_read_other(struct umm *u, u
  *
  * Return: 0: this work-item has nothing to do (any more): return from the kernel.
  */
-static inline __attribute__((always_inline)) int umm_begin(struct umm *u, UMM_KERNEL_ARGS)
+UMM_INLINE int umm_begin(struct umm *u, UMM_KERNEL_ARGS)
 {
 	size_t x = get_global_id(0) - get_global_offset(0);
 	size_t y = get_global_id(1) - get_global_offset(1);
@@ -211,8 +221,8 @@ static inline __attribute__((always_inline)) int umm_begin(struct umm *u, UMM_KE
 		umm_state[u->item] = 0;
 	}
 	u->read_base = u->read_base2 = u->write_base = umm_pool0;
-	u->read_page = u->read_page2 = u->write_page = u->block = UMM_NO_PAGE;
-	u->leaf = u->faulted = 0;
+	u->read_page = u->read_page2 = u->write_page = UMM_NO_PAGE;
+	u->faulted = 0;
 	u->pool0 = umm_pool0;
 	u->pool1 = umm_pool1;
 	u->pool2 = umm_pool2;
@@ -231,7 +241,7 @@ static inline __attribute__((always_inline)) int umm_begin(struct umm *u, UMM_KE
 }
 
 /** umm_faulted() - has this work-item missed a page? What it loaded since is 0. */
-static inline __attribute__((always_inline)) int umm_faulted(const struct umm *u)
+UMM_INLINE int umm_faulted(const struct umm *u)
 {
 	return u->faulted != 0;
 }
@@ -240,22 +250,20 @@ static inline __attribute__((always_inline)) int umm_faulted(const struct umm *u
  * umm_load_NAME(u, addr) and umm_store_NAME(u, addr, value): at addr, which must be a
  * multiple of the type's size.
  */
-#define UMM_DEFINE_ACCESS(name, type)                                                              \
-	static inline __attribute__((always_inline))                                               \
-	type umm_load_##name(struct umm *u, ulong addr)                                            \
-	{                                                                                          \
-		if ((addr & (UMM_PAGE_MASK | (sizeof(type) - 1))) != u->read_page &&               \
-		    !umm_read_other(u, addr, sizeof(type) - 1))                                    \
-			return 0;                                                                  \
-		return *(__global const type *)(u->read_base + ((size_t)addr & 4095));             \
-	}                                                                                          \
-	static inline __attribute__((always_inline)) void umm_store_##name(struct umm *u,          \
-									   ulong addr, type value) \
-	{                                                                                          \
-		if ((addr & (UMM_PAGE_MASK | (sizeof(type) - 1))) != u->write_page &&              \
-		    !umm_walk(u, addr, sizeof(type) - 1, UMM_FAULT_WRITE))                         \
-			return;                                                                    \
-		*(__global type *)(u->write_base + ((size_t)addr & 4095)) = value;                 \
+#define UMM_DEFINE_ACCESS(name, type)                                                  \
+	UMM_INLINE type umm_load_##name(struct umm *u, ulong addr)                     \
+	{                                                                              \
+		if ((addr & (UMM_PAGE_MASK | (sizeof(type) - 1))) != u->read_page &&   \
+		    !umm_read_other(u, addr, sizeof(type) - 1))                        \
+			return 0;                                                      \
+		return *(__global const type *)(u->read_base + ((size_t)addr & 4095)); \
+	}                                                                              \
+	UMM_INLINE void umm_store_##name(struct umm *u, ulong addr, type value)        \
+	{                                                                              \
+		if ((addr & (UMM_PAGE_MASK | (sizeof(type) - 1))) != u->write_page &&  \
+		    !umm_write_walk(u, addr, sizeof(type) - 1))                        \
+			return;                                                        \
+		*(__global type *)(u->write_base + ((size_t)addr & 4095)) = value;     \
 	}
 
 UMM_DEFINE_ACCESS(char, char)
