@@ -77,11 +77,11 @@ extern "C" {
 #define UMM_VERSION_MINOR 1
 #define UMM_VERSION_PATCH 0
 
-#define UMM_PAGE_SHIFT	  12
-#define UMM_PAGE_SIZE	  ((size_t)1 << UMM_PAGE_SHIFT)
-#define UMM_BLOCK_SHIFT	  21
-#define UMM_BLOCK_SIZE	  ((size_t)1 << UMM_BLOCK_SHIFT)
-#define UMM_BLOCK_PAGES	  512
+#define UMM_PAGE_SHIFT	12
+#define UMM_PAGE_SIZE	((size_t)1 << UMM_PAGE_SHIFT)
+#define UMM_BLOCK_SHIFT 21
+#define UMM_BLOCK_SIZE	((size_t)1 << UMM_BLOCK_SHIFT)
+#define UMM_BLOCK_PAGES 512
 
 #if defined(__GNUC__)
 #define UMM_API __attribute__((visibility("default")))
@@ -176,13 +176,13 @@ UMM_API void umm_log(enum umm_log_level level, const char *format, ...)
 
 /** Kernel features that libumm uses where it finds them, as bits. */
 enum umm_kernel_feature {
-	UMM_KERNEL_MOVE = 1 << 0,	      /* UFFDIO_MOVE, 6.8; else write-protect, copy, drop */
-	UMM_KERNEL_POISON = 1 << 1,	      /* UFFDIO_POISON, 6.6; else a mapping that raises SIGBUS */
-	UMM_KERNEL_PAGEMAP_SCAN = 1 << 2,     /* 6.7; else read /proc/self/pagemap */
-	UMM_KERNEL_PROCMAP_QUERY = 1 << 3,    /* 6.11; else parse /proc/self/maps */
-	UMM_KERNEL_UFFD_WP = 1 << 4,	      /* write-protect faults, 5.7: required */
-	UMM_KERNEL_UFFD_EVENTS = 1 << 5,      /* unmap, remap, remove events, 4.11: required */
-	UMM_KERNEL_SYSCALL_FAULTS = 1 << 6,   /* faults inside system calls are served too */
+	UMM_KERNEL_MOVE = 1 << 0,   /* UFFDIO_MOVE, 6.8; else write-protect, copy, drop */
+	UMM_KERNEL_POISON = 1 << 1, /* UFFDIO_POISON, 6.6; else a mapping that raises SIGBUS */
+	UMM_KERNEL_PAGEMAP_SCAN = 1 << 2,   /* 6.7; else read /proc/self/pagemap */
+	UMM_KERNEL_PROCMAP_QUERY = 1 << 3,  /* 6.11; else parse /proc/self/maps */
+	UMM_KERNEL_UFFD_WP = 1 << 4,	    /* write-protect faults, 5.7: required */
+	UMM_KERNEL_UFFD_EVENTS = 1 << 5,    /* unmap, remap, remove events, 4.11: required */
+	UMM_KERNEL_SYSCALL_FAULTS = 1 << 6, /* faults inside system calls are served too */
 };
 
 /** How the process may open a userfaultfd. */
@@ -199,10 +199,10 @@ struct umm_probe_info {
 	uint64_t flags;		  /* 0 */
 	uint64_t kernel_features; /* enum umm_kernel_feature bits that work here */
 	enum umm_uffd_access uffd_access;
-	int uffd_error;		  /* 0, or the negative errno that opening gave */
-	bool may_raise_priority;  /* fault servers may run at nice -20 */
-	char kernel_release[64];  /* as uname -r prints */
-	char advice[256];	  /* "" or one sentence: what is missing, how to get it */
+	int uffd_error;		 /* 0, or the negative errno that opening gave */
+	bool may_raise_priority; /* fault servers may run at nice -20 */
+	char kernel_release[64]; /* as uname -r prints */
+	char advice[256];	 /* "" or one sentence: what is missing, how to get it */
 };
 
 /**
@@ -224,11 +224,11 @@ UMM_API int umm_probe(struct umm_probe_info *info);
 /** Options of umm_ctx_create(); all zero asks for the defaults. */
 struct umm_ctx_options {
 	size_t size;
-	uint64_t flags;		       /* 0 */
-	uint64_t kernel_features_off;  /* enum umm_kernel_feature: behave as if absent */
-	unsigned fault_servers;	       /* threads; 0: one per CPU the process may use, at most 8 */
-	unsigned reserved;	       /* 0 */
-	size_t frame_cache;	       /* bytes of recycled host frames kept; 0: 1/16 of RAM */
+	uint64_t flags;		      /* 0 */
+	uint64_t kernel_features_off; /* enum umm_kernel_feature: behave as if absent */
+	unsigned fault_servers;	      /* threads; 0: one per CPU the process may use, at most 8 */
+	unsigned reserved;	      /* 0 */
+	size_t frame_cache;	      /* bytes of recycled host frames kept; 0: 1/16 of RAM */
 };
 
 /**
@@ -488,8 +488,8 @@ enum umm_cause {
 
 /** Flags of struct umm_migrate_request and struct umm_migrate. */
 enum umm_migrate_flag {
-	UMM_MIGRATE_DUPLICATE = 1 << 0, /* copy to the device, keep a read-only system page */
-	UMM_MIGRATE_NO_EVICT = 1 << 1,	/* stop with what fits instead of evicting others */
+	UMM_MIGRATE_DUPLICATE = 1 << 0,	      /* copy to the device, keep a read-only system page */
+	UMM_MIGRATE_NO_EVICT = 1 << 1,	      /* stop with what fits instead of evicting others */
 	UMM_MIGRATE_SELECT_SYSTEM = 1 << 2,   /* umm_migrate_setup(): sources that qualify */
 	UMM_MIGRATE_SELECT_PRIVATE = 1 << 3,  /*   private pages (of @owner, if one is given) */
 	UMM_MIGRATE_SELECT_COHERENT = 1 << 4, /*   coherent pages (likewise) */
@@ -498,7 +498,7 @@ enum umm_migrate_flag {
 /** A request for umm_migrate_spans(). */
 struct umm_migrate_request {
 	size_t size;
-	uint64_t flags;		/* UMM_MIGRATE_DUPLICATE, UMM_MIGRATE_NO_EVICT */
+	uint64_t flags; /* UMM_MIGRATE_DUPLICATE, UMM_MIGRATE_NO_EVICT */
 	const struct umm_span *spans;
 	size_t nspans;
 	struct umm_devmem *dst; /* NULL: system memory */
@@ -581,7 +581,7 @@ struct umm_copy {
 	struct umm_devmem *mem;
 	uint32_t frame; /* first frame; the frames are contiguous */
 	uint32_t reserved;
-	void *host;	/* page aligned; never managed memory that could fault */
+	void *host; /* page aligned; never managed memory that could fault */
 };
 
 #define UMM_DEVICE_API 1
@@ -678,8 +678,8 @@ struct umm_devmem_options {
 	size_t size;
 	uint64_t flags; /* 0 */
 	enum umm_devmem_type type;
-	uint32_t nframes;	/* pages */
-	void *base;		/* COHERENT: the frames as the CPU sees them: private anonymous
+	uint32_t nframes; /* pages */
+	void *base;	  /* COHERENT: the frames as the CPU sees them: private anonymous
 				 * writable memory, 2 MiB aligned, not managed; the core moves
 				 * frames out of it and back. PRIVATE: NULL */
 };
@@ -900,15 +900,15 @@ UMM_API bool umm_notifier_read_retry(struct umm_notifier *notifier, uint64_t seq
  */
 #define UMM_ENTRY_VALID	    (UINT64_C(1) << 0)
 #define UMM_ENTRY_WRITE	    (UINT64_C(1) << 1)
-#define UMM_ENTRY_ERROR	    (UINT64_C(1) << 2) /* poisoned */
-#define UMM_ENTRY_DEVICE    (UINT64_C(1) << 3) /* private frame of the range's memory */
-#define UMM_ENTRY_COHERENT  (UINT64_C(1) << 4) /* coherent frame; the CPU address works too */
-#define UMM_ENTRY_DUPLICATE (UINT64_C(1) << 5) /* with DEVICE: a read-only copy */
+#define UMM_ENTRY_ERROR	    (UINT64_C(1) << 2)	/* poisoned */
+#define UMM_ENTRY_DEVICE    (UINT64_C(1) << 3)	/* private frame of the range's memory */
+#define UMM_ENTRY_COHERENT  (UINT64_C(1) << 4)	/* coherent frame; the CPU address works too */
+#define UMM_ENTRY_DUPLICATE (UINT64_C(1) << 5)	/* with DEVICE: a read-only copy */
 #define UMM_ENTRY_ORDER(e)  (((e) >> 6) & 0x1f) /* log2 of pages mapped alike: 0 or 9 */
 #define UMM_ENTRY_REQ_FAULT (UINT64_C(1) << 62) /* request: make it readable */
 #define UMM_ENTRY_REQ_WRITE (UINT64_C(1) << 63) /* request: make it writable */
 #define UMM_ENTRY_FRAME(e)  ((uint32_t)((e) >> UMM_PAGE_SHIFT))
-#define UMM_ENTRY_ADDR(e)   ((uintptr_t)((e) & UINT64_C(0x3ffffffffffff000)))
+#define UMM_ENTRY_ADDR(e)   ((uintptr_t)((e)&UINT64_C(0x3ffffffffffff000)))
 
 /** A request for umm_range_snapshot() and umm_range_fault(). */
 struct umm_range {
@@ -918,11 +918,11 @@ struct umm_range {
 	uint64_t seq;		       /* of umm_notifier_read_begin() */
 	uintptr_t start;
 	uintptr_t end;
-	uint64_t *entries;	       /* in: requests; out: answers; one per page */
-	uint64_t default_flags;	       /* requests for every page */
-	uint64_t flags_mask;	       /* which bits of entries[] are requests */
-	struct umm_device *owner;      /* its private pages are reported in place; NULL: none */
-	struct umm_devmem *mem;	       /* or only those of this memory; NULL: any of @owner */
+	uint64_t *entries;	  /* in: requests; out: answers; one per page */
+	uint64_t default_flags;	  /* requests for every page */
+	uint64_t flags_mask;	  /* which bits of entries[] are requests */
+	struct umm_device *owner; /* its private pages are reported in place; NULL: none */
+	struct umm_devmem *mem;	  /* or only those of this memory; NULL: any of @owner */
 };
 
 /**
@@ -964,12 +964,13 @@ UMM_API long umm_range_fault(struct umm_range *range, unsigned timeout_ms);
  * 8. Migration in three steps, for drivers that copy by themselves
  */
 
-#define UMM_MPFN_VALID	 (UINT64_C(1) << 0)
-#define UMM_MPFN_MIGRATE (UINT64_C(1) << 1) /* src: collected. Cleared by umm_migrate_pages()
+#define UMM_MPFN_VALID (UINT64_C(1) << 0)
+#define UMM_MPFN_MIGRATE \
+	(UINT64_C(1) << 1) /* src: collected. Cleared by umm_migrate_pages()
 					     * where the page stayed after all */
-#define UMM_MPFN_WRITE	 (UINT64_C(1) << 2)
-#define UMM_MPFN_DEVICE	 (UINT64_C(1) << 3) /* bits 12 and up are a frame number */
-#define UMM_MPFN_EMPTY	 (UINT64_C(1) << 4) /* never touched: clear instead of copying */
+#define UMM_MPFN_WRITE	(UINT64_C(1) << 2)
+#define UMM_MPFN_DEVICE (UINT64_C(1) << 3) /* bits 12 and up are a frame number */
+#define UMM_MPFN_EMPTY	(UINT64_C(1) << 4) /* never touched: clear instead of copying */
 
 /**
  * struct umm_migrate - a migration in flight
@@ -982,7 +983,7 @@ UMM_API long umm_range_fault(struct umm_range *range, unsigned timeout_ms);
  */
 struct umm_migrate {
 	size_t size;
-	uint64_t flags;		   /* UMM_MIGRATE_SELECT_* */
+	uint64_t flags; /* UMM_MIGRATE_SELECT_* */
 	struct umm_ctx *ctx;
 	uintptr_t start;
 	uintptr_t end;
@@ -991,9 +992,9 @@ struct umm_migrate {
 	uint64_t *src;		    /* the caller's, one item per page */
 	uint64_t *dst;
 	enum umm_cause cause;
-	unsigned long npages;	    /* out: pages in the range */
-	unsigned long cpages;	    /* out: pages collected, then: pages moved */
-	void *core;		    /* the core's */
+	unsigned long npages; /* out: pages in the range */
+	unsigned long cpages; /* out: pages collected, then: pages moved */
+	void *core;	      /* the core's */
 };
 
 /**
@@ -1040,17 +1041,17 @@ UMM_API void umm_migrate_finalize(struct umm_migrate *migrate);
 
 /** What is counted, per context, device and allocation. Times are nanoseconds. */
 enum umm_counter {
-	UMM_COUNT_FAULT_EMPTY,	   /* CPU faults on untouched pages of blocks that devices use */
-	UMM_COUNT_FAULT_DEVICE,	   /* CPU faults that brought a page home */
-	UMM_COUNT_FAULT_WRITE,	   /* CPU write faults that ended a duplication */
-	UMM_COUNT_FAULT_WAIT,	   /* CPU faults that waited for a migration in flight */
-	UMM_COUNT_FAULT_SPURIOUS,  /* already resolved when it was read */
-	UMM_COUNT_FAULT_ERROR,	   /* CPU faults whose device failed: SIGBUS */
-	UMM_COUNT_FAULT_NS,	   /* time serving CPU faults, reading included */
-	UMM_COUNT_TO_DEVICE,	   /* pages moved to a device, by cause: + enum umm_cause */
-	UMM_COUNT_TO_SYSTEM = UMM_COUNT_TO_DEVICE + UMM_NR_CAUSES, /* pages moved home, likewise */
+	UMM_COUNT_FAULT_EMPTY,	  /* CPU faults on untouched pages of blocks that devices use */
+	UMM_COUNT_FAULT_DEVICE,	  /* CPU faults that brought a page home */
+	UMM_COUNT_FAULT_WRITE,	  /* CPU write faults that ended a duplication */
+	UMM_COUNT_FAULT_WAIT,	  /* CPU faults that waited for a migration in flight */
+	UMM_COUNT_FAULT_SPURIOUS, /* already resolved when it was read */
+	UMM_COUNT_FAULT_ERROR,	  /* CPU faults whose device failed: SIGBUS */
+	UMM_COUNT_FAULT_NS,	  /* time serving CPU faults, reading included */
+	UMM_COUNT_TO_DEVICE,	  /* pages moved to a device, by cause: + enum umm_cause */
+	UMM_COUNT_TO_SYSTEM = UMM_COUNT_TO_DEVICE + UMM_NR_CAUSES,  /* pages moved home, likewise */
 	UMM_COUNT_DUPLICATED = UMM_COUNT_TO_SYSTEM + UMM_NR_CAUSES, /* pages copied, not moved */
-	UMM_COUNT_BYTES_TO_DEVICE, /* bytes copied */
+	UMM_COUNT_BYTES_TO_DEVICE,				    /* bytes copied */
 	UMM_COUNT_BYTES_FROM_DEVICE,
 	UMM_COUNT_COPIES,	   /* struct umm_copy handed to devices */
 	UMM_COUNT_CLEARED,	   /* pages cleared on a device instead of copied */
@@ -1070,11 +1071,11 @@ enum umm_counter {
 /** A copy of all counters. */
 struct umm_stats {
 	size_t size;
-	uint64_t flags; /* 0 */
-	uint64_t managed_bytes;	   /* now: address space managed (context and allocation only) */
-	uint64_t device_pages;	   /* now: pages whose home is a device */
+	uint64_t flags;		    /* 0 */
+	uint64_t managed_bytes;	    /* now: address space managed (context and allocation only) */
+	uint64_t device_pages;	    /* now: pages whose home is a device */
 	uint64_t bookkeeping_bytes; /* now: host memory the library uses to keep books (context) */
-	uint64_t cached_bytes;	   /* now: recycled host frames kept (context) */
+	uint64_t cached_bytes;	    /* now: recycled host frames kept (context) */
 	uint64_t counter[UMM_NR_COUNTERS];
 };
 

@@ -178,8 +178,8 @@ void block_put(struct umm_ctx *ctx, struct block *block)
 struct block *block_next(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
 {
 	uintptr_t number = start >> UMM_BLOCK_SHIFT;
-	uintptr_t stop = min((end + BLOCK_MASK) >> UMM_BLOCK_SHIFT,
-			     (uintptr_t)DIR_SLOTS * DIR_SLOTS);
+	uintptr_t stop =
+		min((end + BLOCK_MASK) >> UMM_BLOCK_SHIFT, (uintptr_t)DIR_SLOTS * DIR_SLOTS);
 	struct block_leaf *leaf;
 	struct block *block;
 
@@ -279,8 +279,8 @@ static int register_run(struct umm_ctx *ctx, struct block *block, unsigned first
 	ret = uffd_register(ctx->uffd, start, len);
 	if (ret)
 		return ret;
-	ret = pagemap_populated(start, last - first,
-				ctx->features & UMM_KERNEL_PAGEMAP_SCAN, populated);
+	ret = pagemap_populated(start, last - first, ctx->features & UMM_KERNEL_PAGEMAP_SCAN,
+				populated);
 	if (ret) {
 		uffd_unregister(ctx->uffd, start, len);
 		return ret;
@@ -298,8 +298,8 @@ static int register_native(struct umm_ctx *ctx, struct block *block, unsigned fi
 	int ret;
 
 	while (first < last) {
-		ret = maps_find(page_addr(block, first),
-				ctx->features & UMM_KERNEL_PROCMAP_QUERY, &vma);
+		ret = maps_find(page_addr(block, first), ctx->features & UMM_KERNEL_PROCMAP_QUERY,
+				&vma);
 		if (ret && ret != -ENOENT)
 			return ret;
 		if (ret || !block_clip(block, vma.start, vma.end, &from, &to) || from >= last)
@@ -336,8 +336,8 @@ int block_register(struct umm_ctx *ctx, struct block *block)
 			last++;
 		ret = register_native(ctx, block, first, last);
 		if (ret) {
-			log_warning("cannot manage %#lx: %s", (unsigned long)page_addr(block, first),
-				    umm_strerror(ret));
+			log_warning("cannot manage %#lx: %s",
+				    (unsigned long)page_addr(block, first), umm_strerror(ret));
 			return ret;
 		}
 	}

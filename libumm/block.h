@@ -22,8 +22,8 @@ enum page_state {
 	PG_DUPLICATED, /* host frame, write-protected; frames hold copies */
 	PG_MIGRATING,  /* owned by a piece (migrate.h) */
 	PG_POISONED,
-	PG_REAPING,    /* dropped; its frames are about to be given back (event.c) */
-	PG_ARRIVING,   /* moved here by mremap(); its frame is about to be carried here (event.c) */
+	PG_REAPING,  /* dropped; its frames are about to be given back (event.c) */
+	PG_ARRIVING, /* moved here by mremap(); its frame is about to be carried here (event.c) */
 	PG_STATE_MASK = 0x0f,
 	/* What happened to a MIGRATING or ARRIVING page meanwhile; who has it acts on it. */
 	PG_DISCARD = 0x10,  /* contents were dropped: ends EMPTY */
@@ -31,14 +31,14 @@ enum page_state {
 	PG_COLLECT = 0x40,  /* still mapped for the CPU while its piece reads it: a missing fault
 			     * means that it was dropped, and is filled with zeroes */
 	PG_REFILLED = 0x80, /* that has happened: the page stays with the CPU */
-	/* mremap() put something else at a REAPING page's address; it begins when the reaper is done. */
+	/* mremap() put something else at a REAPING page's address: begins after the reaper. */
 	PG_NEXT_SYSTEM = 0x100,
 	PG_NEXT_ARRIVING = 0x200,
 	/* On REAPING pages: DISCARD, a reaper has it; COLLECT, it was DUPLICATED;
 	 * REFILLED, the CPU may have it mapped still (MADV_FREE). */
 };
 
-#define BLOCK_MASK (UMM_BLOCK_SIZE - 1)
+#define BLOCK_MASK   (UMM_BLOCK_SIZE - 1)
 #define BITMAP_WORDS (UMM_BLOCK_PAGES / 64)
 
 /* Frames of one memory that hold pages of one block. Also the unit of its LRU. */
@@ -159,14 +159,14 @@ static inline void bit_clear(uint64_t *map, unsigned i)
 	map[i / 64] &= ~(UINT64_C(1) << (i % 64));
 }
 
-unsigned bit_next(const uint64_t *map, unsigned from);	    /* first set bit >= from, or 512 */
+unsigned bit_next(const uint64_t *map, unsigned from);	     /* first set bit >= from, or 512 */
 unsigned bit_next_clear(const uint64_t *map, unsigned from); /* first clear bit >= from, or 512 */
 unsigned bit_count(const uint64_t *map);
 
 /* for each maximal run first .. last (half open) of set bits */
-#define for_each_run(map, first, last)                                             \
-	for ((first) = bit_next(map, 0), (last) = bit_next_clear(map, first);       \
-	     (first) < UMM_BLOCK_PAGES;                                             \
+#define for_each_run(map, first, last)                                        \
+	for ((first) = bit_next(map, 0), (last) = bit_next_clear(map, first); \
+	     (first) < UMM_BLOCK_PAGES;                                       \
 	     (first) = bit_next(map, last), (last) = bit_next_clear(map, first))
 
 #endif

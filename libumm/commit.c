@@ -34,7 +34,7 @@
 #include "util.h"
 
 enum action {
-	ACT_SYSTEM,   /* is mapped: host frame */
+	ACT_SYSTEM, /* is mapped: host frame */
 	ACT_EMPTY,
 	ACT_UNMANAGED,
 	ACT_POISON,
@@ -216,7 +216,7 @@ static int install(struct piece *piece, uintptr_t source, unsigned first, unsign
 	*moved = piece->ctx->features & UMM_KERNEL_MOVE;
 	if (*moved)
 		ret = uffd_move(piece->ctx->uffd, to, source, len, true, &bytes);
-	/* Read-only and locked mappings, and pages that a device's DMA still pins, refuse a move. */
+	/* Read-only and locked mappings, and pages that DMA still pins, refuse a move. */
 	if (!bytes && (ret == -EINVAL || ret == -EBUSY || ret == -ENOENT)) {
 		*moved = false;
 		ret = uffd_copy(piece->ctx->uffd, to, (const void *)source, len, true, &bytes);

@@ -200,7 +200,7 @@ static int ctx_open_kernel(struct umm_ctx *ctx, const struct umm_ctx_options *op
 }
 
 #define FEATURES_REQUIRED (UMM_KERNEL_UFFD_WP | UMM_KERNEL_UFFD_EVENTS)
-#define FEATURES_OPTIONAL                                                                          \
+#define FEATURES_OPTIONAL \
 	(UMM_KERNEL_MOVE | UMM_KERNEL_POISON | UMM_KERNEL_PAGEMAP_SCAN | UMM_KERNEL_PROCMAP_QUERY)
 
 static int options_check(const struct umm_ctx_options *options)
@@ -472,9 +472,9 @@ int umm_detach(struct umm_ctx *ctx, void *addr)
 		return -EFAULT;
 	do {
 		more = region_pop(ctx, alloc, &piece);
-		home = ctx_is_forked(ctx) ? 0 :
-					    umm_migrate_to_system(ctx, (void *)piece.start,
-								  piece.len);
+		home = ctx_is_forked(ctx) ?
+			       0 :
+			       umm_migrate_to_system(ctx, (void *)piece.start, piece.len);
 		if (home == -EIO)
 			ret = -EIO;
 		release_piece(ctx, &piece);

@@ -94,7 +94,7 @@ struct umm_ctx *ctx_list_first(void);
 
 /* Migrations, evict.c: bring every page of a memory home, whatever it takes. */
 void evict_all(struct umm_devmem *mem);
-/* Make nfree frames free by evicting blocks last used before `clock`, but not that at va. 0 or -ENOSPC. */
+/* Make nfree frames free by evicting blocks last used before `clock`, but va. 0 or -ENOSPC. */
 int evict(struct umm_devmem *mem, uint32_t nfree, uint64_t clock, uintptr_t va);
 
 #endif

@@ -108,10 +108,10 @@ int umm_devmem_add(struct umm_device *dev, const struct umm_devmem_options *opti
 		return ret;
 	if (ctx_is_forked(dev->ctx))
 		return -ENODEV;
-	if (mine.base && region_next(dev->ctx, (uintptr_t)mine.base,
-				     (uintptr_t)mine.base +
-					     ((uintptr_t)mine.nframes << UMM_PAGE_SHIFT),
-				     &managed))
+	if (mine.base &&
+	    region_next(dev->ctx, (uintptr_t)mine.base,
+			(uintptr_t)mine.base + ((uintptr_t)mine.nframes << UMM_PAGE_SHIFT),
+			&managed))
 		return -EINVAL;
 	mem = arena_map(sizeof(*mem));
 	if (!mem)

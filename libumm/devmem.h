@@ -34,7 +34,7 @@ struct umm_devmem {
 	uint32_t whole, partial; /* lists of chunks: all free, some free */
 	uint32_t nfree;
 	struct resident *lru_head, *lru_tail; /* head: most recently used */
-	uint64_t clock; /* counts additions to the LRU: stamps them */
+	uint64_t clock;			      /* counts additions to the LRU: stamps them */
 	uint32_t users; /* migrations that bring pages here, and whoever gives frames back */
 	bool removing;
 };
@@ -64,7 +64,7 @@ static inline uintptr_t devmem_host(const struct umm_devmem *mem, uint32_t frame
 
 void devmem_lru_add(struct umm_devmem *mem, struct resident *resident);
 void devmem_lru_del(struct umm_devmem *mem, struct resident *resident);
-/* The least recently used block but `skip` others, used before `clock`: its address; false: none. */
+/* The least recently used block but `skip` others, used before `clock`; false: none. */
 bool devmem_victim(struct umm_devmem *mem, uint32_t skip, uint64_t clock, uintptr_t *va);
 uint64_t devmem_clock(struct umm_devmem *mem);
 

@@ -141,7 +141,7 @@ static bool clear_page(struct block *block, unsigned i, bool unmap)
 		return false;
 	case PG_NATIVE:
 	case PG_SYSTEM:
-		/* MADV_FREE drops nothing at once: whether the page is still there, the kernel knows. */
+		/* MADV_FREE drops nothing at once: only the kernel knows what is there. */
 		if (unmap)
 			page_set(block, i, PG_UNMANAGED);
 		return false;
@@ -190,7 +190,7 @@ static void recover_places(struct umm_ctx *ctx, struct block *block, const uint6
 		return;
 	for (unsigned i = bit_next(pages, 0); i < UMM_BLOCK_PAGES; i = bit_next(pages, i + 1)) {
 		resident = resident_of(block, i);
-		/* Of a duplicated page (COLLECT) only the copy is in the frame, and in its place. */
+		/* Of a duplicated page (COLLECT) the copy is in its place. */
 		if (!resident || resident->mem->type != UMM_DEVMEM_COHERENT ||
 		    block->page[i] & PG_COLLECT)
 			continue;
@@ -224,8 +224,7 @@ static void reap_claim(struct block *block, unsigned first, unsigned last, uint6
 }
 
 /* Give the frames of REAPING pages back and settle the pages. */
-static void reap_block(struct umm_ctx *ctx, uintptr_t va, const struct umm_span *span,
-		       bool mapped)
+static void reap_block(struct umm_ctx *ctx, uintptr_t va, const struct umm_span *span, bool mapped)
 {
 	uint64_t pages[BITMAP_WORDS] = { 0 };
 	struct block *block = block_find(ctx, va);
@@ -306,7 +305,10 @@ static void reap_work(struct umm_ctx *ctx, const struct work *work)
 static void apply_clear(struct umm_ctx *ctx, const struct uffd_msg_info *info, bool unmap)
 {
 	struct work work = {
-		.fn = reap_work, .addr = info->addr, .end = info->end, .write = unmap,
+		.fn = reap_work,
+		.addr = info->addr,
+		.end = info->end,
+		.write = unmap,
 	};
 	bool follow;
 
@@ -385,8 +387,8 @@ static void carry_from(struct umm_ctx *ctx, uintptr_t addr, struct carried *page
 	struct block *block;
 	uint32_t seen;
 
-	while ((block = block_find(ctx, addr)) && (page_state(block, i) == PG_MIGRATING ||
-						   page_state(block, i) == PG_ARRIVING)) {
+	while ((block = block_find(ctx, addr)) &&
+	       (page_state(block, i) == PG_MIGRATING || page_state(block, i) == PG_ARRIVING)) {
 		seen = ctx_settle_count(ctx);
 		lock_drop(&block->lock);
 		ctx_settle_wait(ctx, seen, now_ns() + SETTLE_NS);
@@ -533,7 +535,10 @@ static bool remap_unmapped(struct umm_ctx *ctx, const struct uffd_msg_info *info
 static void apply_remap(struct umm_ctx *ctx, const struct uffd_msg_info *info)
 {
 	struct work work = {
-		.fn = remap_work, .addr = info->addr, .end = info->end, .to = info->to,
+		.fn = remap_work,
+		.addr = info->addr,
+		.end = info->end,
+		.to = info->to,
 	};
 	size_t len = info->end - info->addr;
 	enum page_state state;
@@ -607,8 +612,7 @@ static bool in_flight(const struct block *block, unsigned i)
  * Settle what can be settled at once. Returns true when something is in flight still;
  * *marked: some pages are left for reap().
  */
-static bool clear_try(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bool unmap,
-		      bool *marked)
+static bool clear_try(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bool unmap, bool *marked)
 {
 	struct block *block;
 	unsigned first, last;

@@ -252,7 +252,10 @@ static bool fault_serve(struct umm_ctx *ctx, const struct uffd_msg_info *info, b
 static void fault_work(struct umm_ctx *ctx, const struct work *work)
 {
 	struct uffd_msg_info info = {
-		.kind = UFFD_FAULT, .addr = work->addr, .write = work->write, .wp = work->wp,
+		.kind = UFFD_FAULT,
+		.addr = work->addr,
+		.write = work->write,
+		.wp = work->wp,
 	};
 	uint64_t began = now_ns();
 
@@ -263,7 +266,10 @@ static void fault_work(struct umm_ctx *ctx, const struct work *work)
 void fault_defer(struct umm_ctx *ctx, const struct uffd_msg_info *info)
 {
 	struct work work = {
-		.fn = fault_work, .addr = info->addr, .write = info->write, .wp = info->wp,
+		.fn = fault_work,
+		.addr = info->addr,
+		.write = info->write,
+		.wp = info->wp,
 	};
 
 	stats_add(&ctx->stats, UMM_COUNT_DEFERRED, 1);
@@ -311,15 +317,14 @@ static int thread_cpu(uint32_t thread)
 
 /*
  * Go where the faults are: a wake-up on another CPU costs more than the fault. The
- * kernel wakes the servers in one fixed order, so that it is always the first idle one which follows.
+ * kernel wakes the servers in one fixed order, so it is the first idle one which follows.
  */
 static void server_follow(struct server *server, uint32_t thread)
 {
 	cpu_set_t mine;
 	int cpu;
 
-	if (!thread ||
-	    ++server->faults < (thread == server->thread ? FOLLOW_SAME : FOLLOW_OTHER))
+	if (!thread || ++server->faults < (thread == server->thread ? FOLLOW_SAME : FOLLOW_OTHER))
 		return;
 	server->thread = thread;
 	server->faults = 0;

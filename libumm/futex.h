@@ -11,7 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Sleep while *word == seen, until woken or CLOCK_MONOTONIC passes deadline_ns (UINT64_MAX: never). */
+/* Sleep while *word == seen, until CLOCK_MONOTONIC passes deadline_ns (UINT64_MAX: never). */
 static inline void futex_wait_until(_Atomic uint32_t *word, uint32_t seen, uint64_t deadline_ns)
 {
 	struct timespec ts = {

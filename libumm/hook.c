@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Test hooks; see hook.h. A hook is set and cleared while the library runs: both words are atomic. */
+/* Test hooks; see hook.h. They are set while the library runs: both words are atomic. */
 #include "hook.h"
 
 #include <stdatomic.h>

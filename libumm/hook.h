@@ -20,7 +20,7 @@ enum hook_point {
 	HOOK_NR,
 };
 
-/* fn runs on whatever thread gets there, possibly several at once; addr is the page concerned or 0. */
+/* fn runs on whatever thread gets there, on several at once; addr is the page or 0. */
 typedef void (*hook_fn)(void *priv, enum hook_point point, uintptr_t addr);
 
 #ifdef UMM_HOOKS

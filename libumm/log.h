@@ -8,9 +8,6 @@
 
 #include "umm.h"
 
-void umm_log(enum umm_log_level level, const char *format, ...)
-	__attribute__((format(printf, 2, 3)));
-
 /* In a forked child, before it logs: another thread of the parent may have held the lock. */
 void log_after_fork(void);
 

@@ -15,7 +15,7 @@ struct umm_notifier {
 	struct umm_ctx *ctx;
 	int (*invalidate)(void *priv, const struct umm_notifier_range *range);
 	void *priv;
-	/* Odd while an invalidation is under way; the reader's snapshot is good while it is the same. */
+	/* Odd while an invalidation is under way; a snapshot is good while it is the same. */
 	_Atomic uint64_t seq;
 	unsigned active; /* invalidations under way; under notifiers.lock */
 };

@@ -290,7 +290,11 @@ static void copy_add(struct piece *piece, enum umm_copy_dir dir, struct umm_devm
 		return;
 	}
 	piece->copies[piece->ncopies++] = (struct umm_copy){
-		.dir = dir, .npages = 1, .mem = mem, .frame = frame, .host = host,
+		.dir = dir,
+		.npages = 1,
+		.mem = mem,
+		.frame = frame,
+		.host = host,
 	};
 }
 
@@ -338,15 +342,16 @@ static void list_copies_out(struct piece *piece)
 			 host_of(piece, i));
 	}
 	if (cleared)
-		ctx_count(piece->ctx, piece->dst->dev, piece_start(piece), UMM_COUNT_CLEARED, cleared);
+		ctx_count(piece->ctx, piece->dst->dev, piece_start(piece), UMM_COUNT_CLEARED,
+			  cleared);
 }
 
 static void copies_done(void *priv, int status);
 
 static void count_copies(struct piece *piece, struct umm_device *dev)
 {
-	unsigned counter = piece->copying_in ? UMM_COUNT_BYTES_FROM_DEVICE :
-					       UMM_COUNT_BYTES_TO_DEVICE;
+	unsigned counter =
+		piece->copying_in ? UMM_COUNT_BYTES_FROM_DEVICE : UMM_COUNT_BYTES_TO_DEVICE;
 	uint64_t bytes = 0;
 
 	for (unsigned c = 0; c < piece->ncopies; c++)

@@ -23,7 +23,7 @@ struct batch;
 struct piece {
 	struct umm_ctx *ctx;
 	struct batch *batch;
-	struct piece *next;	/* umm_migrate_setup()'s list */
+	struct piece *next; /* umm_migrate_setup()'s list */
 	uintptr_t va;
 	struct umm_devmem *dst; /* NULL: system */
 	struct umm_devmem *src; /* of `device` and `coherent`; one per piece */
@@ -40,12 +40,12 @@ struct piece {
 	uint64_t coherent[BITMAP_WORDS];   /* frames of a COHERENT src */
 	uint64_t duplicated[BITMAP_WORDS]; /* host frames with copies */
 	/* How they fare. */
-	uint64_t stay[BITMAP_WORDS];  /* still mapped: stays what it was */
+	uint64_t stay[BITMAP_WORDS];	/* still mapped: stays what it was */
 	uint64_t slotted[BITMAP_WORDS]; /* moved into `slot`, each at its place */
-	uint64_t staged[BITMAP_WORDS]; /* host[] was taken from staging page by page */
-	uint64_t lost[BITMAP_WORDS];  /* the source device failed */
-	uint64_t undo[BITMAP_WORDS];  /* the destination failed: back to where it was */
-	uint64_t done[BITMAP_WORDS];  /* committed to the new home */
+	uint64_t staged[BITMAP_WORDS];	/* host[] was taken from staging page by page */
+	uint64_t lost[BITMAP_WORDS];	/* the source device failed */
+	uint64_t undo[BITMAP_WORDS];	/* the destination failed: back to where it was */
+	uint64_t done[BITMAP_WORDS];	/* committed to the new home */
 
 	uintptr_t slot; /* 0: none taken */
 	uintptr_t host[UMM_BLOCK_PAGES];
@@ -55,10 +55,10 @@ struct piece {
 	unsigned moved;
 
 	bool copying_in;
-	bool retrying;	 /* page by page, to find out which ones the device lost */
-	unsigned retry;	 /* the page being retried */
-	int refused;	 /* what the destination said */
-	bool deferred;	 /* given up, to be tried where one may sleep: its fault is still waiting */
+	bool retrying;	/* page by page, to find out which ones the device lost */
+	unsigned retry; /* the page being retried */
+	int refused;	/* what the destination said */
+	bool deferred;	/* given up, to be tried where one may sleep: its fault is still waiting */
 	uint64_t copy_began;
 	unsigned ncopies;
 	struct umm_copy copies[UMM_BLOCK_PAGES];
@@ -67,7 +67,7 @@ struct piece {
 
 /* What to collect. */
 struct piece_want {
-	uintptr_t va;			  /* of the block */
+	uintptr_t va; /* of the block */
 	const uint64_t *pages;
 	struct umm_devmem *dst;
 	const struct umm_device *src_dev; /* only its pages; NULL: of any */
@@ -83,9 +83,9 @@ struct piece_want {
 
 /* What a collect found. */
 struct piece_found {
-	bool busy;   /* some wanted pages are MIGRATING: wait for `settled` to change */
-	bool more;   /* some are left for another piece */
-	bool full;   /* dst had no frames */
+	bool busy; /* some wanted pages are MIGRATING: wait for `settled` to change */
+	bool more; /* some are left for another piece */
+	bool full; /* dst had no frames */
 	uint32_t settled;
 };
 

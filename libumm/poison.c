@@ -26,7 +26,7 @@ static void poison_by_mapping(struct umm_ctx *ctx, uintptr_t addr)
 
 	if (fd >= 0) {
 		event_expect(ctx, &expect, addr, addr + UMM_PAGE_SIZE);
-		/* Not mmap(): ThreadSanitizer takes that for a store, which races with the program. */
+		/* Not mmap(): ThreadSanitizer takes that for a store by this thread. */
 		map = syscall(SYS_mmap, addr, UMM_PAGE_SIZE, PROT_READ | PROT_WRITE,
 			      MAP_SHARED | MAP_FIXED, fd, 0);
 		event_expect_end(ctx, &expect);

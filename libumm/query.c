@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* umm_query(): where pages are. Reads block by block; asks the kernel only of what no device ever saw. */
+/* umm_query(): where pages are, block by block; the kernel tells of what no device ever saw. */
 #include <errno.h>
 #include <string.h>
 
@@ -11,11 +11,11 @@
 static void query_known(struct block *block, unsigned i, struct umm_page_info *out)
 {
 	static const enum umm_page_state states[] = {
-		[PG_UNMANAGED] = UMM_PAGE_UNMANAGED, [PG_NATIVE] = UMM_PAGE_EMPTY,
-		[PG_EMPTY] = UMM_PAGE_EMPTY,	     [PG_SYSTEM] = UMM_PAGE_SYSTEM,
-		[PG_DEVICE] = UMM_PAGE_DEVICE,	     [PG_COHERENT] = UMM_PAGE_COHERENT,
+		[PG_UNMANAGED] = UMM_PAGE_UNMANAGED,   [PG_NATIVE] = UMM_PAGE_EMPTY,
+		[PG_EMPTY] = UMM_PAGE_EMPTY,	       [PG_SYSTEM] = UMM_PAGE_SYSTEM,
+		[PG_DEVICE] = UMM_PAGE_DEVICE,	       [PG_COHERENT] = UMM_PAGE_COHERENT,
 		[PG_DUPLICATED] = UMM_PAGE_DUPLICATED, [PG_MIGRATING] = UMM_PAGE_MIGRATING,
-		[PG_POISONED] = UMM_PAGE_POISONED,   [PG_ARRIVING] = UMM_PAGE_MIGRATING,
+		[PG_POISONED] = UMM_PAGE_POISONED,     [PG_ARRIVING] = UMM_PAGE_MIGRATING,
 	};
 	enum page_state state = page_settles(block, i);
 	struct resident *resident;
@@ -44,8 +44,8 @@ static int query_native(struct umm_ctx *ctx, uintptr_t start, size_t npages,
 
 		out[i] = (struct umm_page_info){ .state = UMM_PAGE_UNMANAGED };
 		if (region_next(ctx, addr, addr + UMM_PAGE_SIZE, &piece))
-			out[i].state = bit_test(populated, (unsigned)i) ? UMM_PAGE_SYSTEM :
-									  UMM_PAGE_EMPTY;
+			out[i].state =
+				bit_test(populated, (unsigned)i) ? UMM_PAGE_SYSTEM : UMM_PAGE_EMPTY;
 	}
 	return 0;
 }
@@ -66,7 +66,8 @@ static int query_block(struct umm_ctx *ctx, uintptr_t start, size_t npages,
 		query_known(block, page_index(start) + i, &out[i]);
 	}
 	lock_drop(&block->lock);
-	for_each_run(native, first, last) {
+	for_each_run(native, first, last)
+	{
 		ret = query_native(ctx, start + ((uintptr_t)first << UMM_PAGE_SHIFT), last - first,
 				   &out[first]);
 		if (ret)

@@ -168,9 +168,9 @@ long umm_range_snapshot(struct umm_range *range)
 
 enum need {
 	NEED_NOTHING,
-	NEED_FILL,   /* zeroed pages */
-	NEED_HOME,   /* to bring a page home, or to end a duplication */
-	NEED_WAIT,   /* somebody else to finish */
+	NEED_FILL, /* zeroed pages */
+	NEED_HOME, /* to bring a page home, or to end a duplication */
+	NEED_WAIT, /* somebody else to finish */
 };
 
 /* What page i lacks for the request; or -errno. */

@@ -135,8 +135,7 @@ static struct alloc *alloc_new(struct regions *regions, uintptr_t base, size_t l
 	return alloc;
 }
 
-static int region_add_locked(struct regions *regions, uintptr_t start, uintptr_t end,
-			     bool attached)
+static int region_add_locked(struct regions *regions, uintptr_t start, uintptr_t end, bool attached)
 {
 	struct region *region = pool_alloc(&regions->region_pool);
 	struct alloc *alloc;

@@ -44,7 +44,7 @@ void region_fork_child(struct umm_ctx *ctx);
  */
 int region_add(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bool attached, bool replace);
 
-/* Stop managing start .. end: pieces are shrunk, split, dropped. Page states are the caller's affair. */
+/* Stop managing start .. end: pieces are shrunk, split, dropped. Page states stay. */
 void region_del(struct umm_ctx *ctx, uintptr_t start, uintptr_t end);
 
 /* Pieces of from .. from + len become pieces at to: of their allocation if it moved whole. */

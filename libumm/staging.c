@@ -23,10 +23,10 @@
 #include "uffd.h"
 #include "util.h"
 
-#define SLOT_NIL	 UINT32_MAX
-#define TRANSIT_BYTES	 ((size_t)512 << 20) /* room for what is on its way */
-#define FRESH_SLOTS	 128
-#define MIN_SLOTS	 16
+#define SLOT_NIL      UINT32_MAX
+#define TRANSIT_BYTES ((size_t)512 << 20) /* room for what is on its way */
+#define FRESH_SLOTS   128
+#define MIN_SLOTS     16
 
 static void list_remove(struct staging *staging, enum staging_kind kind, struct slot *slot)
 {
@@ -208,8 +208,7 @@ static void slot_take_all(struct staging *staging, enum staging_kind kind, struc
 	slot->nbusy = UMM_BLOCK_PAGES;
 }
 
-static struct slot *slot_first(struct staging *staging, enum staging_kind kind,
-			       enum slot_list list)
+static struct slot *slot_first(struct staging *staging, enum staging_kind kind, enum slot_list list)
 {
 	uint32_t i;
 

@@ -35,14 +35,14 @@ enum slot_list {
 struct slot {
 	uint64_t avail[BITMAP_WORDS];
 	uint16_t navail;
-	uint16_t nbusy;	 /* taken and neither consumed nor returned */
-	bool table;	 /* small pages were here: a page table may be left */
-	uint8_t list;	 /* enum slot_list */
+	uint16_t nbusy; /* taken and neither consumed nor returned */
+	bool table;	/* small pages were here: a page table may be left */
+	uint8_t list;	/* enum slot_list */
 	uint32_t prev, next;
 };
 
 struct staging {
-	int uffd; /* for moving into RECYCLED and COHERENT pools; has no events. -1: no MOVE */
+	int uffd;     /* for moving into RECYCLED and COHERENT pools; has no events. -1: no MOVE */
 	size_t limit; /* pages that may stay in RECYCLED */
 	uintptr_t base[STAGING_KINDS];
 	uint32_t nslots[STAGING_KINDS];
@@ -68,8 +68,7 @@ uintptr_t staging_take_slot(struct staging *staging);
 void staging_give_slot(struct staging *staging, uintptr_t slot, const uint64_t *present);
 
 /* n pages to be written and moved (or copied) to the program. 512: one piece. 0 or -ENOMEM. */
-int staging_take_pages(struct staging *staging, unsigned n, uintptr_t *pages,
-		       unsigned *recycled);
+int staging_take_pages(struct staging *staging, unsigned n, uintptr_t *pages, unsigned *recycled);
 /* They were moved away (their place is empty) or not (available again). */
 void staging_consumed(struct staging *staging, uintptr_t page, unsigned n);
 void staging_returned(struct staging *staging, uintptr_t page, unsigned n);

@@ -14,13 +14,13 @@
 #include "region.h"
 #include "util.h"
 
-#define CAUSES(prefix, base)                              \
-	[(base) + UMM_CAUSE_EXPLICIT] = prefix "explicit",         \
-	[(base) + UMM_CAUSE_CPU_FAULT] = prefix "cpu_fault",       \
-	[(base) + UMM_CAUSE_DEVICE_FAULT] = prefix "device_fault", \
-	[(base) + UMM_CAUSE_EVICT] = prefix "evict",               \
-	[(base) + UMM_CAUSE_FORK] = prefix "fork",                 \
-	[(base) + UMM_CAUSE_REMOVE] = prefix "remove"
+#define CAUSES(prefix, base)                                                 \
+	[(base) + UMM_CAUSE_EXPLICIT] = prefix "explicit",                   \
+		  [(base) + UMM_CAUSE_CPU_FAULT] = prefix "cpu_fault",       \
+		  [(base) + UMM_CAUSE_DEVICE_FAULT] = prefix "device_fault", \
+		  [(base) + UMM_CAUSE_EVICT] = prefix "evict",               \
+		  [(base) + UMM_CAUSE_FORK] = prefix "fork",                 \
+		  [(base) + UMM_CAUSE_REMOVE] = prefix "remove"
 
 static const char *const counter_names[UMM_NR_COUNTERS] = {
 	[UMM_COUNT_FAULT_EMPTY] = "fault_empty",
@@ -52,8 +52,7 @@ static const char *const counter_names[UMM_NR_COUNTERS] = {
 void stats_read(const struct stats *stats, struct umm_stats *out)
 {
 	for (unsigned i = 0; i < UMM_NR_COUNTERS; i++)
-		out->counter[i] =
-			atomic_load_explicit(&stats->counter[i], memory_order_relaxed);
+		out->counter[i] = atomic_load_explicit(&stats->counter[i], memory_order_relaxed);
 }
 
 const char *umm_counter_name(unsigned counter)

@@ -19,7 +19,7 @@ struct step {
 	bool committed;
 };
 
-#define SELECT_ALL                                                                                 \
+#define SELECT_ALL \
 	(UMM_MIGRATE_SELECT_SYSTEM | UMM_MIGRATE_SELECT_PRIVATE | UMM_MIGRATE_SELECT_COHERENT)
 
 static int setup_check(const struct umm_migrate *migrate)
@@ -82,9 +82,9 @@ static unsigned describe(struct umm_migrate *migrate, struct piece *piece)
 		else if (bit_test(piece->staged, i))
 			entry |= piece->host[i];
 		else
-			entry |= UMM_MPFN_DEVICE |
-				 (uint64_t)resident_frame(resident_of(block, i), i)
-					 << UMM_PAGE_SHIFT;
+			entry |=
+				UMM_MPFN_DEVICE | (uint64_t)resident_frame(resident_of(block, i), i)
+							  << UMM_PAGE_SHIFT;
 		migrate->src[index_of(migrate, piece, i)] = entry;
 		n++;
 	}

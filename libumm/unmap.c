@@ -31,6 +31,9 @@
 #include "uffd.h"
 #include "util.h"
 
+/* A page that is shared since a fork is ours after one; the kernel's own short holds pass. */
+#define BUSY_TRIES 4
+
 static uintptr_t at(const struct piece *piece, unsigned i)
 {
 	return piece->va + ((uintptr_t)i << UMM_PAGE_SHIFT);
@@ -217,7 +220,7 @@ static unsigned move_run(struct piece *piece, uintptr_t target, unsigned first, 
 }
 
 /* One page that would not move. Returns true to try it again. */
-static bool move_refused(struct piece *piece, unsigned i, unsigned last, int why, bool *unshared)
+static bool move_refused(struct piece *piece, unsigned i, unsigned last, int why, unsigned *tries)
 {
 	switch (why) {
 	case -ENOENT:
@@ -233,8 +236,8 @@ static bool move_refused(struct piece *piece, unsigned i, unsigned last, int why
 		}
 		return false;
 	case -EBUSY:
-		if (!*unshared) {
-			*unshared = true;
+	case -EAGAIN:
+		if ((*tries)++ < BUSY_TRIES) {
 			make_exclusive(piece, i, last);
 			return !bit_test(piece->stay, i);
 		}
@@ -279,7 +282,7 @@ static unsigned move_one_mapping(struct piece *piece, unsigned first, unsigned l
 
 static void move_pages_out(struct piece *piece, unsigned first, unsigned last)
 {
-	bool unshared = false;
+	unsigned tries = 0;
 	unsigned next;
 	int ret;
 
@@ -291,7 +294,7 @@ static void move_pages_out(struct piece *piece, unsigned first, unsigned last)
 		next = move_run(piece, piece->slot + bytes(first), first, last, &ret);
 		set_run(piece->slotted, first, next);
 		if (next > first)
-			unshared = false;
+			tries = 0;
 		first = next;
 		if (first == last)
 			return;
@@ -299,9 +302,9 @@ static void move_pages_out(struct piece *piece, unsigned first, unsigned last)
 			first = move_one_mapping(piece, first, last);
 			continue;
 		}
-		if (ret && !move_refused(piece, first, last, ret, &unshared)) {
+		if (ret && !move_refused(piece, first, last, ret, &tries)) {
 			first++;
-			unshared = false;
+			tries = 0;
 		}
 	}
 }
@@ -320,7 +323,8 @@ static void unmap_system(struct piece *piece)
 		piece->slot = staging_take_slot(&piece->ctx->staging);
 		move = piece->slot;
 	}
-	for_each_run(run, first, last) {
+	for_each_run(run, first, last)
+	{
 		if (move)
 			move_pages_out(piece, first, last);
 		else
@@ -358,7 +362,7 @@ static void copy_places(struct piece *piece, const uintptr_t *place, unsigned fi
 
 /* One page that would not move to its place. Returns true to try it again. */
 static bool place_refused(struct piece *piece, const uintptr_t *place, unsigned i, int why,
-			  bool *exclusive)
+			  unsigned *tries)
 {
 	switch (why) {
 	case -ENOENT:
@@ -371,8 +375,8 @@ static bool place_refused(struct piece *piece, const uintptr_t *place, unsigned 
 		uffd_zeropage(piece->ctx->staging.uffd, place[i], UMM_PAGE_SIZE, false, NULL);
 		return false;
 	case -EBUSY:
-		if (!*exclusive) {
-			*exclusive = true;
+	case -EAGAIN:
+		if ((*tries)++ < BUSY_TRIES) {
 			make_exclusive(piece, i, i + 1);
 			return !bit_test(piece->stay, i);
 		}
@@ -391,7 +395,7 @@ static bool place_refused(struct piece *piece, const uintptr_t *place, unsigned 
 static void move_to_places(struct piece *piece, const uintptr_t *place, unsigned first,
 			   unsigned last)
 {
-	bool exclusive = false;
+	unsigned tries = 0;
 	unsigned next;
 	int ret;
 
@@ -402,11 +406,11 @@ static void move_to_places(struct piece *piece, const uintptr_t *place, unsigned
 		}
 		next = move_run(piece, place[first], first, last, &ret);
 		if (next > first)
-			exclusive = false;
+			tries = 0;
 		first = next;
-		if (ret && !place_refused(piece, place, first, ret, &exclusive)) {
+		if (ret && !place_refused(piece, place, first, ret, &tries)) {
 			first++;
-			exclusive = false;
+			tries = 0;
 		}
 	}
 }
@@ -433,7 +437,8 @@ static void unmap_coherent(struct piece *piece)
 	if (bit_next(run, 0) == UMM_BLOCK_PAGES)
 		return;
 	find_places(piece, place);
-	for_each_run(run, first, last) {
+	for_each_run(run, first, last)
+	{
 		if (piece->ctx->staging.uffd < 0) {
 			copy_places(piece, place, first, last);
 			continue;
@@ -456,8 +461,7 @@ static void end_duplication(struct piece *piece)
 		return;
 	if (!piece->duplicate) {
 		blocks_drop_copies(piece->ctx, piece->va, piece->duplicated);
-		for_each_run(piece->duplicated, first, last)
-			protect(piece, first, last, false);
+		for_each_run(piece->duplicated, first, last) protect(piece, first, last, false);
 	}
 	for (unsigned w = 0; w < BITMAP_WORDS; w++) {
 		piece->system[w] |= piece->duplicated[w];
@@ -474,7 +478,8 @@ static void populate_empty(struct piece *piece)
 	unsigned first, last;
 	int ret;
 
-	for_each_run(piece->empty, first, last) {
+	for_each_run(piece->empty, first, last)
+	{
 		do {
 			rwlock_take_shared(&piece->ctx->gate);
 			ret = uffd_zeropage(piece->ctx->uffd, at(piece, first), bytes(last - first),

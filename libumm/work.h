@@ -38,7 +38,7 @@ struct workers {
 
 int workers_start(struct workers *workers, struct umm_ctx *ctx, unsigned nthreads,
 		  const char *name);
-void workers_stop(struct workers *workers);	 /* finishes what is queued */
+void workers_stop(struct workers *workers);			     /* finishes what is queued */
 int workers_queue(struct workers *workers, const struct work *work); /* copied; 0 or -ENOMEM */
 
 /* Start a thread of the library: all signals blocked, a name for people. 0 or -EAGAIN. */
