@@ -102,7 +102,8 @@ void report_row(struct bench_result *result, FILE *out)
 void report_legend(const struct bench_env *env, FILE *out)
 {
 	fprintf(out,
-		"\nRatios are taken pair by pair, libumm and its competitor in turn. Pairs in which "
+		"\nRatios are taken pair by pair, libumm and its competitor in turn. "
+		"Pairs in which "
 		"others used\nmore than %u %% of a CPU do not count, unless too few are left: "
 		"such a row is marked DISTURBED.\n",
 		env->foreign_pct);

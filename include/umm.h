@@ -707,7 +707,7 @@ UMM_API int umm_devmem_add(struct umm_device *dev, const struct umm_devmem_optio
  */
 UMM_API void umm_devmem_remove(struct umm_devmem *mem);
 
-/** umm_devmem_device() - the device; umm_devmem_priv_set()/umm_devmem_priv() - a driver's own word. */
+/** umm_devmem_device() - the device; umm_devmem_priv_set(), umm_devmem_priv() - a driver's word. */
 UMM_API struct umm_device *umm_devmem_device(struct umm_devmem *mem);
 UMM_API void umm_devmem_priv_set(struct umm_devmem *mem, void *priv);
 UMM_API void *umm_devmem_priv(struct umm_devmem *mem);

@@ -235,7 +235,7 @@ struct umm_opencl_result {
 	uint64_t kernel_ns;	 /* from handing the kernel over to knowing its outcome */
 	uint64_t service_ns;	 /* in serving its faults */
 	uint64_t total_ns;
-	uint64_t fault_addr; /* with -EFAULT, -EPERM, -EBUSY, -ENOSPC, -EINVAL of a work-item: the */
+	uint64_t fault_addr; /* with -EFAULT, -EPERM, -EBUSY, -ENOSPC or -EINVAL: the */
 	uint64_t fault_item; /* address, its work-item (counted row by row) */
 	bool fault_valid;    /* (these three say something) */
 	bool fault_write;    /* and whether it was a store */

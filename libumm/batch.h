@@ -17,7 +17,8 @@ struct batch_want {
 
 /*
  * Move the pages of start .. end and wait for all of it. Returns the number
- * of pages moved, or -EFAULT nothing managed, -ENOSPC nothing fitted, -EIO pages lost, -ENODEV, -ENOMEM.
+ * of pages moved, or -EFAULT nothing managed, -ENOSPC nothing fitted, -EIO pages lost,
+ * -ENODEV, -ENOMEM.
  */
 long batch_move(struct umm_ctx *ctx, const struct umm_span *spans, size_t nspans,
 		const struct batch_want *want);

@@ -116,7 +116,7 @@ void env_close(struct env *env);
 char *env_alloc(struct env *env, size_t len);
 /* The same without huge pages: what was not touched stays untouched. */
 char *env_alloc_small(struct env *env, size_t len);
-/* A private anonymous mapping of the test's in small pages, 2 MiB aligned, unmapped after the test. */
+/* A private anonymous mapping in small pages, 2 MiB aligned, unmapped after the test. */
 char *env_map(struct env *env, size_t len);
 /* The same, attached to the context. */
 char *env_attach(struct env *env, size_t len);

@@ -16,9 +16,10 @@
  * Invariants: a valid entry is only used under the table's lock; the table is only
  * programmed under it, after umm_notifier_read_retry() said no; invalidation clears under it.
  *
- * Locks: use (outermost, shared: device accesses; exclusive: quiesce), table (innermost; held over device accesses and over clearing), watch (the number
- * of events heard), and the queue's own. The copy op of an inline device and everything
- * that it counts take none.
+ * Locks: use (outermost, shared: device accesses; exclusive: quiesce), table (innermost;
+ * held over device accesses and over clearing), watch (the number of events heard), and
+ * the queue's own. The copy op of an inline device and everything that it counts take
+ * none.
  */
 #include "ref_device.h"
 #include "ref_config.h"
@@ -505,6 +506,8 @@ static int access_once(struct ref_device *ref, uintptr_t addr, void *buf, size_t
 
 	if (!use_begin(ref->priv))
 		return -ENODEV;
+	/* A "kernel" starts: what the program has changed before this must have been heard of. */
+	umm_notifier_read_begin(umm_mirror_notifier(ref->mirror));
 	ret = device_access(ref, addr, buf, len, write);
 	use_end(ref->priv);
 	return ret;

@@ -86,7 +86,7 @@ int ref_create(struct umm_ctx *ctx, const struct ref_options *options, struct re
  */
 bool ref_destroy(struct ref_device *ref);
 
-/* One more memory, which lives as long as the device's other parts. Mapped entries are of ref->mem. */
+/* One more memory, which lives as long as the device. Mapped entries are of ref->mem. */
 int ref_memory_add(struct ref_device *ref, enum umm_devmem_type type, uint32_t nframes,
 		   struct umm_devmem **out);
 
@@ -96,7 +96,8 @@ void *ref_frame(struct ref_device *ref, uint32_t frame);
 /*
  * Load and store like a device kernel: through the page table, with device faults for
  * what is missing. 0; -EFAULT not mapped, not readable or poisoned; -EPERM read-only;
- * -ENODEV the device is being destroyed; or another negative errno. What lies before the page that failed was accessed.
+ * -ENODEV the device is being destroyed; or another negative errno. What lies before the
+ * page that failed was accessed.
  */
 int ref_read(struct ref_device *ref, uintptr_t addr, void *buf, size_t len);
 int ref_write(struct ref_device *ref, uintptr_t addr, const void *buf, size_t len);

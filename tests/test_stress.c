@@ -26,6 +26,7 @@
 #define BIG_PAGES  (UMM_BLOCK_PAGES + 40)
 #define MOVERS	   2
 #define USERS	   4
+#define STAMPS	   (1u << 20)
 #define ZERO	   0 /* the stamp of a page that reads zero */
 
 struct slot {
@@ -34,6 +35,7 @@ struct slot {
 	size_t npages;
 	bool attached;
 	uint32_t stamp[BIG_PAGES];
+	const char *by[BIG_PAGES]; /* who set the stamp */
 };
 
 struct world {
@@ -78,11 +80,10 @@ static uint64_t seed_wanted(void)
 	return text ? strtoull(text, NULL, 10) : harness_now_ms() * 2654435761u % 1000000;
 }
 
-static bool broken(struct world *w, const char *who, size_t slot, size_t page, uint32_t stamp)
+static bool broken(struct world *w, const char *who, int error)
 {
 	if (!atomic_exchange(&w->wrong, true))
-		fprintf(stderr, "%s: slot %zu page %zu is not what was written (%u)\n", who, slot,
-			page, stamp);
+		fprintf(stderr, "%s: %s\n", who, umm_strerror(error));
 	atomic_store(&w->stop, true);
 	return false;
 }
@@ -92,23 +93,50 @@ static bool page_is(const void *page, size_t i, uint32_t stamp)
 	return stamp == ZERO ? page_zero(page) : page_filled(page, i, stamp);
 }
 
+/* A page is not what it should be: say what it is. The slot is locked. */
+static void wrong_page(struct worker *k, const char *who, size_t s, size_t i, const void *page)
+{
+	const struct slot *slot = &k->w->slots[s];
+	uint32_t stamp = 1;
+
+	if (atomic_exchange(&k->w->wrong, true))
+		return;
+	atomic_store(&k->w->stop, true);
+	while (stamp <= STAMPS && !page_filled(page, i, stamp))
+		stamp++;
+	fprintf(stderr, "%s: slot %zu (%zu pages at %p, %s) page %zu: stamp %u by %s is wanted, ",
+		who, s, slot->npages, (void *)slot->p, slot->attached ? "attached" : "allocated", i,
+		slot->stamp[i], slot->by[i]);
+	if (page_zero(page))
+		fprintf(stderr, "zeroes are there\n");
+	else if (stamp <= STAMPS)
+		fprintf(stderr, "stamp %u is there\n", stamp);
+	else
+		fprintf(stderr, "no stamp is there but %#llx\n", *(const unsigned long long *)page);
+}
+
 /* ---- contents: CPU and devices ------------------------------------------------------ */
+
+static const char *const names[] = { "device 0", "device 1", "the CPU" };
 
 /* who: a device's number, or 2 for the CPU. */
 static void check_page_by(struct worker *k, size_t s, size_t i, unsigned who)
 {
 	struct slot *slot = &k->w->slots[s];
 	uint64_t page[PAGE / sizeof(uint64_t)];
+	int ret;
 
 	atomic_fetch_add(&k->w->checks, 1);
 	if (who == 2) {
 		if (!page_is(slot->p + i * PAGE, i, slot->stamp[i]))
-			broken(k->w, "CPU", s, i, slot->stamp[i]);
+			wrong_page(k, names[who], s, i, slot->p + i * PAGE);
 		return;
 	}
-	if (ref_read(k->w->devices[who], (uintptr_t)slot->p + i * PAGE, page, PAGE) ||
-	    !page_is(page, i, slot->stamp[i]))
-		broken(k->w, who ? "device 1" : "device 0", s, i, slot->stamp[i]);
+	ret = ref_read(k->w->devices[who], (uintptr_t)slot->p + i * PAGE, page, PAGE);
+	if (ret)
+		broken(k->w, names[who], ret);
+	else if (!page_is(page, i, slot->stamp[i]))
+		wrong_page(k, names[who], s, i, page);
 }
 
 static void write_page(struct worker *k, size_t s, size_t i)
@@ -116,15 +144,18 @@ static void write_page(struct worker *k, size_t s, size_t i)
 	struct slot *slot = &k->w->slots[s];
 	uint64_t page[PAGE / sizeof(uint64_t)];
 	unsigned who = rnd(k, 3);
+	int ret;
 
-	slot->stamp[i] = 1 + rnd(k, 1u << 20);
+	slot->by[i] = names[who];
+	slot->stamp[i] = 1 + rnd(k, STAMPS);
 	if (who == 2) {
 		page_fill(slot->p + i * PAGE, i, slot->stamp[i]);
 		return;
 	}
 	page_fill(page, i, slot->stamp[i]);
-	if (ref_write(k->w->devices[who], (uintptr_t)slot->p + i * PAGE, page, PAGE))
-		broken(k->w, "device write", s, i, slot->stamp[i]);
+	ret = ref_write(k->w->devices[who], (uintptr_t)slot->p + i * PAGE, page, PAGE);
+	if (ret)
+		broken(k->w, names[who], ret);
 }
 
 static void use_slot(struct worker *k)
@@ -164,10 +195,8 @@ static void move_slot(struct worker *k)
 	n = 1 + rnd(k, (uint32_t)(npages - first));
 	ret = migrate(k->w->env, ref, p + first * PAGE, n, flags);
 	/* It may have been freed or replaced meanwhile, or not fit. */
-	if (ret < 0 && ret != -EFAULT && ret != -ENOSPC && !atomic_exchange(&k->w->wrong, true)) {
-		fprintf(stderr, "migration of slot %zu: %s\n", s, umm_strerror((int)ret));
-		atomic_store(&k->w->stop, true);
-	}
+	if (ret < 0 && ret != -EFAULT && ret != -ENOSPC)
+		broken(k->w, "a migration", (int)ret);
 	atomic_fetch_add(&k->w->moves, 1);
 }
 
@@ -181,9 +210,11 @@ static void drop_pages(struct worker *k)
 		first = rnd(k, (uint32_t)slot->npages);
 		n = 1 + rnd(k, (uint32_t)(slot->npages - first));
 		if (madvise(slot->p + first * PAGE, n * PAGE, MADV_DONTNEED))
-			broken(k->w, "madvise", s, first, 0);
-		for (i = first; i < first + n; i++)
+			broken(k->w, "madvise", errno);
+		for (i = first; i < first + n; i++) {
 			slot->stamp[i] = ZERO;
+			slot->by[i] = "madvise";
+		}
 		atomic_fetch_add(&k->w->drops, 1);
 	}
 	pthread_rwlock_unlock(&slot->lock);
@@ -204,11 +235,15 @@ static bool slot_make(struct worker *k, size_t s)
 	struct slot *slot = &k->w->slots[s];
 	struct umm_ctx *ctx = k->w->env->ctx;
 	void *p = NULL;
+	size_t i;
 	int ret;
 
 	slot->npages = s < 2 ? BIG_PAGES : 1 + rnd(k, MOST_PAGES);
 	slot->attached = s % 2;
-	memset(slot->stamp, 0, sizeof(slot->stamp));
+	for (i = 0; i < slot->npages; i++) {
+		slot->stamp[i] = ZERO;
+		slot->by[i] = slot->attached ? "mmap" : "umm_alloc";
+	}
 	if (slot->attached) {
 		p = mmap(NULL, slot->npages * PAGE, PROT_READ | PROT_WRITE,
 			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -218,11 +253,7 @@ static bool slot_make(struct worker *k, size_t s)
 	}
 	slot->p = ret ? NULL : p;
 	slot_publish(k->w, s);
-	if (ret) {
-		fprintf(stderr, "slot %zu: %s\n", s, umm_strerror(ret));
-		return broken(k->w, "making a slot", s, 0, 0);
-	}
-	return true;
+	return ret ? broken(k->w, "making a slot", ret) : true;
 }
 
 static void slot_end(struct worker *k, size_t s)
@@ -241,10 +272,8 @@ static void slot_end(struct worker *k, size_t s)
 	} else {
 		ret = umm_free(k->w->env->ctx, p);
 	}
-	if (ret) {
-		fprintf(stderr, "slot %zu: %s\n", s, umm_strerror(ret));
-		broken(k->w, "ending a slot", s, 0, 0);
-	}
+	if (ret)
+		broken(k->w, "ending a slot", ret);
 }
 
 /* Free it and allocate another one, or unmap the end of it, once a device has used it. */
@@ -299,7 +328,7 @@ static void fork_once(struct worker *k)
 	for (s = 0; s < SLOTS; s++)
 		pthread_rwlock_unlock(&k->w->slots[s].lock);
 	if (!child_wait(pid))
-		broken(k->w, "child", 0, 0, 0);
+		broken(k->w, "a child", EIO);
 	atomic_fetch_add(&k->w->forks, 1);
 }
 
@@ -410,10 +439,9 @@ static void everything_at_once(struct env *e)
 	atomic_store(&w->stop, true);
 	for (i = 0; i < nworkers; i++)
 		actor_join(&workers[i].actor);
-	for (s = 0; s < SLOTS && !w->wrong; s++)
-		for (i = 0; i < w->slots[s].npages; i++)
-			if (!page_is(w->slots[s].p + i * PAGE, i, w->slots[s].stamp[i]))
-				broken(w, "the end", s, i, w->slots[s].stamp[i]);
+	for (s = 0; s < SLOTS; s++)
+		for (i = 0; i < w->slots[s].npages && !w->wrong; i++)
+			check_page_by(&workers[0], s, i, 2);
 	assert_false(w->wrong);
 	for (s = 0; s < SLOTS; s++)
 		slot_end(&workers[0], s);

@@ -88,7 +88,7 @@ UMM_INLINE int umm_seen(volatile __global uint *control, uint8 round, ulong addr
 	uint slot = (uint)(key >> (36 - UMM_SEEN_BITS)) & ((1u << UMM_SEEN_BITS) - 1);
 	uint tag = ((uint)key & 0xffffffu) | UMM_EPOCH(round) << 24;
 
-	return seen[slot] == tag || atomic_xchg(&seen[slot], tag) == tag;
+	return atomic_xchg(&seen[slot], tag) == tag;
 }
 
 UMM_CALL void umm_report(volatile __global uint *control, __global uint *state, uint8 round,
