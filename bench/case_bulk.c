@@ -71,12 +71,23 @@ static int bulk_theirs(void *state, struct series *out)
 	return 0;
 }
 
+/* Memory that lost its huge pages on the way is slow ever after, on either side. */
+static void bulk_remark(const struct bulk_state *s)
+{
+	int pct = machine_huge_pct(s->trip.memory, s->trip.len);
+
+	if (pct >= 0 && !s->env->note[0])
+		bench_note(s->env, 0, "%d %% in huge pages afterwards", pct);
+}
+
 static void bulk_teardown(void *state)
 {
 	struct bulk_state *s = state;
 
 	if (!s)
 		return;
+	if (s->trip.memory)
+		bulk_remark(s);
 	floor_copy_close(s->floor);
 	ref_destroy(s->device);
 	umm_ctx_put(s->trip.ctx);

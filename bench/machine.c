@@ -216,6 +216,26 @@ unsigned machine_wait_quiet(struct machine *machine, unsigned pct, unsigned limi
 	return waited_ms < limit_ms ? waited_ms : limit_ms;
 }
 
+int machine_huge_pct(const void *addr, size_t len)
+{
+	uintptr_t start, end, low = (uintptr_t)addr;
+	unsigned long kib, huge_kib = 0;
+	bool inside = false;
+	char line[512];
+	FILE *file = fopen("/proc/self/smaps", "re");
+
+	if (!file)
+		return -1;
+	while (fgets(line, sizeof(line), file)) {
+		if (sscanf(line, "%" SCNxPTR "-%" SCNxPTR " ", &start, &end) == 2)
+			inside = start >= low && end <= low + len;
+		else if (inside && sscanf(line, "AnonHugePages: %lu", &kib) == 1)
+			huge_kib += kib;
+	}
+	fclose(file);
+	return (int)(huge_kib * 1024 * 100 / len);
+}
+
 void *machine_map(size_t len, int advice, bool populate)
 {
 	size_t reserved = len + BLOCK;

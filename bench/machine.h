@@ -64,6 +64,9 @@ unsigned machine_wait_quiet(struct machine *machine, unsigned pct, unsigned limi
  */
 void machine_warm(size_t len, int advice);
 
+/* How much of addr .. addr + len is mapped in huge pages, in percent; -1: unknown. */
+int machine_huge_pct(const void *addr, size_t len);
+
 /* Zeroed memory, aligned to 2 MiB, advised (MADV_*) and touched if asked. NULL: none. */
 void *machine_map(size_t len, int advice, bool populate);
 void machine_unmap(void *addr, size_t len);

@@ -123,6 +123,7 @@ static void release_source(struct piece *piece, struct block *block, unsigned i)
 			      devmem_host(piece->src, resident_frame(resident, i)), UMM_PAGE_SIZE,
 			      false, NULL);
 	piece->freed[piece->nfreed++] = resident_frame(resident, i);
+	atomic_fetch_add(&piece->src->returning, 1);
 	resident_clear(piece->ctx, block, resident, i);
 	atomic_fetch_sub(&piece->src->pages, 1);
 }
@@ -372,8 +373,10 @@ void piece_commit(struct piece *piece)
 		stats_add(&piece->ctx->stats, UMM_COUNT_RETRIES, 1);
 		event_pump(piece->ctx);
 	}
-	if (piece->nfreed)
+	if (piece->nfreed) {
 		devmem_give_list(piece->src, piece->nfreed, piece->freed);
+		atomic_fetch_sub(&piece->src->returning, piece->nfreed);
+	}
 	poison_lost(piece);
 	ctx_settled(piece->ctx);
 }

@@ -27,6 +27,7 @@ struct umm_devmem {
 	uintptr_t base; /* COHERENT */
 	void *priv;
 	struct umm_devmem *next; /* of the device; under ctx->lock */
+	_Atomic uint32_t returning; /* frames whose pages have left, about to be given back */
 	_Atomic uint32_t pages;	 /* pages whose home this is */
 
 	struct lock lock; /* RANK_DEVMEM. Protects: everything below */

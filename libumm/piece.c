@@ -142,6 +142,13 @@ static struct piece *piece_new(struct umm_ctx *ctx, const struct piece_want *wan
 /* Frames for n pages; evicts as allowed. How many there were, or -errno. */
 static int take_frames(const struct piece_want *want, unsigned n, uint32_t *frames)
 {
+	struct umm_ctx *ctx = want->dst->ctx;
+	uint32_t seen;
+
+	/* Frames of pages that have just gone home count as free. */
+	while (seen = ctx_settle_count(ctx),
+	       umm_devmem_nfree(want->dst) < n && atomic_load(&want->dst->returning))
+		ctx_settle_wait(ctx, seen, now_ns() + UINT64_C(10000000));
 	if (!want->no_evict && umm_devmem_nfree(want->dst) < n)
 		evict(want->dst, n, want->clock, want->va);
 	return devmem_take(want->dst, n, frames);

@@ -294,6 +294,8 @@ static void cpu_touch_waits_from_setup_to_commit(struct env *e)
 	assert_int_equal(umm_migrate_setup(&s.migrate), 0);
 	actor_start(&actor, toucher_run, &t);
 	assert_true(actor_blocks(&actor));
+	/* It sleeps in the kernel; a server has yet to read of it. */
+	wait_until(env_delta(e, UMM_COUNT_FAULT_WAIT) >= 1);
 	assert_int_equal(umm_devmem_alloc(ref->mem, 4, s.frames), 0);
 	for (i = 0; i < 4; i++)
 		copy_in(&s, ref, i);

@@ -208,6 +208,67 @@ static void a_sequential_reader_is_read_ahead_of(void **state)
 	assert_true(result.pages_migrated <= npages + 1);
 }
 
+static void more_faults_than_the_buffer_holds_take_more_rounds(void **state)
+{
+	struct rig *rig = *state;
+	struct umm_opencl_options options = exact;
+	struct umm_opencl_result result;
+	uint32_t *memory;
+	cl_kernel kernel;
+
+	options.fault_entries = 16;
+	rig_open(rig, 8 * MIB, &options);
+	rig_build(rig);
+	kernel = rig_kernel(rig, "store");
+	memory = rig_alloc(rig, 500 * PAGE);
+	set_store(kernel, memory, PAGE, 31);
+	result = rig_launch(rig, kernel, 500);
+	assert_int_equal(result.faults, 500);
+	assert_int_equal(result.pages_migrated, 500);
+	assert_in_range(result.rounds, 33, 40);
+	for (size_t i = 0; i < 500; i++)
+		assert_int_equal(memory[i * WORDS], 31);
+}
+
+static void duplicated_pages_are_read_by_both_and_written_by_either(void **state)
+{
+	struct rig *rig = *state;
+	uint32_t *in, *out;
+	struct umm_span span;
+	struct umm_migrate_request request = { .size = sizeof(request), .nspans = 1 };
+	size_t n = 20 * WORDS;
+	cl_kernel kernel;
+
+	rig_open(rig, 4 * MIB, &exact);
+	rig_build(rig);
+	kernel = rig_kernel(rig, "map");
+	in = rig_alloc(rig, n * 4);
+	out = rig_alloc(rig, n * 4);
+	fill(in, n, 33);
+	span = (struct umm_span){ .start = (uintptr_t)in, .len = n * 4 };
+	request.flags = UMM_MIGRATE_DUPLICATE;
+	request.spans = &span;
+	request.dst = umm_opencl_devmem(rig->ocl);
+	assert_int_equal(umm_migrate_spans(rig->ctx, &request, NULL), 20);
+	assert_int_equal(rig_pages_in(rig, in, n * 4, UMM_PAGE_DUPLICATED), 20);
+	set_map(kernel, in, out);
+	rig_launch(rig, kernel, n);
+	for (size_t i = 0; i < n; i++)
+		assert_true(in[i] == word(i, 33) && out[i] == 3 * in[i] + 1);
+	assert_int_equal(rig_pages_in(rig, in, n * 4, UMM_PAGE_DUPLICATED), 20);
+	/* The CPU writes one: the device's copy of it must not be used again. */
+	in[5 * WORDS] = 1000;
+	rig_launch(rig, kernel, n);
+	assert_int_equal(out[5 * WORDS], 3001);
+	assert_int_equal(out[6 * WORDS], 3 * word(6 * WORDS, 33) + 1);
+	/* The device writes them all. */
+	set_map(kernel, in, in);
+	rig_launch(rig, kernel, n);
+	assert_int_equal(rig_pages_in(rig, in, n * 4, UMM_PAGE_DUPLICATED), 0);
+	assert_int_equal(in[5 * WORDS], 3001);
+	assert_int_equal(in[6 * WORDS], 3 * word(6 * WORDS, 33) + 1);
+}
+
 static void four_times_the_device_memory_is_right_and_evicts(void **state)
 {
 	struct rig *rig = *state;
@@ -510,6 +571,8 @@ int main(void)
 		rig_test(untouched_memory_reads_zero_and_is_cleared_on_the_device),
 		rig_test(what_was_prefetched_costs_no_migration),
 		rig_test(a_sequential_reader_is_read_ahead_of),
+		rig_test(more_faults_than_the_buffer_holds_take_more_rounds),
+		rig_test(duplicated_pages_are_read_by_both_and_written_by_either),
 		rig_test(four_times_the_device_memory_is_right_and_evicts),
 		rig_test(a_device_of_less_than_a_block_works),
 		rig_test(work_items_that_need_most_of_the_device_each_take_turns),
