@@ -34,6 +34,7 @@ enum page_state {
 	/* mremap() put something else at a REAPING page's address: begins after the reaper. */
 	PG_NEXT_SYSTEM = 0x100,
 	PG_NEXT_ARRIVING = 0x200,
+	PG_DEFERRED = 0x400, /* DEVICE: a worker is about to bring it home */
 	/* On REAPING pages: DISCARD, a reaper has it; COLLECT, it was DUPLICATED;
 	 * REFILLED, the CPU may have it mapped still (MADV_FREE). */
 };

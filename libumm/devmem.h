@@ -26,9 +26,9 @@ struct umm_devmem {
 	uint32_t nchunks;
 	uintptr_t base; /* COHERENT */
 	void *priv;
-	struct umm_devmem *next; /* of the device; under ctx->lock */
+	struct umm_devmem *next;    /* of the device; under ctx->lock */
 	_Atomic uint32_t returning; /* frames whose pages have left, about to be given back */
-	_Atomic uint32_t pages;	 /* pages whose home this is */
+	_Atomic uint32_t pages;	    /* pages whose home this is */
 
 	struct lock lock; /* RANK_DEVMEM. Protects: everything below */
 	struct chunk *chunks;

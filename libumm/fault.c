@@ -175,6 +175,41 @@ static struct umm_device *home_device(struct umm_ctx *ctx, uintptr_t addr, bool 
 }
 
 /*
+ * A worker is to bring this page home. True once; whoever faults on the page until then
+ * waits for that (and is counted so), instead of making the worker do it again later.
+ */
+static bool defer_once(struct umm_ctx *ctx, const struct uffd_msg_info *info)
+{
+	struct block *block = block_find(ctx, info->addr);
+	unsigned i = page_index(info->addr);
+	bool first = true;
+
+	if (!block)
+		return true;
+	if (page_state(block, i) == PG_DEVICE && block->page[i] & PG_DEFERRED) {
+		block->waiters = true;
+		first = false;
+	} else if (page_state(block, i) == PG_DEVICE) {
+		block->page[i] |= PG_DEFERRED;
+	}
+	lock_drop(&block->lock);
+	if (!first)
+		count(ctx, NULL, info, UMM_COUNT_FAULT_WAIT);
+	return first;
+}
+
+/* The worker begins: from here on a fault is deferred again, or finds the page MIGRATING. */
+static void defer_end(struct umm_ctx *ctx, uintptr_t addr)
+{
+	struct block *block = block_find(ctx, addr);
+
+	if (!block)
+		return;
+	block->page[page_index(addr)] &= (uint16_t)~PG_DEFERRED;
+	lock_drop(&block->lock);
+}
+
+/*
  * Bring one page home. Returns false when it has to be done where one may sleep. A fault
  * that lost a race is woken, and comes again if it still has reason to.
  */
@@ -195,7 +230,7 @@ static bool serve_home(struct umm_ctx *ctx, const struct uffd_msg_info *info, bo
 	int ret;
 
 	if (!inlined && !blockable)
-		return false;
+		return !defer_once(ctx, info);
 	bit_set(page, page_index(info->addr));
 	piece = piece_collect(ctx, &want, &found, &ret);
 	if (!piece) {
@@ -259,6 +294,7 @@ static void fault_work(struct umm_ctx *ctx, const struct work *work)
 	};
 	uint64_t began = now_ns();
 
+	defer_end(ctx, info.addr);
 	fault_serve(ctx, &info, true);
 	stats_add(&ctx->stats, UMM_COUNT_FAULT_NS, now_ns() - began);
 }
@@ -275,6 +311,7 @@ void fault_defer(struct umm_ctx *ctx, const struct uffd_msg_info *info)
 	stats_add(&ctx->stats, UMM_COUNT_DEFERRED, 1);
 	/* Without memory to queue it: let it fault again, later. */
 	if (workers_queue(&ctx->workers, &work)) {
+		defer_end(ctx, info->addr);
 		sched_yield();
 		wake(ctx, info);
 	}

@@ -2,23 +2,37 @@
 # Sums up ctest runs: failures, skips with the reasons that the tests printed, one last line.
 # For every preset it reads ctest's own log for the outcome of each test, then what the
 # tests printed. The cases of a cmocka program count one by one, any other test counts as one.
+# Of a test that was run again after a failure the last run counts, and it is named.
 # usage: awk -f tally.awk [-v unbuilt="PRESET..."] \
 #            {preset=NAME kind=outcome CTEST_LOG kind=output LAST_TEST_LOG}...
 
 function fail(what)
 {
-	failed++
-	failures = failures "  " what "\n"
+	nfailed[test]++
+	failures[test] = failures[test] "  " what "\n"
 }
 
 function skip(what)
 {
-	skipped++
-	skips = skips "  " what ": " (reason ? reason : "no reason was printed") "\n"
+	nskipped[test]++
+	skips[test] = skips[test] "  " what ": " (reason ? reason : "no reason was printed") "\n"
 }
 
-kind == "outcome" && /^ *[0-9]+\/[0-9]+ +Test +#[0-9]+: / {
-	sub(/^ *[0-9]+\/[0-9]+ +Test +#[0-9]+: /, "")
+# One more test, or one more run of the same: then what failed before is only remembered.
+function begin(name)
+{
+	test = preset " " name
+	if (test in begun)
+		again = again (failures[test] ? failures[test] : "  " test "\n")
+	else
+		order[++ntests] = test
+	begun[test] = 1
+	npassed[test] = nfailed[test] = nskipped[test] = 0
+	failures[test] = skips[test] = ""
+}
+
+kind == "outcome" && /^ *([0-9]+\/[0-9]+ +)?Test +#[0-9]+: / {
+	sub(/^ *([0-9]+\/[0-9]+ +)?Test +#[0-9]+: /, "")
 	outcome[preset, $1] = /[. ] +Passed +[0-9.]+ sec/ ? "passed" : \
 			      /\*\*\*Skipped|\*\*\*Not Run \(Disabled\)/ ? "skipped" : "failed"
 }
@@ -29,6 +43,7 @@ kind != "output" {
 
 /^[0-9]+\/[0-9]+ Testing: / {
 	name = $3
+	begin(name)
 	running = cases = bad = 0
 	current = reason = ""
 }
@@ -52,7 +67,7 @@ running && /\[ RUN      \] / {
 }
 
 running && /\[       OK \] / {
-	passed++
+	npassed[test]++
 	current = ""
 }
 
@@ -76,17 +91,28 @@ running && /\[  SKIPPED \] / {
 	else if (result == "skipped" && !cases)
 		skip(preset " " name)
 	else if (result == "passed" && !cases)
-		passed++
+		npassed[test]++
 }
 
 END {
+	for (i = 1; i <= ntests; i++) {
+		passed += npassed[order[i]]
+		failed += nfailed[order[i]]
+		skipped += nskipped[order[i]]
+		all_failures = all_failures failures[order[i]]
+		all_skips = all_skips skips[order[i]]
+	}
 	n = split(unbuilt, builds)
-	for (i = 1; i <= n; i++)
-		fail(builds[i] " does not build")
-	if (failed)
-		printf "\nFailed:\n%s", failures
-	if (skipped)
-		printf "\nSkipped:\n%s", skips
+	for (i = 1; i <= n; i++) {
+		failed++
+		all_failures = all_failures "  " builds[i] " does not build\n"
+	}
+	if (all_failures)
+		printf "\nFailed:\n%s", all_failures
+	if (again)
+		printf "\nFailed, but not when run again (report these, too):\n%s", again
+	if (all_skips)
+		printf "\nSkipped:\n%s", all_skips
 	printf "\n%d passed, %d failed, %d skipped\n", passed, failed, skipped
 	exit failed > 0 || passed + skipped == 0
 }

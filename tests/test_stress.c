@@ -94,14 +94,14 @@ static bool page_is(const void *page, size_t i, uint32_t stamp)
 }
 
 /* A page is not what it should be: say what it is. The slot is locked. */
-static void wrong_page(struct worker *k, const char *who, size_t s, size_t i, const void *page)
+static void wrong_page(struct world *w, const char *who, size_t s, size_t i, const void *page)
 {
-	const struct slot *slot = &k->w->slots[s];
+	const struct slot *slot = &w->slots[s];
 	uint32_t stamp = 1;
 
-	if (atomic_exchange(&k->w->wrong, true))
+	if (atomic_exchange(&w->wrong, true))
 		return;
-	atomic_store(&k->w->stop, true);
+	atomic_store(&w->stop, true);
 	while (stamp <= STAMPS && !page_filled(page, i, stamp))
 		stamp++;
 	fprintf(stderr, "%s: slot %zu (%zu pages at %p, %s) page %zu: stamp %u by %s is wanted, ",
@@ -129,14 +129,14 @@ static void check_page_by(struct worker *k, size_t s, size_t i, unsigned who)
 	atomic_fetch_add(&k->w->checks, 1);
 	if (who == 2) {
 		if (!page_is(slot->p + i * PAGE, i, slot->stamp[i]))
-			wrong_page(k, names[who], s, i, slot->p + i * PAGE);
+			wrong_page(k->w, names[who], s, i, slot->p + i * PAGE);
 		return;
 	}
 	ret = ref_read(k->w->devices[who], (uintptr_t)slot->p + i * PAGE, page, PAGE);
 	if (ret)
 		broken(k->w, names[who], ret);
 	else if (!page_is(page, i, slot->stamp[i]))
-		wrong_page(k, names[who], s, i, page);
+		wrong_page(k->w, names[who], s, i, page);
 }
 
 static void write_page(struct worker *k, size_t s, size_t i)
@@ -309,10 +309,12 @@ static void child_checks(void *arg)
 		struct slot *slot = &w->slots[s];
 
 		for (i = 0; slot->p && i < slot->npages; i++)
-			child_check(page_is(slot->p + i * PAGE, i, slot->stamp[i]));
+			if (!page_is(slot->p + i * PAGE, i, slot->stamp[i]))
+				wrong_page(w, "a child", s, i, slot->p + i * PAGE);
 		if (slot->p)
 			page_fill(slot->p, 0, 12345);
 	}
+	child_check(!atomic_load(&w->wrong));
 	if (w->slots[0].p)
 		child_check(umm_free(w->env->ctx, w->slots[0].p) == 0);
 }

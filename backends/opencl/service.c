@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A batch of faults becomes a sorted list of pages without duplicates, then of spans;
- * one umm_migrate_spans() brings them all, and the blocks they lie in are programmed
- * whole, so that pages which came otherwise (the program prefetched them) cost one
- * fault for each block at most.
+ * A batch of faults becomes a sorted list of pages without duplicates, then of spans.
+ * First the blocks that they lie in are programmed, whole, so that pages which came
+ * otherwise (the program prefetched or duplicated them) cost one fault for each block at
+ * most, and stay as they are; one umm_migrate_spans() brings the others, and their blocks are
+ * programmed again.
  *
  * More pages than the device has would evict each other, and what the same work-items
  * loaded before: half of the memory at most is filled at a time, for the work-items with the
@@ -245,16 +246,23 @@ static int examine(struct umm_opencl *ocl, const struct fault *fault, uint32_t e
 	return 0;
 }
 
+static bool is_served(struct umm_opencl *ocl, const struct fault *fault, uint32_t *entry)
+{
+	uint32_t wanted = TABLE_VALID | (fault->flags & FAULT_WRITE ? TABLE_WRITE : 0);
+
+	*entry = entry_get(ocl, fault->addr);
+	return (*entry & wanted) == wanted;
+}
+
+/* Count the pages that are in the table now, and ask what is wrong with the others. */
 static int check(struct umm_opencl *ocl, const struct fault *faults, uint32_t count, bool thorough,
 		 struct service_outcome *outcome)
 {
-	uint32_t entry, wanted;
+	uint32_t entry;
 	int ret;
 
 	for (uint32_t i = 0; i < count; i++) {
-		entry = entry_get(ocl, faults[i].addr);
-		wanted = TABLE_VALID | (faults[i].flags & FAULT_WRITE ? TABLE_WRITE : 0);
-		if ((entry & wanted) == wanted) {
+		if (is_served(ocl, &faults[i], &entry)) {
 			outcome->nserved++;
 			continue;
 		}
@@ -265,8 +273,26 @@ static int check(struct umm_opencl *ocl, const struct fault *faults, uint32_t co
 	return 0;
 }
 
-static int serve_pages(struct umm_opencl *ocl, const struct fault *faults, uint32_t count,
-		       struct service_outcome *outcome)
+/* Pages that are on the device already only have to be programmed. The number of the others. */
+static int refresh(struct umm_opencl *ocl, struct fault *faults, uint32_t *count,
+		   struct service_outcome *outcome)
+{
+	size_t nspans = coalesce(faults, *count, ocl->service->spans);
+	int ret = program(ocl, ocl->service->spans, nspans);
+	uint32_t entry, n = 0;
+
+	for (uint32_t i = 0; i < *count && !ret; i++)
+		if (!is_served(ocl, &faults[i], &entry))
+			faults[n++] = faults[i];
+	if (ret)
+		return ret;
+	outcome->nserved = *count - n;
+	*count = n;
+	return 0;
+}
+
+static int serve(struct umm_opencl *ocl, const struct fault *faults, uint32_t count, bool thorough,
+		 struct service_outcome *outcome)
 {
 	struct service *service = ocl->service;
 	size_t nspans = coalesce(faults, count, service->spans);
@@ -283,7 +309,9 @@ static int serve_pages(struct umm_opencl *ocl, const struct fault *faults, uint3
 	outcome->nmigrated += (uint64_t)(moved + ahead);
 	outcome->nreadahead += (uint64_t)ahead;
 	ret = program(ocl, service->spans, nspans);
-	return ret ? ret : program(ocl, service->ahead, ahead ? nahead : 0);
+	if (!ret && ahead)
+		ret = program(ocl, service->ahead, nahead);
+	return ret ? ret : check(ocl, faults, count, thorough, outcome);
 }
 
 int service_run(struct umm_opencl *ocl, const struct round_outcome *round, bool thorough,
@@ -298,19 +326,19 @@ int service_run(struct umm_opencl *ocl, const struct round_outcome *round, bool 
 	ret = find_mistakes(faults, count, outcome);
 	if (ret)
 		return ret;
-	if (count > most) {
-		qsort(faults, count, sizeof(*faults), by_item);
-		count = most;
-	}
 	count = merge(faults, count);
 	outcome->npages = count;
-	ret = serve_pages(ocl, faults, count, outcome);
-	if (!ret)
-		ret = check(ocl, faults, count, thorough, outcome);
+	ret = refresh(ocl, faults, &count, outcome);
+	if (ret || !count)
+		return ret;
+	if (count > most) {
+		qsort(faults, count, sizeof(*faults), by_item);
+		count = merge(faults, most);
+	}
+	ret = serve(ocl, faults, count, thorough, outcome);
 	if (ret || outcome->nserved || !outcome->full || umm_devmem_evict(ocl->mem, count))
 		return ret;
-	ret = serve_pages(ocl, faults, count, outcome);
-	return ret ? ret : check(ocl, faults, count, thorough, outcome);
+	return serve(ocl, faults, count, thorough, outcome);
 }
 
 /* Blocks of leaves that the last round used, from *leaf on. The number, 0 at the end. */
