@@ -286,7 +286,8 @@ err_fini:
 
 struct umm_ctx *umm_ctx_get(struct umm_ctx *ctx)
 {
-	atomic_fetch_add(&ctx->refs, 1);
+	if (ctx)
+		atomic_fetch_add(&ctx->refs, 1);
 	return ctx;
 }
 

@@ -41,21 +41,36 @@
 /* How long after a REMAP the UNMAP of its old range is looked for. */
 #define REMAP_NS UINT64_C(1000000000)
 
-/* Is this the message of what the core itself is doing? Each is matched once. */
+/* Does the message lie in what is expected, and was nothing of it met before? Meets it. */
+static bool expect_meet(struct expect *expect, const struct uffd_msg_info *info)
+{
+	unsigned first, last;
+
+	if (info->addr < expect->start || info->end > expect->end)
+		return false;
+	first = (unsigned)((info->addr - expect->start) >> UMM_PAGE_SHIFT);
+	last = (unsigned)((info->end - expect->start) >> UMM_PAGE_SHIFT);
+	if (bit_next(expect->met, first) < last)
+		return false;
+	for (unsigned i = first; i < last; i++)
+		bit_set(expect->met, i);
+	return true;
+}
+
+/*
+ * Is this the message of what the core itself is doing? The kernel sends one per mapping, and
+ * the program may split and join mappings meanwhile: so pages are matched, each once.
+ */
 static bool expected(struct umm_ctx *ctx, const struct uffd_msg_info *info)
 {
-	struct expect **link, *found = NULL;
+	struct expect *expect;
 
 	lock_take(&ctx->expect_lock);
-	for (link = &ctx->expected; *link; link = &(*link)->next) {
-		if ((*link)->start == info->addr && (*link)->end == info->end && !(*link)->met) {
-			found = *link;
-			found->met = true;
+	for (expect = ctx->expected; expect; expect = expect->next)
+		if (expect_meet(expect, info))
 			break;
-		}
-	}
 	lock_drop(&ctx->expect_lock);
-	return found;
+	return expect;
 }
 
 void event_expect(struct umm_ctx *ctx, struct expect *expect, uintptr_t start, uintptr_t end)
@@ -86,9 +101,10 @@ int event_drop(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
 	int ret;
 
 	event_expect(ctx, &expect, start, end);
-	ret = madvise((void *)start, end - start, MADV_DONTNEED);
+	/* The one that also takes locked pages first: the other may do half, and say EINVAL. */
+	ret = madvise((void *)start, end - start, MADV_DONTNEED_LOCKED);
 	if (ret && errno == EINVAL)
-		ret = madvise((void *)start, end - start, MADV_DONTNEED_LOCKED);
+		ret = madvise((void *)start, end - start, MADV_DONTNEED);
 	ret = ret ? -errno : 0;
 	event_expect_end(ctx, &expect);
 	return ret;

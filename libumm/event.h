@@ -6,6 +6,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "block.h"
+
 struct umm_ctx;
 struct uffd_msg_info;
 
@@ -24,12 +26,12 @@ void event_pump(struct umm_ctx *ctx);
 
 /*
  * Something that the core is about to do to the program's mapping raises an
- * event for exactly start .. end, which is not the program's. Begin and end it around
+ * event for start .. end (at most 2 MiB), which is not the program's. Begin and end it around
  * the call. No lock held.
  */
 struct expect {
 	uintptr_t start, end;
-	bool met;
+	uint64_t met[BITMAP_WORDS]; /* pages, from start: at most a block's */
 	struct expect *next;
 };
 void event_expect(struct umm_ctx *ctx, struct expect *expect, uintptr_t start, uintptr_t end);

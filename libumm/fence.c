@@ -65,7 +65,8 @@ int umm_fence_create(struct umm_fence **out)
 
 struct umm_fence *umm_fence_get(struct umm_fence *fence)
 {
-	atomic_fetch_add(&fence->refs, 1);
+	if (fence)
+		atomic_fetch_add(&fence->refs, 1);
 	return fence;
 }
 
@@ -93,7 +94,7 @@ void umm_fence_signal(struct umm_fence *fence, int status, long value)
 {
 	uint32_t old;
 
-	if (atomic_fetch_or(&fence->state, STATE_CLAIMED) & STATE_CLAIMED)
+	if (!fence || atomic_fetch_or(&fence->state, STATE_CLAIMED) & STATE_CLAIMED)
 		return;
 	/* A waiter may drop the last other reference as soon as it sees the signal. */
 	umm_fence_get(fence);

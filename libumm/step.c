@@ -112,14 +112,9 @@ static int setup_block(struct umm_migrate *migrate, struct step *step, uintptr_t
 
 	for (uintptr_t at = low; at < high; at += UMM_PAGE_SIZE)
 		bit_set(pages, page_index(at));
-	if (want.dst)
-		ctx_move_out_begin(migrate->ctx);
 	piece = piece_collect(migrate->ctx, &want, &found, &ret);
-	if (!piece) {
-		if (want.dst)
-			ctx_move_out_end(migrate->ctx);
+	if (!piece)
 		return ret == -EFAULT ? 0 : ret;
-	}
 	piece->next = step->pieces;
 	step->pieces = piece;
 	piece_unmap(piece);
@@ -148,6 +143,9 @@ int umm_migrate_setup(struct umm_migrate *migrate)
 		return -ENOMEM;
 	}
 	step->ctx = migrate->ctx;
+	/* Once for all blocks: a fork that waits for the first would make the second wait for it. */
+	if (migrate->dst_mem)
+		ctx_move_out_begin(migrate->ctx);
 	migrate->core = step;
 	migrate->npages = (migrate->end - migrate->start) >> UMM_PAGE_SHIFT;
 	migrate->cpages = 0;
@@ -255,11 +253,11 @@ void umm_migrate_finalize(struct umm_migrate *migrate)
 	while ((piece = step->pieces)) {
 		step->pieces = piece->next;
 		piece_finish(piece);
-		if (migrate->dst_mem)
-			ctx_move_out_end(migrate->ctx);
 	}
-	if (migrate->dst_mem)
+	if (migrate->dst_mem) {
+		ctx_move_out_end(migrate->ctx);
 		devmem_unuse(migrate->dst_mem);
+	}
 	migrate->core = NULL;
 	arena_unmap(step, sizeof(*step));
 }
