@@ -143,7 +143,7 @@ int umm_migrate_setup(struct umm_migrate *migrate)
 		return -ENOMEM;
 	}
 	step->ctx = migrate->ctx;
-	/* Once for all blocks: a fork that waits for the first would make the second wait for it. */
+	/* Once for all blocks: a fork would wait for the first, and the second for the fork. */
 	if (migrate->dst_mem)
 		ctx_move_out_begin(migrate->ctx);
 	migrate->core = step;
