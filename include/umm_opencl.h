@@ -25,7 +25,7 @@
  * loads give 0 from there on, its stores do nothing, and after the pages have come
  * it is run again from its start (replayed), until no work-item faults. Hence the
  * rule: what a work-item stored before it faulted must be harmless to store again.
- * See docs/opencl.md.
+ * See umm_opencl(3).
  *
  * Errors are those of umm.h.
  */
