@@ -7,18 +7,14 @@
  * when a kernel touches them, and go home when the CPU does or when the device is
  * full. No shared virtual memory is needed, only OpenCL 1.2.
  *
- *	__kernel void scale(UMM_KERNEL_ARGS, ulong array, float factor)
+ *	__kernel void scale(UMM_KERNEL_ARGS, ulong in, ulong out, float factor)
  *	{
  *		struct umm u;
- *		ulong addr = array + 4 * get_global_id(0);
- *		float value;
+ *		ulong at = 4 * get_global_id(0);
  *
  *		if (!umm_begin(&u, UMM_ARGS))
  *			return;
- *		value = umm_load_float(&u, addr);
- *		if (umm_faulted(&u))
- *			return;
- *		umm_store_float(&u, addr + other_array, factor * value);
+ *		umm_store_float(&u, out + at, factor * umm_load_float(&u, in + at));
  *	}
  *
  * A work-item that touches a page the device does not have is *faulted*: its
@@ -163,7 +159,14 @@ UMM_API void umm_opencl_destroy(struct umm_opencl *ocl);
 UMM_API struct umm_device *umm_opencl_device(struct umm_opencl *ocl);
 UMM_API struct umm_devmem *umm_opencl_devmem(struct umm_opencl *ocl);
 
-/** umm_opencl_cl_context(), _cl_device(), _cl_queue() - what OpenCL's take; borrowed. */
+/**
+ * umm_opencl_cl_context(), umm_opencl_cl_device(), umm_opencl_cl_queue() - what OpenCL's take
+ *
+ * Ownership: borrowed; valid while @ocl is.
+ * Context:   any thread.
+ * Return:    as the names say.
+ * Since:     0.1
+ */
 UMM_API cl_context umm_opencl_cl_context(struct umm_opencl *ocl);
 UMM_API cl_device_id umm_opencl_cl_device(struct umm_opencl *ocl);
 UMM_API cl_command_queue umm_opencl_cl_queue(struct umm_opencl *ocl);

@@ -25,15 +25,22 @@
 #include "ref_device.h"
 #include "umm.h"
 
-#if defined(__SANITIZE_THREAD__)
-#define HARNESS_TSAN 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define HARNESS_TSAN 1
+#if defined(__has_feature)
+#define HARNESS_FEATURE(feature) __has_feature(feature)
+#else
+#define HARNESS_FEATURE(feature) 0
 #endif
-#endif
-#ifndef HARNESS_TSAN
+
+#if defined(__SANITIZE_THREAD__) || HARNESS_FEATURE(thread_sanitizer)
+#define HARNESS_TSAN 1
+#else
 #define HARNESS_TSAN 0
+#endif
+
+#if defined(__SANITIZE_ADDRESS__) || HARNESS_FEATURE(address_sanitizer)
+#define HARNESS_ASAN 1
+#else
+#define HARNESS_ASAN 0
 #endif
 
 #define PAGE  UMM_PAGE_SIZE

@@ -3,7 +3,7 @@
 # For every preset it reads ctest's own log for the outcome of each test, then what the
 # tests printed. The cases of a cmocka program count one by one, any other test counts as one.
 # Of a test that was run again after a failure the last run counts, and it is named.
-# usage: awk -f tally.awk [-v unbuilt="PRESET..."] \
+# usage: awk -f tally.awk [-v broken="PRESET:STEP..."] \
 #            {preset=NAME kind=outcome CTEST_LOG kind=output LAST_TEST_LOG}...
 
 function fail(what)
@@ -23,7 +23,7 @@ function begin(name)
 {
 	test = preset " " name
 	if (test in begun)
-		again = again (failures[test] ? failures[test] : "  " test "\n")
+		before[test] = before[test] (failures[test] ? failures[test] : "  " test "\n")
 	else
 		order[++ntests] = test
 	begun[test] = 1
@@ -101,11 +101,14 @@ END {
 		skipped += nskipped[order[i]]
 		all_failures = all_failures failures[order[i]]
 		all_skips = all_skips skips[order[i]]
+		if (!nfailed[order[i]])
+			again = again before[order[i]]
 	}
-	n = split(unbuilt, builds)
+	n = split(broken, steps)
 	for (i = 1; i <= n; i++) {
 		failed++
-		all_failures = all_failures "  " builds[i] " does not build\n"
+		sub(/:/, ": no result from ", steps[i])
+		all_failures = all_failures "  " steps[i] "\n"
 	}
 	if (all_failures)
 		printf "\nFailed:\n%s", all_failures

@@ -393,6 +393,12 @@ static void attach_of_file_and_shared_memory_is_einval(struct env *e)
 			 p + PAGE);
 	assert_int_equal(umm_attach(e->ctx, p, 2 * PAGE), -EINVAL);
 	close(fd);
+	shared = mmap(NULL, BLOCK, PROT_READ | PROT_WRITE,
+		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_NORESERVE, -1, 0);
+	if (shared != MAP_FAILED) {
+		assert_int_equal(umm_attach(e->ctx, shared, BLOCK), -EINVAL);
+		munmap(shared, BLOCK);
+	}
 	assert_state(e, p, 4, UMM_PAGE_UNMANAGED);
 }
 

@@ -563,6 +563,23 @@ static void device_reads_an_untouched_page_with_one_fault(struct env *e)
 	assert_int_equal(ref_counts(ref).faults, 2);
 }
 
+static void device_fault_brings_the_neighbours_it_asks_for(struct env *e)
+{
+	struct ref_device *ref =
+		env_device_with(e, (struct ref_options){ .nframes = 256, .fault_pages = 16 });
+	char *p = env_alloc(e, BLOCK) + 64 * PAGE;
+
+	fill(p, 128, 1);
+	env_mark(e);
+	assert_device_sees(ref, p, 1, 1);
+	assert_state(e, p, 16, env_home(e));
+	assert_state(e, p + 16 * PAGE, 112, UMM_PAGE_SYSTEM);
+	assert_device_sees(ref, p, 128, 1);
+	assert_delta(e, UMM_COUNT_TO_DEVICE + UMM_CAUSE_DEVICE_FAULT, 128);
+	assert_state(e, p, 128, env_home(e));
+	assert_filled(p, 128, 1);
+}
+
 static const struct test_case cases[] = {
 	TEST(ALL, snapshot_reports_every_home),
 	TEST(ALL, snapshot_without_owner_reports_no_private_pages),
@@ -582,6 +599,7 @@ static const struct test_case cases[] = {
 	TEST(ALL, stale_sequence_is_ebusy),
 	TEST(ONCE, bad_ranges_are_einval),
 	TEST(ALL, device_reads_an_untouched_page_with_one_fault),
+	TEST(ALL, device_fault_brings_the_neighbours_it_asks_for),
 };
 
 int main(int argc, char **argv)

@@ -334,15 +334,16 @@ int umm_opencl_launch(struct umm_opencl *ocl, const struct umm_opencl_work *work
 	ret = size_in(&request, sizeof(request), work);
 	if (!ret && result)
 		ret = size_check(result, sizeof(ours));
-	if (!ret)
-		ret = enter(ocl);
 	if (ret)
 		return ret;
-	ret = check_work(&request);
-	if (ret)
-		leave(ocl);
-	else
-		ret = launch_entered(ocl, &request, &ours);
+	ret = enter(ocl);
+	if (!ret) {
+		ret = check_work(&request);
+		if (ret)
+			leave(ocl);
+		else
+			ret = launch_entered(ocl, &request, &ours);
+	}
 	if (result)
 		size_out(result, &ours, sizeof(ours));
 	return ret;

@@ -7,6 +7,7 @@
 
 #include <pthread.h>
 #include <sched.h>
+#include <stdatomic.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -573,6 +574,70 @@ static void a_forked_child_has_the_data_and_no_device(void **state)
 		assert_int_equal(words[i], 9 * i + 4);
 }
 
+/* Words of a snapshot that launches write turn by turn: of one turn, or of two in a row. */
+static int child_check(const uint32_t *words, size_t npages)
+{
+	uint32_t low = UINT32_MAX, high = 0;
+
+	for (size_t i = 0; i < npages; i++) {
+		low = words[i * WORDS] < low ? words[i * WORDS] : low;
+		high = words[i * WORDS] > high ? words[i * WORDS] : high;
+	}
+	return high - low > 1;
+}
+
+struct turns {
+	struct rig *rig;
+	cl_kernel kernel;
+	size_t npages;
+	atomic_bool stop;
+	uint32_t turn;
+	int ret;
+};
+
+static void *launch_in_turns(void *priv)
+{
+	struct turns *turns = priv;
+	struct umm_opencl_result result;
+
+	while (!turns->ret && !atomic_load(&turns->stop)) {
+		rig_uint(turns->kernel, 2, ++turns->turn);
+		turns->ret = rig_try(turns->rig, turns->kernel, turns->npages, &result);
+	}
+	return NULL;
+}
+
+static void a_child_forked_while_launches_run_has_a_snapshot(void **state)
+{
+	struct rig *rig = *state;
+	struct turns turns = { .rig = rig, .npages = 100 };
+	uint32_t *words;
+	pthread_t thread;
+	pid_t child;
+	int status, bad = 0;
+
+	rig_open(rig, 4 * MIB, NULL);
+	rig_build(rig);
+	words = rig_alloc(rig, turns.npages * PAGE);
+	turns.kernel = rig_kernel(rig, "store");
+	rig_ulong(turns.kernel, 0, (uintptr_t)words);
+	rig_ulong(turns.kernel, 1, PAGE);
+	assert_int_equal(pthread_create(&thread, NULL, launch_in_turns, &turns), 0);
+	for (int i = 0; i < 10; i++) {
+		child = fork();
+		if (!child)
+			_exit(child_check(words, turns.npages));
+		bad += child < 0 || waitpid(child, &status, 0) != child || !WIFEXITED(status) ||
+		       WEXITSTATUS(status);
+	}
+	atomic_store(&turns.stop, true);
+	pthread_join(thread, NULL);
+	assert_int_equal(bad, 0);
+	assert_int_equal(turns.ret, 0);
+	for (size_t i = 0; i < turns.npages; i++)
+		assert_int_equal(words[i * WORDS], turns.turn);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -591,6 +656,7 @@ int main(void)
 		rig_test(the_same_when_the_core_destroys_it),
 		rig_test(a_context_that_is_dropped_meanwhile_lives_until_the_launch_ends),
 		rig_test(a_forked_child_has_the_data_and_no_device),
+		rig_test(a_child_forked_while_launches_run_has_a_snapshot),
 	};
 
 	return cmocka_run_group_tests_name("opencl device", tests, NULL, NULL);
