@@ -57,6 +57,10 @@
  * umm_free() it, allocate more, and drop its contexts; devices stay with the
  * parent (-ENODEV). A child that wants devices creates a context of its own.
  *
+ * Signals: handlers may touch managed memory, and must not call libumm unless a function
+ * says so. While a thread is inside libumm its signals wait, except during long waits for
+ * others. Between umm_migrate_setup() and umm_migrate_finalize() that is the driver's affair.
+ *
  * Structures that the caller fills start with their size; leave what you do not
  * know zero. Sizes other than the library's are accepted as long as no unknown
  * byte is set.
@@ -589,7 +593,9 @@ struct umm_copy {
 /**
  * struct umm_device_ops - what a device does for the core
  *
- * No core lock is held when an op runs. Ops may run on several threads at once.
+ * No core lock is held when an op runs. Ops may run on several threads at once, of the
+ * program's with signals blocked. A device's own thread that completes copies should block
+ * them too: a handler that touches a page of the device would wait for its own thread.
  */
 struct umm_device_ops {
 	size_t size;	  /* sizeof(struct umm_device_ops) */

@@ -25,6 +25,7 @@
 #include "pagemap.h"
 #include "piece.h"
 #include "probe.h"
+#include "signals.h"
 #include "uffd.h"
 #include "util.h"
 
@@ -74,8 +75,10 @@ uint32_t ctx_settle_count(struct umm_ctx *ctx)
 void ctx_settle_wait(struct umm_ctx *ctx, uint32_t seen, uint64_t deadline_ns)
 {
 	atomic_fetch_add(&ctx->settle_waiters, 1);
+	signals_pause();
 	if (atomic_load(&ctx->settled) == seen)
 		futex_wait_until(&ctx->settled, seen, deadline_ns);
+	signals_resume();
 	atomic_fetch_sub(&ctx->settle_waiters, 1);
 }
 

@@ -31,6 +31,7 @@
 #include "device.h"
 #include "hook.h"
 #include "log.h"
+#include "signals.h"
 #include "uapi.h"
 #include "uffd.h"
 #include "util.h"
@@ -307,7 +308,9 @@ static void reap(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bool unmap
 	while (at < end && (block = block_next(ctx, at, end))) {
 		va = block->va;
 		lock_drop(&block->lock);
+		signals_hold();
 		reap_block(ctx, va, &span, mapped);
+		signals_let();
 		at = va + UMM_BLOCK_SIZE;
 	}
 }

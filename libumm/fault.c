@@ -35,6 +35,7 @@
 #include "log.h"
 #include "piece.h"
 #include "poison.h"
+#include "signals.h"
 #include "uffd.h"
 #include "util.h"
 
@@ -430,6 +431,7 @@ static void *server_main(void *arg)
 	unsigned number = atomic_fetch_add(&servers->started, 1);
 	struct epoll_event event = { 0 };
 
+	signals_hold();
 	server_prioritise(number);
 	while (!event.data.u32) {
 		/* Asking here whether there is more costs less than a read() that finds nothing. */

@@ -27,9 +27,9 @@
 
 #include "batch.h"
 #include "fence.h"
-
 #include "hook.h"
 #include "log.h"
+#include "signals.h"
 
 static void stop_moving_out(struct umm_ctx *ctx)
 {
@@ -58,6 +58,8 @@ static void come_home(struct umm_ctx *ctx)
 
 static void prepare(void)
 {
+	/* Besides the lock: no handler runs until fork() is over, it might fork too. */
+	signals_hold();
 	ctx_list_lock();
 	for (struct umm_ctx *ctx = ctx_list_first(); ctx; ctx = ctx->next) {
 		if (ctx_is_forked(ctx))
@@ -83,6 +85,7 @@ static void parent(void)
 			resume_moving_out(ctx);
 	}
 	ctx_list_unlock();
+	signals_let();
 }
 
 /* Pages that are not here: their device kept them. */
@@ -108,6 +111,7 @@ static void child(void)
 	struct umm_ctx *ctx;
 
 	lock_forget_held();
+	signals_after_fork();
 	log_after_fork();
 	fence_fork_child();
 	ctx_list_reset();

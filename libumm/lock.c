@@ -7,12 +7,15 @@
  * thread that strays from the order is stopped the first time it does, whether or
  * not another thread was there to deadlock with. Shared holders count like others.
  *
+ * Whoever has a lock holds signals, see signals.h.
+ *
  * Invariant: bit r of held is set exactly while this thread holds a lock of rank r.
  */
 #include "lock.h"
 
 #include <errno.h>
 
+#include "signals.h"
 #include "util.h"
 
 #ifdef UMM_DEBUG
@@ -96,6 +99,7 @@ void lock_fini(struct lock *lock)
 UMM_NO_ANALYSIS void lock_take(struct lock *lock)
 {
 	held_check(lock->rank);
+	signals_hold();
 	must(pthread_mutex_lock(&lock->mutex));
 	held_set(lock->rank);
 }
@@ -104,6 +108,7 @@ UMM_NO_ANALYSIS void lock_drop(struct lock *lock)
 {
 	held_clear(lock->rank);
 	must(pthread_mutex_unlock(&lock->mutex));
+	signals_let();
 }
 
 void lock_cond_init(pthread_cond_t *cond)
@@ -162,6 +167,7 @@ void rwlock_fini(struct rwlock *lock)
 UMM_NO_ANALYSIS void rwlock_take_shared(struct rwlock *lock)
 {
 	held_check(lock->rank);
+	signals_hold();
 	must(pthread_rwlock_rdlock(&lock->rwlock));
 	held_set(lock->rank);
 }
@@ -170,11 +176,13 @@ UMM_NO_ANALYSIS void rwlock_drop_shared(struct rwlock *lock)
 {
 	held_clear(lock->rank);
 	must(pthread_rwlock_unlock(&lock->rwlock));
+	signals_let();
 }
 
 UMM_NO_ANALYSIS void rwlock_take(struct rwlock *lock)
 {
 	held_check(lock->rank);
+	signals_hold();
 	must(pthread_rwlock_wrlock(&lock->rwlock));
 	held_set(lock->rank);
 }
@@ -183,4 +191,5 @@ UMM_NO_ANALYSIS void rwlock_drop(struct rwlock *lock)
 {
 	held_clear(lock->rank);
 	must(pthread_rwlock_unlock(&lock->rwlock));
+	signals_let();
 }

@@ -14,6 +14,7 @@
 #include "futex.h"
 #include "hook.h"
 #include "log.h"
+#include "signals.h"
 #include "util.h"
 
 /* Enough to overlap unmapping, copying and mapping of neighbours; few enough to stay in caches. */
@@ -48,8 +49,33 @@ static void batch_wait(struct batch *batch, uint32_t at_most)
 {
 	uint32_t n;
 
+	signals_pause();
 	while ((n = atomic_load(&batch->in_flight)) > at_most)
 		futex_wait_until(&batch->in_flight, n, UINT64_MAX);
+	signals_resume();
+}
+
+/* True: a piece is on its way, which goes on without us. False: see *found and *ret. */
+static bool piece_start_copy(struct batch *batch, const struct piece_want *want,
+			     struct piece_found *found, int *ret)
+{
+	struct umm_ctx *ctx = batch->ctx;
+	struct piece *piece;
+
+	signals_hold();
+	if (want->dst)
+		ctx_move_out_begin(ctx);
+	piece = piece_collect(ctx, want, found, ret);
+	if (piece) {
+		piece->batch = batch;
+		atomic_fetch_add(&batch->in_flight, 1);
+		piece_unmap(piece);
+		piece_copy(piece);
+	} else if (want->dst) {
+		ctx_move_out_end(ctx);
+	}
+	signals_let();
+	return piece;
 }
 
 /* Start one piece of a block. Returns false when this block needs no more. */
@@ -57,23 +83,13 @@ static bool batch_start(struct batch *batch, const struct piece_want *want)
 {
 	struct umm_ctx *ctx = batch->ctx;
 	struct piece_found found;
-	struct piece *piece;
 	int ret;
 
 	batch_wait(batch, MAX_IN_FLIGHT - 1);
-	if (want->dst)
-		ctx_move_out_begin(ctx);
-	piece = piece_collect(ctx, want, &found, &ret);
-	if (piece) {
+	if (piece_start_copy(batch, want, &found, &ret)) {
 		batch->managed = true;
-		piece->batch = batch;
-		atomic_fetch_add(&batch->in_flight, 1);
-		piece_unmap(piece);
-		piece_copy(piece);
 		return found.more || found.busy;
 	}
-	if (want->dst)
-		ctx_move_out_end(ctx);
 	batch->full |= found.full;
 	if (ret && ret != -EFAULT)
 		atomic_store(&batch->status, ret);

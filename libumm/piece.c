@@ -17,6 +17,7 @@
 #include "fence.h"
 #include "hook.h"
 #include "log.h"
+#include "signals.h"
 #include "uffd.h"
 #include "util.h"
 
@@ -438,10 +439,8 @@ static bool retry_in(struct piece *piece, int status)
 }
 
 /* One direction is complete: go on with the other, or commit. */
-static void copies_done(void *priv, int status)
+static void piece_go_on(struct piece *piece, int status)
 {
-	struct piece *piece = priv;
-
 	/* The device needed it until now. */
 	umm_fence_put(piece->fence);
 	piece->fence = NULL;
@@ -463,6 +462,14 @@ static void copies_done(void *priv, int status)
 	hook_run(HOOK_COPIED, piece->va);
 	piece_commit(piece);
 	piece_finish(piece);
+}
+
+/* On the thread that signals the fence: the device's, or ours. */
+static void copies_done(void *priv, int status)
+{
+	signals_hold();
+	piece_go_on(priv, status);
+	signals_let();
 }
 
 void piece_copy(struct piece *piece)

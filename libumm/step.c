@@ -11,6 +11,7 @@
 
 #include "hook.h"
 #include "piece.h"
+#include "signals.h"
 #include "util.h"
 
 struct step {
@@ -143,6 +144,7 @@ int umm_migrate_setup(struct umm_migrate *migrate)
 		return -ENOMEM;
 	}
 	step->ctx = migrate->ctx;
+	signals_hold();
 	/* Once for all blocks: a fork would wait for the first, and the second for the fork. */
 	if (migrate->dst_mem)
 		ctx_move_out_begin(migrate->ctx);
@@ -158,6 +160,7 @@ int umm_migrate_setup(struct umm_migrate *migrate)
 		ret = -ENOENT;
 	if (ret)
 		umm_migrate_finalize(migrate);
+	signals_let();
 	return ret;
 }
 
@@ -236,8 +239,10 @@ void umm_migrate_pages(struct umm_migrate *migrate)
 		return;
 	step->committed = true;
 	migrate->cpages = 0;
+	signals_hold();
 	for (struct piece *piece = step->pieces; piece; piece = piece->next)
 		commit_piece(migrate, piece);
+	signals_let();
 }
 
 void umm_migrate_finalize(struct umm_migrate *migrate)

@@ -12,6 +12,7 @@
 #include <stddef.h>
 
 #include "hook.h"
+#include "signals.h"
 #include "util.h"
 
 int thread_start(pthread_t *thread, void *(*fn)(void *), void *arg, const char *name)
@@ -55,6 +56,8 @@ static void *workers_main(void *arg)
 	struct workers *workers = arg;
 	struct work work;
 
+	/* They are blocked already (thread_start()): saves every lock the system calls. */
+	signals_hold();
 	while (workers_next(workers, &work)) {
 		hook_run(HOOK_WORK, work.addr);
 		work.fn(workers->ctx, &work);

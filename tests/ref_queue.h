@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -150,12 +151,20 @@ static void *queue_main(void *arg)
 static int queue_start(struct queue *queue, void (*run)(void *priv, const struct job *job),
 		       void *priv)
 {
+	sigset_t all, before;
+	int ret;
+
 	queue->run = run;
 	queue->priv = priv;
 	queue->tail = &queue->head;
 	pthread_mutex_init(&queue->lock, NULL);
 	cond_init(&queue->cond);
-	return -pthread_create(&queue->worker, NULL, queue_main, queue);
+	/* A handler that touches a page of this device would wait for this very thread. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	ret = -pthread_create(&queue->worker, NULL, queue_main, queue);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return ret;
 }
 
 static void queue_stop(struct queue *queue)

@@ -420,8 +420,9 @@ static void freeing_spares_what_was_mapped_over_it(struct env *e)
 	wait_until(count_state(e, p + 8 * PAGE, 8, UMM_PAGE_UNMANAGED) == 8);
 	assert_int_equal(umm_free(e->ctx, p), 0);
 	assert_filled(p + 8 * PAGE, 8, 2);
-	assert_int_equal(touch_read(p), SIGSEGV);
-	assert_int_equal(touch_read(p + 16 * PAGE), SIGSEGV);
+	/* Somebody else may have been given the address meanwhile. */
+	assert_true(touch_read(p) == SIGSEGV || !filled_at(p, 0, 1));
+	assert_true(touch_read(p + 16 * PAGE) == SIGSEGV || !filled_at(p, 16, 1));
 	assert_int_equal(munmap(p + 8 * PAGE, 8 * PAGE), 0);
 }
 

@@ -758,6 +758,105 @@ static void device_reads_race_munmap_of_half(struct env *e)
 	}
 }
 
+/* ---- signals ------------------------------------------------------------------------- */
+
+static struct {
+	char *p;
+	size_t npages;
+	pthread_t thread; /* the one to interrupt */
+	atomic_int runs;
+	atomic_bool wrong;
+} handler;
+
+static void handle(int sig)
+{
+	(void)sig;
+	for (size_t i = 0; i < handler.npages; i++)
+		if (!filled_at(handler.p, i, 1))
+			atomic_store(&handler.wrong, true);
+	atomic_fetch_add(&handler.runs, 1);
+}
+
+static void handle_with(char *p, size_t npages)
+{
+	struct sigaction action = { .sa_handler = handle };
+
+	handler.p = p;
+	handler.npages = npages;
+	handler.thread = pthread_self();
+	atomic_store(&handler.runs, 0);
+	atomic_store(&handler.wrong, false);
+	assert_int_equal(sigaction(SIGUSR1, &action, NULL), 0);
+}
+
+static void raise_here(void *priv, enum hook_point point, uintptr_t addr)
+{
+	(void)priv;
+	(void)point;
+	(void)addr;
+	pthread_kill(handler.thread, SIGUSR1);
+}
+
+/* A signal comes while its thread moves pages, and its handler touches just these pages. */
+static void handler_during(struct env *e, bool home, enum hook_point point)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = env_alloc_small(e, PAGES * PAGE);
+
+	fill(p, PAGES, 1);
+	if (home)
+		to_device(e, ref, p, PAGES, PAGES);
+	handle_with(p, PAGES);
+	hook_set(point, raise_here, NULL);
+	/* What the handler's own faults brought home first is not counted. */
+	assert_in_range(migrate(e, home ? NULL : ref, p, PAGES, 0), home ? 0 : PAGES, PAGES);
+	hook_set(point, NULL, NULL);
+	wait_until(atomic_load(&handler.runs) > 0);
+	assert_false(atomic_load(&handler.wrong));
+	assert_filled(p, PAGES, 1);
+}
+
+static void handler_touches_what_its_thread_collects(struct env *e)
+{
+	handler_during(e, false, HOOK_COLLECTED);
+}
+
+static void handler_touches_what_its_thread_invalidates(struct env *e)
+{
+	handler_during(e, true, HOOK_INVALIDATE);
+}
+
+static void handler_touches_what_its_thread_commits(struct env *e)
+{
+	handler_during(e, false, HOOK_COPIED);
+}
+
+static void handler_touches_what_its_thread_brings_home(struct env *e)
+{
+	handler_during(e, true, HOOK_COPIED);
+}
+
+/* A device that takes its time does not make the program deaf. */
+static void handler_runs_while_its_thread_waits_for_a_device(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = env_alloc_small(e, PAGES * PAGE);
+	struct act act = { .env = e, .ref = ref, .p = p, .npages = PAGES };
+	struct actor actor;
+
+	fill(p, PAGES, 1);
+	handle_with(p, 0);
+	ref_gate_close(ref, REF_GATE_COPY);
+	actor_start(&actor, act_migrate, &act);
+	assert_true(ref_gate_wait(ref, REF_GATE_COPY, PATIENCE_MS));
+	assert_int_equal(pthread_kill(actor.thread, SIGUSR1), 0);
+	wait_until(atomic_load(&handler.runs) == 1);
+	ref_gate_open(ref, REF_GATE_COPY);
+	actor_join(&actor);
+	assert_int_equal(act.ret, PAGES);
+	assert_filled(p, PAGES, 1);
+}
+
 static const struct test_case cases[] = {
 	TEST(ALL, dropped_while_collected_for_the_device),
 	TEST(ALL, dropped_while_copied_to_the_device),
@@ -801,6 +900,11 @@ static const struct test_case cases[] = {
 	TEST(ALL, device_reads_while_pages_go_home),
 	TEST(ALL, device_reads_while_an_invalidation_is_announced),
 	TEST(ALL, device_reads_race_munmap_of_half),
+	TEST(ALL, handler_touches_what_its_thread_collects),
+	TEST(ALL, handler_touches_what_its_thread_invalidates),
+	TEST(ALL, handler_touches_what_its_thread_commits),
+	TEST(ALL, handler_touches_what_its_thread_brings_home),
+	TEST(ASYNC, handler_runs_while_its_thread_waits_for_a_device),
 };
 
 int main(int argc, char **argv)

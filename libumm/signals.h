@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Signals, held while a thread of the program is inside the library. Its handler may touch
+ * managed memory: if the page were on its way because of what the interrupted thread is
+ * doing, or had to be served by a thread that waits for a lock of the interrupted one, nobody
+ * would ever go on. Every lock holds signals (lock.c); whoever has pages in flight
+ * between two locks holds them too.
+ *
+ * Signals that a thread causes itself (SIGSEGV, SIGBUS ...) stay deliverable.
+ */
+#ifndef SIGNALS_H
+#define SIGNALS_H
+
+/* Hold, and let go. They nest; only the outermost costs a system call each. */
+void signals_hold(void);
+void signals_let(void);
+
+/*
+ * Around a wait for others, as long as that may last, in which this thread has no pages that
+ * only it can let go: Ctrl-C works. Nothing happens where signals are held more than once, so
+ * holding them twice rules it out.
+ */
+void signals_pause(void);
+void signals_resume(void);
+
+/* In a forked child, whose thread was inside when it forked: let go of everything. */
+void signals_after_fork(void);
+
+#endif
