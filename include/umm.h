@@ -164,7 +164,8 @@ UMM_API void umm_log_set(void (*fn)(void *priv, enum umm_log_level level, const 
 /**
  * umm_log() - say something where the library's messages go, for backends
  * @level:  as umm_log_set()
- * @format: as printf(); one line without a newline
+ * @format: as printf(); one line without a newline. Of one format at most 20 lines a
+ *          second get through
  *
  * Ownership: none.
  * Context:   any thread that is not inside a callback of umm_log_set(); not
@@ -232,7 +233,8 @@ struct umm_ctx_options {
 	uint64_t kernel_features_off; /* enum umm_kernel_feature: behave as if absent */
 	unsigned fault_servers;	      /* threads; 0: one per CPU the process may use, at most 8 */
 	unsigned reserved;	      /* 0 */
-	size_t frame_cache;	      /* bytes of recycled host frames kept; 0: 1/16 of RAM */
+	size_t frame_cache;	      /* bytes of recycled host frames kept; 0: 1/16 of RAM, less
+				       * where RLIMIT_AS is set */
 };
 
 /**

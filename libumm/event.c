@@ -433,25 +433,76 @@ static void carry_from(struct umm_ctx *ctx, uintptr_t addr, struct carried *page
 	block_put(ctx, block);
 }
 
-/* Give the page its state at the new address; false: it was dropped there meanwhile. */
-static bool carry_to(struct umm_ctx *ctx, uintptr_t addr, const struct carried *page)
+/*
+ * The host page of a page that did not move with its mapping: a piece put it into the old one
+ * (MREMAP_DONTUNMAP), or could not install it there. Of others there is none, or it is
+ * at the new address already: those moves fail, which does no harm. -EAGAIN: read events first.
+ */
+static int carry_host_page(struct umm_ctx *ctx, uintptr_t from, uintptr_t to,
+			   const struct carried *page)
 {
-	unsigned i = page_index(addr);
-	struct block *block = block_find(ctx, addr);
-	bool ok = false;
+	uintptr_t source = from;
 
-	if (!block)
-		return false;
-	if (page_state(block, i) == PG_ARRIVING && block->page[i] & PG_GONE) {
-		page_set(block, i, PG_UNMANAGED);
-	} else if (page_state(block, i) == PG_ARRIVING && block->page[i] & PG_DISCARD) {
-		page_set(block, i, PG_SYSTEM);
-	} else if (page_state(block, i) == PG_ARRIVING) {
-		ok = !page->mem || !resident_set(ctx, block, page->mem, i, page->frame);
-		page_set(block, i, ok ? page->state : PG_POISONED);
+	if (page->state == PG_COHERENT)
+		source = devmem_host(page->mem, page->frame);
+	else if (page->state != PG_SYSTEM)
+		return 0;
+	return uffd_move(ctx->uffd, to, source, UMM_PAGE_SIZE, false, NULL);
+}
+
+enum arrival {
+	ARRIVED,
+	ARRIVED_TOO_LATE, /* it was dropped at the new address meanwhile */
+	ARRIVES_AGAIN,	  /* an event has to be read first */
+};
+
+/* Settle an ARRIVING page. The gate is held: what happened to it is in its flags. */
+static enum arrival arrive_locked(struct umm_ctx *ctx, struct block *block, uintptr_t from,
+				  uintptr_t to, const struct carried *page)
+{
+	unsigned i = page_index(to);
+
+	if (page_state(block, i) != PG_ARRIVING)
+		return ARRIVED_TOO_LATE;
+	if (block->page[i] & (PG_GONE | PG_DISCARD)) {
+		page_set(block, i, block->page[i] & PG_GONE ? PG_UNMANAGED : PG_SYSTEM);
+		return ARRIVED_TOO_LATE;
 	}
-	block_put(ctx, block);
-	return ok;
+	if (carry_host_page(ctx, from, to, page) == -EAGAIN)
+		return ARRIVES_AGAIN;
+	if (page->mem && resident_set(ctx, block, page->mem, i, page->frame)) {
+		page_set(block, i, PG_POISONED);
+		return ARRIVED_TOO_LATE;
+	}
+	page_set(block, i, page->state);
+	return ARRIVED;
+}
+
+static enum arrival carry_to(struct umm_ctx *ctx, uintptr_t from, uintptr_t to,
+			     const struct carried *page)
+{
+	enum arrival arrival = ARRIVED_TOO_LATE;
+	struct block *block;
+
+	rwlock_take_shared(&ctx->gate);
+	block = block_find(ctx, to);
+	if (block) {
+		arrival = arrive_locked(ctx, block, from, to, page);
+		block_put(ctx, block);
+	}
+	rwlock_drop_shared(&ctx->gate);
+	return arrival;
+}
+
+/* Give back the frame of a page that arrived nowhere. */
+static void drop_carried(struct umm_ctx *ctx, const struct carried *page)
+{
+	atomic_fetch_sub(&page->mem->pages, page->state != PG_DUPLICATED);
+	/* Its page went with the mapping, and was dropped there: the frame needs one. */
+	if (page->state == PG_COHERENT && ctx->features & UMM_KERNEL_MOVE)
+		uffd_zeropage(ctx->staging.uffd, devmem_host(page->mem, page->frame), UMM_PAGE_SIZE,
+			      false, NULL);
+	devmem_give(page->mem, page->frame, 1);
 }
 
 /* Is the page expected at its new address? Waits for the end of what was there before. */
@@ -488,25 +539,21 @@ static bool source_waits(struct umm_ctx *ctx, uintptr_t addr)
 static void carry(struct umm_ctx *ctx, uintptr_t from, uintptr_t to)
 {
 	bool arriving = is_arriving(ctx, to);
+	enum arrival arrival;
 	struct carried page;
 
 	if (!arriving && !source_waits(ctx, from))
 		return;
 	carry_from(ctx, from, &page);
-	if (page.state == PG_SYSTEM)
-		uffd_move(ctx->uffd, to, from, UMM_PAGE_SIZE, false, NULL);
-	/* Usually the frame moved with its mapping; not if it was about to be installed. */
-	if (page.state == PG_COHERENT)
-		uffd_move(ctx->uffd, to, devmem_host(page.mem, page.frame), UMM_PAGE_SIZE, false,
-			  NULL);
 	if (page.state == PG_UNMANAGED)
 		page.state = PG_EMPTY;
-	if (!carry_to(ctx, to, &page) && page.mem) {
-		atomic_fetch_sub(&page.mem->pages, page.state != PG_DUPLICATED);
-		devmem_give(page.mem, page.frame, 1);
-	}
-	if (page.mem)
-		devmem_unuse(page.mem);
+	while ((arrival = carry_to(ctx, from, to, &page)) == ARRIVES_AGAIN)
+		event_pump(ctx);
+	if (!page.mem)
+		return;
+	if (arrival == ARRIVED_TOO_LATE)
+		drop_carried(ctx, &page);
+	devmem_unuse(page.mem);
 }
 
 static void remap_work(struct umm_ctx *ctx, const struct work *work)

@@ -397,11 +397,40 @@ static void serve_one(struct server *server)
 	server_follow(server, info.thread);
 }
 
+/*
+ * Somebody touched a page of the staging windows or of a coherent pool that is not there. Nobody
+ * should, but a driver may have dropped pages of its pool: better zeroes than to wait for ever.
+ */
+static void serve_staging(struct umm_ctx *ctx)
+{
+	struct uffd_msg_info info;
+
+	while (uffd_read(ctx->staging.uffd, &info) == 1) {
+		log_error("the host page of a frame at %#lx was gone: it reads zero from now on",
+			  (unsigned long)info.addr);
+		uffd_zeropage(ctx->staging.uffd, info.addr, UMM_PAGE_SIZE, true, NULL);
+	}
+}
+
 static void server_prioritise(unsigned number)
 {
 	if (setpriority(PRIO_PROCESS, (id_t)gettid(), -20) && number == 0)
 		log_info("fault servers run at normal priority: faults are slow while all CPUs "
 			 "are busy; allow it with CAP_SYS_NICE or 'ulimit -e 40'");
+}
+
+/* What woke a server. */
+enum poll {
+	POLL_FAULTS,
+	POLL_STAGING,
+	POLL_STOP,
+};
+
+static int poll_add(int poll_fd, int fd, uint32_t flags, enum poll what)
+{
+	struct epoll_event event = { .events = EPOLLIN | flags, .data.u32 = what };
+
+	return epoll_ctl(poll_fd, EPOLL_CTL_ADD, fd, &event);
 }
 
 /*
@@ -410,14 +439,14 @@ static void server_prioritise(unsigned number)
  */
 static int server_poll_open(struct umm_ctx *ctx)
 {
-	struct epoll_event faults = { .events = EPOLLIN | EPOLLEXCLUSIVE };
-	struct epoll_event stop = { .events = EPOLLIN, .data.u32 = 1 };
 	int fd = epoll_create1(EPOLL_CLOEXEC);
 
 	if (fd < 0)
-		return -errno;
-	if (epoll_ctl(fd, EPOLL_CTL_ADD, ctx->uffd, &faults) ||
-	    epoll_ctl(fd, EPOLL_CTL_ADD, ctx->servers.stop_fd, &stop)) {
+		return -ENOMEM;
+	if (poll_add(fd, ctx->uffd, EPOLLEXCLUSIVE, POLL_FAULTS) ||
+	    poll_add(fd, ctx->servers.stop_fd, 0, POLL_STOP) ||
+	    (ctx->staging.uffd >= 0 &&
+	     poll_add(fd, ctx->staging.uffd, EPOLLEXCLUSIVE, POLL_STAGING))) {
 		close(fd);
 		return -ENOMEM;
 	}
@@ -429,14 +458,18 @@ static void *server_main(void *arg)
 	struct server server = { .ctx = arg, .cpu = -1 };
 	struct servers *servers = &server.ctx->servers;
 	unsigned number = atomic_fetch_add(&servers->started, 1);
-	struct epoll_event event = { 0 };
+	struct epoll_event event = { .data.u32 = POLL_FAULTS };
 
 	signals_hold();
 	server_prioritise(number);
-	while (!event.data.u32) {
+	while (event.data.u32 != POLL_STOP) {
 		/* Asking here whether there is more costs less than a read() that finds nothing. */
-		if (epoll_wait(servers->poll_fds[number], &event, 1, -1) > 0)
+		if (epoll_wait(servers->poll_fds[number], &event, 1, -1) <= 0)
+			continue;
+		if (event.data.u32 == POLL_FAULTS)
 			serve_one(&server);
+		else if (event.data.u32 == POLL_STAGING)
+			serve_staging(server.ctx);
 	}
 	return NULL;
 }

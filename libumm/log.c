@@ -9,7 +9,7 @@
  *
  * Invariant: after umm_log_set() has returned, nobody runs the previous function.
  *
- * Locks: sink.lock, shared while a line is handed over, exclusive while the sink is
+ * Locks: burst.lock for a moment; then sink.lock, shared while a line is handed over, exclusive while the sink is
  * exchanged. Its rank is LEAF: nobody may log while holding a lock of that rank.
  */
 #include "log.h"
@@ -28,6 +28,10 @@
 #define LOG_LINE  512
 #define LOG_UNSET (-1)
 
+/* So many lines of one format in so much time; a broken device has one for each page. */
+#define BURST_LINES 20
+#define BURST_NS    UINT64_C(1000000000)
+
 static const char *const level_names[] = {
 	[UMM_LOG_NONE] = "none", [UMM_LOG_ERROR] = "error", [UMM_LOG_WARNING] = "warning",
 	[UMM_LOG_INFO] = "info", [UMM_LOG_DEBUG] = "debug",
@@ -43,6 +47,30 @@ static struct {
 	.lock = { .rwlock = PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP, .rank = RANK_LEAF },
 	.threshold = LOG_UNSET,
 };
+
+static struct {
+	struct lock lock; /* RANK_LEAF. Protects: everything below */
+	const char *format;
+	uint64_t began_ns;
+	unsigned lines;
+} burst = { .lock = { PTHREAD_MUTEX_INITIALIZER, RANK_LEAF } };
+
+/* How many lines of this format there were lately, this one included. */
+static unsigned burst_count(const char *format)
+{
+	uint64_t now = now_ns();
+	unsigned lines;
+
+	lock_take(&burst.lock);
+	if (format != burst.format || now - burst.began_ns > BURST_NS) {
+		burst.format = format;
+		burst.began_ns = now;
+		burst.lines = 0;
+	}
+	lines = ++burst.lines;
+	lock_drop(&burst.lock);
+	return lines;
+}
 
 static void stderr_line(enum umm_log_level level, const char *line)
 {
@@ -102,17 +130,30 @@ void umm_log_set(void (*fn)(void *priv, enum umm_log_level level, const char *li
 	rwlock_drop(&sink.lock);
 }
 
+static void log_append(char *line, const char *more)
+{
+	size_t len = strlen(line), room = LOG_LINE - 1 - strlen(more);
+
+	strcpy(line + min(len, room), more);
+}
+
 void umm_log(enum umm_log_level level, const char *format, ...)
 {
 	int saved_errno = errno;
 	char line[LOG_LINE];
+	unsigned lines;
 	va_list args;
 
 	if ((int)level > threshold_get())
 		return;
+	lines = burst_count(format);
+	if (lines > BURST_LINES)
+		return;
 	va_start(args, format);
 	vsnprintf(line, sizeof(line), format, args);
 	va_end(args);
+	if (lines == BURST_LINES)
+		log_append(line, " (more of these are left out for a second)");
 
 	rwlock_take_shared(&sink.lock);
 	if (sink.fn)
@@ -126,4 +167,5 @@ void umm_log(enum umm_log_level level, const char *format, ...)
 void log_after_fork(void)
 {
 	rwlock_init(&sink.lock, RANK_LEAF);
+	lock_init(&burst.lock, RANK_LEAF);
 }

@@ -4,8 +4,8 @@
  *
  * Moving a page needs a destination registered with a userfaultfd, and nothing
  * else costs so little. So RECYCLED is one window registered with a userfaultfd of
- * its own: it delivers no events, hence dropping its pages never waits for anybody,
- * and nobody ever reads it, since nobody touches a page that is not there.
+ * its own: it delivers no events, hence dropping its pages never waits for anybody. Nor
+ * should it ever deliver a fault, since nobody touches a page that is not there.
  *
  * Invariants: avail bits of RECYCLED are pages present; of HUGE and SMALL also pages
  * that the kernel will back on the first write. avail and taken pages are disjoint.
@@ -17,6 +17,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "log.h"
@@ -111,10 +112,22 @@ static uintptr_t window_map(size_t len)
 	return base;
 }
 
+/* Leave most of a limited address space to the program, and to our threads' stacks. */
+static uint32_t slots_allowed(uint32_t nslots)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_AS, &limit) || limit.rlim_cur == RLIM_INFINITY)
+		return nslots;
+	return (uint32_t)max(min((rlim_t)nslots, limit.rlim_cur / 16 / UMM_BLOCK_SIZE),
+			     (rlim_t)MIN_SLOTS);
+}
+
 static int window_init(struct staging *staging, enum staging_kind kind, uint32_t nslots)
 {
+	nslots = slots_allowed(nslots);
 	while (!(staging->base[kind] = window_map(nslots * UMM_BLOCK_SIZE))) {
-		nslots /= 2; /* an address-space limit: make do with less */
+		nslots /= 2; /* make do with less */
 		if (nslots < MIN_SLOTS)
 			return -ENOMEM;
 	}

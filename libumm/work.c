@@ -15,15 +15,23 @@
 #include "signals.h"
 #include "util.h"
 
+/* Address space, not memory. Ops of devices run on it. */
+#define THREAD_STACK ((size_t)1 << 20)
+
 int thread_start(pthread_t *thread, void *(*fn)(void *), void *arg, const char *name)
 {
+	pthread_attr_t attr;
 	sigset_t all, old;
 	int ret;
 
+	if (pthread_attr_init(&attr))
+		return -EAGAIN;
+	pthread_attr_setstacksize(&attr, THREAD_STACK);
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
-	ret = pthread_create(thread, NULL, fn, arg);
+	ret = pthread_create(thread, &attr, fn, arg);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	pthread_attr_destroy(&attr);
 	if (ret)
 		return -EAGAIN;
 	pthread_setname_np(*thread, name);

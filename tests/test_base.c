@@ -231,6 +231,22 @@ static void long_lines_are_cut(void **state)
 	assert_int_equal(strlen(seen.line), 511);
 }
 
+static void floods_are_dammed(void **state)
+{
+	struct seen seen = { 0 };
+
+	(void)state;
+	umm_log_set(remember, &seen, UMM_LOG_ERROR);
+	for (int i = 0; i < 1000; i++)
+		log_error("page %d is lost", i);
+	assert_in_range(seen.count, 20, 100); /* 20 a second */
+	log_error("something else");
+	assert_string_equal(seen.line, "something else");
+	for (int i = 0; i < 20; i++)
+		log_error("and again %d", i);
+	assert_string_equal(seen.line, "and again 19 (more of these are left out for a second)");
+}
+
 struct counting {
 	atomic_uint running;
 	atomic_uint count;
@@ -251,8 +267,11 @@ static void *log_until_told(void *arg)
 {
 	atomic_bool *stop = arg;
 
-	while (!atomic_load(stop))
+	/* In turns: of one kind only so many get through. */
+	while (!atomic_load(stop)) {
 		log_error("line");
+		log_error("another line");
+	}
 	return NULL;
 }
 
@@ -414,6 +433,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(version_is_that_of_the_header),
 		cmocka_unit_test_teardown(lines_go_where_they_are_sent, restore_log),
 		cmocka_unit_test_teardown(long_lines_are_cut, restore_log),
+		cmocka_unit_test_teardown(floods_are_dammed, restore_log),
 		cmocka_unit_test_teardown(replaced_function_is_not_running_any_more, restore_log),
 		cmocka_unit_test(environment_chooses_the_level),
 		cmocka_unit_test_teardown(child_can_log_though_a_thread_was_at_it, restore_log),

@@ -468,6 +468,21 @@ static void hung_device_hangs_only_who_needs_it(struct env *e)
 	assert_filled(p, 16, 1);
 }
 
+/* A driver's mistake, and nobody hangs. */
+static void pool_pages_that_the_driver_dropped_are_made_again(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 16);
+	char *p = env_alloc_small(e, 16 * PAGE);
+
+	fill(p, 16, 1);
+	to_device(e, ref, p, 16, 16);
+	to_system(e, p, 16, 16);
+	assert_int_equal(madvise(ref_frame(ref, 0), 16 * PAGE, MADV_DONTNEED), 0);
+	to_device(e, ref, p, 16, 16);
+	assert_device_sees(ref, p, 16, 1);
+	assert_filled(p, 16, 1);
+}
+
 static const struct test_case cases[] = {
 	TEST(ONCE, device_needs_only_a_name_and_a_copy),
 	TEST(ONCE, bad_device_operations_are_refused),
@@ -486,6 +501,7 @@ static const struct test_case cases[] = {
 	TEST(ALL, broken_device_takes_only_its_own_pages_along),
 	TEST(ALL, device_that_breaks_during_eviction_loses_the_victim_only),
 	TEST(ASYNC, hung_device_hangs_only_who_needs_it),
+	TEST(COHERENT, pool_pages_that_the_driver_dropped_are_made_again),
 };
 
 int main(int argc, char **argv)

@@ -11,6 +11,7 @@
 #include <linux/seccomp.h>
 #include <linux/userfaultfd.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -216,6 +217,33 @@ static void child_has_no_address_space(void *arg)
 	child_check(setrlimit(RLIMIT_AS, &before) == 0);
 	child_check(umm_alloc(ctx, PAGE, 0, &p) == 0);
 	umm_ctx_put(ctx);
+}
+
+/* What the process has now, and as much more as libumm says it needs. */
+static void child_has_little_address_space(void *arg)
+{
+	struct rlimit limit;
+	long pages = 0;
+	FILE *statm = fopen("/proc/self/statm", "r");
+	int created;
+
+	(void)arg;
+	child_check(statm && fscanf(statm, "%ld", &pages) == 1);
+	fclose(statm);
+	child_check(getrlimit(RLIMIT_AS, &limit) == 0);
+	for (size_t room = (size_t)256 << 20; room <= (size_t)4096 << 20; room += 173u << 20) {
+		limit.rlim_cur = (rlim_t)pages * PAGE + room;
+		child_check(setrlimit(RLIMIT_AS, &limit) == 0);
+		child_check(little_world(&created));
+	}
+}
+
+static void limited_address_space_is_enough(struct env *e)
+{
+	(void)e;
+	if (HARNESS_TSAN || HARNESS_ASAN)
+		env_skip("sanitizers need all of the address space");
+	assert_true(in_child(child_has_little_address_space, NULL));
 }
 
 static void address_space_limit_is_enomem(struct env *e)
@@ -440,6 +468,7 @@ static const struct test_case cases[] = {
 	TEST(ONCE, no_descriptor_left_is_enomem),
 	TEST(ONCE, mapping_limit_is_enomem_and_harmless),
 	TEST(ONCE, address_space_limit_is_enomem),
+	TEST(ONCE, limited_address_space_is_enough),
 	TEST(ALL, locked_memory_keeps_its_data),
 	TEST(ALL, memory_locked_on_the_device_comes_home),
 	TEST(KERNEL, many_ranges_are_as_good_as_few),

@@ -340,6 +340,30 @@ static void remapped_while_copied_home(struct env *e)
 	remap_during(e, true, HOOK_COPIED);
 }
 
+/* The frames of pages that were moved away and dropped can be used again: all of them. */
+static void dropped_at_the_new_address_before_the_frames_are_carried(struct env *e)
+{
+	struct ref_device *ref = env_device(e, PAGES);
+	char *p = env_attach(e, PAGES * PAGE), *q = env_map(e, PAGES * PAGE);
+	char *other = env_alloc_small(e, PAGES * PAGE);
+
+	fill(p, PAGES, 1);
+	fill(other, PAGES, 2);
+	to_device(e, ref, p, PAGES, PAGES);
+	hook_arm(HOOK_WORK, p, PAGES);
+	assert_ptr_equal(mremap(p, PAGES * PAGE, PAGES * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, q),
+			 q);
+	env_forget(e, p, PAGES * PAGE);
+	assert_true(stop_arrived(&hook.stop));
+	assert_int_equal(madvise(q, PAGES * PAGE, MADV_DONTNEED), 0);
+	hook_go(HOOK_WORK);
+	assert_zero(q, PAGES);
+	assert_free_frames(ref, PAGES);
+	to_device(e, ref, other, PAGES, PAGES);
+	assert_device_sees(ref, other, PAGES, 2);
+	assert_filled(other, PAGES, 2);
+}
+
 /* ---- touched while pages move ------------------------------------------------------- */
 
 static void touch_during(struct env *e, bool home, enum hook_point point, bool write)
@@ -874,6 +898,7 @@ static const struct test_case cases[] = {
 	TEST(ALL, remapped_while_collected_for_the_device),
 	TEST(ALL, remapped_while_copied_to_the_device),
 	TEST(ALL, remapped_while_copied_home),
+	TEST(ALL, dropped_at_the_new_address_before_the_frames_are_carried),
 	TEST(ALL, read_waits_for_a_migration_to_the_device),
 	TEST(ALL, write_waits_for_a_migration_to_the_device),
 	TEST(ALL, write_while_collected_for_the_device_is_not_lost),
