@@ -662,7 +662,8 @@ UMM_API int umm_device_create(struct umm_ctx *ctx, const struct umm_device_ops *
  *
  * May be called while other threads use the device's pages. Calls ops->quiesce, removes
  * its memories, then its mirrors (release), then calls ops->destroy. Pages that the device
- * fails to give back are poisoned.
+ * fails to give back are poisoned. Waits for the copies that the device has accepted: one
+ * that is broken has to signal them with an error (the log tells of a wait that is long).
  *
  * Ownership: @dev and its memories and mirrors are gone.
  * Context:   any thread, not from a callback; may sleep.
@@ -1007,6 +1008,10 @@ struct umm_migrate {
 
 /**
  * umm_migrate_setup() - collect and unmap; from here on a CPU touch waits
+ *
+ * Until umm_migrate_finalize(), everything else about these pages waits: touching, freeing and
+ * migrating them, destroying the device or the context, and fork() if @dst_mem is given.
+ * None of it is for the thread that has to finalize.
  *
  * Ownership: @migrate must be finalized unless this fails.
  * Context:   any thread, not from a callback; may sleep; mirrors are invalidated.

@@ -29,6 +29,9 @@
 #include "uffd.h"
 #include "util.h"
 
+/* A wait that is longer is worth a line in the log. */
+#define PATIENCE_NS UINT64_C(5000000000)
+
 #define ADDRESS_END ((uintptr_t)1 << 47)
 
 static struct lock list_lock = { PTHREAD_MUTEX_INITIALIZER, RANK_GLOBAL };
@@ -80,6 +83,20 @@ void ctx_settle_wait(struct umm_ctx *ctx, uint32_t seen, uint64_t deadline_ns)
 		futex_wait_until(&ctx->settled, seen, deadline_ns);
 	signals_resume();
 	atomic_fetch_sub(&ctx->settle_waiters, 1);
+}
+
+void ctx_still_waiting(struct patience *patience, uintptr_t addr)
+{
+	uint64_t now = now_ns();
+
+	if (!patience->began_ns)
+		patience->began_ns = now;
+	if (patience->said || now - patience->began_ns < PATIENCE_NS)
+		return;
+	patience->said = true;
+	log_warning("waiting for pages at %#lx: a device has not completed a copy, or a driver "
+		    "not finalized a migration",
+		    (unsigned long)addr);
 }
 
 void ctx_pass_gate(struct umm_ctx *ctx)

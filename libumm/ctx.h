@@ -74,6 +74,16 @@ uint32_t ctx_settle_count(struct umm_ctx *ctx);
 void ctx_settle_wait(struct umm_ctx *ctx, uint32_t seen, uint64_t deadline_ns);
 
 /*
+ * Whoever waits for pages in flight calls it again and again: after some seconds it says so in
+ * the log, once. A device that never signals, or a driver that never finalizes, is then found.
+ */
+struct patience {
+	uint64_t began_ns; /* 0: not yet */
+	bool said;
+};
+void ctx_still_waiting(struct patience *patience, uintptr_t addr);
+
+/*
  * Let events that the program has caused be applied: its call returns as soon as
  * the message is read. Every request begins with this.
  */

@@ -704,9 +704,11 @@ static bool clear_try(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bool 
 void event_clear(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bool unmap)
 {
 	bool busy = true, marked, first = true;
+	struct patience patience = { 0 };
 	uint32_t seen;
 
 	while (busy) {
+		ctx_still_waiting(&patience, start);
 		seen = ctx_settle_count(ctx);
 		busy = clear_try(ctx, start, end, unmap, &marked);
 		if (first || marked)
@@ -736,9 +738,12 @@ static bool any_in_flight(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
 
 void event_wait(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
 {
+	struct patience patience = { 0 };
 	uint32_t seen;
 
 	ctx_pass_gate(ctx);
-	while (seen = ctx_settle_count(ctx), any_in_flight(ctx, start, end))
+	while (seen = ctx_settle_count(ctx), any_in_flight(ctx, start, end)) {
+		ctx_still_waiting(&patience, start);
 		ctx_settle_wait(ctx, seen, now_ns() + SETTLE_NS);
+	}
 }

@@ -70,10 +70,12 @@ static bool idle(struct umm_devmem *mem)
 
 void evict_all(struct umm_devmem *mem)
 {
-	uintptr_t victim;
+	struct patience patience = { 0 };
+	uintptr_t victim = 0;
 	uint32_t seen;
 
 	while (seen = ctx_settle_count(mem->ctx), !idle(mem)) {
+		ctx_still_waiting(&patience, victim);
 		if (devmem_victim(mem, 0, UINT64_MAX, &victim) &&
 		    evict_block(mem, victim, UMM_CAUSE_REMOVE))
 			continue;

@@ -9,8 +9,8 @@
  *
  * Invariant: after umm_log_set() has returned, nobody runs the previous function.
  *
- * Locks: burst.lock for a moment; then sink.lock, shared while a line is handed over, exclusive while the sink is
- * exchanged. Its rank is LEAF: nobody may log while holding a lock of that rank.
+ * Locks: burst.lock for a moment; then sink.lock, shared while a line is handed over,
+ * exclusive while the sink is exchanged. Both LEAF: nobody may log while holding such a lock.
  */
 #include "log.h"
 

@@ -20,6 +20,9 @@
 /* Enough to overlap unmapping, copying and mapping of neighbours; few enough to stay in caches. */
 #define MAX_IN_FLIGHT 8
 
+/* Waits look up so often. */
+#define WAIT_NS UINT64_C(1000000000)
+
 struct batch {
 	struct umm_ctx *ctx;
 	const struct batch_want *want;
@@ -29,6 +32,8 @@ struct batch {
 	_Atomic bool lost;
 	bool full;
 	bool managed;
+	uintptr_t at;		  /* the block begun last */
+	struct patience patience; /* with pages that others have in flight */
 };
 
 void batch_piece_done(struct batch *batch, unsigned moved, int refused, bool lost)
@@ -47,11 +52,14 @@ void batch_piece_done(struct batch *batch, unsigned moved, int refused, bool los
 
 static void batch_wait(struct batch *batch, uint32_t at_most)
 {
+	struct patience patience = { 0 };
 	uint32_t n;
 
 	signals_pause();
-	while ((n = atomic_load(&batch->in_flight)) > at_most)
-		futex_wait_until(&batch->in_flight, n, UINT64_MAX);
+	while ((n = atomic_load(&batch->in_flight)) > at_most) {
+		ctx_still_waiting(&patience, batch->at);
+		futex_wait_until(&batch->in_flight, n, now_ns() + WAIT_NS);
+	}
 	signals_resume();
 }
 
@@ -96,8 +104,10 @@ static bool batch_start(struct batch *batch, const struct piece_want *want)
 	if (ret || found.full)
 		return false;
 	batch->managed = true;
-	if (found.busy)
-		ctx_settle_wait(ctx, found.settled, now_ns() + UINT64_C(100000000));
+	if (found.busy) {
+		ctx_still_waiting(&batch->patience, want->va);
+		ctx_settle_wait(ctx, found.settled, now_ns() + WAIT_NS);
+	}
 	return found.busy;
 }
 
@@ -120,6 +130,8 @@ static void batch_block(struct batch *batch, uintptr_t va, uintptr_t start, uint
 	};
 	uintptr_t low = max(start, va), high = min(end, va + UMM_BLOCK_SIZE);
 
+	batch->at = va;
+	batch->patience = (struct patience){ 0 };
 	for (uintptr_t at = low; at < high; at += UMM_PAGE_SIZE)
 		bit_set(pages, page_index(at));
 	while (batch_start(batch, &piece_want))

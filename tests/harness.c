@@ -326,20 +326,29 @@ void env_close(struct env *env)
 	umm_ctx_put(ctx);
 }
 
+/* What fits into one block lies in one: so one device access concerns all of it. */
+static char *alloc_in_block(struct env *env, size_t len, uint64_t flags)
+{
+	void *addr, *crossing = NULL;
+
+	assert_int_equal(umm_alloc(env->ctx, len, flags, &addr), 0);
+	while (len <= BLOCK && (uintptr_t)addr / BLOCK != ((uintptr_t)addr + len - 1) / BLOCK) {
+		umm_free(env->ctx, crossing);
+		crossing = addr;
+		assert_int_equal(umm_alloc(env->ctx, len, flags, &addr), 0);
+	}
+	umm_free(env->ctx, crossing);
+	return addr;
+}
+
 char *env_alloc(struct env *env, size_t len)
 {
-	void *addr;
-
-	assert_int_equal(umm_alloc(env->ctx, len, 0, &addr), 0);
-	return addr;
+	return alloc_in_block(env, len, 0);
 }
 
 char *env_alloc_small(struct env *env, size_t len)
 {
-	void *addr;
-
-	assert_int_equal(umm_alloc(env->ctx, len, UMM_ALLOC_SMALL_PAGES, &addr), 0);
-	return addr;
+	return alloc_in_block(env, len, UMM_ALLOC_SMALL_PAGES);
 }
 
 /* Remember it; somebody else may get these addresses once they are unmapped. */

@@ -119,7 +119,7 @@ void env_device_gone(struct env *env, struct ref_device *ref);
 /* Close the context now. */
 void env_close(struct env *env);
 
-/* umm_alloc(), freed with the context. */
+/* umm_alloc(), freed with the context. Up to 2 MiB are of one block. */
 char *env_alloc(struct env *env, size_t len);
 /* The same without huge pages: what was not touched stays untouched. */
 char *env_alloc_small(struct env *env, size_t len);

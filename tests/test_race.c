@@ -881,6 +881,44 @@ static void handler_runs_while_its_thread_waits_for_a_device(struct env *e)
 	assert_filled(p, PAGES, 1);
 }
 
+/* ---- patience ------------------------------------------------------------------------ */
+
+static atomic_uint long_waits;
+
+static void count_long_waits(void *priv, enum umm_log_level level, const char *line)
+{
+	(void)priv;
+	(void)level;
+	if (!strncmp(line, "waiting for pages at", 20))
+		atomic_fetch_add(&long_waits, 1);
+}
+
+/* It is not an error, but whoever looks for the reason has to find it. */
+static void waits_for_a_device_that_never_signals_are_told(struct env *e)
+{
+	char *p = env_alloc_small(e, PAGES * PAGE);
+	struct act mover = { .env = e, .p = p, .npages = PAGES }, other = mover;
+	struct actor mover_actor, other_actor;
+	struct ref_device *ref;
+
+	e->variant.inline_copy = false;
+	ref = env_device(e, 64);
+	mover.ref = ref;
+	fill(p, PAGES, 1);
+	atomic_store(&long_waits, 0);
+	umm_log_set(count_long_waits, NULL, UMM_LOG_WARNING);
+	ref_gate_close(ref, REF_GATE_COPY);
+	actor_start(&mover_actor, act_migrate, &mover);
+	assert_true(ref_gate_wait(ref, REF_GATE_COPY, PATIENCE_MS));
+	actor_start(&other_actor, act_free, &other);
+	wait_until(atomic_load(&long_waits) == 2);
+	umm_log_set(NULL, NULL, UMM_LOG_WARNING);
+	ref_gate_open(ref, REF_GATE_COPY);
+	actor_join(&mover_actor);
+	actor_join(&other_actor);
+	assert_int_equal(other.ret, 0);
+}
+
 static const struct test_case cases[] = {
 	TEST(ALL, dropped_while_collected_for_the_device),
 	TEST(ALL, dropped_while_copied_to_the_device),
@@ -930,6 +968,7 @@ static const struct test_case cases[] = {
 	TEST(ALL, handler_touches_what_its_thread_commits),
 	TEST(ALL, handler_touches_what_its_thread_brings_home),
 	TEST(ASYNC, handler_runs_while_its_thread_waits_for_a_device),
+	TEST(ONCE, waits_for_a_device_that_never_signals_are_told),
 };
 
 int main(int argc, char **argv)
