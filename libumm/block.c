@@ -255,7 +255,7 @@ enum page_state page_settles(const struct block *block, unsigned i)
 		return PG_UNMANAGED;
 	if (state != PG_REAPING)
 		return state;
-	return flags & PG_REFILLED ? PG_SYSTEM : PG_EMPTY;
+	return flags & PG_MAPPED ? PG_SYSTEM : PG_EMPTY;
 }
 
 void page_set(struct block *block, unsigned i, enum page_state state)

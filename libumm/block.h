@@ -35,8 +35,10 @@ enum page_state {
 	PG_NEXT_SYSTEM = 0x100,
 	PG_NEXT_ARRIVING = 0x200,
 	PG_DEFERRED = 0x400, /* DEVICE: a worker is about to bring it home */
-	/* On REAPING pages: DISCARD, a reaper has it; COLLECT, it was DUPLICATED;
-	 * REFILLED, the CPU may have it mapped still (MADV_FREE). */
+	/* Of a REAPING page. */
+	PG_CLAIMED = 0x800, /* a reaper is giving its frames back */
+	PG_COPIES = 0x1000, /* it was DUPLICATED: the frames hold copies */
+	PG_MAPPED = 0x2000, /* the CPU may have it mapped still (MADV_FREE) */
 };
 
 #define BLOCK_MASK   (UMM_BLOCK_SIZE - 1)

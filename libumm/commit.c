@@ -46,6 +46,23 @@ enum action {
 	ACT_RECOHERE, /* install the source frame again */
 };
 
+/* Pages first .. last - 1, which fare alike; gate and block are locked. */
+struct run {
+	struct piece *piece;
+	struct block *block;
+	uint64_t *todo; /* pages of the piece that are not settled */
+	enum action action;
+	unsigned first, last;
+	uintptr_t source; /* of `first`, where they are to be installed; the others follow */
+	bool moved;	  /* installed by moving, not by copying */
+};
+
+/* Where the page to install at i is. */
+static uintptr_t run_source(const struct run *run, unsigned i)
+{
+	return run->source + ((uintptr_t)(i - run->first) << UMM_PAGE_SHIFT);
+}
+
 static enum action action_for_stay(struct piece *piece, struct block *block, unsigned i)
 {
 	if (bit_test(piece->empty, i))
@@ -141,6 +158,18 @@ static bool adopt(struct piece *piece, struct block *block, unsigned i, enum pag
 	return true;
 }
 
+static enum page_state adopted_state(enum action action)
+{
+	switch (action) {
+	case ACT_DEVICE:
+		return PG_DEVICE;
+	case ACT_COPIED:
+		return PG_DUPLICATED;
+	default:
+		return PG_COHERENT;
+	}
+}
+
 static enum page_state kept_state(struct piece *piece, struct block *block, unsigned i)
 {
 	if (bit_test(piece->device, i))
@@ -150,82 +179,98 @@ static enum page_state kept_state(struct piece *piece, struct block *block, unsi
 	return resident_of(block, i) ? PG_DUPLICATED : PG_SYSTEM;
 }
 
-/* The books of one page, once it is where the action says. False: could not, undo. */
-static bool settle_page(struct piece *piece, struct block *block, enum action action, unsigned i)
+/* What a page is that does not go to the destination. */
+static enum page_state settled_state(const struct run *run, enum action action, unsigned i)
 {
-	bool used = false, kept = action == ACT_KEEP || action == ACT_RECOHERE;
+	switch (action) {
+	case ACT_KEEP:
+	case ACT_RECOHERE:
+		return kept_state(run->piece, run->block, i);
+	case ACT_HOME:
+	case ACT_SYSTEM:
+		return PG_SYSTEM;
+	case ACT_EMPTY:
+		return PG_EMPTY;
+	case ACT_POISON:
+		return PG_POISONED;
+	default:
+		return PG_UNMANAGED;
+	}
+}
 
-	if (action == ACT_DEVICE || action == ACT_COPIED || action == ACT_COHERENT) {
-		used = adopt(piece, block, i,
-			     action == ACT_DEVICE ? PG_DEVICE :
-			     action == ACT_COPIED ? PG_DUPLICATED :
-						    PG_COHERENT);
-		if (!used)
-			return false;
-	}
-	if (!kept)
-		release_source(piece, block, i);
-	if (piece->dst && !used && !piece->by_driver)
-		devmem_give_quietly(piece->dst, piece->frames[i], 1);
-	if (used)
+/* The books of one page, once it is where the action says. False: could not, undo. */
+static bool settle_page(const struct run *run, enum action action, unsigned i)
+{
+	bool adopts = action == ACT_DEVICE || action == ACT_COPIED || action == ACT_COHERENT;
+	struct piece *piece = run->piece;
+
+	if (adopts && !adopt(piece, run->block, i, adopted_state(action)))
+		return false;
+	if (action != ACT_KEEP && action != ACT_RECOHERE)
+		release_source(piece, run->block, i);
+	if (adopts)
 		return true;
-	if (kept) {
-		page_set(block, i, kept_state(piece, block, i));
-	} else if (action == ACT_HOME || action == ACT_SYSTEM) {
-		if (!piece->dst && action == ACT_HOME) {
-			piece->moved++;
-			bit_set(piece->done, i);
-		}
-		page_set(block, i, PG_SYSTEM);
-	} else {
-		page_set(block, i,
-			 action == ACT_POISON ? PG_POISONED :
-			 action == ACT_EMPTY  ? PG_EMPTY :
-						PG_UNMANAGED);
+	if (piece->dst && !piece->by_driver)
+		devmem_give_quietly(piece->dst, piece->frames[i], 1);
+	if (!piece->dst && action == ACT_HOME) {
+		piece->moved++;
+		bit_set(piece->done, i);
 	}
+	page_set(run->block, i, settled_state(run, action, i));
 	return true;
 }
 
-/* A staged or slotted page went to the program, or was only copied there. */
-static void source_installed(struct piece *piece, enum action action, unsigned i, uintptr_t source,
-			     bool moved)
+/* Page i, staged or slotted, went to the program, or was only copied there. */
+static void source_installed(const struct run *run, unsigned i, uintptr_t source)
 {
-	struct staging *staging = &piece->ctx->staging;
+	struct piece *piece = run->piece;
 
-	if (action != ACT_HOME) {
+	if (run->action != ACT_HOME) {
 		/* The frame's place must be empty while the frame is mapped elsewhere. */
-		if (!moved && staging->uffd >= 0)
+		if (!run->moved && piece->ctx->staging.uffd >= 0)
 			madvise((void *)source, UMM_PAGE_SIZE, MADV_DONTNEED);
-	} else if (moved && bit_test(piece->slotted, i)) {
+	} else if (run->moved && bit_test(piece->slotted, i)) {
 		bit_clear(piece->slotted, i);
-	} else if (moved) {
+	} else if (run->moved) {
 		bit_clear(piece->staged, i);
 	}
 }
 
-/*
- * Install pages first .. last from consecutive host pages. Sets *done to the first page
- * that is not installed, and returns why, or 0.
- */
-static int install(struct piece *piece, uintptr_t source, unsigned first, unsigned last,
-		   bool *moved, unsigned *done)
+/* Install what is at run->source; *bytes say how far it went. */
+static int install_at(struct run *run, uintptr_t to, size_t len, size_t *bytes)
 {
-	uintptr_t to = piece->va + ((uintptr_t)first << UMM_PAGE_SHIFT);
-	size_t len = (size_t)(last - first) << UMM_PAGE_SHIFT, bytes = 0;
+	struct umm_ctx *ctx = run->piece->ctx;
 	int ret = -EINVAL;
 
-	*moved = piece->ctx->features & UMM_KERNEL_MOVE;
-	if (*moved)
-		ret = uffd_move(piece->ctx->uffd, to, source, len, true, &bytes);
+	*bytes = 0;
+	run->moved = ctx->features & UMM_KERNEL_MOVE;
+	if (run->moved)
+		ret = uffd_move(ctx->uffd, to, run->source, len, true, bytes);
 	/* Read-only and locked mappings, and pages that DMA still pins, refuse a move. */
-	if (!bytes && (ret == -EINVAL || ret == -EBUSY || ret == -ENOENT)) {
-		*moved = false;
-		ret = uffd_copy(piece->ctx->uffd, to, (const void *)source, len, true, &bytes);
+	if (!*bytes && (ret == -EINVAL || ret == -EBUSY || ret == -ENOENT)) {
+		run->moved = false;
+		ret = uffd_copy(ctx->uffd, to, (const void *)run->source, len, true, bytes);
 	}
+	return ret;
+}
+
+/* Install the pages before `last`, as far as it goes: *done is the first that is not. */
+static int install_to(struct run *run, unsigned last, unsigned *done)
+{
+	size_t len = (size_t)(last - run->first) << UMM_PAGE_SHIFT, bytes;
+	int ret = install_at(run, page_addr(run->block, run->first), len, &bytes);
+
+	*done = run->first + (unsigned)(bytes >> UMM_PAGE_SHIFT);
+	return ret;
+}
+
+static int install(struct run *run, unsigned *done)
+{
+	int ret = install_to(run, run->last, done);
+
 	/* A run over several mappings is refused as a whole: begin with its first page. */
-	if (!bytes && last - first > 1 && (ret == -EINVAL || ret == -ENOENT))
-		return install(piece, source, first, first + 1, moved, done);
-	*done = first + (unsigned)(bytes >> UMM_PAGE_SHIFT);
+	if (*done == run->first && run->last - run->first > 1 && (ret == -EINVAL || ret == -ENOENT))
+		ret = install_to(run, run->first + 1, done);
 	return ret;
 }
 
@@ -246,58 +291,131 @@ static enum action action_for_refusal(struct piece *piece, enum action action, u
 	return ACT_POISON;
 }
 
-static void settle_run(struct piece *piece, struct block *block, enum action action, unsigned first,
-		       unsigned last, uint64_t *todo)
+static void settle_pages(const struct run *run, enum action action, unsigned first, unsigned last)
 {
 	for (unsigned i = first; i < last; i++) {
-		if (settle_page(piece, block, action, i))
-			bit_clear(todo, i);
+		if (settle_page(run, action, i))
+			bit_clear(run->todo, i);
 		else
-			bit_set(piece->undo, i);
+			bit_set(run->piece->undo, i);
 	}
 }
 
-/* Returns -EAGAIN when an event has to be read first, else 0. */
-static int install_run(struct piece *piece, struct block *block, enum action action, unsigned first,
-		       unsigned last, uint64_t *todo)
+/* Only we have page i: it has to follow its mapping. Others are carried by event.c. */
+static bool goes_away(const struct run *run, unsigned i, int why)
 {
-	uintptr_t source = install_source(piece, block, action, first);
-	bool moved;
+	return why == -ENOENT && run->action == ACT_HOME && !bit_test(run->piece->device, i) &&
+	       !bit_test(run->piece->coherent, i) &&
+	       event_moved_to(run->piece->ctx, page_addr(run->block, i));
+}
+
+/* Returns -EAGAIN when an event has to be read first, else 0. */
+static int install_run(struct run *run)
+{
+	struct piece *piece = run->piece;
 	unsigned done;
 	int ret;
 
-	ret = install(piece, source, first, last, &moved, &done);
-	if (moved && action == ACT_HOME && done > first && !bit_test(piece->slotted, first))
-		staging_consumed(&piece->ctx->staging, source, done - first);
-	for (unsigned i = first; i < done; i++)
-		source_installed(piece, action, i,
-				 source + ((uintptr_t)(i - first) << UMM_PAGE_SHIFT), moved);
-	settle_run(piece, block, action, first, done, todo);
+	ret = install(run, &done);
+	if (run->moved && run->action == ACT_HOME && done > run->first &&
+	    !bit_test(piece->slotted, run->first))
+		staging_consumed(&piece->ctx->staging, run->source, done - run->first);
+	for (unsigned i = run->first; i < done; i++)
+		source_installed(run, i, run_source(run, i));
+	settle_pages(run, run->action, run->first, done);
 	if (ret == -EAGAIN)
 		return ret;
-	if (ret && done < last)
-		settle_run(piece, block, action_for_refusal(piece, action, done, ret), done,
-			   done + 1, todo);
+	if (ret && done < run->last && goes_away(run, done, ret)) {
+		bit_set(piece->away, done);
+		bit_clear(run->todo, done);
+	} else if (ret && done < run->last) {
+		settle_pages(run, action_for_refusal(piece, run->action, done, ret), done,
+			     done + 1);
+	}
 	return 0;
 }
 
-/* One stretch of pages that fare alike. */
+/* Does page i fare like the run before it? */
+static bool run_goes_on(const struct run *run, unsigned i)
+{
+	struct piece *piece = run->piece;
+	uintptr_t source;
+
+	if (i == UMM_BLOCK_PAGES || !bit_test(run->todo, i) ||
+	    action_of(piece, run->block, i) != run->action)
+		return false;
+	if (!run->source)
+		return true;
+	/* It lies behind the page before, of the same kind and in the same huge page. */
+	source = install_source(piece, run->block, run->action, i);
+	return source == run_source(run, i) && page_index(source) &&
+	       bit_test(piece->slotted, i) == bit_test(piece->slotted, run->first);
+}
+
+/* The stretch of pages from `first` on that fare alike. */
 static int commit_run(struct piece *piece, struct block *block, unsigned first, uint64_t *todo)
 {
-	enum action action = action_of(piece, block, first);
-	uintptr_t source = is_install(action) ? install_source(piece, block, action, first) : 0;
-	unsigned last = first + 1;
+	struct run run = {
+		.piece = piece,
+		.block = block,
+		.todo = todo,
+		.action = action_of(piece, block, first),
+		.first = first,
+		.last = first + 1,
+	};
 
-	while (last < UMM_BLOCK_PAGES && bit_test(todo, last) &&
-	       action_of(piece, block, last) == action &&
-	       (!source || (install_source(piece, block, action, last) ==
-				    source + ((uintptr_t)(last - first) << UMM_PAGE_SHIFT) &&
-			    bit_test(piece->slotted, last) == bit_test(piece->slotted, first) &&
-			    page_index(install_source(piece, block, action, last)))))
-		last++;
-	if (source)
-		return install_run(piece, block, action, first, last, todo);
-	settle_run(piece, block, action, first, last, todo);
+	if (is_install(run.action))
+		run.source = install_source(piece, block, run.action, first);
+	while (run_goes_on(&run, run.last))
+		run.last++;
+	if (run.source)
+		return install_run(&run);
+	settle_pages(&run, run.action, run.first, run.last);
+	return 0;
+}
+
+/* Install page i where its mapping is now, unless it was dropped there. 0 or -errno. */
+static int follow_mapping(struct run *run, unsigned i)
+{
+	struct umm_ctx *ctx = run->piece->ctx;
+	uintptr_t to = event_moved_to(ctx, run->piece->va + ((uintptr_t)i << UMM_PAGE_SHIFT));
+	struct block *block = block_find(ctx, to);
+	unsigned k = page_index(to);
+	int ret = 0;
+
+	run->moved = false;
+	if (!block)
+		return 0;
+	if (page_state(block, k) == PG_ARRIVING && !(block->page[k] & (PG_GONE | PG_DISCARD)))
+		ret = install_at(run, to, UMM_PAGE_SIZE, &(size_t){ 0 });
+	lock_drop(&block->lock);
+	return ret;
+}
+
+/*
+ * Pages whose mapping has moved go there. The gate is held, no block: theirs and the
+ * new one are locked in turn. Returns -EAGAIN when an event has to be read first.
+ */
+static int follow_mappings(struct piece *piece, uint64_t *todo)
+{
+	struct run run = { .piece = piece, .todo = todo, .action = ACT_HOME };
+	int ret;
+
+	for (unsigned i = bit_next(piece->away, 0); i < UMM_BLOCK_PAGES;
+	     i = bit_next(piece->away, i + 1)) {
+		run.source = install_source(piece, NULL, ACT_HOME, i);
+		ret = follow_mapping(&run, i);
+		if (ret == -EAGAIN)
+			return ret;
+		bit_clear(piece->away, i);
+		run.block = block_find(piece->ctx, piece->va);
+		if (run.moved && !bit_test(piece->slotted, i))
+			staging_consumed(&piece->ctx->staging, run.source, 1);
+		source_installed(&run, i, run.source);
+		settle_pages(&run, ret ? action_for_refusal(piece, ACT_HOME, i, ret) : ACT_HOME, i,
+			     i + 1);
+		block_put(piece->ctx, run.block);
+	}
 	return 0;
 }
 
@@ -325,20 +443,21 @@ static bool commit_some(struct piece *piece, uint64_t *todo)
 	struct umm_ctx *ctx = piece->ctx;
 	struct block *block;
 	unsigned i;
-	int ret = 0;
-	bool wake = false;
+	int ret;
+	bool wake;
 
 	drop_stale_copies(piece);
 	rwlock_take_shared(&ctx->gate);
+	ret = follow_mappings(piece, todo);
 	block = block_find(ctx, piece->va);
 	while (!ret && (i = bit_next(todo, 0)) < UMM_BLOCK_PAGES)
 		ret = commit_run(piece, block, i, todo);
-	if (!ret) {
-		/* Installing wakes by itself; a fault that ended otherwise has to be woken. */
-		wake = block->waiters ||
-		       (piece->cause == UMM_CAUSE_CPU_FAULT && !piece->moved && !piece->deferred);
-		block->waiters = false;
-	}
+	if (bit_next(piece->away, 0) < UMM_BLOCK_PAGES)
+		ret = -EAGAIN;
+	/* Installing wakes by itself; a fault that ended otherwise has to be woken. */
+	wake = !ret && (block->waiters ||
+			(piece->cause == UMM_CAUSE_CPU_FAULT && !piece->moved && !piece->deferred));
+	block->waiters &= !wake;
 	block_put(ctx, block);
 	rwlock_drop_shared(&ctx->gate);
 	hook_run(HOOK_COMMITTED, piece->va);

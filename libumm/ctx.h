@@ -48,10 +48,10 @@ struct umm_ctx {
 	struct lock expect_lock; /* RANK_LEAF. Protects: events that the core itself causes */
 	struct expect *expected;
 
-	/* Ranges that were moved away a moment ago; under the gate, held exclusively. */
+	/* The last ranges that mremap() moved, in turn; written with the gate held exclusively. */
 	struct remapped {
-		uintptr_t start, end;
-		uint64_t until_ns;
+		uintptr_t start, end, to;
+		uint64_t until_ns; /* the UNMAP of the old range is looked for; 0: no more */
 	} remapped[MAX_REMAPPED];
 	unsigned nremapped;
 

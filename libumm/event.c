@@ -120,6 +120,18 @@ static bool being_carried(const struct block *block, unsigned i)
 	       (state == PG_DEVICE || state == PG_COHERENT || state == PG_DUPLICATED);
 }
 
+/* A page that was dropped before, and by now is something else: that is dropped. */
+static void clear_next(uint16_t *page, bool unmap)
+{
+	bool next = *page & (PG_NEXT_ARRIVING | PG_NEXT_SYSTEM);
+
+	*page &= (uint16_t) ~(PG_NEXT_ARRIVING | PG_NEXT_SYSTEM);
+	if (unmap)
+		*page |= PG_GONE;
+	else if (next)
+		*page |= PG_NEXT_SYSTEM;
+}
+
 /* Returns true when a worker has to follow. */
 static bool clear_page(struct block *block, unsigned i, bool unmap)
 {
@@ -134,25 +146,18 @@ static bool clear_page(struct block *block, unsigned i, bool unmap)
 		return false;
 	case PG_DUPLICATED:
 		page_set(block, i, PG_REAPING);
-		block->page[i] |= PG_REFILLED | PG_COLLECT | (unmap ? PG_GONE : 0);
+		block->page[i] |= PG_MAPPED | PG_COPIES | (unmap ? PG_GONE : 0);
 		return true;
 	case PG_COHERENT:
 		page_set(block, i, PG_REAPING);
-		block->page[i] |= PG_REFILLED | (unmap ? PG_GONE : 0);
+		block->page[i] |= PG_MAPPED | (unmap ? PG_GONE : 0);
 		return true;
 	case PG_DEVICE:
 		page_set(block, i, PG_REAPING);
 		block->page[i] |= unmap ? PG_GONE : 0;
 		return true;
 	case PG_REAPING:
-		if (block->page[i] & (PG_NEXT_ARRIVING | PG_NEXT_SYSTEM) && !unmap)
-			block->page[i] |= PG_NEXT_SYSTEM;
-		if (unmap)
-			block->page[i] |= PG_GONE;
-		if (unmap || block->page[i] & PG_NEXT_SYSTEM)
-			block->page[i] &= (uint16_t)~PG_NEXT_ARRIVING;
-		if (unmap)
-			block->page[i] &= (uint16_t)~PG_NEXT_SYSTEM;
+		clear_next(&block->page[i], unmap);
 		return true;
 	case PG_UNMANAGED:
 		return false;
@@ -207,9 +212,9 @@ static void recover_places(struct umm_ctx *ctx, struct block *block, const uint6
 		return;
 	for (unsigned i = bit_next(pages, 0); i < UMM_BLOCK_PAGES; i = bit_next(pages, i + 1)) {
 		resident = resident_of(block, i);
-		/* Of a duplicated page (COLLECT) the copy is in its place. */
+		/* Of a duplicated page the copy is in its place. */
 		if (!resident || resident->mem->type != UMM_DEVMEM_COHERENT ||
-		    block->page[i] & PG_COLLECT)
+		    block->page[i] & PG_COPIES)
 			continue;
 		place = devmem_host(resident->mem, resident_frame(resident, i));
 		if (!mapped || uffd_move(ctx->staging.uffd, place, page_addr(block, i),
@@ -218,10 +223,9 @@ static void recover_places(struct umm_ctx *ctx, struct block *block, const uint6
 	}
 }
 
-/* Somebody is giving this page's frames back: DISCARD on a REAPING page says so. */
 static bool being_reaped(const struct block *block, unsigned i)
 {
-	return page_state(block, i) == PG_REAPING && block->page[i] & PG_DISCARD;
+	return page_state(block, i) == PG_REAPING && block->page[i] & PG_CLAIMED;
 }
 
 /* Choose the pages that this reaper takes care of. */
@@ -233,9 +237,9 @@ static void reap_claim(struct block *block, unsigned first, unsigned last, uint6
 		if (page_state(block, i) != PG_REAPING || being_reaped(block, i))
 			continue;
 		bit_set(pages, i);
-		block->page[i] |= PG_DISCARD;
+		block->page[i] |= PG_CLAIMED;
 		resident = resident_of(block, i);
-		if (resident && !(block->page[i] & PG_COLLECT))
+		if (resident && !(block->page[i] & PG_COPIES))
 			atomic_fetch_sub(&resident->mem->pages, 1);
 	}
 }
@@ -290,11 +294,11 @@ static void notify_clear(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bo
  */
 static void announce_later(struct umm_ctx *ctx, struct work *work)
 {
-	work->priv = notifier_begin(ctx, work->addr, work->end);
+	work->active = notifier_begin(ctx, work->addr, work->end);
 	if (!workers_queue(&ctx->workers, work))
 		return;
 	log_error("no memory to release device pages at %#lx", (unsigned long)work->addr);
-	notifier_end(ctx, work->priv);
+	notifier_end(ctx, work->active);
 }
 
 /* mapped: the program's mapping is still there, and will be until this returns. */
@@ -317,8 +321,8 @@ static void reap(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bool unmap
 
 static void reap_work(struct umm_ctx *ctx, const struct work *work)
 {
-	reap(ctx, work->addr, work->end, work->write, false);
-	notifier_end(ctx, work->priv);
+	reap(ctx, work->addr, work->end, work->unmap, false);
+	notifier_end(ctx, work->active);
 }
 
 static void apply_clear(struct umm_ctx *ctx, const struct uffd_msg_info *info, bool unmap)
@@ -327,7 +331,7 @@ static void apply_clear(struct umm_ctx *ctx, const struct uffd_msg_info *info, b
 		.fn = reap_work,
 		.addr = info->addr,
 		.end = info->end,
-		.write = unmap,
+		.unmap = unmap,
 	};
 	bool follow;
 
@@ -561,7 +565,7 @@ static void remap_work(struct umm_ctx *ctx, const struct work *work)
 	size_t len = work->end - work->addr;
 
 	notify_clear(ctx, work->addr, work->end, true);
-	notifier_end(ctx, work->priv);
+	notifier_end(ctx, work->active);
 	for (size_t at = 0; at < len; at += UMM_PAGE_SIZE)
 		carry(ctx, work->addr + at, work->to + at);
 	ctx_settled(ctx);
@@ -581,7 +585,7 @@ static void remap_remember(struct umm_ctx *ctx, const struct uffd_msg_info *info
 {
 	struct remapped *slot = &ctx->remapped[ctx->nremapped++ % MAX_REMAPPED];
 
-	*slot = (struct remapped){ info->addr, info->end, now_ns() + REMAP_NS };
+	*slot = (struct remapped){ info->addr, info->end, info->to, now_ns() + REMAP_NS };
 }
 
 static bool remap_unmapped(struct umm_ctx *ctx, const struct uffd_msg_info *info)
@@ -591,11 +595,34 @@ static bool remap_unmapped(struct umm_ctx *ctx, const struct uffd_msg_info *info
 
 		if (slot->start == info->addr && slot->end == info->end &&
 		    now_ns() < slot->until_ns) {
-			*slot = (struct remapped){ 0 };
+			slot->until_ns = 0;
 			return true;
 		}
 	}
 	return false;
+}
+
+uintptr_t event_moved_to(const struct umm_ctx *ctx, uintptr_t addr)
+{
+	unsigned newest = ctx->nremapped,
+		 oldest = newest > MAX_REMAPPED ? newest - MAX_REMAPPED : 0;
+	const struct remapped *move;
+	unsigned n = newest;
+
+	/* The last move from here, and then those that came after it. */
+	while (n-- > oldest) {
+		move = &ctx->remapped[n % MAX_REMAPPED];
+		if (addr >= move->start && addr < move->end)
+			break;
+	}
+	if (n + 1 == oldest)
+		return 0;
+	for (; n < newest; n++) {
+		move = &ctx->remapped[n % MAX_REMAPPED];
+		if (addr >= move->start && addr < move->end)
+			addr = move->to + (addr - move->start);
+	}
+	return addr;
 }
 
 static void apply_remap(struct umm_ctx *ctx, const struct uffd_msg_info *info)

@@ -40,6 +40,9 @@ void event_expect_end(struct umm_ctx *ctx, struct expect *expect);
 /* Drop start .. end, of one mapping, as MADV_DONTNEED. No lock held. 0 or -errno. */
 int event_drop(struct umm_ctx *ctx, uintptr_t start, uintptr_t end);
 
+/* Where mremap() has moved the page lately, perhaps several times; 0: nowhere. The gate is held. */
+uintptr_t event_moved_to(const struct umm_ctx *ctx, uintptr_t addr);
+
 /*
  * Stop managing start .. end, or empty it: waits for pages in flight, invalidates
  * mirrors, gives frames back. No lock held; not on a fault server.

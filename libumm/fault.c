@@ -103,7 +103,7 @@ static enum serve serve_moving(struct umm_ctx *ctx, struct block *block,
 	if (page_state(block, i) == PG_REAPING && block->page[i] & PG_GONE &&
 	    !(block->page[i] & (PG_NEXT_ARRIVING | PG_NEXT_SYSTEM)))
 		return SERVE_WAKE;
-	if (page_state(block, i) == PG_REAPING && block->page[i] & PG_REFILLED)
+	if (page_state(block, i) == PG_REAPING && block->page[i] & PG_MAPPED)
 		return serve_fill(ctx, block, info, counter);
 	if (page_state(block, i) == PG_MIGRATING && block->page[i] & PG_COLLECT && !info->wp) {
 		ret = fill(ctx, info);

@@ -11,13 +11,16 @@
 #include "arena.h"
 #include "lock.h"
 
+struct notifier_active;
 struct umm_ctx;
 
 struct work {
 	struct work *next;
 	void (*fn)(struct umm_ctx *ctx, const struct work *work);
 	uintptr_t addr, end, to;
-	bool write, wp;
+	bool write, wp;			/* of a fault */
+	bool unmap;			/* of an event: not only its contents went away */
+	struct notifier_active *active; /* of an event: announced until the work is done */
 	void *priv;
 };
 

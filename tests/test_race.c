@@ -340,6 +340,32 @@ static void remapped_while_copied_home(struct env *e)
 	remap_during(e, true, HOOK_COPIED);
 }
 
+/* Neither the device nor the old address can have the pages: they go where the mapping went. */
+static void remapped_twice_before_the_device_refuses_the_pages(struct env *e)
+{
+	char *q = env_map(e, PAGES * PAGE), *s = env_map(e, PAGES * PAGE);
+	struct ref_device *ref = env_device(e, 64);
+	char *p = env_attach(e, PAGES * PAGE);
+	struct act mover = { .env = e, .ref = ref, .p = p, .npages = PAGES };
+	struct actor actor;
+	size_t len = PAGES * PAGE;
+
+	fill(p, PAGES, 1);
+	ref_fail(ref, &(struct ref_failure){ .error = -EIO, .to_device = true });
+	hook_arm(HOOK_COPIED, p, PAGES);
+	actor_start(&actor, act_migrate, &mover);
+	assert_true(stop_arrived(&hook.stop));
+	assert_ptr_equal(mremap(p, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, q), q);
+	assert_ptr_equal(mremap(q, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, s), s);
+	env_forget(e, p, len);
+	env_forget(e, q, len);
+	hook_go(HOOK_COPIED);
+	actor_join(&actor);
+	assert_true(mover.ret < 0);
+	assert_filled(s, PAGES, 1);
+	assert_free_frames(ref, 64);
+}
+
 /* The frames of pages that were moved away and dropped can be used again: all of them. */
 static void dropped_at_the_new_address_before_the_frames_are_carried(struct env *e)
 {
@@ -936,6 +962,7 @@ static const struct test_case cases[] = {
 	TEST(ALL, remapped_while_collected_for_the_device),
 	TEST(ALL, remapped_while_copied_to_the_device),
 	TEST(ALL, remapped_while_copied_home),
+	TEST(ALL, remapped_twice_before_the_device_refuses_the_pages),
 	TEST(ALL, dropped_at_the_new_address_before_the_frames_are_carried),
 	TEST(ALL, read_waits_for_a_migration_to_the_device),
 	TEST(ALL, write_waits_for_a_migration_to_the_device),
