@@ -780,7 +780,8 @@ void child_fail(const char *file, int line, const char *what)
 /* What the threads hold that a fork left behind looks like leaks in the child. */
 static bool is_child;
 
-int __lsan_is_turned_off(void);
+/* LeakSanitizer asks. */
+__attribute__((visibility("default"))) int __lsan_is_turned_off(void);
 int __lsan_is_turned_off(void)
 {
 	return is_child;
