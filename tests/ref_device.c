@@ -23,6 +23,7 @@
  */
 #include "ref_device.h"
 #include "ref_config.h"
+#include "ref_copy.h"
 #include "ref_queue.h"
 #include "ref_table.h"
 
@@ -119,10 +120,10 @@ static void copy_one(struct ref_private *p, const struct umm_copy *copy)
 		return;
 	frame = memory_frame(umm_devmem_priv(copy->mem), copy->frame);
 	if (copy->dir == UMM_COPY_FROM_DEVICE) {
-		memcpy(copy->host, frame, len);
+		copy_pages(copy->host, frame, len);
 		count_add(&p->counts.pages_out, copy->npages);
 	} else if (copy->host) {
-		memcpy(frame, copy->host, len);
+		copy_pages(frame, copy->host, len);
 		count_add(&p->counts.pages_in, copy->npages);
 	} else {
 		memset(frame, 0, len);
