@@ -52,6 +52,10 @@
  *	-EDEADLK     called from a callback that it would have to wait for
  *	-E2BIG       the caller's structure is newer than this library
  *
+ * A handle that is NULL, dead (its object is gone) or of another kind is misuse: -EINVAL, or NULL,
+ * 0 or nothing from functions that return no error. That one thread destroys an object while
+ * another uses it is not found out: that is for the program to prevent.
+ *
  * fork: all private device pages come home before fork() continues, so the child has
  * ordinary memory with the parent's data. The child may read, write and
  * umm_free() it, allocate more, and drop its contexts; devices stay with the
@@ -256,10 +260,11 @@ UMM_API int umm_ctx_create(const struct umm_ctx_options *options, struct umm_ctx
 
 /**
  * umm_ctx_get() - take one more reference
+ * @ctx: the context
  *
  * Ownership: the caller owns the new reference.
  * Context:   any thread; not async-signal-safe.
- * Return:    @ctx.
+ * Return:    @ctx; NULL it is no live context.
  * Since:     0.1
  */
 UMM_API struct umm_ctx *umm_ctx_get(struct umm_ctx *ctx);
@@ -269,8 +274,8 @@ UMM_API struct umm_ctx *umm_ctx_get(struct umm_ctx *ctx);
  * @ctx: or NULL
  *
  * Closing destroys the devices that are left (their pages come home), then
- * unmaps memory of umm_alloc() and gives attached memory back to the kernel
- * with its contents.
+ * unmaps memory of umm_alloc(), gives attached memory back to the kernel
+ * with its contents, and removes the notifiers that are left.
  *
  * Ownership: the caller's reference is gone.
  * Context:   any thread but one inside a callback of this context; may sleep.
@@ -296,7 +301,7 @@ enum umm_alloc_flag {
  *
  * Ownership: the caller frees it with umm_free().
  * Context:   any thread; may sleep; not async-signal-safe. Works in a forked child.
- * Return:    0; -EINVAL @len is 0 or overflows, unknown flag; -ENOMEM.
+ * Return:    0; -EINVAL @len is 0 or overflows, unknown flag, bad @ctx; -ENOMEM.
  * Since:     0.1
  */
 UMM_API int umm_alloc(struct umm_ctx *ctx, size_t len, uint64_t flags, void **out);
@@ -312,7 +317,7 @@ UMM_API int umm_alloc(struct umm_ctx *ctx, size_t len, uint64_t flags, void **ou
  * Ownership: the memory is gone.
  * Context:   any thread, not from a callback; may sleep; works in a forked child.
  * Return:    0; -EFAULT @addr is not the start of a live allocation of @ctx
- *            (a second free, a foreign or attached pointer).
+ *            (a second free, a foreign or attached pointer); -EINVAL bad @ctx.
  * Since:     0.1
  */
 UMM_API int umm_free(struct umm_ctx *ctx, void *addr);
@@ -346,7 +351,7 @@ UMM_API int umm_attach(struct umm_ctx *ctx, void *addr, size_t len);
  * Ownership: the memory stays the caller's.
  * Context:   any thread, not from a callback; may sleep.
  * Return:    0; -EFAULT nothing was attached at @addr; -EIO the device lost
- *            pages (they are poisoned, the rest is home).
+ *            pages (they are poisoned, the rest is home); -EINVAL bad @ctx.
  * Since:     0.1
  */
 UMM_API int umm_detach(struct umm_ctx *ctx, void *addr);
@@ -381,7 +386,7 @@ struct umm_page_info {
  *
  * Ownership: the devmem pointers are borrowed, valid while that memory is.
  * Context:   any thread; not async-signal-safe.
- * Return:    0; -EINVAL misaligned, zero or overflowing.
+ * Return:    0; -EINVAL misaligned, zero or overflowing, bad @ctx.
  * Since:     0.1
  */
 UMM_API int umm_query(struct umm_ctx *ctx, uintptr_t start, size_t npages,
@@ -397,17 +402,18 @@ UMM_API int umm_query(struct umm_ctx *ctx, uintptr_t start, size_t npages,
  *
  * Ownership: the caller owns one reference.
  * Context:   any thread; uses no malloc.
- * Return:    0; -ENOMEM.
+ * Return:    0; -EINVAL @out is NULL; -ENOMEM.
  * Since:     0.1
  */
 UMM_API int umm_fence_create(struct umm_fence **out);
 
 /**
  * umm_fence_get() / umm_fence_put() - take and drop references
+ * @fence: the fence
  *
  * Ownership: as the names say; umm_fence_put(NULL) does nothing.
  * Context:   any thread.
- * Return:    umm_fence_get(): @fence.
+ * Return:    umm_fence_get(): @fence; NULL it is no live fence.
  * Since:     0.1
  */
 UMM_API struct umm_fence *umm_fence_get(struct umm_fence *fence);
@@ -431,10 +437,11 @@ UMM_API void umm_fence_signal(struct umm_fence *fence, int status, long value);
 
 /**
  * umm_fence_poll() - is it done?
+ * @fence: the fence
  *
  * Ownership: none.
  * Context:   any thread.
- * Return:    0 done; -EAGAIN not yet; or the negative errno it ended with.
+ * Return:    0 done; -EAGAIN not yet; -EINVAL; or the negative errno it ended with.
  * Since:     0.1
  */
 UMM_API int umm_fence_poll(struct umm_fence *fence);
@@ -446,27 +453,29 @@ UMM_API int umm_fence_poll(struct umm_fence *fence);
  *
  * Ownership: none.
  * Context:   any thread, not from a callback.
- * Return:    0 done; -ETIME; or the negative errno it ended with.
+ * Return:    0 done; -ETIME; -EINVAL; or the negative errno it ended with.
  * Since:     0.1
  */
 UMM_API int umm_fence_wait(struct umm_fence *fence, int timeout_ms);
 
 /**
- * umm_fence_value() - the result that came with the signal; 0 before it
+ * umm_fence_value() - the result that came with the signal
+ * @fence: the fence
  *
  * Ownership: none.
  * Context:   any thread.
- * Return:    for migrations: the number of pages moved.
+ * Return:    the result, for migrations the number of pages moved; 0 before the signal.
  * Since:     0.1
  */
 UMM_API long umm_fence_value(struct umm_fence *fence);
 
 /**
  * umm_fence_eventfd() - a descriptor that becomes readable when it is done
+ * @fence: the fence
  *
  * Ownership: the caller closes the descriptor.
  * Context:   any thread.
- * Return:    the descriptor; -ENOMEM; -ENOSPC no descriptors are left.
+ * Return:    the descriptor; -EINVAL; -ENOMEM; -ENOSPC no descriptors are left.
  * Since:     0.1
  */
 UMM_API int umm_fence_eventfd(struct umm_fence *fence);
@@ -565,7 +574,8 @@ UMM_API long umm_migrate_to_system(struct umm_ctx *ctx, void *addr, size_t len);
  *
  * Ownership: none.
  * Context:   any thread, not from a callback; may sleep.
- * Return:    the number of pages moved; -EIO some were lost and are poisoned.
+ * Return:    the number of pages moved; -EIO some were lost and are poisoned; -EINVAL;
+ *            -ENODEV in a forked child.
  * Since:     0.1
  */
 UMM_API long umm_bring_home(struct umm_ctx *ctx);
@@ -672,7 +682,15 @@ UMM_API int umm_device_create(struct umm_ctx *ctx, const struct umm_device_ops *
  */
 UMM_API void umm_device_destroy(struct umm_device *dev);
 
-/** umm_device_priv() - the @priv of umm_device_create(). umm_device_name() - ops->name. */
+/**
+ * umm_device_priv(), umm_device_name() - the @priv of umm_device_create(), and ops->name
+ * @dev: the device
+ *
+ * Ownership: both are the driver's.
+ * Context:   any thread.
+ * Return:    as the names say; NULL @dev is no live device.
+ * Since:     0.1
+ */
 UMM_API void *umm_device_priv(struct umm_device *dev);
 UMM_API const char *umm_device_name(struct umm_device *dev);
 
@@ -695,6 +713,9 @@ struct umm_devmem_options {
 
 /**
  * umm_devmem_add() - give frames of a device to the core
+ * @dev:     the device
+ * @options: what they are
+ * @out:     the memory
  *
  * Ownership: as the device; base stays the caller's, who must leave it alone
  *            until umm_devmem_remove() returns.
@@ -716,12 +737,29 @@ UMM_API int umm_devmem_add(struct umm_device *dev, const struct umm_devmem_optio
  */
 UMM_API void umm_devmem_remove(struct umm_devmem *mem);
 
-/** umm_devmem_device() - the device; umm_devmem_priv_set(), umm_devmem_priv() - a driver's word. */
+/**
+ * umm_devmem_device(), umm_devmem_priv_set(), umm_devmem_priv() - the device; a driver's word
+ * @mem:  the memory
+ * @priv: the word: handed out again by umm_devmem_priv(); NULL at first
+ *
+ * Ownership: the device is borrowed; @priv is the driver's.
+ * Context:   any thread; who sets the word while others read it orders that.
+ * Return:    as the names say; NULL @mem is no live memory.
+ * Since:     0.1
+ */
 UMM_API struct umm_device *umm_devmem_device(struct umm_devmem *mem);
 UMM_API void umm_devmem_priv_set(struct umm_devmem *mem, void *priv);
 UMM_API void *umm_devmem_priv(struct umm_devmem *mem);
 
-/** umm_devmem_nframes() - frames in all; umm_devmem_nfree() - frames free now. */
+/**
+ * umm_devmem_nframes(), umm_devmem_nfree() - frames in all, and frames free now
+ * @mem: the memory
+ *
+ * Ownership: none.
+ * Context:   any thread; does not sleep.
+ * Return:    as the names say; 0 @mem is no live memory.
+ * Since:     0.1
+ */
 UMM_API uint32_t umm_devmem_nframes(struct umm_devmem *mem);
 UMM_API uint32_t umm_devmem_nfree(struct umm_devmem *mem);
 
@@ -764,6 +802,9 @@ UMM_API int umm_devmem_evict(struct umm_devmem *mem, uint32_t nframes);
 
 /**
  * umm_devmem_touch() - the device used this span: its blocks are now most recently used
+ * @mem:   the memory
+ * @start: first byte
+ * @len:   bytes
  *
  * Ownership: none.
  * Context:   any thread; does not sleep.
@@ -830,14 +871,25 @@ UMM_API int umm_mirror_register(struct umm_device *dev, const struct umm_mirror_
  * umm_mirror_unregister() - stop; calls release, after which no callback runs
  * @mirror: or NULL
  *
+ * In a forked child nothing is called: the driver's state is the parent's.
+ *
  * Ownership: @mirror is gone.
  * Context:   any thread; may sleep.
- * Return:    0; -EDEADLK from inside one of its own callbacks: nothing happened.
+ * Return:    0; -EDEADLK from inside one of its own callbacks: nothing happened; -EINVAL it
+ *            is no live mirror, or its release is running.
  * Since:     0.1
  */
 UMM_API int umm_mirror_unregister(struct umm_mirror *mirror);
 
-/** umm_mirror_notifier() - the notifier over the whole address space that backs a mirror. */
+/**
+ * umm_mirror_notifier() - the notifier over the whole address space that backs a mirror
+ * @mirror: the mirror
+ *
+ * Ownership: borrowed; gone with @mirror, and not to be removed.
+ * Context:   any thread.
+ * Return:    the notifier; NULL @mirror is no live mirror.
+ * Since:     0.1
+ */
 UMM_API struct umm_notifier *umm_mirror_notifier(struct umm_mirror *mirror);
 
 /** Callback of an interval notifier; as umm_mirror_ops.invalidate. */
@@ -854,9 +906,9 @@ struct umm_notifier_ops {
  * @priv: handed to the callback
  * @out: the notifier
  *
- * Ownership: the caller removes it.
+ * Ownership: the caller removes it; closing the context does so otherwise.
  * Context:   any thread; may sleep; not from a callback.
- * Return:    0; -EINVAL; -E2BIG; -ENOMEM.
+ * Return:    0; -EINVAL; -E2BIG; -ENOMEM; -ENODEV in a forked child.
  * Since:     0.1
  */
 UMM_API int umm_notifier_insert(struct umm_ctx *ctx, const struct umm_span *span,
@@ -869,32 +921,37 @@ UMM_API int umm_notifier_insert(struct umm_ctx *ctx, const struct umm_span *span
  *
  * Ownership: @notifier is gone.
  * Context:   any thread; may sleep.
- * Return:    0; -EDEADLK from inside its own callback: nothing happened.
+ * Return:    0; -EDEADLK from inside its own callback: nothing happened; -EINVAL it is no
+ *            live notifier, or a mirror's.
  * Since:     0.1
  */
 UMM_API int umm_notifier_remove(struct umm_notifier *notifier);
 
 /**
  * umm_notifier_read_begin() - start a snapshot: waits while an invalidation is under way
+ * @notifier: the notifier
  *
  * Every munmap(), mremap() or madvise() of managed memory that has returned before this
  * call has been announced when it returns: call it before a device starts to run, too.
  *
  * Ownership: none.
  * Context:   any thread, not from a callback; may sleep.
- * Return:    a sequence number for umm_notifier_read_retry().
+ * Return:    a sequence number for umm_notifier_read_retry(); 0 @notifier is no live one.
  * Since:     0.1
  */
 UMM_API uint64_t umm_notifier_read_begin(struct umm_notifier *notifier);
 
 /**
  * umm_notifier_read_retry() - did anything change since @seq was read?
+ * @notifier: the notifier
+ * @seq:      of umm_notifier_read_begin()
  *
  * Call it with the lock held that the invalidate callback takes.
  *
  * Ownership: none.
  * Context:   any thread; does not sleep.
- * Return:    true: what was read since is stale, start over.
+ * Return:    true: what was read since is stale, start over. Also where @notifier is no live
+ *            notifier: umm_range_fault() then says so.
  * Since:     0.1
  */
 UMM_API bool umm_notifier_read_retry(struct umm_notifier *notifier, uint64_t seq);
@@ -944,7 +1001,7 @@ struct umm_range {
  * Ownership: entries[] stays the caller's; no page is pinned.
  * Context:   any thread, not from a callback; may sleep.
  * Return:    the number of valid entries; -EINVAL empty, misaligned or outside
- *            the notifier; -EBUSY invalidated meanwhile; -E2BIG. On error
+ *            the notifier, bad handle; -EBUSY invalidated meanwhile; -E2BIG. On error
  *            entries[] is unspecified.
  * Since:     0.1
  */
@@ -1008,6 +1065,7 @@ struct umm_migrate {
 
 /**
  * umm_migrate_setup() - collect and unmap; from here on a CPU touch waits
+ * @migrate: in/out
  *
  * Until umm_migrate_finalize(), everything else about these pages waits: touching, freeing and
  * migrating them, destroying the device or the context, and fork() if @dst_mem is given.
@@ -1021,14 +1079,33 @@ struct umm_migrate {
  */
 UMM_API int umm_migrate_setup(struct umm_migrate *migrate);
 
-/** umm_migrate_src_mem() - the memory that src[@i] is a frame of, or NULL. */
+/**
+ * umm_migrate_src_mem() - the memory that src[@i] is a frame of
+ * @migrate: set up
+ * @i:       index of the page
+ *
+ * Ownership: borrowed; valid until umm_migrate_finalize().
+ * Context:   any thread; does not sleep.
+ * Return:    the memory; NULL the page is on no device, was not collected, or there is no @i.
+ * Since:     0.1
+ */
 UMM_API struct umm_devmem *umm_migrate_src_mem(struct umm_migrate *migrate, unsigned long i);
 
-/** umm_migrate_host() - where to put the data of page @i that goes home; NULL: -ENOMEM. */
+/**
+ * umm_migrate_host() - where to put the data of page @i that goes home
+ * @migrate: set up, without a dst_mem
+ * @i:       index of the page
+ *
+ * Ownership: the core's; one page, to be written until umm_migrate_pages().
+ * Context:   any thread, one at a time for one @migrate; may sleep.
+ * Return:    the address; NULL no memory, or the page was not collected to go home.
+ * Since:     0.1
+ */
 UMM_API void *umm_migrate_host(struct umm_migrate *migrate, unsigned long i);
 
 /**
  * umm_migrate_pages() - commit: the data is where dst[] says; waiters go on
+ * @migrate: set up
  *
  * Ownership: frames named in dst[] are the core's where UMM_MPFN_MIGRATE is still set in
  *            src[] afterwards, else still the driver's.
@@ -1040,6 +1117,7 @@ UMM_API void umm_migrate_pages(struct umm_migrate *migrate);
 
 /**
  * umm_migrate_finalize() - release it; without umm_migrate_pages() it undoes the setup
+ * @migrate: set up
  *
  * Ownership: @migrate is the caller's again.
  * Context:   any thread, not from a callback; may sleep.
@@ -1087,16 +1165,28 @@ struct umm_stats {
 	uint64_t flags;		    /* 0 */
 	uint64_t managed_bytes;	    /* now: address space managed (context and allocation only) */
 	uint64_t device_pages;	    /* now: pages whose home is a device */
-	uint64_t bookkeeping_bytes; /* now: host memory the library uses to keep books (context) */
+	uint64_t bookkeeping_bytes; /* now: host memory the library uses to keep books (context);
+				     * what contexts share, all objects of this header, counts in
+				     * each */
 	uint64_t cached_bytes;	    /* now: recycled host frames kept (context) */
 	uint64_t counter[UMM_NR_COUNTERS];
 };
 
-/** umm_counter_name() - "fault_empty", "to_device_explicit", …; NULL past the end. */
+/**
+ * umm_counter_name() - "fault_empty", "to_device_explicit", …
+ * @counter: enum umm_counter
+ *
+ * Ownership: static string.
+ * Context:   any thread; async-signal-safe.
+ * Return:    the name; NULL past the end.
+ * Since:     0.1
+ */
 UMM_API const char *umm_counter_name(unsigned counter);
 
 /**
  * umm_ctx_stats(), umm_device_stats(), umm_alloc_stats() - read the counters
+ * @ctx:  the context
+ * @dev:  the device
  * @addr: any address inside an allocation or an attached range
  * @out:  the caller sets size
  *
@@ -1111,6 +1201,8 @@ UMM_API int umm_alloc_stats(struct umm_ctx *ctx, const void *addr, struct umm_st
 
 /**
  * umm_stats_print() - counters that are not zero, one a line, for people
+ * @stats:  what was read; NULL prints nothing
+ * @stream: where to
  *
  * Ownership: none.
  * Context:   any thread.

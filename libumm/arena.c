@@ -112,13 +112,18 @@ void *pool_alloc(struct pool *pool)
 	return obj;
 }
 
+void pool_free_locked(struct pool *pool, void *obj)
+{
+	*slot_link(pool, obj) = pool->free_list;
+	pool->free_list = obj;
+}
+
 void pool_free(struct pool *pool, void *obj)
 {
 	if (!obj)
 		return;
 	lock_take(&pool->lock);
-	*slot_link(pool, obj) = pool->free_list;
-	pool->free_list = obj;
+	pool_free_locked(pool, obj);
 	lock_drop(&pool->lock);
 }
 

@@ -30,6 +30,7 @@ void pool_init(struct pool *pool, size_t obj_size, void (*ctor)(void *obj));
 void pool_fini(struct pool *pool);
 void *pool_alloc(struct pool *pool); /* contents: as ctor or the last user left them; or NULL */
 void pool_free(struct pool *pool, void *obj);
+void pool_free_locked(struct pool *pool, void *obj) UMM_REQUIRES(&pool->lock);
 
 /* Larger, zeroed, lazily backed memory straight from mmap; NULL when there is none. */
 void *arena_map(size_t len);

@@ -140,11 +140,10 @@ void ctx_count(struct umm_ctx *ctx, struct umm_device *dev, uintptr_t addr, unsi
 
 size_t ctx_bookkeeping_bytes(struct umm_ctx *ctx)
 {
-	return sizeof(*ctx) + blocks_bytes(&ctx->blocks) +
+	return handle_bytes() + blocks_bytes(&ctx->blocks) +
 	       atomic_load(&ctx->regions.region_pool.mapped) +
 	       atomic_load(&ctx->regions.alloc_pool.mapped) +
-	       atomic_load(&ctx->notifiers.pool.mapped) +
-	       atomic_load(&ctx->notifiers.mirror_pool.mapped) +
+	       atomic_load(&ctx->notifiers.active_pool.mapped) +
 	       atomic_load(&ctx->piece_pool.mapped) + atomic_load(&ctx->workers.pool.mapped) +
 	       atomic_load(&ctx->movers.pool.mapped) + staging_bookkeeping(&ctx->staging) +
 	       devices_bytes(ctx);
@@ -159,9 +158,13 @@ static size_t default_frame_cache(void)
 	return align_down((size_t)info.totalram * info.mem_unit / 16, UMM_BLOCK_SIZE);
 }
 
-/* Everything that needs no kernel object. */
+/* Everything that needs no kernel object. -ENOMEM: nothing was done. */
 static int ctx_init(struct umm_ctx *ctx)
 {
+	int ret = blocks_init(&ctx->blocks);
+
+	if (ret)
+		return ret;
 	atomic_store(&ctx->refs, 1);
 	ctx->owner = getpid();
 	ctx->uffd = -1;
@@ -173,7 +176,7 @@ static int ctx_init(struct umm_ctx *ctx)
 	regions_init(&ctx->regions);
 	notifiers_init(&ctx->notifiers);
 	pool_init(&ctx->piece_pool, sizeof(struct piece), NULL);
-	return blocks_init(&ctx->blocks);
+	return 0;
 }
 
 static void ctx_fini(struct umm_ctx *ctx)
@@ -282,15 +285,16 @@ int umm_ctx_create(const struct umm_ctx_options *options, struct umm_ctx **out)
 		ret = fork_handlers_install();
 	if (ret)
 		return ret;
-	ctx = arena_map(sizeof(*ctx));
+	ctx = handle_new(HANDLE_CTX);
 	if (!ctx)
 		return -ENOMEM;
 	ret = ctx_init(ctx);
 	if (ret)
-		goto err_fini;
+		goto err_free;
 	ret = ctx_open(ctx, &mine);
 	if (ret)
 		goto err_fini;
+	handle_publish(ctx, HANDLE_CTX);
 	ctx_list_lock();
 	ctx->next = list;
 	list = ctx;
@@ -300,14 +304,16 @@ int umm_ctx_create(const struct umm_ctx_options *options, struct umm_ctx **out)
 
 err_fini:
 	ctx_fini(ctx);
-	arena_unmap(ctx, sizeof(*ctx));
+err_free:
+	handle_free(ctx, HANDLE_CTX);
 	return ret;
 }
 
 struct umm_ctx *umm_ctx_get(struct umm_ctx *ctx)
 {
-	if (ctx)
-		atomic_fetch_add(&ctx->refs, 1);
+	if (!ctx_valid(ctx))
+		return NULL;
+	atomic_fetch_add(&ctx->refs, 1);
 	return ctx;
 }
 
@@ -335,18 +341,22 @@ static void release_all(struct umm_ctx *ctx)
 	}
 }
 
-/* A forked child: the parent's threads and descriptors are not ours. */
+/* A forked child: the parent's threads and descriptors are not ours, locks may be theirs. */
 static void ctx_close_forked(struct umm_ctx *ctx)
 {
 	while (ctx->devices)
 		umm_device_destroy(ctx->devices);
 	release_all(ctx);
 	ctx_unlist(ctx);
+	handle_abandon(ctx);
 }
 
 void umm_ctx_put(struct umm_ctx *ctx)
 {
-	if (!ctx || atomic_fetch_sub(&ctx->refs, 1) != 1)
+	if (!ctx_valid(ctx) || atomic_fetch_sub(&ctx->refs, 1) != 1)
+		return;
+	/* Callbacks that run while it closes may take references, and drop them. */
+	if (!handle_close(ctx, HANDLE_CTX))
 		return;
 	if (ctx_is_forked(ctx)) {
 		ctx_close_forked(ctx);
@@ -362,7 +372,7 @@ void umm_ctx_put(struct umm_ctx *ctx)
 	staging_fini(&ctx->staging);
 	close(ctx->uffd);
 	ctx_fini(ctx);
-	arena_unmap(ctx, sizeof(*ctx));
+	handle_free(ctx, HANDLE_CTX);
 }
 
 /* Reserve address space, aligned to a block where the length makes that useful. */
@@ -389,7 +399,7 @@ int umm_alloc(struct umm_ctx *ctx, size_t len, uint64_t flags, void **out)
 	uintptr_t base;
 	int ret;
 
-	if (!ctx || !len || !out || flags & ~(uint64_t)UMM_ALLOC_SMALL_PAGES)
+	if (!ctx_valid(ctx) || !len || !out || flags & ~(uint64_t)UMM_ALLOC_SMALL_PAGES)
 		return -EINVAL;
 	if (len > ADDRESS_END)
 		return -EINVAL;
@@ -427,7 +437,7 @@ int umm_free(struct umm_ctx *ctx, void *addr)
 	struct alloc *alloc;
 	bool more;
 
-	if (!ctx)
+	if (!ctx_valid(ctx))
 		return -EINVAL;
 	if (!addr)
 		return 0;
@@ -466,7 +476,7 @@ int umm_attach(struct umm_ctx *ctx, void *addr, size_t len)
 	uintptr_t start = (uintptr_t)addr;
 	int ret;
 
-	if (!ctx || !addr || !len || !is_aligned(start | len, UMM_PAGE_SIZE) ||
+	if (!ctx_valid(ctx) || !addr || !len || !is_aligned(start | len, UMM_PAGE_SIZE) ||
 	    start + len < start || start + len > ADDRESS_END)
 		return -EINVAL;
 	ret = attach_check(ctx, start, start + len);
@@ -485,7 +495,7 @@ int umm_detach(struct umm_ctx *ctx, void *addr)
 	int ret = 0;
 	bool more;
 
-	if (!ctx)
+	if (!ctx_valid(ctx))
 		return -EINVAL;
 	ctx_pass_gate(ctx);
 	alloc = region_release(ctx, (uintptr_t)addr, true);

@@ -8,6 +8,7 @@
 
 #include "block.h"
 #include "fault.h"
+#include "handle.h"
 #include "notifier.h"
 #include "region.h"
 #include "staging.h"
@@ -17,6 +18,7 @@
 #define MAX_REMAPPED 32
 
 struct umm_ctx {
+	struct handle handle;
 	_Atomic unsigned refs;
 	pid_t owner; /* another process means: forked */
 	int uffd;
@@ -57,6 +59,12 @@ struct umm_ctx {
 
 	struct umm_ctx *next; /* of all contexts; under the list's lock in ctx.c */
 };
+
+/* As handle_is(). */
+static inline bool ctx_valid(const struct umm_ctx *ctx)
+{
+	return handle_is(ctx, HANDLE_CTX);
+}
 
 bool ctx_is_forked(const struct umm_ctx *ctx);
 size_t ctx_bookkeeping_bytes(struct umm_ctx *ctx);

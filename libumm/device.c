@@ -20,7 +20,7 @@ int umm_device_create(struct umm_ctx *ctx, const struct umm_device_ops *ops, voi
 	struct umm_device *dev;
 	int ret;
 
-	if (!ctx || !ops || !out || flags & ~(uint64_t)UMM_DEVICE_INLINE_COPY)
+	if (!ctx_valid(ctx) || !ops || !out || flags & ~(uint64_t)UMM_DEVICE_INLINE_COPY)
 		return -EINVAL;
 	ret = struct_in(&mine, sizeof(mine), ops);
 	if (ret)
@@ -29,13 +29,14 @@ int umm_device_create(struct umm_ctx *ctx, const struct umm_device_ops *ops, voi
 		return -EINVAL;
 	if (ctx_is_forked(ctx))
 		return -ENODEV;
-	dev = arena_map(sizeof(*dev));
+	dev = handle_new(HANDLE_DEVICE);
 	if (!dev)
 		return -ENOMEM;
 	dev->ctx = ctx;
 	dev->ops = mine;
 	dev->priv = priv;
 	dev->inline_copy = flags & UMM_DEVICE_INLINE_COPY;
+	handle_publish(dev, HANDLE_DEVICE);
 	lock_take(&ctx->lock);
 	dev->next = ctx->devices;
 	ctx->devices = dev;
@@ -49,14 +50,14 @@ void umm_device_destroy(struct umm_device *dev)
 	struct umm_device **link;
 	struct umm_ctx *ctx;
 
-	if (!dev)
+	if (!handle_close(dev, HANDLE_DEVICE))
 		return;
 	ctx = dev->ctx;
 	if (dev->ops.quiesce && !ctx_is_forked(ctx))
 		dev->ops.quiesce(dev->priv);
 	while (dev->mems)
 		umm_devmem_remove(dev->mems);
-	while (dev->mirrors && !ctx_is_forked(ctx))
+	while (dev->mirrors)
 		umm_mirror_unregister(dev->mirrors);
 	lock_take(&ctx->lock);
 	for (link = &ctx->devices; *link != dev; link = &(*link)->next)
@@ -66,17 +67,17 @@ void umm_device_destroy(struct umm_device *dev)
 	/* In a forked child the device is the parent's: only our books are closed. */
 	if (dev->ops.destroy && !ctx_is_forked(ctx))
 		dev->ops.destroy(dev->priv);
-	arena_unmap(dev, sizeof(*dev));
+	handle_free(dev, HANDLE_DEVICE);
 }
 
 void *umm_device_priv(struct umm_device *dev)
 {
-	return dev ? dev->priv : NULL;
+	return device_valid(dev) ? dev->priv : NULL;
 }
 
 const char *umm_device_name(struct umm_device *dev)
 {
-	return dev ? dev->ops.name : NULL;
+	return device_valid(dev) ? dev->ops.name : NULL;
 }
 
 uint64_t device_pages(struct umm_device *dev)

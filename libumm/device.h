@@ -4,9 +4,11 @@
 #define DEVICE_H
 
 #include "devmem.h"
+#include "handle.h"
 #include "stats.h"
 
 struct umm_device {
+	struct handle handle;
 	struct umm_ctx *ctx;
 	struct umm_device_ops ops;
 	void *priv;
@@ -18,6 +20,12 @@ struct umm_device {
 	struct umm_devmem *mems;
 	struct umm_mirror *mirrors;
 };
+
+/* As handle_is(). */
+static inline bool device_valid(const struct umm_device *dev)
+{
+	return handle_is(dev, HANDLE_DEVICE);
+}
 
 uint64_t device_pages(struct umm_device *dev);
 uint64_t device_pages_of_ctx(struct umm_ctx *ctx);

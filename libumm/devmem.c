@@ -99,7 +99,7 @@ int umm_devmem_add(struct umm_device *dev, const struct umm_devmem_options *opti
 	struct umm_devmem *mem;
 	int ret;
 
-	if (!dev || !options || !out)
+	if (!device_valid(dev) || !options || !out)
 		return -EINVAL;
 	ret = struct_in(&mine, sizeof(mine), options);
 	if (!ret)
@@ -113,7 +113,7 @@ int umm_devmem_add(struct umm_device *dev, const struct umm_devmem_options *opti
 			(uintptr_t)mine.base + ((uintptr_t)mine.nframes << UMM_PAGE_SHIFT),
 			&managed))
 		return -EINVAL;
-	mem = arena_map(sizeof(*mem));
+	mem = handle_new(HANDLE_DEVMEM);
 	if (!mem)
 		return -ENOMEM;
 	mem->ctx = dev->ctx;
@@ -123,10 +123,11 @@ int umm_devmem_add(struct umm_device *dev, const struct umm_devmem_options *opti
 	mem->base = (uintptr_t)mine.base;
 	ret = chunks_init(mem);
 	if (ret) {
-		arena_unmap(mem, sizeof(*mem));
+		handle_free(mem, HANDLE_DEVMEM);
 		return ret;
 	}
 	lock_init(&mem->lock, RANK_DEVMEM);
+	handle_publish(mem, HANDLE_DEVMEM);
 	lock_take(&dev->ctx->lock);
 	mem->next = dev->mems;
 	dev->mems = mem;
@@ -150,7 +151,7 @@ void umm_devmem_remove(struct umm_devmem *mem)
 	struct umm_devmem **link;
 	struct umm_ctx *ctx;
 
-	if (!mem)
+	if (!handle_close(mem, HANDLE_DEVMEM))
 		return;
 	ctx = mem->ctx;
 	lock_take(&mem->lock);
@@ -167,7 +168,7 @@ void umm_devmem_remove(struct umm_devmem *mem)
 	lock_drop(&ctx->lock);
 	lock_fini(&mem->lock);
 	arena_unmap(mem->chunks, mem->nchunks * sizeof(*mem->chunks));
-	arena_unmap(mem, sizeof(*mem));
+	handle_free(mem, HANDLE_DEVMEM);
 }
 
 int devmem_use(struct umm_devmem *mem)
@@ -329,7 +330,7 @@ int umm_devmem_alloc(struct umm_devmem *mem, uint32_t nframes, uint32_t *frames)
 	bool enough;
 	int ret;
 
-	if (!mem || !nframes || !frames)
+	if (!devmem_valid(mem) || !nframes || !frames)
 		return -EINVAL;
 	if (ctx_is_forked(mem->ctx))
 		return -ENODEV;
@@ -361,7 +362,7 @@ static bool frame_is_free(struct umm_devmem *mem, uint32_t frame)
 
 void umm_devmem_free(struct umm_devmem *mem, uint32_t nframes, const uint32_t *frames)
 {
-	for (uint32_t i = 0; mem && i < nframes; i++)
+	for (uint32_t i = 0; i < nframes && devmem_valid(mem); i++)
 		if (frames[i] < mem->nframes && !frame_is_free(mem, frames[i]))
 			devmem_give_quietly(mem, frames[i], 1);
 }
@@ -430,7 +431,7 @@ void umm_devmem_touch(struct umm_devmem *mem, uintptr_t start, size_t len)
 	struct block *block;
 	uintptr_t at = start;
 
-	if (!mem)
+	if (!devmem_valid(mem))
 		return;
 	while (at < start + len && (block = block_next(mem->ctx, at, start + len))) {
 		at = block->va + UMM_BLOCK_SIZE;
@@ -445,30 +446,30 @@ void umm_devmem_touch(struct umm_devmem *mem, uintptr_t start, size_t len)
 
 struct umm_device *umm_devmem_device(struct umm_devmem *mem)
 {
-	return mem ? mem->dev : NULL;
+	return devmem_valid(mem) ? mem->dev : NULL;
 }
 
 void umm_devmem_priv_set(struct umm_devmem *mem, void *priv)
 {
-	if (mem)
+	if (devmem_valid(mem))
 		mem->priv = priv;
 }
 
 void *umm_devmem_priv(struct umm_devmem *mem)
 {
-	return mem ? mem->priv : NULL;
+	return devmem_valid(mem) ? mem->priv : NULL;
 }
 
 uint32_t umm_devmem_nframes(struct umm_devmem *mem)
 {
-	return mem ? mem->nframes : 0;
+	return devmem_valid(mem) ? mem->nframes : 0;
 }
 
 uint32_t umm_devmem_nfree(struct umm_devmem *mem)
 {
 	uint32_t nfree = 0;
 
-	if (mem) {
+	if (devmem_valid(mem)) {
 		lock_take(&mem->lock);
 		nfree = mem->nfree;
 		lock_drop(&mem->lock);

@@ -4,6 +4,7 @@
 #define DEVMEM_H
 
 #include "block.h"
+#include "handle.h"
 #include "lock.h"
 #include "umm.h"
 
@@ -19,6 +20,7 @@ struct chunk {
 };
 
 struct umm_devmem {
+	struct handle handle;
 	struct umm_ctx *ctx;
 	struct umm_device *dev;
 	enum umm_devmem_type type;
@@ -39,6 +41,12 @@ struct umm_devmem {
 	uint32_t users; /* migrations that bring pages here, and whoever gives frames back */
 	bool removing;
 };
+
+/* As handle_is(). */
+static inline bool devmem_valid(const struct umm_devmem *mem)
+{
+	return handle_is(mem, HANDLE_DEVMEM);
+}
 
 /* A migration to mem begins/ends; -ENODEV once it is being removed. */
 int devmem_use(struct umm_devmem *mem);

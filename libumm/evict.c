@@ -46,7 +46,7 @@ int umm_devmem_evict(struct umm_devmem *mem, uint32_t nframes)
 {
 	int ret;
 
-	if (!mem || nframes > mem->nframes)
+	if (!devmem_valid(mem) || nframes > mem->nframes)
 		return -EINVAL;
 	if (ctx_is_forked(mem->ctx))
 		return -ENODEV;

@@ -2,8 +2,8 @@
 /*
  * Fences. A fence is signalled at most once; whoever waits sleeps on its state
  * word (a futex), a completion runs on the signalling thread, eventfds become
- * readable. Fences come from a pool of the process, not from malloc: the fault
- * path makes one per migration.
+ * readable. Fences are handles, which come from no malloc: the fault path makes one per
+ * migration.
  *
  * Invariants: status and value are written before state becomes SIGNALLED and never
  * change after. A completion runs exactly once, whether it is set before or after
@@ -13,11 +13,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdatomic.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "arena.h"
 #include "futex.h"
 #include "util.h"
 
@@ -26,22 +24,9 @@
 #define STATE_WAITERS	 4u
 #define STATE_CLAIMED	 8u /* somebody is writing status and value */
 
-struct umm_fence {
-	_Atomic unsigned refs;
-	_Atomic uint32_t state;
-	int status;
-	long value;
-	void (*fn)(void *priv, int status);
-	void *priv;
-	_Atomic int eventfd; /* -1: none asked for yet */
-};
-
-static struct pool fence_pool;
-static pthread_once_t fence_once = PTHREAD_ONCE_INIT;
-
-static void fence_pool_init(void)
+static bool fence_valid(const struct umm_fence *fence)
 {
-	pool_init(&fence_pool, sizeof(struct umm_fence), NULL);
+	return handle_is(fence, HANDLE_FENCE);
 }
 
 int umm_fence_create(struct umm_fence **out)
@@ -50,23 +35,21 @@ int umm_fence_create(struct umm_fence **out)
 
 	if (!out)
 		return -EINVAL;
-	pthread_once(&fence_once, fence_pool_init);
-	fence = pool_alloc(&fence_pool);
+	fence = handle_new(HANDLE_FENCE);
 	if (!fence)
 		return -ENOMEM;
 	atomic_store(&fence->refs, 1);
-	atomic_store(&fence->state, 0);
-	fence->status = 0;
-	fence->value = 0;
 	atomic_store(&fence->eventfd, -1);
+	handle_publish(fence, HANDLE_FENCE);
 	*out = fence;
 	return 0;
 }
 
 struct umm_fence *umm_fence_get(struct umm_fence *fence)
 {
-	if (fence)
-		atomic_fetch_add(&fence->refs, 1);
+	if (!fence_valid(fence))
+		return NULL;
+	atomic_fetch_add(&fence->refs, 1);
 	return fence;
 }
 
@@ -74,12 +57,12 @@ void umm_fence_put(struct umm_fence *fence)
 {
 	int fd;
 
-	if (!fence || atomic_fetch_sub(&fence->refs, 1) != 1)
+	if (!fence_valid(fence) || atomic_fetch_sub(&fence->refs, 1) != 1)
 		return;
 	fd = atomic_load(&fence->eventfd);
 	if (fd >= 0)
 		close(fd);
-	pool_free(&fence_pool, fence);
+	handle_free(fence, HANDLE_FENCE);
 }
 
 static void fence_ring(int fd)
@@ -94,7 +77,7 @@ void umm_fence_signal(struct umm_fence *fence, int status, long value)
 {
 	uint32_t old;
 
-	if (!fence || atomic_fetch_or(&fence->state, STATE_CLAIMED) & STATE_CLAIMED)
+	if (!fence_valid(fence) || atomic_fetch_or(&fence->state, STATE_CLAIMED) & STATE_CLAIMED)
 		return;
 	/* A waiter may drop the last other reference as soon as it sees the signal. */
 	umm_fence_get(fence);
@@ -120,7 +103,7 @@ void fence_on_signal(struct umm_fence *fence, void (*fn)(void *priv, int status)
 
 int umm_fence_poll(struct umm_fence *fence)
 {
-	if (!fence)
+	if (!fence_valid(fence))
 		return -EINVAL;
 	return atomic_load(&fence->state) & STATE_SIGNALLED ? fence->status : -EAGAIN;
 }
@@ -130,7 +113,7 @@ int umm_fence_wait(struct umm_fence *fence, int timeout_ms)
 	uint64_t deadline = timeout_ms < 0 ? UINT64_MAX : now_ns() + timeout_ms * UINT64_C(1000000);
 	uint32_t state;
 
-	if (!fence)
+	if (!fence_valid(fence))
 		return -EINVAL;
 	for (;;) {
 		state = atomic_load(&fence->state);
@@ -149,14 +132,15 @@ int umm_fence_wait(struct umm_fence *fence, int timeout_ms)
 
 long umm_fence_value(struct umm_fence *fence)
 {
-	return fence && (atomic_load(&fence->state) & STATE_SIGNALLED) ? fence->value : 0;
+	return fence_valid(fence) && (atomic_load(&fence->state) & STATE_SIGNALLED) ? fence->value :
+										      0;
 }
 
 int umm_fence_eventfd(struct umm_fence *fence)
 {
 	int mine, none = -1, fd;
 
-	if (!fence)
+	if (!fence_valid(fence))
 		return -EINVAL;
 	fd = atomic_load(&fence->eventfd);
 	if (fd < 0) {
@@ -175,20 +159,4 @@ int umm_fence_eventfd(struct umm_fence *fence)
 		fence_ring(fd);
 	fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 	return fd < 0 ? -ENOSPC : fd;
-}
-
-void fence_fork_prepare(void)
-{
-	pthread_once(&fence_once, fence_pool_init);
-	lock_take(&fence_pool.lock);
-}
-
-void fence_fork_parent(void)
-{
-	lock_drop(&fence_pool.lock);
-}
-
-void fence_fork_child(void)
-{
-	lock_init(&fence_pool.lock, RANK_LEAF);
 }

@@ -3,19 +3,27 @@
 #ifndef FENCE_H
 #define FENCE_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 
+#include "handle.h"
 #include "umm.h"
+
+struct umm_fence {
+	struct handle handle;
+	_Atomic unsigned refs;
+	_Atomic uint32_t state;
+	int status;
+	long value;
+	void (*fn)(void *priv, int status);
+	void *priv;
+	_Atomic int eventfd; /* -1: none asked for yet */
+};
 
 /*
  * Run fn(priv, status) once the fence is signalled: on the signalling thread, or
  * here and now when it already was. One completion per fence.
  */
 void fence_on_signal(struct umm_fence *fence, void (*fn)(void *priv, int status), void *priv);
-
-/* Fork handlers: hold the fence pool over the fork; the child starts with a fresh lock. */
-void fence_fork_prepare(void);
-void fence_fork_parent(void);
-void fence_fork_child(void);
 
 #endif

@@ -26,7 +26,7 @@
 #include <unistd.h>
 
 #include "batch.h"
-#include "fence.h"
+#include "handle.h"
 #include "hook.h"
 #include "log.h"
 #include "signals.h"
@@ -72,12 +72,12 @@ static void prepare(void)
 		pthread_mutex_lock(&ctx->lock.mutex);
 		pthread_mutex_lock(&ctx->regions.lock.mutex);
 	}
-	fence_fork_prepare();
+	handle_fork_prepare();
 }
 
 static void parent(void)
 {
-	fence_fork_parent();
+	handle_fork_parent();
 	for (struct umm_ctx *ctx = ctx_list_first(); ctx; ctx = ctx->next) {
 		pthread_mutex_unlock(&ctx->regions.lock.mutex);
 		pthread_mutex_unlock(&ctx->lock.mutex);
@@ -113,7 +113,7 @@ static void child(void)
 	lock_forget_held();
 	signals_after_fork();
 	log_after_fork();
-	fence_fork_child();
+	handle_fork_child();
 	ctx_list_reset();
 	for (ctx = ctx_list_first(); ctx; ctx = ctx->next) {
 		lock_init(&ctx->lock, RANK_CTX);

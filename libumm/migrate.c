@@ -209,7 +209,7 @@ static int request_check(struct umm_ctx *ctx, const struct umm_migrate_request *
 		return -EINVAL;
 	if (req->flags & UMM_MIGRATE_DUPLICATE && !req->dst)
 		return -EINVAL;
-	if (req->dst && req->dst->ctx != ctx)
+	if (req->dst && (!devmem_valid(req->dst) || req->dst->ctx != ctx))
 		return -EINVAL;
 	for (size_t i = 0; i < req->nspans; i++)
 		if (!req->spans[i].len ||
@@ -243,6 +243,8 @@ static void later_run(struct umm_ctx *ctx, const struct work *work)
 	struct later *later = work->priv;
 	long ret = batch_move(ctx, later->spans, later->nspans, &later->want);
 
+	if (later->want.dst)
+		devmem_unuse(later->want.dst);
 	umm_fence_signal(later->fence, ret < 0 ? (int)ret : 0, ret < 0 ? 0 : ret);
 	umm_fence_put(later->fence);
 	arena_unmap(later, later->bytes);
@@ -254,17 +256,21 @@ static long migrate_later(struct umm_ctx *ctx, const struct umm_migrate_request 
 	size_t bytes = sizeof(struct later) + req->nspans * sizeof(struct umm_span);
 	struct later *later = arena_map(bytes);
 	struct work work = { .fn = later_run, .priv = later };
-	int ret = -ENOMEM;
+	int ret;
 
 	if (!later)
-		return ret;
+		return -ENOMEM;
 	later->bytes = bytes;
 	later->want = want_of(req);
 	later->nspans = req->nspans;
 	memcpy(later->spans, req->spans, req->nspans * sizeof(struct umm_span));
-	ret = umm_fence_create(&later->fence);
+	/* Its removal waits for what is queued, too. */
+	ret = req->dst ? devmem_use(req->dst) : 0;
 	if (ret)
 		goto err_unmap;
+	ret = umm_fence_create(&later->fence);
+	if (ret)
+		goto err_unuse;
 	*fence = umm_fence_get(later->fence);
 	ret = workers_queue(&ctx->movers, &work);
 	if (ret)
@@ -275,6 +281,9 @@ err_put:
 	umm_fence_put(later->fence);
 	umm_fence_put(later->fence);
 	*fence = NULL;
+err_unuse:
+	if (req->dst)
+		devmem_unuse(req->dst);
 err_unmap:
 	arena_unmap(later, bytes);
 	return ret;
@@ -287,7 +296,7 @@ long umm_migrate_spans(struct umm_ctx *ctx, const struct umm_migrate_request *re
 	struct batch_want want;
 	int ret;
 
-	if (!ctx || !req)
+	if (!ctx_valid(ctx) || !req)
 		return -EINVAL;
 	ret = struct_in(&mine, sizeof(mine), req);
 	if (!ret)
@@ -330,7 +339,7 @@ long umm_bring_home(struct umm_ctx *ctx)
 	struct batch_want want = { .cause = UMM_CAUSE_EXPLICIT };
 	long ret;
 
-	if (!ctx)
+	if (!ctx_valid(ctx))
 		return -EINVAL;
 	if (ctx_is_forked(ctx))
 		return -ENODEV;

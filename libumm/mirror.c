@@ -21,7 +21,7 @@ int umm_mirror_register(struct umm_device *dev, const struct umm_mirror_ops *ops
 	struct umm_mirror_ops mine;
 	int ret;
 
-	if (!dev || !ops || !out)
+	if (!device_valid(dev) || !ops || !out)
 		return -EINVAL;
 	ret = struct_in(&mine, sizeof(mine), ops);
 	if (ret)
@@ -30,7 +30,7 @@ int umm_mirror_register(struct umm_device *dev, const struct umm_mirror_ops *ops
 		return -EINVAL;
 	if (ctx_is_forked(dev->ctx))
 		return -ENODEV;
-	mirror = pool_alloc(&dev->ctx->notifiers.mirror_pool);
+	mirror = handle_new(HANDLE_MIRROR);
 	if (!mirror)
 		return -ENOMEM;
 	mirror->dev = dev;
@@ -40,6 +40,8 @@ int umm_mirror_register(struct umm_device *dev, const struct umm_mirror_ops *ops
 	mirror->notifier.node.end = UINTPTR_MAX;
 	mirror->notifier.invalidate = mine.invalidate;
 	mirror->notifier.priv = priv;
+	mirror->notifier.of_mirror = true;
+	handle_publish(mirror, HANDLE_MIRROR);
 	notifier_add(dev->ctx, &mirror->notifier);
 	lock_take(&dev->ctx->lock);
 	mirror->next = dev->mirrors;
@@ -49,29 +51,38 @@ int umm_mirror_register(struct umm_device *dev, const struct umm_mirror_ops *ops
 	return 0;
 }
 
-int umm_mirror_unregister(struct umm_mirror *mirror)
+static void mirror_destroy(struct umm_mirror *mirror)
 {
+	struct umm_ctx *ctx = mirror->dev->ctx;
 	struct umm_mirror **link;
-	struct umm_ctx *ctx;
-	int ret;
 
-	if (!mirror)
-		return 0;
-	ret = notifier_del(&mirror->notifier);
-	if (ret)
-		return ret;
-	ctx = mirror->dev->ctx;
+	notifier_del(&mirror->notifier);
 	lock_take(&ctx->lock);
 	for (link = &mirror->dev->mirrors; *link != mirror; link = &(*link)->next)
 		;
 	*link = mirror->next;
 	lock_drop(&ctx->lock);
-	mirror->ops.release(mirror->priv);
-	pool_free(&ctx->notifiers.mirror_pool, mirror);
+	/* In a forked child the device is the parent's, and so is its driver. */
+	if (!ctx_is_forked(ctx))
+		mirror->ops.release(mirror->priv);
+	handle_free(mirror, HANDLE_MIRROR);
+}
+
+int umm_mirror_unregister(struct umm_mirror *mirror)
+{
+	if (!mirror)
+		return 0;
+	if (!mirror_valid(mirror))
+		return -EINVAL;
+	if (notifier_is_running(&mirror->notifier))
+		return -EDEADLK;
+	if (!handle_close(mirror, HANDLE_MIRROR))
+		return -EINVAL;
+	mirror_destroy(mirror);
 	return 0;
 }
 
 struct umm_notifier *umm_mirror_notifier(struct umm_mirror *mirror)
 {
-	return &mirror->notifier;
+	return mirror_valid(mirror) ? &mirror->notifier : NULL;
 }

@@ -6,11 +6,17 @@
 #include "notifier.h"
 
 struct umm_mirror {
+	struct handle handle;
 	struct umm_notifier notifier;
 	struct umm_device *dev;
 	struct umm_mirror_ops ops;
 	void *priv;
 	struct umm_mirror *next; /* of the device; under ctx->lock */
 };
+
+static inline bool mirror_valid(const struct umm_mirror *mirror)
+{
+	return handle_is(mirror, HANDLE_MIRROR);
+}
 
 #endif

@@ -28,7 +28,6 @@
 
 #include "ctx.h"
 #include "hook.h"
-#include "mirror.h"
 #include "util.h"
 
 /* The notifier whose callback this thread is in: removing it would wait for itself. */
@@ -38,26 +37,39 @@ void notifiers_init(struct notifiers *notifiers)
 {
 	lock_init(&notifiers->lock, RANK_NOTIFIER);
 	lock_cond_init(&notifiers->quiet);
-	pool_init(&notifiers->pool, sizeof(struct umm_notifier), NULL);
 	pool_init(&notifiers->active_pool, sizeof(struct notifier_active), NULL);
-	pool_init(&notifiers->mirror_pool, sizeof(struct umm_mirror), NULL);
 	notifiers->tree.root = NULL;
 	notifiers->active = NULL;
 	atomic_store(&notifiers->count, 0);
 }
 
-void notifiers_fini(struct notifiers *notifiers)
-{
-	pthread_cond_destroy(&notifiers->quiet);
-	pool_fini(&notifiers->active_pool);
-	pool_fini(&notifiers->mirror_pool);
-	pool_fini(&notifiers->pool);
-	lock_fini(&notifiers->lock);
-}
-
 static struct umm_notifier *notifier_of(struct itree_node *node)
 {
 	return container_of(node, struct umm_notifier, node);
+}
+
+void notifiers_fini(struct notifiers *notifiers)
+{
+	struct itree_node *node;
+
+	/* Those that nobody removed end with their context. */
+	while ((node = itree_first(&notifiers->tree, 0, UINTPTR_MAX))) {
+		itree_remove(&notifiers->tree, node);
+		handle_free(notifier_of(node), HANDLE_NOTIFIER);
+	}
+	pthread_cond_destroy(&notifiers->quiet);
+	pool_fini(&notifiers->active_pool);
+	lock_fini(&notifiers->lock);
+}
+
+bool notifier_valid(const struct umm_notifier *notifier)
+{
+	return handle_is(notifier, HANDLE_NOTIFIER) && ctx_valid(notifier->ctx);
+}
+
+bool notifier_is_running(const struct umm_notifier *notifier)
+{
+	return running == notifier;
 }
 
 static void activate(struct umm_notifier *notifier)
@@ -168,8 +180,7 @@ void notifier_add(struct umm_ctx *ctx, struct umm_notifier *notifier)
 	struct notifiers *notifiers = &ctx->notifiers;
 
 	notifier->ctx = ctx;
-	notifier->active = 0;
-	atomic_store(&notifier->seq, 0);
+	handle_publish(notifier, HANDLE_NOTIFIER);
 	lock_take(&notifiers->lock);
 	for (struct notifier_active *a = notifiers->active; a; a = a->next)
 		if (a->start < notifier->node.end && notifier->node.start < a->end)
@@ -179,19 +190,19 @@ void notifier_add(struct umm_ctx *ctx, struct umm_notifier *notifier)
 	lock_drop(&notifiers->lock);
 }
 
-int notifier_del(struct umm_notifier *notifier)
+void notifier_del(struct umm_notifier *notifier)
 {
 	struct notifiers *notifiers = &notifier->ctx->notifiers;
 
-	if (running == notifier)
-		return -EDEADLK;
+	/* Nobody walks the tree there, and a thread of the parent may have held the lock. */
+	if (ctx_is_forked(notifier->ctx))
+		return;
 	lock_take(&notifiers->lock);
 	while (notifier->active)
 		lock_wait(&notifiers->lock, &notifiers->quiet);
 	itree_remove(&notifiers->tree, &notifier->node);
 	atomic_fetch_sub(&notifiers->count, 1);
 	lock_drop(&notifiers->lock);
-	return 0;
 }
 
 int umm_notifier_insert(struct umm_ctx *ctx, const struct umm_span *span,
@@ -201,14 +212,17 @@ int umm_notifier_insert(struct umm_ctx *ctx, const struct umm_span *span,
 	struct umm_notifier *notifier;
 	int ret;
 
-	if (!ctx || !span || !span->len || span->start + span->len < span->start || !ops || !out)
+	if (!ctx_valid(ctx) || !span || !span->len || span->start + span->len < span->start ||
+	    !ops || !out)
 		return -EINVAL;
 	ret = struct_in(&mine, sizeof(mine), ops);
 	if (ret)
 		return ret;
 	if (!mine.invalidate)
 		return -EINVAL;
-	notifier = pool_alloc(&ctx->notifiers.pool);
+	if (ctx_is_forked(ctx))
+		return -ENODEV;
+	notifier = handle_new(HANDLE_NOTIFIER);
 	if (!notifier)
 		return -ENOMEM;
 	notifier->node.start = span->start;
@@ -222,23 +236,27 @@ int umm_notifier_insert(struct umm_ctx *ctx, const struct umm_span *span,
 
 int umm_notifier_remove(struct umm_notifier *notifier)
 {
-	struct umm_ctx *ctx;
-	int ret;
-
 	if (!notifier)
 		return 0;
-	ctx = notifier->ctx;
-	ret = notifier_del(notifier);
-	if (!ret)
-		pool_free(&ctx->notifiers.pool, notifier);
-	return ret;
+	if (!notifier_valid(notifier) || notifier->of_mirror)
+		return -EINVAL;
+	if (notifier_is_running(notifier))
+		return -EDEADLK;
+	if (!handle_close(notifier, HANDLE_NOTIFIER))
+		return -EINVAL;
+	notifier_del(notifier);
+	handle_free(notifier, HANDLE_NOTIFIER);
+	return 0;
 }
 
 uint64_t umm_notifier_read_begin(struct umm_notifier *notifier)
 {
-	struct notifiers *notifiers = &notifier->ctx->notifiers;
+	struct notifiers *notifiers;
 	uint64_t seq;
 
+	if (!notifier_valid(notifier))
+		return 0;
+	notifiers = &notifier->ctx->notifiers;
 	ctx_pass_gate(notifier->ctx);
 	seq = atomic_load(&notifier->seq);
 	if (!(seq & 1))
@@ -253,5 +271,5 @@ uint64_t umm_notifier_read_begin(struct umm_notifier *notifier)
 
 bool umm_notifier_read_retry(struct umm_notifier *notifier, uint64_t seq)
 {
-	return atomic_load(&notifier->seq) != seq;
+	return !notifier_valid(notifier) || atomic_load(&notifier->seq) != seq;
 }

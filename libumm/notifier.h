@@ -6,15 +6,18 @@
 #include <stdatomic.h>
 
 #include "arena.h"
+#include "handle.h"
 #include "itree.h"
 #include "lock.h"
 #include "umm.h"
 
 struct umm_notifier {
+	struct handle handle;
 	struct itree_node node;
 	struct umm_ctx *ctx;
 	int (*invalidate)(void *priv, const struct umm_notifier_range *range);
 	void *priv;
+	bool of_mirror; /* part of a struct umm_mirror */
 	/* Odd while an invalidation is under way; a snapshot is good while it is the same. */
 	_Atomic uint64_t seq;
 	unsigned active; /* invalidations under way; under notifiers.lock */
@@ -32,8 +35,6 @@ struct notifiers {
 	struct notifier_active *active;
 	pthread_cond_t quiet; /* some notifier's active reached 0 */
 
-	struct pool pool;
-	struct pool mirror_pool;
 	struct pool active_pool;
 	_Atomic unsigned count; /* also read without the lock: nobody listens */
 };
@@ -57,8 +58,13 @@ int notifier_invalidate(struct umm_ctx *ctx, const struct umm_notifier_range *ra
 struct notifier_active *notifier_begin(struct umm_ctx *ctx, uintptr_t start, uintptr_t end);
 void notifier_end(struct umm_ctx *ctx, struct notifier_active *active);
 
-/* With storage of the caller's (mirrors); otherwise as the public functions. */
+/* Is it live, and its context too? In a forked child the context may go before it. */
+bool notifier_valid(const struct umm_notifier *notifier);
+/* Is this thread inside its callback? Removing it would wait for itself. */
+bool notifier_is_running(const struct umm_notifier *notifier);
+
+/* Put it into the tree, make it live; take it out, waiting for callbacks. */
 void notifier_add(struct umm_ctx *ctx, struct umm_notifier *notifier);
-int notifier_del(struct umm_notifier *notifier);
+void notifier_del(struct umm_notifier *notifier);
 
 #endif

@@ -81,7 +81,7 @@ int umm_query(struct umm_ctx *ctx, uintptr_t start, size_t npages, struct umm_pa
 	size_t n;
 	int ret;
 
-	if (!ctx || !out || !npages || !is_aligned(start, UMM_PAGE_SIZE) ||
+	if (!ctx_valid(ctx) || !out || !npages || !is_aligned(start, UMM_PAGE_SIZE) ||
 	    npages > (UINTPTR_MAX - start) >> UMM_PAGE_SHIFT)
 		return -EINVAL;
 	ctx_pass_gate(ctx);

@@ -144,10 +144,15 @@ static int range_check(struct umm_range *range, struct umm_range *mine)
 	ret = struct_in(mine, sizeof(*mine), range);
 	if (ret)
 		return ret;
-	if (mine->flags || !mine->notifier || !mine->entries || mine->start >= mine->end ||
-	    !is_aligned(mine->start, UMM_PAGE_SIZE) || !is_aligned(mine->end, UMM_PAGE_SIZE))
+	if (mine->flags || !notifier_valid(mine->notifier) || !mine->entries ||
+	    mine->start >= mine->end || !is_aligned(mine->start, UMM_PAGE_SIZE) ||
+	    !is_aligned(mine->end, UMM_PAGE_SIZE))
 		return -EINVAL;
 	if (mine->end > (uintptr_t)1 << 47)
+		return -EINVAL;
+	if (mine->owner && !device_valid(mine->owner))
+		return -EINVAL;
+	if (mine->mem && !devmem_valid(mine->mem))
 		return -EINVAL;
 	node = &mine->notifier->node;
 	if (mine->start < node->start || mine->end > node->end)

@@ -64,7 +64,7 @@ int umm_ctx_stats(struct umm_ctx *ctx, struct umm_stats *out)
 {
 	struct umm_stats stats = { .size = sizeof(stats) };
 
-	if (!ctx || !out)
+	if (!ctx_valid(ctx) || !out)
 		return -EINVAL;
 	stats_read(&ctx->stats, &stats);
 	stats.managed_bytes = region_managed_bytes(ctx);
@@ -78,7 +78,7 @@ int umm_device_stats(struct umm_device *dev, struct umm_stats *out)
 {
 	struct umm_stats stats = { .size = sizeof(stats) };
 
-	if (!dev || !out)
+	if (!device_valid(dev) || !out)
 		return -EINVAL;
 	stats_read(&dev->stats, &stats);
 	stats.device_pages = device_pages(dev);
@@ -90,7 +90,7 @@ int umm_alloc_stats(struct umm_ctx *ctx, const void *addr, struct umm_stats *out
 	struct umm_stats stats = { .size = sizeof(stats) };
 	int ret;
 
-	if (!ctx || !out)
+	if (!ctx_valid(ctx) || !out)
 		return -EINVAL;
 	ret = region_stats(ctx, (uintptr_t)addr, &stats);
 	if (ret)

@@ -31,7 +31,7 @@ static int setup_check(const struct umm_migrate *migrate)
 		return -EINVAL;
 	if (struct_check(migrate, zero_from))
 		return struct_check(migrate, zero_from);
-	if (migrate->size < zero_from || !migrate->ctx || !migrate->src || !migrate->dst)
+	if (migrate->size < zero_from || !ctx_valid(migrate->ctx) || !migrate->src || !migrate->dst)
 		return -EINVAL;
 	if (!(migrate->flags & SELECT_ALL) || migrate->flags & ~(uint64_t)SELECT_ALL)
 		return -EINVAL;
@@ -40,7 +40,10 @@ static int setup_check(const struct umm_migrate *migrate)
 		return -EINVAL;
 	if ((unsigned)migrate->cause >= UMM_NR_CAUSES)
 		return -EINVAL;
-	if (migrate->dst_mem && migrate->dst_mem->ctx != migrate->ctx)
+	if (migrate->dst_mem &&
+	    (!devmem_valid(migrate->dst_mem) || migrate->dst_mem->ctx != migrate->ctx))
+		return -EINVAL;
+	if (migrate->owner && !device_valid(migrate->owner))
 		return -EINVAL;
 	return ctx_is_forked(migrate->ctx) ? -ENODEV : 0;
 }

@@ -337,6 +337,38 @@ static void memory_is_removed_while_in_use(struct env *e)
 	assert_filled_part(p, 0, USER_PAGES, 1);
 }
 
+static void devmem_remove_run(void *mem)
+{
+	umm_devmem_remove(mem);
+}
+
+static void removal_waits_for_migrations_that_are_queued(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = env_alloc_small(e, 32 * PAGE);
+	struct umm_span span = { (uintptr_t)p + 16 * PAGE, 16 * PAGE };
+	struct umm_migrate_request req = { .size = sizeof(req), .spans = &span, .nspans = 1 };
+	struct umm_fence *first, *second;
+	struct actor remover;
+
+	assert_int_equal(ref_memory_add(ref, e->variant.type, 64, &req.dst), 0);
+	fill(p, 32, 1);
+	ref_gate_close(ref, REF_GATE_COPY);
+	first = migrate_start(e, ref, p, 16);
+	assert_true(ref_gate_wait(ref, REF_GATE_COPY, PATIENCE_MS));
+	assert_int_equal(umm_migrate_spans(e->ctx, &req, &second), 0);
+	actor_start(&remover, devmem_remove_run, req.dst);
+	assert_true(actor_blocks(&remover));
+	ref_gate_open(ref, REF_GATE_COPY);
+	actor_join(&remover);
+	assert_int_equal(umm_fence_wait(first, -1), 0);
+	assert_true(umm_fence_wait(second, -1) == 0 || umm_fence_wait(second, -1) == -ENODEV);
+	umm_fence_put(first);
+	umm_fence_put(second);
+	assert_state(e, p + 16 * PAGE, 16, UMM_PAGE_SYSTEM);
+	assert_filled(p, 32, 1);
+}
+
 static void removed_memory_leaves_its_pages_at_home(struct env *e)
 {
 	struct ref_device *ref = env_device(e, BLOCK_PAGES);
@@ -494,6 +526,7 @@ static const struct test_case cases[] = {
 	TEST(ALL, scattered_frames_hold_a_block_all_the_same),
 	TEST(ALL, device_is_destroyed_while_in_use),
 	TEST(ALL, memory_is_removed_while_in_use),
+	TEST(ASYNC, removal_waits_for_migrations_that_are_queued),
 	TEST(ALL, removed_memory_leaves_its_pages_at_home),
 	TEST(ALL, duplicates_end_with_their_memory),
 	TEST(ALL, devices_come_and_go_over_the_same_pages),

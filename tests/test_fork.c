@@ -333,6 +333,55 @@ static void devices_stay_with_the_parent(struct env *e)
 	assert_filled(p, 16, 1);
 }
 
+struct listeners {
+	struct env *env;
+	struct umm_mirror *mirror;
+	struct umm_notifier *removed, *left;
+	bool released;
+};
+
+static void note_release(void *priv)
+{
+	*(bool *)priv = true;
+}
+
+static void child_drops_its_listeners(void *arg)
+{
+	struct umm_notifier_ops ops = { .size = sizeof(ops), .invalidate = quiet_invalidate };
+	struct umm_span span = { PAGE, PAGE };
+	struct listeners *l = arg;
+	struct umm_notifier *notifier;
+
+	child_check(umm_notifier_insert(l->env->ctx, &span, &ops, NULL, &notifier) == -ENODEV);
+	child_check(umm_notifier_remove(l->removed) == 0);
+	child_check(umm_notifier_remove(l->removed) == -EINVAL);
+	child_check(umm_mirror_unregister(l->mirror) == 0);
+	child_check(umm_mirror_unregister(l->mirror) == -EINVAL);
+	child_check(!l->released);
+	umm_ctx_put(l->env->ctx);
+	umm_ctx_put(l->env->ctx);
+	child_check(umm_notifier_remove(l->left) == -EINVAL);
+	child_check(umm_bring_home(l->env->ctx) == -EINVAL);
+}
+
+static void child_drops_what_listens_without_a_call(struct env *e)
+{
+	struct umm_notifier_ops ops = { .size = sizeof(ops), .invalidate = quiet_invalidate };
+	struct umm_mirror_ops mirror_ops = quiet_ops;
+	struct ref_device *ref = env_device(e, 64);
+	struct umm_span span = { PAGE, PAGE };
+	struct listeners l = { .env = e };
+
+	mirror_ops.release = note_release;
+	assert_int_equal(umm_mirror_register(ref->dev, &mirror_ops, &l.released, &l.mirror), 0);
+	assert_int_equal(umm_notifier_insert(e->ctx, &span, &ops, NULL, &l.removed), 0);
+	assert_int_equal(umm_notifier_insert(e->ctx, &span, &ops, NULL, &l.left), 0);
+	assert_true(in_child(child_drops_its_listeners, &l));
+	assert_int_equal(umm_notifier_remove(l.removed), 0);
+	assert_int_equal(umm_mirror_unregister(l.mirror), 0);
+	assert_true(l.released);
+}
+
 static void child_makes_its_own_context(void *arg)
 {
 	struct scene *s = arg;
@@ -586,6 +635,7 @@ static const struct test_case cases[] = {
 	TEST(ALL, child_puts_the_context_without_harm),
 	TEST(ALL, child_exits_without_harm),
 	TEST(ALL, devices_stay_with_the_parent),
+	TEST(ONCE, child_drops_what_listens_without_a_call),
 	TEST(ALL, child_has_a_context_and_a_device_of_its_own),
 	TEST(ALL, grandchildren_see_the_data_too),
 	TEST(ALL, fork_and_exec_works),
