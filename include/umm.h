@@ -780,6 +780,10 @@ UMM_API int umm_devmem_alloc(struct umm_devmem *mem, uint32_t nframes, uint32_t 
 
 /**
  * umm_devmem_free() - give back frames of umm_devmem_alloc() that were not used
+ * @mem:     the memory
+ * @nframes: how many
+ * @frames:  their numbers; others than the driver's (free ones, pages') are left alone, and
+ *           logged
  *
  * Ownership: the frames are the core's.
  * Context:   any thread; does not sleep.
@@ -1045,7 +1049,8 @@ UMM_API long umm_range_fault(struct umm_range *range, unsigned timeout_ms);
  * or, with UMM_MPFN_DEVICE, a frame of src_mem(i). The driver copies and
  * writes dst[i]: UMM_MPFN_VALID | UMM_MPFN_DEVICE | frame << 12 where @dst_mem is
  * given, or UMM_MPFN_VALID where the page goes home and the data was put at
- * umm_migrate_host(). A dst[i] of 0 leaves the page where it was.
+ * umm_migrate_host(). A dst[i] of 0 leaves the page where it was, and so does one that
+ * names a frame which umm_devmem_alloc() did not give the driver, or that another page has.
  */
 struct umm_migrate {
 	size_t size;

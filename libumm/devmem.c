@@ -9,9 +9,10 @@
  * when its first frame is taken.
  *
  * Invariants: a chunk is on `whole` when all its frames are free, on `partial` when
- * some are, on no list when none is. nfree is the sum. A free COHERENT frame
+ * some are, on no list when none is. nfree is the sum. A frame is free, the driver's
+ * (umm_devmem_alloc()), or the core's: a page's or on its way. A free COHERENT frame
  * of a backed chunk is present at its place in the pool.
- * Locks: mem->lock; nothing is called under it.
+ * Locks: mem->lock; nothing is called under it. Chunks are backed under ctx->lock.
  */
 #include "devmem.h"
 
@@ -20,6 +21,7 @@
 
 #include "ctx.h"
 #include "device.h"
+#include "log.h"
 #include "uapi.h"
 #include "uffd.h"
 #include "util.h"
@@ -237,72 +239,82 @@ static unsigned take_locked(struct umm_devmem *mem, unsigned n, uint32_t *frames
 }
 
 /* Make a chunk's host pages real, and a place that pages can be moved back to. */
+static int chunk_populate(struct umm_devmem *mem, uint32_t c)
+{
+	uintptr_t base = devmem_host(mem, c * UMM_BLOCK_PAGES);
+	size_t len = (size_t)mem->chunks[c].nframes << UMM_PAGE_SHIFT;
+
+	if (madvise((void *)base, len, MADV_POPULATE_WRITE))
+		return -ENOMEM;
+	if (mem->ctx->features & UMM_KERNEL_MOVE)
+		return uffd_register_missing(mem->ctx->staging.uffd, base, len);
+	return 0;
+}
+
+/* Once for each chunk; several threads may have taken frames of it. */
 static int chunk_back(struct umm_devmem *mem, uint32_t c)
 {
 	struct chunk *chunk = &mem->chunks[c];
-	uintptr_t base = devmem_host(mem, c * UMM_BLOCK_PAGES);
-	size_t len = (size_t)chunk->nframes << UMM_PAGE_SHIFT;
-	bool backed;
 	int ret = 0;
 
+	if (atomic_load(&chunk->backed))
+		return 0;
 	lock_take(&mem->ctx->lock);
-	lock_take(&mem->lock);
-	backed = chunk->backed;
-	lock_drop(&mem->lock);
-	if (!backed && madvise((void *)base, len, MADV_POPULATE_WRITE))
-		ret = -ENOMEM;
-	if (!backed && !ret && mem->ctx->features & UMM_KERNEL_MOVE)
-		ret = uffd_register_missing(mem->ctx->staging.uffd, base, len);
-	lock_take(&mem->lock);
-	if (!ret)
-		chunk->backed = true;
-	lock_drop(&mem->lock);
+	if (!atomic_load(&chunk->backed)) {
+		ret = chunk_populate(mem, c);
+		atomic_store(&chunk->backed, !ret);
+	}
 	lock_drop(&mem->ctx->lock);
 	return ret;
 }
 
-/* Frames that were just taken get their host pages. 0, or -errno and none is taken. */
+/* Frames that were just taken get their host pages. */
 static int frames_back(struct umm_devmem *mem, unsigned n, const uint32_t *frames)
 {
-	int ret;
+	int ret = 0;
 
-	for (unsigned i = 0; i < n; i++) {
-		if (i && frames[i] / UMM_BLOCK_PAGES == frames[i - 1] / UMM_BLOCK_PAGES)
-			continue;
-		ret = chunk_back(mem, frames[i] / UMM_BLOCK_PAGES);
-		if (ret) {
-			umm_devmem_free(mem, n, frames);
-			return ret;
-		}
-	}
-	return 0;
+	if (mem->type != UMM_DEVMEM_COHERENT)
+		return 0;
+	for (unsigned i = 0; i < n && !ret; i++)
+		if (!i || frames[i] / UMM_BLOCK_PAGES != frames[i - 1] / UMM_BLOCK_PAGES)
+			ret = chunk_back(mem, frames[i] / UMM_BLOCK_PAGES);
+	return ret;
+}
+
+static void give_locked(struct umm_devmem *mem, uint32_t frame)
+{
+	struct chunk *chunk = &mem->chunks[frame / UMM_BLOCK_PAGES];
+
+	chunk_unlink(mem, chunk);
+	bit_set(chunk->free, frame % UMM_BLOCK_PAGES);
+	chunk->nfree++;
+	chunk_link(mem, chunk);
+	mem->nfree++;
 }
 
 int devmem_take(struct umm_devmem *mem, unsigned n, uint32_t *frames)
 {
 	unsigned taken;
-	int ret = 0;
+	int ret;
 
 	lock_take(&mem->lock);
 	taken = take_locked(mem, n, frames);
 	lock_drop(&mem->lock);
-	if (mem->type == UMM_DEVMEM_COHERENT)
-		ret = frames_back(mem, taken, frames);
-	return ret ? ret : (int)taken;
+	ret = frames_back(mem, taken, frames);
+	if (!ret)
+		return (int)taken;
+	lock_take(&mem->lock);
+	for (unsigned i = 0; i < taken; i++)
+		give_locked(mem, frames[i]);
+	lock_drop(&mem->lock);
+	return ret;
 }
 
 void devmem_give_quietly(struct umm_devmem *mem, uint32_t frame, uint32_t n)
 {
 	lock_take(&mem->lock);
-	for (uint32_t f = frame; f < frame + n; f++) {
-		struct chunk *chunk = &mem->chunks[f / UMM_BLOCK_PAGES];
-
-		chunk_unlink(mem, chunk);
-		bit_set(chunk->free, f % UMM_BLOCK_PAGES);
-		chunk->nfree++;
-		chunk_link(mem, chunk);
-	}
-	mem->nfree += n;
+	for (uint32_t f = frame; f < frame + n; f++)
+		give_locked(mem, f);
 	lock_drop(&mem->lock);
 }
 
@@ -325,9 +337,50 @@ void devmem_give_list(struct umm_devmem *mem, unsigned n, const uint32_t *frames
 	}
 }
 
+static bool is_drivers(const struct umm_devmem *mem, uint64_t frame)
+{
+	return frame < mem->nframes &&
+	       bit_test(mem->chunks[frame / UMM_BLOCK_PAGES].driver, frame % UMM_BLOCK_PAGES);
+}
+
+bool devmem_driver_take(struct umm_devmem *mem, uint64_t frame)
+{
+	bool taken;
+
+	lock_take(&mem->lock);
+	taken = is_drivers(mem, frame);
+	if (taken)
+		bit_clear(mem->chunks[frame / UMM_BLOCK_PAGES].driver, frame % UMM_BLOCK_PAGES);
+	lock_drop(&mem->lock);
+	return taken;
+}
+
+void devmem_driver_return(struct umm_devmem *mem, uint32_t frame)
+{
+	lock_take(&mem->lock);
+	bit_set(mem->chunks[frame / UMM_BLOCK_PAGES].driver, frame % UMM_BLOCK_PAGES);
+	lock_drop(&mem->lock);
+}
+
+/* All of them or none. */
+static int driver_alloc(struct umm_devmem *mem, uint32_t nframes, uint32_t *frames)
+{
+	int ret = -ENOSPC;
+
+	lock_take(&mem->lock);
+	if (mem->nfree >= nframes) {
+		take_locked(mem, nframes, frames);
+		for (uint32_t i = 0; i < nframes; i++)
+			bit_set(mem->chunks[frames[i] / UMM_BLOCK_PAGES].driver,
+				frames[i] % UMM_BLOCK_PAGES);
+		ret = 0;
+	}
+	lock_drop(&mem->lock);
+	return ret;
+}
+
 int umm_devmem_alloc(struct umm_devmem *mem, uint32_t nframes, uint32_t *frames)
 {
-	bool enough;
 	int ret;
 
 	if (!devmem_valid(mem) || !nframes || !frames)
@@ -337,34 +390,36 @@ int umm_devmem_alloc(struct umm_devmem *mem, uint32_t nframes, uint32_t *frames)
 	ret = devmem_use(mem);
 	if (ret)
 		return ret;
-	lock_take(&mem->lock);
-	enough = mem->nfree >= nframes;
-	if (enough)
-		take_locked(mem, nframes, frames);
-	lock_drop(&mem->lock);
-	if (!enough)
-		ret = -ENOSPC;
-	else if (mem->type == UMM_DEVMEM_COHERENT)
+	ret = driver_alloc(mem, nframes, frames);
+	if (!ret) {
 		ret = frames_back(mem, nframes, frames);
+		if (ret)
+			umm_devmem_free(mem, nframes, frames);
+	}
 	devmem_unuse(mem);
 	return ret;
 }
 
-static bool frame_is_free(struct umm_devmem *mem, uint32_t frame)
-{
-	bool is_free;
-
-	lock_take(&mem->lock);
-	is_free = bit_test(mem->chunks[frame / UMM_BLOCK_PAGES].free, frame % UMM_BLOCK_PAGES);
-	lock_drop(&mem->lock);
-	return is_free;
-}
-
 void umm_devmem_free(struct umm_devmem *mem, uint32_t nframes, const uint32_t *frames)
 {
-	for (uint32_t i = 0; i < nframes && devmem_valid(mem); i++)
-		if (frames[i] < mem->nframes && !frame_is_free(mem, frames[i]))
-			devmem_give_quietly(mem, frames[i], 1);
+	uint32_t ignored = 0;
+
+	if (!devmem_valid(mem) || !frames)
+		return;
+	lock_take(&mem->lock);
+	for (uint32_t i = 0; i < nframes; i++) {
+		if (!is_drivers(mem, frames[i])) {
+			ignored++;
+			continue;
+		}
+		bit_clear(mem->chunks[frames[i] / UMM_BLOCK_PAGES].driver,
+			  frames[i] % UMM_BLOCK_PAGES);
+		give_locked(mem, frames[i]);
+	}
+	lock_drop(&mem->lock);
+	if (ignored)
+		log_warning("umm_devmem_free: %u of %u frames are not the driver's: left alone",
+			    ignored, nframes);
 }
 
 void devmem_lru_add(struct umm_devmem *mem, struct resident *resident)

@@ -13,9 +13,10 @@
 /* 512 frames, aligned: what one block needs to live in one piece. */
 struct chunk {
 	uint64_t free[BITMAP_WORDS];
+	uint64_t driver[BITMAP_WORDS]; /* of umm_devmem_alloc(), and not yet a page's */
 	uint16_t nfree;
 	uint16_t nframes;    /* 512, or fewer in the last chunk */
-	bool backed;	     /* COHERENT: populated and registered for moving */
+	_Atomic bool backed; /* COHERENT: populated, registered for moving; set under ctx->lock */
 	uint32_t prev, next; /* of the list that its nfree puts it on */
 };
 
@@ -65,6 +66,13 @@ void devmem_give(struct umm_devmem *mem, uint32_t frame, uint32_t n);
 void devmem_give_list(struct umm_devmem *mem, unsigned n, const uint32_t *frames);
 /* As devmem_give() without telling: the device never saw them in use. */
 void devmem_give_quietly(struct umm_devmem *mem, uint32_t frame, uint32_t n);
+
+/*
+ * A frame that the driver got from umm_devmem_alloc() is about to become a page's. False: the
+ * driver has no such frame. And the other way round: it has not become one after all.
+ */
+bool devmem_driver_take(struct umm_devmem *mem, uint64_t frame);
+void devmem_driver_return(struct umm_devmem *mem, uint32_t frame);
 
 static inline uintptr_t devmem_host(const struct umm_devmem *mem, uint32_t frame)
 {

@@ -203,34 +203,37 @@ void *umm_migrate_host(struct umm_migrate *migrate, unsigned long i)
 	return (void *)piece->host[page];
 }
 
-/* May page i of the piece go where the driver says? */
-static bool dst_is_good(const struct umm_migrate *migrate, const struct piece *piece, unsigned i)
+/* May page i of the piece go where the driver says? Then that is where it goes. */
+static bool take_dst(const struct umm_migrate *migrate, struct piece *piece, unsigned i)
 {
 	uint64_t dst = migrate->dst[index_of(migrate, piece, i)];
 
 	if (!(dst & UMM_MPFN_VALID) || !piece->dst != !(dst & UMM_MPFN_DEVICE))
 		return false;
-	return piece->dst ? (dst >> UMM_PAGE_SHIFT) < piece->dst->nframes :
-			    bit_test(piece->staged, i);
+	if (!piece->dst)
+		return bit_test(piece->staged, i);
+	if (!devmem_driver_take(piece->dst, dst >> UMM_PAGE_SHIFT))
+		return false;
+	piece->frames[i] = (uint32_t)(dst >> UMM_PAGE_SHIFT);
+	return true;
 }
 
 static void commit_piece(struct umm_migrate *migrate, struct piece *piece)
 {
-	unsigned long k;
+	uint64_t taken[BITMAP_WORDS] = { 0 };
 	unsigned i;
 
-	for (i = bit_next(piece->all, 0); i < UMM_BLOCK_PAGES; i = bit_next(piece->all, i + 1)) {
-		k = index_of(migrate, piece, i);
-		if (dst_is_good(migrate, piece, i))
-			piece->frames[i] = (uint32_t)(migrate->dst[k] >> UMM_PAGE_SHIFT);
-		else
-			bit_set(piece->undo, i);
-	}
+	for (i = bit_next(piece->all, 0); i < UMM_BLOCK_PAGES; i = bit_next(piece->all, i + 1))
+		bit_set(take_dst(migrate, piece, i) ? taken : piece->undo, i);
 	hook_run(HOOK_COPIED, piece->va);
 	piece_commit(piece);
-	for (i = bit_next(piece->all, 0); i < UMM_BLOCK_PAGES; i = bit_next(piece->all, i + 1))
-		if (!bit_test(piece->done, i))
-			migrate->src[index_of(migrate, piece, i)] &= ~UMM_MPFN_MIGRATE;
+	for (i = bit_next(piece->all, 0); i < UMM_BLOCK_PAGES; i = bit_next(piece->all, i + 1)) {
+		if (bit_test(piece->done, i))
+			continue;
+		migrate->src[index_of(migrate, piece, i)] &= ~UMM_MPFN_MIGRATE;
+		if (piece->dst && bit_test(taken, i))
+			devmem_driver_return(piece->dst, piece->frames[i]);
+	}
 	migrate->cpages += piece->moved;
 }
 

@@ -392,6 +392,120 @@ static void frames_that_the_driver_does_not_have_are_not_taken(struct env *e)
 	assert_filled(p, 4, 1);
 }
 
+static uint64_t dst_of(uint32_t frame)
+{
+	return UMM_MPFN_VALID | UMM_MPFN_DEVICE | (uint64_t)frame << UMM_PAGE_SHIFT;
+}
+
+static uint32_t frame_of(struct env *e, void *page)
+{
+	struct umm_page_info info;
+
+	assert_int_equal(umm_query(e->ctx, (uintptr_t)page, 1, &info), 0);
+	assert_int_equal(info.state, env_home(e));
+	return info.frame;
+}
+
+/* A frame is one page's: named twice, in use or never allocated, it leaves the page at home. */
+static void frames_that_are_another_pages_are_not_taken(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = env_alloc_small(e, 8 * PAGE);
+	struct steps s;
+	uint32_t used;
+
+	fill(p, 8, 1);
+	to_device(e, ref, p, 1, 1);
+	used = frame_of(e, p);
+	steps_init(e, &s, p + PAGE, 6, ref);
+	assert_int_equal(umm_migrate_setup(&s.migrate), 0);
+	assert_int_equal(umm_devmem_alloc(ref->mem, 3, s.frames), 0);
+	copy_in(&s, ref, 0);
+	s.dst[1] = s.dst[0];
+	s.dst[2] = dst_of(used);
+	umm_devmem_free(ref->mem, 1, &s.frames[2]);
+	s.dst[3] = dst_of(s.frames[2]);
+	umm_migrate_pages(&s.migrate);
+	assert_int_equal(s.migrate.cpages, 1);
+	assert_true(s.src[0] & UMM_MPFN_MIGRATE);
+	for (size_t i = 1; i < 6; i++)
+		assert_false(s.src[i] & UMM_MPFN_MIGRATE);
+	umm_migrate_finalize(&s.migrate);
+	assert_state(e, p, 2, env_home(e));
+	assert_state(e, p + 2 * PAGE, 6, UMM_PAGE_SYSTEM);
+	/* What was not used is still the driver's, what was used is not. */
+	umm_devmem_free(ref->mem, 2, s.frames);
+	assert_free_frames(ref, 62);
+	assert_device_sees(ref, p, 8, 1);
+	assert_filled(p, 8, 1);
+}
+
+static void frame_named_twice_in_two_blocks_is_taken_once(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = env_alloc_small(e, 2 * BLOCK), *q = p + BLOCK - PAGE;
+	struct steps s;
+
+	fill(q, 2, 1);
+	steps_init(e, &s, q, 2, ref);
+	assert_int_equal(umm_migrate_setup(&s.migrate), 0);
+	assert_int_equal(umm_devmem_alloc(ref->mem, 1, s.frames), 0);
+	s.frames[1] = s.frames[0];
+	s.dst[0] = s.dst[1] = dst_of(s.frames[0]);
+	umm_migrate_pages(&s.migrate);
+	assert_int_equal(s.migrate.cpages, 1);
+	assert_int_equal(!!(s.src[0] & UMM_MPFN_MIGRATE) + !!(s.src[1] & UMM_MPFN_MIGRATE), 1);
+	umm_migrate_finalize(&s.migrate);
+	assert_int_equal(count_state(e, q, 2, env_home(e)), 1);
+	assert_free_frames(ref, 63);
+}
+
+static void count_warning(void *priv, enum umm_log_level level, const char *line)
+{
+	(void)line;
+	*(unsigned *)priv += level == UMM_LOG_WARNING;
+}
+
+static void freeing_what_is_not_the_drivers_is_logged(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	uint32_t frames[2];
+	unsigned warnings = 0;
+
+	assert_int_equal(umm_devmem_alloc(ref->mem, 2, frames), 0);
+	umm_log_set(count_warning, &warnings, UMM_LOG_WARNING);
+	umm_devmem_free(ref->mem, 2, frames);
+	assert_int_equal(warnings, 0);
+	umm_devmem_free(ref->mem, 2, frames);
+	umm_log_set(NULL, NULL, UMM_LOG_WARNING);
+	assert_int_equal(warnings, 1);
+}
+
+static void only_the_drivers_frames_are_freed(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = env_alloc_small(e, 4 * PAGE), *q = env_alloc_small(e, 60 * PAGE);
+	uint32_t frames[5];
+
+	fill(p, 4, 1);
+	fill(q, 60, 2);
+	to_device(e, ref, p, 4, 4);
+	for (size_t i = 0; i < 4; i++)
+		frames[i] = frame_of(e, p + i * PAGE);
+	frames[4] = UINT32_MAX;
+	umm_devmem_free(ref->mem, 5, frames);
+	assert_int_equal(umm_devmem_nfree(ref->mem), 60);
+	assert_int_equal(umm_devmem_alloc(ref->mem, 1, frames), 0);
+	frames[1] = frames[0];
+	umm_devmem_free(ref->mem, 2, frames);
+	assert_int_equal(umm_devmem_nfree(ref->mem), 60);
+	/* Nobody else gets the frames of pages. */
+	to_device(e, ref, q, 60, 60);
+	assert_device_sees(ref, p, 4, 1);
+	assert_filled(p, 4, 1);
+	assert_filled(q, 60, 2);
+}
+
 static void steps_over_several_blocks(struct env *e)
 {
 	struct ref_device *ref = env_device(e, 64);
@@ -415,6 +529,8 @@ static void steps_over_several_blocks(struct env *e)
 }
 
 static const struct test_case cases[] = {
+	/* First: the same line too often is not logged. */
+	TEST(ONCE, freeing_what_is_not_the_drivers_is_logged),
 	TEST(ALL, steps_move_pages_with_the_drivers_copies),
 	TEST(ALL, steps_bring_pages_home),
 	TEST(ALL, destination_zero_leaves_the_page),
@@ -426,6 +542,9 @@ static const struct test_case cases[] = {
 	TEST(ONCE, setup_refuses_bad_arguments),
 	TEST(ALL, steps_in_the_wrong_order_do_nothing),
 	TEST(ALL, frames_that_the_driver_does_not_have_are_not_taken),
+	TEST(ALL, frames_that_are_another_pages_are_not_taken),
+	TEST(ALL, frame_named_twice_in_two_blocks_is_taken_once),
+	TEST(ALL, only_the_drivers_frames_are_freed),
 	TEST(ALL, steps_over_several_blocks),
 };
 
