@@ -336,9 +336,10 @@ UMM_API int umm_free(struct umm_ctx *ctx, void *addr);
  *
  * Ownership: the memory stays the caller's.
  * Context:   any thread; may sleep; not async-signal-safe.
- * Return:    0; -EINVAL zero, misaligned or overflowing, or the mapping is of a
- *            kind that cannot be managed (file, shared, device); -EFAULT a hole;
- *            -EEXIST overlaps memory managed by @ctx; -ENOMEM.
+ * Return:    0; -EINVAL zero, misaligned or overflowing, bad @ctx, or the mapping is of a
+ *            kind that cannot be managed (file, shared, device, frames of a COHERENT
+ *            memory); -EFAULT a hole; -EEXIST overlaps memory that @ctx or another context
+ *            of the process manages; -ENOMEM.
  * Since:     0.1
  */
 UMM_API int umm_attach(struct umm_ctx *ctx, void *addr, size_t len);
@@ -706,9 +707,10 @@ struct umm_devmem_options {
 	uint64_t flags; /* 0 */
 	enum umm_devmem_type type;
 	uint32_t nframes; /* pages */
-	void *base;	  /* COHERENT: the frames as the CPU sees them: private anonymous
-				 * writable memory, 2 MiB aligned, not managed; the core moves
-				 * frames out of it and back. PRIVATE: NULL */
+	void *base;	  /* COHERENT: the frames as the CPU sees them: private anonymous memory,
+				 * mapped for reading and writing, 2 MiB aligned, neither managed
+				 * nor another memory's, by any context of the process; the core
+				 * moves frames out of it and back. PRIVATE: NULL */
 };
 
 /**
@@ -720,7 +722,8 @@ struct umm_devmem_options {
  * Ownership: as the device; base stays the caller's, who must leave it alone
  *            until umm_devmem_remove() returns.
  * Context:   any thread; may sleep.
- * Return:    0; -EINVAL; -E2BIG; -ENOMEM; -ENODEV.
+ * Return:    0; -EINVAL, also where base is not as above; -EFAULT there is a hole in it;
+ *            -E2BIG; -ENOMEM; -ENODEV.
  * Since:     0.1
  */
 UMM_API int umm_devmem_add(struct umm_device *dev, const struct umm_devmem_options *options,

@@ -453,22 +453,50 @@ int umm_free(struct umm_ctx *ctx, void *addr)
 	return 0;
 }
 
-/* May all of start .. end be managed? */
-static int attach_check(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
+int ctx_check_mappings(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bool writable)
 {
 	struct maps_vma vma;
 	int ret;
 
+	if (start >= end || end > ADDRESS_END)
+		return -EINVAL;
 	for (uintptr_t at = start; at < end; at = vma.end) {
 		ret = maps_find(at, ctx->features & UMM_KERNEL_PROCMAP_QUERY, &vma);
 		if (ret && ret != -ENOENT)
 			return ret;
 		if (ret || vma.start > at)
 			return -EFAULT;
-		if (!vma.anon || vma.shared)
+		if (!vma.anon || vma.shared || (writable && !(vma.read && vma.write)))
 			return -EINVAL;
 	}
 	return 0;
+}
+
+bool ctx_others_manage(const struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
+{
+	struct umm_span span;
+
+	for (struct umm_ctx *other = list; other; other = other->next)
+		if (other != ctx && !ctx_is_forked(other) && region_next(other, start, end, &span))
+			return true;
+	return false;
+}
+
+bool ctx_any_pool(uintptr_t start, uintptr_t end)
+{
+	for (struct umm_ctx *ctx = list; ctx; ctx = ctx->next)
+		if (!ctx_is_forked(ctx) && devices_have_pool(ctx, start, end))
+			return true;
+	return false;
+}
+
+static int attach_locked(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
+{
+	if (ctx_any_pool(start, end))
+		return -EINVAL;
+	if (ctx_others_manage(ctx, start, end))
+		return -EEXIST;
+	return region_add(ctx, start, end, true, false);
 }
 
 int umm_attach(struct umm_ctx *ctx, void *addr, size_t len)
@@ -476,15 +504,17 @@ int umm_attach(struct umm_ctx *ctx, void *addr, size_t len)
 	uintptr_t start = (uintptr_t)addr;
 	int ret;
 
-	if (!ctx_valid(ctx) || !addr || !len || !is_aligned(start | len, UMM_PAGE_SIZE) ||
-	    start + len < start || start + len > ADDRESS_END)
+	if (!ctx_valid(ctx) || !addr || !len || !is_aligned(start | len, UMM_PAGE_SIZE))
 		return -EINVAL;
-	ret = attach_check(ctx, start, start + len);
+	ret = ctx_check_mappings(ctx, start, start + len, false);
 	if (ret)
 		return ret;
 	if (!ctx_is_forked(ctx))
 		event_wait(ctx, start, start + len);
-	return region_add(ctx, start, start + len, true, false);
+	ctx_list_lock();
+	ret = attach_locked(ctx, start, start + len);
+	ctx_list_unlock();
+	return ret;
 }
 
 int umm_detach(struct umm_ctx *ctx, void *addr)

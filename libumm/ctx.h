@@ -104,11 +104,25 @@ void ctx_wake_block(struct umm_ctx *ctx, uintptr_t va);
 void ctx_count(struct umm_ctx *ctx, struct umm_device *dev, uintptr_t addr, unsigned counter,
 	       uint64_t n);
 
-/* The list of all contexts, for the fork handlers: under its lock, outermost. */
+/* The list of all contexts: under its lock, outermost. */
 void ctx_list_lock(void);
 void ctx_list_unlock(void);
 void ctx_list_reset(void); /* in the child */
 struct umm_ctx *ctx_list_first(void);
+
+/*
+ * What else of this process is at start .. end: memory that a context other than this one (or
+ * NULL) manages; the pool of a COHERENT memory. A forked process's inherited contexts do not
+ * count: what was theirs is plain memory. With the list locked.
+ */
+bool ctx_others_manage(const struct umm_ctx *ctx, uintptr_t start, uintptr_t end);
+bool ctx_any_pool(uintptr_t start, uintptr_t end);
+
+/*
+ * Is all of start .. end private anonymous memory, and (writable) may it be read and written?
+ * 0; -EFAULT a hole; -EINVAL no, or no user addresses.
+ */
+int ctx_check_mappings(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bool writable);
 
 /* Migrations, evict.c: bring every page of a memory home, whatever it takes. */
 void evict_all(struct umm_devmem *mem);

@@ -121,3 +121,16 @@ size_t devices_bytes(struct umm_ctx *ctx)
 	lock_drop(&ctx->lock);
 	return n;
 }
+
+bool devices_have_pool(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
+{
+	bool found = false;
+
+	lock_take(&ctx->lock);
+	for (struct umm_device *dev = ctx->devices; dev; dev = dev->next)
+		for (struct umm_devmem *mem = dev->mems; mem; mem = mem->next)
+			found |= mem->type == UMM_DEVMEM_COHERENT && mem->base < end &&
+				 start < devmem_host(mem, mem->nframes);
+	lock_drop(&ctx->lock);
+	return found;
+}

@@ -30,6 +30,8 @@ static inline bool device_valid(const struct umm_device *dev)
 uint64_t device_pages(struct umm_device *dev);
 uint64_t device_pages_of_ctx(struct umm_ctx *ctx);
 size_t devices_bytes(struct umm_ctx *ctx);
+/* Does any of start .. end belong to the pool of a COHERENT memory of the context? */
+bool devices_have_pool(struct umm_ctx *ctx, uintptr_t start, uintptr_t end);
 /* Other threads of the parent may have held the locks of memories. */
 void device_fork_child(struct umm_ctx *ctx);
 

@@ -93,12 +93,71 @@ static int options_check(const struct umm_devmem_options *options)
 	return options->base && !((uintptr_t)options->base & BLOCK_MASK) ? 0 : -EINVAL;
 }
 
+/* The pool of a COHERENT memory is nobody else's. */
+static int pool_check_locked(struct umm_devmem *mem)
+{
+	uintptr_t end = devmem_host(mem, mem->nframes);
+
+	if (mem->type != UMM_DEVMEM_COHERENT)
+		return 0;
+	return ctx_any_pool(mem->base, end) || ctx_others_manage(NULL, mem->base, end) ? -EINVAL :
+											 0;
+}
+
+/* From here on the device has it. */
+static int devmem_insert(struct umm_devmem *mem)
+{
+	struct umm_device *dev = mem->dev;
+	int ret;
+
+	ctx_list_lock();
+	ret = pool_check_locked(mem);
+	if (!ret) {
+		lock_take(&mem->ctx->lock);
+		mem->next = dev->mems;
+		dev->mems = mem;
+		lock_drop(&mem->ctx->lock);
+	}
+	ctx_list_unlock();
+	return ret;
+}
+
+static void devmem_destroy(struct umm_devmem *mem)
+{
+	lock_fini(&mem->lock);
+	arena_unmap(mem->chunks, mem->nchunks * sizeof(*mem->chunks));
+	handle_free(mem, HANDLE_DEVMEM);
+}
+
+static int devmem_create(struct umm_device *dev, const struct umm_devmem_options *options,
+			 struct umm_devmem **out)
+{
+	struct umm_devmem *mem = handle_new(HANDLE_DEVMEM);
+	int ret;
+
+	if (!mem)
+		return -ENOMEM;
+	mem->ctx = dev->ctx;
+	mem->dev = dev;
+	mem->type = options->type;
+	mem->nframes = options->nframes;
+	mem->base = (uintptr_t)options->base;
+	ret = chunks_init(mem);
+	if (ret) {
+		handle_free(mem, HANDLE_DEVMEM);
+		return ret;
+	}
+	lock_init(&mem->lock, RANK_DEVMEM);
+	*out = mem;
+	return 0;
+}
+
 int umm_devmem_add(struct umm_device *dev, const struct umm_devmem_options *options,
 		   struct umm_devmem **out)
 {
 	struct umm_devmem_options mine;
-	struct umm_span managed;
 	struct umm_devmem *mem;
+	uintptr_t base;
 	int ret;
 
 	if (!device_valid(dev) || !options || !out)
@@ -110,30 +169,20 @@ int umm_devmem_add(struct umm_device *dev, const struct umm_devmem_options *opti
 		return ret;
 	if (ctx_is_forked(dev->ctx))
 		return -ENODEV;
-	if (mine.base &&
-	    region_next(dev->ctx, (uintptr_t)mine.base,
-			(uintptr_t)mine.base + ((uintptr_t)mine.nframes << UMM_PAGE_SHIFT),
-			&managed))
-		return -EINVAL;
-	mem = handle_new(HANDLE_DEVMEM);
-	if (!mem)
-		return -ENOMEM;
-	mem->ctx = dev->ctx;
-	mem->dev = dev;
-	mem->type = mine.type;
-	mem->nframes = mine.nframes;
-	mem->base = (uintptr_t)mine.base;
-	ret = chunks_init(mem);
+	base = (uintptr_t)mine.base;
+	if (base)
+		ret = ctx_check_mappings(dev->ctx, base,
+					 base + ((uintptr_t)mine.nframes << UMM_PAGE_SHIFT), true);
+	if (!ret)
+		ret = devmem_create(dev, &mine, &mem);
+	if (ret)
+		return ret;
+	handle_publish(mem, HANDLE_DEVMEM);
+	ret = devmem_insert(mem);
 	if (ret) {
-		handle_free(mem, HANDLE_DEVMEM);
+		devmem_destroy(mem);
 		return ret;
 	}
-	lock_init(&mem->lock, RANK_DEVMEM);
-	handle_publish(mem, HANDLE_DEVMEM);
-	lock_take(&dev->ctx->lock);
-	mem->next = dev->mems;
-	dev->mems = mem;
-	lock_drop(&dev->ctx->lock);
 	*out = mem;
 	return 0;
 }
@@ -168,9 +217,7 @@ void umm_devmem_remove(struct umm_devmem *mem)
 		;
 	*link = mem->next;
 	lock_drop(&ctx->lock);
-	lock_fini(&mem->lock);
-	arena_unmap(mem->chunks, mem->nchunks * sizeof(*mem->chunks));
-	handle_free(mem, HANDLE_DEVMEM);
+	devmem_destroy(mem);
 }
 
 int devmem_use(struct umm_devmem *mem)

@@ -416,6 +416,22 @@ static void attach_over_managed_memory_is_eexist(struct env *e)
 	assert_int_equal(umm_attach(e->ctx, p + 4 * PAGE, 4 * PAGE), 0);
 }
 
+static void attach_of_what_another_context_manages_is_eexist(struct env *e)
+{
+	char *p = env_attach(e, 8 * PAGE), *q = env_alloc(e, PAGE);
+	struct umm_ctx *other;
+
+	assert_int_equal(umm_ctx_create(NULL, &other), 0);
+	assert_int_equal(umm_attach(other, p, PAGE), -EEXIST);
+	assert_int_equal(umm_attach(other, p + 4 * PAGE, 4 * PAGE), -EEXIST);
+	assert_int_equal(umm_attach(other, q, PAGE), -EEXIST);
+	assert_int_equal(umm_detach(e->ctx, p), 0);
+	assert_int_equal(umm_attach(other, p, 8 * PAGE), 0);
+	assert_int_equal(umm_attach(e->ctx, p, PAGE), -EEXIST);
+	umm_ctx_put(other);
+	assert_int_equal(umm_attach(e->ctx, p, 8 * PAGE), 0);
+}
+
 static void attach_spans_mappings_of_several_kinds(struct env *e)
 {
 	struct ref_device *ref = env_device(e, 64);
@@ -620,6 +636,7 @@ static const struct test_case cases[] = {
 	TEST(KERNEL, attach_of_a_hole_is_efault),
 	TEST(KERNEL, attach_of_file_and_shared_memory_is_einval),
 	TEST(ONCE, attach_over_managed_memory_is_eexist),
+	TEST(ONCE, attach_of_what_another_context_manages_is_eexist),
 	TEST(ALL, attach_spans_mappings_of_several_kinds),
 	TEST(ALL, detach_brings_home_and_forgets),
 	TEST(ALL, put_gives_attached_memory_back_with_its_contents),

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #define BLOCK_PAGES UMM_BLOCK_PAGES
 
@@ -109,6 +110,80 @@ static void bad_memories_are_refused(struct env *e)
 	assert_int_equal(umm_devmem_add(dev, &options, &mem), -EINVAL);
 	assert_null(mem);
 	umm_device_destroy(dev);
+}
+
+/* A pool of one block at base is refused. */
+static void assert_pool_refused(struct ref_device *ref, void *base, int why)
+{
+	struct umm_devmem_options options = { .size = sizeof(options),
+					      .type = UMM_DEVMEM_COHERENT,
+					      .nframes = BLOCK_PAGES,
+					      .base = base };
+	struct umm_devmem *mem;
+
+	assert_int_equal(umm_devmem_add(ref->dev, &options, &mem), why);
+}
+
+static void pool_must_be_plain_memory(struct env *e)
+{
+	const int prots[] = { PROT_NONE, PROT_READ, PROT_WRITE };
+	struct ref_device *ref = env_device(e, 64);
+	char *base = env_map(e, BLOCK), *last = base + BLOCK - PAGE;
+	int fd = memfd_create("pool", 0);
+
+	for (size_t i = 0; i < sizeof(prots) / sizeof(prots[0]); i++) {
+		assert_int_equal(mprotect(last, PAGE, prots[i]), 0);
+		assert_pool_refused(ref, base, -EINVAL);
+	}
+	assert_int_equal(ftruncate(fd, PAGE), 0);
+	assert_ptr_equal(mmap(last, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, fd, 0),
+			 last);
+	assert_pool_refused(ref, base, -EINVAL);
+	assert_ptr_equal(mmap(last, PAGE, PROT_READ | PROT_WRITE,
+			      MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED, -1, 0),
+			 last);
+	assert_pool_refused(ref, base, -EINVAL);
+	assert_int_equal(munmap(last, PAGE), 0);
+	assert_pool_refused(ref, base, -EFAULT);
+	assert_int_equal(munmap(base, BLOCK), 0);
+	assert_pool_refused(ref, base, -EFAULT);
+	assert_pool_refused(ref, (void *)(UINTPTR_MAX - BLOCK + 1), -EINVAL);
+	assert_pool_refused(ref, (void *)((uintptr_t)1 << 47), -EINVAL);
+	env_forget(e, base, BLOCK);
+	close(fd);
+}
+
+static void pool_is_of_one_memory_and_not_managed(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64), *other;
+	struct ref_options others = { .nframes = 64, .inline_copy = true };
+	char *base = env_map(e, 2 * BLOCK);
+	struct umm_devmem_options options = { .size = sizeof(options),
+					      .type = UMM_DEVMEM_COHERENT,
+					      .nframes = BLOCK_PAGES + 1,
+					      .base = base };
+	struct umm_devmem *mem;
+	struct umm_ctx *ctx;
+	void *managed;
+
+	assert_int_equal(umm_ctx_create(NULL, &ctx), 0);
+	assert_int_equal(ref_create(ctx, &others, &other), 0);
+	assert_int_equal(umm_devmem_add(other->dev, &options, &mem), 0);
+	assert_pool_refused(ref, base, -EINVAL);
+	assert_pool_refused(ref, base + BLOCK, -EINVAL);
+	assert_pool_refused(other, base + BLOCK, -EINVAL);
+	assert_int_equal(umm_attach(ctx, base, PAGE), -EINVAL);
+	assert_int_equal(umm_attach(e->ctx, base + BLOCK, PAGE), -EINVAL);
+	assert_int_equal(umm_attach(e->ctx, base + BLOCK + PAGE, PAGE), 0);
+	assert_int_equal(umm_detach(e->ctx, base + BLOCK + PAGE), 0);
+	umm_devmem_remove(mem);
+	assert_int_equal(umm_alloc(ctx, BLOCK, 0, &managed), 0);
+	assert_pool_refused(ref, managed, -EINVAL);
+	assert_pool_refused(other, managed, -EINVAL);
+	assert_int_equal(umm_devmem_add(ref->dev, &options, &mem), 0);
+	umm_devmem_remove(mem);
+	umm_ctx_put(ctx);
+	assert_true(ref_destroy(other));
 }
 
 static void memory_knows_its_device_and_a_word_of_the_driver(struct env *e)
@@ -519,6 +594,8 @@ static const struct test_case cases[] = {
 	TEST(ONCE, device_needs_only_a_name_and_a_copy),
 	TEST(ONCE, bad_device_operations_are_refused),
 	TEST(ONCE, bad_memories_are_refused),
+	TEST(KERNEL, pool_must_be_plain_memory),
+	TEST(ONCE, pool_is_of_one_memory_and_not_managed),
 	TEST(ALL, memory_knows_its_device_and_a_word_of_the_driver),
 	TEST(ALL, frames_are_allocated_once),
 	TEST(ALL, whole_block_of_frames_is_contiguous_and_aligned),
