@@ -329,15 +329,19 @@ void env_close(struct env *env)
 /* What fits into one block lies in one: so one device access concerns all of it. */
 static char *alloc_in_block(struct env *env, size_t len, uint64_t flags)
 {
-	void *addr, *crossing = NULL;
+	void *addr, *next, *crossing = NULL;
 
 	assert_int_equal(umm_alloc(env->ctx, len, flags, &addr), 0);
+	/* Those that do not are kept, in a list through their first words, or they come again. */
 	while (len <= BLOCK && (uintptr_t)addr / BLOCK != ((uintptr_t)addr + len - 1) / BLOCK) {
-		umm_free(env->ctx, crossing);
+		*(void **)addr = crossing;
 		crossing = addr;
 		assert_int_equal(umm_alloc(env->ctx, len, flags, &addr), 0);
 	}
-	umm_free(env->ctx, crossing);
+	for (; crossing; crossing = next) {
+		next = *(void **)crossing;
+		umm_free(env->ctx, crossing);
+	}
 	return addr;
 }
 
