@@ -108,6 +108,14 @@ static enum action action_of(struct piece *piece, struct block *block, unsigned 
 	return piece->dst->type == UMM_DEVMEM_COHERENT ? ACT_COHERENT : ACT_DEVICE;
 }
 
+/* The host page that the piece has of page i. */
+static uintptr_t host_page(const struct piece *piece, unsigned i)
+{
+	if (bit_test(piece->slotted, i))
+		return piece->slot + ((uintptr_t)i << UMM_PAGE_SHIFT);
+	return piece->host[i];
+}
+
 /* Where the page to install is now. */
 static uintptr_t install_source(struct piece *piece, struct block *block, enum action action,
 				unsigned i)
@@ -116,9 +124,7 @@ static uintptr_t install_source(struct piece *piece, struct block *block, enum a
 		return devmem_host(piece->dst, piece->frames[i]);
 	if (action == ACT_RECOHERE)
 		return devmem_host(piece->src, resident_frame(resident_of(block, i), i));
-	if (bit_test(piece->slotted, i))
-		return piece->slot + ((uintptr_t)i << UMM_PAGE_SHIFT);
-	return piece->host[i];
+	return host_page(piece, i);
 }
 
 static bool is_install(enum action action)
@@ -403,7 +409,7 @@ static int follow_mappings(struct piece *piece, uint64_t *todo)
 
 	for (unsigned i = bit_next(piece->away, 0); i < UMM_BLOCK_PAGES;
 	     i = bit_next(piece->away, i + 1)) {
-		run.source = install_source(piece, NULL, ACT_HOME, i);
+		run.source = host_page(piece, i);
 		ret = follow_mapping(&run, i);
 		if (ret == -EAGAIN)
 			return ret;
