@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A batch of faults becomes a sorted list of pages without duplicates, then of spans.
- * First the blocks that they lie in are programmed, whole, so that pages which came
- * otherwise (the program prefetched or duplicated them) cost one fault for each block at
- * most, and stay as they are; one umm_migrate_spans() brings the others, and their blocks are
- * programmed again.
+ * First what the core says about them is programmed. Pages that came otherwise (the
+ * program prefetched or duplicated them) stay as they are, and all of their block is programmed
+ * with them, so that they cost one fault for each block at most. One umm_migrate_spans()
+ * brings the others, which are programmed then.
  *
  * More pages than the device has would evict each other, and what the same work-items
  * loaded before: half of the memory at most is filled at a time, for the work-items with the
@@ -191,23 +191,36 @@ static size_t plan_ahead(struct umm_opencl *ocl, const struct umm_span *spans, s
 	return n;
 }
 
+/* Pages of one block. 0 too where they change too often to tell: they fault again. */
+static int program_pages(struct umm_opencl *ocl, uintptr_t start, uintptr_t end)
+{
+	int ret = start < end ? mirror_program(ocl, start, end) : 0;
+
+	return ret == -EAGAIN ? 0 : ret;
+}
+
+/* In each block the pages from the first to the last that sorted spans name. */
 static int program(struct umm_opencl *ocl, const struct umm_span *spans, size_t nspans)
 {
-	uintptr_t block, done = 0;
+	uintptr_t start = 0, end = 0, at, next, span_end;
 	int ret = 0;
 
-	for (size_t i = 0; i < nspans && (!ret || ret == -EAGAIN); i++) {
-		block = spans[i].start & ~(UMM_BLOCK_SIZE - 1);
-		for (; block < spans[i].start + spans[i].len; block += UMM_BLOCK_SIZE) {
-			if (block < done)
+	for (size_t i = 0; i < nspans; i++) {
+		span_end = spans[i].start + spans[i].len;
+		for (at = spans[i].start; at < span_end && !ret; at = next) {
+			next = (at | (UMM_BLOCK_SIZE - 1)) + 1;
+			if (next > span_end)
+				next = span_end;
+			if (end && at >> UMM_BLOCK_SHIFT == start >> UMM_BLOCK_SHIFT) {
+				end = next;
 				continue;
-			done = block + UMM_BLOCK_SIZE;
-			ret = mirror_program(ocl, block, done);
-			if (ret && ret != -EAGAIN)
-				break;
+			}
+			ret = program_pages(ocl, start, end);
+			start = at;
+			end = next;
 		}
 	}
-	return ret == -EAGAIN ? 0 : ret;
+	return ret ? ret : program_pages(ocl, start, end);
 }
 
 /* Ask the core for the page as a CPU would: 0, or what is wrong with it. */
@@ -273,17 +286,28 @@ static int check(struct umm_opencl *ocl, const struct fault *faults, uint32_t co
 	return 0;
 }
 
-/* Pages that are on the device already only have to be programmed. The number of the others. */
+/*
+ * Pages that are on the device already only have to be programmed, and where there is one
+ * there may be more in its block. The number of the others; the faults are sorted.
+ */
 static int refresh(struct umm_opencl *ocl, struct fault *faults, uint32_t *count,
 		   struct service_outcome *outcome)
 {
 	size_t nspans = coalesce(faults, *count, ocl->service->spans);
 	int ret = program(ocl, ocl->service->spans, nspans);
+	uintptr_t block, done = 0;
 	uint32_t entry, n = 0;
 
-	for (uint32_t i = 0; i < *count && !ret; i++)
-		if (!is_served(ocl, &faults[i], &entry))
+	for (uint32_t i = 0; i < *count && !ret; i++) {
+		if (!is_served(ocl, &faults[i], &entry)) {
 			faults[n++] = faults[i];
+			continue;
+		}
+		block = faults[i].addr & ~(UMM_BLOCK_SIZE - 1);
+		if (block != done)
+			ret = program_pages(ocl, block, block + UMM_BLOCK_SIZE);
+		done = block;
+	}
 	if (ret)
 		return ret;
 	outcome->nserved = *count - n;

@@ -591,7 +591,7 @@ struct turns {
 	cl_kernel kernel;
 	size_t npages;
 	atomic_bool stop;
-	uint32_t turn;
+	atomic_uint turn; /* the last that began */
 	int ret;
 };
 
@@ -601,10 +601,20 @@ static void *launch_in_turns(void *priv)
 	struct umm_opencl_result result;
 
 	while (!turns->ret && !atomic_load(&turns->stop)) {
-		rig_uint(turns->kernel, 2, ++turns->turn);
+		rig_uint(turns->kernel, 2, atomic_fetch_add(&turns->turn, 1) + 1);
 		turns->ret = rig_try(turns->rig, turns->kernel, turns->npages, &result);
 	}
 	return NULL;
+}
+
+/* Another launch has begun, or they ended early. */
+static void wait_for_next(struct turns *turns)
+{
+	const struct timespec nap = { .tv_nsec = 100000 };
+	unsigned before = atomic_load(&turns->turn);
+
+	for (int tries = 0; atomic_load(&turns->turn) == before && tries < 20000; tries++)
+		nanosleep(&nap, NULL);
 }
 
 static void a_child_forked_while_launches_run_has_a_snapshot(void **state)
@@ -624,6 +634,7 @@ static void a_child_forked_while_launches_run_has_a_snapshot(void **state)
 	rig_ulong(turns.kernel, 1, PAGE);
 	assert_int_equal(pthread_create(&thread, NULL, launch_in_turns, &turns), 0);
 	for (int i = 0; i < 10; i++) {
+		wait_for_next(&turns);
 		child = fork();
 		if (!child)
 			_exit(child_check(words, turns.npages));
@@ -634,11 +645,12 @@ static void a_child_forked_while_launches_run_has_a_snapshot(void **state)
 	pthread_join(thread, NULL);
 	assert_int_equal(bad, 0);
 	assert_int_equal(turns.ret, 0);
+	assert_true(turns.turn >= 10);
 	for (size_t i = 0; i < turns.npages; i++)
 		assert_int_equal(words[i * WORDS], turns.turn);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		rig_test(the_callers_device_context_or_queue_is_used),
@@ -659,5 +671,5 @@ int main(void)
 		rig_test(a_child_forked_while_launches_run_has_a_snapshot),
 	};
 
-	return cmocka_run_group_tests_name("opencl device", tests, NULL, NULL);
+	return rig_main("opencl device", tests, argc, argv);
 }

@@ -58,7 +58,7 @@ static void bed_open(struct bed *bed)
 	cl_int err;
 
 	if (!options.device_name)
-		rig_skip("UMM_TEST_OPENCL is not set: it names the device to test");
+		rig_skip("%s", umm_opencl_advice());
 	if (platform_choose(&options, &device))
 		rig_skip("there is no OpenCL device '%s'", rig_device_name());
 	bed->context = clCreateContext(NULL, 1, &device, NULL, NULL, &err);
@@ -243,7 +243,7 @@ static void batches_of_several_threads_do_not_mix(void **state)
 
 #define bed_test(fn) cmocka_unit_test_setup_teardown(fn, bed_setup, bed_teardown)
 
-int main(void)
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		bed_test(one_large_copy_is_cut_at_the_pools),
@@ -252,5 +252,5 @@ int main(void)
 		bed_test(batches_of_several_threads_do_not_mix),
 	};
 
-	return cmocka_run_group_tests_name("opencl transfer", tests, NULL, NULL);
+	return rig_main("opencl transfer", tests, argc, argv);
 }
