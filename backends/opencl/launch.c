@@ -13,10 +13,11 @@
  * A window of one work-item is told apart by what it misses. One that needs too much at
  * once starts over each time and misses what it missed before: it cannot get to
  * anything new. One that keeps how far it got misses at new addresses. So new
- * addresses count as progress there; without any, after as many evictions as
- * the device has pages twice over (more than it takes to get rid of everything that
- * others left behind) and several times the addresses known, that work-item
- * cannot be run: -ENOSPC.
+ * addresses count as progress there. Without any it gets fewer pages at a time, those
+ * that it missed first, so that what it asked for ahead of its need does not take the place
+ * of what it needs. With one page at a time, after as many evictions as the device has
+ * pages twice over (more than it takes to get rid of everything that others left behind)
+ * and several times the addresses known, that work-item cannot be run: -ENOSPC.
  *
  * Only evictions count: pages that a CPU takes back meanwhile are no evidence.
  *
@@ -55,6 +56,7 @@ struct launch {
 	uint64_t evicted;	/* count of evictions when one finished last */
 	uint32_t ceiling;	/* windows of this size stalled; 0: none did */
 	uint32_t successes;	/* windows done since */
+	uint32_t batch;		/* pages that a round brings at most */
 	struct visited visited; /* addresses that a window of one work-item missed */
 	uint32_t idle;		/* rounds since any page came */
 	uint64_t idle_since;
@@ -129,6 +131,12 @@ static bool is_single(const struct launch *l)
 	return l->args.hi - l->args.lo == 1;
 }
 
+/* Of the pages that a round misses: the rest of the memory is for what those lead to. */
+static uint32_t most_pages(const struct launch *l)
+{
+	return (l->ocl->pools.nframes + 1) / 2;
+}
+
 static void window_start(struct launch *l, uint32_t lo, uint32_t size)
 {
 	l->args.lo = lo;
@@ -136,6 +144,7 @@ static void window_start(struct launch *l, uint32_t lo, uint32_t size)
 	l->waiting = UINT32_MAX;
 	l->stalled = 0;
 	l->evicted = evicted_pages(l->ocl);
+	l->batch = most_pages(l);
 	visited_clear(&l->visited);
 }
 
@@ -171,23 +180,29 @@ static void describe(struct launch *l, const struct fault *fault, int err)
 	       fault->addr, why);
 }
 
-/* The work-items keep taking each other's pages: run fewer. -ENOSPC: it is only one. */
-static int shrink_window(struct launch *l, const struct round_outcome *round)
+/* The work-items keep taking each other's pages, or one its own: run fewer, or bring fewer. */
+static int shrink(struct launch *l, const struct round_outcome *round)
 {
 	uint32_t size = l->args.hi - l->args.lo;
 
-	if (is_single(l)) {
-		report(UMM_LOG_ERROR,
-		       "work-item %" PRIu32 " needs more pages at once than the device's %" PRIu32,
-		       l->args.lo, l->ocl->pools.nframes);
-		if (round->nfaults)
-			describe(l, round->faults, -ENOSPC);
-		return -ENOSPC;
+	if (!is_single(l)) {
+		l->ceiling = size;
+		l->successes = 0;
+		window_start(l, l->args.lo, size / 4 ? size / 4 : 1);
+		return 0;
 	}
-	l->ceiling = size;
-	l->successes = 0;
-	window_start(l, l->args.lo, size / 4 ? size / 4 : 1);
-	return 0;
+	if (l->batch > 1) {
+		l->batch /= 2;
+		l->stalled = 0;
+		l->evicted = evicted_pages(l->ocl);
+		return 0;
+	}
+	report(UMM_LOG_ERROR,
+	       "work-item %" PRIu32 " needs more pages at once than the device's %" PRIu32,
+	       l->args.lo, l->ocl->pools.nframes);
+	if (round->nfaults)
+		describe(l, round->faults, -ENOSPC);
+	return -ENOSPC;
 }
 
 /* Did a single work-item miss anything that it had not missed before? */
@@ -205,7 +220,7 @@ static uint64_t most_evictions(const struct launch *l)
 {
 	uint64_t nframes = l->ocl->pools.nframes;
 
-	if (!is_single(l))
+	if (!is_single(l) || l->batch > 1)
 		return nframes / 2;
 	return 2 * nframes + SPARE_PAGES + SAME_AGAIN * (uint64_t)l->visited.count;
 }
@@ -217,6 +232,8 @@ static int judge(struct launch *l, const struct round_outcome *round, bool furth
 	if (further || round->nitems < l->waiting) {
 		if (service->full || l->stalled)
 			l->evicted = evicted_pages(l->ocl);
+		if (2 * l->batch <= most_pages(l))
+			l->batch *= 2;
 		l->waiting = round->nitems;
 		l->stalled = 0;
 		return 0;
@@ -226,7 +243,7 @@ static int judge(struct launch *l, const struct round_outcome *round, bool furth
 		return 0;
 	if (evicted_pages(l->ocl) - l->evicted <= most_evictions(l))
 		return 0;
-	return shrink_window(l, round);
+	return shrink(l, round);
 }
 
 /* Nothing came this time: others hold the pages or the memory. Wait, but not for ever. */
@@ -255,7 +272,7 @@ static int serve(struct launch *l, const struct round_outcome *round)
 	bool further = is_further(l, round); /* serving reorders the faults */
 	int ret;
 
-	ret = service_run(l->ocl, round, l->idle >= THOROUGH, &outcome);
+	ret = service_run(l->ocl, round, l->batch, l->idle >= THOROUGH, &outcome);
 	l->result->faults += outcome.npages;
 	l->result->pages_migrated += outcome.nmigrated;
 	l->result->pages_readahead += outcome.nreadahead;

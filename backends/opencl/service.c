@@ -7,8 +7,9 @@
  * brings the others, which are programmed then.
  *
  * More pages than the device has would evict each other, and what the same work-items
- * loaded before: half of the memory at most is filled at a time, for the work-items with the
- * lowest numbers, who are then the first to get on; the others fault again.
+ * loaded before: only so many are brought as the caller says, for the work-items with the
+ * lowest numbers, who are then the first to get on, and with what each missed first; the others
+ * fault again.
  *
  * A migration evicts neither the blocks that it fills nor what came after it began. Where
  * that leaves no victim, because a small device holds nothing but pages of the same
@@ -59,12 +60,14 @@ void service_destroy(struct umm_opencl *ocl)
 	free(ocl->service);
 }
 
+/* By work-item, and in the order in which each missed them. */
 static int by_item(const void *a, const void *b)
 {
-	uint32_t x = ((const struct fault *)a)->item;
-	uint32_t y = ((const struct fault *)b)->item;
+	const struct fault *x = a, *y = b;
 
-	return (x > y) - (x < y);
+	if (x->item != y->item)
+		return (x->item > y->item) - (x->item < y->item);
+	return (x->flags > y->flags) - (x->flags < y->flags);
 }
 
 static int by_page(const void *a, const void *b)
@@ -100,7 +103,23 @@ static int find_mistakes(const struct fault *faults, uint32_t count,
 	return 0;
 }
 
-/* Sort, and keep one fault for each page, a store if there was any. The new count. */
+/* Their order of arrival, above the flags: two entries of a page may only differ there. */
+static void number(struct fault *faults, uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++)
+		faults[i].flags |= i << FAULT_BITS;
+}
+
+/* Two faults on a page: the first, and a store if either was. */
+static struct fault both(struct fault a, struct fault b)
+{
+	struct fault first = by_item(&a, &b) < 0 ? a : b;
+
+	first.flags |= (a.flags | b.flags) & FAULT_WRITE;
+	return first;
+}
+
+/* Sort, and keep one fault for each page. The new count. */
 static uint32_t merge(struct fault *faults, uint32_t count)
 {
 	uint32_t n = 0;
@@ -108,7 +127,7 @@ static uint32_t merge(struct fault *faults, uint32_t count)
 	qsort(faults, count, sizeof(*faults), by_page);
 	for (uint32_t i = 0; i < count; i++) {
 		if (n && !((faults[n - 1].addr ^ faults[i].addr) & PAGE_MASK))
-			faults[n - 1].flags |= faults[i].flags;
+			faults[n - 1] = both(faults[n - 1], faults[i]);
 		else
 			faults[n++] = faults[i];
 	}
@@ -338,18 +357,18 @@ static int serve(struct umm_opencl *ocl, const struct fault *faults, uint32_t co
 	return ret ? ret : check(ocl, faults, count, thorough, outcome);
 }
 
-int service_run(struct umm_opencl *ocl, const struct round_outcome *round, bool thorough,
-		struct service_outcome *outcome)
+int service_run(struct umm_opencl *ocl, const struct round_outcome *round, uint32_t most,
+		bool thorough, struct service_outcome *outcome)
 {
 	struct fault *faults = round->faults;
 	uint32_t count = round->nfaults;
-	uint32_t most = (ocl->pools.nframes + 1) / 2;
 	int ret;
 
 	memset(outcome, 0, sizeof(*outcome));
 	ret = find_mistakes(faults, count, outcome);
 	if (ret)
 		return ret;
+	number(faults, count);
 	count = merge(faults, count);
 	outcome->npages = count;
 	ret = refresh(ocl, faults, &count, outcome);

@@ -71,6 +71,35 @@ __kernel void sum_list_on(UMM_KERNEL_ARGS, ulong heads, ulong out, __global ulon
 	umm_store_ulong(&u, out + 8 * get_global_id(0), mine[2]);
 }
 
+/*
+ * Adds up one word of each of n pairs of pages, and keeps how far it got. Where a page is
+ * missing it asks for those of the next pairs as well, many more than it needs at once.
+ */
+__kernel void sum_pairs_on(UMM_KERNEL_ARGS, ulong in, uint n, ulong out, __global uint *kept)
+{
+	struct umm u, own;
+	uint i, sum;
+
+	if (!umm_begin(&u, UMM_ARGS))
+		return;
+	for (i = kept[0]; i < n; kept[0] = ++i) {
+		own = u;
+		sum = umm_load_uint(&own, in + 8192 * (ulong)i);
+		sum += umm_load_uint(&own, in + 8192 * (ulong)i + 4096);
+		if (umm_faulted(&own))
+			break;
+		kept[1] += sum;
+	}
+	if (i == n)
+		umm_store_uint(&u, out, kept[1]);
+	for (uint end = i + 20; i < end && i < n; i++) {
+		own = u;
+		umm_load_uint(&own, in + 8192 * (ulong)i);
+		own = u;
+		umm_load_uint(&own, in + 8192 * (ulong)i + 4096);
+	}
+}
+
 /* Each work-item asks for n pages in one pass, each with a copy of its struct umm. */
 __kernel void probe(UMM_KERNEL_ARGS, ulong in, uint n, ulong out)
 {

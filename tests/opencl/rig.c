@@ -107,16 +107,23 @@ int rig_setup(void **state)
 	return 0;
 }
 
+void rig_close(struct rig *rig)
+{
+	while (rig->nkernels)
+		clReleaseKernel(rig->kernels[--rig->nkernels]);
+	if (rig->program)
+		clReleaseProgram(rig->program);
+	rig->program = NULL;
+	umm_opencl_destroy(rig->ocl);
+	rig->ocl = NULL;
+}
+
 int rig_teardown(void **state)
 {
 	struct rig *rig = *state;
 
 	log_show();
-	while (rig->nkernels)
-		clReleaseKernel(rig->kernels[--rig->nkernels]);
-	if (rig->program)
-		clReleaseProgram(rig->program);
-	umm_opencl_destroy(rig->ocl);
+	rig_close(rig);
 	umm_ctx_put(rig->ctx);
 	umm_log_set(NULL, NULL, UMM_LOG_WARNING);
 	free(rig);

@@ -62,6 +62,9 @@ const char *rig_device_name(void);
 /* Open the device: device_bytes and what else is set in options, which may be NULL. */
 void rig_open(struct rig *rig, size_t device_bytes, const struct umm_opencl_options *options);
 
+/* Close the device and what was built for it. */
+void rig_close(struct rig *rig);
+
 /* Compile kernels.cl for the rig's device. */
 void rig_build(struct rig *rig);
 

@@ -49,18 +49,6 @@ static void work_once(struct rig *rig)
 		assert_int_equal(out[i], 3 * i + 1);
 }
 
-/* Close the device and what was built for it. */
-static void close_device(struct rig *rig)
-{
-	while (rig->nkernels)
-		clReleaseKernel(rig->kernels[--rig->nkernels]);
-	if (rig->program)
-		clReleaseProgram(rig->program);
-	rig->program = NULL;
-	umm_opencl_destroy(rig->ocl);
-	rig->ocl = NULL;
-}
-
 static void the_callers_device_context_or_queue_is_used(void **state)
 {
 	struct rig *rig = *state;
@@ -72,19 +60,19 @@ static void the_callers_device_context_or_queue_is_used(void **state)
 	rig_open(rig, 4 * MIB, NULL);
 	device = umm_opencl_cl_device(rig->ocl);
 	context = other_context(rig);
-	close_device(rig);
+	rig_close(rig);
 
 	options.device = device;
 	rig_open(rig, 4 * MIB, &options);
 	assert_ptr_equal(umm_opencl_cl_device(rig->ocl), device);
 	work_once(rig);
-	close_device(rig);
+	rig_close(rig);
 
 	options.context = context;
 	rig_open(rig, 4 * MIB, &options);
 	assert_ptr_equal(umm_opencl_cl_context(rig->ocl), context);
 	work_once(rig);
-	close_device(rig);
+	rig_close(rig);
 
 	options = (struct umm_opencl_options){ .size = sizeof(options) };
 	options.queue = clCreateCommandQueue(context, device, 0, &err);
@@ -111,7 +99,7 @@ static void an_out_of_order_queue_works(void **state)
 	clReleaseContext(context);
 	if (err != CL_SUCCESS)
 		rig_skip("%s has no out-of-order queues", rig_device_name());
-	close_device(rig);
+	rig_close(rig);
 	rig_open(rig, 4 * MIB, &options);
 	clReleaseCommandQueue(options.queue);
 	for (int turn = 0; turn < 5; turn++)
@@ -386,7 +374,7 @@ static void two_contexts_do_not_see_each_other(void **state)
 	rig_ulong(kernel, 1, 0);
 	assert_int_equal(rig_try(&other, kernel, 1, &result), -EFAULT);
 	work_once(rig);
-	close_device(&other);
+	rig_close(&other);
 	umm_ctx_put(other.ctx);
 	work_once(rig);
 }

@@ -385,6 +385,21 @@ static struct node *scattered_list(char *memory, size_t n, uint64_t seed, uint64
 	return head;
 }
 
+/* A plain buffer, where work-items keep how far they got. */
+static cl_mem zeroes(struct rig *rig, size_t len)
+{
+	static const cl_ulong zero;
+	cl_int err;
+	cl_mem mem =
+		clCreateBuffer(umm_opencl_cl_context(rig->ocl), CL_MEM_READ_WRITE, len, NULL, &err);
+
+	assert_int_equal(err, CL_SUCCESS);
+	assert_int_equal(clEnqueueFillBuffer(umm_opencl_cl_queue(rig->ocl), mem, &zero,
+					     sizeof(zero), 0, len, 0, NULL, NULL),
+			 CL_SUCCESS);
+	return mem;
+}
+
 #define NLISTS	  3
 #define LIST_LONG 900 /* pages, of which the device has next to none */
 
@@ -393,11 +408,9 @@ static void follow_lists_with(struct rig *rig, size_t nframes)
 {
 	uint64_t *heads, *out, sums[NLISTS];
 	struct umm_opencl_result result;
-	static const cl_ulong zero;
 	cl_kernel kernel;
 	cl_mem kept;
 	char *lists;
-	cl_int err;
 
 	rig_open(rig, nframes * PAGE, &exact);
 	rig_build(rig);
@@ -408,11 +421,7 @@ static void follow_lists_with(struct rig *rig, size_t nframes)
 	for (size_t i = 0; i < NLISTS; i++)
 		heads[i] = (uintptr_t)scattered_list(lists + i * LIST_LONG * PAGE, LIST_LONG,
 						     i * 77, &sums[i]);
-	kept = clCreateBuffer(umm_opencl_cl_context(rig->ocl), CL_MEM_READ_WRITE, NLISTS * 32, NULL,
-			      &err);
-	assert_int_equal(err, CL_SUCCESS);
-	clEnqueueFillBuffer(umm_opencl_cl_queue(rig->ocl), kept, &zero, sizeof(zero), 0,
-			    NLISTS * 32, 0, NULL, NULL);
+	kept = zeroes(rig, NLISTS * 32);
 	rig_ulong(kernel, 0, (uintptr_t)heads);
 	rig_ulong(kernel, 1, (uintptr_t)out);
 	assert_int_equal(clSetKernelArg(kernel, UMM_OPENCL_ARGS + 2, sizeof(kept), &kept), 0);
@@ -431,6 +440,36 @@ static void one_frame_is_enough_for_work_items_that_go_on(void **state)
 static void two_frames_are_enough_for_work_items_that_go_on(void **state)
 {
 	follow_lists_with(*state, 2);
+}
+
+static void what_a_work_item_asks_for_ahead_does_not_take_what_it_needs(void **state)
+{
+	struct rig *rig = *state;
+	size_t npairs = 60;
+	uint32_t *memory, *out, sum = 0;
+	cl_kernel kernel;
+	cl_mem kept;
+
+	for (size_t nframes = 2; nframes <= 16; nframes += 7) {
+		rig_open(rig, nframes * PAGE, &exact);
+		rig_build(rig);
+		kernel = rig_kernel(rig, "sum_pairs_on");
+		memory = rig_alloc(rig, 2 * npairs * PAGE);
+		out = rig_alloc(rig, PAGE);
+		fill(memory, 2 * npairs * WORDS, 37);
+		kept = zeroes(rig, 8);
+		rig_ulong(kernel, 0, (uintptr_t)memory);
+		rig_uint(kernel, 1, (uint32_t)npairs);
+		rig_ulong(kernel, 2, (uintptr_t)out);
+		assert_int_equal(clSetKernelArg(kernel, UMM_OPENCL_ARGS + 3, sizeof(kept), &kept),
+				 CL_SUCCESS);
+		rig_launch(rig, kernel, 1);
+		clReleaseMemObject(kept);
+		for (size_t i = sum = 0; i < 2 * npairs; i++)
+			sum += memory[i * WORDS];
+		assert_int_equal(*out, sum);
+		rig_close(rig);
+	}
 }
 
 static void a_work_item_is_counted_once_however_many_pages_it_misses(void **state)
@@ -679,6 +718,7 @@ int main(int argc, char **argv)
 		rig_test(one_work_item_that_needs_too_much_is_enospc),
 		rig_test(one_frame_is_enough_for_work_items_that_go_on),
 		rig_test(two_frames_are_enough_for_work_items_that_go_on),
+		rig_test(what_a_work_item_asks_for_ahead_does_not_take_what_it_needs),
 		rig_test(a_work_item_is_counted_once_however_many_pages_it_misses),
 		rig_test(a_cpu_thread_and_launches_share_every_page),
 		rig_test(launches_of_several_threads_take_turns),
