@@ -33,6 +33,7 @@
 #define ADDRESS_END (UINT64_C(1) << TABLE_ADDRESS_BITS)
 #define TOUCH_BATCH 64
 #define FAULT_MS    100
+#define PROGRAM_GAP (UINT64_C(16) * UMM_PAGE_SIZE) /* cheaper to ask for than to ask twice */
 
 struct service {
 	struct umm_span *spans; /* as many as there can be faults */
@@ -218,7 +219,7 @@ static int program_pages(struct umm_opencl *ocl, uintptr_t start, uintptr_t end)
 	return ret == -EAGAIN ? 0 : ret;
 }
 
-/* In each block the pages from the first to the last that sorted spans name. */
+/* The pages of sorted spans, and what lies between neighbours; a block at a time. */
 static int program(struct umm_opencl *ocl, const struct umm_span *spans, size_t nspans)
 {
 	uintptr_t start = 0, end = 0, at, next, span_end;
@@ -230,7 +231,8 @@ static int program(struct umm_opencl *ocl, const struct umm_span *spans, size_t 
 			next = (at | (UMM_BLOCK_SIZE - 1)) + 1;
 			if (next > span_end)
 				next = span_end;
-			if (end && at >> UMM_BLOCK_SHIFT == start >> UMM_BLOCK_SHIFT) {
+			if (end && at - end <= PROGRAM_GAP &&
+			    at >> UMM_BLOCK_SHIFT == start >> UMM_BLOCK_SHIFT) {
 				end = next;
 				continue;
 			}
