@@ -84,6 +84,15 @@ static void *transfer_main(void *priv)
 	return NULL;
 }
 
+/* Copies do not depend on each other: out of order, where the device can. */
+static cl_command_queue_properties queue_properties(cl_device_id device)
+{
+	cl_command_queue_properties properties = 0;
+
+	clGetDeviceInfo(device, CL_DEVICE_QUEUE_PROPERTIES, sizeof(properties), &properties, NULL);
+	return properties & CL_QUEUE_OUT_OF_ORDER_EXEC_MODE_ENABLE;
+}
+
 int transfer_init(struct transfer *transfer, const struct pools *pools, cl_context context,
 		  cl_device_id device)
 {
@@ -92,7 +101,7 @@ int transfer_init(struct transfer *transfer, const struct pools *pools, cl_conte
 
 	memset(transfer, 0, sizeof(*transfer));
 	transfer->pools = pools;
-	transfer->queue = clCreateCommandQueue(context, device, 0, &err);
+	transfer->queue = clCreateCommandQueue(context, device, queue_properties(device), &err);
 	if (err != CL_SUCCESS)
 		return report_cl(err, "creating a queue for copies");
 	pthread_mutex_init(&transfer->lock, NULL);
