@@ -19,6 +19,7 @@
  * Locks: transfer.lock, held while a batch is handed over.
  */
 #include <errno.h>
+#include <signal.h>
 #include <string.h>
 
 #include "report.h"
@@ -93,6 +94,19 @@ static cl_command_queue_properties queue_properties(cl_device_id device)
 	return properties & CL_QUEUE_OUT_OF_ORDER_EXEC_MODE_ENABLE;
 }
 
+/* With signals blocked: a handler that touches a page of the device would wait for this thread. */
+static int thread_start(struct transfer *transfer)
+{
+	sigset_t all, before;
+	int ret;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	ret = -pthread_create(&transfer->thread, NULL, transfer_main, transfer);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return ret;
+}
+
 int transfer_init(struct transfer *transfer, const struct pools *pools, cl_context context,
 		  cl_device_id device)
 {
@@ -106,7 +120,7 @@ int transfer_init(struct transfer *transfer, const struct pools *pools, cl_conte
 		return report_cl(err, "creating a queue for copies");
 	pthread_mutex_init(&transfer->lock, NULL);
 	pthread_cond_init(&transfer->filled, NULL);
-	ret = -pthread_create(&transfer->thread, NULL, transfer_main, transfer);
+	ret = thread_start(transfer);
 	if (ret) {
 		report(UMM_LOG_ERROR, "no thread for copies could be started: %s",
 		       umm_strerror(ret));
