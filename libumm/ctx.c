@@ -20,6 +20,7 @@
 #include "event.h"
 #include "fork.h"
 #include "futex.h"
+#include "hook.h"
 #include "log.h"
 #include "maps.h"
 #include "pagemap.h"
@@ -422,13 +423,35 @@ int umm_alloc(struct umm_ctx *ctx, size_t len, uint64_t flags, void **out)
 	return 0;
 }
 
-/* Pages of one piece stop being managed; the mapping is plain memory afterwards. */
-static void release_piece(struct umm_ctx *ctx, const struct umm_span *piece)
+/* Pages of one piece stop being managed, and their contents go. */
+static void free_piece(struct umm_ctx *ctx, const struct umm_span *piece)
 {
+	if (!ctx_is_forked(ctx)) {
+		event_clear(ctx, piece->start, piece->start + piece->len, true);
+		uffd_unregister(ctx->uffd, piece->start, piece->len);
+	}
+	munmap((void *)piece->start, piece->len);
+}
+
+/*
+ * Pages of one piece come home and stop being managed: plain memory afterwards. A migration that
+ * has chosen them before may take them away again in between: so until none is left. 0 or -EIO.
+ */
+static int detach_piece(struct umm_ctx *ctx, const struct umm_span *piece)
+{
+	struct patience patience = { 0 };
+	int ret = 0;
+
 	if (ctx_is_forked(ctx))
-		return;
-	event_clear(ctx, piece->start, piece->start + piece->len, true);
+		return 0;
+	do {
+		ctx_still_waiting(&patience, piece->start);
+		if (umm_migrate_to_system(ctx, (void *)piece->start, piece->len) == -EIO)
+			ret = -EIO;
+		hook_run(HOOK_DETACHING, piece->start);
+	} while (!event_unmanage(ctx, piece->start, piece->start + piece->len));
 	uffd_unregister(ctx->uffd, piece->start, piece->len);
+	return ret;
 }
 
 int umm_free(struct umm_ctx *ctx, void *addr)
@@ -447,8 +470,7 @@ int umm_free(struct umm_ctx *ctx, void *addr)
 		return -EFAULT;
 	do {
 		more = region_pop(ctx, alloc, &piece);
-		release_piece(ctx, &piece);
-		munmap((void *)piece.start, piece.len);
+		free_piece(ctx, &piece);
 	} while (more);
 	return 0;
 }
@@ -521,7 +543,6 @@ int umm_detach(struct umm_ctx *ctx, void *addr)
 {
 	struct umm_span piece;
 	struct alloc *alloc;
-	long home;
 	int ret = 0;
 	bool more;
 
@@ -533,12 +554,8 @@ int umm_detach(struct umm_ctx *ctx, void *addr)
 		return -EFAULT;
 	do {
 		more = region_pop(ctx, alloc, &piece);
-		home = ctx_is_forked(ctx) ?
-			       0 :
-			       umm_migrate_to_system(ctx, (void *)piece.start, piece.len);
-		if (home == -EIO)
+		if (detach_piece(ctx, &piece))
 			ret = -EIO;
-		release_piece(ctx, &piece);
 	} while (more);
 	return ret;
 }

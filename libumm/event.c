@@ -746,6 +746,42 @@ void event_clear(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bool unmap
 	}
 }
 
+/* Settle what the CPU has. Returns true when there is more. */
+static bool unmanage_try(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
+{
+	struct block *block;
+	unsigned first, last;
+	uintptr_t at = start;
+	bool more = false;
+
+	while (at < end && (block = block_next(ctx, at, end))) {
+		at = block->va + UMM_BLOCK_SIZE;
+		if (!block_clip(block, start, end, &first, &last))
+			first = last = 0;
+		for (unsigned i = first; i < last; i++) {
+			if (in_flight(block, i) || page_state(block, i) == PG_REAPING ||
+			    resident_of(block, i))
+				more = true;
+			else
+				clear_page(block, i, true);
+		}
+		block_put(ctx, block);
+	}
+	return more;
+}
+
+bool event_unmanage(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
+{
+	uint32_t seen = ctx_settle_count(ctx);
+
+	if (unmanage_try(ctx, start, end)) {
+		ctx_settle_wait(ctx, seen, now_ns() + SETTLE_NS);
+		return false;
+	}
+	notify_clear(ctx, start, end, true);
+	return true;
+}
+
 static bool any_in_flight(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
 {
 	struct block *block;

@@ -50,6 +50,13 @@ uintptr_t event_moved_to(const struct umm_ctx *ctx, uintptr_t addr);
 void event_clear(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bool unmap);
 
 /*
+ * Stop managing start .. end, dropping nothing: what is on a device is left to be brought
+ * home first, what is in flight is waited for a while. True: all of it is done. No lock
+ * held; not on a fault server.
+ */
+bool event_unmanage(struct umm_ctx *ctx, uintptr_t start, uintptr_t end);
+
+/*
  * Wait until nothing of an earlier use of these addresses is in flight. No lock held; not on a
  * fault server or worker.
  */

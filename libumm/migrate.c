@@ -94,6 +94,7 @@ static bool batch_start(struct batch *batch, const struct piece_want *want)
 	int ret;
 
 	batch_wait(batch, MAX_IN_FLIGHT - 1);
+	hook_run(HOOK_CHOSEN, want->va);
 	if (piece_start_copy(batch, want, &found, &ret)) {
 		batch->managed = true;
 		return found.more || found.busy;

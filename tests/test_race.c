@@ -558,6 +558,40 @@ static void fork_during(struct env *e, bool home, enum hook_point point)
 	assert_filled(r.p, PAGES, 1);
 }
 
+static void detach_beside(void *priv, enum hook_point point, uintptr_t addr)
+{
+	struct actor *mover = priv;
+
+	(void)addr;
+	hook_set(point, NULL, NULL);
+	hook_go(HOOK_CHOSEN);
+	actor_join(mover);
+}
+
+/* A migration that has chosen the memory gets it, between coming home and the end of the detach. */
+static void migration_in_the_middle_of_a_detach_loses_nothing(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = env_attach(e, PAGES * PAGE);
+	struct act mover = { .env = e, .ref = ref, .p = p, .npages = PAGES };
+	struct actor actor;
+
+	fill(p, PAGES, 1);
+	to_device(e, ref, p, PAGES, PAGES);
+	assert_filled(p, PAGES, 1);
+	to_system(e, p, PAGES, (long)count_state(e, p, PAGES, env_home(e)));
+	hook_arm(HOOK_CHOSEN, p, PAGES);
+	actor_start(&actor, act_migrate, &mover);
+	assert_true(stop_arrived(&hook.stop));
+	hook_set(HOOK_CHOSEN, NULL, NULL);
+	hook_set(HOOK_DETACHING, detach_beside, &actor);
+	assert_int_equal(umm_detach(e->ctx, p), 0);
+	assert_int_equal(mover.ret, PAGES);
+	assert_filled(p, PAGES, 1);
+	assert_free_frames(ref, 64);
+	assert_state(e, p, PAGES, UMM_PAGE_UNMANAGED);
+}
+
 static void fork_waits_for_a_migration_to_the_device(struct env *e)
 {
 	fork_during(e, false, HOOK_COPIED);
@@ -978,6 +1012,7 @@ static const struct test_case cases[] = {
 	TEST(ALL, free_waits_for_a_migration_home),
 	TEST(ALL, destroy_waits_for_a_migration_to_the_device),
 	TEST(ALL, destroy_waits_for_a_migration_home),
+	TEST(ALL, migration_in_the_middle_of_a_detach_loses_nothing),
 	TEST(ALL, fork_waits_for_a_migration_to_the_device),
 	TEST(ALL, fork_during_a_migration_home),
 	TEST(ALL, migration_waits_for_a_prepared_fork),
