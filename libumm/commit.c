@@ -108,14 +108,6 @@ static enum action action_of(struct piece *piece, struct block *block, unsigned 
 	return piece->dst->type == UMM_DEVMEM_COHERENT ? ACT_COHERENT : ACT_DEVICE;
 }
 
-/* The host page that the piece has of page i. */
-static uintptr_t host_page(const struct piece *piece, unsigned i)
-{
-	if (bit_test(piece->slotted, i))
-		return piece->slot + ((uintptr_t)i << UMM_PAGE_SHIFT);
-	return piece->host[i];
-}
-
 /* Where the page to install is now. */
 static uintptr_t install_source(struct piece *piece, struct block *block, enum action action,
 				unsigned i)
@@ -124,7 +116,7 @@ static uintptr_t install_source(struct piece *piece, struct block *block, enum a
 		return devmem_host(piece->dst, piece->frames[i]);
 	if (action == ACT_RECOHERE)
 		return devmem_host(piece->src, resident_frame(resident_of(block, i), i));
-	return host_page(piece, i);
+	return piece_host(piece, i);
 }
 
 static bool is_install(enum action action)
@@ -237,7 +229,7 @@ static void source_installed(const struct run *run, unsigned i, uintptr_t source
 			madvise((void *)source, UMM_PAGE_SIZE, MADV_DONTNEED);
 	} else if (run->moved && bit_test(piece->slotted, i)) {
 		bit_clear(piece->slotted, i);
-	} else if (run->moved) {
+	} else if (run->moved && !bit_test(piece->apart, i)) {
 		bit_clear(piece->staged, i);
 	}
 }
@@ -324,7 +316,7 @@ static int install_run(struct run *run)
 
 	ret = install(run, &done);
 	if (run->moved && run->action == ACT_HOME && done > run->first &&
-	    !bit_test(piece->slotted, run->first))
+	    bit_test(piece->staged, run->first))
 		staging_consumed(&piece->ctx->staging, run->source, done - run->first);
 	for (unsigned i = run->first; i < done; i++)
 		source_installed(run, i, run_source(run, i));
@@ -355,7 +347,8 @@ static bool run_goes_on(const struct run *run, unsigned i)
 	/* It lies behind the page before, of the same kind and in the same huge page. */
 	source = install_source(piece, run->block, run->action, i);
 	return source == run_source(run, i) && page_index(source) &&
-	       bit_test(piece->slotted, i) == bit_test(piece->slotted, run->first);
+	       bit_test(piece->slotted, i) == bit_test(piece->slotted, run->first) &&
+	       bit_test(piece->apart, i) == bit_test(piece->apart, run->first);
 }
 
 /* The stretch of pages from `first` on that fare alike. */
@@ -409,13 +402,13 @@ static int follow_mappings(struct piece *piece, uint64_t *todo)
 
 	for (unsigned i = bit_next(piece->away, 0); i < UMM_BLOCK_PAGES;
 	     i = bit_next(piece->away, i + 1)) {
-		run.source = host_page(piece, i);
+		run.source = piece_host(piece, i);
 		ret = follow_mapping(&run, i);
 		if (ret == -EAGAIN)
 			return ret;
 		bit_clear(piece->away, i);
 		run.block = block_find(piece->ctx, piece->va);
-		if (run.moved && !bit_test(piece->slotted, i))
+		if (run.moved && bit_test(piece->staged, i))
 			staging_consumed(&piece->ctx->staging, run.source, 1);
 		source_installed(&run, i, run.source);
 		settle_pages(&run, ret ? action_for_refusal(piece, ACT_HOME, i, ret) : ACT_HOME, i,

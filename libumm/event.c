@@ -42,41 +42,25 @@
 /* How long after a REMAP the UNMAP of its old range is looked for. */
 #define REMAP_NS UINT64_C(1000000000)
 
-/* Does the message lie in what is expected, and was nothing of it met before? Meets it. */
-static bool expect_meet(struct expect *expect, const struct uffd_msg_info *info)
-{
-	unsigned first, last;
-
-	if (info->addr < expect->start || info->end > expect->end)
-		return false;
-	first = (unsigned)((info->addr - expect->start) >> UMM_PAGE_SHIFT);
-	last = (unsigned)((info->end - expect->start) >> UMM_PAGE_SHIFT);
-	if (bit_next(expect->met, first) < last)
-		return false;
-	for (unsigned i = first; i < last; i++)
-		bit_set(expect->met, i);
-	return true;
-}
-
-/*
- * Is this the message of what the core itself is doing? The kernel sends one per mapping, and
- * the program may split and join mappings meanwhile: so pages are matched, each once.
- */
+/* Is this the message of what the core itself is doing? It is expected once. */
 static bool expected(struct umm_ctx *ctx, const struct uffd_msg_info *info)
 {
 	struct expect *expect;
 
 	lock_take(&ctx->expect_lock);
 	for (expect = ctx->expected; expect; expect = expect->next)
-		if (expect_meet(expect, info))
+		if (expect->start == info->addr && expect->end == info->end &&
+		    expect->to == info->to && !expect->met)
 			break;
+	if (expect)
+		expect->met = true;
 	lock_drop(&ctx->expect_lock);
 	return expect;
 }
 
-void event_expect(struct umm_ctx *ctx, struct expect *expect, uintptr_t start, uintptr_t end)
+void event_expect(struct umm_ctx *ctx, struct expect *expect)
 {
-	*expect = (struct expect){ .start = start, .end = end };
+	expect->met = false;
 	lock_take(&ctx->expect_lock);
 	expect->next = ctx->expected;
 	ctx->expected = expect;
@@ -94,21 +78,6 @@ void event_expect_end(struct umm_ctx *ctx, struct expect *expect)
 		;
 	*link = expect->next;
 	lock_drop(&ctx->expect_lock);
-}
-
-int event_drop(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
-{
-	struct expect expect;
-	int ret;
-
-	event_expect(ctx, &expect, start, end);
-	/* The one that also takes locked pages first: the other may do half, and say EINVAL. */
-	ret = madvise((void *)start, end - start, MADV_DONTNEED_LOCKED);
-	if (ret && errno == EINVAL)
-		ret = madvise((void *)start, end - start, MADV_DONTNEED);
-	ret = ret ? -errno : 0;
-	event_expect_end(ctx, &expect);
-	return ret;
 }
 
 /* mremap() took it away; a worker is about to carry it to its new address. */
@@ -658,11 +627,11 @@ static void event_apply(struct umm_ctx *ctx, const struct uffd_msg_info *info)
 			apply_clear(ctx, info, true);
 		break;
 	case UFFD_REMOVE:
-		if (!expected(ctx, info))
-			apply_clear(ctx, info, false);
+		apply_clear(ctx, info, false);
 		break;
 	case UFFD_REMAP:
-		apply_remap(ctx, info);
+		if (!expected(ctx, info))
+			apply_remap(ctx, info);
 		break;
 	default:
 		log_warning("unknown userfaultfd message");

@@ -25,20 +25,18 @@ int event_read(struct umm_ctx *ctx, struct uffd_msg_info *info, bool *again);
 void event_pump(struct umm_ctx *ctx);
 
 /*
- * Something that the core is about to do to the program's mapping raises an
- * event for start .. end (at most 2 MiB), which is not the program's. Begin and end it around
- * the call. No lock held.
+ * Something that the core is about to do to the program's mapping raises one event, which
+ * is not the program's: of exactly these addresses (`to`, of a remap, is nobody else's).
+ * Begin and end it around the call. No lock held.
  */
 struct expect {
 	uintptr_t start, end;
-	uint64_t met[BITMAP_WORDS]; /* pages, from start: at most a block's */
+	uintptr_t to; /* 0: not a remap */
+	bool met;
 	struct expect *next;
 };
-void event_expect(struct umm_ctx *ctx, struct expect *expect, uintptr_t start, uintptr_t end);
+void event_expect(struct umm_ctx *ctx, struct expect *expect);
 void event_expect_end(struct umm_ctx *ctx, struct expect *expect);
-
-/* Drop start .. end, of one mapping, as MADV_DONTNEED. No lock held. 0 or -errno. */
-int event_drop(struct umm_ctx *ctx, uintptr_t start, uintptr_t end);
 
 /* Where mremap() has moved the page lately, perhaps several times; 0: nowhere. The gate is held. */
 uintptr_t event_moved_to(const struct umm_ctx *ctx, uintptr_t addr);

@@ -13,6 +13,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "fence.h"
 #include "hook.h"
@@ -328,13 +329,6 @@ static void list_copies_in(struct piece *piece, unsigned first, unsigned last)
 		lock_drop(&block->lock);
 }
 
-static void *host_of(const struct piece *piece, unsigned i)
-{
-	if (bit_test(piece->slotted, i))
-		return (void *)(piece->slot + ((uintptr_t)i << UMM_PAGE_SHIFT));
-	return bit_test(piece->staged, i) ? (void *)piece->host[i] : NULL;
-}
-
 static void list_copies_out(struct piece *piece)
 {
 	unsigned cleared = 0;
@@ -345,9 +339,9 @@ static void list_copies_out(struct piece *piece)
 		if (bit_test(piece->stay, i) || bit_test(piece->lost, i) ||
 		    bit_test(piece->undo, i))
 			continue;
-		cleared += host_of(piece, i) == NULL;
+		cleared += !piece_host(piece, i);
 		copy_add(piece, UMM_COPY_TO_DEVICE, piece->dst, piece->frames[i],
-			 host_of(piece, i));
+			 (void *)piece_host(piece, i));
 	}
 	if (cleared)
 		ctx_count(piece->ctx, piece->dst->dev, piece_start(piece), UMM_COUNT_CLEARED,
@@ -522,6 +516,8 @@ void piece_finish(struct piece *piece)
 		staging_returned(staging, piece->host[first], 1);
 	if (piece->slot)
 		staging_give_slot(staging, piece->slot, piece->slotted);
+	if (piece->scratch)
+		munmap((void *)piece->scratch, UMM_BLOCK_SIZE);
 	count_moves(piece);
 	if (piece->src)
 		devmem_unuse(piece->src);

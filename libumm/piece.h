@@ -42,13 +42,15 @@ struct piece {
 	/* How they fare. */
 	uint64_t stay[BITMAP_WORDS];	/* still mapped: stays what it was */
 	uint64_t slotted[BITMAP_WORDS]; /* moved into `slot`, each at its place */
+	uint64_t apart[BITMAP_WORDS];	/* moved into `scratch`, each at its place */
 	uint64_t staged[BITMAP_WORDS];	/* host[] was taken from staging page by page */
 	uint64_t lost[BITMAP_WORDS];	/* the source device failed */
 	uint64_t undo[BITMAP_WORDS];	/* the destination failed: back to where it was */
 	uint64_t away[BITMAP_WORDS];	/* cannot go back: the mapping has moved */
 	uint64_t done[BITMAP_WORDS];	/* committed to the new home */
 
-	uintptr_t slot; /* 0: none taken */
+	uintptr_t slot;	   /* 0: none taken */
+	uintptr_t scratch; /* 2 MiB of address space of its own; 0: none */
 	uintptr_t host[UMM_BLOCK_PAGES];
 	uint32_t frames[UMM_BLOCK_PAGES]; /* of dst */
 	uint32_t freed[UMM_BLOCK_PAGES];  /* frames of src to give back */
@@ -107,6 +109,18 @@ void piece_finish(struct piece *piece);
 
 /* Host pages for the pages in map: sets host[] and staged. 0 or -ENOMEM. */
 int piece_stage(struct piece *piece, const uint64_t *map);
+
+/* The host page that the piece has of page i; 0: none. */
+static inline uintptr_t piece_host(const struct piece *piece, unsigned i)
+{
+	uintptr_t offset = (uintptr_t)i << UMM_PAGE_SHIFT;
+
+	if (bit_test(piece->slotted, i))
+		return piece->slot + offset;
+	if (bit_test(piece->apart, i))
+		return piece->scratch + offset;
+	return bit_test(piece->staged, i) ? piece->host[i] : 0;
+}
 
 /* Address of its first page. */
 static inline uintptr_t piece_start(const struct piece *piece)

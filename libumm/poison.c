@@ -21,11 +21,11 @@
 static void poison_by_mapping(struct umm_ctx *ctx, uintptr_t addr)
 {
 	int fd = memfd_create("umm-poison", MFD_CLOEXEC);
-	struct expect expect;
+	struct expect expect = { .start = addr, .end = addr + UMM_PAGE_SIZE };
 	long map = -1;
 
 	if (fd >= 0) {
-		event_expect(ctx, &expect, addr, addr + UMM_PAGE_SIZE);
+		event_expect(ctx, &expect);
 		/* Not mmap(): ThreadSanitizer takes that for a store by this thread. */
 		map = syscall(SYS_mmap, addr, UMM_PAGE_SIZE, PROT_READ | PROT_WRITE,
 			      MAP_SHARED | MAP_FIXED, fd, 0);

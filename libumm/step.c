@@ -81,10 +81,8 @@ static unsigned describe(struct umm_migrate *migrate, struct piece *piece)
 		entry = UMM_MPFN_VALID | UMM_MPFN_MIGRATE | UMM_MPFN_WRITE;
 		if (bit_test(piece->empty, i))
 			entry |= UMM_MPFN_EMPTY;
-		else if (bit_test(piece->slotted, i))
-			entry |= piece->slot + ((uintptr_t)i << UMM_PAGE_SHIFT);
-		else if (bit_test(piece->staged, i))
-			entry |= piece->host[i];
+		else if (piece_host(piece, i))
+			entry |= piece_host(piece, i);
 		else
 			entry |=
 				UMM_MPFN_DEVICE | (uint64_t)resident_frame(resident_of(block, i), i)

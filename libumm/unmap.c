@@ -7,14 +7,18 @@
  * a fork; MADV_POPULATE_WRITE makes the latter ours, then it moves too.
  *
  * The lower rung serves kernels without MOVE, and pages whose mapping refuses it
- * (read-only, locked): write-protect, read the data, drop the page. While the page is read it
- * is marked COLLECT: if the program drops it meanwhile and touches it again, its fault is
- * filled with zeroes at once (the reader itself may be what waits for it), and the
- * page stays with the CPU. Reading goes through process_vm_readv(), which
- * says EFAULT where a plain load would be a SIGSEGV.
+ * (read-only, locked): write-protect, then mremap(MREMAP_DONTUNMAP) into address space of our
+ * own, which takes the pages and leaves the mapping. Its message says where the pages went, and
+ * so is known for ours, whatever the program does to its mappings meanwhile.
  *
- * Invariants: what is in `slotted` or was dropped after reading cannot be changed by the
- * CPU any more; what is in `stay` is as mapped as before.
+ * Pages to be duplicated are write-protected and read in place, by process_vm_readv(), which
+ * says EFAULT where a plain load would be a SIGSEGV. While a page is write-protected it is
+ * marked COLLECT: if the program drops it meanwhile and touches it again, its fault is filled
+ * with zeroes at once (the reader itself may be what waits for it), and the page stays
+ * with the CPU.
+ *
+ * Invariants: what is in `slotted` or `apart` cannot be changed by the CPU any more; what is
+ * in `stay` is as mapped as before.
  * Locks: the block's, for marks only; nothing is locked where the kernel may fault or
  * deliver an event.
  */
@@ -117,19 +121,64 @@ static unsigned mapping_end(const struct piece *piece, unsigned first, unsigned 
 	return first + (unsigned)((vma.end - at(piece, first)) >> UMM_PAGE_SHIFT);
 }
 
-/* Drop pages that were read, mapping by mapping, as the kernel tells of it. */
-static void drop_run(struct piece *piece, unsigned first, unsigned last)
+/* Let pages that stay be written again, unless other copies of them exist. */
+static void unprotect_stayed(struct piece *piece, unsigned first, unsigned last)
 {
-	unsigned end;
-
-	for (; first < last; first = end) {
-		end = mapping_end(piece, first, last);
-		if (event_drop(piece->ctx, at(piece, first), at(piece, end)))
-			set_run(piece->stay, first, end);
-	}
+	for (unsigned i = first; i < last; i++)
+		if (bit_test(piece->stay, i) && !bit_test(piece->duplicated, i))
+			protect(piece, i, i + 1, false);
 }
 
-static void drop_pages(struct piece *piece, unsigned first, unsigned last)
+/* Address space for pages that are taken with their mapping. */
+static uintptr_t scratch_get(struct piece *piece)
+{
+	uintptr_t base;
+	void *map;
+
+	if (piece->scratch)
+		return piece->scratch;
+	map = mmap(NULL, 2 * UMM_BLOCK_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+		   -1, 0);
+	if (map == MAP_FAILED)
+		return 0;
+	/* Aligned, so that huge pages move whole. */
+	base = align_up((uintptr_t)map, UMM_BLOCK_SIZE);
+	if (base > (uintptr_t)map)
+		munmap(map, base - (uintptr_t)map);
+	if (base - (uintptr_t)map < UMM_BLOCK_SIZE)
+		munmap((void *)(base + UMM_BLOCK_SIZE), UMM_BLOCK_SIZE - (base - (uintptr_t)map));
+	piece->scratch = base;
+	return base;
+}
+
+/* Take pages of one mapping, and leave the mapping: one step, and one message, for all of them. */
+static int remap_pages(struct piece *piece, unsigned first, unsigned last)
+{
+	uintptr_t scratch = scratch_get(piece);
+	struct expect expect = {
+		.start = at(piece, first),
+		.end = at(piece, last),
+		.to = scratch + bytes(first),
+	};
+	void *map;
+
+	if (!scratch)
+		return -ENOMEM;
+	event_expect(piece->ctx, &expect);
+	map = mremap((void *)at(piece, first), bytes(last - first), bytes(last - first),
+		     MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, (void *)expect.to);
+	event_expect_end(piece->ctx, &expect);
+	if (map == MAP_FAILED)
+		return -errno;
+	/* Both are inherited from the program's mapping. */
+	uffd_unregister(piece->ctx->uffd, expect.to, bytes(last - first));
+	mprotect(map, bytes(last - first), PROT_READ | PROT_WRITE);
+	set_run(piece->apart, first, last);
+	return 0;
+}
+
+/* The same for pages of several mappings. What cannot be taken stays. */
+static void take_apart(struct piece *piece, unsigned first, unsigned last)
 {
 	unsigned end;
 
@@ -139,20 +188,34 @@ static void drop_pages(struct piece *piece, unsigned first, unsigned last)
 			continue;
 		while (end < last && !bit_test(piece->stay, end))
 			end++;
-		drop_run(piece, first, end);
+		end = mapping_end(piece, first, end);
+		if (remap_pages(piece, first, end))
+			set_run(piece->stay, first, end);
 	}
 }
 
-/* Let pages that stay be written again, unless other copies of them exist. */
-static void unprotect_stayed(struct piece *piece, unsigned first, unsigned last)
+/* Write-protect a run; what was dropped, unmapped or filled afresh meanwhile stays. */
+static void protect_run(struct piece *piece, unsigned first, unsigned last)
 {
-	for (unsigned i = first; i < last; i++)
-		if (bit_test(piece->stay, i) && !bit_test(piece->duplicated, i))
-			protect(piece, i, i + 1, false);
+	int ret;
+
+	collect_begin(piece, first, last);
+	ret = protect(piece, first, last, true);
+	collect_end(piece, first, last);
+	if (ret)
+		set_run(piece->stay, first, last);
 }
 
-/* The lower rung, for a run of mapped pages; keep: they are being duplicated. */
-static void copy_run(struct piece *piece, unsigned first, unsigned last, bool keep)
+/* The lower rung, for a run of mapped pages. */
+static void remap_run(struct piece *piece, unsigned first, unsigned last)
+{
+	protect_run(piece, first, last);
+	take_apart(piece, first, last);
+	unprotect_stayed(piece, first, last);
+}
+
+/* For duplication: the pages stay where they are, read-only. */
+static void copy_run(struct piece *piece, unsigned first, unsigned last)
 {
 	uint64_t map[BITMAP_WORDS] = { 0 };
 
@@ -167,8 +230,6 @@ static void copy_run(struct piece *piece, unsigned first, unsigned last, bool ke
 	else
 		read_pages(piece, first, last);
 	collect_end(piece, first, last);
-	if (!keep)
-		drop_pages(piece, first, last);
 	unprotect_stayed(piece, first, last);
 }
 
@@ -244,7 +305,7 @@ static bool move_refused(struct piece *piece, unsigned i, unsigned last, int why
 		bit_set(piece->stay, i);
 		return false;
 	case -EINVAL:
-		copy_run(piece, i, i + 1, false);
+		remap_run(piece, i, i + 1);
 		return false;
 	default:
 		bit_set(piece->stay, i);
@@ -267,7 +328,7 @@ static unsigned move_one_mapping(struct piece *piece, unsigned first, unsigned l
 	if (next > first)
 		return next;
 	if (ret == -EINVAL) {
-		copy_run(piece, first, end, false);
+		remap_run(piece, first, end);
 		return end;
 	}
 	if (ret == -EBUSY) {
@@ -325,38 +386,35 @@ static void unmap_system(struct piece *piece)
 	}
 	for_each_run(run, first, last)
 	{
-		if (move)
+		if (piece->duplicate)
+			copy_run(piece, first, last);
+		else if (move)
 			move_pages_out(piece, first, last);
 		else
-			copy_run(piece, first, last, piece->duplicate);
+			remap_run(piece, first, last);
 	}
 }
 
-/* Put page i's data, read by the lower rung, where its coherent frame has its place. */
+/* Put page i's data where its coherent frame has its place. */
 static void refill_place(struct piece *piece, uintptr_t place, unsigned i)
 {
+	void *page = (void *)piece_host(piece, i);
+
 	if (piece->ctx->staging.uffd >= 0)
-		uffd_copy(piece->ctx->staging.uffd, place, (void *)piece->host[i], UMM_PAGE_SIZE,
-			  false, NULL);
+		uffd_copy(piece->ctx->staging.uffd, place, page, UMM_PAGE_SIZE, false, NULL);
 	else
-		memcpy((void *)place, (void *)piece->host[i], UMM_PAGE_SIZE);
+		memcpy((void *)place, page, UMM_PAGE_SIZE);
 }
 
-static void unstage(struct piece *piece, unsigned i)
-{
-	bit_clear(piece->staged, i);
-	staging_returned(&piece->ctx->staging, piece->host[i], 1);
-}
-
-/* The lower rung for coherent pages: read them, drop them, fill their places. */
+/* The lower rung for coherent pages: take them, and fill their places. */
 static void copy_places(struct piece *piece, const uintptr_t *place, unsigned first, unsigned last)
 {
-	copy_run(piece, first, last, false);
+	remap_run(piece, first, last);
 	for (unsigned i = first; i < last; i++) {
 		if (bit_test(piece->stay, i))
 			continue;
 		refill_place(piece, place[i], i);
-		unstage(piece, i);
+		bit_clear(piece->apart, i);
 	}
 }
 
@@ -533,5 +591,6 @@ void piece_unmap(struct piece *piece)
 	unmap_coherent(piece);
 	/* Whatever was not taken is still where it was. */
 	for (unsigned w = 0; w < BITMAP_WORDS; w++)
-		piece->stay[w] |= piece->system[w] & ~(piece->slotted[w] | piece->staged[w]);
+		piece->stay[w] |= piece->system[w] &
+				  ~(piece->slotted[w] | piece->apart[w] | piece->staged[w]);
 }
