@@ -267,6 +267,15 @@ void page_set(struct block *block, unsigned i, enum page_state state)
 	block->page[i] = (uint16_t)state;
 }
 
+void page_settle(struct block *block, unsigned i, enum page_state state)
+{
+	bool away = page_is_away(block, i);
+
+	page_set(block, i, state);
+	if (away && state != PG_UNMANAGED)
+		block->page[i] |= PG_GONE;
+}
+
 /* One run of NATIVE pages inside one mapping that can be managed. */
 static int register_run(struct umm_ctx *ctx, struct block *block, unsigned first, unsigned last)
 {

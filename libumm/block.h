@@ -35,10 +35,12 @@ enum page_state {
 	PG_NEXT_SYSTEM = 0x100,
 	PG_NEXT_ARRIVING = 0x200,
 	PG_DEFERRED = 0x400, /* DEVICE: a worker is about to bring it home */
+	PG_AWAY = 0x800,     /* MIGRATING, ARRIVING: mremap() took it away (remap.c) */
+	PG_LEFT = PG_DISCARD | PG_GONE | PG_AWAY, /* not where its piece looks for it */
 	/* Of a REAPING page. */
-	PG_CLAIMED = 0x800, /* a reaper is giving its frames back */
-	PG_COPIES = 0x1000, /* it was DUPLICATED: the frames hold copies */
-	PG_MAPPED = 0x2000, /* the CPU may have it mapped still (MADV_FREE) */
+	PG_CLAIMED = 0x1000, /* a reaper is giving its frames back */
+	PG_COPIES = 0x2000,  /* it was DUPLICATED: the frames hold copies */
+	PG_MAPPED = 0x4000,  /* the CPU may have it mapped still (MADV_FREE) */
 };
 
 #define BLOCK_MASK   (UMM_BLOCK_SIZE - 1)
@@ -125,6 +127,22 @@ enum page_state page_settles(const struct block *block, unsigned i);
 
 /* Change a page's state; keeps the counts of the block. Drops all flags. */
 void page_set(struct block *block, unsigned i, enum page_state state);
+
+/*
+ * The same at the end of a flight. A page that mremap() took away meanwhile is marked for the
+ * worker that will carry it: nobody else touches it.
+ */
+void page_settle(struct block *block, unsigned i, enum page_state state);
+
+/* mremap() took it away; a worker is about to carry it to its new address. */
+static inline bool page_is_away(const struct block *block, unsigned i)
+{
+	enum page_state state = page_state(block, i);
+
+	if (state == PG_MIGRATING || state == PG_ARRIVING)
+		return block->page[i] & PG_AWAY;
+	return state != PG_REAPING && block->page[i] & PG_GONE;
+}
 
 /* Register NATIVE pages with the userfaultfd and find out what they hold. 0 or -errno. */
 int block_register(struct umm_ctx *ctx, struct block *block);

@@ -30,6 +30,7 @@
 #include "log.h"
 #include "piece.h"
 #include "poison.h"
+#include "remap.h"
 #include "uffd.h"
 #include "util.h"
 
@@ -150,7 +151,7 @@ static bool adopt(struct piece *piece, struct block *block, unsigned i, enum pag
 		return false;
 	if (state != PG_DUPLICATED)
 		atomic_fetch_add(&piece->dst->pages, 1);
-	page_set(block, i, state);
+	page_settle(block, i, state);
 	piece->moved++;
 	bit_set(piece->done, i);
 	return true;
@@ -214,7 +215,7 @@ static bool settle_page(const struct run *run, enum action action, unsigned i)
 		piece->moved++;
 		bit_set(piece->done, i);
 	}
-	page_set(run->block, i, settled_state(run, action, i));
+	page_settle(run->block, i, settled_state(run, action, i));
 	return true;
 }
 
@@ -279,10 +280,7 @@ static enum action action_for_refusal(struct piece *piece, enum action action, u
 		return ACT_SYSTEM;
 	if (bit_test(piece->device, i))
 		return ACT_KEEP;
-	/* The mapping moved away: event.c carries the page there, and installs it. */
-	if (why == -ENOENT && action == ACT_COHERENT)
-		return ACT_COHERENT;
-	if (why == -ENOENT && bit_test(piece->coherent, i))
+	if (bit_test(piece->coherent, i) && action == ACT_RECOHERE)
 		return ACT_KEEP;
 	log_error("page at %#lx is lost: %s",
 		  (unsigned long)(piece->va + ((uintptr_t)i << UMM_PAGE_SHIFT)), umm_strerror(why));
@@ -297,14 +295,6 @@ static void settle_pages(const struct run *run, enum action action, unsigned fir
 		else
 			bit_set(run->piece->undo, i);
 	}
-}
-
-/* Only we have page i: it has to follow its mapping. Others are carried by event.c. */
-static bool goes_away(const struct run *run, unsigned i, int why)
-{
-	return why == -ENOENT && run->action == ACT_HOME && !bit_test(run->piece->device, i) &&
-	       !bit_test(run->piece->coherent, i) &&
-	       event_moved_to(run->piece->ctx, page_addr(run->block, i));
 }
 
 /* Returns -EAGAIN when an event has to be read first, else 0. */
@@ -323,13 +313,9 @@ static int install_run(struct run *run)
 	settle_pages(run, run->action, run->first, done);
 	if (ret == -EAGAIN)
 		return ret;
-	if (ret && done < run->last && goes_away(run, done, ret)) {
-		bit_set(piece->away, done);
-		bit_clear(run->todo, done);
-	} else if (ret && done < run->last) {
+	if (ret && done < run->last)
 		settle_pages(run, action_for_refusal(piece, run->action, done, ret), done,
 			     done + 1);
-	}
 	return 0;
 }
 
@@ -340,7 +326,8 @@ static bool run_goes_on(const struct run *run, unsigned i)
 	uintptr_t source;
 
 	if (i == UMM_BLOCK_PAGES || !bit_test(run->todo, i) ||
-	    action_of(piece, run->block, i) != run->action)
+	    action_of(piece, run->block, i) != run->action ||
+	    (is_install(run->action) && run->block->page[i] & PG_AWAY))
 		return false;
 	if (!run->source)
 		return true;
@@ -363,6 +350,11 @@ static int commit_run(struct piece *piece, struct block *block, unsigned first, 
 		.last = first + 1,
 	};
 
+	if (is_install(run.action) && block->page[first] & PG_AWAY) {
+		bit_set(piece->away, first);
+		bit_clear(todo, first);
+		return 0;
+	}
 	if (is_install(run.action))
 		run.source = install_source(piece, block, run.action, first);
 	while (run_goes_on(&run, run.last))
@@ -373,49 +365,82 @@ static int commit_run(struct piece *piece, struct block *block, unsigned first, 
 	return 0;
 }
 
-/* Install page i where its mapping is now, unless it was dropped there. 0 or -errno. */
-static int follow_mapping(struct run *run, unsigned i)
+/* Is a page awaited at this address, and its contents not dropped meanwhile? */
+static bool is_awaited(const struct block *block, unsigned i)
+{
+	uint16_t flags = block->page[i];
+
+	if (page_state(block, i) == PG_REAPING)
+		return flags & PG_NEXT_ARRIVING;
+	return page_state(block, i) == PG_ARRIVING && !(flags & (PG_GONE | PG_DISCARD));
+}
+
+/*
+ * Install a page where its mapping is now. -ENOENT: it is not wanted there any more; or
+ * another -errno.
+ */
+static int follow_mapping(struct run *run, uintptr_t from)
 {
 	struct umm_ctx *ctx = run->piece->ctx;
-	uintptr_t to = event_moved_to(ctx, run->piece->va + ((uintptr_t)i << UMM_PAGE_SHIFT));
-	struct block *block = block_find(ctx, to);
-	unsigned k = page_index(to);
-	int ret = 0;
+	uintptr_t to = remap_target(ctx, from, run->piece->moves);
+	struct block *block = to ? block_find(ctx, to) : NULL;
+	int ret = -ENOENT;
+	size_t done;
 
 	run->moved = false;
 	if (!block)
-		return 0;
-	if (page_state(block, k) == PG_ARRIVING && !(block->page[k] & (PG_GONE | PG_DISCARD)))
-		ret = install_at(run, to, UMM_PAGE_SIZE, &(size_t){ 0 });
+		return ret;
+	if (is_awaited(block, page_index(to)))
+		ret = install_at(run, to, UMM_PAGE_SIZE, &done);
 	lock_drop(&block->lock);
 	return ret;
 }
 
-/*
- * Pages whose mapping has moved go there. The gate is held, no block: theirs and the
- * new one are locked in turn. Returns -EAGAIN when an event has to be read first.
- */
-static int follow_mappings(struct piece *piece, uint64_t *todo)
+static enum action action_for_follower(int ret, enum action action)
 {
-	struct run run = { .piece = piece, .todo = todo, .action = ACT_HOME };
+	switch (ret) {
+	case 0:
+		return action;
+	case -EEXIST:
+		return ACT_SYSTEM;
+	default:
+		return ACT_EMPTY;
+	}
+}
+
+/* Page i, whose mapping has moved. The gate is held, no block: two are locked in turn. */
+static int settle_away(struct piece *piece, unsigned i, uint64_t *todo)
+{
+	struct run run = { .piece = piece, .todo = todo, .first = i, .last = i + 1 };
 	int ret;
 
-	for (unsigned i = bit_next(piece->away, 0); i < UMM_BLOCK_PAGES;
-	     i = bit_next(piece->away, i + 1)) {
-		run.source = piece_host(piece, i);
-		ret = follow_mapping(&run, i);
-		if (ret == -EAGAIN)
-			return ret;
-		bit_clear(piece->away, i);
-		run.block = block_find(piece->ctx, piece->va);
-		if (run.moved && bit_test(piece->staged, i))
-			staging_consumed(&piece->ctx->staging, run.source, 1);
+	run.block = block_find(piece->ctx, piece->va);
+	run.action = action_of(piece, run.block, i);
+	run.source = install_source(piece, run.block, run.action, i);
+	lock_drop(&run.block->lock);
+	ret = follow_mapping(&run, piece->va + ((uintptr_t)i << UMM_PAGE_SHIFT));
+	if (ret == -EAGAIN)
+		return ret;
+	bit_clear(piece->away, i);
+	run.block = block_find(piece->ctx, piece->va);
+	if (!ret && run.moved && run.action == ACT_HOME && bit_test(piece->staged, i))
+		staging_consumed(&piece->ctx->staging, run.source, 1);
+	if (!ret)
 		source_installed(&run, i, run.source);
-		settle_pages(&run, ret ? action_for_refusal(piece, ACT_HOME, i, ret) : ACT_HOME, i,
-			     i + 1);
-		block_put(piece->ctx, run.block);
-	}
+	settle_pages(&run, action_for_follower(ret, run.action), i, i + 1);
+	block_put(piece->ctx, run.block);
 	return 0;
+}
+
+/* Pages whose mapping has moved go there. -EAGAIN: an event has to be read first. */
+static int follow_mappings(struct piece *piece, uint64_t *todo)
+{
+	int ret = 0;
+
+	for (unsigned i = bit_next(piece->away, 0); i < UMM_BLOCK_PAGES && !ret;
+	     i = bit_next(piece->away, i + 1))
+		ret = settle_away(piece, i, todo);
+	return ret;
 }
 
 /* Pages that are dropped while copies of an earlier duplication exist: those go too. */
@@ -451,7 +476,7 @@ static bool commit_some(struct piece *piece, uint64_t *todo)
 	block = block_find(ctx, piece->va);
 	while (!ret && (i = bit_next(todo, 0)) < UMM_BLOCK_PAGES)
 		ret = commit_run(piece, block, i, todo);
-	if (bit_next(piece->away, 0) < UMM_BLOCK_PAGES)
+	if (!ret && bit_next(piece->away, 0) < UMM_BLOCK_PAGES)
 		ret = -EAGAIN;
 	/* Installing wakes by itself; a fault that ended otherwise has to be woken. */
 	wake = !ret && (block->waiters ||

@@ -177,12 +177,14 @@ static int ctx_init(struct umm_ctx *ctx)
 	regions_init(&ctx->regions);
 	notifiers_init(&ctx->notifiers);
 	pool_init(&ctx->piece_pool, sizeof(struct piece), NULL);
+	pool_init(&ctx->move_pool, sizeof(struct move), NULL);
 	return 0;
 }
 
 static void ctx_fini(struct umm_ctx *ctx)
 {
 	blocks_fini(&ctx->blocks);
+	pool_fini(&ctx->move_pool);
 	pool_fini(&ctx->piece_pool);
 	notifiers_fini(&ctx->notifiers);
 	regions_fini(&ctx->regions);

@@ -11,11 +11,10 @@
 #include "handle.h"
 #include "notifier.h"
 #include "region.h"
+#include "remap.h"
 #include "staging.h"
 #include "stats.h"
 #include "work.h"
-
-#define MAX_REMAPPED 32
 
 struct umm_ctx {
 	struct handle handle;
@@ -50,12 +49,10 @@ struct umm_ctx {
 	struct lock expect_lock; /* RANK_LEAF. Protects: events that the core itself causes */
 	struct expect *expected;
 
-	/* The last ranges that mremap() moved, in turn; written with the gate held exclusively. */
-	struct remapped {
-		uintptr_t start, end, to;
-		uint64_t until_ns; /* the UNMAP of the old range is looked for; 0: no more */
-	} remapped[MAX_REMAPPED];
-	unsigned nremapped;
+	/* Mappings that mremap() has moved and whose pages are still on their way (remap.c). */
+	struct move *moves;
+	_Atomic unsigned nmoves; /* ever */
+	struct pool move_pool;
 
 	struct umm_ctx *next; /* of all contexts; under the list's lock in ctx.c */
 };

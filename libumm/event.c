@@ -13,9 +13,7 @@
  *		DEVICE				REAPING		notify, free frames, EMPTY
  *		COHERENT, DUPLICATED		REAPING		the same, SYSTEM
  *	UNMAP	the same, with GONE and UNMANAGED
- *	REMAP	EMPTY, SYSTEM			same, at the new address
- *		others				+ GONE; ARRIVING at the new address
- *								wait, carry frames over
+ *	REMAP	see remap.c
  *
  * Invariants: the reader never waits for anything but the block locks, whose holders
  * do not wait for events. A REAPING page leaves that state by the worker that was queued for it.
@@ -31,6 +29,7 @@
 #include "device.h"
 #include "hook.h"
 #include "log.h"
+#include "remap.h"
 #include "signals.h"
 #include "uapi.h"
 #include "uffd.h"
@@ -38,9 +37,6 @@
 
 /* How long a worker waits for a page in flight before it looks again. */
 #define SETTLE_NS UINT64_C(100000000)
-
-/* How long after a REMAP the UNMAP of its old range is looked for. */
-#define REMAP_NS UINT64_C(1000000000)
 
 /* Is this the message of what the core itself is doing? It is expected once. */
 static bool expected(struct umm_ctx *ctx, const struct uffd_msg_info *info)
@@ -80,15 +76,6 @@ void event_expect_end(struct umm_ctx *ctx, struct expect *expect)
 	lock_drop(&ctx->expect_lock);
 }
 
-/* mremap() took it away; a worker is about to carry it to its new address. */
-static bool being_carried(const struct block *block, unsigned i)
-{
-	enum page_state state = page_state(block, i);
-
-	return block->page[i] & PG_GONE &&
-	       (state == PG_DEVICE || state == PG_COHERENT || state == PG_DUPLICATED);
-}
-
 /* A page that was dropped before, and by now is something else: that is dropped. */
 static void clear_next(uint16_t *page, bool unmap)
 {
@@ -105,7 +92,7 @@ static void clear_next(uint16_t *page, bool unmap)
 static bool clear_page(struct block *block, unsigned i, bool unmap)
 {
 	/* The kernel also tells that the old address of a moved range is unmapped. */
-	if (being_carried(block, i))
+	if (page_is_away(block, i))
 		return false;
 	switch (page_state(block, i)) {
 	case PG_MIGRATING:
@@ -142,7 +129,7 @@ static bool clear_page(struct block *block, unsigned i, bool unmap)
 	}
 }
 
-static bool clear_blocks(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bool unmap)
+bool event_clear_blocks(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bool unmap)
 {
 	struct block *block;
 	unsigned first, last;
@@ -245,7 +232,7 @@ static void reap_block(struct umm_ctx *ctx, uintptr_t va, const struct umm_span 
 		ctx_wake_block(ctx, va);
 }
 
-static void notify_clear(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bool unmap)
+void event_notify(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bool unmap)
 {
 	struct umm_notifier_range range = {
 		.start = start,
@@ -257,11 +244,7 @@ static void notify_clear(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bo
 	notifier_invalidate(ctx, &range);
 }
 
-/*
- * The program goes on as soon as its event is read, the workers tell mirrors later. Until then
- * umm_notifier_read_begin() waits: so a device that begins after the call does not miss it.
- */
-static void announce_later(struct umm_ctx *ctx, struct work *work)
+void event_announce(struct umm_ctx *ctx, struct work *work)
 {
 	work->active = notifier_begin(ctx, work->addr, work->end);
 	if (!workers_queue(&ctx->workers, work))
@@ -277,7 +260,7 @@ static void reap(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bool unmap
 	struct block *block;
 	uintptr_t at = start, va;
 
-	notify_clear(ctx, start, end, unmap);
+	event_notify(ctx, start, end, unmap);
 	while (at < end && (block = block_next(ctx, at, end))) {
 		va = block->va;
 		lock_drop(&block->lock);
@@ -306,316 +289,10 @@ static void apply_clear(struct umm_ctx *ctx, const struct uffd_msg_info *info, b
 
 	if (unmap)
 		region_del(ctx, info->addr, info->end);
-	follow = clear_blocks(ctx, info->addr, info->end, unmap);
+	follow = event_clear_blocks(ctx, info->addr, info->end, unmap);
 	if (!follow && !atomic_load(&ctx->notifiers.count))
 		return;
-	announce_later(ctx, &work);
-}
-
-/* The page's state at its new address, as far as it is known at once. */
-static enum page_state remapped_state(enum page_state state)
-{
-	switch (state) {
-	case PG_UNMANAGED:
-	case PG_NATIVE:
-	case PG_EMPTY:
-	case PG_SYSTEM:
-	case PG_POISONED:
-		return state;
-	default:
-		return PG_ARRIVING;
-	}
-}
-
-/* Take the state from the old address. NATIVE where no block knows it. */
-static enum page_state remap_from(struct umm_ctx *ctx, uintptr_t addr)
-{
-	struct block *block = block_find(ctx, addr);
-	enum page_state state = PG_NATIVE;
-	unsigned i = page_index(addr);
-
-	if (!block)
-		return state;
-	state = page_state(block, i);
-	if (remapped_state(state) == PG_ARRIVING)
-		/* What is in flight to the old address arrives there first (carry_from()). */
-		block->page[i] |= state == PG_MIGRATING || state == PG_ARRIVING ? 0 : PG_GONE;
-	else
-		page_set(block, i, PG_UNMANAGED);
-	block_put(ctx, block);
-	return state;
-}
-
-static void remap_to(struct umm_ctx *ctx, uintptr_t addr, enum page_state state)
-{
-	unsigned i = page_index(addr);
-	struct block *block;
-	int ret;
-
-	block = block_get(ctx, addr, &ret);
-	if (!block)
-		return;
-	if (page_state(block, i) != PG_REAPING)
-		page_set(block, i, state);
-	else if (state != PG_UNMANAGED)
-		block->page[i] |= state == PG_ARRIVING ? PG_NEXT_ARRIVING : PG_NEXT_SYSTEM;
-	block_put(ctx, block);
-}
-
-struct carried {
-	enum page_state state;
-	struct umm_devmem *mem;
-	uint32_t frame;
-};
-
-/*
- * Wait until the page is settled at its old address, and take it from there. A page that
- * a piece has meanwhile put into the old mapping (MREMAP_DONTUNMAP) is SYSTEM.
- */
-static void carry_from(struct umm_ctx *ctx, uintptr_t addr, struct carried *page)
-{
-	unsigned i = page_index(addr);
-	struct resident *resident;
-	struct block *block;
-	uint32_t seen;
-
-	while ((block = block_find(ctx, addr)) &&
-	       (page_state(block, i) == PG_MIGRATING || page_state(block, i) == PG_ARRIVING)) {
-		seen = ctx_settle_count(ctx);
-		lock_drop(&block->lock);
-		ctx_settle_wait(ctx, seen, now_ns() + SETTLE_NS);
-	}
-	*page = (struct carried){ .state = PG_EMPTY };
-	if (!block)
-		return;
-	if (page_state(block, i) == PG_REAPING) {
-		/* Dropped before it was moved: it ends UNMANAGED here and EMPTY there. */
-		block->page[i] |= PG_GONE;
-		lock_drop(&block->lock);
-		return;
-	}
-	page->state = page_state(block, i);
-	resident = resident_of(block, i);
-	if (resident) {
-		page->mem = resident->mem;
-		page->frame = resident_frame(resident, i);
-		devmem_hold(page->mem);
-		resident_clear(ctx, block, resident, i);
-	}
-	page_set(block, i, PG_UNMANAGED);
-	block_put(ctx, block);
-}
-
-/*
- * The host page of a page that did not move with its mapping: a piece put it into the old one
- * (MREMAP_DONTUNMAP), or could not install it there. Of others there is none, or it is
- * at the new address already: those moves fail, which does no harm. -EAGAIN: read events first.
- */
-static int carry_host_page(struct umm_ctx *ctx, uintptr_t from, uintptr_t to,
-			   const struct carried *page)
-{
-	uintptr_t source = from;
-
-	if (page->state == PG_COHERENT)
-		source = devmem_host(page->mem, page->frame);
-	else if (page->state != PG_SYSTEM)
-		return 0;
-	return uffd_move(ctx->uffd, to, source, UMM_PAGE_SIZE, false, NULL);
-}
-
-enum arrival {
-	ARRIVED,
-	ARRIVED_TOO_LATE, /* it was dropped at the new address meanwhile */
-	ARRIVES_AGAIN,	  /* an event has to be read first */
-};
-
-/* Settle an ARRIVING page. The gate is held: what happened to it is in its flags. */
-static enum arrival arrive_locked(struct umm_ctx *ctx, struct block *block, uintptr_t from,
-				  uintptr_t to, const struct carried *page)
-{
-	unsigned i = page_index(to);
-
-	if (page_state(block, i) != PG_ARRIVING)
-		return ARRIVED_TOO_LATE;
-	if (block->page[i] & (PG_GONE | PG_DISCARD)) {
-		page_set(block, i, block->page[i] & PG_GONE ? PG_UNMANAGED : PG_SYSTEM);
-		return ARRIVED_TOO_LATE;
-	}
-	if (carry_host_page(ctx, from, to, page) == -EAGAIN)
-		return ARRIVES_AGAIN;
-	if (page->mem && resident_set(ctx, block, page->mem, i, page->frame)) {
-		page_set(block, i, PG_POISONED);
-		return ARRIVED_TOO_LATE;
-	}
-	page_set(block, i, page->state);
-	return ARRIVED;
-}
-
-static enum arrival carry_to(struct umm_ctx *ctx, uintptr_t from, uintptr_t to,
-			     const struct carried *page)
-{
-	enum arrival arrival = ARRIVED_TOO_LATE;
-	struct block *block;
-
-	rwlock_take_shared(&ctx->gate);
-	block = block_find(ctx, to);
-	if (block) {
-		arrival = arrive_locked(ctx, block, from, to, page);
-		block_put(ctx, block);
-	}
-	rwlock_drop_shared(&ctx->gate);
-	return arrival;
-}
-
-/* Give back the frame of a page that arrived nowhere. */
-static void drop_carried(struct umm_ctx *ctx, const struct carried *page)
-{
-	atomic_fetch_sub(&page->mem->pages, page->state != PG_DUPLICATED);
-	/* Its page went with the mapping, and was dropped there: the frame needs one. */
-	if (page->state == PG_COHERENT && ctx->features & UMM_KERNEL_MOVE)
-		uffd_zeropage(ctx->staging.uffd, devmem_host(page->mem, page->frame), UMM_PAGE_SIZE,
-			      false, NULL);
-	devmem_give(page->mem, page->frame, 1);
-}
-
-/* Is the page expected at its new address? Waits for the end of what was there before. */
-static bool is_arriving(struct umm_ctx *ctx, uintptr_t addr)
-{
-	unsigned i = page_index(addr);
-	struct block *block;
-	bool arriving;
-	uint32_t seen;
-
-	while ((block = block_find(ctx, addr)) && page_state(block, i) == PG_REAPING &&
-	       block->page[i] & PG_NEXT_ARRIVING) {
-		seen = ctx_settle_count(ctx);
-		lock_drop(&block->lock);
-		ctx_settle_wait(ctx, seen, now_ns() + SETTLE_NS);
-	}
-	arriving = block && page_state(block, i) == PG_ARRIVING;
-	if (block)
-		lock_drop(&block->lock);
-	return arriving;
-}
-
-/* A page that mremap() took away is still at its old address, though nobody expects it. */
-static bool source_waits(struct umm_ctx *ctx, uintptr_t addr)
-{
-	struct block *block = block_find(ctx, addr);
-	bool waits = block && being_carried(block, page_index(addr));
-
-	if (block)
-		lock_drop(&block->lock);
-	return waits;
-}
-
-static void carry(struct umm_ctx *ctx, uintptr_t from, uintptr_t to)
-{
-	bool arriving = is_arriving(ctx, to);
-	enum arrival arrival;
-	struct carried page;
-
-	if (!arriving && !source_waits(ctx, from))
-		return;
-	carry_from(ctx, from, &page);
-	if (page.state == PG_UNMANAGED)
-		page.state = PG_EMPTY;
-	while ((arrival = carry_to(ctx, from, to, &page)) == ARRIVES_AGAIN)
-		event_pump(ctx);
-	if (!page.mem)
-		return;
-	if (arrival == ARRIVED_TOO_LATE)
-		drop_carried(ctx, &page);
-	devmem_unuse(page.mem);
-}
-
-static void remap_work(struct umm_ctx *ctx, const struct work *work)
-{
-	size_t len = work->end - work->addr;
-
-	notify_clear(ctx, work->addr, work->end, true);
-	notifier_end(ctx, work->active);
-	for (size_t at = 0; at < len; at += UMM_PAGE_SIZE)
-		carry(ctx, work->addr + at, work->to + at);
-	ctx_settled(ctx);
-	for (uintptr_t va = align_down(work->addr, UMM_BLOCK_SIZE); va < work->end;
-	     va += UMM_BLOCK_SIZE)
-		ctx_wake_block(ctx, va);
-	for (uintptr_t va = align_down(work->to, UMM_BLOCK_SIZE); va < work->to + len;
-	     va += UMM_BLOCK_SIZE)
-		ctx_wake_block(ctx, va);
-}
-
-/*
- * After a REMAP the kernel also tells that the old range is unmapped, unless it stayed
- * (MREMAP_DONTUNMAP). What is in flight there must not be taken for gone: remember the range.
- */
-static void remap_remember(struct umm_ctx *ctx, const struct uffd_msg_info *info)
-{
-	struct remapped *slot = &ctx->remapped[ctx->nremapped++ % MAX_REMAPPED];
-
-	*slot = (struct remapped){ info->addr, info->end, info->to, now_ns() + REMAP_NS };
-}
-
-static bool remap_unmapped(struct umm_ctx *ctx, const struct uffd_msg_info *info)
-{
-	for (unsigned i = 0; i < MAX_REMAPPED; i++) {
-		struct remapped *slot = &ctx->remapped[i];
-
-		if (slot->start == info->addr && slot->end == info->end &&
-		    now_ns() < slot->until_ns) {
-			slot->until_ns = 0;
-			return true;
-		}
-	}
-	return false;
-}
-
-uintptr_t event_moved_to(const struct umm_ctx *ctx, uintptr_t addr)
-{
-	unsigned newest = ctx->nremapped,
-		 oldest = newest > MAX_REMAPPED ? newest - MAX_REMAPPED : 0;
-	const struct remapped *move;
-	unsigned n = newest;
-
-	/* The last move from here, and then those that came after it. */
-	while (n-- > oldest) {
-		move = &ctx->remapped[n % MAX_REMAPPED];
-		if (addr >= move->start && addr < move->end)
-			break;
-	}
-	if (n + 1 == oldest)
-		return 0;
-	for (; n < newest; n++) {
-		move = &ctx->remapped[n % MAX_REMAPPED];
-		if (addr >= move->start && addr < move->end)
-			addr = move->to + (addr - move->start);
-	}
-	return addr;
-}
-
-static void apply_remap(struct umm_ctx *ctx, const struct uffd_msg_info *info)
-{
-	struct work work = {
-		.fn = remap_work,
-		.addr = info->addr,
-		.end = info->end,
-		.to = info->to,
-	};
-	size_t len = info->end - info->addr;
-	enum page_state state;
-	bool follow = atomic_load(&ctx->notifiers.count);
-
-	remap_remember(ctx, info);
-	clear_blocks(ctx, info->to, info->to + len, true);
-	region_move(ctx, info->addr, info->to, len, false);
-	for (size_t at = 0; at < len; at += UMM_PAGE_SIZE) {
-		state = remapped_state(remap_from(ctx, info->addr + at));
-		follow |= state == PG_ARRIVING;
-		remap_to(ctx, info->to + at, state);
-	}
-	if (follow)
-		announce_later(ctx, &work);
+	event_announce(ctx, &work);
 }
 
 static void event_apply(struct umm_ctx *ctx, const struct uffd_msg_info *info)
@@ -623,7 +300,7 @@ static void event_apply(struct umm_ctx *ctx, const struct uffd_msg_info *info)
 	stats_add(&ctx->stats, UMM_COUNT_EVENTS, 1);
 	switch (info->kind) {
 	case UFFD_UNMAP:
-		if (!expected(ctx, info) && !remap_unmapped(ctx, info))
+		if (!expected(ctx, info))
 			apply_clear(ctx, info, true);
 		break;
 	case UFFD_REMOVE:
@@ -631,7 +308,7 @@ static void event_apply(struct umm_ctx *ctx, const struct uffd_msg_info *info)
 		break;
 	case UFFD_REMAP:
 		if (!expected(ctx, info))
-			apply_remap(ctx, info);
+			remap_apply(ctx, info);
 		break;
 	default:
 		log_warning("unknown userfaultfd message");
@@ -667,7 +344,7 @@ void event_pump(struct umm_ctx *ctx)
 static bool in_flight(const struct block *block, unsigned i)
 {
 	return page_state(block, i) == PG_MIGRATING || page_state(block, i) == PG_ARRIVING ||
-	       being_reaped(block, i) || being_carried(block, i);
+	       being_reaped(block, i) || page_is_away(block, i);
 }
 
 /*
@@ -747,7 +424,7 @@ bool event_unmanage(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
 		ctx_settle_wait(ctx, seen, now_ns() + SETTLE_NS);
 		return false;
 	}
-	notify_clear(ctx, start, end, true);
+	event_notify(ctx, start, end, true);
 	return true;
 }
 

@@ -9,6 +9,7 @@
 #include "block.h"
 
 struct umm_ctx;
+struct work;
 struct uffd_msg_info;
 
 /*
@@ -38,8 +39,19 @@ struct expect {
 void event_expect(struct umm_ctx *ctx, struct expect *expect);
 void event_expect_end(struct umm_ctx *ctx, struct expect *expect);
 
-/* Where mremap() has moved the page lately, perhaps several times; 0: nowhere. The gate is held. */
-uintptr_t event_moved_to(const struct umm_ctx *ctx, uintptr_t addr);
+/*
+ * For remap.c. Change the states of pages that are dropped or unmapped: true when a worker has
+ * to follow. Under the gate, held exclusively.
+ */
+bool event_clear_blocks(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bool unmap);
+/*
+ * Queue the work after an event: the program goes on as soon as its event is read, the workers tell
+ * mirrors later. Until then umm_notifier_read_begin() waits: so a device that begins
+ * after the call does not miss it.
+ */
+void event_announce(struct umm_ctx *ctx, struct work *work);
+/* Tell mirrors and notifiers. No lock held. */
+void event_notify(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bool unmap);
 
 /*
  * Stop managing start .. end, or empty it: waits for pages in flight, invalidates

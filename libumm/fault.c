@@ -125,7 +125,8 @@ static enum serve serve_locked(struct umm_ctx *ctx, struct block *block,
 {
 	unsigned i = page_index(info->addr);
 
-	if (!block)
+	/* Of a page that moved away, what is left here is plain memory. */
+	if (!block || page_is_away(block, i))
 		return serve_fill(ctx, NULL, info, counter);
 	switch (page_state(block, i)) {
 	case PG_MIGRATING:
@@ -133,8 +134,6 @@ static enum serve serve_locked(struct umm_ctx *ctx, struct block *block,
 	case PG_ARRIVING:
 		return serve_moving(ctx, block, info, counter);
 	case PG_DEVICE:
-		if (block->page[i] & PG_GONE)
-			return serve_moving(ctx, block, info, counter);
 		return SERVE_HOME;
 	case PG_DUPLICATED:
 		return info->wp ? SERVE_HOME : serve_fill(ctx, block, info, counter);

@@ -45,6 +45,10 @@ static uint64_t *classify(struct piece *piece, const struct piece_want *want, st
 {
 	struct resident *resident;
 
+	if (page_is_away(block, i)) {
+		found->busy = true;
+		return NULL;
+	}
 	switch (page_state(block, i)) {
 	case PG_SYSTEM:
 		return want->dst && want->select & UMM_MIGRATE_SELECT_SYSTEM ? piece->system : NULL;
@@ -56,10 +60,6 @@ static uint64_t *classify(struct piece *piece, const struct piece_want *want, st
 		return copied_already(block, want, i) ? NULL : piece->duplicated;
 	case PG_DEVICE:
 	case PG_COHERENT:
-		if (block->page[i] & PG_GONE) {
-			found->busy = true;
-			return NULL;
-		}
 		resident = resident_of(block, i);
 		if (want->duplicate || !source_wanted(want, resident))
 			return NULL;
@@ -98,6 +98,7 @@ static unsigned mark(struct piece *piece, const struct piece_want *want, struct 
 	uint64_t *map;
 	unsigned n = 0;
 
+	piece->moves = atomic_load(&piece->ctx->nmoves);
 	for (unsigned i = bit_next(want->pages, 0); i < UMM_BLOCK_PAGES;
 	     i = bit_next(want->pages, i + 1)) {
 		map = classify(piece, want, block, i, found);

@@ -31,6 +31,7 @@ struct piece {
 	bool duplicate;
 	bool blockable;
 	bool by_driver; /* umm_migrate_setup(): copies and frames are the driver's affair */
+	unsigned moves; /* ctx->nmoves when its pages were collected */
 
 	/* Which pages, by what they were; disjoint. */
 	uint64_t all[BITMAP_WORDS];
@@ -46,7 +47,7 @@ struct piece {
 	uint64_t staged[BITMAP_WORDS];	/* host[] was taken from staging page by page */
 	uint64_t lost[BITMAP_WORDS];	/* the source device failed */
 	uint64_t undo[BITMAP_WORDS];	/* the destination failed: back to where it was */
-	uint64_t away[BITMAP_WORDS];	/* cannot go back: the mapping has moved */
+	uint64_t away[BITMAP_WORDS];	/* to be installed elsewhere: the mapping has moved */
 	uint64_t done[BITMAP_WORDS];	/* committed to the new home */
 
 	uintptr_t slot;	   /* 0: none taken */

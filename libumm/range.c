@@ -72,17 +72,17 @@ static uint64_t entry_of(const struct umm_range *range, struct block *block, uns
 	uint64_t write = writable ? UMM_ENTRY_WRITE : 0;
 	struct resident *resident;
 
+	if (page_is_away(block, i))
+		return 0;
 	switch (page_state(block, i)) {
 	case PG_SYSTEM:
 		return UMM_ENTRY_VALID | write | page_addr(block, i);
 	case PG_DEVICE:
 		resident = resident_of(block, i);
-		if (block->page[i] & PG_GONE || !frame_is_ours(range, resident))
+		if (!frame_is_ours(range, resident))
 			return 0;
 		return frame_entry(resident, i, UMM_ENTRY_DEVICE | write);
 	case PG_COHERENT:
-		if (block->page[i] & PG_GONE)
-			return 0;
 		return frame_entry(resident_of(block, i), i, UMM_ENTRY_COHERENT | write);
 	case PG_DUPLICATED:
 		resident = own_copy(range, block, i);
@@ -181,15 +181,15 @@ enum need {
 /* What page i lacks for the request; or -errno. */
 static int need_of(const struct umm_range *range, struct block *block, unsigned i, bool write)
 {
+	if (page_is_away(block, i))
+		return NEED_WAIT;
 	switch (page_state(block, i)) {
 	case PG_SYSTEM:
 	case PG_COHERENT:
-		return block->page[i] & PG_GONE ? NEED_WAIT : NEED_NOTHING;
+		return NEED_NOTHING;
 	case PG_EMPTY:
 		return NEED_FILL;
 	case PG_DEVICE:
-		if (block->page[i] & PG_GONE)
-			return NEED_WAIT;
 		return frame_is_ours(range, resident_of(block, i)) ? NEED_NOTHING : NEED_HOME;
 	case PG_DUPLICATED:
 		return write ? NEED_HOME : NEED_NOTHING;

@@ -30,6 +30,7 @@
 
 #include "event.h"
 #include "maps.h"
+#include "pagemap.h"
 #include "piece.h"
 #include "uapi.h"
 #include "uffd.h"
@@ -72,7 +73,7 @@ static void collect_end(struct piece *piece, unsigned first, unsigned last)
 	for (unsigned i = first; i < last; i++) {
 		block->page[i] &= (uint16_t)~PG_COLLECT;
 		/* Dropped before it was write-protected, perhaps: what is there now counts. */
-		if (block->page[i] & (PG_REFILLED | PG_DISCARD | PG_GONE))
+		if (block->page[i] & (PG_REFILLED | PG_LEFT))
 			bit_set(piece->stay, i);
 	}
 	lock_drop(&block->lock);
@@ -87,6 +88,30 @@ static int protect(struct piece *piece, unsigned first, unsigned last, bool on)
 					false)) == -EAGAIN)
 		event_pump(piece->ctx);
 	return ret;
+}
+
+/*
+ * Taking pages works on addresses, and nothing keeps the program from unmapping or moving them, and
+ * its next mmap() from getting the same ones. While an event is unread the kernel answers
+ * EAGAIN to everything; so ask (with the protection that pages have anyway), read what there is, and
+ * leave out pages that went away. True: there are some. What happens after this look and before the
+ * pages are moved is the program's race: see docs/design.md.
+ */
+static bool leave_left(struct piece *piece, unsigned first, unsigned last, bool protected)
+{
+	struct block *block;
+	bool any = false;
+
+	protect(piece, first, first + 1, protected);
+	block = block_find(piece->ctx, piece->va);
+	for (unsigned i = first; i < last; i = bit_next(piece->all, i + 1)) {
+		if (!(block->page[i] & PG_LEFT))
+			continue;
+		bit_set(piece->stay, i);
+		any = true;
+	}
+	lock_drop(&block->lock);
+	return any;
 }
 
 /* Read pages in place, as many at a time as lie together; those that cannot be read stay. */
@@ -160,6 +185,7 @@ static int remap_pages(struct piece *piece, unsigned first, unsigned last)
 		.end = at(piece, last),
 		.to = scratch + bytes(first),
 	};
+	uint64_t present[BITMAP_WORDS];
 	void *map;
 
 	if (!scratch)
@@ -173,7 +199,12 @@ static int remap_pages(struct piece *piece, unsigned first, unsigned last)
 	/* Both are inherited from the program's mapping. */
 	uffd_unregister(piece->ctx->uffd, expect.to, bytes(last - first));
 	mprotect(map, bytes(last - first), PROT_READ | PROT_WRITE);
-	set_run(piece->apart, first, last);
+	/* The program may have dropped pages, or moved them away, a moment before. */
+	if (pagemap_populated(expect.to, last - first,
+			      piece->ctx->features & UMM_KERNEL_PAGEMAP_SCAN, present))
+		memset(present, 0xff, sizeof(present));
+	for (unsigned i = first; i < last; i++)
+		bit_set(bit_test(present, i - first) ? piece->apart : piece->stay, i);
 	return 0;
 }
 
@@ -189,7 +220,9 @@ static void take_apart(struct piece *piece, unsigned first, unsigned last)
 		while (end < last && !bit_test(piece->stay, end))
 			end++;
 		end = mapping_end(piece, first, end);
-		if (remap_pages(piece, first, end))
+		if (leave_left(piece, first, end, true))
+			end = first;
+		else if (remap_pages(piece, first, end))
 			set_run(piece->stay, first, end);
 	}
 }
@@ -252,7 +285,7 @@ static unsigned leave_dropped(struct piece *piece, unsigned first, unsigned last
 	unsigned end = last;
 
 	for (unsigned i = first; i < last; i++) {
-		if (!(block->page[i] & (PG_DISCARD | PG_GONE)))
+		if (!(block->page[i] & PG_LEFT))
 			continue;
 		bit_set(piece->stay, i);
 		end = min(end, i);
@@ -280,16 +313,27 @@ static unsigned move_run(struct piece *piece, uintptr_t target, unsigned first, 
 	return first + (unsigned)(done >> UMM_PAGE_SHIFT);
 }
 
+/*
+ * Is the page not here because mremap() took it away? Asking anything of the userfaultfd
+ * makes sure that what the program has done is known.
+ */
+static bool moved_away(struct piece *piece, unsigned i)
+{
+	bool gone = protect(piece, i, i + 1, false) == -ENOENT;
+	struct block *block = block_find(piece->ctx, piece->va);
+
+	gone |= block->page[i] & PG_AWAY;
+	lock_drop(&block->lock);
+	return gone;
+}
+
 /* One page that would not move. Returns true to try it again. */
 static bool move_refused(struct piece *piece, unsigned i, unsigned last, int why, unsigned *tries)
 {
 	switch (why) {
 	case -ENOENT:
-		/*
-		 * Nothing is mapped here (any more): its contents are zero. Unless the whole
-		 * mapping went elsewhere: then so did the page.
-		 */
-		if (protect(piece, i, i + 1, false) == -ENOENT) {
+		/* Nothing is mapped here (any more): its contents are zero. */
+		if (moved_away(piece, i)) {
 			bit_set(piece->stay, i);
 		} else {
 			bit_clear(piece->system, i);
@@ -424,12 +468,11 @@ static bool place_refused(struct piece *piece, const uintptr_t *place, unsigned 
 {
 	switch (why) {
 	case -ENOENT:
-		/* Dropped by the program, or moved with its mapping. */
-		if (protect(piece, i, i + 1, false) == -ENOENT) {
+		if (moved_away(piece, i)) {
 			bit_set(piece->stay, i);
 			return false;
 		}
-		/* The frame needs a page again. */
+		/* Dropped by the program: the frame needs a page again. */
 		uffd_zeropage(piece->ctx->staging.uffd, place[i], UMM_PAGE_SIZE, false, NULL);
 		return false;
 	case -EBUSY:
@@ -553,26 +596,6 @@ static void populate_empty(struct piece *piece)
 	memset(piece->empty, 0, sizeof(piece->empty));
 }
 
-/*
- * What follows works on addresses, and nothing keeps the program from unmapping them, and
- * its next mmap() from getting the same ones. While an event is unread the
- * kernel answers EAGAIN to everything; so ask, read what there is, and leave out pages that
- * went away. What happens after this look and before the pages are moved is the
- * program's race: see docs/design.md.
- */
-static void leave_gone(struct piece *piece)
-{
-	unsigned first = bit_next(piece->all, 0);
-	struct block *block;
-
-	protect(piece, first, first + 1, false);
-	block = block_find(piece->ctx, piece->va);
-	for (unsigned i = first; i < UMM_BLOCK_PAGES; i = bit_next(piece->all, i + 1))
-		if (block->page[i] & (PG_DISCARD | PG_GONE))
-			bit_set(piece->stay, i);
-	lock_drop(&block->lock);
-}
-
 static bool has_mapped(const struct piece *piece)
 {
 	return bit_next(piece->system, 0) < UMM_BLOCK_PAGES ||
@@ -582,7 +605,7 @@ static bool has_mapped(const struct piece *piece)
 void piece_unmap(struct piece *piece)
 {
 	if (has_mapped(piece))
-		leave_gone(piece);
+		leave_left(piece, bit_next(piece->all, 0), UMM_BLOCK_PAGES, false);
 	if (piece->duplicate)
 		populate_empty(piece);
 	end_duplication(piece);
