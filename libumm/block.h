@@ -28,8 +28,8 @@ enum page_state {
 	/* What happened to a MIGRATING or ARRIVING page meanwhile; who has it acts on it. */
 	PG_DISCARD = 0x10,  /* contents were dropped: ends EMPTY */
 	PG_GONE = 0x20,	    /* unmapped: ends UNMANAGED. On other states: mremap() took it away */
-	PG_COLLECT = 0x40,  /* still mapped for the CPU while its piece reads it: a missing fault
-			     * means that it was dropped, and is filled with zeroes */
+	PG_COLLECT = 0x40,  /* still the CPU's while its piece tells mirrors, or reads it: a missing
+			     * fault means that it was dropped, and is filled with zeroes */
 	PG_REFILLED = 0x80, /* that has happened: the page stays with the CPU */
 	/* mremap() put something else at a REAPING page's address: begins after the reaper. */
 	PG_NEXT_SYSTEM = 0x100,

@@ -336,7 +336,7 @@ void event_pump(struct umm_ctx *ctx)
 	bool again;
 
 	if (event_read(ctx, &info, &again) == 1)
-		fault_defer(ctx, &info);
+		fault_take(ctx, &info);
 	else if (!again)
 		sched_yield();
 }

@@ -21,7 +21,7 @@ int event_read(struct umm_ctx *ctx, struct uffd_msg_info *info, bool *again);
 
 /*
  * For whoever met EAGAIN: an event has to be read before the kernel lets pages be
- * installed. Reads one message; a fault goes to the workers. No lock held.
+ * installed. Reads one message, and serves it if it is a fault. No lock held.
  */
 void event_pump(struct umm_ctx *ctx);
 

@@ -299,7 +299,7 @@ static void fault_work(struct umm_ctx *ctx, const struct work *work)
 	stats_add(&ctx->stats, UMM_COUNT_FAULT_NS, now_ns() - began);
 }
 
-void fault_defer(struct umm_ctx *ctx, const struct uffd_msg_info *info)
+static void fault_defer(struct umm_ctx *ctx, const struct uffd_msg_info *info)
 {
 	struct work work = {
 		.fn = fault_work,
@@ -315,6 +315,12 @@ void fault_defer(struct umm_ctx *ctx, const struct uffd_msg_info *info)
 		sched_yield();
 		wake(ctx, info);
 	}
+}
+
+void fault_take(struct umm_ctx *ctx, const struct uffd_msg_info *info)
+{
+	if (!fault_serve(ctx, info, false))
+		fault_defer(ctx, info);
 }
 
 /* After so many faults of one thread, or of another one, look where it runs (some 10 us). */
@@ -390,8 +396,7 @@ static void serve_one(struct server *server)
 	if (ret <= 0)
 		return;
 	hook_run(HOOK_FAULT_READ, info.addr);
-	if (!fault_serve(ctx, &info, false))
-		fault_defer(ctx, &info);
+	fault_take(ctx, &info);
 	stats_add(&ctx->stats, UMM_COUNT_FAULT_NS, now_ns() - began);
 	server_follow(server, info.thread);
 }

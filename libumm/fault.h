@@ -25,7 +25,10 @@ struct servers {
 int servers_start(struct umm_ctx *ctx, unsigned wanted);
 void servers_stop(struct umm_ctx *ctx);
 
-/* Hand a fault to the workers: it may need what a server must not do. */
-void fault_defer(struct umm_ctx *ctx, const struct uffd_msg_info *info);
+/*
+ * Serve a fault that was read, or hand it to the workers if it needs what may sleep. Not always
+ * to the workers: all of them may be waiting for a device that is what faults here.
+ */
+void fault_take(struct umm_ctx *ctx, const struct uffd_msg_info *info);
 
 #endif

@@ -88,15 +88,19 @@ static void parent(void)
 	signals_let();
 }
 
-/* Pages that are not here: their device kept them. */
-static void seal_lost_pages(struct umm_ctx *ctx)
+/* Blocks, whose locks others may have held; and pages that are not here: their device kept them. */
+static void inherit_blocks(struct umm_ctx *ctx)
 {
+	lock_init(&ctx->blocks.pool.lock, RANK_LEAF);
+
 	for (size_t d = 0; d < DIR_SLOTS; d++) {
 		struct block_leaf *leaf = atomic_load(&ctx->blocks.dir[d]);
 
 		for (size_t s = 0; leaf && s < DIR_SLOTS; s++) {
 			struct block *block = atomic_load(&leaf->block[s]);
 
+			if (block)
+				lock_init(&block->lock, RANK_BLOCK);
 			for (unsigned i = 0; block && i < UMM_BLOCK_PAGES; i++)
 				if (page_state(block, i) == PG_DEVICE ||
 				    page_state(block, i) == PG_POISONED)
@@ -122,7 +126,7 @@ static void child(void)
 		/* Inherited from our parent, not from its parent: seal and close once. */
 		if (ctx->uffd < 0)
 			continue;
-		seal_lost_pages(ctx);
+		inherit_blocks(ctx);
 		close(ctx->uffd);
 		ctx->uffd = -1;
 		if (ctx->staging.uffd >= 0)

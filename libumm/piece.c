@@ -111,6 +111,8 @@ static unsigned mark(struct piece *piece, const struct piece_want *want, struct 
 		bit_set(map, i);
 		bit_set(piece->all, i);
 		page_set(block, i, PG_MIGRATING);
+		if (map != piece->empty && map != piece->device)
+			block->page[i] |= PG_COLLECT;
 		if (frames)
 			piece->frames[i] = frames[n];
 		n++;
@@ -171,6 +173,24 @@ static bool notify(struct piece *piece)
 	range.start = piece->va + ((uintptr_t)first << UMM_PAGE_SHIFT);
 	range.end = piece->va + ((uintptr_t)(last + 1) << UMM_PAGE_SHIFT);
 	return notifier_invalidate(piece->ctx, &range) == 0;
+}
+
+/*
+ * Until mirrors have been told, pages that should be mapped but are not (the program dropped them)
+ * are filled when touched: a device that uses them in place may be what touches them, and
+ * what its invalidation waits for. From here on who touches one waits.
+ */
+static void collected(struct piece *piece)
+{
+	struct block *block = block_find(piece->ctx, piece->va);
+
+	for (unsigned i = bit_next(piece->all, 0); i < UMM_BLOCK_PAGES;
+	     i = bit_next(piece->all, i + 1)) {
+		block->page[i] &= (uint16_t)~PG_COLLECT;
+		if (block->page[i] & PG_REFILLED)
+			bit_set(piece->stay, i);
+	}
+	lock_drop(&block->lock);
 }
 
 /* The source memory must stay until the piece has given its frames back. */
@@ -263,6 +283,7 @@ struct piece *piece_collect(struct umm_ctx *ctx, const struct piece_want *want,
 		piece_finish(piece);
 		return NULL;
 	}
+	collected(piece);
 	hook_run(HOOK_COLLECTED, piece->va);
 	return piece;
 }

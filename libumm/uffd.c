@@ -234,7 +234,15 @@ UMM_FAULT_PATH void uffd_decode(const struct uffd_msg *msg, struct uffd_msg_info
 	}
 }
 
-UMM_FAULT_PATH int uffd_read(int uffd, struct uffd_msg_info *info)
+UMM_FAULT_PATH bool uffd_is_changing(int uffd)
+{
+	/* Nothing to protect: the kernel looks for events before it says EINVAL. */
+	struct uffdio_writeprotect nothing = { 0 };
+
+	return ioctl(uffd, UFFDIO_WRITEPROTECT, &nothing) && errno == EAGAIN;
+}
+
+int uffd_read(int uffd, struct uffd_msg_info *info)
 {
 	struct uffd_msg msg;
 	ssize_t got;

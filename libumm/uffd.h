@@ -46,6 +46,9 @@ int uffd_register(int uffd, uintptr_t start, size_t len); /* missing + write-pro
 int uffd_register_missing(int uffd, uintptr_t start, size_t len);
 int uffd_unregister(int uffd, uintptr_t start, size_t len);
 
+/* Is there an event that was not read yet? Until then everything answers -EAGAIN. */
+bool uffd_is_changing(int uffd);
+
 /* Read one message: 1, 0 when there is none, or -errno. */
 int uffd_read(int uffd, struct uffd_msg_info *info);
 /* Pure: decode a kernel message. */

@@ -92,17 +92,17 @@ static int protect(struct piece *piece, unsigned first, unsigned last, bool on)
 
 /*
  * Taking pages works on addresses, and nothing keeps the program from unmapping or moving them, and
- * its next mmap() from getting the same ones. While an event is unread the kernel answers
- * EAGAIN to everything; so ask (with the protection that pages have anyway), read what there is, and
- * leave out pages that went away. True: there are some. What happens after this look and before the
- * pages are moved is the program's race: see docs/design.md.
+ * its next mmap() from getting the same ones. While an event is unread the kernel says so; so ask,
+ * read what there is, and leave out pages that went away. True: there are some. What happens after
+ * this look and before the pages are moved is the program's race: see docs/design.md.
  */
-static bool leave_left(struct piece *piece, unsigned first, unsigned last, bool protected)
+static bool leave_left(struct piece *piece, unsigned first, unsigned last)
 {
 	struct block *block;
 	bool any = false;
 
-	protect(piece, first, first + 1, protected);
+	while (uffd_is_changing(piece->ctx->uffd))
+		event_pump(piece->ctx);
 	block = block_find(piece->ctx, piece->va);
 	for (unsigned i = first; i < last; i = bit_next(piece->all, i + 1)) {
 		if (!(block->page[i] & PG_LEFT))
@@ -220,7 +220,7 @@ static void take_apart(struct piece *piece, unsigned first, unsigned last)
 		while (end < last && !bit_test(piece->stay, end))
 			end++;
 		end = mapping_end(piece, first, end);
-		if (leave_left(piece, first, end, true))
+		if (leave_left(piece, first, end))
 			end = first;
 		else if (remap_pages(piece, first, end))
 			set_run(piece->stay, first, end);
@@ -285,10 +285,11 @@ static unsigned leave_dropped(struct piece *piece, unsigned first, unsigned last
 	unsigned end = last;
 
 	for (unsigned i = first; i < last; i++) {
-		if (!(block->page[i] & PG_LEFT))
-			continue;
-		bit_set(piece->stay, i);
-		end = min(end, i);
+		/* Refilled: what is there is not what was collected, and counts. */
+		if (block->page[i] & (PG_LEFT | PG_REFILLED))
+			bit_set(piece->stay, i);
+		if (bit_test(piece->stay, i))
+			end = min(end, i);
 	}
 	lock_drop(&block->lock);
 	return end;
@@ -605,7 +606,7 @@ static bool has_mapped(const struct piece *piece)
 void piece_unmap(struct piece *piece)
 {
 	if (has_mapped(piece))
-		leave_left(piece, bit_next(piece->all, 0), UMM_BLOCK_PAGES, false);
+		leave_left(piece, bit_next(piece->all, 0), UMM_BLOCK_PAGES);
 	if (piece->duplicate)
 		populate_empty(piece);
 	end_duplication(piece);
