@@ -28,6 +28,9 @@
 #include "uffd.h"
 #include "util.h"
 
+/* Longer than any thread takes from its wake-up to the end of its madvise(). */
+#define DROPPING_NS UINT64_C(1000000000)
+
 static void block_construct(void *obj)
 {
 	struct block *block = obj;
@@ -274,6 +277,26 @@ void page_settle(struct block *block, unsigned i, enum page_state state)
 	page_set(block, i, state);
 	if (away && state != PG_UNMANAGED)
 		block->page[i] |= PG_GONE;
+}
+
+void page_drop(struct block *block, unsigned i)
+{
+	page_settle(block, i, PG_SYSTEM);
+	block->page[i] |= PG_DROPPING;
+	block->dropped_ns = now_ns();
+}
+
+bool page_drop_is_over(struct umm_ctx *ctx, struct block *block, unsigned i)
+{
+	uint64_t populated = 1;
+
+	if (now_ns() - block->dropped_ns > DROPPING_NS)
+		block->page[i] &= (uint16_t)~PG_DROPPING;
+	else if (!pagemap_populated(page_addr(block, i), 1, ctx->features & UMM_KERNEL_PAGEMAP_SCAN,
+				    &populated) &&
+		 !populated)
+		page_set(block, i, PG_EMPTY);
+	return !(block->page[i] & PG_DROPPING);
 }
 
 /* One run of NATIVE pages inside one mapping that can be managed. */

@@ -41,6 +41,9 @@ enum page_state {
 	PG_CLAIMED = 0x1000, /* a reaper is giving its frames back */
 	PG_COPIES = 0x2000,  /* it was DUPLICATED: the frames hold copies */
 	PG_MAPPED = 0x4000,  /* the CPU may have it mapped still (MADV_FREE) */
+	/* SYSTEM: the program was told to go on and drop it, and may not have done so yet: what
+	 * is there must not be moved. See page_drop(). */
+	PG_DROPPING = 0x8000,
 };
 
 #define BLOCK_MASK   (UMM_BLOCK_SIZE - 1)
@@ -67,7 +70,8 @@ struct block {
 	uintptr_t va;	  /* 0: not in use; memory of a block never becomes anything else */
 	uint16_t nmanaged;
 	uint16_t nmigrating;
-	bool waiters; /* a CPU fault waits for a MIGRATING page */
+	bool waiters;	     /* a CPU fault waits for a MIGRATING page */
+	uint64_t dropped_ns; /* when a page became DROPPING last */
 	struct resident *residents;
 	uint16_t page[UMM_BLOCK_PAGES];
 };
@@ -133,6 +137,14 @@ void page_set(struct block *block, unsigned i, enum page_state state);
  * worker that will carry it: nobody else touches it.
  */
 void page_settle(struct block *block, unsigned i, enum page_state state);
+
+/*
+ * SYSTEM from here on, but the program is between its message and dropping the page. How far it
+ * got nobody tells: until the page is seen to be gone, or a second later, it stays.
+ */
+void page_drop(struct block *block, unsigned i);
+/* Is that over? Then the page is what it seems: SYSTEM, or EMPTY. */
+bool page_drop_is_over(struct umm_ctx *ctx, struct block *block, unsigned i);
 
 /* mremap() took it away; a worker is about to carry it to its new address. */
 static inline bool page_is_away(const struct block *block, unsigned i)

@@ -215,7 +215,11 @@ static bool settle_page(const struct run *run, enum action action, unsigned i)
 		piece->moved++;
 		bit_set(piece->done, i);
 	}
-	page_settle(run->block, i, settled_state(run, action, i));
+	/* Dropped, but still mapped when it was looked at. */
+	if (action == ACT_SYSTEM && run->block->page[i] & PG_DISCARD)
+		page_drop(run->block, i);
+	else
+		page_settle(run->block, i, settled_state(run, action, i));
 	return true;
 }
 

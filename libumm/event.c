@@ -122,6 +122,8 @@ static bool clear_page(struct block *block, unsigned i, bool unmap)
 		/* MADV_FREE drops nothing at once: only the kernel knows what is there. */
 		if (unmap)
 			page_set(block, i, PG_UNMANAGED);
+		else if (page_state(block, i) == PG_SYSTEM)
+			page_drop(block, i);
 		return false;
 	default:
 		page_set(block, i, unmap ? PG_UNMANAGED : PG_EMPTY);
@@ -200,6 +202,17 @@ static void reap_claim(struct block *block, unsigned first, unsigned last, uint6
 	}
 }
 
+static void reap_settle(struct block *block, unsigned i)
+{
+	bool mapped = (block->page[i] & (PG_MAPPED | PG_REFILLED)) == PG_MAPPED;
+	enum page_state state = page_settles(block, i);
+
+	if (state == PG_SYSTEM && mapped)
+		page_drop(block, i);
+	else
+		page_set(block, i, state);
+}
+
 /* Give the frames of REAPING pages back and settle the pages. */
 static void reap_block(struct umm_ctx *ctx, uintptr_t va, const struct umm_span *span, bool mapped)
 {
@@ -223,7 +236,7 @@ static void reap_block(struct umm_ctx *ctx, uintptr_t va, const struct umm_span 
 		return;
 	for (unsigned i = first; i < last; i++)
 		if (bit_test(pages, i) && being_reaped(block, i))
-			page_set(block, i, page_settles(block, i));
+			reap_settle(block, i);
 	wake = block->waiters;
 	block->waiters = false;
 	block_put(ctx, block);

@@ -83,7 +83,8 @@ static enum serve serve_fill(struct umm_ctx *ctx, struct block *block,
 	ret = fill(ctx, info);
 	if (ret == -EAGAIN)
 		return SERVE_AGAIN;
-	if (block && !ret && page_state(block, i) == PG_EMPTY)
+	/* Also of a page that was about to be dropped: it was. */
+	if (block && !ret && (page_state(block, i) == PG_EMPTY || block->page[i] & PG_DROPPING))
 		page_set(block, i, PG_SYSTEM);
 	*counter = ret ? UMM_COUNT_FAULT_SPURIOUS : UMM_COUNT_FAULT_EMPTY;
 	return ret ? SERVE_WAKE : SERVE_DONE;
@@ -103,8 +104,12 @@ static enum serve serve_moving(struct umm_ctx *ctx, struct block *block,
 	if (page_state(block, i) == PG_REAPING && block->page[i] & PG_GONE &&
 	    !(block->page[i] & (PG_NEXT_ARRIVING | PG_NEXT_SYSTEM)))
 		return SERVE_WAKE;
-	if (page_state(block, i) == PG_REAPING && block->page[i] & PG_MAPPED)
+	if (page_state(block, i) == PG_REAPING && block->page[i] & PG_MAPPED) {
+		/* Gone for sure: what is there from now on counts. */
+		if (!info->wp)
+			block->page[i] |= PG_REFILLED;
 		return serve_fill(ctx, block, info, counter);
+	}
 	if (page_state(block, i) == PG_MIGRATING && block->page[i] & PG_COLLECT && !info->wp) {
 		ret = fill(ctx, info);
 		if (ret == -EAGAIN)

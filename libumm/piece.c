@@ -49,6 +49,8 @@ static uint64_t *classify(struct piece *piece, const struct piece_want *want, st
 		found->busy = true;
 		return NULL;
 	}
+	if (block->page[i] & PG_DROPPING && !page_drop_is_over(piece->ctx, block, i))
+		return NULL;
 	switch (page_state(block, i)) {
 	case PG_SYSTEM:
 		return want->dst && want->select & UMM_MIGRATE_SELECT_SYSTEM ? piece->system : NULL;

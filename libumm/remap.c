@@ -52,7 +52,7 @@ static enum page_state remap_from(struct umm_ctx *ctx, uintptr_t addr)
 		return state;
 	state = page_state(block, i);
 	if (page_is_away(block, i))
-		/* An earlier move took it; what moves now is what the program has put here since. */
+		/* An earlier move took it; what moves now the program has put here since. */
 		state = PG_SYSTEM;
 	else if (state == PG_MIGRATING || state == PG_ARRIVING)
 		block->page[i] |= PG_AWAY;

@@ -59,7 +59,7 @@ static void (*cleanup)(void);
 
 /* ---- signals of a touch ------------------------------------------------------------- */
 
-static _Thread_local sigjmp_buf *touch_escape;
+static _Thread_local sigjmp_buf *volatile touch_escape;
 static struct sigaction touch_before_bus, touch_before_segv;
 
 static void touch_signal(int number, siginfo_t *info, void *context)
