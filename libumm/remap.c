@@ -86,6 +86,18 @@ struct carried {
 	uint32_t frame;
 };
 
+/* The copies of a duplicated page end here, all of them; its host page went with the mapping. */
+static struct block *end_copies(struct umm_ctx *ctx, struct block *block, unsigned i)
+{
+	uint64_t page[BITMAP_WORDS] = { 0 };
+	uintptr_t va = block->va;
+
+	bit_set(page, i);
+	lock_drop(&block->lock);
+	blocks_drop_copies(ctx, va, page);
+	return block_find(ctx, va);
+}
+
 /* Wait until the page is settled at its old address, and take it from there. */
 static void carry_from(struct umm_ctx *ctx, uintptr_t addr, struct carried *page)
 {
@@ -110,6 +122,10 @@ static void carry_from(struct umm_ctx *ctx, uintptr_t addr, struct carried *page
 		return;
 	}
 	page->state = page_state(block, i);
+	if (page->state == PG_DUPLICATED) {
+		page->state = PG_SYSTEM;
+		block = end_copies(ctx, block, i);
+	}
 	resident = resident_of(block, i);
 	if (resident) {
 		page->mem = resident->mem;
@@ -155,7 +171,7 @@ static bool carry_to(struct umm_ctx *ctx, uintptr_t addr, const struct carried *
 /* Give back the frame of a page that arrived nowhere. */
 static void drop_carried(struct umm_ctx *ctx, const struct carried *page)
 {
-	atomic_fetch_sub(&page->mem->pages, page->state != PG_DUPLICATED);
+	atomic_fetch_sub(&page->mem->pages, 1);
 	/* Its page went with the mapping, and was dropped there: the frame needs one. */
 	if (page->state == PG_COHERENT && ctx->features & UMM_KERNEL_MOVE)
 		uffd_zeropage(ctx->staging.uffd, devmem_host(page->mem, page->frame), UMM_PAGE_SIZE,
