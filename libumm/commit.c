@@ -400,16 +400,14 @@ static int follow_mapping(struct run *run, uintptr_t from)
 	return ret;
 }
 
-static enum action action_for_follower(int ret, enum action action)
+static enum action action_for_follower(struct piece *piece, enum action action, unsigned i, int ret)
 {
-	switch (ret) {
-	case 0:
+	if (!ret)
 		return action;
-	case -EEXIST:
-		return ACT_SYSTEM;
-	default:
+	/* Dropped at its new address. */
+	if (ret == -ENOENT)
 		return ACT_EMPTY;
-	}
+	return action_for_refusal(piece, action, i, ret);
 }
 
 /* Page i, whose mapping has moved. The gate is held, no block: two are locked in turn. */
@@ -431,7 +429,7 @@ static int settle_away(struct piece *piece, unsigned i, uint64_t *todo)
 		staging_consumed(&piece->ctx->staging, run.source, 1);
 	if (!ret)
 		source_installed(&run, i, run.source);
-	settle_pages(&run, action_for_follower(ret, run.action), i, i + 1);
+	settle_pages(&run, action_for_follower(piece, run.action, i, ret), i, i + 1);
 	block_put(piece->ctx, run.block);
 	return 0;
 }

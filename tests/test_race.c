@@ -340,6 +340,34 @@ static void remapped_while_copied_home(struct env *e)
 	remap_during(e, true, HOOK_COPIED);
 }
 
+/* MREMAP_DONTUNMAP: the pages go, the old mapping stays behind, empty, and is the program's. */
+static void remap_away_during(struct env *e, bool home, enum hook_point point)
+{
+	char *q = env_map(e, PAGES * PAGE);
+	struct race r;
+
+	race_begin(e, &r, home, point);
+	assert_ptr_equal(mremap(r.p, PAGES * PAGE, PAGES * PAGE,
+				MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, q),
+			 q);
+	assert_zero(r.p, PAGES);
+	fill(r.p, PAGES, 3);
+	race_end(&r, point, false);
+	assert_filled(q, PAGES, 1);
+	assert_device_sees(r.ref, q, PAGES, 1);
+	assert_filled(r.p, PAGES, 3);
+}
+
+static void remapped_away_while_copied_to_the_device(struct env *e)
+{
+	remap_away_during(e, false, HOOK_COPIED);
+}
+
+static void remapped_away_while_copied_home(struct env *e)
+{
+	remap_away_during(e, true, HOOK_COPIED);
+}
+
 /* Neither the device nor the old address can have the pages: they go where the mapping went. */
 static void remapped_twice_before_the_device_refuses_the_pages(struct env *e)
 {
@@ -996,6 +1024,8 @@ static const struct test_case cases[] = {
 	TEST(ALL, remapped_while_collected_for_the_device),
 	TEST(ALL, remapped_while_copied_to_the_device),
 	TEST(ALL, remapped_while_copied_home),
+	TEST(ALL, remapped_away_while_copied_to_the_device),
+	TEST(ALL, remapped_away_while_copied_home),
 	TEST(ALL, remapped_twice_before_the_device_refuses_the_pages),
 	TEST(ALL, dropped_at_the_new_address_before_the_frames_are_carried),
 	TEST(ALL, read_waits_for_a_migration_to_the_device),
