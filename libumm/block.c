@@ -8,8 +8,8 @@
  * and then looks whether it still is the one: `va` says so.
  *
  * Invariants: a page that is neither UNMANAGED nor NATIVE is registered with the
- * userfaultfd. nmanaged counts pages that are not UNMANAGED, nmigrating those
- * that are MIGRATING; a block with nmanaged == 0 has no residents and is free.
+ * userfaultfd. nmanaged counts pages that are not UNMANAGED; a block with nmanaged == 0
+ * has no residents, and is free when no piece refers to it.
  * A page of state DEVICE or COHERENT is in exactly one resident, DUPLICATED in
  * one or more, EMPTY, SYSTEM and NATIVE in none.
  * Locks: regions.lock to make a block (its first states come from the region
@@ -21,7 +21,7 @@
 #include <string.h>
 
 #include "ctx.h"
-#include "devmem.h"
+#include "device.h"
 #include "log.h"
 #include "maps.h"
 #include "pagemap.h"
@@ -139,7 +139,8 @@ static struct block *block_make(struct umm_ctx *ctx, uintptr_t va, int *ret)
 	lock_take(&block->lock);
 	block->va = va;
 	block->nmanaged = 0;
-	block->nmigrating = 0;
+	block->npieces = 0;
+	block->held = 0;
 	block->waiters = false;
 	block->residents = NULL;
 	memset(block->page, PG_UNMANAGED, sizeof(block->page));
@@ -167,7 +168,7 @@ struct block *block_get(struct umm_ctx *ctx, uintptr_t addr, int *ret)
 
 void block_put(struct umm_ctx *ctx, struct block *block)
 {
-	bool unused = block->nmanaged == 0;
+	bool unused = block->nmanaged == 0 && block->npieces == 0;
 
 	if (unused) {
 		atomic_store(block_slot(ctx, block->va), NULL);
@@ -245,43 +246,17 @@ bool block_clip(const struct block *block, uintptr_t start, uintptr_t end, unsig
 	return true;
 }
 
-enum page_state page_settles(const struct block *block, unsigned i)
-{
-	enum page_state state = page_state(block, i);
-	uint16_t flags = block->page[i];
-
-	if (flags & PG_NEXT_ARRIVING)
-		return PG_ARRIVING;
-	if (flags & PG_NEXT_SYSTEM)
-		return PG_SYSTEM;
-	if (flags & PG_GONE)
-		return PG_UNMANAGED;
-	if (state != PG_REAPING)
-		return state;
-	return flags & PG_MAPPED ? PG_SYSTEM : PG_EMPTY;
-}
-
 void page_set(struct block *block, unsigned i, enum page_state state)
 {
 	enum page_state old = page_state(block, i);
 
 	block->nmanaged += (state != PG_UNMANAGED) - (old != PG_UNMANAGED);
-	block->nmigrating += (state == PG_MIGRATING) - (old == PG_MIGRATING);
 	block->page[i] = (uint16_t)state;
-}
-
-void page_settle(struct block *block, unsigned i, enum page_state state)
-{
-	bool away = page_is_away(block, i);
-
-	page_set(block, i, state);
-	if (away && state != PG_UNMANAGED)
-		block->page[i] |= PG_GONE;
 }
 
 void page_drop(struct block *block, unsigned i)
 {
-	page_settle(block, i, PG_SYSTEM);
+	page_set(block, i, PG_SYSTEM);
 	block->page[i] |= PG_DROPPING;
 	block->dropped_ns = now_ns();
 }
@@ -430,7 +405,8 @@ static int resident_explode(struct umm_ctx *ctx, struct resident *resident)
 	return 0;
 }
 
-static void resident_drop(struct umm_ctx *ctx, struct block *block, struct resident *resident)
+/* Out of its block and its memory's order of use. */
+static void resident_unlink(struct block *block, struct resident *resident)
 {
 	struct resident **link = &block->residents;
 
@@ -438,9 +414,19 @@ static void resident_drop(struct umm_ctx *ctx, struct block *block, struct resid
 		link = &(*link)->next;
 	*link = resident->next;
 	devmem_lru_del(resident->mem, resident);
+}
+
+static void resident_free(struct umm_ctx *ctx, struct resident *resident)
+{
 	if (resident->frames)
 		pool_free(&ctx->blocks.frames_pool, resident->frames);
 	pool_free(&ctx->blocks.resident_pool, resident);
+}
+
+static void resident_drop(struct umm_ctx *ctx, struct block *block, struct resident *resident)
+{
+	resident_unlink(block, resident);
+	resident_free(ctx, resident);
 }
 
 int resident_set(struct umm_ctx *ctx, struct block *block, struct umm_devmem *mem, unsigned i,
@@ -474,47 +460,108 @@ void resident_clear(struct umm_ctx *ctx, struct block *block, struct resident *r
 		resident_drop(ctx, block, resident);
 }
 
-/* Take the frames of one memory that hold any of these pages; returns how many. */
-static unsigned extract_frames(struct umm_ctx *ctx, struct block *block, const uint64_t *pages,
-			       struct umm_devmem **mem, uint32_t *frames)
+/* A resident for some of the pages of another one, in no block; NULL: no memory. */
+static struct resident *resident_split(struct umm_ctx *ctx, const struct resident *resident)
 {
-	struct resident *resident, *next;
-	unsigned n = 0;
+	struct resident *part = pool_alloc(&ctx->blocks.resident_pool);
 
-	for (resident = block->residents; resident && !n; resident = next) {
-		next = resident->next;
-		*mem = resident->mem;
-		for (unsigned i = bit_next(pages, 0); i < UMM_BLOCK_PAGES;
-		     i = bit_next(pages, i + 1)) {
-			bool last = resident->npages == 1;
-
-			if (!bit_test(resident->bitmap, i))
-				continue;
-			frames[n++] = resident_frame(resident, i);
-			resident_clear(ctx, block, resident, i);
-			if (last)
-				break;
-		}
+	if (!part)
+		return NULL;
+	*part = *resident;
+	memset(part->bitmap, 0, sizeof(part->bitmap));
+	part->npages = 0;
+	if (!resident->frames)
+		return part;
+	part->frames = pool_alloc(&ctx->blocks.frames_pool);
+	if (!part->frames) {
+		pool_free(&ctx->blocks.resident_pool, part);
+		return NULL;
 	}
-	return n;
+	memcpy(part->frames, resident->frames, UMM_BLOCK_PAGES * sizeof(*part->frames));
+	return part;
 }
 
-void blocks_drop_copies(struct umm_ctx *ctx, uintptr_t va, const uint64_t *pages)
+/* These pages, which are some or all of a resident's, stop being there; part has them now. */
+static void resident_move(struct umm_ctx *ctx, struct block *block, struct resident *resident,
+			  const uint64_t *pages, struct resident *part)
+{
+	for (unsigned i = bit_next(pages, 0); i < UMM_BLOCK_PAGES; i = bit_next(pages, i + 1)) {
+		if (part) {
+			bit_set(part->bitmap, i);
+			part->npages++;
+		}
+		resident_clear(ctx, block, resident, i);
+	}
+}
+
+static void resident_detach(struct umm_ctx *ctx, struct block *block, struct resident *resident,
+			    const uint64_t *pages, struct resident **list)
+{
+	struct umm_devmem *mem = resident->mem;
+	struct resident *part = NULL;
+
+	devmem_hold(mem);
+	if (list && bit_count(pages) == resident->npages) {
+		part = resident;
+		resident_unlink(block, resident);
+	} else {
+		part = list ? resident_split(ctx, resident) : NULL;
+		resident_move(ctx, block, resident, pages, part);
+	}
+	if (part) {
+		part->next = *list;
+		*list = part;
+		return;
+	}
+	log_error("no memory to give back %u frames of %s", bit_count(pages), mem->dev->ops.name);
+	devmem_unuse(mem);
+}
+
+void residents_detach(struct umm_ctx *ctx, struct block *block, const uint64_t *pages,
+		      struct resident **list)
+{
+	struct resident *resident, *next;
+	uint64_t mine[BITMAP_WORDS];
+
+	for (resident = block->residents; resident; resident = next) {
+		next = resident->next;
+		for (unsigned w = 0; w < BITMAP_WORDS; w++)
+			mine[w] = resident->bitmap[w] & pages[w];
+		if (bit_next(mine, 0) < UMM_BLOCK_PAGES)
+			resident_detach(ctx, block, resident, mine, list);
+	}
+}
+
+/* The page of a COHERENT frame may have gone with the program's mapping: its place needs one. */
+static void place_refill(struct umm_ctx *ctx, const struct umm_devmem *mem, uint32_t frame)
+{
+	if (mem->type == UMM_DEVMEM_COHERENT && ctx->features & UMM_KERNEL_MOVE)
+		uffd_zeropage(ctx->staging.uffd, devmem_host(mem, frame), UMM_PAGE_SIZE, false,
+			      NULL);
+}
+
+static void resident_release(struct umm_ctx *ctx, struct resident *resident)
 {
 	uint32_t frames[UMM_BLOCK_PAGES];
-	struct umm_devmem *mem;
-	struct block *block;
-	unsigned n;
+	unsigned n = 0;
 
-	while ((block = block_find(ctx, va))) {
-		n = extract_frames(ctx, block, pages, &mem, frames);
-		if (n)
-			devmem_hold(mem);
-		lock_drop(&block->lock);
-		if (!n)
-			return;
-		devmem_give_list(mem, n, frames);
-		devmem_unuse(mem);
+	for (unsigned i = bit_next(resident->bitmap, 0); i < UMM_BLOCK_PAGES;
+	     i = bit_next(resident->bitmap, i + 1)) {
+		frames[n] = resident_frame(resident, i);
+		place_refill(ctx, resident->mem, frames[n++]);
+	}
+	devmem_give_list(resident->mem, n, frames);
+	devmem_unuse(resident->mem);
+	resident_free(ctx, resident);
+}
+
+void residents_release(struct umm_ctx *ctx, struct resident *list)
+{
+	struct resident *next;
+
+	for (; list; list = next) {
+		next = list->next;
+		resident_release(ctx, list);
 	}
 }
 

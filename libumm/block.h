@@ -20,34 +20,32 @@ enum page_state {
 	PG_DEVICE,     /* frame of a PRIVATE memory */
 	PG_COHERENT,   /* frame of a COHERENT memory, mapped */
 	PG_DUPLICATED, /* host frame, write-protected; frames hold copies */
-	PG_MIGRATING,  /* owned by a piece (migrate.h) */
+	PG_MIGRATING,  /* owned by a piece (piece.h) */
 	PG_POISONED,
-	PG_REAPING,  /* dropped; its frames are about to be given back (event.c) */
-	PG_ARRIVING, /* moved here by mremap(); its frame is about to be carried here (event.c) */
 	PG_STATE_MASK = 0x0f,
-	/* What happened to a MIGRATING or ARRIVING page meanwhile; who has it acts on it. */
-	PG_DISCARD = 0x10,  /* contents were dropped: ends EMPTY */
-	PG_GONE = 0x20,	    /* unmapped: ends UNMANAGED. On other states: mremap() took it away */
-	PG_COLLECT = 0x40,  /* still the CPU's while its piece tells mirrors, or reads it: a missing
+	/* MIGRATING. */
+	PG_DISCARD = 0x10,  /* contents were dropped meanwhile: ends EMPTY */
+	PG_COLLECT = 0x20,  /* still the CPU's while its piece tells mirrors, or reads it: a missing
 			     * fault means that it was dropped, and is filled with zeroes */
-	PG_REFILLED = 0x80, /* that has happened: the page stays with the CPU */
-	/* mremap() put something else at a REAPING page's address: begins after the reaper. */
-	PG_NEXT_SYSTEM = 0x100,
-	PG_NEXT_ARRIVING = 0x200,
-	PG_DEFERRED = 0x400, /* DEVICE: a worker is about to bring it home */
-	PG_AWAY = 0x800,     /* MIGRATING, ARRIVING: mremap() took it away (remap.c) */
-	PG_LEFT = PG_DISCARD | PG_GONE | PG_AWAY, /* not where its piece looks for it */
-	/* Of a REAPING page. */
-	PG_CLAIMED = 0x1000, /* a reaper is giving its frames back */
-	PG_COPIES = 0x2000,  /* it was DUPLICATED: the frames hold copies */
-	PG_MAPPED = 0x4000,  /* the CPU may have it mapped still (MADV_FREE) */
+	PG_REFILLED = 0x40, /* that has happened: the page stays with the CPU */
+	/* DEVICE. */
+	PG_DEFERRED = 0x80, /* a worker is about to bring it home */
 	/* SYSTEM: the program was told to go on and drop it, and may not have done so yet: what
 	 * is there must not be moved. See page_drop(). */
-	PG_DROPPING = 0x8000,
+	PG_DROPPING = 0x100,
+	/* EMPTY, DEVICE, COHERENT: mirrors have not been told yet of the change that made it so
+	 * (change.h). Whoever wants it waits. */
+	PG_HELD = 0x200,
 };
 
 #define BLOCK_MASK   (UMM_BLOCK_SIZE - 1)
 #define BITMAP_WORDS (UMM_BLOCK_PAGES / 64)
+
+/* A frame of some memory; mem is NULL: none. */
+struct frame {
+	struct umm_devmem *mem;
+	uint32_t number;
+};
 
 /* Frames of one memory that hold pages of one block. Also the unit of its LRU. */
 struct resident {
@@ -69,8 +67,9 @@ struct block {
 	struct lock lock; /* RANK_BLOCK. Protects: everything below */
 	uintptr_t va;	  /* 0: not in use; memory of a block never becomes anything else */
 	uint16_t nmanaged;
-	uint16_t nmigrating;
-	bool waiters;	     /* a CPU fault waits for a MIGRATING page */
+	uint16_t npieces;    /* that have collected pages here, and look here for them */
+	bool waiters;	     /* a CPU fault waits for a MIGRATING or HELD page */
+	uint64_t held;	     /* number of the last change that made pages HELD */
 	uint64_t dropped_ns; /* when a page became DROPPING last */
 	struct resident *residents;
 	uint16_t page[UMM_BLOCK_PAGES];
@@ -126,17 +125,8 @@ static inline enum page_state page_state(const struct block *block, unsigned i)
 	return (enum page_state)(block->page[i] & PG_STATE_MASK);
 }
 
-/* As page_state(); of a page that the program has dropped or moved away, what it will be. */
-enum page_state page_settles(const struct block *block, unsigned i);
-
 /* Change a page's state; keeps the counts of the block. Drops all flags. */
 void page_set(struct block *block, unsigned i, enum page_state state);
-
-/*
- * The same at the end of a flight. A page that mremap() took away meanwhile is marked for the
- * worker that will carry it: nobody else touches it.
- */
-void page_settle(struct block *block, unsigned i, enum page_state state);
 
 /*
  * SYSTEM from here on, but the program is between its message and dropping the page. How far it
@@ -145,16 +135,6 @@ void page_settle(struct block *block, unsigned i, enum page_state state);
 void page_drop(struct block *block, unsigned i);
 /* Is that over? Then the page is what it seems: SYSTEM, or EMPTY. */
 bool page_drop_is_over(struct umm_ctx *ctx, struct block *block, unsigned i);
-
-/* mremap() took it away; a worker is about to carry it to its new address. */
-static inline bool page_is_away(const struct block *block, unsigned i)
-{
-	enum page_state state = page_state(block, i);
-
-	if (state == PG_MIGRATING || state == PG_ARRIVING)
-		return block->page[i] & PG_AWAY;
-	return state != PG_REAPING && block->page[i] & PG_GONE;
-}
 
 /* Register NATIVE pages with the userfaultfd and find out what they hold. 0 or -errno. */
 int block_register(struct umm_ctx *ctx, struct block *block);
@@ -171,10 +151,14 @@ void resident_clear(struct umm_ctx *ctx, struct block *block, struct resident *r
 		    unsigned i);
 
 /*
- * Forget whatever frames hold these pages, which the caller owns (MIGRATING or REAPING), and give
- * the frames back. Nothing locked.
+ * Take the frames that hold these pages away from the block, copies included, and put them on
+ * *list (linked by `next`); their memories stay until they are given back. Without a list, or memory
+ * to note them, they are lost to their device: the log says so.
  */
-void blocks_drop_copies(struct umm_ctx *ctx, uintptr_t va, const uint64_t *pages);
+void residents_detach(struct umm_ctx *ctx, struct block *block, const uint64_t *pages,
+		      struct resident **list);
+/* Give the frames of such a list back to their devices. Nothing locked. */
+void residents_release(struct umm_ctx *ctx, struct resident *list);
 
 /* Small helpers on bitmaps of a block's pages. */
 static inline bool bit_test(const uint64_t *map, unsigned i)

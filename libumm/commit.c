@@ -3,7 +3,8 @@
  * Committing a piece: every page of it gets its home, or goes back to where it was.
  *
  * What the program did to a page meanwhile is in the page's flags, set by the event
- * readers: its contents were dropped, it was unmapped, it was filled afresh. Pages
+ * readers: its contents were dropped, it was filled afresh. Where its mapping moved, or whether
+ * it is gone, the piece has been told (piece_redirect()). Pages
  * are installed with the gate held shared, so that no event can be read between
  * looking at the flags and installing: an event that the kernel has not
  * delivered makes the installation fail with EAGAIN, and one that was delivered
@@ -19,7 +20,7 @@
  *
  * Invariants: a page leaves MIGRATING here and nowhere else. A frame is in a
  * resident exactly if the page's new state says so.
- * Locks: gate (shared), then the block's; frames go back after both are dropped.
+ * Locks: gate (shared), then a block's, one after the other; frames go back after both are dropped.
  */
 #include <errno.h>
 #include <string.h>
@@ -30,14 +31,12 @@
 #include "log.h"
 #include "piece.h"
 #include "poison.h"
-#include "remap.h"
 #include "uffd.h"
 #include "util.h"
 
 enum action {
 	ACT_SYSTEM, /* is mapped: host frame */
 	ACT_EMPTY,
-	ACT_UNMANAGED,
 	ACT_POISON,
 	ACT_KEEP,     /* the source frame is still its home */
 	ACT_DEVICE,   /* the destination frame is its home */
@@ -50,8 +49,9 @@ enum action {
 /* Pages first .. last - 1, which fare alike; gate and block are locked. */
 struct run {
 	struct piece *piece;
-	struct block *block;
-	uint64_t *todo; /* pages of the piece that are not settled */
+	struct block *block; /* where their mapping is */
+	unsigned shift;	     /* from the piece's number of a page to the block's, modulo 2^32 */
+	uint64_t *todo;	     /* pages of the piece that are not settled */
 	enum action action;
 	unsigned first, last;
 	uintptr_t source; /* of `first`, where they are to be installed; the others follow */
@@ -64,15 +64,21 @@ static uintptr_t run_source(const struct run *run, unsigned i)
 	return run->source + ((uintptr_t)(i - run->first) << UMM_PAGE_SHIFT);
 }
 
-static enum action action_for_stay(struct piece *piece, struct block *block, unsigned i)
+/* The number that page i of the piece has in the block. */
+static unsigned in_block(const struct run *run, unsigned i)
 {
-	if (bit_test(piece->empty, i))
-		return ACT_EMPTY;
-	/* Also a duplicated page whose copies are all still there. */
-	return resident_of(block, i) ? ACT_KEEP : ACT_SYSTEM;
+	return i + run->shift;
 }
 
-static enum action action_for_undo(struct piece *piece, unsigned i)
+static enum action action_for_stay(const struct run *run, unsigned i)
+{
+	if (bit_test(run->piece->empty, i))
+		return ACT_EMPTY;
+	/* Also a duplicated page whose copies are all still there. */
+	return resident_of(run->block, in_block(run, i)) ? ACT_KEEP : ACT_SYSTEM;
+}
+
+static enum action action_for_undo(const struct piece *piece, unsigned i)
 {
 	if (bit_test(piece->empty, i))
 		return ACT_EMPTY;
@@ -83,12 +89,11 @@ static enum action action_for_undo(struct piece *piece, unsigned i)
 	return piece->duplicate ? ACT_SYSTEM : ACT_HOME;
 }
 
-static enum action action_of(struct piece *piece, struct block *block, unsigned i)
+static enum action action_of(const struct run *run, unsigned i)
 {
-	uint16_t flags = block->page[i];
+	uint16_t flags = run->block->page[in_block(run, i)];
+	const struct piece *piece = run->piece;
 
-	if (flags & PG_GONE)
-		return ACT_UNMANAGED;
 	if (flags & PG_REFILLED)
 		return ACT_SYSTEM;
 	/* MADV_FREE leaves a page that is mapped where it is, for the time being. */
@@ -97,7 +102,7 @@ static enum action action_of(struct piece *piece, struct block *block, unsigned 
 	if (flags & PG_DISCARD)
 		return ACT_EMPTY;
 	if (bit_test(piece->stay, i))
-		return action_for_stay(piece, block, i);
+		return action_for_stay(run, i);
 	if (bit_test(piece->lost, i))
 		return ACT_POISON;
 	if (bit_test(piece->undo, i))
@@ -110,13 +115,12 @@ static enum action action_of(struct piece *piece, struct block *block, unsigned 
 }
 
 /* Where the page to install is now. */
-static uintptr_t install_source(struct piece *piece, struct block *block, enum action action,
-				unsigned i)
+static uintptr_t install_source(const struct piece *piece, enum action action, unsigned i)
 {
 	if (action == ACT_COHERENT)
 		return devmem_host(piece->dst, piece->frames[i]);
 	if (action == ACT_RECOHERE)
-		return devmem_host(piece->src, resident_frame(resident_of(block, i), i));
+		return devmem_host(piece->src, piece->origin[i]);
 	return piece_host(piece, i);
 }
 
@@ -125,33 +129,41 @@ static bool is_install(enum action action)
 	return action == ACT_HOME || action == ACT_COHERENT || action == ACT_RECOHERE;
 }
 
-/* The source frame is no longer the page's home. */
-static void release_source(struct piece *piece, struct block *block, unsigned i)
+/* The frame that the page came from is no longer its home. Its block knows nothing of it any more. */
+static void free_origin(struct piece *piece, unsigned i)
 {
-	struct resident *resident = piece->src ? resident_find(block, piece->src) : NULL;
-
-	if (!resident || !bit_test(resident->bitmap, i))
-		return;
-	/* A coherent page that the CPU keeps leaves its place empty. */
-	if (bit_test(piece->coherent, i) && bit_test(piece->stay, i) &&
+	/* A coherent page that did not come back to its place leaves it empty. */
+	if (bit_test(piece->coherent, i) &&
+	    (bit_test(piece->stay, i) || bit_test(piece->left, i)) &&
 	    piece->ctx->features & UMM_KERNEL_MOVE)
-		uffd_zeropage(piece->ctx->staging.uffd,
-			      devmem_host(piece->src, resident_frame(resident, i)), UMM_PAGE_SIZE,
-			      false, NULL);
-	piece->freed[piece->nfreed++] = resident_frame(resident, i);
+		uffd_zeropage(piece->ctx->staging.uffd, devmem_host(piece->src, piece->origin[i]),
+			      UMM_PAGE_SIZE, false, NULL);
+	piece->freed[piece->nfreed++] = piece->origin[i];
 	atomic_fetch_add(&piece->src->returning, 1);
-	resident_clear(piece->ctx, block, resident, i);
 	atomic_fetch_sub(&piece->src->pages, 1);
 }
 
-/* The destination frame becomes the home, or a copy, of page i. */
-static bool adopt(struct piece *piece, struct block *block, unsigned i, enum page_state state)
+static void release_source(const struct run *run, unsigned i)
 {
-	if (resident_set(piece->ctx, block, piece->dst, i, piece->frames[i]))
+	struct piece *piece = run->piece;
+
+	if (!piece_has_origin(piece, i))
+		return;
+	resident_clear(piece->ctx, run->block, resident_find(run->block, piece->src),
+		       in_block(run, i));
+	free_origin(piece, i);
+}
+
+/* The destination frame becomes the home, or a copy, of page i. */
+static bool adopt(const struct run *run, unsigned i, enum page_state state)
+{
+	struct piece *piece = run->piece;
+
+	if (resident_set(piece->ctx, run->block, piece->dst, in_block(run, i), piece->frames[i]))
 		return false;
 	if (state != PG_DUPLICATED)
 		atomic_fetch_add(&piece->dst->pages, 1);
-	page_settle(block, i, state);
+	page_set(run->block, in_block(run, i), state);
 	piece->moved++;
 	bit_set(piece->done, i);
 	return true;
@@ -169,13 +181,13 @@ static enum page_state adopted_state(enum action action)
 	}
 }
 
-static enum page_state kept_state(struct piece *piece, struct block *block, unsigned i)
+static enum page_state kept_state(const struct run *run, unsigned i)
 {
-	if (bit_test(piece->device, i))
+	if (bit_test(run->piece->device, i))
 		return PG_DEVICE;
-	if (bit_test(piece->coherent, i))
+	if (bit_test(run->piece->coherent, i))
 		return PG_COHERENT;
-	return resident_of(block, i) ? PG_DUPLICATED : PG_SYSTEM;
+	return resident_of(run->block, in_block(run, i)) ? PG_DUPLICATED : PG_SYSTEM;
 }
 
 /* What a page is that does not go to the destination. */
@@ -184,16 +196,14 @@ static enum page_state settled_state(const struct run *run, enum action action, 
 	switch (action) {
 	case ACT_KEEP:
 	case ACT_RECOHERE:
-		return kept_state(run->piece, run->block, i);
+		return kept_state(run, i);
 	case ACT_HOME:
 	case ACT_SYSTEM:
 		return PG_SYSTEM;
 	case ACT_EMPTY:
 		return PG_EMPTY;
-	case ACT_POISON:
-		return PG_POISONED;
 	default:
-		return PG_UNMANAGED;
+		return PG_POISONED;
 	}
 }
 
@@ -203,10 +213,10 @@ static bool settle_page(const struct run *run, enum action action, unsigned i)
 	bool adopts = action == ACT_DEVICE || action == ACT_COPIED || action == ACT_COHERENT;
 	struct piece *piece = run->piece;
 
-	if (adopts && !adopt(piece, run->block, i, adopted_state(action)))
+	if (adopts && !adopt(run, i, adopted_state(action)))
 		return false;
 	if (action != ACT_KEEP && action != ACT_RECOHERE)
-		release_source(piece, run->block, i);
+		release_source(run, i);
 	if (adopts)
 		return true;
 	if (piece->dst && !piece->by_driver)
@@ -216,10 +226,10 @@ static bool settle_page(const struct run *run, enum action action, unsigned i)
 		bit_set(piece->done, i);
 	}
 	/* Dropped, but still mapped when it was looked at. */
-	if (action == ACT_SYSTEM && run->block->page[i] & PG_DISCARD)
-		page_drop(run->block, i);
+	if (action == ACT_SYSTEM && run->block->page[in_block(run, i)] & PG_DISCARD)
+		page_drop(run->block, in_block(run, i));
 	else
-		page_settle(run->block, i, settled_state(run, action, i));
+		page_set(run->block, in_block(run, i), settled_state(run, action, i));
 	return true;
 }
 
@@ -261,7 +271,7 @@ static int install_at(struct run *run, uintptr_t to, size_t len, size_t *bytes)
 static int install_to(struct run *run, unsigned last, unsigned *done)
 {
 	size_t len = (size_t)(last - run->first) << UMM_PAGE_SHIFT, bytes;
-	int ret = install_at(run, page_addr(run->block, run->first), len, &bytes);
+	int ret = install_at(run, page_addr(run->block, in_block(run, run->first)), len, &bytes);
 
 	*done = run->first + (unsigned)(bytes >> UMM_PAGE_SHIFT);
 	return ret;
@@ -277,6 +287,13 @@ static int install(struct run *run, unsigned *done)
 	return ret;
 }
 
+/* Where page i is now; 0: nowhere. */
+static uintptr_t address_of(const struct piece *piece, unsigned i)
+{
+	return bit_test(piece->left, i) ? piece->where[i] :
+					  piece->va + ((uintptr_t)i << UMM_PAGE_SHIFT);
+}
+
 /* The page cannot be installed: what becomes of it? */
 static enum action action_for_refusal(struct piece *piece, enum action action, unsigned i, int why)
 {
@@ -286,8 +303,8 @@ static enum action action_for_refusal(struct piece *piece, enum action action, u
 		return ACT_KEEP;
 	if (bit_test(piece->coherent, i) && action == ACT_RECOHERE)
 		return ACT_KEEP;
-	log_error("page at %#lx is lost: %s",
-		  (unsigned long)(piece->va + ((uintptr_t)i << UMM_PAGE_SHIFT)), umm_strerror(why));
+	log_error("page at %#lx is lost: %s", (unsigned long)address_of(piece, i),
+		  umm_strerror(why));
 	return ACT_POISON;
 }
 
@@ -329,119 +346,94 @@ static bool run_goes_on(const struct run *run, unsigned i)
 	struct piece *piece = run->piece;
 	uintptr_t source;
 
-	if (i == UMM_BLOCK_PAGES || !bit_test(run->todo, i) ||
-	    action_of(piece, run->block, i) != run->action ||
-	    (is_install(run->action) && run->block->page[i] & PG_AWAY))
+	if (i == UMM_BLOCK_PAGES || !bit_test(run->todo, i) || bit_test(piece->left, i) ||
+	    action_of(run, i) != run->action)
 		return false;
 	if (!run->source)
 		return true;
 	/* It lies behind the page before, of the same kind and in the same huge page. */
-	source = install_source(piece, run->block, run->action, i);
+	source = install_source(piece, run->action, i);
 	return source == run_source(run, i) && page_index(source) &&
 	       bit_test(piece->slotted, i) == bit_test(piece->slotted, run->first) &&
 	       bit_test(piece->apart, i) == bit_test(piece->apart, run->first);
 }
 
+static int commit_run(struct run *run)
+{
+	if (is_install(run->action))
+		return install_run(run);
+	settle_pages(run, run->action, run->first, run->last);
+	return 0;
+}
+
 /* The stretch of pages from `first` on that fare alike. */
-static int commit_run(struct piece *piece, struct block *block, unsigned first, uint64_t *todo)
+static int commit_here(struct piece *piece, struct block *block, unsigned first, uint64_t *todo)
 {
 	struct run run = {
 		.piece = piece,
 		.block = block,
 		.todo = todo,
-		.action = action_of(piece, block, first),
 		.first = first,
 		.last = first + 1,
 	};
 
-	if (is_install(run.action) && block->page[first] & PG_AWAY) {
-		bit_set(piece->away, first);
-		bit_clear(todo, first);
-		return 0;
-	}
+	run.action = action_of(&run, first);
 	if (is_install(run.action))
-		run.source = install_source(piece, block, run.action, first);
+		run.source = install_source(piece, run.action, first);
 	while (run_goes_on(&run, run.last))
 		run.last++;
-	if (run.source)
-		return install_run(&run);
-	settle_pages(&run, run.action, run.first, run.last);
-	return 0;
+	return commit_run(&run);
 }
 
-/* Is a page awaited at this address, and its contents not dropped meanwhile? */
-static bool is_awaited(const struct block *block, unsigned i)
+/* The mapping of page i is gone, and what it held with it. */
+static void commit_gone(struct piece *piece, unsigned i, uint64_t *todo)
 {
-	uint16_t flags = block->page[i];
-
-	if (page_state(block, i) == PG_REAPING)
-		return flags & PG_NEXT_ARRIVING;
-	return page_state(block, i) == PG_ARRIVING && !(flags & (PG_GONE | PG_DISCARD));
+	if (piece_has_origin(piece, i))
+		free_origin(piece, i);
+	if (piece->dst && !piece->by_driver)
+		devmem_give_quietly(piece->dst, piece->frames[i], 1);
+	bit_clear(todo, i);
 }
 
-/*
- * Install a page where its mapping is now. -ENOENT: it is not wanted there any more; or
- * another -errno.
- */
-static int follow_mapping(struct run *run, uintptr_t from)
+/* Page i, whose mapping has moved. */
+static int commit_there(struct piece *piece, unsigned i, uint64_t *todo)
 {
-	struct umm_ctx *ctx = run->piece->ctx;
-	uintptr_t to = remap_target(ctx, from, run->piece->moves);
-	struct block *block = to ? block_find(ctx, to) : NULL;
-	int ret = -ENOENT;
-	size_t done;
+	struct block *block = block_find(piece->ctx, piece->where[i]);
+	struct run run = {
+		.piece = piece,
+		.block = block,
+		.shift = page_index(piece->where[i]) - i,
+		.todo = todo,
+		.first = i,
+		.last = i + 1,
+	};
+	bool wake;
+	int ret;
 
-	run->moved = false;
-	if (!block)
-		return ret;
-	if (is_awaited(block, page_index(to)))
-		ret = install_at(run, to, UMM_PAGE_SIZE, &done);
-	lock_drop(&block->lock);
+	run.action = action_of(&run, i);
+	if (is_install(run.action))
+		run.source = install_source(piece, run.action, i);
+	ret = commit_run(&run);
+	wake = !ret && block->waiters;
+	block->waiters &= !wake;
+	block_put(piece->ctx, block);
+	if (wake)
+		ctx_wake_block(piece->ctx, piece->where[i]);
 	return ret;
 }
 
-static enum action action_for_follower(struct piece *piece, enum action action, unsigned i, int ret)
-{
-	if (!ret)
-		return action;
-	/* Dropped at its new address. */
-	if (ret == -ENOENT)
-		return ACT_EMPTY;
-	return action_for_refusal(piece, action, i, ret);
-}
-
-/* Page i, whose mapping has moved. The gate is held, no block: two are locked in turn. */
-static int settle_away(struct piece *piece, unsigned i, uint64_t *todo)
-{
-	struct run run = { .piece = piece, .todo = todo, .first = i, .last = i + 1 };
-	int ret;
-
-	run.block = block_find(piece->ctx, piece->va);
-	run.action = action_of(piece, run.block, i);
-	run.source = install_source(piece, run.block, run.action, i);
-	lock_drop(&run.block->lock);
-	ret = follow_mapping(&run, piece->va + ((uintptr_t)i << UMM_PAGE_SHIFT));
-	if (ret == -EAGAIN)
-		return ret;
-	bit_clear(piece->away, i);
-	run.block = block_find(piece->ctx, piece->va);
-	if (!ret && run.moved && run.action == ACT_HOME && bit_test(piece->staged, i))
-		staging_consumed(&piece->ctx->staging, run.source, 1);
-	if (!ret)
-		source_installed(&run, i, run.source);
-	settle_pages(&run, action_for_follower(piece, run.action, i, ret), i, i + 1);
-	block_put(piece->ctx, run.block);
-	return 0;
-}
-
-/* Pages whose mapping has moved go there. -EAGAIN: an event has to be read first. */
-static int follow_mappings(struct piece *piece, uint64_t *todo)
+/* Pages that have left. -EAGAIN: an event has to be read first. */
+static int commit_left(struct piece *piece, uint64_t *todo)
 {
 	int ret = 0;
 
-	for (unsigned i = bit_next(piece->away, 0); i < UMM_BLOCK_PAGES && !ret;
-	     i = bit_next(piece->away, i + 1))
-		ret = settle_away(piece, i, todo);
+	for (unsigned i = bit_next(piece->left, 0); i < UMM_BLOCK_PAGES;
+	     i = bit_next(piece->left, i + 1)) {
+		if (!piece->where[i] && bit_test(todo, i))
+			commit_gone(piece, i, todo);
+		while (!ret && bit_test(todo, i))
+			ret = commit_there(piece, i, todo);
+	}
 	return ret;
 }
 
@@ -456,11 +448,23 @@ static void drop_stale_copies(struct piece *piece)
 	block = block_find(piece->ctx, piece->va);
 	for (unsigned i = bit_next(piece->duplicated, 0); i < UMM_BLOCK_PAGES;
 	     i = bit_next(piece->duplicated, i + 1))
-		if (block->page[i] & (PG_DISCARD | PG_GONE | PG_REFILLED))
+		if (!bit_test(piece->left, i) && block->page[i] & (PG_DISCARD | PG_REFILLED))
 			bit_set(stale, i);
 	lock_drop(&block->lock);
 	if (bit_next(stale, 0) < UMM_BLOCK_PAGES)
-		blocks_drop_copies(piece->ctx, piece->va, stale);
+		piece_drop_copies(piece, stale);
+}
+
+/*
+ * Installing wakes by itself; a fault that ended otherwise has to be woken, and one at an address
+ * that its page has left.
+ */
+static bool has_to_wake(const struct piece *piece, const struct block *block)
+{
+	if (block->waiters)
+		return true;
+	return piece->cause == UMM_CAUSE_CPU_FAULT && !piece->deferred &&
+	       (!piece->moved || bit_next(piece->left, 0) < UMM_BLOCK_PAGES);
 }
 
 /* One attempt with the locks held; true when nothing is left to do. */
@@ -474,16 +478,13 @@ static bool commit_some(struct piece *piece, uint64_t *todo)
 
 	drop_stale_copies(piece);
 	rwlock_take_shared(&ctx->gate);
-	ret = follow_mappings(piece, todo);
+	ret = commit_left(piece, todo);
 	block = block_find(ctx, piece->va);
 	while (!ret && (i = bit_next(todo, 0)) < UMM_BLOCK_PAGES)
-		ret = commit_run(piece, block, i, todo);
-	if (!ret && bit_next(piece->away, 0) < UMM_BLOCK_PAGES)
-		ret = -EAGAIN;
-	/* Installing wakes by itself; a fault that ended otherwise has to be woken. */
-	wake = !ret && (block->waiters ||
-			(piece->cause == UMM_CAUSE_CPU_FAULT && !piece->moved && !piece->deferred));
+		ret = commit_here(piece, block, i, todo);
+	wake = !ret && has_to_wake(piece, block);
 	block->waiters &= !wake;
+	block->npieces -= !ret;
 	block_put(ctx, block);
 	rwlock_drop_shared(&ctx->gate);
 	hook_run(HOOK_COMMITTED, piece->va);
@@ -496,13 +497,16 @@ static bool commit_some(struct piece *piece, uint64_t *todo)
 static void poison_lost(struct piece *piece)
 {
 	unsigned n = bit_count(piece->lost);
+	uintptr_t addr;
 
 	if (!n)
 		return;
 	for (unsigned i = bit_next(piece->lost, 0); i < UMM_BLOCK_PAGES;
-	     i = bit_next(piece->lost, i + 1))
-		poison_page(piece->ctx, piece->va + ((uintptr_t)i << UMM_PAGE_SHIFT),
-			    piece->blockable);
+	     i = bit_next(piece->lost, i + 1)) {
+		addr = address_of(piece, i);
+		if (addr)
+			poison_page(piece->ctx, addr, piece->blockable);
+	}
 	ctx_count(piece->ctx, piece->src->dev, piece_start(piece), UMM_COUNT_POISONED, n);
 	if (piece->cause == UMM_CAUSE_CPU_FAULT)
 		ctx_count(piece->ctx, piece->src->dev, piece_start(piece), UMM_COUNT_FAULT_ERROR,

@@ -145,9 +145,9 @@ size_t ctx_bookkeeping_bytes(struct umm_ctx *ctx)
 	       atomic_load(&ctx->regions.region_pool.mapped) +
 	       atomic_load(&ctx->regions.alloc_pool.mapped) +
 	       atomic_load(&ctx->notifiers.active_pool.mapped) +
-	       atomic_load(&ctx->piece_pool.mapped) + atomic_load(&ctx->workers.pool.mapped) +
-	       atomic_load(&ctx->movers.pool.mapped) + staging_bookkeeping(&ctx->staging) +
-	       devices_bytes(ctx);
+	       atomic_load(&ctx->changes.pool.mapped) + atomic_load(&ctx->piece_pool.mapped) +
+	       atomic_load(&ctx->workers.pool.mapped) + atomic_load(&ctx->movers.pool.mapped) +
+	       staging_bookkeeping(&ctx->staging) + devices_bytes(ctx);
 }
 
 static size_t default_frame_cache(void)
@@ -177,14 +177,16 @@ static int ctx_init(struct umm_ctx *ctx)
 	regions_init(&ctx->regions);
 	notifiers_init(&ctx->notifiers);
 	pool_init(&ctx->piece_pool, sizeof(struct piece), NULL);
-	pool_init(&ctx->move_pool, sizeof(struct move), NULL);
+	lock_init(&ctx->pieces_lock, RANK_LEAF);
+	changes_init(&ctx->changes);
 	return 0;
 }
 
 static void ctx_fini(struct umm_ctx *ctx)
 {
 	blocks_fini(&ctx->blocks);
-	pool_fini(&ctx->move_pool);
+	changes_fini(&ctx->changes);
+	lock_fini(&ctx->pieces_lock);
 	pool_fini(&ctx->piece_pool);
 	notifiers_fini(&ctx->notifiers);
 	regions_fini(&ctx->regions);
@@ -415,7 +417,7 @@ int umm_alloc(struct umm_ctx *ctx, size_t len, uint64_t flags, void **out)
 			flags & UMM_ALLOC_SMALL_PAGES ? MADV_NOHUGEPAGE : MADV_HUGEPAGE);
 	/* The kernel hands addresses out again before we have cleaned up after their last use. */
 	if (!ctx_is_forked(ctx))
-		event_wait(ctx, base, base + len);
+		change_wait(ctx, base, base + len);
 	ret = region_add(ctx, base, base + len, false, true);
 	if (ret) {
 		munmap((void *)base, len);
@@ -429,7 +431,7 @@ int umm_alloc(struct umm_ctx *ctx, size_t len, uint64_t flags, void **out)
 static void free_piece(struct umm_ctx *ctx, const struct umm_span *piece)
 {
 	if (!ctx_is_forked(ctx)) {
-		event_clear(ctx, piece->start, piece->start + piece->len, true);
+		event_free(ctx, piece);
 		uffd_unregister(ctx->uffd, piece->start, piece->len);
 	}
 	munmap((void *)piece->start, piece->len);
@@ -534,7 +536,7 @@ int umm_attach(struct umm_ctx *ctx, void *addr, size_t len)
 	if (ret)
 		return ret;
 	if (!ctx_is_forked(ctx))
-		event_wait(ctx, start, start + len);
+		change_wait(ctx, start, start + len);
 	ctx_list_lock();
 	ret = attach_locked(ctx, start, start + len);
 	ctx_list_unlock();

@@ -7,11 +7,11 @@
 #include <sys/types.h>
 
 #include "block.h"
+#include "change.h"
 #include "fault.h"
 #include "handle.h"
 #include "notifier.h"
 #include "region.h"
-#include "remap.h"
 #include "staging.h"
 #include "stats.h"
 #include "work.h"
@@ -32,6 +32,9 @@ struct umm_ctx {
 	struct blocks blocks;
 	struct notifiers notifiers;
 	struct staging staging;
+	struct changes changes;
+	struct lock pieces_lock; /* RANK_LEAF. Protects: the list of pieces */
+	struct piece *pieces;	 /* in flight */
 	struct pool piece_pool;
 	struct workers workers; /* deferred faults and address-space events */
 	struct workers movers;	/* asynchronous migrations */
@@ -48,11 +51,6 @@ struct umm_ctx {
 
 	struct lock expect_lock; /* RANK_LEAF. Protects: events that the core itself causes */
 	struct expect *expected;
-
-	/* Mappings that mremap() has moved and whose pages are still on their way (remap.c). */
-	struct move *moves;
-	_Atomic unsigned nmoves; /* ever */
-	struct pool move_pool;
 
 	struct umm_ctx *next; /* of all contexts; under the list's lock in ctx.c */
 };

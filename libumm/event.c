@@ -3,20 +3,18 @@
  * Address-space events. The kernel tells of munmap, mremap and madvise on registered
  * memory, and holds the caller until the message is read; after that the
  * program goes on at once. So the states of pages change before the gate opens,
- * by the reader; what may take time (mirrors, frames) is left to the workers, with
- * the pages concerned in state REAPING until it is done: a CPU that touches one waits.
+ * by the reader; telling mirrors and giving frames back is a change's affair (change.h).
  *
- *	event	page was			page becomes	worker
- *	REMOVE	SYSTEM				SYSTEM		notify
- *		EMPTY, POISONED			EMPTY		notify
- *		MIGRATING			+ DISCARD	(its piece drops it)
- *		DEVICE				REAPING		notify, free frames, EMPTY
- *		COHERENT, DUPLICATED		REAPING		the same, SYSTEM
- *	UNMAP	the same, with GONE and UNMANAGED
+ *	page was			REMOVE makes it		UNMAP makes it
+ *	SYSTEM				SYSTEM, DROPPING	UNMANAGED
+ *	DEVICE, its frame loose		EMPTY, HELD		UNMANAGED
+ *	COHERENT, DUPLICATED, likewise	SYSTEM, DROPPING	UNMANAGED
+ *	MIGRATING			+ DISCARD		UNMANAGED; it leaves its piece
+ *	EMPTY, POISONED			EMPTY			UNMANAGED
  *	REMAP	see remap.c
  *
- * Invariants: the reader never waits for anything but the block locks, whose holders
- * do not wait for events. A REAPING page leaves that state by the worker that was queued for it.
+ * Invariant: the reader never waits for anything but the block locks, whose holders
+ * do not wait for events.
  * Locks: gate, exclusive, around read and apply; then regions.lock or a block's.
  */
 #include "event.h"
@@ -25,12 +23,12 @@
 #include <sched.h>
 #include <sys/mman.h>
 
+#include "change.h"
 #include "ctx.h"
-#include "device.h"
 #include "hook.h"
 #include "log.h"
+#include "piece.h"
 #include "remap.h"
-#include "signals.h"
 #include "uapi.h"
 #include "uffd.h"
 #include "util.h"
@@ -76,173 +74,107 @@ void event_expect_end(struct umm_ctx *ctx, struct expect *expect)
 	lock_drop(&ctx->expect_lock);
 }
 
-/* A page that was dropped before, and by now is something else: that is dropped. */
-static void clear_next(uint16_t *page, bool unmap)
+/* The page goes away from its address, or (unmap false) only its contents do. */
+static void clear_page(struct block *block, unsigned i, const struct change *change)
 {
-	bool next = *page & (PG_NEXT_ARRIVING | PG_NEXT_SYSTEM);
-
-	*page &= (uint16_t) ~(PG_NEXT_ARRIVING | PG_NEXT_SYSTEM);
-	if (unmap)
-		*page |= PG_GONE;
-	else if (next)
-		*page |= PG_NEXT_SYSTEM;
-}
-
-/* Returns true when a worker has to follow. */
-static bool clear_page(struct block *block, unsigned i, bool unmap)
-{
-	/* The kernel also tells that the old address of a moved range is unmapped. */
-	if (page_is_away(block, i))
-		return false;
+	if (change->unmap) {
+		page_set(block, i, PG_UNMANAGED);
+		return;
+	}
 	switch (page_state(block, i)) {
 	case PG_MIGRATING:
-	case PG_ARRIVING:
 		block->page[i] &= (uint16_t)~PG_REFILLED;
-		block->page[i] |= unmap ? PG_GONE : PG_DISCARD;
-		return false;
-	case PG_DUPLICATED:
-		page_set(block, i, PG_REAPING);
-		block->page[i] |= PG_MAPPED | PG_COPIES | (unmap ? PG_GONE : 0);
-		return true;
-	case PG_COHERENT:
-		page_set(block, i, PG_REAPING);
-		block->page[i] |= PG_MAPPED | (unmap ? PG_GONE : 0);
-		return true;
+		block->page[i] |= PG_DISCARD;
+		break;
 	case PG_DEVICE:
-		page_set(block, i, PG_REAPING);
-		block->page[i] |= unmap ? PG_GONE : 0;
-		return true;
-	case PG_REAPING:
-		clear_next(&block->page[i], unmap);
-		return true;
-	case PG_UNMANAGED:
-		return false;
-	case PG_NATIVE:
+		page_set(block, i, PG_EMPTY);
+		change_hold(change, block, i);
+		break;
 	case PG_SYSTEM:
+	case PG_COHERENT:
+	case PG_DUPLICATED:
 		/* MADV_FREE drops nothing at once: only the kernel knows what is there. */
-		if (unmap)
-			page_set(block, i, PG_UNMANAGED);
-		else if (page_state(block, i) == PG_SYSTEM)
-			page_drop(block, i);
-		return false;
+		page_drop(block, i);
+		break;
+	case PG_POISONED:
+		page_set(block, i, PG_EMPTY);
+		break;
 	default:
-		page_set(block, i, unmap ? PG_UNMANAGED : PG_EMPTY);
-		return false;
+		break;
 	}
 }
 
-bool event_clear_blocks(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bool unmap)
+/* A page in flight is unmapped: its piece has it, and the frame that it came from, to itself. */
+static void leave_to_piece(struct umm_ctx *ctx, struct block *block, unsigned i)
 {
+	struct frame source;
+
+	piece_redirect(ctx, page_addr(block, i), 0, &source);
+	if (source.mem)
+		resident_clear(ctx, block, resident_find(block, source.mem), i);
+}
+
+/* Does the page leave frames, or copies in frames, to the change? */
+static bool page_leaves_frames(struct umm_ctx *ctx, struct block *block, unsigned i, bool unmap)
+{
+	enum page_state state = page_state(block, i);
+	struct resident *resident;
+
+	/* Copies of a page in flight are its piece's affair, as long as it is. */
+	if (state == PG_MIGRATING && !unmap)
+		return false;
+	if (state == PG_MIGRATING)
+		leave_to_piece(ctx, block, i);
+	resident = resident_of(block, i);
+	if (state == PG_DEVICE || state == PG_COHERENT)
+		atomic_fetch_sub(&resident->mem->pages, 1);
+	return resident;
+}
+
+static void clear_pages(struct umm_ctx *ctx, struct block *block, unsigned first, unsigned last,
+			struct change *change)
+{
+	uint64_t loose[BITMAP_WORDS] = { 0 };
+
+	for (unsigned i = first; i < last; i++) {
+		if (page_leaves_frames(ctx, block, i, change->unmap))
+			bit_set(loose, i);
+		clear_page(block, i, change);
+	}
+	change_loosen(ctx, change, block, loose);
+}
+
+static void clear_blocks(struct umm_ctx *ctx, struct change *change)
+{
+	uintptr_t at = change->start, va;
 	struct block *block;
 	unsigned first, last;
-	uintptr_t at = start, va;
-	bool follow = false, wake;
+	bool wake;
 
-	while (at < end && (block = block_next(ctx, at, end))) {
+	while (at < change->end && (block = block_next(ctx, at, change->end))) {
 		va = block->va;
 		at = va + UMM_BLOCK_SIZE;
-		if (block_clip(block, start, end, &first, &last))
-			for (unsigned i = first; i < last; i++)
-				follow |= clear_page(block, i, unmap);
+		if (block_clip(block, change->start, change->end, &first, &last))
+			clear_pages(ctx, block, first, last, change);
 		/* The kernel does not wake who waits for a page that is unmapped. */
-		wake = unmap && block->waiters;
+		wake = change->unmap && block->waiters;
 		if (wake)
 			block->waiters = false;
 		block_put(ctx, block);
 		if (wake)
 			ctx_wake_block(ctx, va);
 	}
-	return follow;
 }
 
-/*
- * Coherent frames are pages of the program's mapping. Where that is still ours (mapped)
- * they are moved back to their place. After an event of the program's the
- * address may be somebody else's already: there the place gets a fresh page.
- */
-static void recover_places(struct umm_ctx *ctx, struct block *block, const uint64_t *pages,
-			   bool mapped)
+void event_clear(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bool unmap)
 {
-	struct resident *resident;
-	uintptr_t place;
+	struct change what = { .start = start, .end = end, .unmap = unmap };
+	struct change *change = change_begin(ctx, &what);
 
-	if (!(ctx->features & UMM_KERNEL_MOVE))
-		return;
-	for (unsigned i = bit_next(pages, 0); i < UMM_BLOCK_PAGES; i = bit_next(pages, i + 1)) {
-		resident = resident_of(block, i);
-		/* Of a duplicated page the copy is in its place. */
-		if (!resident || resident->mem->type != UMM_DEVMEM_COHERENT ||
-		    block->page[i] & PG_COPIES)
-			continue;
-		place = devmem_host(resident->mem, resident_frame(resident, i));
-		if (!mapped || uffd_move(ctx->staging.uffd, place, page_addr(block, i),
-					 UMM_PAGE_SIZE, false, NULL))
-			uffd_zeropage(ctx->staging.uffd, place, UMM_PAGE_SIZE, false, NULL);
-	}
-}
-
-static bool being_reaped(const struct block *block, unsigned i)
-{
-	return page_state(block, i) == PG_REAPING && block->page[i] & PG_CLAIMED;
-}
-
-/* Choose the pages that this reaper takes care of. */
-static void reap_claim(struct block *block, unsigned first, unsigned last, uint64_t *pages)
-{
-	struct resident *resident;
-
-	for (unsigned i = first; i < last; i++) {
-		if (page_state(block, i) != PG_REAPING || being_reaped(block, i))
-			continue;
-		bit_set(pages, i);
-		block->page[i] |= PG_CLAIMED;
-		resident = resident_of(block, i);
-		if (resident && !(block->page[i] & PG_COPIES))
-			atomic_fetch_sub(&resident->mem->pages, 1);
-	}
-}
-
-static void reap_settle(struct block *block, unsigned i)
-{
-	bool mapped = (block->page[i] & (PG_MAPPED | PG_REFILLED)) == PG_MAPPED;
-	enum page_state state = page_settles(block, i);
-
-	if (state == PG_SYSTEM && mapped)
-		page_drop(block, i);
-	else
-		page_set(block, i, state);
-}
-
-/* Give the frames of REAPING pages back and settle the pages. */
-static void reap_block(struct umm_ctx *ctx, uintptr_t va, const struct umm_span *span, bool mapped)
-{
-	uint64_t pages[BITMAP_WORDS] = { 0 };
-	struct block *block = block_find(ctx, va);
-	unsigned first, last;
-	bool wake;
-
-	if (!block)
-		return;
-	if (!block_clip(block, span->start, span->start + span->len, &first, &last))
-		first = last = 0;
-	reap_claim(block, first, last, pages);
-	recover_places(ctx, block, pages, mapped);
-	lock_drop(&block->lock);
-
-	blocks_drop_copies(ctx, va, pages);
-
-	block = block_find(ctx, va);
-	if (!block)
-		return;
-	for (unsigned i = first; i < last; i++)
-		if (bit_test(pages, i) && being_reaped(block, i))
-			reap_settle(block, i);
-	wake = block->waiters;
-	block->waiters = false;
-	block_put(ctx, block);
-	ctx_settled(ctx);
-	if (wake)
-		ctx_wake_block(ctx, va);
+	if (unmap)
+		region_del(ctx, start, end);
+	clear_blocks(ctx, change);
+	change_announce(ctx, change);
 }
 
 void event_notify(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bool unmap)
@@ -257,67 +189,16 @@ void event_notify(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bool unma
 	notifier_invalidate(ctx, &range);
 }
 
-void event_announce(struct umm_ctx *ctx, struct work *work)
-{
-	work->active = notifier_begin(ctx, work->addr, work->end);
-	if (!workers_queue(&ctx->workers, work))
-		return;
-	log_error("no memory to release device pages at %#lx", (unsigned long)work->addr);
-	notifier_end(ctx, work->active);
-}
-
-/* mapped: the program's mapping is still there, and will be until this returns. */
-static void reap(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bool unmap, bool mapped)
-{
-	struct umm_span span = { .start = start, .len = end - start };
-	struct block *block;
-	uintptr_t at = start, va;
-
-	event_notify(ctx, start, end, unmap);
-	while (at < end && (block = block_next(ctx, at, end))) {
-		va = block->va;
-		lock_drop(&block->lock);
-		signals_hold();
-		reap_block(ctx, va, &span, mapped);
-		signals_let();
-		at = va + UMM_BLOCK_SIZE;
-	}
-}
-
-static void reap_work(struct umm_ctx *ctx, const struct work *work)
-{
-	reap(ctx, work->addr, work->end, work->unmap, false);
-	notifier_end(ctx, work->active);
-}
-
-static void apply_clear(struct umm_ctx *ctx, const struct uffd_msg_info *info, bool unmap)
-{
-	struct work work = {
-		.fn = reap_work,
-		.addr = info->addr,
-		.end = info->end,
-		.unmap = unmap,
-	};
-	bool follow;
-
-	if (unmap)
-		region_del(ctx, info->addr, info->end);
-	follow = event_clear_blocks(ctx, info->addr, info->end, unmap);
-	if (!follow && !atomic_load(&ctx->notifiers.count))
-		return;
-	event_announce(ctx, &work);
-}
-
 static void event_apply(struct umm_ctx *ctx, const struct uffd_msg_info *info)
 {
 	stats_add(&ctx->stats, UMM_COUNT_EVENTS, 1);
 	switch (info->kind) {
 	case UFFD_UNMAP:
 		if (!expected(ctx, info))
-			apply_clear(ctx, info, true);
+			event_clear(ctx, info->addr, info->end, true);
 		break;
 	case UFFD_REMOVE:
-		apply_clear(ctx, info, false);
+		event_clear(ctx, info->addr, info->end, false);
 		break;
 	case UFFD_REMAP:
 		if (!expected(ctx, info))
@@ -354,55 +235,91 @@ void event_pump(struct umm_ctx *ctx)
 		sched_yield();
 }
 
-static bool in_flight(const struct block *block, unsigned i)
-{
-	return page_state(block, i) == PG_MIGRATING || page_state(block, i) == PG_ARRIVING ||
-	       being_reaped(block, i) || page_is_away(block, i);
-}
-
-/*
- * Settle what can be settled at once. Returns true when something is in flight still;
- * *marked: some pages are left for reap().
- */
-static bool clear_try(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bool unmap, bool *marked)
+bool event_any_in_flight(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
 {
 	struct block *block;
 	unsigned first, last;
 	uintptr_t at = start;
 	bool busy = false;
 
-	*marked = false;
-	while (at < end && (block = block_next(ctx, at, end))) {
+	while (at < end && !busy && (block = block_next(ctx, at, end))) {
 		at = block->va + UMM_BLOCK_SIZE;
-		if (!block_clip(block, start, end, &first, &last))
+		if (block_clip(block, start, end, &first, &last))
+			for (unsigned i = first; i < last && !busy; i++)
+				busy = page_state(block, i) == PG_MIGRATING;
+		lock_drop(&block->lock);
+	}
+	return busy;
+}
+
+static void wait_for_flights(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
+{
+	struct patience patience = { 0 };
+	uint32_t seen;
+
+	while (seen = ctx_settle_count(ctx), event_any_in_flight(ctx, start, end)) {
+		ctx_still_waiting(&patience, start);
+		ctx_settle_wait(ctx, seen, now_ns() + SETTLE_NS);
+	}
+}
+
+/*
+ * The page of a coherent frame goes back to its place, while the mapping is still there. Where that
+ * fails the place gets a fresh page, when the frame is given back.
+ */
+static void recover_place(struct umm_ctx *ctx, struct block *block, unsigned i)
+{
+	struct resident *resident = resident_of(block, i);
+
+	if (ctx->features & UMM_KERNEL_MOVE)
+		uffd_move(ctx->staging.uffd,
+			  devmem_host(resident->mem, resident_frame(resident, i)),
+			  page_addr(block, i), UMM_PAGE_SIZE, false, NULL);
+}
+
+/* What is not in flight stops being managed. Returns true when something is in flight. */
+static bool free_try(struct umm_ctx *ctx, struct change *change)
+{
+	uintptr_t at = change->start;
+	unsigned first, last, next;
+	struct block *block;
+	bool busy = false;
+
+	while (at < change->end && (block = block_next(ctx, at, change->end))) {
+		at = block->va + UMM_BLOCK_SIZE;
+		if (!block_clip(block, change->start, change->end, &first, &last))
 			first = last = 0;
-		for (unsigned i = first; i < last; i++) {
-			if (in_flight(block, i))
-				busy = true;
-			else
-				*marked |= clear_page(block, i, unmap);
+		for (; first < last; first = next + 1) {
+			for (next = first; next < last; next++) {
+				if (page_state(block, next) == PG_MIGRATING)
+					break;
+				if (page_state(block, next) == PG_COHERENT)
+					recover_place(ctx, block, next);
+			}
+			clear_pages(ctx, block, first, next, change);
+			busy |= next < last;
 		}
 		block_put(ctx, block);
 	}
 	return busy;
 }
 
-void event_clear(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bool unmap)
+void event_free(struct umm_ctx *ctx, const struct umm_span *span)
 {
-	bool busy = true, marked, first = true;
-	struct patience patience = { 0 };
-	uint32_t seen;
+	struct change what = {
+		.start = span->start,
+		.end = span->start + span->len,
+		.unmap = true,
+	};
+	struct change *change;
+	bool busy;
 
-	while (busy) {
-		ctx_still_waiting(&patience, start);
-		seen = ctx_settle_count(ctx);
-		busy = clear_try(ctx, start, end, unmap, &marked);
-		if (first || marked)
-			reap(ctx, start, end, unmap, true);
-		else if (busy)
-			ctx_settle_wait(ctx, seen, now_ns() + SETTLE_NS);
-		first = false;
-	}
+	do {
+		wait_for_flights(ctx, what.start, what.end);
+		change = change_begin(ctx, &what);
+		busy = free_try(ctx, change);
+		change_tell(ctx, change);
+	} while (busy);
 }
 
 /* Settle what the CPU has. Returns true when there is more. */
@@ -418,11 +335,11 @@ static bool unmanage_try(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
 		if (!block_clip(block, start, end, &first, &last))
 			first = last = 0;
 		for (unsigned i = first; i < last; i++) {
-			if (in_flight(block, i) || page_state(block, i) == PG_REAPING ||
+			if (page_state(block, i) == PG_MIGRATING || block->page[i] & PG_HELD ||
 			    resident_of(block, i))
 				more = true;
 			else
-				clear_page(block, i, true);
+				page_set(block, i, PG_UNMANAGED);
 		}
 		block_put(ctx, block);
 	}
@@ -439,33 +356,4 @@ bool event_unmanage(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
 	}
 	event_notify(ctx, start, end, true);
 	return true;
-}
-
-static bool any_in_flight(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
-{
-	struct block *block;
-	unsigned first, last;
-	uintptr_t at = start;
-	bool busy = false;
-
-	while (at < end && !busy && (block = block_next(ctx, at, end))) {
-		at = block->va + UMM_BLOCK_SIZE;
-		if (block_clip(block, start, end, &first, &last))
-			for (unsigned i = first; i < last && !busy; i++)
-				busy = in_flight(block, i) || page_state(block, i) == PG_REAPING;
-		lock_drop(&block->lock);
-	}
-	return busy;
-}
-
-void event_wait(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
-{
-	struct patience patience = { 0 };
-	uint32_t seen;
-
-	ctx_pass_gate(ctx);
-	while (seen = ctx_settle_count(ctx), any_in_flight(ctx, start, end)) {
-		ctx_still_waiting(&patience, start);
-		ctx_settle_wait(ctx, seen, now_ns() + SETTLE_NS);
-	}
 }

@@ -9,7 +9,6 @@
 #include "block.h"
 
 struct umm_ctx;
-struct work;
 struct uffd_msg_info;
 
 /*
@@ -40,24 +39,18 @@ void event_expect(struct umm_ctx *ctx, struct expect *expect);
 void event_expect_end(struct umm_ctx *ctx, struct expect *expect);
 
 /*
- * For remap.c. Change the states of pages that are dropped or unmapped: true when a worker has
- * to follow. Under the gate, held exclusively.
+ * Start .. end was unmapped, or its contents dropped. Under the gate, held exclusively.
  */
-bool event_clear_blocks(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bool unmap);
-/*
- * Queue the work after an event: the program goes on as soon as its event is read, the workers tell
- * mirrors later. Until then umm_notifier_read_begin() waits: so a device that begins
- * after the call does not miss it.
- */
-void event_announce(struct umm_ctx *ctx, struct work *work);
+void event_clear(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bool unmap);
+
 /* Tell mirrors and notifiers. No lock held. */
 void event_notify(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bool unmap);
 
 /*
- * Stop managing start .. end, or empty it: waits for pages in flight, invalidates
+ * Stop managing the span, whose contents nobody wants: waits for pages in flight, tells
  * mirrors, gives frames back. No lock held; not on a fault server.
  */
-void event_clear(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bool unmap);
+void event_free(struct umm_ctx *ctx, const struct umm_span *span);
 
 /*
  * Stop managing start .. end, dropping nothing: what is on a device is left to be brought
@@ -66,10 +59,7 @@ void event_clear(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bool unmap
  */
 bool event_unmanage(struct umm_ctx *ctx, uintptr_t start, uintptr_t end);
 
-/*
- * Wait until nothing of an earlier use of these addresses is in flight. No lock held; not on a
- * fault server or worker.
- */
-void event_wait(struct umm_ctx *ctx, uintptr_t start, uintptr_t end);
+/* Is a page of start .. end in flight? */
+bool event_any_in_flight(struct umm_ctx *ctx, uintptr_t start, uintptr_t end);
 
 #endif

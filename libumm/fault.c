@@ -13,7 +13,7 @@
  * would have to sleep, go to the workers.
  *
  * Invariant: every fault that was read ends in an installed page, a poisoned one, a
- * wake-up, or as a waiter of a piece or reaper that wakes it at its end.
+ * wake-up, or as a waiter of a piece or change that wakes it at its end.
  * Locks: gate shared, then the block's.
  */
 #include "fault.h"
@@ -90,38 +90,30 @@ static enum serve serve_fill(struct umm_ctx *ctx, struct block *block,
 	return ret ? SERVE_WAKE : SERVE_DONE;
 }
 
-/* The page is on its way, or its frames are being given back. */
-static enum serve serve_moving(struct umm_ctx *ctx, struct block *block,
-			       const struct uffd_msg_info *info, unsigned *counter)
+/* It will be woken when the page may be used. */
+static enum serve serve_later(struct block *block, unsigned *counter)
+{
+	block->waiters = true;
+	*counter = UMM_COUNT_FAULT_WAIT;
+	return SERVE_DONE;
+}
+
+/* The page is on its way. */
+static enum serve serve_migrating(struct umm_ctx *ctx, struct block *block,
+				  const struct uffd_msg_info *info, unsigned *counter)
 {
 	unsigned i = page_index(info->addr);
 	int ret;
 
-	/*
-	 * A device that uses its pages through CPU addresses may itself be what faults here, and
-	 * what a reaper's invalidation waits for: let it go on.
-	 */
-	if (page_state(block, i) == PG_REAPING && block->page[i] & PG_GONE &&
-	    !(block->page[i] & (PG_NEXT_ARRIVING | PG_NEXT_SYSTEM)))
+	if (!(block->page[i] & PG_COLLECT) || info->wp)
+		return serve_later(block, counter);
+	ret = fill(ctx, info);
+	if (ret == -EAGAIN)
+		return SERVE_AGAIN;
+	if (ret)
 		return SERVE_WAKE;
-	if (page_state(block, i) == PG_REAPING && block->page[i] & PG_MAPPED) {
-		/* Gone for sure: what is there from now on counts. */
-		if (!info->wp)
-			block->page[i] |= PG_REFILLED;
-		return serve_fill(ctx, block, info, counter);
-	}
-	if (page_state(block, i) == PG_MIGRATING && block->page[i] & PG_COLLECT && !info->wp) {
-		ret = fill(ctx, info);
-		if (ret == -EAGAIN)
-			return SERVE_AGAIN;
-		if (ret)
-			return SERVE_WAKE;
-		block->page[i] |= PG_REFILLED;
-		block->page[i] &= (uint16_t)~PG_DISCARD;
-		return SERVE_DONE;
-	}
-	block->waiters = true;
-	*counter = UMM_COUNT_FAULT_WAIT;
+	block->page[i] |= PG_REFILLED;
+	block->page[i] &= (uint16_t)~PG_DISCARD;
 	return SERVE_DONE;
 }
 
@@ -129,17 +121,18 @@ static enum serve serve_locked(struct umm_ctx *ctx, struct block *block,
 			       const struct uffd_msg_info *info, unsigned *counter)
 {
 	unsigned i = page_index(info->addr);
+	bool held;
 
-	/* Of a page that moved away, what is left here is plain memory. */
-	if (!block || page_is_away(block, i))
+	if (!block)
 		return serve_fill(ctx, NULL, info, counter);
+	held = block->page[i] & PG_HELD;
 	switch (page_state(block, i)) {
 	case PG_MIGRATING:
-	case PG_REAPING:
-	case PG_ARRIVING:
-		return serve_moving(ctx, block, info, counter);
+		return serve_migrating(ctx, block, info, counter);
 	case PG_DEVICE:
-		return SERVE_HOME;
+		return held ? serve_later(block, counter) : SERVE_HOME;
+	case PG_EMPTY:
+		return held ? serve_later(block, counter) : serve_fill(ctx, block, info, counter);
 	case PG_DUPLICATED:
 		return info->wp ? SERVE_HOME : serve_fill(ctx, block, info, counter);
 	case PG_POISONED:

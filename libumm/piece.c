@@ -45,7 +45,7 @@ static uint64_t *classify(struct piece *piece, const struct piece_want *want, st
 {
 	struct resident *resident;
 
-	if (page_is_away(block, i)) {
+	if (block->page[i] & PG_HELD) {
 		found->busy = true;
 		return NULL;
 	}
@@ -72,8 +72,6 @@ static uint64_t *classify(struct piece *piece, const struct piece_want *want, st
 		piece->src = resident->mem;
 		return page_state(block, i) == PG_DEVICE ? piece->device : piece->coherent;
 	case PG_MIGRATING:
-	case PG_REAPING:
-	case PG_ARRIVING:
 		found->busy = true;
 		return NULL;
 	default:
@@ -100,7 +98,6 @@ static unsigned mark(struct piece *piece, const struct piece_want *want, struct 
 	uint64_t *map;
 	unsigned n = 0;
 
-	piece->moves = atomic_load(&piece->ctx->nmoves);
 	for (unsigned i = bit_next(want->pages, 0); i < UMM_BLOCK_PAGES;
 	     i = bit_next(want->pages, i + 1)) {
 		map = classify(piece, want, block, i, found);
@@ -112,6 +109,8 @@ static unsigned mark(struct piece *piece, const struct piece_want *want, struct 
 		}
 		bit_set(map, i);
 		bit_set(piece->all, i);
+		if (piece_has_origin(piece, i))
+			piece->origin[i] = resident_frame(resident_of(block, i), i);
 		page_set(block, i, PG_MIGRATING);
 		if (map != piece->empty && map != piece->device)
 			block->page[i] |= PG_COLLECT;
@@ -119,7 +118,64 @@ static unsigned mark(struct piece *piece, const struct piece_want *want, struct 
 			piece->frames[i] = frames[n];
 		n++;
 	}
+	block->npieces += n != 0;
 	return n;
+}
+
+static void piece_link(struct piece *piece)
+{
+	struct umm_ctx *ctx = piece->ctx;
+
+	lock_take(&ctx->pieces_lock);
+	piece->next_in_flight = ctx->pieces;
+	piece->link_in_flight = &ctx->pieces;
+	if (ctx->pieces)
+		ctx->pieces->link_in_flight = &piece->next_in_flight;
+	ctx->pieces = piece;
+	lock_drop(&ctx->pieces_lock);
+}
+
+static void piece_free(struct piece *piece)
+{
+	struct umm_ctx *ctx = piece->ctx;
+
+	lock_take(&ctx->pieces_lock);
+	*piece->link_in_flight = piece->next_in_flight;
+	if (piece->next_in_flight)
+		piece->next_in_flight->link_in_flight = piece->link_in_flight;
+	lock_drop(&ctx->pieces_lock);
+	pool_free(&ctx->piece_pool, piece);
+}
+
+/* Does the piece have the MIGRATING page that is now at addr? As which of its pages? */
+static bool piece_has(const struct piece *piece, uintptr_t addr, unsigned *i)
+{
+	*i = page_index(addr);
+	if (piece->va == align_down(addr, UMM_BLOCK_SIZE) && bit_test(piece->all, *i) &&
+	    !bit_test(piece->left, *i))
+		return true;
+	for (*i = bit_next(piece->left, 0); *i < UMM_BLOCK_PAGES;
+	     *i = bit_next(piece->left, *i + 1))
+		if (piece->where[*i] == addr)
+			return true;
+	return false;
+}
+
+void piece_redirect(struct umm_ctx *ctx, uintptr_t from, uintptr_t to, struct frame *source)
+{
+	struct piece *piece;
+	unsigned i;
+
+	lock_take(&ctx->pieces_lock);
+	for (piece = ctx->pieces; !piece_has(piece, from, &i); piece = piece->next_in_flight)
+		;
+	lock_drop(&ctx->pieces_lock);
+	piece->where[i] = to;
+	if (!bit_test(piece->left, i))
+		bit_set(piece->left, i);
+	*source = (struct frame){ 0 };
+	if (piece_has_origin(piece, i))
+		*source = (struct frame){ piece->src, piece->origin[i] };
 }
 
 static struct piece *piece_new(struct umm_ctx *ctx, const struct piece_want *want)
@@ -128,7 +184,9 @@ static struct piece *piece_new(struct umm_ctx *ctx, const struct piece_want *wan
 
 	if (!piece)
 		return NULL;
-	memset(piece, 0, offsetof(struct piece, host));
+	memset(piece, 0, offsetof(struct piece, where));
+	piece->slot = 0;
+	piece->scratch = 0;
 	piece->ctx = ctx;
 	piece->va = want->va;
 	piece->dst = want->dst;
@@ -143,6 +201,7 @@ static struct piece *piece_new(struct umm_ctx *ctx, const struct piece_want *wan
 	piece->moved = 0;
 	piece->ncopies = 0;
 	piece->fence = NULL;
+	piece_link(piece);
 	return piece;
 }
 
@@ -188,6 +247,8 @@ static void collected(struct piece *piece)
 
 	for (unsigned i = bit_next(piece->all, 0); i < UMM_BLOCK_PAGES;
 	     i = bit_next(piece->all, i + 1)) {
+		if (bit_test(piece->left, i))
+			continue;
 		block->page[i] &= (uint16_t)~PG_COLLECT;
 		if (block->page[i] & PG_REFILLED)
 			bit_set(piece->stay, i);
@@ -274,7 +335,7 @@ struct piece *piece_collect(struct umm_ctx *ctx, const struct piece_want *want,
 	}
 	if (n <= 0) {
 		*ret = n;
-		pool_free(&ctx->piece_pool, piece);
+		piece_free(piece);
 		return NULL;
 	}
 	if (!notify(piece)) {
@@ -310,6 +371,19 @@ int piece_stage(struct piece *piece, const uint64_t *map)
 	return 0;
 }
 
+void piece_drop_copies(struct piece *piece, const uint64_t *pages)
+{
+	struct resident *list = NULL;
+	uint64_t here[BITMAP_WORDS];
+	struct block *block = block_find(piece->ctx, piece->va);
+
+	for (unsigned w = 0; w < BITMAP_WORDS; w++)
+		here[w] = pages[w] & ~piece->left[w];
+	residents_detach(piece->ctx, block, here, &list);
+	lock_drop(&block->lock);
+	residents_release(piece->ctx, list);
+}
+
 /* Add page i to the list of copies: longer by one page, or a new one. */
 static void copy_add(struct piece *piece, enum umm_copy_dir dir, struct umm_devmem *mem,
 		     uint32_t frame, void *host)
@@ -337,20 +411,14 @@ static bool comes_in(const struct piece *piece, unsigned i)
 	       !bit_test(piece->stay, i) && !bit_test(piece->undo, i);
 }
 
-/* Pages that come from src, of first .. last: their frames are known to the block. */
+/* Pages that come from src, of first .. last. */
 static void list_copies_in(struct piece *piece, unsigned first, unsigned last)
 {
-	struct block *block = block_find(piece->ctx, piece->va);
-	struct resident *resident = block ? resident_find(block, piece->src) : NULL;
-
 	piece->ncopies = 0;
-	for (unsigned i = bit_next(piece->all, first); resident && i < last;
-	     i = bit_next(piece->all, i + 1))
+	for (unsigned i = bit_next(piece->all, first); i < last; i = bit_next(piece->all, i + 1))
 		if (comes_in(piece, i))
-			copy_add(piece, UMM_COPY_FROM_DEVICE, piece->src,
-				 resident_frame(resident, i), (void *)piece->host[i]);
-	if (block)
-		lock_drop(&block->lock);
+			copy_add(piece, UMM_COPY_FROM_DEVICE, piece->src, piece->origin[i],
+				 (void *)piece->host[i]);
 }
 
 static void list_copies_out(struct piece *piece)
@@ -529,7 +597,6 @@ static void count_moves(struct piece *piece)
 void piece_finish(struct piece *piece)
 {
 	struct staging *staging = &piece->ctx->staging;
-	struct umm_ctx *ctx = piece->ctx;
 	struct batch *batch = piece->batch;
 	unsigned first, moved = piece->moved;
 	bool lost = bit_next(piece->lost, 0) < UMM_BLOCK_PAGES;
@@ -545,7 +612,7 @@ void piece_finish(struct piece *piece)
 	count_moves(piece);
 	if (piece->src)
 		devmem_unuse(piece->src);
-	pool_free(&ctx->piece_pool, piece);
+	piece_free(piece);
 	if (batch)
 		batch_piece_done(batch, moved, refused, lost);
 }

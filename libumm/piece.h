@@ -31,7 +31,9 @@ struct piece {
 	bool duplicate;
 	bool blockable;
 	bool by_driver; /* umm_migrate_setup(): copies and frames are the driver's affair */
-	unsigned moves; /* ctx->nmoves when its pages were collected */
+
+	/* Of the context, under its pieces_lock. */
+	struct piece *next_in_flight, **link_in_flight;
 
 	/* Which pages, by what they were; disjoint. */
 	uint64_t all[BITMAP_WORDS];
@@ -47,13 +49,20 @@ struct piece {
 	uint64_t staged[BITMAP_WORDS];	/* host[] was taken from staging page by page */
 	uint64_t lost[BITMAP_WORDS];	/* the source device failed */
 	uint64_t undo[BITMAP_WORDS];	/* the destination failed: back to where it was */
-	uint64_t away[BITMAP_WORDS];	/* to be installed elsewhere: the mapping has moved */
 	uint64_t done[BITMAP_WORDS];	/* committed to the new home */
+
+	/*
+	 * Pages that have left their address: their mapping has moved to where[], or (0) is gone.
+	 * Changed with the gate held exclusively and the lock of the block that they leave.
+	 */
+	uint64_t left[BITMAP_WORDS];
+	uintptr_t where[UMM_BLOCK_PAGES];
 
 	uintptr_t slot;	   /* 0: none taken */
 	uintptr_t scratch; /* 2 MiB of address space of its own; 0: none */
 	uintptr_t host[UMM_BLOCK_PAGES];
 	uint32_t frames[UMM_BLOCK_PAGES]; /* of dst */
+	uint32_t origin[UMM_BLOCK_PAGES]; /* frames of src that `device` and `coherent` come from */
 	uint32_t freed[UMM_BLOCK_PAGES];  /* frames of src to give back */
 	unsigned nfreed;
 	unsigned moved;
@@ -108,8 +117,31 @@ void piece_commit(struct piece *piece);
 /* Give back what it holds; counts; the piece is gone. */
 void piece_finish(struct piece *piece);
 
+/* The copies, in all memories, of these duplicated pages end. Nothing locked. */
+void piece_drop_copies(struct piece *piece, const uint64_t *pages);
+
 /* Host pages for the pages in map: sets host[] and staged. 0 or -ENOMEM. */
 int piece_stage(struct piece *piece, const uint64_t *map);
+
+/*
+ * The mapping of the MIGRATING page at `from` moved to `to`, or (0) is gone: its piece looks for it
+ * there. *source is the frame that it comes from, which is the piece's alone where the page
+ * is gone. Under the gate, held exclusively; the block of `from` is locked or the page not in it.
+ */
+void piece_redirect(struct umm_ctx *ctx, uintptr_t from, uintptr_t to, struct frame *source);
+
+/* Pages that are the piece's no more where they were, or have nothing to keep. Block locked. */
+static inline bool piece_lost_sight(const struct piece *piece, const struct block *block,
+				    unsigned i)
+{
+	return bit_test(piece->left, i) || block->page[i] & PG_DISCARD;
+}
+
+/* Does page i come from a frame of src? */
+static inline bool piece_has_origin(const struct piece *piece, unsigned i)
+{
+	return bit_test(piece->device, i) || bit_test(piece->coherent, i);
+}
 
 /* The host page that the piece has of page i; 0: none. */
 static inline uintptr_t piece_host(const struct piece *piece, unsigned i)

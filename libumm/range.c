@@ -72,7 +72,7 @@ static uint64_t entry_of(const struct umm_range *range, struct block *block, uns
 	uint64_t write = writable ? UMM_ENTRY_WRITE : 0;
 	struct resident *resident;
 
-	if (page_is_away(block, i))
+	if (block->page[i] & PG_HELD)
 		return 0;
 	switch (page_state(block, i)) {
 	case PG_SYSTEM:
@@ -181,7 +181,7 @@ enum need {
 /* What page i lacks for the request; or -errno. */
 static int need_of(const struct umm_range *range, struct block *block, unsigned i, bool write)
 {
-	if (page_is_away(block, i))
+	if (block->page[i] & PG_HELD)
 		return NEED_WAIT;
 	switch (page_state(block, i)) {
 	case PG_SYSTEM:
@@ -194,8 +194,6 @@ static int need_of(const struct umm_range *range, struct block *block, unsigned 
 	case PG_DUPLICATED:
 		return write ? NEED_HOME : NEED_NOTHING;
 	case PG_MIGRATING:
-	case PG_REAPING:
-	case PG_ARRIVING:
 		return NEED_WAIT;
 	default:
 		return -EFAULT;

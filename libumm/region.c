@@ -193,29 +193,38 @@ static bool region_is_whole_alloc(const struct region *region, uintptr_t start, 
 	       start == region->alloc->base && end - start == region->alloc->len;
 }
 
-void region_move(struct umm_ctx *ctx, uintptr_t from, uintptr_t to, size_t len, bool keep_from)
+/* One region, of which start .. end moved to `to`. */
+static void region_follow(struct regions *regions, struct region *region, struct umm_span *moved,
+			  uintptr_t to)
+{
+	uintptr_t start = moved->start, end = moved->start + moved->len;
+
+	if (region_is_whole_alloc(region, start, end)) {
+		region_take_out(regions, region);
+		alloc_rebase(regions, region->alloc, to);
+		region_insert(regions, region, to, to + moved->len);
+		return;
+	}
+	/* Without memory for it the part that moved is no longer managed. */
+	region_add_locked(regions, to, to + moved->len, region->alloc->attached);
+	region_cut(regions, region, start, end);
+}
+
+void region_move(struct umm_ctx *ctx, uintptr_t from, uintptr_t to, size_t len)
 {
 	struct regions *regions = &ctx->regions;
 	struct region *region;
-	uintptr_t start, end, at = from;
+	struct umm_span moved;
+	uintptr_t at = from;
 
 	lock_take(&regions->lock);
 	region_del_locked(regions, to, to + len);
 	while (at < from + len && (region = region_first(regions, at, from + len))) {
-		start = max(region->node.start, from);
-		end = min(region->node.end, from + len);
-		at = end;
-		if (!keep_from && region_is_whole_alloc(region, start, end)) {
-			region_take_out(regions, region);
-			alloc_rebase(regions, region->alloc, to + (start - from));
-			region_insert(regions, region, to + (start - from), to + (end - from));
-			continue;
-		}
-		/* Without memory for it the part that moved is no longer managed. */
-		region_add_locked(regions, to + (start - from), to + (end - from),
-				  region->alloc->attached);
-		if (!keep_from)
-			region_cut(regions, region, start, end);
+		moved.start = max(region->node.start, from);
+		at = min(region->node.end, from + len);
+		moved.len = at - moved.start;
+		region_follow(regions, region, &moved, to + (moved.start - from));
+		blocks_set_native(ctx, to + (moved.start - from), to + (at - from));
 	}
 	lock_drop(&regions->lock);
 }

@@ -48,7 +48,7 @@ int region_add(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bool attache
 void region_del(struct umm_ctx *ctx, uintptr_t start, uintptr_t end);
 
 /* Pieces of from .. from + len become pieces at to: of their allocation if it moved whole. */
-void region_move(struct umm_ctx *ctx, uintptr_t from, uintptr_t to, size_t len, bool keep_from);
+void region_move(struct umm_ctx *ctx, uintptr_t from, uintptr_t to, size_t len);
 
 /*
  * Start to free the allocation that starts at base: its base may be used again at once, a

@@ -70,7 +70,6 @@ static unsigned long index_of(const struct umm_migrate *migrate, const struct pi
 /* Tell the driver where the data of one piece is. */
 static unsigned describe(struct umm_migrate *migrate, struct piece *piece)
 {
-	struct block *block = block_find(piece->ctx, piece->va);
 	unsigned n = 0;
 	uint64_t entry;
 
@@ -84,13 +83,10 @@ static unsigned describe(struct umm_migrate *migrate, struct piece *piece)
 		else if (piece_host(piece, i))
 			entry |= piece_host(piece, i);
 		else
-			entry |=
-				UMM_MPFN_DEVICE | (uint64_t)resident_frame(resident_of(block, i), i)
-							  << UMM_PAGE_SHIFT;
+			entry |= UMM_MPFN_DEVICE | (uint64_t)piece->origin[i] << UMM_PAGE_SHIFT;
 		migrate->src[index_of(migrate, piece, i)] = entry;
 		n++;
 	}
-	lock_drop(&block->lock);
 	return n;
 }
 

@@ -61,7 +61,8 @@ static void collect_begin(struct piece *piece, unsigned first, unsigned last)
 	struct block *block = block_find(piece->ctx, piece->va);
 
 	for (unsigned i = first; i < last; i++)
-		block->page[i] |= PG_COLLECT;
+		if (!bit_test(piece->left, i))
+			block->page[i] |= PG_COLLECT;
 	lock_drop(&block->lock);
 }
 
@@ -71,9 +72,10 @@ static void collect_end(struct piece *piece, unsigned first, unsigned last)
 	struct block *block = block_find(piece->ctx, piece->va);
 
 	for (unsigned i = first; i < last; i++) {
-		block->page[i] &= (uint16_t)~PG_COLLECT;
+		if (!bit_test(piece->left, i))
+			block->page[i] &= (uint16_t)~PG_COLLECT;
 		/* Dropped before it was write-protected, perhaps: what is there now counts. */
-		if (block->page[i] & (PG_REFILLED | PG_LEFT))
+		if (piece_lost_sight(piece, block, i) || block->page[i] & PG_REFILLED)
 			bit_set(piece->stay, i);
 	}
 	lock_drop(&block->lock);
@@ -105,7 +107,7 @@ static bool leave_left(struct piece *piece, unsigned first, unsigned last)
 		event_pump(piece->ctx);
 	block = block_find(piece->ctx, piece->va);
 	for (unsigned i = first; i < last; i = bit_next(piece->all, i + 1)) {
-		if (!(block->page[i] & PG_LEFT))
+		if (!piece_lost_sight(piece, block, i))
 			continue;
 		bit_set(piece->stay, i);
 		any = true;
@@ -286,7 +288,7 @@ static unsigned leave_dropped(struct piece *piece, unsigned first, unsigned last
 
 	for (unsigned i = first; i < last; i++) {
 		/* Refilled: what is there is not what was collected, and counts. */
-		if (block->page[i] & (PG_LEFT | PG_REFILLED))
+		if (piece_lost_sight(piece, block, i) || block->page[i] & PG_REFILLED)
 			bit_set(piece->stay, i);
 		if (bit_test(piece->stay, i))
 			end = min(end, i);
@@ -323,7 +325,7 @@ static bool moved_away(struct piece *piece, unsigned i)
 	bool gone = protect(piece, i, i + 1, false) == -ENOENT;
 	struct block *block = block_find(piece->ctx, piece->va);
 
-	gone |= block->page[i] & PG_AWAY;
+	gone |= bit_test(piece->left, i);
 	lock_drop(&block->lock);
 	return gone;
 }
@@ -517,17 +519,6 @@ static void move_to_places(struct piece *piece, const uintptr_t *place, unsigned
 	}
 }
 
-static void find_places(struct piece *piece, uintptr_t *place)
-{
-	struct block *block = block_find(piece->ctx, piece->va);
-	struct resident *resident = resident_find(block, piece->src);
-
-	for (unsigned i = bit_next(piece->coherent, 0); i < UMM_BLOCK_PAGES;
-	     i = bit_next(piece->coherent, i + 1))
-		place[i] = devmem_host(piece->src, resident_frame(resident, i));
-	lock_drop(&block->lock);
-}
-
 static void unmap_coherent(struct piece *piece)
 {
 	uintptr_t place[UMM_BLOCK_PAGES];
@@ -538,7 +529,8 @@ static void unmap_coherent(struct piece *piece)
 		run[w] = piece->coherent[w] & ~piece->stay[w];
 	if (bit_next(run, 0) == UMM_BLOCK_PAGES)
 		return;
-	find_places(piece, place);
+	for (unsigned i = bit_next(run, 0); i < UMM_BLOCK_PAGES; i = bit_next(run, i + 1))
+		place[i] = devmem_host(piece->src, piece->origin[i]);
 	for_each_run(run, first, last)
 	{
 		if (piece->ctx->staging.uffd < 0) {
@@ -562,7 +554,7 @@ static void end_duplication(struct piece *piece)
 	if (bit_next(piece->duplicated, 0) == UMM_BLOCK_PAGES)
 		return;
 	if (!piece->duplicate) {
-		blocks_drop_copies(piece->ctx, piece->va, piece->duplicated);
+		piece_drop_copies(piece, piece->duplicated);
 		for_each_run(piece->duplicated, first, last) protect(piece, first, last, false);
 	}
 	for (unsigned w = 0; w < BITMAP_WORDS; w++) {
@@ -574,6 +566,18 @@ static void end_duplication(struct piece *piece)
 		memset(piece->duplicated, 0, sizeof(piece->duplicated));
 }
 
+static int populate_run(struct piece *piece, unsigned first, unsigned last)
+{
+	int ret = -EBUSY;
+
+	rwlock_take_shared(&piece->ctx->gate);
+	if (leave_dropped(piece, first, last) == last)
+		ret = uffd_zeropage(piece->ctx->uffd, at(piece, first), bytes(last - first), false,
+				    NULL);
+	rwlock_drop_shared(&piece->ctx->gate);
+	return ret;
+}
+
 /* A page that was never touched has to exist before it can be duplicated. */
 static void populate_empty(struct piece *piece)
 {
@@ -582,14 +586,8 @@ static void populate_empty(struct piece *piece)
 
 	for_each_run(piece->empty, first, last)
 	{
-		do {
-			rwlock_take_shared(&piece->ctx->gate);
-			ret = uffd_zeropage(piece->ctx->uffd, at(piece, first), bytes(last - first),
-					    false, NULL);
-			rwlock_drop_shared(&piece->ctx->gate);
-			if (ret == -EAGAIN)
-				event_pump(piece->ctx);
-		} while (ret == -EAGAIN);
+		while ((ret = populate_run(piece, first, last)) == -EAGAIN)
+			event_pump(piece->ctx);
 		set_run(piece->system, first, last);
 		if (ret)
 			set_run(piece->stay, first, last);

@@ -10,50 +10,9 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "hook.h"
+#include "hooked.h"
 
 #define BLOCK_PAGES UMM_BLOCK_PAGES
-
-/* The one hook at which one thread stops. */
-static struct {
-	struct stop stop;
-	atomic_int budget;   /* how many more calls pass before the one that stops */
-	uintptr_t low, high; /* only for addresses of this range */
-} hook;
-
-static void hook_here(void *priv, enum hook_point point, uintptr_t addr)
-{
-	(void)priv;
-	(void)point;
-	if (addr < hook.low || addr >= hook.high)
-		return;
-	if (atomic_fetch_sub(&hook.budget, 1) == 0)
-		stop_here(&hook.stop);
-}
-
-/* The next thread that gets to the point, for a page of this memory or its block, stops. */
-static void hook_arm(enum hook_point point, const void *addr, size_t npages)
-{
-	stop_init(&hook.stop);
-	hook.low = (uintptr_t)addr & ~(BLOCK - 1);
-	hook.high = (uintptr_t)addr + npages * PAGE;
-	atomic_store(&hook.budget, 0);
-	hook_set(point, hook_here, NULL);
-}
-
-/* Should a test fail meanwhile. */
-static void hook_cleanup(void)
-{
-	for (int point = 0; point < HOOK_NR; point++)
-		hook_set((enum hook_point)point, NULL, NULL);
-	stop_go(&hook.stop);
-}
-
-static void hook_go(enum hook_point point)
-{
-	hook_set(point, NULL, NULL);
-	stop_go(&hook.stop);
-}
 
 /* What a second thread does. */
 struct act {
@@ -167,7 +126,7 @@ static void race_begin(struct env *e, struct race *r, bool home, enum hook_point
 		(struct act){ .env = e, .ref = home ? NULL : r->ref, .p = r->p, .npages = PAGES };
 	hook_arm(point, r->p, PAGES);
 	actor_start(&r->mover_actor, act_migrate, &r->mover);
-	assert_true(stop_arrived(&hook.stop));
+	assert_true(hook_stopped());
 }
 
 static void race_other(struct env *e, struct race *r, void (*fn)(void *), size_t first,
@@ -306,118 +265,6 @@ static void unmapped_while_copied_home(struct env *e)
 	unmap_during(e, true, HOOK_COPIED);
 }
 
-/* ---- moved while pages move --------------------------------------------------------- */
-
-static void remap_during(struct env *e, bool home, enum hook_point point)
-{
-	char *q = env_map(e, 2 * PAGES * PAGE);
-	struct race r;
-
-	race_begin(e, &r, home, point);
-	assert_ptr_equal(mremap(r.p, PAGES * PAGE, PAGES * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED,
-				q + 3 * PAGE),
-			 q + 3 * PAGE);
-	env_forget(e, r.p, PAGES * PAGE);
-	race_end(&r, point, false);
-	assert_filled(q + 3 * PAGE, PAGES, 1);
-	fill(q + 3 * PAGE, PAGES, 2);
-	assert_device_sees(r.ref, q + 3 * PAGE, PAGES, 2);
-	assert_filled(q + 3 * PAGE, PAGES, 2);
-}
-
-static void remapped_while_collected_for_the_device(struct env *e)
-{
-	remap_during(e, false, HOOK_COLLECTED);
-}
-
-static void remapped_while_copied_to_the_device(struct env *e)
-{
-	remap_during(e, false, HOOK_COPIED);
-}
-
-static void remapped_while_copied_home(struct env *e)
-{
-	remap_during(e, true, HOOK_COPIED);
-}
-
-/* MREMAP_DONTUNMAP: the pages go, the old mapping stays behind, empty, and is the program's. */
-static void remap_away_during(struct env *e, bool home, enum hook_point point)
-{
-	char *q = env_map(e, PAGES * PAGE);
-	struct race r;
-
-	race_begin(e, &r, home, point);
-	assert_ptr_equal(mremap(r.p, PAGES * PAGE, PAGES * PAGE,
-				MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, q),
-			 q);
-	assert_zero(r.p, PAGES);
-	fill(r.p, PAGES, 3);
-	race_end(&r, point, false);
-	assert_filled(q, PAGES, 1);
-	assert_device_sees(r.ref, q, PAGES, 1);
-	assert_filled(r.p, PAGES, 3);
-}
-
-static void remapped_away_while_copied_to_the_device(struct env *e)
-{
-	remap_away_during(e, false, HOOK_COPIED);
-}
-
-static void remapped_away_while_copied_home(struct env *e)
-{
-	remap_away_during(e, true, HOOK_COPIED);
-}
-
-/* Neither the device nor the old address can have the pages: they go where the mapping went. */
-static void remapped_twice_before_the_device_refuses_the_pages(struct env *e)
-{
-	char *q = env_map(e, PAGES * PAGE), *s = env_map(e, PAGES * PAGE);
-	struct ref_device *ref = env_device(e, 64);
-	char *p = env_attach(e, PAGES * PAGE);
-	struct act mover = { .env = e, .ref = ref, .p = p, .npages = PAGES };
-	struct actor actor;
-	size_t len = PAGES * PAGE;
-
-	fill(p, PAGES, 1);
-	ref_fail(ref, &(struct ref_failure){ .error = -EIO, .to_device = true });
-	hook_arm(HOOK_COPIED, p, PAGES);
-	actor_start(&actor, act_migrate, &mover);
-	assert_true(stop_arrived(&hook.stop));
-	assert_ptr_equal(mremap(p, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, q), q);
-	assert_ptr_equal(mremap(q, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, s), s);
-	env_forget(e, p, len);
-	env_forget(e, q, len);
-	hook_go(HOOK_COPIED);
-	actor_join(&actor);
-	assert_true(mover.ret < 0);
-	assert_filled(s, PAGES, 1);
-	assert_free_frames(ref, 64);
-}
-
-/* The frames of pages that were moved away and dropped can be used again: all of them. */
-static void dropped_at_the_new_address_before_the_frames_are_carried(struct env *e)
-{
-	struct ref_device *ref = env_device(e, PAGES);
-	char *p = env_attach(e, PAGES * PAGE), *q = env_map(e, PAGES * PAGE);
-	char *other = env_alloc_small(e, PAGES * PAGE);
-
-	fill(p, PAGES, 1);
-	fill(other, PAGES, 2);
-	to_device(e, ref, p, PAGES, PAGES);
-	hook_arm(HOOK_WORK, p, PAGES);
-	assert_ptr_equal(mremap(p, PAGES * PAGE, PAGES * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, q),
-			 q);
-	env_forget(e, p, PAGES * PAGE);
-	assert_true(stop_arrived(&hook.stop));
-	assert_int_equal(madvise(q, PAGES * PAGE, MADV_DONTNEED), 0);
-	hook_go(HOOK_WORK);
-	assert_zero(q, PAGES);
-	assert_free_frames(ref, PAGES);
-	to_device(e, ref, other, PAGES, PAGES);
-	assert_device_sees(ref, other, PAGES, 2);
-	assert_filled(other, PAGES, 2);
-}
-
 /* ---- touched while pages move ------------------------------------------------------- */
 
 static void touch_during(struct env *e, bool home, enum hook_point point, bool write)
@@ -497,7 +344,7 @@ static void fault_that_is_overtaken_is_served_all_the_same(struct env *e)
 	to_device(e, ref, p, PAGES, PAGES);
 	hook_arm(HOOK_FAULT_READ, p, 1);
 	actor_start(&actor, act_read, &a);
-	assert_true(stop_arrived(&hook.stop));
+	assert_true(hook_stopped());
 	to_system(e, p, PAGES, PAGES);
 	to_device(e, ref, p + PAGE, PAGES - 1, PAGES - 1);
 	hook_go(HOOK_FAULT_READ);
@@ -522,7 +369,7 @@ static void free_during(struct env *e, bool home, enum hook_point point)
 	r.mover = (struct act){ .env = e, .ref = home ? NULL : r.ref, .p = p, .npages = PAGES };
 	hook_arm(point, p, PAGES);
 	actor_start(&r.mover_actor, act_migrate, &r.mover);
-	assert_true(stop_arrived(&hook.stop));
+	assert_true(hook_stopped());
 	race_other(e, &r, act_free, 0, PAGES);
 	assert_true(actor_blocks(&r.other_actor));
 	hook_go(point);
@@ -610,7 +457,7 @@ static void migration_in_the_middle_of_a_detach_loses_nothing(struct env *e)
 	to_system(e, p, PAGES, (long)count_state(e, p, PAGES, env_home(e)));
 	hook_arm(HOOK_CHOSEN, p, PAGES);
 	actor_start(&actor, act_migrate, &mover);
-	assert_true(stop_arrived(&hook.stop));
+	assert_true(hook_stopped());
 	hook_set(HOOK_CHOSEN, NULL, NULL);
 	hook_set(HOOK_DETACHING, detach_beside, &actor);
 	assert_int_equal(umm_detach(e->ctx, p), 0);
@@ -641,13 +488,9 @@ static void migration_waits_for_a_prepared_fork(struct env *e)
 
 	fill(p, PAGES, 1);
 	to_device(e, ref, p, PAGES, PAGES);
-	stop_init(&hook.stop);
-	hook.low = 0;
-	hook.high = UINTPTR_MAX;
-	atomic_store(&hook.budget, 0);
-	hook_set(HOOK_FORK_PREPARED, hook_here, NULL);
+	hook_arm(HOOK_FORK_PREPARED, NULL, SIZE_MAX / PAGE);
 	actor_start(&fork_actor, act_fork, &forker);
-	assert_true(stop_arrived(&hook.stop));
+	assert_true(hook_stopped());
 	actor_start(&move_actor, act_migrate, &mover);
 	assert_true(actor_blocks(&move_actor));
 	hook_go(HOOK_FORK_PREPARED);
@@ -753,7 +596,7 @@ static void write_while_duplicated(struct env *e)
 	fill(p, PAGES, 1);
 	hook_arm(HOOK_COPIED, p, PAGES);
 	actor_start(&dup_actor, act_duplicate, &dup);
-	assert_true(stop_arrived(&hook.stop));
+	assert_true(hook_stopped());
 	assert_filled(p, PAGES, 1); /* reading goes on */
 	actor_start(&write_actor, act_write, &write);
 	actor_blocks(&write_actor);
@@ -776,7 +619,7 @@ static void dropped_while_duplicated(struct env *e)
 	fill(p, PAGES, 1);
 	hook_arm(HOOK_COPIED, p, PAGES);
 	actor_start(&dup_actor, act_duplicate, &dup);
-	assert_true(stop_arrived(&hook.stop));
+	assert_true(hook_stopped());
 	assert_int_equal(madvise(p, PAGES / 2 * PAGE, MADV_DONTNEED), 0);
 	hook_go(HOOK_COPIED);
 	actor_join(&dup_actor);
@@ -1021,13 +864,6 @@ static const struct test_case cases[] = {
 	TEST(ALL, unmapped_while_copied_to_the_device),
 	TEST(ALL, unmapped_while_collected_for_home),
 	TEST(ALL, unmapped_while_copied_home),
-	TEST(ALL, remapped_while_collected_for_the_device),
-	TEST(ALL, remapped_while_copied_to_the_device),
-	TEST(ALL, remapped_while_copied_home),
-	TEST(ALL, remapped_away_while_copied_to_the_device),
-	TEST(ALL, remapped_away_while_copied_home),
-	TEST(ALL, remapped_twice_before_the_device_refuses_the_pages),
-	TEST(ALL, dropped_at_the_new_address_before_the_frames_are_carried),
 	TEST(ALL, read_waits_for_a_migration_to_the_device),
 	TEST(ALL, write_waits_for_a_migration_to_the_device),
 	TEST(ALL, write_while_collected_for_the_device_is_not_lost),
@@ -1065,7 +901,6 @@ static const struct test_case cases[] = {
 
 int main(int argc, char **argv)
 {
-	stop_init(&hook.stop);
-	harness_cleanup(hook_cleanup);
+	hook_init();
 	return harness_main("test_race", cases, sizeof(cases) / sizeof(cases[0]), argc, argv);
 }

@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Changes. The program goes on as soon as its event is read, so the states of pages change at
+ * once, under the gate; mirrors, which may take time, are told by a worker. In between
+ *
+ *	- frames whose pages have left are loose: in no block, and not given back, since a mirror
+ *	  may still translate to them;
+ *	- pages that such a frame came to, or that lost one, are HELD: who touches them waits.
+ *
+ * Workers tell of several changes at once, but changes end in the order in which they were made:
+ * a frame that moved twice is given back when mirrors know of both moves.
+ *
+ *	reader of events		worker
+ *	change_begin()
+ *	states, HELD, loose frames
+ *	change_announce()
+ *	the program goes on
+ *					mirrors are told
+ *					all changes before it are told, too:
+ *					HELD ends, frames are given back, waiters wake
+ *
+ * Invariant: a HELD page belongs to a change that is in the list, of a number up to its block's
+ * `held`.
+ * Locks: changes.lock; then, one after the other, blocks'. Nothing is locked where mirrors are told.
+ */
+#include "change.h"
+
+#include "ctx.h"
+#include "event.h"
+#include "log.h"
+#include "signals.h"
+#include "uffd.h"
+#include "util.h"
+
+/* How long to wait for pages in flight before looking again. */
+#define SETTLE_NS UINT64_C(100000000)
+
+void changes_init(struct changes *changes)
+{
+	lock_init(&changes->lock, RANK_LEAF);
+	changes->head = NULL;
+	changes->tail = &changes->head;
+	changes->number = 0;
+	pool_init(&changes->pool, sizeof(struct change), NULL);
+}
+
+void changes_fini(struct changes *changes)
+{
+	pool_fini(&changes->pool);
+	lock_fini(&changes->lock);
+}
+
+struct change *change_begin(struct umm_ctx *ctx, struct change *change)
+{
+	struct changes *changes = &ctx->changes;
+	struct change *noted = pool_alloc(&changes->pool);
+
+	if (!noted) {
+		log_error("no memory to note a change at %#lx", (unsigned long)change->start);
+		return change;
+	}
+	*noted = *change;
+	lock_take(&changes->lock);
+	noted->number = ++changes->number;
+	*changes->tail = noted;
+	changes->tail = &noted->next;
+	lock_drop(&changes->lock);
+	return noted;
+}
+
+void change_loosen(struct umm_ctx *ctx, struct change *change, struct block *block,
+		   const uint64_t *pages)
+{
+	residents_detach(ctx, block, pages, change->number ? &change->loose : NULL);
+}
+
+void change_hold(const struct change *change, struct block *block, unsigned i)
+{
+	if (!change->number)
+		return;
+	block->page[i] |= PG_HELD;
+	block->held = change->number;
+}
+
+/* Pages of start .. end are HELD no longer, unless a later change holds some. */
+static void let_go(struct umm_ctx *ctx, const struct change *change, uintptr_t start, uintptr_t end)
+{
+	struct block *block;
+	uintptr_t at = start, va;
+	bool wake;
+
+	while (at < end && (block = block_next(ctx, at, end))) {
+		va = block->va;
+		for (unsigned i = 0; block->held <= change->number && i < UMM_BLOCK_PAGES; i++)
+			block->page[i] &= (uint16_t)~PG_HELD;
+		wake = block->waiters;
+		block->waiters = false;
+		lock_drop(&block->lock);
+		if (wake)
+			ctx_wake_block(ctx, va);
+		at = va + UMM_BLOCK_SIZE;
+	}
+}
+
+static void changes_let_go(struct umm_ctx *ctx, const struct change *change)
+{
+	let_go(ctx, change, change->start, change->end);
+	if (change->to)
+		let_go(ctx, change, change->to, change->to + (change->end - change->start));
+}
+
+/* Take the first one off the list. */
+static void change_unlink_first(struct changes *changes) UMM_REQUIRES(&changes->lock)
+{
+	changes->head = changes->head->next;
+	if (!changes->head)
+		changes->tail = &changes->head;
+}
+
+/* The first change, if mirrors know of it, taken off the list. */
+static struct change *change_pop(struct changes *changes)
+{
+	struct change *change;
+
+	lock_take(&changes->lock);
+	change = changes->head;
+	if (change && change->told)
+		change_unlink_first(changes);
+	else
+		change = NULL;
+	lock_drop(&changes->lock);
+	return change;
+}
+
+static void changes_end(struct umm_ctx *ctx)
+{
+	struct change *change;
+
+	while ((change = change_pop(&ctx->changes))) {
+		changes_let_go(ctx, change);
+		residents_release(ctx, change->loose);
+		pool_free(&ctx->changes.pool, change);
+		ctx_settled(ctx);
+	}
+}
+
+void change_tell(struct umm_ctx *ctx, struct change *change)
+{
+	event_notify(ctx, change->start, change->end, change->unmap);
+	if (!change->number)
+		return;
+	notifier_end(ctx, change->active);
+	signals_hold();
+	lock_take(&ctx->changes.lock);
+	change->told = true;
+	lock_drop(&ctx->changes.lock);
+	changes_end(ctx);
+	signals_let();
+}
+
+static void change_work(struct umm_ctx *ctx, const struct work *work)
+{
+	change_tell(ctx, work->priv);
+}
+
+/* End a change of which nobody has to be told, and which left no frames. No op is called. */
+static void change_end_quietly(struct umm_ctx *ctx, struct change *change)
+{
+	struct changes *changes = &ctx->changes;
+	bool first;
+
+	changes_let_go(ctx, change);
+	lock_take(&changes->lock);
+	change->told = true;
+	/* Else whoever ends the one before goes on with this one. */
+	first = changes->head == change;
+	if (first)
+		change_unlink_first(changes);
+	lock_drop(&changes->lock);
+	if (first)
+		pool_free(&changes->pool, change);
+	ctx_settled(ctx);
+}
+
+void change_announce(struct umm_ctx *ctx, struct change *change)
+{
+	struct work work = { .fn = change_work, .addr = change->start, .priv = change };
+
+	if (!change->number)
+		return;
+	if (!change->loose && !atomic_load(&ctx->notifiers.count)) {
+		change_end_quietly(ctx, change);
+		return;
+	}
+	change->active = notifier_begin(ctx, change->start, change->end);
+	if (!workers_queue(&ctx->workers, &work))
+		return;
+	log_error("no memory to tell devices of a change at %#lx: frames are lost to them",
+		  (unsigned long)change->start);
+	notifier_end(ctx, change->active);
+	change->loose = NULL;
+	change_end_quietly(ctx, change);
+}
+
+/* Does a change concern these addresses of which mirrors have not been told? */
+static bool any_change(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
+{
+	struct changes *changes = &ctx->changes;
+	const struct change *change;
+	bool found = false;
+
+	lock_take(&changes->lock);
+	for (change = changes->head; change && !found; change = change->next)
+		found = (change->start < end && start < change->end) ||
+			(change->to && change->to < end &&
+			 start < change->to + (change->end - change->start));
+	lock_drop(&changes->lock);
+	return found;
+}
+
+void change_wait(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
+{
+	struct patience patience = { 0 };
+	uint32_t seen;
+
+	/* An event of an earlier life may not have reached us yet, but the kernel knows of it. */
+	while (uffd_is_changing(ctx->uffd))
+		event_pump(ctx);
+	ctx_pass_gate(ctx);
+	while (seen = ctx_settle_count(ctx),
+	       any_change(ctx, start, end) || event_any_in_flight(ctx, start, end)) {
+		ctx_still_waiting(&patience, start);
+		ctx_settle_wait(ctx, seen, now_ns() + SETTLE_NS);
+	}
+}

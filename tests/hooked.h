@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: MIT */
+/* One hook point at which one thread of the library stops, so that a test can force an order. */
+#ifndef HOOKED_H
+#define HOOKED_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "hook.h"
+
+/* Call it before harness_main(): a test that fails meanwhile lets everybody go on. */
+void hook_init(void);
+/* The next thread that gets to the point, for a page of this memory or its block, stops. */
+void hook_arm(enum hook_point point, const void *addr, size_t npages);
+/* Wait for it; false: nobody came. */
+bool hook_stopped(void);
+/* Let it go on. */
+void hook_go(enum hook_point point);
+
+#endif

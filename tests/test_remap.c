@@ -1,0 +1,550 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * mremap() beside everything else: pages in flight, pages of which mirrors have not been told yet,
+ * and addresses that get a second life before the first one is cleaned up. Orders are forced
+ * at hook points; a random walk with a model does the rest. UMM_STRESS_SEED gives it another way.
+ */
+#include "harness.h"
+#include "hooked.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#ifndef MREMAP_DONTUNMAP
+#define MREMAP_DONTUNMAP 4
+#endif
+
+#define PAGES 16
+
+/* A migration that a second thread makes. */
+struct act {
+	struct env *env;
+	struct ref_device *ref; /* NULL: home */
+	char *p;
+	size_t npages;
+	long ret;
+};
+
+static void act_migrate(void *arg)
+{
+	struct act *a = arg;
+
+	a->ret = migrate(a->env, a->ref, a->p, a->npages, 0);
+}
+
+/* How many pages of a fill with 1 are as they should be. */
+static void act_read(void *arg)
+{
+	struct act *a = arg;
+
+	for (size_t i = 0; i < a->npages; i++)
+		a->ret += filled_at(a->p, i, 1);
+}
+
+/* PAGES pages with a fill, and a migration of them that stops at a point. */
+struct race {
+	struct ref_device *ref;
+	char *p;
+	struct act mover;
+	struct actor mover_actor;
+};
+
+static void race_begin(struct env *e, struct race *r, bool home, enum hook_point point)
+{
+	memset(r, 0, sizeof(*r));
+	r->ref = env_device(e, 64);
+	r->p = env_attach(e, PAGES * PAGE);
+	fill(r->p, PAGES, 1);
+	if (home)
+		to_device(e, r->ref, r->p, PAGES, PAGES);
+	r->mover =
+		(struct act){ .env = e, .ref = home ? NULL : r->ref, .p = r->p, .npages = PAGES };
+	hook_arm(point, r->p, PAGES);
+	actor_start(&r->mover_actor, act_migrate, &r->mover);
+	assert_true(hook_stopped());
+}
+
+static void race_end(struct race *r, enum hook_point point)
+{
+	hook_go(point);
+	actor_join(&r->mover_actor);
+	assert_true(r->mover.ret >= 0);
+}
+
+/* mremap() onto an address of the test's; the old one is no mapping any more. */
+static void move_onto(struct env *e, char *from, char *to, size_t npages)
+{
+	assert_ptr_equal(
+		mremap(from, npages * PAGE, npages * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, to), to);
+	env_forget(e, from, npages * PAGE);
+}
+
+static void remap_during(struct env *e, bool home, enum hook_point point)
+{
+	char *q = env_map(e, 2 * PAGES * PAGE);
+	struct race r;
+
+	race_begin(e, &r, home, point);
+	assert_ptr_equal(mremap(r.p, PAGES * PAGE, PAGES * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED,
+				q + 3 * PAGE),
+			 q + 3 * PAGE);
+	env_forget(e, r.p, PAGES * PAGE);
+	race_end(&r, point);
+	assert_filled(q + 3 * PAGE, PAGES, 1);
+	fill(q + 3 * PAGE, PAGES, 2);
+	assert_device_sees(r.ref, q + 3 * PAGE, PAGES, 2);
+	assert_filled(q + 3 * PAGE, PAGES, 2);
+}
+
+static void remapped_while_collected_for_the_device(struct env *e)
+{
+	remap_during(e, false, HOOK_COLLECTED);
+}
+
+static void remapped_while_copied_to_the_device(struct env *e)
+{
+	remap_during(e, false, HOOK_COPIED);
+}
+
+static void remapped_while_copied_home(struct env *e)
+{
+	remap_during(e, true, HOOK_COPIED);
+}
+
+/* MREMAP_DONTUNMAP: the pages go, the old mapping stays behind, empty, and is the program's. */
+static void remap_away_during(struct env *e, bool home, enum hook_point point)
+{
+	char *q = env_map(e, PAGES * PAGE);
+	struct race r;
+
+	race_begin(e, &r, home, point);
+	assert_ptr_equal(mremap(r.p, PAGES * PAGE, PAGES * PAGE,
+				MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, q),
+			 q);
+	assert_zero(r.p, PAGES);
+	fill(r.p, PAGES, 3);
+	race_end(&r, point);
+	assert_filled(q, PAGES, 1);
+	assert_device_sees(r.ref, q, PAGES, 1);
+	assert_filled(r.p, PAGES, 3);
+}
+
+static void remapped_away_while_copied_to_the_device(struct env *e)
+{
+	remap_away_during(e, false, HOOK_COPIED);
+}
+
+static void remapped_away_while_copied_home(struct env *e)
+{
+	remap_away_during(e, true, HOOK_COPIED);
+}
+
+/* Neither the device nor the old address can have the pages: they go where the mapping went. */
+static void remapped_twice_before_the_device_refuses_the_pages(struct env *e)
+{
+	char *q = env_map(e, PAGES * PAGE), *s = env_map(e, PAGES * PAGE);
+	struct ref_device *ref = env_device(e, 64);
+	char *p = env_attach(e, PAGES * PAGE);
+	struct act mover = { .env = e, .ref = ref, .p = p, .npages = PAGES };
+	struct actor actor;
+	size_t len = PAGES * PAGE;
+
+	fill(p, PAGES, 1);
+	ref_fail(ref, &(struct ref_failure){ .error = -EIO, .to_device = true });
+	hook_arm(HOOK_COPIED, p, PAGES);
+	actor_start(&actor, act_migrate, &mover);
+	assert_true(hook_stopped());
+	assert_ptr_equal(mremap(p, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, q), q);
+	assert_ptr_equal(mremap(q, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, s), s);
+	env_forget(e, p, len);
+	env_forget(e, q, len);
+	hook_go(HOOK_COPIED);
+	actor_join(&actor);
+	assert_true(mover.ret < 0);
+	assert_filled(s, PAGES, 1);
+	assert_free_frames(ref, 64);
+}
+
+/* The frames of pages that were moved away and dropped can be used again: all of them. */
+static void dropped_at_the_new_address_before_the_frames_are_carried(struct env *e)
+{
+	struct ref_device *ref = env_device(e, PAGES);
+	char *p = env_attach(e, PAGES * PAGE), *q = env_map(e, PAGES * PAGE);
+	char *other = env_alloc_small(e, PAGES * PAGE);
+
+	fill(p, PAGES, 1);
+	fill(other, PAGES, 2);
+	to_device(e, ref, p, PAGES, PAGES);
+	hook_arm(HOOK_WORK, p, PAGES);
+	assert_ptr_equal(mremap(p, PAGES * PAGE, PAGES * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, q),
+			 q);
+	env_forget(e, p, PAGES * PAGE);
+	assert_true(hook_stopped());
+	assert_int_equal(madvise(q, PAGES * PAGE, MADV_DONTNEED), 0);
+	hook_go(HOOK_WORK);
+	assert_zero(q, PAGES);
+	assert_free_frames(ref, PAGES);
+	to_device(e, ref, other, PAGES, PAGES);
+	assert_device_sees(ref, other, PAGES, 2);
+	assert_filled(other, PAGES, 2);
+}
+
+/* ---- addresses with a second life --------------------------------------------------- */
+
+/* Memory that no device has used the kernel tells nothing of. */
+static void known_to_device(struct ref_device *ref, const char *p)
+{
+	assert_int_equal(ref_map(ref, (uintptr_t)p, PAGES * PAGE, true), 0);
+}
+
+/* What was in flight at q goes on to where its mapping went, whatever came to q since. */
+static void second_life_during(struct env *e, bool home, enum hook_point point)
+{
+	char *next = env_attach(e, PAGES * PAGE), *s = env_map(e, 2 * PAGES * PAGE) + 3 * PAGE;
+	struct race r;
+
+	race_begin(e, &r, home, point);
+	fill(next, PAGES, 2);
+	known_to_device(r.ref, next);
+	move_onto(e, r.p, s, PAGES);
+	move_onto(e, next, r.p, PAGES);
+	assert_filled(r.p, PAGES, 2);
+	race_end(&r, point);
+	assert_filled(r.p, PAGES, 2);
+	assert_filled(s, PAGES, 1);
+	assert_device_sees(r.ref, r.p, PAGES, 2);
+	assert_device_sees(r.ref, s, PAGES, 1);
+	env_unmap(e, s, PAGES * PAGE);
+	assert_int_equal(munmap(r.p, PAGES * PAGE), 0);
+	assert_free_frames(r.ref, 64);
+}
+
+static void address_gets_other_pages_while_its_own_are_collected(struct env *e)
+{
+	second_life_during(e, false, HOOK_COLLECTED);
+}
+
+static void address_gets_other_pages_while_its_own_are_copied(struct env *e)
+{
+	second_life_during(e, false, HOOK_COPIED);
+}
+
+static void address_gets_other_pages_while_its_own_come_home(struct env *e)
+{
+	second_life_during(e, true, HOOK_COPIED);
+}
+
+/* Pages unmapped in flight, and others moved to their address: both are what they should be. */
+static void unmapped_and_moved_onto_during(struct env *e, bool home)
+{
+	char *next = env_attach(e, PAGES * PAGE);
+	struct race r;
+
+	race_begin(e, &r, home, HOOK_COPIED);
+	fill(next, PAGES, 2);
+	known_to_device(r.ref, next);
+	assert_int_equal(munmap(r.p, PAGES * PAGE), 0);
+	move_onto(e, next, r.p, PAGES);
+	race_end(&r, HOOK_COPIED);
+	assert_filled(r.p, PAGES, 2);
+	assert_free_frames(r.ref, 64);
+	assert_device_sees(r.ref, r.p, PAGES, 2);
+}
+
+static void unmapped_and_moved_onto_while_copied_to_the_device(struct env *e)
+{
+	unmapped_and_moved_onto_during(e, false);
+}
+
+static void unmapped_and_moved_onto_while_copied_home(struct env *e)
+{
+	unmapped_and_moved_onto_during(e, true);
+}
+
+/* Device pages go on and on before any mirror has heard of the first move. */
+static void moved_again_and_again_before_mirrors_are_told(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 3 * PAGES);
+	char *a = env_attach(e, PAGES * PAGE), *b = env_attach(e, PAGES * PAGE);
+	char *c = env_attach(e, PAGES * PAGE), *s = env_map(e, 2 * PAGES * PAGE) + 5 * PAGE;
+
+	fill(a, PAGES, 1);
+	fill(b, PAGES, 2);
+	fill(c, PAGES, 3);
+	to_device(e, ref, a, PAGES, PAGES);
+	to_device(e, ref, b, PAGES, PAGES);
+	to_device(e, ref, c, PAGES, PAGES);
+	hook_arm(HOOK_WORK, a, PAGES);
+	move_onto(e, a, s, PAGES);
+	assert_true(hook_stopped());
+	/* Each to the address that the one before has just left; the last onto the first. */
+	move_onto(e, b, a, PAGES);
+	move_onto(e, c, b, PAGES);
+	assert_int_equal(munmap(s, PAGES * PAGE), 0);
+	move_onto(e, a, s, PAGES);
+	/* The first one's frames may still be written to: nobody gets them before it is known. */
+	assert_int_equal(umm_devmem_nfree(ref->mem), 0);
+	hook_go(HOOK_WORK);
+	assert_free_frames(ref, PAGES);
+	assert_filled(s, PAGES, 2);
+	assert_filled(b, PAGES, 3);
+	assert_device_sees(ref, s, PAGES, 2);
+	assert_device_sees(ref, b, PAGES, 3);
+}
+
+/* A touch of a page that has moved waits until no mirror translates its old address any more. */
+static void touch_at_the_new_address_waits_until_mirrors_are_told(struct env *e)
+{
+	struct ref_device *ref = env_device(e, PAGES);
+	char *p = env_attach(e, PAGES * PAGE), *q = env_map(e, PAGES * PAGE);
+	struct act reader = { .p = q, .npages = PAGES };
+	struct actor actor;
+
+	fill(p, PAGES, 1);
+	to_device(e, ref, p, PAGES, PAGES);
+	hook_arm(HOOK_WORK, p, PAGES);
+	move_onto(e, p, q, PAGES);
+	assert_true(hook_stopped());
+	env_mark(e);
+	actor_start(&actor, act_read, &reader);
+	assert_true(actor_blocks(&actor));
+	assert_int_equal(env_delta_causes(e, UMM_COUNT_TO_SYSTEM), 0);
+	hook_go(HOOK_WORK);
+	actor_join(&actor);
+	assert_int_equal(reader.ret, PAGES);
+	assert_delta(e, UMM_COUNT_FAULT_WAIT, 1);
+	assert_delta(e, UMM_COUNT_FAULT_DEVICE, PAGES);
+}
+
+/* ---- a random walk ------------------------------------------------------------------- */
+
+#define PLACES	    10
+#define PLACE_PAGES 24
+#define STEPS	    4000
+
+struct place {
+	bool mapped[PLACE_PAGES];
+	unsigned seed[PLACE_PAGES]; /* 0: reads zero */
+	unsigned of[PLACE_PAGES];   /* the page of its fill */
+};
+
+struct walk {
+	struct env *env;
+	struct ref_device *ref;
+	char *arena;
+	struct place places[PLACES];
+	uint64_t random;
+	unsigned seed;
+	unsigned wrong; /* pages that were not what they should be; told once all have stopped */
+	atomic_bool stop;
+};
+
+static unsigned draw(uint64_t *random, unsigned below)
+{
+	*random = *random * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+	return (unsigned)(*random >> 33) % below;
+}
+
+/* Not aligned to blocks: a place lies across the border of two. */
+static char *place_addr(const struct walk *w, unsigned place)
+{
+	return w->arena + (size_t)place * (BLOCK + 7 * PAGE) + (BLOCK - 10 * PAGE);
+}
+
+static void walk_fill(struct walk *w, unsigned place, unsigned i)
+{
+	struct place *at = &w->places[place];
+
+	at->seed[i] = ++w->seed;
+	at->of[i] = i;
+	page_fill(place_addr(w, place) + i * PAGE, i, at->seed[i]);
+}
+
+static void walk_check(struct walk *w, unsigned place, unsigned i)
+{
+	const struct place *at = &w->places[place];
+	const void *page = place_addr(w, place) + i * PAGE;
+
+	if (!at->mapped[i])
+		return;
+	if (at->seed[i] ? page_filled(page, at->of[i], at->seed[i]) : page_zero(page))
+		return;
+	if (!w->wrong++)
+		print_error("place %u page %u: not fill %u of page %u\n", place, i, at->seed[i],
+			    at->of[i]);
+}
+
+/* The whole place anew: mapped, attached, known to the device. */
+static void walk_renew(struct walk *w, unsigned place)
+{
+	char *p = place_addr(w, place);
+	long ret;
+
+	assert_ptr_equal(mmap(p, PLACE_PAGES * PAGE, PROT_READ | PROT_WRITE,
+			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0),
+			 p);
+	assert_int_equal(umm_attach(w->env->ctx, p, PLACE_PAGES * PAGE), 0);
+	ret = umm_migrate_to_device(w->env->ctx, w->ref->mem, p, PLACE_PAGES * PAGE);
+	assert_true(ret >= 0 || ret == -ENOSPC);
+	for (unsigned i = 0; i < PLACE_PAGES; i++) {
+		w->places[place].mapped[i] = true;
+		w->places[place].seed[i] = 0;
+		if (draw(&w->random, 2))
+			walk_fill(w, place, i);
+	}
+}
+
+static void walk_unmap(struct walk *w, unsigned place, unsigned first, unsigned npages)
+{
+	assert_int_equal(munmap(place_addr(w, place) + first * PAGE, npages * PAGE), 0);
+	memset(&w->places[place].mapped[first], 0, npages * sizeof(bool));
+}
+
+static void walk_drop(struct walk *w, unsigned place, unsigned first, unsigned npages)
+{
+	if (madvise(place_addr(w, place) + first * PAGE, npages * PAGE, MADV_DONTNEED))
+		assert_int_equal(errno, ENOMEM); /* a hole; what is mapped was dropped */
+	memset(&w->places[place].seed[first], 0, npages * sizeof(unsigned));
+}
+
+static void walk_move(struct walk *w, unsigned place, unsigned to, bool leave)
+{
+	unsigned first = draw(&w->random, PLACE_PAGES);
+	unsigned npages = 1 + draw(&w->random, PLACE_PAGES - first);
+	struct place *a = &w->places[place], *b = &w->places[to];
+	int flags = MREMAP_MAYMOVE | MREMAP_FIXED | (leave ? MREMAP_DONTUNMAP : 0);
+	void *map = mremap(place_addr(w, place) + first * PAGE, npages * PAGE, npages * PAGE, flags,
+			   place_addr(w, to) + first * PAGE);
+
+	if (map == MAP_FAILED) {
+		/* Several mappings, or a hole: some of them may have moved before it failed. */
+		walk_unmap(w, place, first, npages);
+		walk_unmap(w, to, first, npages);
+		return;
+	}
+	for (unsigned i = first; i < first + npages; i++) {
+		assert_true(a->mapped[i]);
+		b->mapped[i] = true;
+		b->seed[i] = a->seed[i];
+		b->of[i] = a->of[i];
+		a->mapped[i] = leave;
+		a->seed[i] = 0;
+	}
+}
+
+static void walk_touch(struct walk *w, unsigned place)
+{
+	for (unsigned i = draw(&w->random, PLACE_PAGES); i < PLACE_PAGES;
+	     i += 1 + draw(&w->random, 6)) {
+		walk_check(w, place, i);
+		if (w->places[place].mapped[i] && draw(&w->random, 2))
+			walk_fill(w, place, i);
+	}
+}
+
+static void walk_migrate(struct walk *w, uint64_t *random)
+{
+	char *p = place_addr(w, draw(random, PLACES));
+	unsigned first = draw(random, PLACE_PAGES);
+	unsigned npages = 1 + draw(random, PLACE_PAGES - first);
+
+	/* What is not managed, or does not fit, is passed over. */
+	migrate(w->env, draw(random, 3) ? w->ref : NULL, p + first * PAGE, npages, 0);
+}
+
+static void walk_mover(void *arg)
+{
+	struct walk *w = arg;
+	uint64_t random = w->random + 1;
+
+	while (!atomic_load(&w->stop))
+		walk_migrate(w, &random);
+}
+
+static void walk_step(struct walk *w)
+{
+	unsigned place = draw(&w->random, PLACES), other = draw(&w->random, PLACES);
+	unsigned first = draw(&w->random, PLACE_PAGES);
+	unsigned npages = 1 + draw(&w->random, PLACE_PAGES - first);
+
+	switch (draw(&w->random, 10)) {
+	case 0:
+		walk_renew(w, place);
+		break;
+	case 1:
+		walk_unmap(w, place, first, npages);
+		break;
+	case 2:
+		walk_drop(w, place, first, npages);
+		break;
+	case 3:
+	case 4:
+	case 5:
+		if (place != other)
+			walk_move(w, place, other, draw(&w->random, 4) == 0);
+		break;
+	case 6:
+		walk_migrate(w, &w->random);
+		break;
+	default:
+		walk_touch(w, place);
+		break;
+	}
+}
+
+static void random_moves_lose_nothing(struct env *e)
+{
+	struct walk *w = calloc(1, sizeof(*w));
+	/* Without UFFDIO_MOVE, addresses that change hands during a migration are the program's. */
+	bool beside = !(e->variant.features_off & UMM_KERNEL_MOVE);
+	struct actor mover;
+
+	assert_non_null(w);
+	w->env = e;
+	w->ref = env_device(e, PLACES * PLACE_PAGES / 2);
+	w->arena = env_map(e, (PLACES + 1) * (BLOCK + 7 * PAGE));
+	w->random = getenv("UMM_STRESS_SEED") ? strtoull(getenv("UMM_STRESS_SEED"), NULL, 0) : 1;
+	for (unsigned place = 0; place < PLACES; place++)
+		walk_renew(w, place);
+	if (beside)
+		actor_start(&mover, walk_mover, w);
+	for (unsigned step = 0; step < STEPS && !w->wrong; step++)
+		walk_step(w);
+	atomic_store(&w->stop, true);
+	if (beside)
+		actor_join(&mover);
+	for (unsigned place = 0; place < PLACES; place++)
+		for (unsigned i = 0; i < PLACE_PAGES; i++)
+			walk_check(w, place, i);
+	for (unsigned place = 0; place < PLACES; place++)
+		walk_unmap(w, place, 0, PLACE_PAGES);
+	assert_int_equal(w->wrong, 0);
+	assert_free_frames(w->ref, PLACES * PLACE_PAGES / 2);
+	free(w);
+}
+
+static const struct test_case cases[] = {
+	TEST(ALL, remapped_while_collected_for_the_device),
+	TEST(ALL, remapped_while_copied_to_the_device),
+	TEST(ALL, remapped_while_copied_home),
+	TEST(ALL, remapped_away_while_copied_to_the_device),
+	TEST(ALL, remapped_away_while_copied_home),
+	TEST(ALL, remapped_twice_before_the_device_refuses_the_pages),
+	TEST(ALL, dropped_at_the_new_address_before_the_frames_are_carried),
+	TEST(ALL, address_gets_other_pages_while_its_own_are_collected),
+	TEST(ALL, address_gets_other_pages_while_its_own_are_copied),
+	TEST(ALL, address_gets_other_pages_while_its_own_come_home),
+	TEST(ALL, unmapped_and_moved_onto_while_copied_to_the_device),
+	TEST(ALL, unmapped_and_moved_onto_while_copied_home),
+	TEST(PRIVATE, moved_again_and_again_before_mirrors_are_told),
+	TEST(PRIVATE, touch_at_the_new_address_waits_until_mirrors_are_told),
+	TEST(ALL, random_moves_lose_nothing),
+};
+
+int main(int argc, char **argv)
+{
+	hook_init();
+	return harness_main("test_remap", cases, sizeof(cases) / sizeof(cases[0]), argc, argv);
+}
