@@ -9,9 +9,15 @@
  * Evidence of that is that as many pages were evicted as make up half the device
  * without a single work-item having finished; then only a *window* of the work-items
  * goes on, a quarter of them, and the others wait. Windows grow again with success.
- * When a window of one work-item shows the same after as many evictions as the
- * device has pages twice over (which is more than it takes to get rid of everything
- * that others left behind), that work-item cannot be run: -ENOSPC.
+ *
+ * A window of one work-item is told apart by what it misses. One that needs too much at
+ * once starts over each time and misses what it missed before: it cannot get to
+ * anything new. One that keeps how far it got misses at new addresses. So new
+ * addresses count as progress there. Without any it gets fewer pages at a time, those
+ * that it missed first, so that what it asked for ahead of its need does not take the place
+ * of what it needs. With one page at a time, after as many evictions as the device has
+ * pages twice over (more than it takes to get rid of everything that others left behind)
+ * and several times the addresses known, that work-item cannot be run: -ENOSPC.
  *
  * Only evictions count: pages that a CPU takes back meanwhile are no evidence.
  *
@@ -27,12 +33,14 @@
 #include "report.h"
 #include "service.h"
 #include "size.h"
+#include "visited.h"
 
 #define IDLE_NS	     UINT64_C(2000000000) /* give up when nothing came for so long */
 #define IDLE_STEP_NS 10000
 #define IDLE_MAX_NS  1000000
 #define THOROUGH     3 /* rounds without any page before asking why */
 #define SPARE_PAGES  512
+#define SAME_AGAIN   4 /* tours of the addresses known */
 #define ASK_ANYWAY   64
 #define SUCCESSES    8 /* windows before trying sizes that failed */
 
@@ -43,12 +51,14 @@ struct launch {
 	struct round_args args;
 	uint32_t nitems;
 
-	uint32_t waiting;   /* unfinished work-items of the window */
-	uint32_t stalled;   /* rounds since one finished */
-	uint64_t evicted;   /* count of evictions when one finished last */
-	uint32_t ceiling;   /* windows of this size stalled; 0: none did */
-	uint32_t successes; /* windows done since */
-	uint32_t idle;	    /* rounds since any page came */
+	uint32_t waiting;	/* unfinished work-items of the window */
+	uint32_t stalled;	/* rounds since one finished */
+	uint64_t evicted;	/* count of evictions when one finished last */
+	uint32_t ceiling;	/* windows of this size stalled; 0: none did */
+	uint32_t successes;	/* windows done since */
+	uint32_t batch;		/* pages that a round brings at most */
+	struct visited visited; /* addresses that a window of one work-item missed */
+	uint32_t idle;		/* rounds since any page came */
 	uint64_t idle_since;
 };
 
@@ -116,6 +126,17 @@ static uint64_t evicted_pages(struct umm_opencl *ocl)
 	return stats.counter[UMM_COUNT_TO_SYSTEM + UMM_CAUSE_EVICT];
 }
 
+static bool is_single(const struct launch *l)
+{
+	return l->args.hi - l->args.lo == 1;
+}
+
+/* Of the pages that a round misses: the rest of the memory is for what those lead to. */
+static uint32_t most_pages(const struct launch *l)
+{
+	return (l->ocl->pools.nframes + 1) / 2;
+}
+
 static void window_start(struct launch *l, uint32_t lo, uint32_t size)
 {
 	l->args.lo = lo;
@@ -123,6 +144,8 @@ static void window_start(struct launch *l, uint32_t lo, uint32_t size)
 	l->waiting = UINT32_MAX;
 	l->stalled = 0;
 	l->evicted = evicted_pages(l->ocl);
+	l->batch = most_pages(l);
+	visited_clear(&l->visited);
 }
 
 /* This window is done. false: and so is the launch. */
@@ -157,36 +180,60 @@ static void describe(struct launch *l, const struct fault *fault, int err)
 	       fault->addr, why);
 }
 
-/* The work-items keep taking each other's pages: run fewer. -ENOSPC: it is only one. */
-static int shrink_window(struct launch *l, const struct round_outcome *round)
+/* The work-items keep taking each other's pages, or one its own: run fewer, or bring fewer. */
+static int shrink(struct launch *l, const struct round_outcome *round)
 {
 	uint32_t size = l->args.hi - l->args.lo;
 
-	if (size == 1) {
-		report(UMM_LOG_ERROR,
-		       "work-item %" PRIu32 " needs more pages at once than the device's %" PRIu32,
-		       l->args.lo, l->ocl->pools.nframes);
-		if (round->nfaults)
-			describe(l, round->faults, -ENOSPC);
-		return -ENOSPC;
+	if (!is_single(l)) {
+		l->ceiling = size;
+		l->successes = 0;
+		window_start(l, l->args.lo, size / 4 ? size / 4 : 1);
+		return 0;
 	}
-	l->ceiling = size;
-	l->successes = 0;
-	window_start(l, l->args.lo, size / 4 ? size / 4 : 1);
-	return 0;
+	if (l->batch > 1) {
+		l->batch /= 2;
+		l->stalled = 0;
+		l->evicted = evicted_pages(l->ocl);
+		return 0;
+	}
+	report(UMM_LOG_ERROR,
+	       "work-item %" PRIu32 " needs more pages at once than the device's %" PRIu32,
+	       l->args.lo, l->ocl->pools.nframes);
+	if (round->nfaults)
+		describe(l, round->faults, -ENOSPC);
+	return -ENOSPC;
+}
+
+/* Did a single work-item miss anything that it had not missed before? */
+static bool is_further(struct launch *l, const struct round_outcome *round)
+{
+	bool further = false;
+
+	for (uint32_t i = 0; is_single(l) && i < round->nfaults; i++)
+		further |= visited_add(&l->visited, round->faults[i].addr);
+	return further;
+}
+
+/* So many evictions without progress are too many. */
+static uint64_t most_evictions(const struct launch *l)
+{
+	uint64_t nframes = l->ocl->pools.nframes;
+
+	if (!is_single(l) || l->batch > 1)
+		return nframes / 2;
+	return 2 * nframes + SPARE_PAGES + SAME_AGAIN * (uint64_t)l->visited.count;
 }
 
 /* Is the window getting anywhere? To be asked after each round that left faults. */
-static int judge(struct launch *l, const struct round_outcome *round,
+static int judge(struct launch *l, const struct round_outcome *round, bool further,
 		 const struct service_outcome *service)
 {
-	uint64_t nframes = l->ocl->pools.nframes;
-	bool single = l->args.hi - l->args.lo == 1;
-	uint64_t limit = single ? 2 * nframes + SPARE_PAGES : nframes / 2;
-
-	if (round->nitems < l->waiting) {
+	if (further || round->nitems < l->waiting) {
 		if (service->full || l->stalled)
 			l->evicted = evicted_pages(l->ocl);
+		if (2 * l->batch <= most_pages(l))
+			l->batch *= 2;
 		l->waiting = round->nitems;
 		l->stalled = 0;
 		return 0;
@@ -194,7 +241,9 @@ static int judge(struct launch *l, const struct round_outcome *round,
 	/* Evictions are the evidence; ask after them where there were some, and now and then. */
 	if (++l->stalled < 2 || (!service->full && l->stalled % ASK_ANYWAY))
 		return 0;
-	return evicted_pages(l->ocl) - l->evicted > limit ? shrink_window(l, round) : 0;
+	if (evicted_pages(l->ocl) - l->evicted <= most_evictions(l))
+		return 0;
+	return shrink(l, round);
 }
 
 /* Nothing came this time: others hold the pages or the memory. Wait, but not for ever. */
@@ -220,9 +269,10 @@ static int serve(struct launch *l, const struct round_outcome *round)
 {
 	uint64_t start = now_ns();
 	struct service_outcome outcome;
+	bool further = is_further(l, round); /* serving reorders the faults */
 	int ret;
 
-	ret = service_run(l->ocl, round, l->idle >= THOROUGH, &outcome);
+	ret = service_run(l->ocl, round, l->batch, l->idle >= THOROUGH, &outcome);
 	l->result->faults += outcome.npages;
 	l->result->pages_migrated += outcome.nmigrated;
 	l->result->pages_readahead += outcome.nreadahead;
@@ -235,7 +285,7 @@ static int serve(struct launch *l, const struct round_outcome *round)
 	if (!outcome.nserved && !outcome.nmigrated && round->nfaults)
 		return idle(l, round);
 	l->idle = 0;
-	return judge(l, round, &outcome);
+	return judge(l, round, further, &outcome);
 }
 
 static int launch_rounds(struct launch *l)
@@ -279,7 +329,9 @@ static int launch_run(struct umm_opencl *ocl, const struct umm_opencl_work *work
 	/* What the program unmapped or dropped before this call has been announced after it. */
 	umm_notifier_read_begin(umm_mirror_notifier(ocl->mirror));
 	window_start(&l, 0, l.nitems);
-	return launch_rounds(&l);
+	ret = launch_rounds(&l);
+	visited_clear(&l.visited);
+	return ret;
 }
 
 static int enter(struct umm_opencl *ocl)

@@ -96,6 +96,12 @@ int platform_check(cl_device_id device, const char **reason)
 	return *why ? -EOPNOTSUPP : 0;
 }
 
+static uint64_t svm_capabilities(cl_device_id device)
+{
+	return device_number(device, CL_DEVICE_SVM_CAPABILITIES,
+			     sizeof(cl_device_svm_capabilities));
+}
+
 void platform_limits(cl_device_id device, struct platform_limits *limits)
 {
 	uint64_t page_mask = ~(uint64_t)(UMM_PAGE_SIZE - 1);
@@ -107,12 +113,12 @@ void platform_limits(cl_device_id device, struct platform_limits *limits)
 	limits->max_alloc_bytes = alloc;
 	limits->max_device_bytes = (most < global ? most : global) & page_mask;
 	limits->default_device_bytes = (alloc < global / 2 ? alloc : global / 2) & page_mask;
+	limits->fine_grain = svm_capabilities(device) & CL_DEVICE_SVM_FINE_GRAIN_BUFFER;
 }
 
 static uint32_t capabilities(cl_device_id device)
 {
-	uint64_t svm = device_number(device, CL_DEVICE_SVM_CAPABILITIES,
-				     sizeof(cl_device_svm_capabilities));
+	uint64_t svm = svm_capabilities(device);
 	uint32_t bits = 0;
 
 	if (!platform_check(device, NULL))

@@ -24,6 +24,7 @@ struct platform_limits {
 	uint64_t max_alloc_bytes;
 	uint64_t max_device_bytes;
 	uint64_t default_device_bytes;
+	bool fine_grain; /* has buffers that host and device may use at once */
 };
 
 void platform_limits(cl_device_id device, struct platform_limits *limits);

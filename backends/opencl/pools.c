@@ -3,14 +3,24 @@
  * One buffer cannot be larger than CL_DEVICE_MAX_MEM_ALLOC_SIZE, hence the pools. All
  * are equally large, but for the last; each starts with a frame, at whatever
  * alignment the device gives to buffers, which is enough for every scalar and vector.
+ *
+ * Where the device has fine-grained buffers (CPUs and other devices that share the host's
+ * memory), the pools are such: then a few pages are copied by the host, in less time than
+ * handing over a command takes. clSVMAlloc() is of OpenCL 2.0; a loader may lack it.
+ *
  * No locks: nothing changes between create and destroy.
  */
+#define CL_TARGET_OPENCL_VERSION 200 /* clSVMAlloc(), where there is one */
+
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
 
 #include "pools.h"
 #include "report.h"
+
+#pragma weak clSVMAlloc
+#pragma weak clSVMFree
 
 #define MAX_POOL_FRAMES (UINT32_C(1) << (32 - TABLE_FRAME_SHIFT))
 
@@ -43,39 +53,71 @@ static int pools_plan(struct pools *pools, const struct platform_limits *limits,
 	return 0;
 }
 
+/* The next pool, as memory that the host may use too. false: there is none such. */
+static bool add_shared(struct pools *pools, size_t len)
+{
+	void *host = clSVMAlloc(pools->context, CL_MEM_READ_WRITE | CL_MEM_SVM_FINE_GRAIN_BUFFER,
+				len, 0);
+	cl_mem mem;
+
+	if (!host)
+		return false;
+	mem = clCreateBuffer(pools->context, CL_MEM_READ_WRITE | CL_MEM_USE_HOST_PTR, len, host,
+			     NULL);
+	if (!mem) {
+		clSVMFree(pools->context, host);
+		return false;
+	}
+	pools->host[pools->npools] = host;
+	pools->mem[pools->npools++] = mem;
+	return true;
+}
+
+/* The next pool. 0 or an error, reported. */
+static int add_plain(struct pools *pools, size_t len)
+{
+	cl_int err;
+	cl_mem mem = clCreateBuffer(pools->context, CL_MEM_READ_WRITE, len, NULL, &err);
+
+	if (err != CL_SUCCESS) {
+		report(UMM_LOG_ERROR,
+		       "a buffer of %zu bytes for device memory failed: %s (%d); ask for less in "
+		       "device_bytes",
+		       len, report_cl_name(err), err);
+		return report_cl_errno(err);
+	}
+	pools->mem[pools->npools++] = mem;
+	return 0;
+}
+
 int pools_create(struct pools *pools, cl_context context, cl_device_id device, uint64_t bytes,
 		 uint64_t pool_bytes)
 {
 	struct platform_limits limits;
 	uint32_t left, count;
-	cl_int err;
+	size_t len;
 	int ret;
 
 	memset(pools, 0, sizeof(*pools));
+	pools->context = context;
 	platform_limits(device, &limits);
 	ret = pools_plan(pools, &limits, bytes, pool_bytes);
-	if (ret)
-		return ret;
-	for (left = pools->nframes; left; left -= count) {
+	for (left = pools->nframes; left && !ret; left -= count) {
 		count = left < pools->pool_frames ? left : pools->pool_frames;
-		pools->mem[pools->npools] = clCreateBuffer(
-			context, CL_MEM_READ_WRITE, (size_t)count << UMM_PAGE_SHIFT, NULL, &err);
-		if (err != CL_SUCCESS) {
-			report(UMM_LOG_ERROR,
-			       "a buffer of %" PRIu64
-			       " bytes for device memory failed: %s (%d); ask "
-			       "for less in device_bytes",
-			       (uint64_t)count << UMM_PAGE_SHIFT, report_cl_name(err), err);
-			pools_destroy(pools);
-			return report_cl_errno(err);
-		}
-		pools->npools++;
+		len = (size_t)count << UMM_PAGE_SHIFT;
+		if (!limits.fine_grain || !clSVMAlloc || !add_shared(pools, len))
+			ret = add_plain(pools, len);
 	}
-	return 0;
+	if (ret)
+		pools_destroy(pools);
+	return ret;
 }
 
 void pools_destroy(struct pools *pools)
 {
-	while (pools->npools)
+	while (pools->npools) {
 		clReleaseMemObject(pools->mem[--pools->npools]);
+		if (pools->host[pools->npools])
+			clSVMFree(pools->context, pools->host[pools->npools]);
+	}
 }

@@ -7,7 +7,9 @@
 #include "table.h"
 
 struct pools {
+	cl_context context; /* of what follows, borrowed */
 	cl_mem mem[PLATFORM_MAX_POOLS];
+	void *host[PLATFORM_MAX_POOLS]; /* the same memory, where the host may use it at any time */
 	unsigned npools;
 	uint32_t pool_frames; /* in every pool but the last, which may have fewer */
 	uint32_t nframes;
@@ -29,6 +31,14 @@ static inline unsigned pools_index(const struct pools *pools, uint32_t frame)
 static inline size_t pools_offset(const struct pools *pools, uint32_t frame)
 {
 	return (size_t)(frame % pools->pool_frames) << UMM_PAGE_SHIFT;
+}
+
+/* Where the host finds a frame, or NULL: only commands reach it. */
+static inline void *pools_host(const struct pools *pools, uint32_t frame)
+{
+	char *base = pools->host[pools_index(pools, frame)];
+
+	return base ? base + pools_offset(pools, frame) : NULL;
 }
 
 /* The page table's way to name a frame; without TABLE_VALID. */

@@ -9,6 +9,7 @@
 #define FAULT_WRITE UINT32_C(1)
 #define FAULT_ALIGN UINT32_C(2)
 #define FAULT_POOLS UINT32_C(4)
+#define FAULT_BITS  3 /* so many; those above are the host's */
 
 struct fault {
 	uint64_t addr;

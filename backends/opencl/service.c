@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A batch of faults becomes a sorted list of pages without duplicates, then of spans.
- * First the blocks that they lie in are programmed, whole, so that pages which came
- * otherwise (the program prefetched or duplicated them) cost one fault for each block at
- * most, and stay as they are; one umm_migrate_spans() brings the others, and their blocks are
- * programmed again.
+ * First what the core says about them is programmed. Pages that came otherwise (the
+ * program prefetched or duplicated them) stay as they are, and all of their block is programmed
+ * with them, so that they cost one fault for each block at most. One umm_migrate_spans()
+ * brings the others, which are programmed then.
  *
  * More pages than the device has would evict each other, and what the same work-items
- * loaded before: half of the memory at most is filled at a time, for the work-items with the
- * lowest numbers, who are then the first to get on; the others fault again.
+ * loaded before: only so many are brought as the caller says, for the work-items with the
+ * lowest numbers, who are then the first to get on, and with what each missed first; the others
+ * fault again.
  *
  * A migration evicts neither the blocks that it fills nor what came after it began. Where
  * that leaves no victim, because a small device holds nothing but pages of the same
@@ -32,6 +33,7 @@
 #define ADDRESS_END (UINT64_C(1) << TABLE_ADDRESS_BITS)
 #define TOUCH_BATCH 64
 #define FAULT_MS    100
+#define PROGRAM_GAP (UINT64_C(16) * UMM_PAGE_SIZE) /* cheaper to ask for than to ask twice */
 
 struct service {
 	struct umm_span *spans; /* as many as there can be faults */
@@ -59,12 +61,14 @@ void service_destroy(struct umm_opencl *ocl)
 	free(ocl->service);
 }
 
+/* By work-item, and in the order in which each missed them. */
 static int by_item(const void *a, const void *b)
 {
-	uint32_t x = ((const struct fault *)a)->item;
-	uint32_t y = ((const struct fault *)b)->item;
+	const struct fault *x = a, *y = b;
 
-	return (x > y) - (x < y);
+	if (x->item != y->item)
+		return (x->item > y->item) - (x->item < y->item);
+	return (x->flags > y->flags) - (x->flags < y->flags);
 }
 
 static int by_page(const void *a, const void *b)
@@ -100,7 +104,23 @@ static int find_mistakes(const struct fault *faults, uint32_t count,
 	return 0;
 }
 
-/* Sort, and keep one fault for each page, a store if there was any. The new count. */
+/* Their order of arrival, above the flags: two entries of a page may only differ there. */
+static void number(struct fault *faults, uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++)
+		faults[i].flags |= i << FAULT_BITS;
+}
+
+/* Two faults on a page: the first, and a store if either was. */
+static struct fault both(struct fault a, struct fault b)
+{
+	struct fault first = by_item(&a, &b) < 0 ? a : b;
+
+	first.flags |= (a.flags | b.flags) & FAULT_WRITE;
+	return first;
+}
+
+/* Sort, and keep one fault for each page. The new count. */
 static uint32_t merge(struct fault *faults, uint32_t count)
 {
 	uint32_t n = 0;
@@ -108,7 +128,7 @@ static uint32_t merge(struct fault *faults, uint32_t count)
 	qsort(faults, count, sizeof(*faults), by_page);
 	for (uint32_t i = 0; i < count; i++) {
 		if (n && !((faults[n - 1].addr ^ faults[i].addr) & PAGE_MASK))
-			faults[n - 1].flags |= faults[i].flags;
+			faults[n - 1] = both(faults[n - 1], faults[i]);
 		else
 			faults[n++] = faults[i];
 	}
@@ -191,23 +211,37 @@ static size_t plan_ahead(struct umm_opencl *ocl, const struct umm_span *spans, s
 	return n;
 }
 
+/* Pages of one block. 0 too where they change too often to tell: they fault again. */
+static int program_pages(struct umm_opencl *ocl, uintptr_t start, uintptr_t end)
+{
+	int ret = start < end ? mirror_program(ocl, start, end) : 0;
+
+	return ret == -EAGAIN ? 0 : ret;
+}
+
+/* The pages of sorted spans, and what lies between neighbours; a block at a time. */
 static int program(struct umm_opencl *ocl, const struct umm_span *spans, size_t nspans)
 {
-	uintptr_t block, done = 0;
+	uintptr_t start = 0, end = 0, at, next, span_end;
 	int ret = 0;
 
-	for (size_t i = 0; i < nspans && (!ret || ret == -EAGAIN); i++) {
-		block = spans[i].start & ~(UMM_BLOCK_SIZE - 1);
-		for (; block < spans[i].start + spans[i].len; block += UMM_BLOCK_SIZE) {
-			if (block < done)
+	for (size_t i = 0; i < nspans; i++) {
+		span_end = spans[i].start + spans[i].len;
+		for (at = spans[i].start; at < span_end && !ret; at = next) {
+			next = (at | (UMM_BLOCK_SIZE - 1)) + 1;
+			if (next > span_end)
+				next = span_end;
+			if (end && at - end <= PROGRAM_GAP &&
+			    at >> UMM_BLOCK_SHIFT == start >> UMM_BLOCK_SHIFT) {
+				end = next;
 				continue;
-			done = block + UMM_BLOCK_SIZE;
-			ret = mirror_program(ocl, block, done);
-			if (ret && ret != -EAGAIN)
-				break;
+			}
+			ret = program_pages(ocl, start, end);
+			start = at;
+			end = next;
 		}
 	}
-	return ret == -EAGAIN ? 0 : ret;
+	return ret ? ret : program_pages(ocl, start, end);
 }
 
 /* Ask the core for the page as a CPU would: 0, or what is wrong with it. */
@@ -273,17 +307,28 @@ static int check(struct umm_opencl *ocl, const struct fault *faults, uint32_t co
 	return 0;
 }
 
-/* Pages that are on the device already only have to be programmed. The number of the others. */
+/*
+ * Pages that are on the device already only have to be programmed, and where there is one
+ * there may be more in its block. The number of the others; the faults are sorted.
+ */
 static int refresh(struct umm_opencl *ocl, struct fault *faults, uint32_t *count,
 		   struct service_outcome *outcome)
 {
 	size_t nspans = coalesce(faults, *count, ocl->service->spans);
 	int ret = program(ocl, ocl->service->spans, nspans);
+	uintptr_t block, done = 0;
 	uint32_t entry, n = 0;
 
-	for (uint32_t i = 0; i < *count && !ret; i++)
-		if (!is_served(ocl, &faults[i], &entry))
+	for (uint32_t i = 0; i < *count && !ret; i++) {
+		if (!is_served(ocl, &faults[i], &entry)) {
 			faults[n++] = faults[i];
+			continue;
+		}
+		block = faults[i].addr & ~(UMM_BLOCK_SIZE - 1);
+		if (block != done)
+			ret = program_pages(ocl, block, block + UMM_BLOCK_SIZE);
+		done = block;
+	}
 	if (ret)
 		return ret;
 	outcome->nserved = *count - n;
@@ -314,18 +359,18 @@ static int serve(struct umm_opencl *ocl, const struct fault *faults, uint32_t co
 	return ret ? ret : check(ocl, faults, count, thorough, outcome);
 }
 
-int service_run(struct umm_opencl *ocl, const struct round_outcome *round, bool thorough,
-		struct service_outcome *outcome)
+int service_run(struct umm_opencl *ocl, const struct round_outcome *round, uint32_t most,
+		bool thorough, struct service_outcome *outcome)
 {
 	struct fault *faults = round->faults;
 	uint32_t count = round->nfaults;
-	uint32_t most = (ocl->pools.nframes + 1) / 2;
 	int ret;
 
 	memset(outcome, 0, sizeof(*outcome));
 	ret = find_mistakes(faults, count, outcome);
 	if (ret)
 		return ret;
+	number(faults, count);
 	count = merge(faults, count);
 	outcome->npages = count;
 	ret = refresh(ocl, faults, &count, outcome);

@@ -19,12 +19,12 @@ int service_create(struct umm_opencl *ocl);
 void service_destroy(struct umm_opencl *ocl);
 
 /*
- * Serve a round's faults; reorders them. thorough: find out why pages do not come.
+ * Serve a round's faults, of most pages; reorders them. thorough: find out why pages do not come.
  * 0, also where not all were served; -EFAULT, -EPERM, -EINVAL a work-item's mistake;
  * other errors of umm_migrate_spans().
  */
-int service_run(struct umm_opencl *ocl, const struct round_outcome *round, bool thorough,
-		struct service_outcome *outcome);
+int service_run(struct umm_opencl *ocl, const struct round_outcome *round, uint32_t most,
+		bool thorough, struct service_outcome *outcome);
 
 /* Tell the core which blocks the last round used. */
 void service_touch(struct umm_opencl *ocl);

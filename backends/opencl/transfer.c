@@ -5,6 +5,9 @@
  * for them and signals the fence: OpenCL's own callbacks may run under locks of the
  * implementation, and the core's completion may well start the next copy.
  *
+ * A few pages of pools that the host can use are copied at once, by the caller: that takes
+ * less time than waking up another thread.
+ *
  * A batch that has completed by the time it was handed over (PoCL's basic device
  * works in the calling thread) is signalled at once; one that finds the ring full is
  * waited for in place, for the caller may be the thread that empties the ring.
@@ -16,10 +19,13 @@
  * Locks: transfer.lock, held while a batch is handed over.
  */
 #include <errno.h>
+#include <signal.h>
 #include <string.h>
 
 #include "report.h"
 #include "transfer.h"
+
+#define SMALL_PAGES 16 /* copied in less time than handing over a command takes */
 
 /* Wait for a slot's events and let them go. */
 static int slot_wait(struct transfer_slot *slot)
@@ -79,6 +85,28 @@ static void *transfer_main(void *priv)
 	return NULL;
 }
 
+/* Copies do not depend on each other: out of order, where the device can. */
+static cl_command_queue_properties queue_properties(cl_device_id device)
+{
+	cl_command_queue_properties properties = 0;
+
+	clGetDeviceInfo(device, CL_DEVICE_QUEUE_PROPERTIES, sizeof(properties), &properties, NULL);
+	return properties & CL_QUEUE_OUT_OF_ORDER_EXEC_MODE_ENABLE;
+}
+
+/* With signals blocked: a handler that touches a page of the device would wait for this thread. */
+static int thread_start(struct transfer *transfer)
+{
+	sigset_t all, before;
+	int ret;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	ret = -pthread_create(&transfer->thread, NULL, transfer_main, transfer);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return ret;
+}
+
 int transfer_init(struct transfer *transfer, const struct pools *pools, cl_context context,
 		  cl_device_id device)
 {
@@ -87,12 +115,12 @@ int transfer_init(struct transfer *transfer, const struct pools *pools, cl_conte
 
 	memset(transfer, 0, sizeof(*transfer));
 	transfer->pools = pools;
-	transfer->queue = clCreateCommandQueue(context, device, 0, &err);
+	transfer->queue = clCreateCommandQueue(context, device, queue_properties(device), &err);
 	if (err != CL_SUCCESS)
 		return report_cl(err, "creating a queue for copies");
 	pthread_mutex_init(&transfer->lock, NULL);
 	pthread_cond_init(&transfer->filled, NULL);
-	ret = -pthread_create(&transfer->thread, NULL, transfer_main, transfer);
+	ret = thread_start(transfer);
 	if (ret) {
 		report(UMM_LOG_ERROR, "no thread for copies could be started: %s",
 		       umm_strerror(ret));
@@ -208,6 +236,41 @@ static void batch_enqueue(struct batch *batch, const struct umm_copy *copies, un
 	clFlush(batch->transfer->queue);
 }
 
+/* Worth no command, and possible without? */
+static bool is_small(const struct pools *pools, const struct umm_copy *copies, unsigned ncopies)
+{
+	uint32_t npages = 0;
+
+	for (unsigned i = 0; i < ncopies; i++) {
+		npages += copies[i].npages;
+		if (npages > SMALL_PAGES)
+			return false;
+		for (uint32_t page = 0; page < copies[i].npages; page++)
+			if (!pools_host(pools, copies[i].frame + page))
+				return false;
+	}
+	return true;
+}
+
+static void copy_page(void *frame, void *host, enum umm_copy_dir dir)
+{
+	if (dir == UMM_COPY_FROM_DEVICE)
+		memcpy(host, frame, UMM_PAGE_SIZE);
+	else if (host)
+		memcpy(frame, host, UMM_PAGE_SIZE);
+	else
+		memset(frame, 0, UMM_PAGE_SIZE);
+}
+
+static void copy_here(const struct pools *pools, const struct umm_copy *copy)
+{
+	char *host = copy->host;
+
+	for (uint32_t i = 0; i < copy->npages; i++)
+		copy_page(pools_host(pools, copy->frame + i),
+			  host ? host + ((size_t)i << UMM_PAGE_SHIFT) : NULL, copy->dir);
+}
+
 int transfer_start(struct transfer *transfer, const struct umm_copy *copies, unsigned ncopies,
 		   struct umm_fence *done)
 {
@@ -215,6 +278,12 @@ int transfer_start(struct transfer *transfer, const struct umm_copy *copies, uns
 	uint64_t most_events = (uint64_t)ncopies * transfer->pools->npools;
 	bool in_place;
 
+	if (is_small(transfer->pools, copies, ncopies)) {
+		for (unsigned i = 0; i < ncopies; i++)
+			copy_here(transfer->pools, &copies[i]);
+		umm_fence_signal(done, 0, 0);
+		return 0;
+	}
 	pthread_mutex_lock(&transfer->lock);
 	batch.use_ring = most_events / TRANSFER_EVENTS + 1 <= TRANSFER_SLOTS - transfer->count;
 	batch_enqueue(&batch, copies, ncopies);

@@ -29,9 +29,9 @@
 #pragma OPENCL EXTENSION cl_khr_fp64 : enable
 #endif
 
-/* Shared with the host: fault.h has the same numbers. */
+/* Shared with the host: round.h and round.c have the same numbers. */
 #define UMM_CONTROL_FAULTS 0  /* words of the control buffer: faults reported, */
-#define UMM_CONTROL_ITEMS  1  /* work-items faulted; */
+#define UMM_CONTROL_ITEMS  1  /* work-items that faulted, each counted once a round; */
 #define UMM_CONTROL_LOG	   16 /* four words each: address low, high, flags, work-item; */
 #define UMM_SEEN_BITS	   12 /* after them the table of pages seen */
 #define UMM_FAULT_WRITE	   1u
@@ -204,6 +204,9 @@ UMM_INLINE int umm_read_other(struct umm *u, ulong addr, uint low)
 
 /**
  * umm_begin() - start, or start again; must be the first call
+ *
+ * From then on the struct may be copied; a miss through one copy leaves the others as they are,
+ * and the work-item is run again whichever of them missed.
  *
  * Return: 0: this work-item has nothing to do (any more): return from the kernel.
  */

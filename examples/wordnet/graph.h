@@ -108,9 +108,13 @@ struct query {
 struct search_side {
 	unsigned depth; /* of the level whose links are being followed */
 	unsigned nnodes;
-	unsigned dropped;		       /* part of the next level did not fit into node[] */
-	unsigned overflow;		       /* part of this one did not */
-	unsigned start[LEVELS_MAX + 2];	       /* of each level in node[] */
+	unsigned dropped;		/* part of the next level did not fit into node[] */
+	unsigned overflow;		/* part of this one did not */
+	unsigned start[LEVELS_MAX + 2]; /* of each level in node[] */
+	unsigned seeding;		/* sense is the next of the word to look at */
+	unsigned going;			/* link is the next of node[going - 1] to follow */
+	SHARED struct sense *sense;
+	SHARED struct link *link;
 	SHARED struct synset *node[NODES_MAX]; /* what was reached, nearest first */
 	unsigned followed[NODES_MAX / 32];     /* marks: all links of node[i] were followed */
 	unsigned seen[SYNSETS_MAX / 32];       /* marks: the i-th synset was reached */

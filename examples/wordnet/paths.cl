@@ -9,10 +9,10 @@
  *
  * A page that the device lacks makes umm_faulted() true; the host brings it and starts the
  * work-item again. Two things keep that cheap. How far the search got is in struct search, in
- * a plain buffer: the work-item goes on from there instead of from its start. And the links of each
- * synset are followed with a copy of the translation state, so that a missing page stops only
- * the synset that needs it: one pass asks for many pages. To follow a synset twice is harmless,
- * since what is marked as seen is not reached again.
+ * a plain buffer: the work-item goes on from there instead of from its start, and needs only a
+ * few pages at a time. And the links of each synset are followed with a copy of the translation
+ * state, so that a missing page stops only the synset that needs it: one pass asks for many
+ * pages. To follow a synset twice is harmless, since what is marked as seen is not reached again.
  *
  * graph.h comes before this text.
  */
@@ -68,40 +68,54 @@ static bool seed(struct umm *u, const struct question *question, int which,
 		 __global struct word *word)
 {
 	__global struct search_side *side = &question->search->side[which];
-	__global struct synset *synset;
 	__global struct sense *sense;
+	__global struct synset *synset;
 	char pos;
 
-	sense = (__global struct sense *)umm_load_ptr(u, (ulong)&word->senses);
-	while (sense) {
+	sense = side->seeding ? side->sense :
+				(__global struct sense *)umm_load_ptr(u, (ulong)&word->senses);
+	while (!umm_faulted(u)) {
+		side->seeding = 1;
+		side->sense = sense;
+		if (!sense)
+			break;
 		synset = (__global struct synset *)umm_load_ptr(u, (ulong)&sense->synset);
 		pos = umm_load_char(u, (ulong)&synset->pos);
-		if (umm_faulted(u))
-			return false;
-		if (pos == 'n' || question->links != LINKS_HYPERNYM)
-			reach(question, which, synset);
 		sense = (__global struct sense *)umm_load_ptr(u, (ulong)&sense->next_of_word);
+		if (!umm_faulted(u) && (pos == 'n' || question->links != LINKS_HYPERNYM))
+			reach(question, which, synset);
 	}
 	side->start[1] = side->nnodes;
 	return !umm_faulted(u);
 }
 
-/* Reach whatever one synset has links to. False: a page is missing. */
-static bool follow(struct umm *u, const struct question *question, int which,
-		   __global struct synset *synset)
+/*
+ * Reach whatever node[i] has links to. False: a page is missing; then the first such node
+ * keeps its place, so that links on many pages are not needed all at once.
+ */
+static bool follow(struct umm *u, const struct question *question, int which, uint i, bool first)
 {
-	__global struct link *link;
+	__global struct search_side *side = &question->search->side[which];
+	__global struct link *link, *next;
+	__global struct synset *target;
 	ushort type;
 
-	link = (__global struct link *)umm_load_ptr(u, (ulong)&synset->links);
-	while (link) {
-		synset = (__global struct synset *)umm_load_ptr(u, (ulong)&link->target);
+	link = side->going == i + 1 ?
+		       side->link :
+		       (__global struct link *)umm_load_ptr(u, (ulong)&side->node[i]->links);
+	while (!umm_faulted(u)) {
+		if (first) {
+			side->going = i + 1;
+			side->link = link;
+		}
+		if (!link)
+			break;
+		target = (__global struct synset *)umm_load_ptr(u, (ulong)&link->target);
 		type = umm_load_ushort(u, (ulong)&link->type);
-		if (umm_faulted(u))
-			return false;
-		if (question->links >> type & 1)
-			reach(question, which, synset);
-		link = (__global struct link *)umm_load_ptr(u, (ulong)&link->next);
+		next = (__global struct link *)umm_load_ptr(u, (ulong)&link->next);
+		if (!umm_faulted(u) && question->links >> type & 1)
+			reach(question, which, target);
+		link = next;
 	}
 	return !umm_faulted(u);
 }
@@ -123,7 +137,7 @@ static bool expand(const struct umm *u, const struct question *question, int whi
 			break;
 		if (test_bit(side->followed, i))
 			continue;
-		if (follow(&own, question, which, side->node[i])) {
+		if (follow(&own, question, which, i, nmisses == 0)) {
 			set_bit(side->followed, i);
 		} else {
 			own = *u;

@@ -44,6 +44,79 @@ __kernel void sum_list(UMM_KERNEL_ARGS, ulong head, ulong out)
 	umm_store_ulong(&u, out, sum);
 }
 
+/* The same for a list of each work-item's own; it goes on where it was when replayed. */
+__kernel void sum_list_on(UMM_KERNEL_ARGS, ulong heads, ulong out, __global ulong *kept)
+{
+	__global ulong *mine = kept + 4 * get_global_id(0); /* started, place, sum, number */
+	struct umm u;
+	ulong next, value;
+
+	if (!umm_begin(&u, UMM_ARGS))
+		return;
+	if (!mine[0]) {
+		next = umm_load_ptr(&u, heads + 8 * get_global_id(0));
+		if (umm_faulted(&u))
+			return;
+		mine[0] = 1;
+		mine[1] = next;
+	}
+	while (mine[1]) {
+		next = umm_load_ptr(&u, mine[1]);
+		value = umm_load_ulong(&u, mine[1] + 8);
+		if (umm_faulted(&u))
+			return;
+		mine[2] += value * ++mine[3];
+		mine[1] = next;
+	}
+	umm_store_ulong(&u, out + 8 * get_global_id(0), mine[2]);
+}
+
+/*
+ * Adds up one word of each of n pairs of pages, and keeps how far it got. Where a page is
+ * missing it asks for those of the next pairs as well, many more than it needs at once.
+ */
+__kernel void sum_pairs_on(UMM_KERNEL_ARGS, ulong in, uint n, ulong out, __global uint *kept)
+{
+	struct umm u, own;
+	uint i, sum;
+
+	if (!umm_begin(&u, UMM_ARGS))
+		return;
+	for (i = kept[0]; i < n; kept[0] = ++i) {
+		own = u;
+		sum = umm_load_uint(&own, in + 8192 * (ulong)i);
+		sum += umm_load_uint(&own, in + 8192 * (ulong)i + 4096);
+		if (umm_faulted(&own))
+			break;
+		kept[1] += sum;
+	}
+	if (i == n)
+		umm_store_uint(&u, out, kept[1]);
+	for (uint end = i + 20; i < end && i < n; i++) {
+		own = u;
+		umm_load_uint(&own, in + 8192 * (ulong)i);
+		own = u;
+		umm_load_uint(&own, in + 8192 * (ulong)i + 4096);
+	}
+}
+
+/* Each work-item asks for n pages in one pass, each with a copy of its struct umm. */
+__kernel void probe(UMM_KERNEL_ARGS, ulong in, uint n, ulong out)
+{
+	struct umm u, own;
+	uint total = 0, faulted = 0;
+
+	if (!umm_begin(&u, UMM_ARGS))
+		return;
+	for (uint i = 0; i < n; i++) {
+		own = u;
+		total += umm_load_uint(&own, in + (get_global_id(0) * n + i) * 4096);
+		faulted |= umm_faulted(&own);
+	}
+	if (!faulted)
+		umm_store_uint(&u, out + 4 * get_global_id(0), total);
+}
+
 __kernel void load(UMM_KERNEL_ARGS, ulong addr, ulong step)
 {
 	struct umm u;

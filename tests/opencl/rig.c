@@ -6,9 +6,11 @@
  */
 #include "rig.h"
 
+#include <fnmatch.h>
 #include <pthread.h>
 
-#define LOG_BYTES 16384
+#define LOG_BYTES  16384
+#define NAME_BYTES 256
 
 static struct {
 	pthread_mutex_t lock; /* Protects: what follows; inside: nothing */
@@ -54,11 +56,43 @@ static void log_show(void)
 	pthread_mutex_unlock(&logged.lock);
 }
 
+static int find_usable(void *priv, const struct umm_opencl_info *info)
+{
+	if (!info->device || info->usable)
+		return 0;
+	snprintf(priv, NAME_BYTES, "%s", info->device_name);
+	return 1;
+}
+
 const char *rig_device_name(void)
 {
+	static char found[NAME_BYTES];
 	const char *name = getenv("UMM_TEST_OPENCL");
 
-	return name && *name ? name : NULL;
+	if (name && *name)
+		return name;
+	if (!*found)
+		umm_opencl_list(find_usable, found);
+	return *found ? found : NULL;
+}
+
+int rig_run(const char *group, const struct CMUnitTest *tests, size_t ntests, const char *pattern)
+{
+	struct CMUnitTest *chosen = calloc(ntests, sizeof(*chosen));
+	size_t n = 0;
+	int failed;
+
+	if (!chosen)
+		return 1;
+	for (size_t i = 0; i < ntests; i++)
+		if (!pattern || !fnmatch(pattern, tests[i].name, 0))
+			chosen[n++] = tests[i];
+	if (n)
+		failed = _cmocka_run_group_tests(group, chosen, n, NULL, NULL);
+	else
+		failed = fprintf(stderr, "%s: no test is named like %s\n", group, pattern) != 0;
+	free(chosen);
+	return failed;
 }
 
 int rig_setup(void **state)
@@ -73,16 +107,23 @@ int rig_setup(void **state)
 	return 0;
 }
 
+void rig_close(struct rig *rig)
+{
+	while (rig->nkernels)
+		clReleaseKernel(rig->kernels[--rig->nkernels]);
+	if (rig->program)
+		clReleaseProgram(rig->program);
+	rig->program = NULL;
+	umm_opencl_destroy(rig->ocl);
+	rig->ocl = NULL;
+}
+
 int rig_teardown(void **state)
 {
 	struct rig *rig = *state;
 
 	log_show();
-	while (rig->nkernels)
-		clReleaseKernel(rig->kernels[--rig->nkernels]);
-	if (rig->program)
-		clReleaseProgram(rig->program);
-	umm_opencl_destroy(rig->ocl);
+	rig_close(rig);
 	umm_ctx_put(rig->ctx);
 	umm_log_set(NULL, NULL, UMM_LOG_WARNING);
 	free(rig);
@@ -105,7 +146,7 @@ void rig_open(struct rig *rig, size_t device_bytes, const struct umm_opencl_opti
 	int ret;
 
 	if (!rig_device_name())
-		rig_skip("UMM_TEST_OPENCL is not set: it names the device to test");
+		rig_skip("%s", umm_opencl_advice());
 	need_ctx(rig);
 	if (options)
 		ours = *options;

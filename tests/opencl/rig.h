@@ -3,8 +3,8 @@
  * What the OpenCL tests share: a context with one device, kernels, launches, data.
  *
  * Every program runs once for each implementation; UMM_TEST_OPENCL names the device by
- * a part of its name. Without it, or where that device or userfaultfd is missing, tests
- * are skipped and say why.
+ * a part of its name. Without it the first that will do is taken. Where there is none, or no
+ * userfaultfd, tests are skipped and say why.
  */
 #ifndef RIG_H
 #define RIG_H
@@ -51,11 +51,19 @@ int rig_teardown(void **state);
 		skip();              \
 	} while (0)
 
-/* The part of a name that UMM_TEST_OPENCL asks for. */
+/* For main(): run the tests; with an argument, those whose names match that pattern. */
+#define rig_main(group, tests, argc, argv) \
+	rig_run(group, tests, sizeof(tests) / sizeof((tests)[0]), argc > 1 ? argv[1] : NULL)
+int rig_run(const char *group, const struct CMUnitTest *tests, size_t ntests, const char *pattern);
+
+/* The part of a name that UMM_TEST_OPENCL asks for, or that of the first that will do. */
 const char *rig_device_name(void);
 
 /* Open the device: device_bytes and what else is set in options, which may be NULL. */
 void rig_open(struct rig *rig, size_t device_bytes, const struct umm_opencl_options *options);
+
+/* Close the device and what was built for it. */
+void rig_close(struct rig *rig);
 
 /* Compile kernels.cl for the rig's device. */
 void rig_build(struct rig *rig);

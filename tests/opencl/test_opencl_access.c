@@ -358,7 +358,7 @@ static void three_dimensions_with_offset_and_groups_run_every_item(void **state)
 			}
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		rig_test(char_is_loaded_and_stored),
@@ -383,5 +383,5 @@ int main(void)
 		rig_test(three_dimensions_with_offset_and_groups_run_every_item),
 	};
 
-	return cmocka_run_group_tests_name("opencl access", tests, NULL, NULL);
+	return rig_main("opencl access", tests, argc, argv);
 }

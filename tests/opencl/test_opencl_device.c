@@ -49,18 +49,6 @@ static void work_once(struct rig *rig)
 		assert_int_equal(out[i], 3 * i + 1);
 }
 
-/* Close the device and what was built for it. */
-static void close_device(struct rig *rig)
-{
-	while (rig->nkernels)
-		clReleaseKernel(rig->kernels[--rig->nkernels]);
-	if (rig->program)
-		clReleaseProgram(rig->program);
-	rig->program = NULL;
-	umm_opencl_destroy(rig->ocl);
-	rig->ocl = NULL;
-}
-
 static void the_callers_device_context_or_queue_is_used(void **state)
 {
 	struct rig *rig = *state;
@@ -72,19 +60,19 @@ static void the_callers_device_context_or_queue_is_used(void **state)
 	rig_open(rig, 4 * MIB, NULL);
 	device = umm_opencl_cl_device(rig->ocl);
 	context = other_context(rig);
-	close_device(rig);
+	rig_close(rig);
 
 	options.device = device;
 	rig_open(rig, 4 * MIB, &options);
 	assert_ptr_equal(umm_opencl_cl_device(rig->ocl), device);
 	work_once(rig);
-	close_device(rig);
+	rig_close(rig);
 
 	options.context = context;
 	rig_open(rig, 4 * MIB, &options);
 	assert_ptr_equal(umm_opencl_cl_context(rig->ocl), context);
 	work_once(rig);
-	close_device(rig);
+	rig_close(rig);
 
 	options = (struct umm_opencl_options){ .size = sizeof(options) };
 	options.queue = clCreateCommandQueue(context, device, 0, &err);
@@ -111,7 +99,7 @@ static void an_out_of_order_queue_works(void **state)
 	clReleaseContext(context);
 	if (err != CL_SUCCESS)
 		rig_skip("%s has no out-of-order queues", rig_device_name());
-	close_device(rig);
+	rig_close(rig);
 	rig_open(rig, 4 * MIB, &options);
 	clReleaseCommandQueue(options.queue);
 	for (int turn = 0; turn < 5; turn++)
@@ -386,7 +374,7 @@ static void two_contexts_do_not_see_each_other(void **state)
 	rig_ulong(kernel, 1, 0);
 	assert_int_equal(rig_try(&other, kernel, 1, &result), -EFAULT);
 	work_once(rig);
-	close_device(&other);
+	rig_close(&other);
 	umm_ctx_put(other.ctx);
 	work_once(rig);
 }
@@ -591,7 +579,7 @@ struct turns {
 	cl_kernel kernel;
 	size_t npages;
 	atomic_bool stop;
-	uint32_t turn;
+	atomic_uint turn; /* the last that began */
 	int ret;
 };
 
@@ -601,10 +589,20 @@ static void *launch_in_turns(void *priv)
 	struct umm_opencl_result result;
 
 	while (!turns->ret && !atomic_load(&turns->stop)) {
-		rig_uint(turns->kernel, 2, ++turns->turn);
+		rig_uint(turns->kernel, 2, atomic_fetch_add(&turns->turn, 1) + 1);
 		turns->ret = rig_try(turns->rig, turns->kernel, turns->npages, &result);
 	}
 	return NULL;
+}
+
+/* Another launch has begun, or they ended early. */
+static void wait_for_next(struct turns *turns)
+{
+	const struct timespec nap = { .tv_nsec = 100000 };
+	unsigned before = atomic_load(&turns->turn);
+
+	for (int tries = 0; atomic_load(&turns->turn) == before && tries < 20000; tries++)
+		nanosleep(&nap, NULL);
 }
 
 static void a_child_forked_while_launches_run_has_a_snapshot(void **state)
@@ -624,6 +622,7 @@ static void a_child_forked_while_launches_run_has_a_snapshot(void **state)
 	rig_ulong(turns.kernel, 1, PAGE);
 	assert_int_equal(pthread_create(&thread, NULL, launch_in_turns, &turns), 0);
 	for (int i = 0; i < 10; i++) {
+		wait_for_next(&turns);
 		child = fork();
 		if (!child)
 			_exit(child_check(words, turns.npages));
@@ -634,11 +633,12 @@ static void a_child_forked_while_launches_run_has_a_snapshot(void **state)
 	pthread_join(thread, NULL);
 	assert_int_equal(bad, 0);
 	assert_int_equal(turns.ret, 0);
+	assert_true(turns.turn >= 10);
 	for (size_t i = 0; i < turns.npages; i++)
 		assert_int_equal(words[i * WORDS], turns.turn);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		rig_test(the_callers_device_context_or_queue_is_used),
@@ -659,5 +659,5 @@ int main(void)
 		rig_test(a_child_forked_while_launches_run_has_a_snapshot),
 	};
 
-	return cmocka_run_group_tests_name("opencl device", tests, NULL, NULL);
+	return rig_main("opencl device", tests, argc, argv);
 }

@@ -29,11 +29,11 @@ static void no_platform_is_enodev_and_says_what_to_install(void **state)
 	assert_true(rig_logged("apt-get install pocl-opencl-icd"));
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		rig_test(no_platform_is_enodev_and_says_what_to_install),
 	};
 
-	return cmocka_run_group_tests_name("opencl none", tests, NULL, NULL);
+	return rig_main("opencl none", tests, argc, argv);
 }

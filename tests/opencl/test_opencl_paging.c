@@ -364,6 +364,145 @@ static void one_work_item_that_needs_too_much_is_enospc(void **state)
 	assert_int_equal(memory[99 * WORDS], word(99 * WORDS, 17));
 }
 
+struct node {
+	struct node *next;
+	uint64_t value;
+};
+
+/* A list with a node in each of n pages, in no order, and what sum_list_on makes of it. */
+static struct node *scattered_list(char *memory, size_t n, uint64_t seed, uint64_t *sum)
+{
+	struct node *head = NULL, *node;
+
+	*sum = 0;
+	for (size_t i = 0; i < n; i++) {
+		node = (struct node *)(void *)(memory + i * 1009 % n * PAGE);
+		node->next = head;
+		node->value = seed + i;
+		*sum += node->value * (n - i);
+		head = node;
+	}
+	return head;
+}
+
+/* A plain buffer, where work-items keep how far they got. */
+static cl_mem zeroes(struct rig *rig, size_t len)
+{
+	static const cl_ulong zero;
+	cl_int err;
+	cl_mem mem =
+		clCreateBuffer(umm_opencl_cl_context(rig->ocl), CL_MEM_READ_WRITE, len, NULL, &err);
+
+	assert_int_equal(err, CL_SUCCESS);
+	assert_int_equal(clEnqueueFillBuffer(umm_opencl_cl_queue(rig->ocl), mem, &zero,
+					     sizeof(zero), 0, len, 0, NULL, NULL),
+			 CL_SUCCESS);
+	return mem;
+}
+
+#define NLISTS	  3
+#define LIST_LONG 900 /* pages, of which the device has next to none */
+
+/* Work-items that keep how far they got need few pages at a time, and all in the end. */
+static void follow_lists_with(struct rig *rig, size_t nframes)
+{
+	uint64_t *heads, *out, sums[NLISTS];
+	struct umm_opencl_result result;
+	cl_kernel kernel;
+	cl_mem kept;
+	char *lists;
+
+	rig_open(rig, nframes * PAGE, &exact);
+	rig_build(rig);
+	kernel = rig_kernel(rig, "sum_list_on");
+	heads = rig_alloc(rig, PAGE);
+	out = rig_alloc(rig, PAGE);
+	lists = rig_alloc(rig, NLISTS * LIST_LONG * PAGE);
+	for (size_t i = 0; i < NLISTS; i++)
+		heads[i] = (uintptr_t)scattered_list(lists + i * LIST_LONG * PAGE, LIST_LONG,
+						     i * 77, &sums[i]);
+	kept = zeroes(rig, NLISTS * 32);
+	rig_ulong(kernel, 0, (uintptr_t)heads);
+	rig_ulong(kernel, 1, (uintptr_t)out);
+	assert_int_equal(clSetKernelArg(kernel, UMM_OPENCL_ARGS + 2, sizeof(kept), &kept), 0);
+	result = rig_launch(rig, kernel, NLISTS);
+	clReleaseMemObject(kept);
+	assert_true(result.pages_migrated >= NLISTS * LIST_LONG);
+	for (size_t i = 0; i < NLISTS; i++)
+		assert_int_equal(out[i], sums[i]);
+}
+
+static void one_frame_is_enough_for_work_items_that_go_on(void **state)
+{
+	follow_lists_with(*state, 1);
+}
+
+static void two_frames_are_enough_for_work_items_that_go_on(void **state)
+{
+	follow_lists_with(*state, 2);
+}
+
+static void what_a_work_item_asks_for_ahead_does_not_take_what_it_needs(void **state)
+{
+	struct rig *rig = *state;
+	size_t npairs = 60;
+	uint32_t *memory, *out, sum = 0;
+	cl_kernel kernel;
+	cl_mem kept;
+
+	for (size_t nframes = 2; nframes <= 16; nframes += 7) {
+		rig_open(rig, nframes * PAGE, &exact);
+		rig_build(rig);
+		kernel = rig_kernel(rig, "sum_pairs_on");
+		memory = rig_alloc(rig, 2 * npairs * PAGE);
+		out = rig_alloc(rig, PAGE);
+		fill(memory, 2 * npairs * WORDS, 37);
+		kept = zeroes(rig, 8);
+		rig_ulong(kernel, 0, (uintptr_t)memory);
+		rig_uint(kernel, 1, (uint32_t)npairs);
+		rig_ulong(kernel, 2, (uintptr_t)out);
+		assert_int_equal(clSetKernelArg(kernel, UMM_OPENCL_ARGS + 3, sizeof(kept), &kept),
+				 CL_SUCCESS);
+		rig_launch(rig, kernel, 1);
+		clReleaseMemObject(kept);
+		for (size_t i = sum = 0; i < 2 * npairs; i++)
+			sum += memory[i * WORDS];
+		assert_int_equal(*out, sum);
+		rig_close(rig);
+	}
+}
+
+static void a_work_item_is_counted_once_however_many_pages_it_misses(void **state)
+{
+	struct rig *rig = *state;
+	struct umm_opencl_result result;
+	size_t items = 5, npages = 20;
+	uint32_t *memory, *out;
+	cl_kernel kernel;
+
+	rig_open(rig, 8 * MIB, &exact);
+	rig_build(rig);
+	kernel = rig_kernel(rig, "probe");
+	memory = rig_alloc(rig, items * npages * PAGE);
+	out = rig_alloc(rig, PAGE);
+	fill(memory, items * npages * WORDS, 29);
+	rig_ulong(kernel, 0, (uintptr_t)memory);
+	rig_uint(kernel, 1, (uint32_t)npages);
+	rig_ulong(kernel, 2, (uintptr_t)out);
+	result = rig_launch(rig, kernel, items);
+	/* All that is loaded comes in one round, what is stored to in another. */
+	assert_int_equal(result.rounds, 3);
+	assert_int_equal(result.faults, items * npages + 1);
+	assert_int_equal(result.items_replayed, 2 * items);
+	for (size_t k = 0; k < items; k++) {
+		uint32_t sum = 0;
+
+		for (size_t i = 0; i < npages; i++)
+			sum += memory[(k * npages + i) * WORDS];
+		assert_int_equal(out[k], sum);
+	}
+}
+
 struct toucher {
 	uint32_t *memory;
 	size_t npages;
@@ -562,7 +701,7 @@ static void moved_memory_is_found_where_it_is_now(void **state)
 	munmap(moved, 2 * n * 4);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		rig_test(only_pages_that_are_touched_move),
@@ -577,6 +716,10 @@ int main(void)
 		rig_test(a_device_of_less_than_a_block_works),
 		rig_test(work_items_that_need_most_of_the_device_each_take_turns),
 		rig_test(one_work_item_that_needs_too_much_is_enospc),
+		rig_test(one_frame_is_enough_for_work_items_that_go_on),
+		rig_test(two_frames_are_enough_for_work_items_that_go_on),
+		rig_test(what_a_work_item_asks_for_ahead_does_not_take_what_it_needs),
+		rig_test(a_work_item_is_counted_once_however_many_pages_it_misses),
 		rig_test(a_cpu_thread_and_launches_share_every_page),
 		rig_test(launches_of_several_threads_take_turns),
 		rig_test(memory_is_freed_and_taken_anew_while_the_device_is_idle),
@@ -585,5 +728,5 @@ int main(void)
 		rig_test(moved_memory_is_found_where_it_is_now),
 	};
 
-	return cmocka_run_group_tests_name("opencl paging", tests, NULL, NULL);
+	return rig_main("opencl paging", tests, argc, argv);
 }

@@ -197,7 +197,7 @@ static void as_many_blocks_as_frames_fit_and_no_more(void **state)
 
 #define model_test(fn) cmocka_unit_test_setup_teardown(fn, model_setup, model_teardown)
 
-int main(void)
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		model_test(an_empty_table_has_nothing),
@@ -207,5 +207,5 @@ int main(void)
 		model_test(as_many_blocks_as_frames_fit_and_no_more),
 	};
 
-	return cmocka_run_group_tests_name("opencl table", tests, NULL, NULL);
+	return rig_main("opencl table", tests, argc, argv);
 }

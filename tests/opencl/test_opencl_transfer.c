@@ -58,7 +58,7 @@ static void bed_open(struct bed *bed)
 	cl_int err;
 
 	if (!options.device_name)
-		rig_skip("UMM_TEST_OPENCL is not set: it names the device to test");
+		rig_skip("%s", umm_opencl_advice());
 	if (platform_choose(&options, &device))
 		rig_skip("there is no OpenCL device '%s'", rig_device_name());
 	bed->context = clCreateContext(NULL, 1, &device, NULL, NULL, &err);
@@ -141,6 +141,42 @@ static void more_copies_than_the_ring_holds_complete(void **state)
 	assert_memory_equal(bed->back, bed->host, NCOPIES * PAGE);
 }
 
+/* Few pages at a time, which may go another way than many: the same memory all the same. */
+static void few_pages_and_many_go_to_the_same_place(void **state)
+{
+	struct bed *bed = *state;
+	struct umm_copy all = { .dir = UMM_COPY_TO_DEVICE, .npages = NFRAMES };
+
+	bed_open(bed);
+	all.host = bed->back; /* zero */
+	assert_int_equal(run(bed, &all, 1), 0);
+	for (uint32_t i = 0; i < NFRAMES; i += 7) {
+		struct umm_copy few = { .dir = UMM_COPY_TO_DEVICE, .npages = 7, .frame = i };
+
+		few.npages = NFRAMES - i < 7 ? NFRAMES - i : 7;
+		few.host = bed->host + i * (PAGE / 4);
+		assert_int_equal(run(bed, &few, 1), 0);
+	}
+	all.dir = UMM_COPY_FROM_DEVICE;
+	assert_int_equal(run(bed, &all, 1), 0);
+	assert_memory_equal(bed->back, bed->host, NFRAMES * PAGE);
+	/* And back, with one that clears: across the border of two pools. */
+	for (uint32_t i = 1597; i < 1604; i++) {
+		struct umm_copy one = { .dir = UMM_COPY_FROM_DEVICE, .npages = 1, .frame = i };
+
+		one.host = bed->back;
+		assert_int_equal(run(bed, &one, 1), 0);
+		assert_memory_equal(bed->back, bed->host + i * (PAGE / 4), PAGE);
+	}
+	all = (struct umm_copy){ .dir = UMM_COPY_TO_DEVICE, .npages = 7, .frame = 1597 };
+	assert_int_equal(run(bed, &all, 1), 0);
+	all = (struct umm_copy){ .dir = UMM_COPY_FROM_DEVICE, .npages = NFRAMES };
+	all.host = bed->back;
+	assert_int_equal(run(bed, &all, 1), 0);
+	memset(bed->host + 1597 * (PAGE / 4), 0, 7 * PAGE);
+	assert_memory_equal(bed->back, bed->host, NFRAMES * PAGE);
+}
+
 #define NTHREADS 4
 #define SHARE	 (NFRAMES / NTHREADS)
 
@@ -207,13 +243,14 @@ static void batches_of_several_threads_do_not_mix(void **state)
 
 #define bed_test(fn) cmocka_unit_test_setup_teardown(fn, bed_setup, bed_teardown)
 
-int main(void)
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		bed_test(one_large_copy_is_cut_at_the_pools),
 		bed_test(more_copies_than_the_ring_holds_complete),
+		bed_test(few_pages_and_many_go_to_the_same_place),
 		bed_test(batches_of_several_threads_do_not_mix),
 	};
 
-	return cmocka_run_group_tests_name("opencl transfer", tests, NULL, NULL);
+	return rig_main("opencl transfer", tests, argc, argv);
 }
