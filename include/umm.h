@@ -332,8 +332,11 @@ UMM_API int umm_free(struct umm_ctx *ctx, void *addr);
 /**
  * umm_attach() - manage memory that already exists
  * @ctx:  the context
- * @addr: page aligned, inside private anonymous mappings
+ * @addr: page aligned, inside mappings of whatever kind but device I/O
  * @len:  bytes, a multiple of the page size
+ *
+ * Private anonymous memory migrates. File, shared and hugetlb memory does not: devices
+ * mirror it where it is, and ranges report it with its CPU address.
  *
  * Contents stay. The memory remains the caller's: munmap(), mremap(), madvise() and
  * mprotect() keep working, and are followed where a device has used the memory. Memory
@@ -344,7 +347,7 @@ UMM_API int umm_free(struct umm_ctx *ctx, void *addr);
  * Ownership: the memory stays the caller's.
  * Context:   any thread; may sleep; not async-signal-safe.
  * Return:    0; -EINVAL zero, misaligned or overflowing, bad @ctx, or the mapping is of a
- *            kind that cannot be managed (file, shared, device, frames of a COHERENT
+ *            kind that cannot be managed (device I/O, [vdso] and the like, frames of a COHERENT
  *            memory); -EFAULT a hole; -EEXIST overlaps memory that @ctx or another context
  *            of the process manages; -ENOMEM.
  * Since:     0.1
@@ -983,10 +986,11 @@ struct umm_invalidation;
  * @range: what will change, and how; blockable must be true
  * @out:   to be given to umm_invalidate_range_end() once it has happened
  *
- * For interposers of munmap(), mprotect(), mremap() and madvise(), as the kernel's function of that name.
- * Private anonymous memory that devices have used announces everything but UMM_EVENT_PROTECTION_VMA by
- * itself; file, shared and hugetlb memory do not. Every mirror and notifier concerned is called before the return;
- * snapshots taken meanwhile are stale, and umm_notifier_read_begin() waits for the end.
+ * For interposers of munmap(), mprotect(), mremap() and madvise(), as the kernel's function of
+ * that name. Memory that devices have used announces everything but permission changes by
+ * itself; file, shared and hugetlb memory only since Linux 6.7. Every mirror and notifier
+ * concerned is called before the return; snapshots taken meanwhile are stale, and
+ * umm_notifier_read_begin() waits for the end.
  *
  * Ownership: @out is the caller's until umm_invalidate_range_end().
  * Context:   any thread, not from a callback; may sleep.

@@ -18,6 +18,9 @@ struct uffd_msg_info;
  */
 int event_read(struct umm_ctx *ctx, struct uffd_msg_info *info, bool *again);
 
+/* Read the messages of the watch, likewise. */
+void event_read_watch(struct umm_ctx *ctx);
+
 /*
  * For whoever met EAGAIN: an event has to be read before the kernel lets pages be
  * installed. Reads one message; a fault goes to the workers. No lock held.
@@ -48,6 +51,9 @@ uintptr_t event_moved_to(const struct umm_ctx *ctx, uintptr_t addr);
  * mirrors, gives frames back. No lock held; not on a fault server.
  */
 void event_clear(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bool unmap);
+
+/* Mirrored pages of start .. end were unmapped, an interposer says. No lock held. */
+void event_forget(struct umm_ctx *ctx, uintptr_t start, uintptr_t end);
 
 /*
  * Wait until nothing of an earlier use of these addresses is in flight. No lock held; not on a

@@ -125,6 +125,8 @@ static void child(void)
 		seal_lost_pages(ctx);
 		close(ctx->uffd);
 		ctx->uffd = -1;
+		if (ctx->watch >= 0)
+			close(ctx->watch);
 		if (ctx->staging.uffd >= 0)
 			close(ctx->staging.uffd);
 	}
