@@ -230,10 +230,17 @@ UMM_API int umm_probe(struct umm_probe_info *info);
  * 2. Contexts and memory
  */
 
+/** Flags of struct umm_ctx_options. */
+enum umm_ctx_flag {
+	/* Whatever memory of the process a request names is managed: ranges and migrations attach
+	 * by themselves what nobody has attached. */
+	UMM_CTX_WHOLE_PROCESS = 1 << 0,
+};
+
 /** Options of umm_ctx_create(); all zero asks for the defaults. */
 struct umm_ctx_options {
 	size_t size;
-	uint64_t flags;		      /* 0 */
+	uint64_t flags;		      /* enum umm_ctx_flag */
 	uint64_t kernel_features_off; /* enum umm_kernel_feature: behave as if absent */
 	unsigned fault_servers;	      /* threads; 0: one per CPU the process may use, at most 8 */
 	unsigned reserved;	      /* 0 */
@@ -325,8 +332,11 @@ UMM_API int umm_free(struct umm_ctx *ctx, void *addr);
 /**
  * umm_attach() - manage memory that already exists
  * @ctx:  the context
- * @addr: page aligned, inside private anonymous mappings
+ * @addr: page aligned, inside mappings of whatever kind but device I/O
  * @len:  bytes, a multiple of the page size
+ *
+ * Private anonymous memory migrates. File, shared and hugetlb memory does not: devices
+ * mirror it where it is, and ranges report it with its CPU address.
  *
  * Contents stay. The memory remains the caller's: munmap(), mremap(), madvise() and
  * mprotect() keep working, and are followed where a device has used the memory. Memory
@@ -337,7 +347,7 @@ UMM_API int umm_free(struct umm_ctx *ctx, void *addr);
  * Ownership: the memory stays the caller's.
  * Context:   any thread; may sleep; not async-signal-safe.
  * Return:    0; -EINVAL zero, misaligned or overflowing, bad @ctx, or the mapping is of a
- *            kind that cannot be managed (file, shared, device, frames of a COHERENT
+ *            kind that cannot be managed (device I/O, [vdso] and the like, frames of a COHERENT
  *            memory); -EFAULT a hole; -EEXIST overlaps memory that @ctx or another context
  *            of the process manages; -ENOMEM.
  * Since:     0.1
@@ -367,6 +377,8 @@ enum umm_page_state {
 	UMM_PAGE_DUPLICATED, /* host frame, read-only, with identical copies on devices */
 	UMM_PAGE_MIGRATING,  /* between two homes */
 	UMM_PAGE_POISONED,   /* lost with its device: touching it is SIGBUS */
+	UMM_PAGE_MIRRORED,   /* file, shared or hugetlb memory: devices map it where it is */
+	UMM_PAGE_EXCLUSIVE,  /* taken from the CPU for a device's atomics; a CPU touch ends it */
 };
 
 /** Where one page is. Filled by umm_query(). */
@@ -830,6 +842,8 @@ enum umm_event {
 	UMM_EVENT_CLEAR,	   /* contents dropped (MADV_DONTNEED, MADV_FREE, MADV_REMOVE) */
 	UMM_EVENT_PROTECTION_PAGE, /* write permission of single pages changes */
 	UMM_EVENT_MIGRATE,	   /* pages change their home; see @owner */
+	UMM_EVENT_PROTECTION_VMA,  /* permissions of a mapping change (mprotect) */
+	UMM_EVENT_EXCLUSIVE,	   /* exclusive access of @owner begins or ends */
 };
 
 /** One announcement, valid during the callback. */
@@ -963,6 +977,43 @@ UMM_API uint64_t umm_notifier_read_begin(struct umm_notifier *notifier);
  */
 UMM_API bool umm_notifier_read_retry(struct umm_notifier *notifier, uint64_t seq);
 
+/** An announced change that has not happened yet. */
+struct umm_invalidation;
+
+/**
+ * umm_invalidate_range_start() - announce a change that the kernel does not tell libumm of
+ * @ctx:   the context
+ * @range: what will change, and how; blockable must be true
+ * @out:   to be given to umm_invalidate_range_end() once it has happened
+ *
+ * For interposers of munmap(), mprotect(), mremap() and madvise(), as the kernel's function of
+ * that name. Memory that devices have used announces everything but permission changes by
+ * itself; file, shared and hugetlb memory only since Linux 6.7. Every mirror and notifier
+ * concerned is called before the return; snapshots taken meanwhile are stale, and
+ * umm_notifier_read_begin() waits for the end.
+ *
+ * Ownership: @out is the caller's until umm_invalidate_range_end().
+ * Context:   any thread, not from a callback; may sleep.
+ * Return:    0; -EINVAL; -ENOMEM.
+ * Since:     0.1
+ */
+UMM_API int umm_invalidate_range_start(struct umm_ctx *ctx, const struct umm_notifier_range *range,
+				       struct umm_invalidation **out);
+
+/**
+ * umm_invalidate_range_end() - the change has happened
+ * @ctx:          the context
+ * @invalidation: of umm_invalidate_range_start(); NULL: nothing happens
+ *
+ * After UMM_EVENT_UNMAP, file and shared memory of the range is no longer managed.
+ *
+ * Ownership: @invalidation is gone.
+ * Context:   any thread, not from a callback; may sleep.
+ * Return:    nothing.
+ * Since:     0.1
+ */
+UMM_API void umm_invalidate_range_end(struct umm_ctx *ctx, struct umm_invalidation *invalidation);
+
 /* ------------------------------------------------------------------------
  * 7. Ranges: what a device may put into its page table
  */
@@ -973,20 +1024,29 @@ UMM_API bool umm_notifier_read_retry(struct umm_notifier *notifier, uint64_t seq
  */
 #define UMM_ENTRY_VALID	    (UINT64_C(1) << 0)
 #define UMM_ENTRY_WRITE	    (UINT64_C(1) << 1)
-#define UMM_ENTRY_ERROR	    (UINT64_C(1) << 2)	/* poisoned */
+#define UMM_ENTRY_ERROR	    (UINT64_C(1) << 2)	/* a hole, PROT_NONE, or poisoned */
 #define UMM_ENTRY_DEVICE    (UINT64_C(1) << 3)	/* private frame of the range's memory */
 #define UMM_ENTRY_COHERENT  (UINT64_C(1) << 4)	/* coherent frame; the CPU address works too */
 #define UMM_ENTRY_DUPLICATE (UINT64_C(1) << 5)	/* with DEVICE: a read-only copy */
 #define UMM_ENTRY_ORDER(e)  (((e) >> 6) & 0x1f) /* log2 of pages mapped alike: 0 or 9 */
+#define UMM_ENTRY_ZERO	    (UINT64_C(1) << 11) /* the zero page; with UMM_RANGE_PAGEMAP only */
 #define UMM_ENTRY_REQ_FAULT (UINT64_C(1) << 62) /* request: make it readable */
 #define UMM_ENTRY_REQ_WRITE (UINT64_C(1) << 63) /* request: make it writable */
 #define UMM_ENTRY_FRAME(e)  ((uint32_t)((e) >> UMM_PAGE_SHIFT))
 #define UMM_ENTRY_ADDR(e)   ((uintptr_t)((e)&UINT64_C(0x3ffffffffffff000)))
 
+/** Flags of struct umm_range. */
+enum umm_range_flag {
+	/* Ask the kernel's page map about system pages, too: which are the zero page (ZERO, not
+	 * WRITE), which are mapped huge (ORDER), which are really there. Costs a system call
+	 * for each 2 MiB. */
+	UMM_RANGE_PAGEMAP = 1 << 0,
+};
+
 /** A request for umm_range_snapshot() and umm_range_fault(). */
 struct umm_range {
 	size_t size;
-	uint64_t flags;		       /* 0 */
+	uint64_t flags;		       /* enum umm_range_flag */
 	struct umm_notifier *notifier; /* covers start..end */
 	uint64_t seq;		       /* of umm_notifier_read_begin() */
 	uintptr_t start;
@@ -1032,6 +1092,81 @@ UMM_API long umm_range_snapshot(struct umm_range *range);
  * Since:     0.1
  */
 UMM_API long umm_range_fault(struct umm_range *range, unsigned timeout_ms);
+
+/**
+ * umm_range_wait_until_valid() - wait while an invalidation of the range is under way
+ * @range:      its notifier is looked at
+ * @timeout_ms: how long at most, in milliseconds
+ *
+ * Ownership: none.
+ * Context:   any thread, not from a callback; may sleep.
+ * Return:    0; -ETIME; -EINVAL; -E2BIG.
+ * Since:     0.1
+ */
+UMM_API int umm_range_wait_until_valid(struct umm_range *range, unsigned timeout_ms);
+
+/**
+ * umm_make_exclusive() - take pages from everybody else, so that a device can do atomics on them
+ * @dev:     the device; it does not hear of the EXCLUSIVE event that begins its own access
+ * @start:   page aligned
+ * @end:     page aligned
+ * @entries: out, one per page: VALID | WRITE and the host address where the page is meanwhile,
+ *           or 0 where exclusive access was not to be had
+ *
+ * Pages come home first, and untouched ones are zeroed. Access ends when the CPU touches the
+ * page, or when it migrates or another device asks for it: the mirrors hear EXCLUSIVE, with @dev
+ * as the owner, and must have stopped using the address when the callback returns.
+ *
+ * Ownership: entries[] stays the caller's; the pages are borrowed until the event.
+ * Context:   any thread, not from a callback; may sleep.
+ * Return:    the number of pages that are exclusive now; -EINVAL; -EFAULT a page is not private
+ *            anonymous memory, or not managed; -EPERM read-only memory; -ENOMEM; -ENODEV.
+ * Since:     0.1
+ */
+UMM_API long umm_make_exclusive(struct umm_device *dev, uintptr_t start, uintptr_t end,
+				uint64_t *entries);
+
+/** Pages held where they are. */
+struct umm_pin;
+
+/** Flags of umm_pin(). */
+enum umm_pin_flag {
+	UMM_PIN_WRITE = 1 << 0,	   /* the holder will write to them */
+	UMM_PIN_LONGTERM = 1 << 1, /* for longer than a request takes: not in device memory */
+};
+
+/**
+ * umm_pin() - hold pages where they are, as get_user_pages() does
+ * @ctx:    the context
+ * @start:  page aligned
+ * @npages: how many
+ * @flags:  enum umm_pin_flag
+ * @out:    the pin
+ *
+ * Untouched pages are zeroed, private and exclusive ones come home. Coherent ones are held
+ * where they are, but come home first with UMM_PIN_LONGTERM. A pinned page does not migrate: it
+ * counts as UMM_COUNT_BUSY, the rest of a request goes on. Pins nest.
+ *
+ * Ownership: the caller drops it with umm_unpin().
+ * Context:   any thread, not from a callback; may sleep.
+ * Return:    0; -EINVAL; -EFAULT a hole, PROT_NONE, poisoned or not managed; -EPERM read-only
+ *            memory and UMM_PIN_WRITE; -EBUSY pages would not come home; -ENOMEM; -ENODEV.
+ *            On error nothing is pinned.
+ * Since:     0.1
+ */
+UMM_API int umm_pin(struct umm_ctx *ctx, uintptr_t start, size_t npages, uint64_t flags,
+		    struct umm_pin **out);
+
+/**
+ * umm_unpin() - let pinned pages go
+ * @pin: or NULL
+ *
+ * Ownership: @pin is gone.
+ * Context:   any thread.
+ * Return:    nothing.
+ * Since:     0.1
+ */
+UMM_API void umm_unpin(struct umm_pin *pin);
 
 /* ------------------------------------------------------------------------
  * 8. Migration in three steps, for drivers that copy by themselves

@@ -322,8 +322,45 @@ static int register_run(struct umm_ctx *ctx, struct block *block, unsigned first
 	return 0;
 }
 
-/* NATIVE pages first .. last, mapping by mapping; what cannot be managed becomes UNMANAGED. */
-static int register_native(struct umm_ctx *ctx, struct block *block, unsigned first, unsigned last)
+/* Memory that does not migrate. That it is unmapped or moved is told by the watch, if by anyone. */
+static void mirror_run(struct umm_ctx *ctx, struct block *block, unsigned first, unsigned last)
+{
+	if (ctx->watch >= 0)
+		uffd_watch(ctx->watch, page_addr(block, first),
+			   (size_t)(last - first) << UMM_PAGE_SHIFT);
+	for (unsigned i = first; i < last; i++)
+		page_set(block, i, PG_MIRRORED);
+}
+
+static void unmanage_run(struct block *block, unsigned first, unsigned last)
+{
+	for (unsigned i = first; i < last; i++)
+		page_set(block, i, PG_UNMANAGED);
+}
+
+/* Pages first .. last of one mapping, which are all of the state given. */
+static int register_mapping(struct umm_ctx *ctx, struct block *block, unsigned first, unsigned last,
+			    const struct maps_vma *vma)
+{
+	bool mirrored = !vma->anon || vma->shared;
+	int ret = 0;
+
+	if (vma->special) {
+		unmanage_run(block, first, last);
+		return 0;
+	}
+	if (!mirrored)
+		ret = register_run(ctx, block, first, last);
+	/* Of another userfaultfd: that one's owner fills it. */
+	if (ret == -EBUSY)
+		mirrored = true;
+	if (mirrored && page_state(block, first) != PG_MIRRORED)
+		mirror_run(ctx, block, first, last);
+	return ret == -EBUSY ? 0 : ret;
+}
+
+/* Pages first .. last, all NATIVE or all MIRRORED, mapping by mapping; holes become UNMANAGED. */
+static int register_alike(struct umm_ctx *ctx, struct block *block, unsigned first, unsigned last)
 {
 	struct maps_vma vma;
 	unsigned from, to;
@@ -338,18 +375,10 @@ static int register_native(struct umm_ctx *ctx, struct block *block, unsigned fi
 			from = to = last;
 		from = max(from, first);
 		to = min(to, last);
-		for (; first < from; first++)
-			page_set(block, first, PG_UNMANAGED);
-		if (from < to && (!vma.anon || vma.shared)) {
-			for (; first < to; first++)
-				page_set(block, first, PG_UNMANAGED);
-			continue;
-		}
-		if (from < to) {
-			ret = register_run(ctx, block, from, to);
-			if (ret)
-				return ret;
-		}
+		unmanage_run(block, first, from);
+		ret = from < to ? register_mapping(ctx, block, from, to, &vma) : 0;
+		if (ret)
+			return ret;
 		first = to;
 	}
 	return 0;
@@ -361,12 +390,14 @@ int block_register(struct umm_ctx *ctx, struct block *block)
 	int ret;
 
 	for (first = 0; first < UMM_BLOCK_PAGES; first = last) {
+		enum page_state state = page_state(block, first);
+
 		last = first + 1;
-		if (page_state(block, first) != PG_NATIVE)
+		if (state != PG_NATIVE && state != PG_MIRRORED)
 			continue;
-		while (last < UMM_BLOCK_PAGES && page_state(block, last) == PG_NATIVE)
+		while (last < UMM_BLOCK_PAGES && page_state(block, last) == state)
 			last++;
-		ret = register_native(ctx, block, first, last);
+		ret = register_alike(ctx, block, first, last);
 		if (ret) {
 			log_warning("cannot manage %#lx: %s",
 				    (unsigned long)page_addr(block, first), umm_strerror(ret));

@@ -24,6 +24,7 @@ enum page_state {
 	PG_POISONED,
 	PG_REAPING,  /* dropped; its frames are about to be given back (event.c) */
 	PG_ARRIVING, /* moved here by mremap(); its frame is about to be carried here (event.c) */
+	PG_MIRRORED, /* of a file, shared or hugetlb: stays the kernel's, who is asked every time */
 	PG_STATE_MASK = 0x0f,
 	/* What happened to a MIGRATING or ARRIVING page meanwhile; who has it acts on it. */
 	PG_DISCARD = 0x10,  /* contents were dropped: ends EMPTY */
@@ -156,7 +157,10 @@ static inline bool page_is_away(const struct block *block, unsigned i)
 	return state != PG_REAPING && block->page[i] & PG_GONE;
 }
 
-/* Register NATIVE pages with the userfaultfd and find out what they hold. 0 or -errno. */
+/*
+ * Register NATIVE pages with the userfaultfd and find out what they hold. MIRRORED ones are looked
+ * at again: nobody may have told that something else is mapped there. 0 or -errno.
+ */
 int block_register(struct umm_ctx *ctx, struct block *block);
 
 struct resident *resident_find(struct block *block, const struct umm_devmem *mem);

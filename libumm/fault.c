@@ -432,6 +432,7 @@ static void server_prioritise(unsigned number)
 enum poll {
 	POLL_FAULTS,
 	POLL_STAGING,
+	POLL_WATCH,
 	POLL_STOP,
 };
 
@@ -454,6 +455,7 @@ static int server_poll_open(struct umm_ctx *ctx)
 		return -ENOMEM;
 	if (poll_add(fd, ctx->uffd, EPOLLEXCLUSIVE, POLL_FAULTS) ||
 	    poll_add(fd, ctx->servers.stop_fd, 0, POLL_STOP) ||
+	    (ctx->watch >= 0 && poll_add(fd, ctx->watch, EPOLLEXCLUSIVE, POLL_WATCH)) ||
 	    (ctx->staging.uffd >= 0 &&
 	     poll_add(fd, ctx->staging.uffd, EPOLLEXCLUSIVE, POLL_STAGING))) {
 		close(fd);
@@ -479,6 +481,8 @@ static void *server_main(void *arg)
 			serve_one(&server);
 		else if (event.data.u32 == POLL_STAGING)
 			serve_staging(server.ctx);
+		else if (event.data.u32 == POLL_WATCH)
+			event_read_watch(server.ctx);
 	}
 	return NULL;
 }

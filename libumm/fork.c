@@ -129,6 +129,8 @@ static void child(void)
 		inherit_blocks(ctx);
 		close(ctx->uffd);
 		ctx->uffd = -1;
+		if (ctx->watch >= 0)
+			close(ctx->watch);
 		if (ctx->staging.uffd >= 0)
 			close(ctx->staging.uffd);
 	}

@@ -15,7 +15,9 @@ struct maps_vma {
 	bool read;
 	bool write;
 	bool shared;
-	bool anon; /* no file behind it (heap and stack included), and not special like [vdso] */
+	bool anon;    /* no file behind it (heap and stack included), and not special like [vdso] */
+	bool special; /* not memory of the usual kind: [vdso] and the like, device I/O */
+	bool huge;    /* of hugetlb pages */
 };
 
 /*

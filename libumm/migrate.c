@@ -182,7 +182,10 @@ long batch_move(struct umm_ctx *ctx, const struct umm_span *spans, size_t nspans
 	int ret = 0;
 
 	ctx_pass_gate(ctx);
-	if (want->dst)
+	for (size_t i = 0; i < nspans && want->dst && !ret; i++)
+		ret = ctx_attach_asked(ctx, align_down(spans[i].start, UMM_PAGE_SIZE),
+				       align_up(spans[i].start + spans[i].len, UMM_PAGE_SIZE));
+	if (want->dst && !ret)
 		ret = devmem_use(want->dst);
 	if (ret)
 		return ret;

@@ -29,6 +29,12 @@ struct notifier_active {
 	struct notifier_active *next, **link;
 };
 
+/* The same, announced by an interposer. */
+struct umm_invalidation {
+	struct notifier_active active;
+	enum umm_event event;
+};
+
 struct notifiers {
 	struct lock lock; /* RANK_NOTIFIER. Protects: everything below */
 	struct itree tree;
@@ -36,6 +42,7 @@ struct notifiers {
 	pthread_cond_t quiet; /* some notifier's active reached 0 */
 
 	struct pool active_pool;
+	struct pool invalidation_pool;
 	_Atomic unsigned count; /* also read without the lock: nobody listens */
 };
 
@@ -57,6 +64,9 @@ int notifier_invalidate(struct umm_ctx *ctx, const struct umm_notifier_range *ra
  */
 struct notifier_active *notifier_begin(struct umm_ctx *ctx, uintptr_t start, uintptr_t end);
 void notifier_end(struct umm_ctx *ctx, struct notifier_active *active);
+
+/* Wait while an invalidation of it is under way. 0 or -ETIME. */
+int notifier_wait_quiet(struct umm_notifier *notifier, uint64_t deadline_ns);
 
 /* Is it live, and its context too? In a forked child the context may go before it. */
 bool notifier_valid(const struct umm_notifier *notifier);

@@ -32,6 +32,7 @@ static enum page_state remapped_state(enum page_state state)
 	switch (state) {
 	case PG_UNMANAGED:
 	case PG_NATIVE:
+	case PG_MIRRORED:
 	case PG_EMPTY:
 	case PG_SYSTEM:
 	case PG_POISONED:

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "hook.h"
+#include "maps.h"
 #include "piece.h"
 #include "signals.h"
 #include "util.h"
@@ -59,6 +60,23 @@ static bool all_managed(const struct umm_migrate *migrate)
 		at = piece.start + piece.len;
 	}
 	return true;
+}
+
+/* Is all of it mapped, and readable? */
+static int mappings_check(const struct umm_migrate *migrate)
+{
+	bool query = migrate->ctx->features & UMM_KERNEL_PROCMAP_QUERY;
+	struct maps_vma vma;
+	int ret;
+
+	for (uintptr_t at = migrate->start; at < migrate->end; at = vma.end) {
+		ret = maps_find(at, query, &vma);
+		if (ret && ret != -ENOENT)
+			return ret;
+		if (ret || vma.start > at || !vma.read)
+			return -EINVAL;
+	}
+	return 0;
 }
 
 static unsigned long index_of(const struct umm_migrate *migrate, const struct piece *piece,
@@ -133,6 +151,11 @@ int umm_migrate_setup(struct umm_migrate *migrate)
 	if (ret)
 		return ret;
 	ctx_pass_gate(migrate->ctx);
+	ret = ctx_attach_asked(migrate->ctx, migrate->start, migrate->end);
+	if (!ret)
+		ret = mappings_check(migrate);
+	if (ret)
+		return ret;
 	if (!all_managed(migrate))
 		return -EFAULT;
 	ret = migrate->dst_mem ? devmem_use(migrate->dst_mem) : 0;

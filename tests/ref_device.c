@@ -250,7 +250,7 @@ static bool invalidate_refused(struct ref_private *p)
 static void event_heard(struct ref_private *p, enum umm_event event)
 {
 	count_add(&p->counts.invalidations, 1);
-	if ((unsigned)event > UMM_EVENT_MIGRATE) {
+	if ((unsigned)event > UMM_EVENT_EXCLUSIVE) {
 		violation(p, "an unknown event");
 		return;
 	}
