@@ -23,6 +23,7 @@
 #include "log.h"
 #include "maps.h"
 #include "pagemap.h"
+#include "pin.h"
 #include "piece.h"
 #include "probe.h"
 #include "signals.h"
@@ -92,8 +93,8 @@ void ctx_still_waiting(struct patience *patience, uintptr_t addr)
 	if (patience->said || now - patience->began_ns < PATIENCE_NS)
 		return;
 	patience->said = true;
-	log_warning("waiting for pages at %#lx: a device has not completed a copy, or a driver "
-		    "not finalized a migration",
+	log_warning("waiting for pages at %#lx: a device has not completed a copy, a driver not "
+		    "finalized a migration, or they are pinned",
 		    (unsigned long)addr);
 }
 
@@ -374,6 +375,7 @@ void umm_ctx_put(struct umm_ctx *ctx)
 		ctx_close_forked(ctx);
 		return;
 	}
+	pins_close(ctx);
 	while (ctx->devices)
 		umm_device_destroy(ctx->devices);
 	release_all(ctx);
@@ -599,6 +601,13 @@ int ctx_attach_asked(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
 	return ret;
 }
 
+/* Pages of one piece come home, pinned or not. */
+static long detach_home(struct umm_ctx *ctx, const struct umm_span *piece)
+{
+	pins_forget(ctx, piece->start, piece->start + piece->len);
+	return umm_migrate_to_system(ctx, (void *)piece->start, piece->len);
+}
+
 int umm_detach(struct umm_ctx *ctx, void *addr)
 {
 	struct umm_span piece;
@@ -615,9 +624,7 @@ int umm_detach(struct umm_ctx *ctx, void *addr)
 		return -EFAULT;
 	do {
 		more = region_pop(ctx, alloc, &piece);
-		home = ctx_is_forked(ctx) ?
-			       0 :
-			       umm_migrate_to_system(ctx, (void *)piece.start, piece.len);
+		home = ctx_is_forked(ctx) ? 0 : detach_home(ctx, &piece);
 		if (home == -EIO)
 			ret = -EIO;
 		release_piece(ctx, &piece);

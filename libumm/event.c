@@ -10,7 +10,7 @@
  *	REMOVE	SYSTEM				SYSTEM		notify
  *		EMPTY, POISONED			EMPTY		notify
  *		MIGRATING			+ DISCARD	(its piece drops it)
- *		DEVICE				REAPING		notify, free frames, EMPTY
+ *		DEVICE, EXCLUSIVE		REAPING		notify, free frames, EMPTY
  *		COHERENT, DUPLICATED		REAPING		the same, SYSTEM
  *	UNMAP	the same, with GONE and UNMANAGED
  *	REMAP	EMPTY, SYSTEM			same, at the new address
@@ -32,6 +32,7 @@
 #include "device.h"
 #include "hook.h"
 #include "log.h"
+#include "pin.h"
 #include "signals.h"
 #include "uapi.h"
 #include "uffd.h"
@@ -117,8 +118,8 @@ static bool being_carried(const struct block *block, unsigned i)
 {
 	enum page_state state = page_state(block, i);
 
-	return block->page[i] & PG_GONE &&
-	       (state == PG_DEVICE || state == PG_COHERENT || state == PG_DUPLICATED);
+	return block->page[i] & PG_GONE && (state == PG_DEVICE || state == PG_COHERENT ||
+					    state == PG_DUPLICATED || state == PG_EXCLUSIVE);
 }
 
 /* A page that was dropped before, and by now is something else: that is dropped. */
@@ -139,6 +140,8 @@ static bool clear_page(struct block *block, unsigned i, bool unmap)
 	/* The kernel also tells that the old address of a moved range is unmapped. */
 	if (being_carried(block, i))
 		return false;
+	if (unmap)
+		page_forget_pins(block, i);
 	switch (page_state(block, i)) {
 	case PG_MIGRATING:
 	case PG_ARRIVING:
@@ -154,6 +157,7 @@ static bool clear_page(struct block *block, unsigned i, bool unmap)
 		block->page[i] |= PG_MAPPED | (unmap ? PG_GONE : 0);
 		return true;
 	case PG_DEVICE:
+	case PG_EXCLUSIVE:
 		page_set(block, i, PG_REAPING);
 		block->page[i] |= unmap ? PG_GONE : 0;
 		return true;

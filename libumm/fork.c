@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * fork(). Before it happens every private device page comes home and no migration to a device
+ * fork(). Before it happens every private device page and every exclusive one comes home and no migration to a device
  * may start; so the child gets ordinary memory with the parent's data, shared
  * copy-on-write by the kernel, and needs neither the parent's devices nor its
  * fault servers. Registrations are not inherited (the userfaultfd asks for no
@@ -99,6 +99,7 @@ static void seal_lost_pages(struct umm_ctx *ctx)
 
 			for (unsigned i = 0; block && i < UMM_BLOCK_PAGES; i++)
 				if (page_state(block, i) == PG_DEVICE ||
+				    page_state(block, i) == PG_EXCLUSIVE ||
 				    page_state(block, i) == PG_POISONED)
 					mprotect((void *)page_addr(block, i), UMM_PAGE_SIZE,
 						 PROT_NONE);

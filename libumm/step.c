@@ -101,7 +101,7 @@ static unsigned describe(struct umm_migrate *migrate, struct piece *piece)
 			entry |= UMM_MPFN_EMPTY;
 		else if (bit_test(piece->slotted, i))
 			entry |= piece->slot + ((uintptr_t)i << UMM_PAGE_SHIFT);
-		else if (bit_test(piece->staged, i))
+		else if (bit_test(piece->staged, i) || bit_test(piece->placed, i))
 			entry |= piece->host[i];
 		else
 			entry |=
