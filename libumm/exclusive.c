@@ -5,9 +5,9 @@
  * Each device that asks for it gets a memory of the core's (devmem_places()) whose frames are
  * *places*: a window of host addresses, registered for moving. A page becomes exclusive as
  * a piece whose destination is a place: the page is moved there from the CPU's mapping as it is, so
- * nothing is copied, and the device is told the address. It is a piece, too, that brings the page
- * back: of a CPU touch, a migration, a request of somebody else, fork(), or the end of the device. So
- * eviction, address-space events and what goes wrong are those of device pages:
+ * nothing is copied, and the device is told the address. It is a piece, too, that brings the
+ * page back: of a CPU touch, a migration, a request of somebody else, fork(), or the end of the
+ * device. So eviction, address-space events and what goes wrong are those of device pages:
  *
  *	COHERENT	frame at its place while it is free;    in the mapping while a page
  *	EXCLUSIVE	place empty while it is free;           page in it, mapping empty

@@ -38,7 +38,7 @@ static bool source_wanted(const struct piece_want *want, const struct resident *
 		return false;
 	if (to_places(want))
 		return false;
-	/* To everybody but its device an EXCLUSIVE page is a system page; a driver brings none home. */
+	/* To all but its device an EXCLUSIVE page is a system page; a driver brings none home. */
 	if (mem->places)
 		return want->dst ? want->select & UMM_MIGRATE_SELECT_SYSTEM : !want->by_driver;
 	return want->select & flag && (!want->src_dev || mem->dev == want->src_dev);

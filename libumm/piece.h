@@ -44,11 +44,11 @@ struct piece {
 	uint64_t stay[BITMAP_WORDS];	/* still mapped: stays what it was */
 	uint64_t slotted[BITMAP_WORDS]; /* moved into `slot`, each at its place */
 	uint64_t staged[BITMAP_WORDS];	/* host[] was taken from staging page by page */
-	uint64_t placed[BITMAP_WORDS]; /* host[] is a place: of src where it was exclusive, or of dst */
-	uint64_t lost[BITMAP_WORDS]; /* the source device failed */
-	uint64_t undo[BITMAP_WORDS]; /* the destination failed: back to where it was */
-	uint64_t away[BITMAP_WORDS]; /* cannot go back: the mapping has moved */
-	uint64_t done[BITMAP_WORDS]; /* committed to the new home */
+	uint64_t placed[BITMAP_WORDS];	/* host[] is a place, of src or of dst */
+	uint64_t lost[BITMAP_WORDS];	/* the source device failed */
+	uint64_t undo[BITMAP_WORDS];	/* the destination failed: back to where it was */
+	uint64_t away[BITMAP_WORDS];	/* cannot go back: the mapping has moved */
+	uint64_t done[BITMAP_WORDS];	/* committed to the new home */
 
 	uintptr_t slot; /* 0: none taken */
 	uintptr_t host[UMM_BLOCK_PAGES];

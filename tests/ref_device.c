@@ -9,9 +9,10 @@
  *
  * A device access looks the page up and touches it with the table's lock held. That is
  * what makes an invalidation wait until "the device has stopped using" a translation.
- * Pages mapped in place, and coherent ones, are reached at their CPU address (at their
- * own, where the device has them exclusively) by process_vm_readv() and its sister: where the program unmapped the page a moment ago,
- * they answer EFAULT instead of raising a signal, and the access becomes a device fault.
+ * Pages mapped in place, and coherent ones, are reached at their CPU address (exclusive ones
+ * at their own) by process_vm_readv() and its sister: where the program unmapped the page a
+ * moment ago, they answer EFAULT instead of raising a signal, and the access becomes a device
+ * fault.
  *
  * Invariants: a valid entry is only used under the table's lock; the table is only
  * programmed under it, after umm_notifier_read_retry() said no; invalidation clears under it.
