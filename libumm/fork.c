@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * fork(). Before it happens every private device page and every exclusive one comes home, and
- * no migration to a device may start; so the child gets ordinary memory with the parent's data, shared
- * copy-on-write by the kernel, and needs neither the parent's devices nor its
+ * no migration to a device may start; so the child gets ordinary memory with the parent's data,
+ * shared copy-on-write by the kernel, and needs neither the parent's devices nor its
  * fault servers. Registrations are not inherited (the userfaultfd asks for no
  * fork events, which would need CAP_SYS_PTRACE, and a parent that lives as long as
  * its child).

@@ -193,6 +193,28 @@ static void places_are_used_again(struct env *e)
 	}
 }
 
+/* 1 GiB of places, and one block more. */
+static void oldest_come_home_when_places_run_out(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	const size_t blocks = 512;
+	char *p = env_alloc_small(e, (blocks + 1) * BLOCK), *last = p + blocks * BLOCK;
+	size_t i;
+
+	fill(p, 4, 1);
+	for (i = 0; i < blocks; i++)
+		assert_int_equal(ref_make_exclusive(ref, (uintptr_t)p + i * BLOCK, BLOCK_PAGES),
+				 BLOCK_PAGES);
+	assert_int_equal(count_state(e, p, blocks * BLOCK_PAGES, UMM_PAGE_EXCLUSIVE),
+			 blocks * BLOCK_PAGES);
+	assert_int_equal(ref_make_exclusive(ref, (uintptr_t)last, BLOCK_PAGES), BLOCK_PAGES);
+	assert_exclusive(e, ref, last, BLOCK_PAGES);
+	assert_int_equal(count_state(e, p, BLOCK_PAGES, UMM_PAGE_EXCLUSIVE), 0);
+	assert_null(place_of(ref, p));
+	assert_filled(p, 4, 1);
+	assert_int_equal(count_state(e, p + BLOCK, BLOCK_PAGES, UMM_PAGE_EXCLUSIVE), BLOCK_PAGES);
+}
+
 static void place_that_was_touched_after_the_end_is_emptied(struct env *e)
 {
 	struct ref_device *ref = env_device(e, 64);
@@ -878,6 +900,7 @@ static const struct test_case cases[] = {
 	TEST(ALL, untouched_pages_are_zero_at_their_places),
 	TEST(ALL, huge_page_becomes_exclusive_as_a_whole),
 	TEST(ALL, places_are_used_again),
+	TEST(ONCE, oldest_come_home_when_places_run_out),
 	TEST(ALL, place_that_was_touched_after_the_end_is_emptied),
 	TEST(ALL, what_is_exclusive_already_stays),
 	TEST(ALL, refused_invalidation_ends_the_access_on_a_worker),
