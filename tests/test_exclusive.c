@@ -220,12 +220,14 @@ static void place_that_was_touched_after_the_end_is_emptied(struct env *e)
 	struct ref_device *ref = env_device(e, 64);
 	char *p = exclusive_pages(e, ref, 1);
 	char *place = place_of(ref, p);
+	uint64_t entry;
 
-	assert_filled(p, 1, 1);
+	to_system(e, p, 1, 1);
 	*(volatile char *)place = 1; /* by a device that did not stop */
 	fill(p, 1, 2);
-	assert_int_equal(ref_make_exclusive(ref, (uintptr_t)p, 1), 1);
-	assert_true(page_filled(place_of(ref, p), 0, 2));
+	assert_int_equal(umm_make_exclusive(ref->dev, (uintptr_t)p, (uintptr_t)p + PAGE, &entry),
+			 1);
+	assert_true(page_filled((void *)UMM_ENTRY_ADDR(entry), 0, 2));
 	assert_filled(p, 1, 2);
 }
 
@@ -878,6 +880,24 @@ static void taken_by_another_device_meanwhile(struct env *e)
 	env_device_gone(e, ref);
 }
 
+/* The old address stays mapped and is dropped before the places are carried over. */
+static void old_address_is_dropped_before_pages_follow(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *q = env_map(e, PAGES * PAGE), *p = exclusive_pages(e, ref, PAGES);
+
+	harness_cleanup(hook_cleanup);
+	hook_arm(HOOK_WORK, p);
+	assert_ptr_equal(mremap(p, PAGES * PAGE, PAGES * PAGE,
+				MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, q),
+			 q);
+	assert_true(stop_arrived(&hook.stop));
+	assert_int_equal(madvise(p, PAGES * PAGE, MADV_DONTNEED), 0);
+	hook_go(HOOK_WORK);
+	assert_filled(q, PAGES, 1);
+	assert_zero(p, PAGES);
+}
+
 static void device_destroyed_meanwhile(struct env *e)
 {
 	struct ref_device *ref = env_device(e, 64);
@@ -927,6 +947,7 @@ static const struct test_case cases[] = {
 	TEST(ALL, remapped_meanwhile),
 	TEST(ALL, forked_meanwhile),
 	TEST(ALL, taken_by_another_device_meanwhile),
+	TEST(ALL, old_address_is_dropped_before_pages_follow),
 	TEST(ALL, device_destroyed_meanwhile),
 };
 

@@ -8,6 +8,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "hook.h"
+
 #define BLOCK_PAGES UMM_BLOCK_PAGES
 #define PAGES	    16
 
@@ -265,38 +267,74 @@ static void unmapping_forgets_the_pin(struct env *e)
 	assert_filled(p, PAGES, 1);
 }
 
+/* Neither the mapping at its new address is pinned, nor what is mapped at the old one later. */
 static void moving_forgets_the_pin(struct env *e)
 {
 	struct ref_device *ref = env_device(e, 64);
-	char *p = env_attach(e, PAGES * PAGE), *q = env_map(e, PAGES * PAGE);
+	char *p = env_attach(e, PAGES * PAGE), *q = env_map(e, 8 * PAGE), *old = page_of(p, 8);
 	struct umm_pin *held;
 
 	fill(p, PAGES, 1);
 	held = pin(e, p, PAGES, 0);
-	assert_ptr_equal(mremap(p, PAGES * PAGE, PAGES * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, q),
-			 q);
-	env_forget(e, p, PAGES * PAGE);
-	to_device(e, ref, q, PAGES, PAGES);
+	assert_ptr_equal(mremap(old, 8 * PAGE, 8 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, q), q);
+	to_device(e, ref, q, 8, 8);
+	assert_ptr_equal(mmap(old, 8 * PAGE, PROT_READ | PROT_WRITE,
+			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0),
+			 old);
+	assert_int_equal(umm_attach(e->ctx, old, 8 * PAGE), 0);
+	fill(old, 8, 2);
+	to_device(e, ref, p, PAGES, 8);
+	assert_state(e, p, 8, UMM_PAGE_SYSTEM);
 	umm_unpin(held);
-	assert_filled(q, PAGES, 1);
+	to_device(e, ref, p, 8, 8);
+	assert_filled_part(p, 0, 8, 1);
+	assert_filled(old, 8, 2);
 }
 
-/* Pinned memory is dropped, and another mapping moves there while the frames are given back. */
+/* Where the work after an event stops. */
+static struct {
+	struct stop stop;
+	uintptr_t low, high;
+} hook;
+
+static void hook_here(void *priv, enum hook_point point, uintptr_t addr)
+{
+	(void)priv;
+	(void)point;
+	if (addr >= hook.low && addr < hook.high)
+		stop_here(&hook.stop);
+}
+
+static void hook_go(void)
+{
+	hook_set(HOOK_WORK, NULL, NULL);
+	stop_go(&hook.stop);
+}
+
+/* A mapping moves to where pinned memory was, before that memory's frames are given back. */
 static void page_that_moves_over_a_pinned_one_is_not_pinned(struct env *e)
 {
 	struct ref_device *ref = env_device(e, 64);
 	char *p = env_attach(e, PAGES * PAGE), *q = env_attach(e, PAGES * PAGE);
+	bool private = e->variant.type == UMM_DEVMEM_PRIVATE;
 	struct umm_pin *held;
 
 	fill(q, PAGES, 1);
 	to_device(e, ref, p, PAGES, PAGES);
 	to_device(e, ref, q, PAGES, PAGES);
 	held = pin(e, p, PAGES, 0);
+	stop_init(&hook.stop);
+	hook.low = (uintptr_t)p;
+	hook.high = (uintptr_t)p + PAGES * PAGE;
+	harness_cleanup(hook_go);
+	hook_set(HOOK_WORK, hook_here, NULL);
 	assert_ptr_equal(mremap(q, PAGES * PAGE, PAGES * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, p),
 			 p);
 	env_forget(e, q, PAGES * PAGE);
+	hook_go();
 	assert_filled(p, PAGES, 1);
-	to_system(e, p, PAGES, e->variant.type == UMM_DEVMEM_COHERENT ? PAGES : 0);
+	wait_until(count_state(e, p, PAGES, UMM_PAGE_MIGRATING) == 0);
+	to_system(e, p, PAGES, private ? 0 : PAGES);
 	to_device(e, ref, p, PAGES, PAGES);
 	umm_unpin(held);
 	assert_filled(p, PAGES, 1);
