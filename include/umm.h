@@ -1020,7 +1020,8 @@ UMM_API void umm_invalidate_range_end(struct umm_ctx *ctx, struct umm_invalidati
 
 /**
  * Bits of an entry. Bits 12 and up are the page's CPU address (address & ~0xfff) where
- * neither DEVICE nor COHERENT is set, else the frame number << 12.
+ * neither DEVICE nor COHERENT is set, else the frame number << 12. Of a page that the range's
+ * owner has exclusively it is the address that umm_make_exclusive() gave.
  */
 #define UMM_ENTRY_VALID	    (UINT64_C(1) << 0)
 #define UMM_ENTRY_WRITE	    (UINT64_C(1) << 1)
@@ -1107,15 +1108,22 @@ UMM_API int umm_range_wait_until_valid(struct umm_range *range, unsigned timeout
 
 /**
  * umm_make_exclusive() - take pages from everybody else, so that a device can do atomics on them
- * @dev:     the device; it does not hear of the EXCLUSIVE event that begins its own access
+ * @dev:     the device; its mirrors are not called for the EXCLUSIVE event that begins its own
+ *           access. Interval notifiers are, and snapshots of all grow stale
  * @start:   page aligned
  * @end:     page aligned
  * @entries: out, one per page: VALID | WRITE and the host address where the page is meanwhile,
  *           or 0 where exclusive access was not to be had
  *
- * Pages come home first, and untouched ones are zeroed. Access ends when the CPU touches the
- * page, or when it migrates or another device asks for it: the mirrors hear EXCLUSIVE, with @dev
- * as the owner, and must have stopped using the address when the callback returns.
+ * Pages come home first, and untouched ones are zeroed. Pages that are pinned are not to be had.
+ * A page that @dev has already stays where it is. Access ends when the CPU touches the page, or
+ * when it migrates, another device or umm_range_fault() asks for it, before fork() and with the
+ * device: the mirrors, @dev's too, hear EXCLUSIVE with @dev as the owner, and must have stopped
+ * using the address when the callback returns. So they must after UNMAP and CLEAR. A device has
+ * room for 1 GiB of such pages; the least recently taken go home first.
+ *
+ * The page is moved, not copied, where the kernel has UMM_KERNEL_MOVE. While a device has it, the
+ * address in @entries works for the CPU, too: for a driver that does atomics in software.
  *
  * Ownership: entries[] stays the caller's; the pages are borrowed until the event.
  * Context:   any thread, not from a callback; may sleep.
@@ -1144,8 +1152,14 @@ enum umm_pin_flag {
  * @out:    the pin
  *
  * Untouched pages are zeroed, private and exclusive ones come home. Coherent ones are held
- * where they are, but come home first with UMM_PIN_LONGTERM. A pinned page does not migrate: it
- * counts as UMM_COUNT_BUSY, the rest of a request goes on. Pins nest.
+ * where they are, but come home first with UMM_PIN_LONGTERM. A pinned page does not migrate, is
+ * not evicted and does not become exclusive: it counts as UMM_COUNT_BUSY, the rest of a request
+ * goes on. Pins nest. umm_device_destroy() and umm_devmem_remove() wait until pinned frames are
+ * let go (the log tells of a wait that is long).
+ *
+ * A pin is about the mapping as it is: munmap(), mremap(), umm_free(), umm_detach() and the end of
+ * the context make it forget the pages concerned. Contents that are dropped by madvise() are
+ * gone, pinned or not, and the address stays pinned. A forked child's pages are not pinned.
  *
  * Ownership: the caller drops it with umm_unpin().
  * Context:   any thread, not from a callback; may sleep.

@@ -10,7 +10,7 @@
  * Invariants: a page that is neither UNMANAGED nor NATIVE is registered with the
  * userfaultfd. nmanaged counts pages that are not UNMANAGED, nmigrating those
  * that are MIGRATING; a block with nmanaged == 0 has no residents and is free.
- * A page of state DEVICE or COHERENT is in exactly one resident, DUPLICATED in
+ * A page of state DEVICE, COHERENT or EXCLUSIVE is in exactly one resident, DUPLICATED in
  * one or more, EMPTY, SYSTEM and NATIVE in none.
  * Locks: regions.lock to make a block (its first states come from the region
  * tree), block.lock for everything in it, mem->lock for LRU links.
@@ -25,6 +25,7 @@
 #include "log.h"
 #include "maps.h"
 #include "pagemap.h"
+#include "pin.h"
 #include "uffd.h"
 #include "util.h"
 
@@ -47,6 +48,7 @@ int blocks_init(struct blocks *blocks)
 	pool_init(&blocks->pool, sizeof(struct block), block_construct);
 	pool_init(&blocks->resident_pool, sizeof(struct resident), NULL);
 	pool_init(&blocks->frames_pool, UMM_BLOCK_PAGES * sizeof(uint32_t), NULL);
+	pool_init(&blocks->pins_pool, sizeof(struct block_pins), NULL);
 	atomic_store(&blocks->leaf_bytes, 0);
 	return 0;
 }
@@ -56,6 +58,7 @@ void blocks_fini(struct blocks *blocks)
 	for (size_t i = 0; i < DIR_SLOTS; i++)
 		arena_unmap(atomic_load(&blocks->dir[i]), sizeof(struct block_leaf));
 	arena_unmap(blocks->dir, DIR_SLOTS * sizeof(*blocks->dir));
+	pool_fini(&blocks->pins_pool);
 	pool_fini(&blocks->frames_pool);
 	pool_fini(&blocks->resident_pool);
 	pool_fini(&blocks->pool);
@@ -64,7 +67,8 @@ void blocks_fini(struct blocks *blocks)
 size_t blocks_bytes(const struct blocks *blocks)
 {
 	return atomic_load(&blocks->pool.mapped) + atomic_load(&blocks->resident_pool.mapped) +
-	       atomic_load(&blocks->frames_pool.mapped) + atomic_load(&blocks->leaf_bytes);
+	       atomic_load(&blocks->frames_pool.mapped) + atomic_load(&blocks->pins_pool.mapped) +
+	       atomic_load(&blocks->leaf_bytes);
 }
 
 static _Atomic(struct block *) *block_slot(struct umm_ctx *ctx, uintptr_t addr)
@@ -142,6 +146,7 @@ static struct block *block_make(struct umm_ctx *ctx, uintptr_t va, int *ret)
 	block->nmigrating = 0;
 	block->waiters = false;
 	block->residents = NULL;
+	block->pins = NULL;
 	memset(block->page, PG_UNMANAGED, sizeof(block->page));
 	for (; node; node = itree_next(node, va, va + UMM_BLOCK_SIZE))
 		block_set_native(block, node->start, node->end);
@@ -170,6 +175,7 @@ void block_put(struct umm_ctx *ctx, struct block *block)
 	bool unused = block->nmanaged == 0;
 
 	if (unused) {
+		block_forget_pins(ctx, block);
 		atomic_store(block_slot(ctx, block->va), NULL);
 		block->va = 0;
 	}
@@ -268,6 +274,8 @@ void page_set(struct block *block, unsigned i, enum page_state state)
 	block->nmanaged += (state != PG_UNMANAGED) - (old != PG_UNMANAGED);
 	block->nmigrating += (state == PG_MIGRATING) - (old == PG_MIGRATING);
 	block->page[i] = (uint16_t)state;
+	if (state == PG_UNMANAGED)
+		page_forget_pins(block, i);
 }
 
 void page_settle(struct block *block, unsigned i, enum page_state state)

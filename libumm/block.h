@@ -25,6 +25,7 @@ enum page_state {
 	PG_REAPING,  /* dropped; its frames are about to be given back (event.c) */
 	PG_ARRIVING, /* moved here by mremap(); its frame is about to be carried here (event.c) */
 	PG_MIRRORED, /* of a file, shared or hugetlb: stays the kernel's, who is asked every time */
+	PG_EXCLUSIVE, /* taken from the CPU: in a place of the device that has it (exclusive.c) */
 	PG_STATE_MASK = 0x0f,
 	/* What happened to a MIGRATING or ARRIVING page meanwhile; who has it acts on it. */
 	PG_DISCARD = 0x10,  /* contents were dropped: ends EMPTY */
@@ -74,6 +75,7 @@ struct block {
 	bool waiters;	     /* a CPU fault waits for a MIGRATING page */
 	uint64_t dropped_ns; /* when a page became DROPPING last */
 	struct resident *residents;
+	struct block_pins *pins; /* pin.h; NULL: no page is pinned */
 	uint16_t page[UMM_BLOCK_PAGES];
 };
 
@@ -88,6 +90,7 @@ struct blocks {
 	struct pool pool;
 	struct pool resident_pool;
 	struct pool frames_pool;
+	struct pool pins_pool;
 	_Atomic size_t leaf_bytes;
 };
 

@@ -39,12 +39,13 @@ enum action {
 	ACT_EMPTY,
 	ACT_UNMANAGED,
 	ACT_POISON,
-	ACT_KEEP,     /* the source frame is still its home */
-	ACT_DEVICE,   /* the destination frame is its home */
-	ACT_COPIED,   /* duplicated: host frame and destination frame */
-	ACT_HOME,     /* install a staged host page */
-	ACT_COHERENT, /* install the destination frame */
-	ACT_RECOHERE, /* install the source frame again */
+	ACT_KEEP,      /* the source frame is still its home */
+	ACT_DEVICE,    /* the destination frame is its home */
+	ACT_EXCLUSIVE, /* likewise, and the frame is a place that holds it already */
+	ACT_COPIED,    /* duplicated: host frame and destination frame */
+	ACT_HOME,      /* install a staged host page */
+	ACT_COHERENT,  /* install the destination frame */
+	ACT_RECOHERE,  /* install the source frame again */
 };
 
 /* Pages first .. last - 1, which fare alike; gate and block are locked. */
@@ -72,11 +73,17 @@ static enum action action_for_stay(struct piece *piece, struct block *block, uns
 	return resident_of(block, i) ? ACT_KEEP : ACT_SYSTEM;
 }
 
+/* Only its source frame has it: no host page of the program's or of staging does. */
+static bool has_frame_only(const struct piece *piece, unsigned i)
+{
+	return bit_test(piece->device, i) || bit_test(piece->exclusive, i);
+}
+
 static enum action action_for_undo(struct piece *piece, unsigned i)
 {
 	if (bit_test(piece->empty, i))
 		return ACT_EMPTY;
-	if (bit_test(piece->device, i))
+	if (has_frame_only(piece, i))
 		return ACT_KEEP;
 	if (bit_test(piece->coherent, i))
 		return ACT_RECOHERE;
@@ -92,7 +99,7 @@ static enum action action_of(struct piece *piece, struct block *block, unsigned 
 	if (flags & PG_REFILLED)
 		return ACT_SYSTEM;
 	/* MADV_FREE leaves a page that is mapped where it is, for the time being. */
-	if (flags & PG_DISCARD && bit_test(piece->stay, i) && !bit_test(piece->device, i))
+	if (flags & PG_DISCARD && bit_test(piece->stay, i) && !has_frame_only(piece, i))
 		return ACT_SYSTEM;
 	if (flags & PG_DISCARD)
 		return ACT_EMPTY;
@@ -106,6 +113,8 @@ static enum action action_of(struct piece *piece, struct block *block, unsigned 
 		return ACT_HOME;
 	if (piece->duplicate)
 		return ACT_COPIED;
+	if (piece->dst->places)
+		return ACT_EXCLUSIVE;
 	return piece->dst->type == UMM_DEVMEM_COHERENT ? ACT_COHERENT : ACT_DEVICE;
 }
 
@@ -162,6 +171,8 @@ static enum page_state adopted_state(enum action action)
 	switch (action) {
 	case ACT_DEVICE:
 		return PG_DEVICE;
+	case ACT_EXCLUSIVE:
+		return PG_EXCLUSIVE;
 	case ACT_COPIED:
 		return PG_DUPLICATED;
 	default:
@@ -173,6 +184,8 @@ static enum page_state kept_state(struct piece *piece, struct block *block, unsi
 {
 	if (bit_test(piece->device, i))
 		return PG_DEVICE;
+	if (bit_test(piece->exclusive, i))
+		return PG_EXCLUSIVE;
 	if (bit_test(piece->coherent, i))
 		return PG_COHERENT;
 	return resident_of(block, i) ? PG_DUPLICATED : PG_SYSTEM;
@@ -200,7 +213,8 @@ static enum page_state settled_state(const struct run *run, enum action action, 
 /* The books of one page, once it is where the action says. False: could not, undo. */
 static bool settle_page(const struct run *run, enum action action, unsigned i)
 {
-	bool adopts = action == ACT_DEVICE || action == ACT_COPIED || action == ACT_COHERENT;
+	bool adopts = action == ACT_DEVICE || action == ACT_EXCLUSIVE || action == ACT_COPIED ||
+		      action == ACT_COHERENT;
 	struct piece *piece = run->piece;
 
 	if (adopts && !adopt(piece, run->block, i, adopted_state(action)))
@@ -282,7 +296,7 @@ static enum action action_for_refusal(struct piece *piece, enum action action, u
 {
 	if (why == -EEXIST)
 		return ACT_SYSTEM;
-	if (bit_test(piece->device, i))
+	if (has_frame_only(piece, i))
 		return ACT_KEEP;
 	if (bit_test(piece->coherent, i) && action == ACT_RECOHERE)
 		return ACT_KEEP;
@@ -339,7 +353,8 @@ static bool run_goes_on(const struct run *run, unsigned i)
 	source = install_source(piece, run->block, run->action, i);
 	return source == run_source(run, i) && page_index(source) &&
 	       bit_test(piece->slotted, i) == bit_test(piece->slotted, run->first) &&
-	       bit_test(piece->apart, i) == bit_test(piece->apart, run->first);
+	       bit_test(piece->apart, i) == bit_test(piece->apart, run->first) &&
+	       bit_test(piece->staged, i) == bit_test(piece->staged, run->first);
 }
 
 /* The stretch of pages from `first` on that fare alike. */

@@ -24,6 +24,7 @@
 #include "log.h"
 #include "maps.h"
 #include "pagemap.h"
+#include "pin.h"
 #include "piece.h"
 #include "probe.h"
 #include "signals.h"
@@ -93,8 +94,8 @@ void ctx_still_waiting(struct patience *patience, uintptr_t addr)
 	if (patience->said || now - patience->began_ns < PATIENCE_NS)
 		return;
 	patience->said = true;
-	log_warning("waiting for pages at %#lx: a device has not completed a copy, or a driver "
-		    "not finalized a migration",
+	log_warning("waiting for pages at %#lx: a device has not completed a copy, a driver not "
+		    "finalized a migration, or they are pinned",
 		    (unsigned long)addr);
 }
 
@@ -377,6 +378,7 @@ void umm_ctx_put(struct umm_ctx *ctx)
 		ctx_close_forked(ctx);
 		return;
 	}
+	pins_close(ctx);
 	while (ctx->devices)
 		umm_device_destroy(ctx->devices);
 	release_all(ctx);
@@ -448,8 +450,9 @@ static void free_piece(struct umm_ctx *ctx, const struct umm_span *piece)
 }
 
 /*
- * Pages of one piece come home and stop being managed: plain memory afterwards. A migration that
- * has chosen them before may take them away again in between: so until none is left. 0 or -EIO.
+ * Pages of one piece come home, pinned or not, and stop being managed: plain memory afterwards. A
+ * migration that has chosen them before may take them away again in between: so until none is left.
+ * 0 or -EIO.
  */
 static int detach_piece(struct umm_ctx *ctx, const struct umm_span *piece)
 {
@@ -460,6 +463,7 @@ static int detach_piece(struct umm_ctx *ctx, const struct umm_span *piece)
 		return 0;
 	do {
 		ctx_still_waiting(&patience, piece->start);
+		pins_forget(ctx, piece->start, piece->start + piece->len);
 		if (umm_migrate_to_system(ctx, (void *)piece->start, piece->len) == -EIO)
 			ret = -EIO;
 		hook_run(HOOK_DETACHING, piece->start);

@@ -26,8 +26,9 @@ struct umm_ctx {
 	uint64_t features;  /* enum umm_kernel_feature in use */
 	struct stats stats;
 
-	struct lock lock; /* RANK_CTX. Protects: devices, and the lists that hang off them */
+	struct lock lock; /* RANK_CTX. Protects: devices, the lists that hang off them, pins */
 	struct umm_device *devices;
+	struct umm_pin *pins;
 
 	struct rwlock gate; /* RANK_GATE; see lock.h and docs/design.md */
 	struct regions regions;

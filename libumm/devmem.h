@@ -27,7 +27,8 @@ struct umm_devmem {
 	enum umm_devmem_type type;
 	uint32_t nframes;
 	uint32_t nchunks;
-	uintptr_t base; /* COHERENT */
+	uintptr_t base; /* COHERENT, places */
+	bool places;	/* the core's own: frames are the places of EXCLUSIVE pages (exclusive.c) */
 	void *priv;
 	struct umm_devmem *next;    /* of the device; under ctx->lock */
 	_Atomic uint32_t returning; /* frames whose pages have left, about to be given back */
@@ -78,6 +79,12 @@ static inline uintptr_t devmem_host(const struct umm_devmem *mem, uint32_t frame
 {
 	return mem->base + ((uintptr_t)frame << UMM_PAGE_SHIFT);
 }
+
+/*
+ * The memory whose frames are places: host pages for what the device has exclusively. Made when
+ * first asked for, and gone with the device. A free place is empty. 0 or -errno.
+ */
+int devmem_places(struct umm_device *dev, struct umm_devmem **out);
 
 void devmem_lru_add(struct umm_devmem *mem, struct resident *resident);
 void devmem_lru_del(struct umm_devmem *mem, struct resident *resident);

@@ -10,7 +10,7 @@
  *	REMOVE	SYSTEM				SYSTEM		notify
  *		EMPTY, POISONED			EMPTY		notify
  *		MIGRATING			+ DISCARD	(its piece drops it)
- *		DEVICE				REAPING		notify, free frames, EMPTY
+ *		DEVICE, EXCLUSIVE		REAPING		notify, free frames, EMPTY
  *		COHERENT, DUPLICATED		REAPING		the same, SYSTEM
  *	UNMAP	the same, with GONE and UNMANAGED
  *	REMAP	see remap.c
@@ -30,6 +30,7 @@
 #include "device.h"
 #include "hook.h"
 #include "log.h"
+#include "pin.h"
 #include "remap.h"
 #include "signals.h"
 #include "uapi.h"
@@ -95,6 +96,8 @@ static bool clear_page(struct block *block, unsigned i, bool unmap)
 	/* The kernel also tells that the old address of a moved range is unmapped. */
 	if (page_is_away(block, i))
 		return false;
+	if (unmap)
+		page_forget_pins(block, i);
 	switch (page_state(block, i)) {
 	case PG_MIGRATING:
 	case PG_ARRIVING:
@@ -110,6 +113,7 @@ static bool clear_page(struct block *block, unsigned i, bool unmap)
 		block->page[i] |= PG_MAPPED | (unmap ? PG_GONE : 0);
 		return true;
 	case PG_DEVICE:
+	case PG_EXCLUSIVE:
 		page_set(block, i, PG_REAPING);
 		block->page[i] |= unmap ? PG_GONE : 0;
 		return true;

@@ -139,6 +139,7 @@ static enum serve serve_locked(struct umm_ctx *ctx, struct block *block,
 	case PG_ARRIVING:
 		return serve_moving(ctx, block, info, counter);
 	case PG_DEVICE:
+	case PG_EXCLUSIVE:
 		return SERVE_HOME;
 	case PG_DUPLICATED:
 		return info->wp ? SERVE_HOME : serve_fill(ctx, block, info, counter);
@@ -173,7 +174,8 @@ static struct umm_device *home_device(struct umm_ctx *ctx, uintptr_t addr, bool 
 		if (!bit_test(resident->bitmap, page_index(addr)))
 			continue;
 		dev = resident->mem->dev;
-		*inlined &= dev->inline_copy;
+		/* An exclusive page is not copied. */
+		*inlined &= dev->inline_copy || resident->mem->places;
 	}
 	lock_drop(&block->lock);
 	return dev;

@@ -155,7 +155,8 @@ static int call(struct umm_ctx *ctx, struct umm_notifier *notifier,
 	return ret == -EAGAIN && !range->blockable ? -EAGAIN : 0;
 }
 
-int notifier_invalidate(struct umm_ctx *ctx, const struct umm_notifier_range *range)
+int notifier_invalidate_others(struct umm_ctx *ctx, const struct umm_notifier_range *range,
+			       const struct umm_device *dev)
 {
 	struct notifiers *notifiers = &ctx->notifiers;
 	struct notifier_active active = { .start = range->start, .end = range->end };
@@ -169,6 +170,8 @@ int notifier_invalidate(struct umm_ctx *ctx, const struct umm_notifier_range *ra
 	lock_take(&notifiers->lock);
 	for (node = itree_first(&notifiers->tree, range->start, range->end); node && !ret;
 	     node = itree_next(node, range->start, range->end)) {
+		if (dev && notifier_of(node)->dev == dev)
+			continue;
 		lock_drop(&notifiers->lock);
 		ret = call(ctx, notifier_of(node), range);
 		lock_take(&notifiers->lock);
@@ -176,6 +179,11 @@ int notifier_invalidate(struct umm_ctx *ctx, const struct umm_notifier_range *ra
 	lock_drop(&notifiers->lock);
 	invalidation_end(notifiers, &active);
 	return ret;
+}
+
+int notifier_invalidate(struct umm_ctx *ctx, const struct umm_notifier_range *range)
+{
+	return notifier_invalidate_others(ctx, range, NULL);
 }
 
 void notifier_add(struct umm_ctx *ctx, struct umm_notifier *notifier)

@@ -17,7 +17,8 @@ struct umm_notifier {
 	struct umm_ctx *ctx;
 	int (*invalidate)(void *priv, const struct umm_notifier_range *range);
 	void *priv;
-	bool of_mirror; /* part of a struct umm_mirror */
+	bool of_mirror;		      /* part of a struct umm_mirror */
+	const struct umm_device *dev; /* its device; NULL: not of a mirror */
 	/* Odd while an invalidation is under way; a snapshot is good while it is the same. */
 	_Atomic uint64_t seq;
 	unsigned active; /* invalidations under way; under notifiers.lock */
@@ -56,6 +57,9 @@ void notifiers_fini(struct notifiers *notifiers);
  * callbacks have run, which does no harm.
  */
 int notifier_invalidate(struct umm_ctx *ctx, const struct umm_notifier_range *range);
+/* Likewise, without calling the mirrors of one device; their snapshots grow stale all the same. */
+int notifier_invalidate_others(struct umm_ctx *ctx, const struct umm_notifier_range *range,
+			       const struct umm_device *dev);
 
 /*
  * Make snapshots of start .. end stale, and have umm_notifier_read_begin() wait, from now until

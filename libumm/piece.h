@@ -26,7 +26,7 @@ struct piece {
 	struct piece *next; /* umm_migrate_setup()'s list */
 	uintptr_t va;
 	struct umm_devmem *dst; /* NULL: system */
-	struct umm_devmem *src; /* of `device` and `coherent`; one per piece */
+	struct umm_devmem *src; /* of `device`, `coherent`, `exclusive`; one per piece */
 	enum umm_cause cause;
 	bool duplicate;
 	bool blockable;
@@ -39,12 +39,14 @@ struct piece {
 	uint64_t empty[BITMAP_WORDS];	   /* nothing */
 	uint64_t device[BITMAP_WORDS];	   /* frames of a PRIVATE src */
 	uint64_t coherent[BITMAP_WORDS];   /* frames of a COHERENT src */
+	uint64_t exclusive[BITMAP_WORDS];  /* places of src */
 	uint64_t duplicated[BITMAP_WORDS]; /* host frames with copies */
 	/* How they fare. */
 	uint64_t stay[BITMAP_WORDS];	/* still mapped: stays what it was */
 	uint64_t slotted[BITMAP_WORDS]; /* moved into `slot`, each at its place */
 	uint64_t apart[BITMAP_WORDS];	/* moved into `scratch`, each at its place */
 	uint64_t staged[BITMAP_WORDS];	/* host[] was taken from staging page by page */
+	uint64_t placed[BITMAP_WORDS];	/* host[] is a place, of src or of dst */
 	uint64_t lost[BITMAP_WORDS];	/* the source device failed */
 	uint64_t undo[BITMAP_WORDS];	/* the destination failed: back to where it was */
 	uint64_t away[BITMAP_WORDS];	/* to be installed elsewhere: the mapping has moved */
@@ -76,6 +78,7 @@ struct piece_want {
 	struct umm_devmem *dst;
 	const struct umm_device *src_dev; /* only its pages; NULL: of any */
 	const struct umm_devmem *src;	  /* only its pages; NULL: of any */
+	const struct umm_devmem *leave;	  /* but not its pages */
 	uint64_t select;		  /* UMM_MIGRATE_SELECT_* */
 	enum umm_cause cause;
 	bool duplicate;
@@ -91,6 +94,7 @@ struct piece_found {
 	bool more; /* some are left for another piece */
 	bool full; /* dst had no frames */
 	uint32_t settled;
+	uint64_t pinned[BITMAP_WORDS]; /* stay because they are pinned */
 };
 
 /*
@@ -120,7 +124,7 @@ static inline uintptr_t piece_host(const struct piece *piece, unsigned i)
 		return piece->slot + offset;
 	if (bit_test(piece->apart, i))
 		return piece->scratch + offset;
-	return bit_test(piece->staged, i) ? piece->host[i] : 0;
+	return bit_test(piece->staged, i) || bit_test(piece->placed, i) ? piece->host[i] : 0;
 }
 
 /* Address of its first page. */

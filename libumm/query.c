@@ -16,7 +16,7 @@ static void query_known(struct block *block, unsigned i, struct umm_page_info *o
 		[PG_DEVICE] = UMM_PAGE_DEVICE,	       [PG_COHERENT] = UMM_PAGE_COHERENT,
 		[PG_DUPLICATED] = UMM_PAGE_DUPLICATED, [PG_MIGRATING] = UMM_PAGE_MIGRATING,
 		[PG_POISONED] = UMM_PAGE_POISONED,     [PG_ARRIVING] = UMM_PAGE_MIGRATING,
-		[PG_MIRRORED] = UMM_PAGE_MIRRORED,
+		[PG_MIRRORED] = UMM_PAGE_MIRRORED,     [PG_EXCLUSIVE] = UMM_PAGE_EXCLUSIVE,
 	};
 	enum page_state state = page_settles(block, i);
 	struct resident *resident;

@@ -12,6 +12,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "range.h"
+
 #include "batch.h"
 #include "device.h"
 #include "maps.h"
@@ -88,6 +90,22 @@ static struct resident *own_copy(const struct umm_range *range, struct block *bl
 	return NULL;
 }
 
+/* Has the range's owner page i exclusively? */
+static bool exclusive_is_ours(const struct umm_range *range, struct block *block, unsigned i)
+{
+	return range->owner && resident_of(block, i)->mem->dev == range->owner;
+}
+
+static uint64_t exclusive_entry(const struct umm_range *range, struct block *block, unsigned i,
+				uint64_t write)
+{
+	struct resident *resident = resident_of(block, i);
+
+	if (!exclusive_is_ours(range, block, i))
+		return 0;
+	return UMM_ENTRY_VALID | write | devmem_host(resident->mem, resident_frame(resident, i));
+}
+
 /* What a system page's mapping says and, as far as it was looked at, what the page map does. */
 static uint64_t system_entry(const struct prot *prot, const struct look *look, uintptr_t addr)
 {
@@ -135,6 +153,8 @@ static uint64_t entry_of(const struct umm_range *range, struct block *block, uns
 		return UMM_ENTRY_VALID | page_addr(block, i);
 	case PG_POISONED:
 		return UMM_ENTRY_ERROR;
+	case PG_EXCLUSIVE:
+		return exclusive_entry(range, block, i, write);
 	default:
 		return 0;
 	}
@@ -281,6 +301,8 @@ static int need_of(const struct umm_range *range, struct block *block, unsigned 
 		return NEED_FILL;
 	case PG_DEVICE:
 		return frame_is_ours(range, resident_of(block, i)) ? NEED_NOTHING : NEED_HOME;
+	case PG_EXCLUSIVE:
+		return exclusive_is_ours(range, block, i) ? NEED_NOTHING : NEED_HOME;
 	case PG_DUPLICATED:
 		return write ? NEED_HOME : NEED_NOTHING;
 	case PG_MIGRATING:
@@ -318,9 +340,12 @@ static int fault_locked(struct umm_range *range, struct umm_ctx *ctx, struct blo
 
 static uint64_t request_of(const struct umm_range *range, uintptr_t addr)
 {
-	uint64_t request = range->entries[(addr - range->start) >> UMM_PAGE_SHIFT];
+	uint64_t request = range->default_flags;
 
-	return ((request & range->flags_mask) | range->default_flags) & REQ_BITS;
+	if (range->flags_mask)
+		request |=
+			range->entries[(addr - range->start) >> UMM_PAGE_SHIFT] & range->flags_mask;
+	return request & REQ_BITS;
 }
 
 /* Page addr is to be touched, too: true unless it does not belong to what is collected. */
@@ -392,11 +417,8 @@ static int fault_touch(const struct touch *touch)
 
 static bool any_request(const struct umm_range *range, uintptr_t start, uintptr_t end)
 {
-	if (range->default_flags & REQ_BITS)
-		return true;
 	for (uintptr_t at = start; at < end; at += UMM_PAGE_SIZE)
-		if (range->entries[(at - range->start) >> UMM_PAGE_SHIFT] & range->flags_mask &
-		    REQ_BITS)
+		if (request_of(range, at))
 			return true;
 	return false;
 }
@@ -456,22 +478,36 @@ int umm_range_wait_until_valid(struct umm_range *range, unsigned timeout_ms)
 	return notifier_wait_quiet(mine.notifier, now_ns() + timeout_ms * UINT64_C(1000000));
 }
 
+static int fault_parts(struct umm_range *range, struct umm_ctx *ctx, uint64_t deadline)
+{
+	uintptr_t next;
+	int ret = 0;
+
+	for (uintptr_t at = range->start; at < range->end && !ret; at = next) {
+		next = min(align_down(at, UMM_BLOCK_SIZE) + UMM_BLOCK_SIZE, range->end);
+		ret = fault_part(range, ctx, at, next, deadline);
+	}
+	return ret;
+}
+
+int range_populate(struct umm_ctx *ctx, const struct umm_span *span, bool write, uint64_t deadline)
+{
+	struct umm_range range = {
+		.start = span->start,
+		.end = span->start + span->len,
+		.default_flags = UMM_ENTRY_REQ_FAULT | (write ? UMM_ENTRY_REQ_WRITE : 0),
+	};
+
+	return fault_parts(&range, ctx, deadline);
+}
+
 long umm_range_fault(struct umm_range *range, unsigned timeout_ms)
 {
 	uint64_t deadline = now_ns() + timeout_ms * UINT64_C(1000000);
 	struct umm_range mine;
-	struct umm_ctx *ctx;
-	uintptr_t next;
 	int ret = range_check(range, &mine);
 
-	if (ret)
-		return ret;
-	ctx = mine.notifier->ctx;
-	for (uintptr_t at = mine.start; at < mine.end; at = next) {
-		next = min(align_down(at, UMM_BLOCK_SIZE) + UMM_BLOCK_SIZE, mine.end);
-		ret = fault_part(&mine, ctx, at, next, deadline);
-		if (ret)
-			return ret;
-	}
-	return snapshot(&mine, ctx);
+	if (!ret)
+		ret = fault_parts(&mine, mine.notifier->ctx, deadline);
+	return ret ? ret : snapshot(&mine, mine.notifier->ctx);
 }

@@ -108,6 +108,18 @@ uint64_t ref_entry(struct ref_device *ref, uintptr_t addr);
 /* Fill the table for a range, without migrating anything: 0 or a negative errno. */
 int ref_map(struct ref_device *ref, uintptr_t addr, size_t len, bool write);
 
+/*
+ * Take pages exclusively, and enter those that were to be had into the table: how many, or a
+ * negative errno.
+ */
+long ref_make_exclusive(struct ref_device *ref, uintptr_t addr, size_t npages);
+
+/*
+ * Add to an aligned word as a device atomic does: on a page that the device has exclusively, which
+ * it takes first. 0 and what was there before; -EBUSY the page is not to be had; or as above.
+ */
+int ref_atomic_add(struct ref_device *ref, uintptr_t addr, uint64_t n, uint64_t *old);
+
 void ref_policy_set(struct ref_device *ref, enum ref_policy policy);
 
 void ref_gate_close(struct ref_device *ref, enum ref_gate gate);
