@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The page table of the reference device: a radix tree of four levels, nine bits each, from
+ * A page table, for the devices of the tests: a radix tree of four levels, nine bits each, from
  * page address to entry. Plain data: the device locks it. Nodes are never freed before the
- * table ends, so a slot stays valid while the lock is held. Included by ref_device.c alone.
+ * table ends, so a slot stays valid while the lock is held. Included by the one file of a device
+ * that has the table: ref_device.c, dmirror/mirror.c.
  */
 #ifndef REF_TABLE_H
 #define REF_TABLE_H
