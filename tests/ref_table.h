@@ -19,6 +19,12 @@
 #define LEVEL_SIZE (1u << LEVEL_BITS)
 #define TOP_LEVEL  3
 
+/* Whose heap the nodes are in: the one who includes this may say. */
+#ifndef TABLE_ALLOC
+#define TABLE_ALLOC(size)   calloc(1, size)
+#define TABLE_FREE(p, size) free(p)
+#endif
+
 struct table {
 	union {
 		struct table *child[LEVEL_SIZE];
@@ -39,7 +45,7 @@ static uint64_t *table_slot(struct table **root, uintptr_t addr, bool create)
 
 	for (level = TOP_LEVEL;; level--) {
 		if (!*node && create)
-			*node = calloc(1, sizeof(**node));
+			*node = TABLE_ALLOC(sizeof(**node));
 		if (!*node)
 			return NULL;
 		if (level == 0)
@@ -77,7 +83,7 @@ static void table_free(struct table *node, int level)
 		return;
 	for (i = 0; level > 0 && i < LEVEL_SIZE; i++)
 		table_free(node->child[i], level - 1);
-	free(node);
+	TABLE_FREE(node, sizeof(*node));
 }
 
 #endif

@@ -12,9 +12,10 @@
 #include "device.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+
+#include "pages.h"
 
 /* The driver's word of a umm_devmem. */
 struct memory {
@@ -64,16 +65,15 @@ static const struct umm_device_ops device_ops = {
 
 static struct memory *memory_create(void)
 {
-	struct memory *memory = calloc(1, sizeof(*memory));
+	struct memory *memory = pages_alloc(sizeof(*memory));
 	uintptr_t start;
 
 	if (!memory)
 		return NULL;
 	memory->len = ((size_t)DEVICE_FRAMES << UMM_PAGE_SHIFT) + UMM_BLOCK_SIZE;
-	memory->mapped = mmap(NULL, memory->len, PROT_READ | PROT_WRITE,
-			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (memory->mapped == MAP_FAILED) {
-		free(memory);
+	memory->mapped = pages_alloc(memory->len);
+	if (!memory->mapped) {
+		pages_free(memory, sizeof(*memory));
 		return NULL;
 	}
 	start = ((uintptr_t)memory->mapped + UMM_BLOCK_SIZE - 1) & ~(UMM_BLOCK_SIZE - 1);
@@ -83,8 +83,8 @@ static struct memory *memory_create(void)
 
 static void memory_destroy(struct memory *memory)
 {
-	munmap(memory->mapped, memory->len);
-	free(memory);
+	pages_free(memory->mapped, memory->len);
+	pages_free(memory, sizeof(*memory));
 }
 
 int device_memory_locked(struct device *device)
@@ -133,7 +133,7 @@ void device_memory_release(struct device *device)
 
 int device_create(struct umm_ctx *ctx, enum umm_devmem_type type, struct device **out)
 {
-	struct device *device = calloc(1, sizeof(*device));
+	struct device *device = pages_alloc(sizeof(*device));
 	int ret;
 
 	if (!device)
@@ -143,7 +143,7 @@ int device_create(struct umm_ctx *ctx, enum umm_devmem_type type, struct device 
 	pthread_mutex_init(&device->lock, NULL);
 	ret = umm_device_create(ctx, &device_ops, device, UMM_DEVICE_INLINE_COPY, &device->dev);
 	if (ret) {
-		free(device);
+		pages_free(device, sizeof(*device));
 		return ret;
 	}
 	*out = device;
@@ -155,5 +155,5 @@ void device_destroy(struct device *device)
 	device_memory_release(device);
 	umm_device_destroy(device->dev);
 	pthread_mutex_destroy(&device->lock);
-	free(device);
+	pages_free(device, sizeof(*device));
 }

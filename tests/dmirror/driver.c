@@ -8,7 +8,6 @@
 #include "driver.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/uio.h>
 #include <time.h>
@@ -18,6 +17,7 @@
 #include "device.h"
 #include "migrate.h"
 #include "mirror.h"
+#include "pages.h"
 #include "umm.h"
 
 static int copy_from_user(void *to, uint64_t from, size_t len)
@@ -69,7 +69,7 @@ static int copy_faulting(struct mirror *mirror, struct dmirror_cmd *cmd, char *b
 
 static int do_read(struct mirror *mirror, struct dmirror_cmd *cmd)
 {
-	char *bounce = malloc(cmd->npages << UMM_PAGE_SHIFT);
+	char *bounce = pages_alloc(cmd->npages << UMM_PAGE_SHIFT);
 	int ret;
 
 	if (!bounce)
@@ -77,13 +77,13 @@ static int do_read(struct mirror *mirror, struct dmirror_cmd *cmd)
 	ret = copy_faulting(mirror, cmd, bounce, mirror_read);
 	if (ret == 0)
 		ret = copy_to_user(cmd->ptr, bounce, cmd->npages << UMM_PAGE_SHIFT);
-	free(bounce);
+	pages_free(bounce, cmd->npages << UMM_PAGE_SHIFT);
 	return ret;
 }
 
 static int do_write(struct mirror *mirror, struct dmirror_cmd *cmd)
 {
-	char *bounce = malloc(cmd->npages << UMM_PAGE_SHIFT);
+	char *bounce = pages_alloc(cmd->npages << UMM_PAGE_SHIFT);
 	int ret;
 
 	if (!bounce)
@@ -91,14 +91,14 @@ static int do_write(struct mirror *mirror, struct dmirror_cmd *cmd)
 	ret = copy_from_user(bounce, cmd->ptr, cmd->npages << UMM_PAGE_SHIFT);
 	if (ret == 0)
 		ret = copy_faulting(mirror, cmd, bounce, mirror_write);
-	free(bounce);
+	pages_free(bounce, cmd->npages << UMM_PAGE_SHIFT);
 	return ret;
 }
 
 /* Show the program what the device sees, without faulting anything in. */
 static int read_back(struct mirror *mirror, struct dmirror_cmd *cmd)
 {
-	char *bounce = malloc(cmd->npages << UMM_PAGE_SHIFT);
+	char *bounce = pages_alloc(cmd->npages << UMM_PAGE_SHIFT);
 	int ret;
 
 	if (!bounce)
@@ -107,7 +107,7 @@ static int read_back(struct mirror *mirror, struct dmirror_cmd *cmd)
 	ret = cmd->cpages == cmd->npages ?
 		      copy_to_user(cmd->ptr, bounce, cmd->npages << UMM_PAGE_SHIFT) :
 		      -ENOENT;
-	free(bounce);
+	pages_free(bounce, cmd->npages << UMM_PAGE_SHIFT);
 	return ret;
 }
 

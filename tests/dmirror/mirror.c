@@ -19,12 +19,15 @@
 #include "mirror.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "pages.h"
+
+#define TABLE_ALLOC(size)   pages_alloc(size)
+#define TABLE_FREE(p, size) pages_free(p, size)
 #include "ref_table.h"
 
 #define TIMEOUT_MS 1000
@@ -69,7 +72,7 @@ static const struct umm_mirror_ops mirror_ops = {
 
 int mirror_open(struct device *device, struct mirror **out)
 {
-	struct mirror *mirror = calloc(1, sizeof(*mirror));
+	struct mirror *mirror = pages_alloc(sizeof(*mirror));
 	int ret;
 
 	if (!mirror)
@@ -78,7 +81,7 @@ int mirror_open(struct device *device, struct mirror **out)
 	pthread_mutex_init(&mirror->lock, NULL);
 	ret = umm_mirror_register(device->dev, &mirror_ops, mirror, &mirror->mirror);
 	if (ret) {
-		free(mirror);
+		pages_free(mirror, sizeof(*mirror));
 		return ret;
 	}
 	mirror->notifier = umm_mirror_notifier(mirror->mirror);
@@ -90,7 +93,7 @@ void mirror_close(struct mirror *mirror)
 {
 	umm_mirror_unregister(mirror->mirror);
 	pthread_mutex_destroy(&mirror->lock);
-	free(mirror);
+	pages_free(mirror, sizeof(*mirror));
 }
 
 void mirror_settle(struct mirror *mirror)

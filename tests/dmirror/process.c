@@ -16,7 +16,6 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stddef.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -25,6 +24,7 @@
 #include "device.h"
 #include "driver.h"
 #include "mirror.h"
+#include "pages.h"
 #include "umm.h"
 
 #define GUP_PATH "/sys/kernel/debug/gup_test"
@@ -54,6 +54,8 @@ static struct unit units[DMIRROR_UNITS] = {
 	{ .path = "/dev/hmm_dmirror2", .type = UMM_DEVMEM_COHERENT },
 	{ .path = "/dev/hmm_dmirror3", .type = UMM_DEVMEM_COHERENT },
 };
+
+_Atomic uintptr_t pages_next = (uintptr_t)3 << 44;
 
 static _Atomic(struct umm_ctx *) ctx;
 static struct umm_ctx *inherited; /* of the parent; only to be dropped */
@@ -158,7 +160,7 @@ static int file_open_locked(struct file *file)
 
 int process_open(const char *path, int flags)
 {
-	struct file *file = calloc(1, sizeof(*file));
+	struct file *file = pages_alloc(sizeof(*file));
 	int ret = -ENOMEM, fd;
 
 	if (!file)
@@ -181,7 +183,7 @@ int process_open(const char *path, int flags)
 err_close:
 	close(file->fd);
 err_free:
-	free(file);
+	pages_free(file, sizeof(*file));
 	return ret;
 }
 
@@ -218,7 +220,7 @@ void process_file_put(struct file *file)
 	}
 	pthread_mutex_unlock(&lock);
 	if (last)
-		free(file);
+		pages_free(file, sizeof(*file));
 }
 
 void process_close(int fd)
