@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The kernel's HMM test driver and its gup_test as programs see them: ioctl numbers, structures and
- * answers. Declared anew, not copied: what counts is that they mean the same.
+ * The kernel's HMM test driver and its gup_test as programs see them: ioctl numbers,
+ * structures and answers. Declared anew, not copied: what counts is that they mean the
+ * same.
  */
 #ifndef DMIRROR_ABI_H
 #define DMIRROR_ABI_H

@@ -2,12 +2,13 @@
 /*
  * The device: its memory, and the copy engine by which the core empties that.
  *
- * Device memory is one anonymous mapping that serves as frames. Of a PRIVATE device only this file
- * knows it; that of a COHERENT one is lent to the core as its base. Memory is added when something
- * first migrates there, and can be taken away while it is in use.
+ * Device memory is one anonymous mapping that serves as frames. Of a PRIVATE device only
+ * this file knows it; that of a COHERENT one is lent to the core as its base. Memory is
+ * added when something first migrates there, and can be taken away while it is in use.
  *
- * The core copies by device_copy() only: when a CPU touches a page, when memory is removed, when the
- * process forks. Migrations that the driver itself starts it copies itself, see migrate.c.
+ * The core copies by device_copy() only: when a CPU touches a page, when memory is removed,
+ * when the process forks. Migrations that the driver itself starts it copies itself, see
+ * migrate.c.
  */
 #include "device.h"
 

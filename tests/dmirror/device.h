@@ -17,7 +17,7 @@ struct device {
 	enum umm_devmem_type type;
 
 	pthread_mutex_t lock; /* outermost; held over migrations to the memory and its removal */
-	/* Protected by lock; stays while a table has entries of it. NULL: not used yet, or released. */
+	/* Protected by lock, and stays while a table has entries of it. NULL: none (yet). */
 	struct umm_devmem *mem;
 };
 

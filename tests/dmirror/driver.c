@@ -2,8 +2,8 @@
 /*
  * The ioctls: what a program may ask of the device.
  *
- * As in the kernel, memory of the program is reached by functions that answer EFAULT, and data goes
- * through a bounce buffer: the program sees all of an answer or nothing.
+ * As in the kernel, memory of the program is reached by functions that answer EFAULT, and
+ * data goes through a bounce buffer: the program sees all of an answer or nothing.
  */
 #include "driver.h"
 

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Migration in three steps, by a driver that copies itself: setup collects the pages and unmaps them
- * from the CPU; the driver copies; umm_migrate_pages() commits what dst[] says. From setup to finalize
- * nothing else may be asked of the core that could wait for these pages, so device frames are taken
- * before. A migration works on one batch: the pages of one block, at most.
+ * Migration in three steps, by a driver that copies itself: setup collects the pages and
+ * unmaps them from the CPU; the driver copies; umm_migrate_pages() commits what dst[] says.
+ * From setup to finalize nothing else may be asked of the core that could wait for these
+ * pages, so device frames are taken before. A migration works on one batch: the pages of
+ * one block, at most.
  */
 #include "migrate.h"
 

@@ -7,8 +7,8 @@
 #include "device.h"
 
 /*
- * Move system pages of start .. end to the device. Pages that cannot go there, or are on another
- * device, stay: it is no error if all of them do. 0 or a negative errno.
+ * Move system pages of start .. end to the device. Pages that cannot go there, or are on
+ * another device, stay: it is no error if all of them do. 0 or a negative errno.
  */
 int migrate_to_device(struct device *device, uintptr_t start, uintptr_t end);
 

@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A mirror: the device's page table over the address space of the process, how it is filled, how the
- * device reads and writes through it, and how the core takes entries out again.
+ * A mirror: the device's page table over the address space of the process, how it is
+ * filled, how the device reads and writes through it, and how the core takes entries out
+ * again.
  *
- * The one lock makes all of that safe: an entry is only used, and the table only programmed, with it
- * held, and mirror_invalidate() takes it. So when an invalidation returns the device has stopped using
- * what it was told to forget; and an answer of the core that umm_notifier_read_retry() accepts under
- * the lock cannot go stale before the lock is dropped.
+ * The one lock makes all of that safe: an entry is only used, and the table only
+ * programmed, with it held, and mirror_invalidate() takes it. So when an invalidation
+ * returns the device has stopped using what it was told to forget; and an answer of the
+ * core that umm_notifier_read_retry() accepts under the lock cannot go stale before the
+ * lock is dropped.
  *
- * Entries are the core's own (UMM_ENTRY_*), and ENTRY_EXCLUSIVE. Three kinds of page differ in how the
- * device gets at them:
+ * Entries are the core's own (UMM_ENTRY_*), and ENTRY_EXCLUSIVE. Three kinds of page differ
+ * in how the device gets at them:
  *	DEVICE		a frame of its private memory: by the device's own address;
  *	exclusive	where the core has put the page meanwhile;
  *	all others	where the CPU sees them, coherent memory included. A program may unmap them
@@ -38,8 +40,8 @@
 /* ---- invalidation ----------------------------------------------------------------- */
 
 /*
- * Everything is forgotten, also what migrates to this very device: the pages are mapped in place until
- * then, and it must not be looking for them there while they are on their way.
+ * Everything is forgotten, also what migrates to this very device: the pages are mapped in
+ * place until then, and it must not be looking for them there while they are on their way.
  */
 static int mirror_invalidate(void *priv, const struct umm_notifier_range *range)
 {

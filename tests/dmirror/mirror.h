@@ -11,8 +11,8 @@
 #include "umm.h"
 
 /*
- * Long ranges are worked on in batches that end with a block. The buffers of one batch fit on the
- * stack.
+ * Long ranges are worked on in batches that end with a block. The buffers of one batch fit
+ * on the stack.
  */
 #define BATCH_PAGES UMM_BLOCK_PAGES
 
@@ -57,8 +57,8 @@ int mirror_make_exclusive(struct mirror *mirror, uintptr_t start, uintptr_t end)
 bool mirror_has_exclusive(struct mirror *mirror, uintptr_t start, uintptr_t end);
 
 /*
- * See what is in batch->range, without faulting anything in. On 0 the mirror's lock is held, and the
- * answer true until it is dropped; else a negative errno.
+ * See what is in batch->range, without faulting anything in. On 0 the mirror's lock is
+ * held, and the answer true until it is dropped; else a negative errno.
  */
 int mirror_look_locked(struct mirror *mirror, struct batch *batch);
 

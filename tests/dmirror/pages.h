@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Memory of the driver, in whole pages and zeroed. As a kernel's it is apart from the program's: not
- * of its heap, past the ends of which a program may write (the kernel's tests do), and far from where
- * the kernel maps what a program asks for, so that a hole which the program makes stays one.
+ * Memory of the driver, in whole pages and zeroed. As a kernel's it is apart from the
+ * program's: not of its heap, past the ends of which a program may write (the kernel's
+ * tests do), and far from where the kernel maps what a program asks for, so that a hole
+ * which the program makes stays one.
  */
 #ifndef DMIRROR_PAGES_H
 #define DMIRROR_PAGES_H

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the kernel's driver has the kernel for: which descriptors are open devices, and the address
- * space of the process, a context that is made when the first of them is opened.
+ * What the kernel's driver has the kernel for: which descriptors are open devices, and the
+ * address space of the process, a context that is made when the first of them is opened.
  *
- * A unit is created by who opens it first and goes when the last one closes it; its pages come home
- * then. What a process inherits by fork() is of no use to it: descriptors mean the devices of its
- * parent, which answers to nobody but that. It opens its own, as with the kernel's driver.
+ * A unit is created by who opens it first and goes when the last one closes it; its pages
+ * come home then. What a process inherits by fork() is of no use to it: descriptors mean
+ * the devices of its parent, which answers to nobody but that. It opens its own, as with
+ * the kernel's driver.
  *
  * Descriptors are recognised by number: what dup() makes of them is no device.
  */

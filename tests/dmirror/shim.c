@@ -2,10 +2,10 @@
 /*
  * In front of the C library: the system calls of a program that concern the devices.
  *
- * open(), ioctl(), mmap() and close() of a device are answered here. munmap(), mprotect(), mremap(),
- * madvise() and a mmap() that replaces something are announced to the core before the kernel does
- * them, as the kernel's notifiers would be called; so what a device was told is never older than
- * the last of these calls that has returned.
+ * open(), ioctl(), mmap() and close() of a device are answered here. munmap(), mprotect(),
+ * mremap(), madvise() and a mmap() that replaces something are announced to the core before
+ * the kernel does them, as the kernel's notifiers would be called; so what a device was
+ * told is never older than the last of these calls that has returned.
  *
  * Calls that libumm and this library make themselves are none of the program's, and pass.
  */
@@ -95,8 +95,9 @@ struct announcement {
 };
 
 /*
- * A change of what addr .. addr + len means is about to happen. False: no memory for that, errno is
- * set. Where there is nothing to announce, or it makes no sense, the kernel shall say so.
+ * A change of what addr .. addr + len means is about to happen. False: no memory for that,
+ * errno is set. Where there is nothing to announce, or it makes no sense, the kernel shall
+ * say so.
  */
 static bool announce(struct announcement *a, const void *addr, size_t len, enum umm_event event)
 {
@@ -200,8 +201,7 @@ static void *map(void *addr, size_t len, int prot, int flags, int fd, off_t offs
 	return (void *)syscall(SYS_mmap, addr, len, prot, flags, fd, offset);
 }
 
-/* Zeroed pages of the device, all of them there from the start: files of the kernel's that the
- * program shares with nobody, for reading until it writes. */
+/* Zeroed pages of a mapping's own, all there from the start, read-only until they are written. */
 static void *map_device(void *addr, size_t len, int prot, int flags)
 {
 	int fd = memfd_create("hmm_dmirror_pages", MFD_CLOEXEC), error;

@@ -3,6 +3,7 @@
 # is reported as passed there, and so is the test of compound pages where no huge page is to be had. A
 # line that comes again and again (a teardown that fails runs again until the test's time is up) is
 # printed once. The last line has the totals.
+# Every result names its test, those that were skipped, too: "ok 7 # SKIP name: reason".
 # usage: ... | awk -f tap.awk -v huge=NUMBER_OF_FREE_HUGE_PAGES
 # Exit status: 0 if all tests that were announced ran, and none failed.
 
@@ -17,6 +18,7 @@
 }
 
 /^# +RUN / {
+	name = $3
 	reason = $3 ~ /\.compound$/ && huge + 0 == 0 ? "no huge page is free" : ""
 }
 
@@ -30,11 +32,9 @@
 }
 
 /^ok [0-9]+ / {
-	if (/^ok [0-9]+ # SKIP /) {
+	if (/ # SKIP / || reason) {
 		skipped++
-	} else if (reason) {
-		skipped++
-		$0 = $1 " " $2 " # SKIP " $3 ": " reason
+		$0 = $1 " " $2 " # SKIP " name ": " (reason ? reason : "no reason was given")
 	} else {
 		passed++
 	}
