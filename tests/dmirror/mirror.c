@@ -10,8 +10,8 @@
  * core that umm_notifier_read_retry() accepts under the lock cannot go stale before the
  * lock is dropped.
  *
- * Entries are the core's own (UMM_ENTRY_*), and ENTRY_EXCLUSIVE. Three kinds of page differ
- * in how the device gets at them:
+ * Entries are the core's own (UMM_ENTRY_*). Three kinds of page differ in how the device
+ * gets at them:
  *	DEVICE		a frame of its private memory: by the device's own address;
  *	exclusive	where the core has put the page meanwhile;
  *	all others	where the CPU sees them, coherent memory included. A program may unmap them
@@ -33,9 +33,6 @@
 #include "ref_table.h"
 
 #define TIMEOUT_MS 1000
-
-/* Requests never come back in answers: the bit is free in a table. */
-#define ENTRY_EXCLUSIVE UMM_ENTRY_REQ_FAULT
 
 /* ---- invalidation ----------------------------------------------------------------- */
 
@@ -230,6 +227,13 @@ int mirror_map_own(struct mirror *mirror, uintptr_t start, uintptr_t end)
 
 /* ---- exclusive access ------------------------------------------------------------- */
 
+/* Does the entry of the page at addr say that it is the device's alone? It is not at addr then. */
+static bool is_exclusive(uint64_t entry, uintptr_t addr)
+{
+	return entry & UMM_ENTRY_VALID && !(entry & (UMM_ENTRY_DEVICE | UMM_ENTRY_COHERENT)) &&
+	       UMM_ENTRY_ADDR(entry) != addr;
+}
+
 /* All of a batch or nothing, as the kernel's driver does it. */
 static int exclusive_batch(struct mirror *mirror, struct batch *batch)
 {
@@ -254,10 +258,8 @@ static int exclusive_batch(struct mirror *mirror, struct batch *batch)
 		if (now_ms() >= deadline)
 			return -EBUSY;
 	} while (true);
-	for (size_t i = 0; i < npages && !err; i++) {
-		batch->entries[i] = (batch->entries[i] & ~UMM_ENTRY_WRITE) | ENTRY_EXCLUSIVE;
+	for (size_t i = 0; i < npages && !err; i++)
 		err = program_locked(mirror, batch, i);
-	}
 	pthread_mutex_unlock(&mirror->lock);
 	return err;
 }
@@ -283,7 +285,7 @@ bool mirror_has_exclusive(struct mirror *mirror, uintptr_t start, uintptr_t end)
 	pthread_mutex_lock(&mirror->lock);
 	for (uintptr_t at = start; at < end && !found; at += UMM_PAGE_SIZE) {
 		slot = table_slot(&mirror->table, at, false);
-		found = slot && *slot & ENTRY_EXCLUSIVE;
+		found = slot && is_exclusive(*slot, at);
 	}
 	pthread_mutex_unlock(&mirror->lock);
 	return found;
@@ -314,7 +316,7 @@ static bool copy_locked(struct mirror *mirror, uintptr_t addr, char *buf, bool w
 		return false;
 	if (*slot & UMM_ENTRY_DEVICE) {
 		page = device_frame(mirror->device->mem, UMM_ENTRY_FRAME(*slot));
-	} else if (*slot & ENTRY_EXCLUSIVE) {
+	} else if (is_exclusive(*slot, addr)) {
 		page = (void *)(UMM_ENTRY_ADDR(*slot));
 	} else if (copy_in_place(addr, buf, write)) {
 		return true;
