@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # What the kernel's test harness prints, made honest: a test that was skipped while it was set up
-# is reported as passed there, and so is the test of compound pages where no huge page is to be had. A
+# is reported as passed there, and so is the test of compound pages where there is no huge page. A
 # line that comes again and again (a teardown that fails runs again until the test's time is up) is
 # printed once. The last line has the totals.
 # Every result names its test, those that were skipped, too: "ok 7 # SKIP name: reason".
