@@ -335,8 +335,10 @@ UMM_API int umm_free(struct umm_ctx *ctx, void *addr);
  * @addr: page aligned, inside mappings of whatever kind but device I/O
  * @len:  bytes, a multiple of the page size
  *
- * Private anonymous memory migrates. File, shared and hugetlb memory does not: devices
- * mirror it where it is, and ranges report it with its CPU address.
+ * Private anonymous memory migrates, and so do pages of private file mappings that the
+ * program has written to: their mapping becomes anonymous then. Other file memory, shared and
+ * hugetlb memory does not: devices mirror it where it is, and ranges report it with its
+ * CPU address.
  *
  * Contents stay. The memory remains the caller's: munmap(), mremap(), madvise() and
  * mprotect() keep working, and are followed where a device has used the memory. Memory

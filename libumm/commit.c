@@ -38,6 +38,7 @@ enum action {
 	ACT_SYSTEM, /* is mapped: host frame */
 	ACT_EMPTY,
 	ACT_UNMANAGED,
+	ACT_MIRRORED, /* is mapped, of a file */
 	ACT_POISON,
 	ACT_KEEP,      /* the source frame is still its home */
 	ACT_DEVICE,    /* the destination frame is its home */
@@ -96,6 +97,8 @@ static enum action action_of(struct piece *piece, struct block *block, unsigned 
 
 	if (flags & PG_GONE)
 		return ACT_UNMANAGED;
+	if (bit_test(piece->claimed, i) && bit_test(piece->stay, i))
+		return ACT_MIRRORED;
 	if (flags & PG_REFILLED)
 		return ACT_SYSTEM;
 	/* MADV_FREE leaves a page that is mapped where it is, for the time being. */
@@ -203,6 +206,8 @@ static enum page_state settled_state(const struct run *run, enum action action, 
 		return PG_SYSTEM;
 	case ACT_EMPTY:
 		return PG_EMPTY;
+	case ACT_MIRRORED:
+		return PG_MIRRORED;
 	case ACT_POISON:
 		return PG_POISONED;
 	default:
@@ -510,6 +515,7 @@ static bool commit_some(struct piece *piece, uint64_t *todo)
 /* Touching a lost page is an error from now on, not only where we are asked. */
 static void poison_lost(struct piece *piece)
 {
+	struct umm_device *dev = piece->src ? piece->src->dev : NULL;
 	unsigned n = bit_count(piece->lost);
 
 	if (!n)
@@ -518,10 +524,9 @@ static void poison_lost(struct piece *piece)
 	     i = bit_next(piece->lost, i + 1))
 		poison_page(piece->ctx, piece->va + ((uintptr_t)i << UMM_PAGE_SHIFT),
 			    piece->blockable);
-	ctx_count(piece->ctx, piece->src->dev, piece_start(piece), UMM_COUNT_POISONED, n);
+	ctx_count(piece->ctx, dev, piece_start(piece), UMM_COUNT_POISONED, n);
 	if (piece->cause == UMM_CAUSE_CPU_FAULT)
-		ctx_count(piece->ctx, piece->src->dev, piece_start(piece), UMM_COUNT_FAULT_ERROR,
-			  n);
+		ctx_count(piece->ctx, dev, piece_start(piece), UMM_COUNT_FAULT_ERROR, n);
 }
 
 void piece_commit(struct piece *piece)

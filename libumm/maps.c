@@ -100,6 +100,7 @@ static int maps_query(uintptr_t addr, struct maps_vma *vma)
 	vma->end = (uintptr_t)arg.vma_end;
 	vma->read = arg.vma_flags & PROCMAP_QUERY_VMA_READABLE;
 	vma->write = arg.vma_flags & PROCMAP_QUERY_VMA_WRITABLE;
+	vma->exec = arg.vma_flags & PROCMAP_QUERY_VMA_EXECUTABLE;
 	vma->shared = arg.vma_flags & PROCMAP_QUERY_VMA_SHARED;
 	classify(vma, arg.inode, !named ? NULL : arg.vma_name_size ? name : "");
 	vma->huge |= arg.vma_page_size > UMM_PAGE_SIZE;
@@ -168,6 +169,7 @@ static bool parse_line(const char *line, struct maps_vma *vma)
 	vma->end = (uintptr_t)end;
 	vma->read = perms[0] == 'r';
 	vma->write = perms[1] == 'w';
+	vma->exec = perms[2] == 'x';
 	vma->shared = perms[3] == 's';
 	classify(vma, inode, p);
 	return true;

@@ -14,6 +14,7 @@ struct maps_vma {
 	uintptr_t end;
 	bool read;
 	bool write;
+	bool exec;
 	bool shared;
 	bool anon;    /* no file behind it (heap and stack included), and not special like [vdso] */
 	bool special; /* not memory of the usual kind: [vdso] and the like, device I/O */

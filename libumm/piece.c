@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "claim.h"
 #include "fence.h"
 #include "hook.h"
 #include "log.h"
@@ -83,6 +84,18 @@ static uint64_t *classify_frame(struct piece *piece, const struct piece_want *wa
 	return page_state(block, i) == PG_DEVICE ? piece->device : piece->coherent;
 }
 
+/* The bitmap of a page that is of a file, or was. Only what migrates whole can be claimed. */
+static uint64_t *classify_mirrored(struct piece *piece, const struct piece_want *want,
+				   struct block *block, unsigned i, struct piece_found *found)
+{
+	if (want->duplicate || to_places(want))
+		return NULL;
+	if (bit_test(piece->claimable, i))
+		return unless_pinned(piece->claimed, want, block, i, found);
+	found->mirrored = true;
+	return NULL;
+}
+
 /* Which bitmap of the piece page i belongs in; NULL: it does not qualify. */
 static uint64_t *classify(struct piece *piece, const struct piece_want *want, struct block *block,
 			  unsigned i, struct piece_found *found)
@@ -104,6 +117,8 @@ static uint64_t *classify(struct piece *piece, const struct piece_want *want, st
 		if ((want->dst && !system) || to_places(want) || copied_already(block, want, i))
 			return NULL;
 		return unless_pinned(piece->duplicated, want, block, i, found);
+	case PG_MIRRORED:
+		return system ? classify_mirrored(piece, want, block, i, found) : NULL;
 	case PG_DEVICE:
 	case PG_COHERENT:
 	case PG_EXCLUSIVE:
@@ -288,6 +303,8 @@ static int collect_for_device(struct piece *piece, const struct piece_want *want
 
 	ret = block_register(piece->ctx, block);
 	n = ret ? 0 : count_candidates(piece, want, block, found);
+	if (found->mirrored && claim_choose(piece->ctx, block, want->pages, piece->claimable))
+		n = count_candidates(piece, want, block, found);
 	found->settled = ctx_settle_count(piece->ctx);
 	block_put(piece->ctx, block);
 	if (ret || !n)

@@ -33,6 +33,7 @@ struct piece {
 	bool by_driver; /* umm_migrate_setup(): copies and frames are the driver's affair */
 	unsigned moves; /* ctx->nmoves when its pages were collected */
 
+	uint64_t claimable[BITMAP_WORDS]; /* those of the wanted pages that may be claimed */
 	/* Which pages, by what they were; disjoint. */
 	uint64_t all[BITMAP_WORDS];
 	uint64_t system[BITMAP_WORDS];	   /* mapped host frames */
@@ -41,6 +42,7 @@ struct piece {
 	uint64_t coherent[BITMAP_WORDS];   /* frames of a COHERENT src */
 	uint64_t exclusive[BITMAP_WORDS];  /* places of src */
 	uint64_t duplicated[BITMAP_WORDS]; /* host frames with copies */
+	uint64_t claimed[BITMAP_WORDS];	   /* written pages of private file mappings (claim.c) */
 	/* How they fare. */
 	uint64_t stay[BITMAP_WORDS];	/* still mapped: stays what it was */
 	uint64_t slotted[BITMAP_WORDS]; /* moved into `slot`, each at its place */
@@ -90,9 +92,10 @@ struct piece_want {
 
 /* What a collect found. */
 struct piece_found {
-	bool busy; /* some wanted pages are MIGRATING: wait for `settled` to change */
-	bool more; /* some are left for another piece */
-	bool full; /* dst had no frames */
+	bool busy;     /* some wanted pages are MIGRATING: wait for `settled` to change */
+	bool more;     /* some are left for another piece */
+	bool full;     /* dst had no frames */
+	bool mirrored; /* there are MIRRORED ones, of which nobody knows whether to claim them */
 	uint32_t settled;
 	uint64_t pinned[BITMAP_WORDS]; /* stay because they are pinned */
 };

@@ -28,6 +28,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "claim.h"
 #include "event.h"
 #include "maps.h"
 #include "pagemap.h"
@@ -662,6 +663,7 @@ static void populate_empty(struct piece *piece)
 static bool has_mapped(const struct piece *piece)
 {
 	return bit_next(piece->system, 0) < UMM_BLOCK_PAGES ||
+	       bit_next(piece->claimed, 0) < UMM_BLOCK_PAGES ||
 	       bit_next(piece->coherent, 0) < UMM_BLOCK_PAGES;
 }
 
@@ -677,6 +679,7 @@ void piece_unmap(struct piece *piece)
 	else if (piece->dst)
 		unmap_system(piece);
 	unmap_coherent(piece);
+	claim_pages(piece);
 	find_exclusive(piece);
 	/* Whatever was not taken is still where it was. */
 	for (unsigned w = 0; w < BITMAP_WORDS; w++)
