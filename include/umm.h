@@ -407,6 +407,24 @@ struct umm_page_info {
 UMM_API int umm_query(struct umm_ctx *ctx, uintptr_t start, size_t npages,
 		      struct umm_page_info *out);
 
+/**
+ * umm_clear_poison() - repair poisoned pages by writing all of them anew
+ * @ctx:    the context
+ * @start:  page-aligned address
+ * @npages: number of pages
+ * @data:   @npages pages of contents; NULL: zeroes
+ *
+ * Pages of the range that are not poisoned stay as they are.
+ *
+ * Ownership: @data stays the caller's.
+ * Context:   any thread, not from a callback; may sleep.
+ * Return:    the number of pages repaired; -EINVAL misaligned, zero or overflowing, bad @ctx;
+ *            -ENOMEM; -ENODEV in a forked child.
+ * Since:     0.1
+ */
+UMM_API long umm_clear_poison(struct umm_ctx *ctx, uintptr_t start, size_t npages,
+			      const void *data);
+
 /* ------------------------------------------------------------------------
  * 3. Fences: completion of asynchronous work
  */
@@ -656,6 +674,12 @@ struct umm_device_ops {
 	 * mirrors and notifiers any more. May sleep and call libumm.
 	 */
 	void (*quiesce)(void *priv);
+
+	/**
+	 * memory_failure: optional. @frame is gone for good, as umm_memory_failure() was told:
+	 * once for each frame, before its page is taken from the program.
+	 */
+	void (*memory_failure)(void *priv, struct umm_devmem *mem, uint32_t frame);
 };
 
 /** Flags of umm_device_create(). */
@@ -820,6 +844,41 @@ UMM_API void umm_devmem_free(struct umm_devmem *mem, uint32_t nframes, const uin
  * Since:     0.1
  */
 UMM_API int umm_devmem_evict(struct umm_devmem *mem, uint32_t nframes);
+
+/**
+ * umm_memory_failure() - frames are gone for good
+ * @mem:     the memory
+ * @frame:   the first
+ * @nframes: how many
+ *
+ * Pages in these frames are lost: mirrors hear UMM_EVENT_CLEAR, pins forget them, and touching
+ * one is SIGBUS, or -EFAULT for a device, until umm_clear_poison() or until the program drops or
+ * unmaps it. Of a duplicated page only the copies end. The frames are never handed out
+ * again, nor counted as free. ops->memory_failure is called once for each frame.
+ *
+ * Ownership: the frames are nobody's.
+ * Context:   any thread, not from a callback; may sleep.
+ * Return:    the number of pages that were lost; -EINVAL no such frames; -ENODEV; -ENOMEM.
+ * Since:     0.1
+ */
+UMM_API long umm_memory_failure(struct umm_devmem *mem, uint32_t frame, uint32_t nframes);
+
+/**
+ * umm_migrate_device_range() - bring home what is in these frames, for suspend or unplug
+ * @mem:     the memory
+ * @frame:   the first
+ * @nframes: how many
+ *
+ * Duplications with copies there end. Pinned pages stay (UMM_COUNT_BUSY). Whoever keeps on
+ * migrating to the memory meanwhile may find new pages there afterwards.
+ *
+ * Ownership: none.
+ * Context:   any thread, not from a callback; may sleep.
+ * Return:    the number of pages moved; -EINVAL no such frames; -EIO the device lost some (they
+ *            are poisoned, the rest is home); -ENODEV.
+ * Since:     0.1
+ */
+UMM_API long umm_migrate_device_range(struct umm_devmem *mem, uint32_t frame, uint32_t nframes);
 
 /**
  * umm_devmem_touch() - the device used this span: its blocks are now most recently used

@@ -27,12 +27,12 @@
 #include <unistd.h>
 
 #include "event.h"
+#include "exchange.h"
 #include "hook.h"
 #include "maps.h"
 #include "pagemap.h"
 #include "piece.h"
 #include "pin.h"
-#include "uffd.h"
 #include "util.h"
 
 /* What a pipe is asked for; it may be granted less. */
@@ -130,20 +130,6 @@ static int pipe_read(const struct pages_pipe *p, const struct piece *piece, unsi
 	return 0;
 }
 
-/* An anonymous mapping that nobody has touched yet, and nobody can touch unseen; 0: none. */
-static uintptr_t guarded_mapping(struct umm_ctx *ctx, size_t len)
-{
-	void *map = mmap(NULL, len, PROT_READ | PROT_WRITE,
-			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-	if (map == MAP_FAILED)
-		return 0;
-	if (!uffd_register(ctx->uffd, (uintptr_t)map, len))
-		return (uintptr_t)map;
-	munmap(map, len);
-	return 0;
-}
-
 /*
  * Did the program drop or unmap or move any of them? What it has done by now is known, where
  * files are watched; their mapping is looked at in any case.
@@ -164,24 +150,6 @@ static bool any_left(const struct piece *piece, unsigned first, unsigned last)
 	return any;
 }
 
-/* Put the new mapping where the pages are. Three messages, all ours, tell of it. */
-static int put_in_place(struct umm_ctx *ctx, uintptr_t map, uintptr_t start, size_t len)
-{
-	struct expect moved = { .start = map, .end = map + len, .to = start };
-	struct expect replaced = { .start = start, .end = start + len };
-	struct expect emptied = { .start = map, .end = map + len };
-	void *got;
-
-	event_expect(ctx, &moved);
-	event_expect(ctx, &replaced);
-	event_expect(ctx, &emptied);
-	got = mremap((void *)map, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, (void *)start);
-	event_expect_end(ctx, &emptied);
-	event_expect_end(ctx, &replaced);
-	event_expect_end(ctx, &moved);
-	return got == MAP_FAILED ? -errno : 0;
-}
-
 /* Pages of one mapping, not more than the pipe can refer to. 0, or -errno: they stay. */
 static int claim_run(struct piece *piece, struct pages_pipe *p, unsigned first, unsigned last)
 {
@@ -195,7 +163,7 @@ static int claim_run(struct piece *piece, struct pages_pipe *p, unsigned first, 
 	ret = piece_stage(piece, map);
 	if (ret)
 		return ret;
-	guarded = guarded_mapping(piece->ctx, len);
+	guarded = exchange_make(piece->ctx, len);
 	if (!guarded)
 		return -ENOMEM;
 	if (madvise((void *)at(piece, first), len, MADV_POPULATE_WRITE))
@@ -206,11 +174,10 @@ static int claim_run(struct piece *piece, struct pages_pipe *p, unsigned first, 
 	if (!ret && any_left(piece, first, last))
 		ret = -EBUSY;
 	if (!ret)
-		ret = put_in_place(piece->ctx, guarded, at(piece, first), len);
+		ret = exchange_put(piece->ctx, guarded, at(piece, first), len);
 	if (!ret)
 		return pipe_read(p, piece, first, last);
-	uffd_unregister(piece->ctx->uffd, guarded, len);
-	munmap((void *)guarded, len);
+	exchange_drop(piece->ctx, guarded, len);
 	return ret;
 }
 

@@ -159,7 +159,8 @@ static void release_source(struct piece *piece, struct block *block, unsigned i)
 /* The destination frame becomes the home, or a copy, of page i. */
 static bool adopt(struct piece *piece, struct block *block, unsigned i, enum page_state state)
 {
-	if (resident_set(piece->ctx, block, piece->dst, i, piece->frames[i]))
+	if (devmem_failed(piece->dst, piece->frames[i]) ||
+	    resident_set(piece->ctx, block, piece->dst, i, piece->frames[i]))
 		return false;
 	if (state != PG_DUPLICATED)
 		atomic_fetch_add(&piece->dst->pages, 1);

@@ -14,7 +14,8 @@
  * Invariants: a chunk is on `whole` when all its frames are free, on `partial` when
  * some are, on no list when none is. nfree is the sum. A frame is free, the driver's
  * (umm_devmem_alloc()), or the core's: a page's or on its way. A free COHERENT frame
- * of a backed chunk is present at its place in the pool; a free place is empty.
+ * of a backed chunk is present at its place in the pool; a free place is empty. A frame that
+ * failed is not free, and stays so.
  * Locks: mem->lock; nothing is called under it. Chunks are backed under ctx->lock.
  */
 #include "devmem.h"
@@ -403,6 +404,8 @@ static void give_locked(struct umm_devmem *mem, uint32_t frame)
 {
 	struct chunk *chunk = &mem->chunks[frame / UMM_BLOCK_PAGES];
 
+	if (bit_test(chunk->bad, frame % UMM_BLOCK_PAGES))
+		return;
 	chunk_unlink(mem, chunk);
 	bit_set(chunk->free, frame % UMM_BLOCK_PAGES);
 	chunk->nfree++;
@@ -469,7 +472,8 @@ bool devmem_driver_take(struct umm_devmem *mem, uint64_t frame)
 	bool taken;
 
 	lock_take(&mem->lock);
-	taken = is_drivers(mem, frame);
+	taken = is_drivers(mem, frame) &&
+		!bit_test(mem->chunks[frame / UMM_BLOCK_PAGES].bad, frame % UMM_BLOCK_PAGES);
 	if (taken)
 		bit_clear(mem->chunks[frame / UMM_BLOCK_PAGES].driver, frame % UMM_BLOCK_PAGES);
 	lock_drop(&mem->lock);
@@ -541,6 +545,41 @@ void umm_devmem_free(struct umm_devmem *mem, uint32_t nframes, const uint32_t *f
 	if (ignored)
 		log_warning("umm_devmem_free: %u of %u frames are not the driver's: left alone",
 			    ignored, nframes);
+}
+
+bool devmem_fail(struct umm_devmem *mem, uint32_t frame)
+{
+	struct chunk *chunk = &mem->chunks[frame / UMM_BLOCK_PAGES];
+	unsigned i = frame % UMM_BLOCK_PAGES;
+	bool first;
+
+	lock_take(&mem->lock);
+	first = !bit_test(chunk->bad, i);
+	bit_set(chunk->bad, i);
+	if (first && bit_test(chunk->free, i)) {
+		chunk_unlink(mem, chunk);
+		bit_clear(chunk->free, i);
+		chunk->nfree--;
+		chunk_link(mem, chunk);
+		mem->nfree--;
+	}
+	/* Before the caller looks for the page in it: see adopt() in commit.c. */
+	if (first)
+		atomic_fetch_add(&mem->nbad, 1);
+	lock_drop(&mem->lock);
+	return first;
+}
+
+bool devmem_failed(struct umm_devmem *mem, uint32_t frame)
+{
+	bool bad;
+
+	if (!atomic_load(&mem->nbad))
+		return false;
+	lock_take(&mem->lock);
+	bad = bit_test(mem->chunks[frame / UMM_BLOCK_PAGES].bad, frame % UMM_BLOCK_PAGES);
+	lock_drop(&mem->lock);
+	return bad;
 }
 
 void devmem_lru_add(struct umm_devmem *mem, struct resident *resident)

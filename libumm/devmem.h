@@ -14,6 +14,7 @@
 struct chunk {
 	uint64_t free[BITMAP_WORDS];
 	uint64_t driver[BITMAP_WORDS]; /* of umm_devmem_alloc(), and not yet a page's */
+	uint64_t bad[BITMAP_WORDS];    /* gone for good: never free again */
 	uint16_t nfree;
 	uint16_t nframes;    /* 512, or fewer in the last chunk */
 	_Atomic bool backed; /* COHERENT: populated, registered for moving; set under ctx->lock */
@@ -33,6 +34,7 @@ struct umm_devmem {
 	struct umm_devmem *next;    /* of the device; under ctx->lock */
 	_Atomic uint32_t returning; /* frames whose pages have left, about to be given back */
 	_Atomic uint32_t pages;	    /* pages whose home this is */
+	_Atomic uint32_t nbad;	    /* frames that are gone for good */
 
 	struct lock lock; /* RANK_DEVMEM. Protects: everything below */
 	struct chunk *chunks;
@@ -74,6 +76,10 @@ void devmem_give_quietly(struct umm_devmem *mem, uint32_t frame, uint32_t n);
  */
 bool devmem_driver_take(struct umm_devmem *mem, uint64_t frame);
 void devmem_driver_return(struct umm_devmem *mem, uint32_t frame);
+
+/* The frame is gone for good: it becomes nobody's any more. True once. */
+bool devmem_fail(struct umm_devmem *mem, uint32_t frame);
+bool devmem_failed(struct umm_devmem *mem, uint32_t frame);
 
 static inline uintptr_t devmem_host(const struct umm_devmem *mem, uint32_t frame)
 {

@@ -187,6 +187,7 @@ static struct piece *piece_new(struct umm_ctx *ctx, const struct piece_want *wan
 	piece->cause = want->cause;
 	piece->duplicate = want->duplicate;
 	piece->blockable = want->blockable;
+	piece->failed = want->failed;
 	piece->by_driver = want->by_driver;
 	piece->nfreed = 0;
 	piece->retrying = false;
@@ -234,6 +235,13 @@ static bool notify_pages(struct piece *piece, const uint64_t *pages, enum umm_ev
 	return notifier_invalidate(piece->ctx, &range) == 0;
 }
 
+static enum umm_event event_of(const struct piece *piece)
+{
+	if (piece->failed)
+		return UMM_EVENT_CLEAR;
+	return piece->duplicate ? UMM_EVENT_PROTECTION_PAGE : UMM_EVENT_MIGRATE;
+}
+
 static bool notify(struct piece *piece)
 {
 	struct umm_device *dev = piece->dst ? piece->dst->dev : NULL;
@@ -246,8 +254,7 @@ static bool notify(struct piece *piece)
 		if (!memcmp(piece->all, piece->exclusive, sizeof(piece->all)))
 			return true;
 	}
-	return notify_pages(piece, piece->all,
-			    piece->duplicate ? UMM_EVENT_PROTECTION_PAGE : UMM_EVENT_MIGRATE, dev);
+	return notify_pages(piece, piece->all, event_of(piece), dev);
 }
 
 /*

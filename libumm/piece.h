@@ -30,6 +30,7 @@ struct piece {
 	enum umm_cause cause;
 	bool duplicate;
 	bool blockable;
+	bool failed;	/* the frames of its pages are gone: nothing comes home */
 	bool by_driver; /* umm_migrate_setup(): copies and frames are the driver's affair */
 	unsigned moves; /* ctx->nmoves when its pages were collected */
 
@@ -86,6 +87,7 @@ struct piece_want {
 	bool duplicate;
 	bool no_evict;
 	bool blockable;
+	bool failed;
 	bool by_driver;
 	uint64_t clock; /* evict only what was used before */
 };

@@ -226,6 +226,15 @@ static void ref_op_destroy(void *priv)
 		violation(p, "destroy does not come after one release");
 }
 
+static void ref_op_memory_failure(void *priv, struct umm_devmem *mem, uint32_t frame)
+{
+	struct ref_private *p = priv;
+
+	if (frame >= umm_devmem_nframes(mem))
+		violation(p, "memory_failure of a frame that the memory does not have");
+	count_add(&p->counts.frames_failed, 1);
+}
+
 static const struct umm_device_ops ref_ops = {
 	.size = sizeof(struct umm_device_ops),
 	.api = UMM_DEVICE_API,
@@ -234,6 +243,7 @@ static const struct umm_device_ops ref_ops = {
 	.page_free = ref_op_page_free,
 	.quiesce = ref_op_quiesce,
 	.destroy = ref_op_destroy,
+	.memory_failure = ref_op_memory_failure,
 };
 
 /* ---- mirror ----------------------------------------------------------------------- */

@@ -58,6 +58,7 @@ struct ref_counts {
 	uint64_t pages_out;	/* device to host, */
 	uint64_t pages_cleared; /* and cleared */
 	uint64_t pages_freed;	/* by the page_free op */
+	uint64_t frames_failed; /* that the memory_failure op was told of */
 	uint64_t failures;	/* calls that were made to fail */
 	uint64_t invalidations; /* of the mirror, those answered -EAGAIN excluded */
 	uint64_t events[UMM_EVENT_EXCLUSIVE + 1]; /* the same by event */
