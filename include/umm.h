@@ -455,7 +455,7 @@ UMM_API void umm_fence_put(struct umm_fence *fence);
 /**
  * umm_fence_signal() - the work is done; a second signal of a fence is ignored
  * @fence:  the fence
- * @status: 0 or a negative errno
+ * @status: 0 or a negative errno; what is neither counts as -EINVAL
  * @value:  a result for umm_fence_value(), for instance pages moved
  *
  * Runs the core's completion of whatever waited for it.
@@ -1343,6 +1343,41 @@ UMM_API void umm_migrate_pages(struct umm_migrate *migrate);
  * Since:     0.1
  */
 UMM_API void umm_migrate_finalize(struct umm_migrate *migrate);
+
+/** What a driver does in a migration by umm_migrate_vma(). */
+struct umm_migrate_ops {
+	size_t size; /* sizeof(struct umm_migrate_ops) */
+
+	/**
+	 * alloc_and_copy: required. The pages are set up: copy what src[] says and fill in
+	 * dst[]. May sleep.
+	 * Return: 0, or a negative errno: all pages stay where they were.
+	 */
+	int (*alloc_and_copy)(void *priv, struct umm_migrate *migrate);
+
+	/**
+	 * finalize_and_map: optional. It is committed: UMM_MPFN_MIGRATE is left in the src[] of
+	 * pages that moved. Frames of others are still the driver's. Also called after
+	 * alloc_and_copy failed; no page has moved then.
+	 */
+	void (*finalize_and_map)(void *priv, struct umm_migrate *migrate);
+};
+
+/**
+ * umm_migrate_vma() - the three steps in one call
+ * @migrate: as for umm_migrate_setup()
+ * @ops:     called in between
+ * @priv:    handed to them
+ *
+ * Ownership: as the steps; @migrate is the caller's again.
+ * Context:   any thread, not from a callback; may sleep.
+ * Return:    the number of pages that moved; what umm_migrate_setup() returns (then nothing was
+ *            called); what alloc_and_copy returned; -EINVAL an op is missing, or
+ *            returned what it must not.
+ * Since:     0.1
+ */
+UMM_API long umm_migrate_vma(struct umm_migrate *migrate, const struct umm_migrate_ops *ops,
+			     void *priv);
 
 /* ------------------------------------------------------------------------
  * 9. Counters
