@@ -230,10 +230,17 @@ UMM_API int umm_probe(struct umm_probe_info *info);
  * 2. Contexts and memory
  */
 
+/** Flags of struct umm_ctx_options. */
+enum umm_ctx_flag {
+	/* Whatever memory of the process a request names is managed: ranges and migrations attach
+	 * by themselves what nobody has attached. */
+	UMM_CTX_WHOLE_PROCESS = 1 << 0,
+};
+
 /** Options of umm_ctx_create(); all zero asks for the defaults. */
 struct umm_ctx_options {
 	size_t size;
-	uint64_t flags;		      /* 0 */
+	uint64_t flags;		      /* enum umm_ctx_flag */
 	uint64_t kernel_features_off; /* enum umm_kernel_feature: behave as if absent */
 	unsigned fault_servers;	      /* threads; 0: one per CPU the process may use, at most 8 */
 	unsigned reserved;	      /* 0 */
@@ -325,8 +332,13 @@ UMM_API int umm_free(struct umm_ctx *ctx, void *addr);
 /**
  * umm_attach() - manage memory that already exists
  * @ctx:  the context
- * @addr: page aligned, inside private anonymous mappings
+ * @addr: page aligned, inside mappings of whatever kind but device I/O
  * @len:  bytes, a multiple of the page size
+ *
+ * Private anonymous memory migrates, and so do pages of private file mappings that the
+ * program has written to: their mapping becomes anonymous then. Other file memory, shared and
+ * hugetlb memory does not: devices mirror it where it is, and ranges report it with its
+ * CPU address.
  *
  * Contents stay. The memory remains the caller's: munmap(), mremap(), madvise() and
  * mprotect() keep working, and are followed where a device has used the memory. Memory
@@ -337,7 +349,7 @@ UMM_API int umm_free(struct umm_ctx *ctx, void *addr);
  * Ownership: the memory stays the caller's.
  * Context:   any thread; may sleep; not async-signal-safe.
  * Return:    0; -EINVAL zero, misaligned or overflowing, bad @ctx, or the mapping is of a
- *            kind that cannot be managed (file, shared, device, frames of a COHERENT
+ *            kind that cannot be managed (device I/O, [vdso] and the like, frames of a COHERENT
  *            memory); -EFAULT a hole; -EEXIST overlaps memory that @ctx or another context
  *            of the process manages; -ENOMEM.
  * Since:     0.1
@@ -367,6 +379,8 @@ enum umm_page_state {
 	UMM_PAGE_DUPLICATED, /* host frame, read-only, with identical copies on devices */
 	UMM_PAGE_MIGRATING,  /* between two homes */
 	UMM_PAGE_POISONED,   /* lost with its device: touching it is SIGBUS */
+	UMM_PAGE_MIRRORED,   /* file, shared or hugetlb memory: devices map it where it is */
+	UMM_PAGE_EXCLUSIVE,  /* taken from the CPU for a device's atomics; a CPU touch ends it */
 };
 
 /** Where one page is. Filled by umm_query(). */
@@ -392,6 +406,24 @@ struct umm_page_info {
  */
 UMM_API int umm_query(struct umm_ctx *ctx, uintptr_t start, size_t npages,
 		      struct umm_page_info *out);
+
+/**
+ * umm_clear_poison() - repair poisoned pages by writing all of them anew
+ * @ctx:    the context
+ * @start:  page-aligned address
+ * @npages: number of pages
+ * @data:   @npages pages of contents; NULL: zeroes
+ *
+ * Pages of the range that are not poisoned stay as they are.
+ *
+ * Ownership: @data stays the caller's.
+ * Context:   any thread, not from a callback; may sleep.
+ * Return:    the number of pages repaired; -EINVAL misaligned, zero or overflowing, bad @ctx;
+ *            -ENOMEM; -ENODEV in a forked child.
+ * Since:     0.1
+ */
+UMM_API long umm_clear_poison(struct umm_ctx *ctx, uintptr_t start, size_t npages,
+			      const void *data);
 
 /* ------------------------------------------------------------------------
  * 3. Fences: completion of asynchronous work
@@ -423,7 +455,7 @@ UMM_API void umm_fence_put(struct umm_fence *fence);
 /**
  * umm_fence_signal() - the work is done; a second signal of a fence is ignored
  * @fence:  the fence
- * @status: 0 or a negative errno
+ * @status: 0 or a negative errno; what is neither counts as -EINVAL
  * @value:  a result for umm_fence_value(), for instance pages moved
  *
  * Runs the core's completion of whatever waited for it.
@@ -642,6 +674,12 @@ struct umm_device_ops {
 	 * mirrors and notifiers any more. May sleep and call libumm.
 	 */
 	void (*quiesce)(void *priv);
+
+	/**
+	 * memory_failure: optional. @frame is gone for good, as umm_memory_failure() was told:
+	 * once for each frame, before its page is taken from the program.
+	 */
+	void (*memory_failure)(void *priv, struct umm_devmem *mem, uint32_t frame);
 };
 
 /** Flags of umm_device_create(). */
@@ -808,6 +846,41 @@ UMM_API void umm_devmem_free(struct umm_devmem *mem, uint32_t nframes, const uin
 UMM_API int umm_devmem_evict(struct umm_devmem *mem, uint32_t nframes);
 
 /**
+ * umm_memory_failure() - frames are gone for good
+ * @mem:     the memory
+ * @frame:   the first
+ * @nframes: how many
+ *
+ * Pages in these frames are lost: mirrors hear UMM_EVENT_CLEAR, pins forget them, and touching
+ * one is SIGBUS, or -EFAULT for a device, until umm_clear_poison() or until the program drops or
+ * unmaps it. Of a duplicated page only the copies end. The frames are never handed out
+ * again, nor counted as free. ops->memory_failure is called once for each frame.
+ *
+ * Ownership: the frames are nobody's.
+ * Context:   any thread, not from a callback; may sleep.
+ * Return:    the number of pages that were lost; -EINVAL no such frames; -ENODEV; -ENOMEM.
+ * Since:     0.1
+ */
+UMM_API long umm_memory_failure(struct umm_devmem *mem, uint32_t frame, uint32_t nframes);
+
+/**
+ * umm_migrate_device_range() - bring home what is in these frames, for suspend or unplug
+ * @mem:     the memory
+ * @frame:   the first
+ * @nframes: how many
+ *
+ * Duplications with copies there end. Pinned pages stay (UMM_COUNT_BUSY). Whoever keeps on
+ * migrating to the memory meanwhile may find new pages there afterwards.
+ *
+ * Ownership: none.
+ * Context:   any thread, not from a callback; may sleep.
+ * Return:    the number of pages moved; -EINVAL no such frames; -EIO the device lost some (they
+ *            are poisoned, the rest is home); -ENODEV.
+ * Since:     0.1
+ */
+UMM_API long umm_migrate_device_range(struct umm_devmem *mem, uint32_t frame, uint32_t nframes);
+
+/**
  * umm_devmem_touch() - the device used this span: its blocks are now most recently used
  * @mem:   the memory
  * @start: first byte
@@ -830,6 +903,8 @@ enum umm_event {
 	UMM_EVENT_CLEAR,	   /* contents dropped (MADV_DONTNEED, MADV_FREE, MADV_REMOVE) */
 	UMM_EVENT_PROTECTION_PAGE, /* write permission of single pages changes */
 	UMM_EVENT_MIGRATE,	   /* pages change their home; see @owner */
+	UMM_EVENT_PROTECTION_VMA,  /* permissions of a mapping change (mprotect) */
+	UMM_EVENT_EXCLUSIVE,	   /* exclusive access of @owner begins or ends */
 };
 
 /** One announcement, valid during the callback. */
@@ -963,30 +1038,77 @@ UMM_API uint64_t umm_notifier_read_begin(struct umm_notifier *notifier);
  */
 UMM_API bool umm_notifier_read_retry(struct umm_notifier *notifier, uint64_t seq);
 
+/** An announced change that has not happened yet. */
+struct umm_invalidation;
+
+/**
+ * umm_invalidate_range_start() - announce a change that the kernel does not tell libumm of
+ * @ctx:   the context
+ * @range: what will change, and how; blockable must be true
+ * @out:   to be given to umm_invalidate_range_end() once it has happened
+ *
+ * For interposers of munmap(), mprotect(), mremap() and madvise(), as the kernel's function of
+ * that name. Memory that devices have used announces everything but permission changes by
+ * itself; file, shared and hugetlb memory only since Linux 6.7. Every mirror and notifier
+ * concerned is called before the return; snapshots taken meanwhile are stale, and
+ * umm_notifier_read_begin() waits for the end.
+ *
+ * Ownership: @out is the caller's until umm_invalidate_range_end().
+ * Context:   any thread, not from a callback; may sleep.
+ * Return:    0; -EINVAL; -ENOMEM.
+ * Since:     0.1
+ */
+UMM_API int umm_invalidate_range_start(struct umm_ctx *ctx, const struct umm_notifier_range *range,
+				       struct umm_invalidation **out);
+
+/**
+ * umm_invalidate_range_end() - the change has happened
+ * @ctx:          the context
+ * @invalidation: of umm_invalidate_range_start(); NULL: nothing happens
+ *
+ * After UMM_EVENT_UNMAP, file and shared memory of the range is no longer managed.
+ *
+ * Ownership: @invalidation is gone.
+ * Context:   any thread, not from a callback; may sleep.
+ * Return:    nothing.
+ * Since:     0.1
+ */
+UMM_API void umm_invalidate_range_end(struct umm_ctx *ctx, struct umm_invalidation *invalidation);
+
 /* ------------------------------------------------------------------------
  * 7. Ranges: what a device may put into its page table
  */
 
 /**
  * Bits of an entry. Bits 12 and up are the page's CPU address (address & ~0xfff) where
- * neither DEVICE nor COHERENT is set, else the frame number << 12.
+ * neither DEVICE nor COHERENT is set, else the frame number << 12. Of a page that the range's
+ * owner has exclusively it is the address that umm_make_exclusive() gave.
  */
 #define UMM_ENTRY_VALID	    (UINT64_C(1) << 0)
 #define UMM_ENTRY_WRITE	    (UINT64_C(1) << 1)
-#define UMM_ENTRY_ERROR	    (UINT64_C(1) << 2)	/* poisoned */
+#define UMM_ENTRY_ERROR	    (UINT64_C(1) << 2)	/* a hole, PROT_NONE, or poisoned */
 #define UMM_ENTRY_DEVICE    (UINT64_C(1) << 3)	/* private frame of the range's memory */
 #define UMM_ENTRY_COHERENT  (UINT64_C(1) << 4)	/* coherent frame; the CPU address works too */
 #define UMM_ENTRY_DUPLICATE (UINT64_C(1) << 5)	/* with DEVICE: a read-only copy */
 #define UMM_ENTRY_ORDER(e)  (((e) >> 6) & 0x1f) /* log2 of pages mapped alike: 0 or 9 */
+#define UMM_ENTRY_ZERO	    (UINT64_C(1) << 11) /* the zero page; with UMM_RANGE_PAGEMAP only */
 #define UMM_ENTRY_REQ_FAULT (UINT64_C(1) << 62) /* request: make it readable */
 #define UMM_ENTRY_REQ_WRITE (UINT64_C(1) << 63) /* request: make it writable */
 #define UMM_ENTRY_FRAME(e)  ((uint32_t)((e) >> UMM_PAGE_SHIFT))
 #define UMM_ENTRY_ADDR(e)   ((uintptr_t)((e)&UINT64_C(0x3ffffffffffff000)))
 
+/** Flags of struct umm_range. */
+enum umm_range_flag {
+	/* Ask the kernel's page map about system pages, too: which are the zero page (ZERO, not
+	 * WRITE), which are mapped huge (ORDER), which are really there. Costs a system call
+	 * for each 2 MiB. */
+	UMM_RANGE_PAGEMAP = 1 << 0,
+};
+
 /** A request for umm_range_snapshot() and umm_range_fault(). */
 struct umm_range {
 	size_t size;
-	uint64_t flags;		       /* 0 */
+	uint64_t flags;		       /* enum umm_range_flag */
 	struct umm_notifier *notifier; /* covers start..end */
 	uint64_t seq;		       /* of umm_notifier_read_begin() */
 	uintptr_t start;
@@ -1032,6 +1154,94 @@ UMM_API long umm_range_snapshot(struct umm_range *range);
  * Since:     0.1
  */
 UMM_API long umm_range_fault(struct umm_range *range, unsigned timeout_ms);
+
+/**
+ * umm_range_wait_until_valid() - wait while an invalidation of the range is under way
+ * @range:      its notifier is looked at
+ * @timeout_ms: how long at most, in milliseconds
+ *
+ * Ownership: none.
+ * Context:   any thread, not from a callback; may sleep.
+ * Return:    0; -ETIME; -EINVAL; -E2BIG.
+ * Since:     0.1
+ */
+UMM_API int umm_range_wait_until_valid(struct umm_range *range, unsigned timeout_ms);
+
+/**
+ * umm_make_exclusive() - take pages from everybody else, so that a device can do atomics on them
+ * @dev:     the device; its mirrors are not called for the EXCLUSIVE event that begins its own
+ *           access. Interval notifiers are, and snapshots of all grow stale
+ * @start:   page aligned
+ * @end:     page aligned
+ * @entries: out, one per page: VALID | WRITE and the host address where the page is meanwhile,
+ *           or 0 where exclusive access was not to be had
+ *
+ * Pages come home first, and untouched ones are zeroed. Pages that are pinned are not to be had.
+ * A page that @dev has already stays where it is. Access ends when the CPU touches the page, or
+ * when it migrates, another device or umm_range_fault() asks for it, before fork() and with the
+ * device: the mirrors, @dev's too, hear EXCLUSIVE with @dev as the owner, and must have stopped
+ * using the address when the callback returns. So they must after UNMAP and CLEAR. A device has
+ * room for 1 GiB of such pages; the least recently taken go home first.
+ *
+ * The page is moved, not copied, where the kernel has UMM_KERNEL_MOVE. While a device has it, the
+ * address in @entries works for the CPU, too: for a driver that does atomics in software.
+ *
+ * Ownership: entries[] stays the caller's; the pages are borrowed until the event.
+ * Context:   any thread, not from a callback; may sleep.
+ * Return:    the number of pages that are exclusive now; -EINVAL; -EFAULT a page is not private
+ *            anonymous memory, or not managed; -EPERM read-only memory; -ENOMEM; -ENODEV.
+ * Since:     0.1
+ */
+UMM_API long umm_make_exclusive(struct umm_device *dev, uintptr_t start, uintptr_t end,
+				uint64_t *entries);
+
+/** Pages held where they are. */
+struct umm_pin;
+
+/** Flags of umm_pin(). */
+enum umm_pin_flag {
+	UMM_PIN_WRITE = 1 << 0,	   /* the holder will write to them */
+	UMM_PIN_LONGTERM = 1 << 1, /* for longer than a request takes: not in device memory */
+};
+
+/**
+ * umm_pin() - hold pages where they are, as get_user_pages() does
+ * @ctx:    the context
+ * @start:  page aligned
+ * @npages: how many
+ * @flags:  enum umm_pin_flag
+ * @out:    the pin
+ *
+ * Untouched pages are zeroed, private and exclusive ones come home. Coherent ones are held
+ * where they are, but come home first with UMM_PIN_LONGTERM. A pinned page does not migrate, is
+ * not evicted and does not become exclusive: it counts as UMM_COUNT_BUSY, the rest of a request
+ * goes on. Pins nest. umm_device_destroy() and umm_devmem_remove() wait until pinned frames are
+ * let go (the log tells of a wait that is long).
+ *
+ * A pin is about the mapping as it is: munmap(), mremap(), umm_free(), umm_detach() and the end of
+ * the context make it forget the pages concerned. Contents that are dropped by madvise() are
+ * gone, pinned or not, and the address stays pinned. A forked child's pages are not pinned.
+ *
+ * Ownership: the caller drops it with umm_unpin().
+ * Context:   any thread, not from a callback; may sleep.
+ * Return:    0; -EINVAL; -EFAULT a hole, PROT_NONE, poisoned or not managed; -EPERM read-only
+ *            memory and UMM_PIN_WRITE; -EBUSY pages would not come home; -ENOMEM; -ENODEV.
+ *            On error nothing is pinned.
+ * Since:     0.1
+ */
+UMM_API int umm_pin(struct umm_ctx *ctx, uintptr_t start, size_t npages, uint64_t flags,
+		    struct umm_pin **out);
+
+/**
+ * umm_unpin() - let pinned pages go
+ * @pin: or NULL
+ *
+ * Ownership: @pin is gone.
+ * Context:   any thread.
+ * Return:    nothing.
+ * Since:     0.1
+ */
+UMM_API void umm_unpin(struct umm_pin *pin);
 
 /* ------------------------------------------------------------------------
  * 8. Migration in three steps, for drivers that copy by themselves
@@ -1133,6 +1343,41 @@ UMM_API void umm_migrate_pages(struct umm_migrate *migrate);
  * Since:     0.1
  */
 UMM_API void umm_migrate_finalize(struct umm_migrate *migrate);
+
+/** What a driver does in a migration by umm_migrate_vma(). */
+struct umm_migrate_ops {
+	size_t size; /* sizeof(struct umm_migrate_ops) */
+
+	/**
+	 * alloc_and_copy: required. The pages are set up: copy what src[] says and fill in
+	 * dst[]. May sleep.
+	 * Return: 0, or a negative errno: all pages stay where they were.
+	 */
+	int (*alloc_and_copy)(void *priv, struct umm_migrate *migrate);
+
+	/**
+	 * finalize_and_map: optional. It is committed: UMM_MPFN_MIGRATE is left in the src[] of
+	 * pages that moved. Frames of others are still the driver's. Also called after
+	 * alloc_and_copy failed; no page has moved then.
+	 */
+	void (*finalize_and_map)(void *priv, struct umm_migrate *migrate);
+};
+
+/**
+ * umm_migrate_vma() - the three steps in one call
+ * @migrate: as for umm_migrate_setup()
+ * @ops:     called in between
+ * @priv:    handed to them
+ *
+ * Ownership: as the steps; @migrate is the caller's again.
+ * Context:   any thread, not from a callback; may sleep.
+ * Return:    the number of pages that moved; what umm_migrate_setup() returns (then nothing was
+ *            called); what alloc_and_copy returned; -EINVAL an op is missing, or
+ *            returned what it must not.
+ * Since:     0.1
+ */
+UMM_API long umm_migrate_vma(struct umm_migrate *migrate, const struct umm_migrate_ops *ops,
+			     void *priv);
 
 /* ------------------------------------------------------------------------
  * 9. Counters

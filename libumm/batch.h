@@ -8,7 +8,8 @@
 /* What to move; as struct umm_migrate_request, plus what only the core asks for. */
 struct batch_want {
 	struct umm_devmem *dst;
-	const struct umm_devmem *src; /* only pages of it; NULL: of any */
+	const struct umm_devmem *src;	/* only pages of it; NULL: of any */
+	const struct umm_devmem *leave; /* but not those of it; NULL: none */
 	enum umm_cause cause;
 	bool duplicate;
 	bool no_evict;

@@ -10,7 +10,7 @@
  * Invariants: a page that is neither UNMANAGED nor NATIVE is registered with the
  * userfaultfd. nmanaged counts pages that are not UNMANAGED; a block with nmanaged == 0
  * has no residents, and is free when no piece refers to it.
- * A page of state DEVICE or COHERENT is in exactly one resident, DUPLICATED in
+ * A page of state DEVICE, COHERENT or EXCLUSIVE is in exactly one resident, DUPLICATED in
  * one or more, EMPTY, SYSTEM and NATIVE in none.
  * Locks: regions.lock to make a block (its first states come from the region
  * tree), block.lock for everything in it, mem->lock for LRU links.
@@ -25,6 +25,7 @@
 #include "log.h"
 #include "maps.h"
 #include "pagemap.h"
+#include "pin.h"
 #include "uffd.h"
 #include "util.h"
 
@@ -47,6 +48,7 @@ int blocks_init(struct blocks *blocks)
 	pool_init(&blocks->pool, sizeof(struct block), block_construct);
 	pool_init(&blocks->resident_pool, sizeof(struct resident), NULL);
 	pool_init(&blocks->frames_pool, UMM_BLOCK_PAGES * sizeof(uint32_t), NULL);
+	pool_init(&blocks->pins_pool, sizeof(struct block_pins), NULL);
 	atomic_store(&blocks->leaf_bytes, 0);
 	return 0;
 }
@@ -56,6 +58,7 @@ void blocks_fini(struct blocks *blocks)
 	for (size_t i = 0; i < DIR_SLOTS; i++)
 		arena_unmap(atomic_load(&blocks->dir[i]), sizeof(struct block_leaf));
 	arena_unmap(blocks->dir, DIR_SLOTS * sizeof(*blocks->dir));
+	pool_fini(&blocks->pins_pool);
 	pool_fini(&blocks->frames_pool);
 	pool_fini(&blocks->resident_pool);
 	pool_fini(&blocks->pool);
@@ -64,7 +67,8 @@ void blocks_fini(struct blocks *blocks)
 size_t blocks_bytes(const struct blocks *blocks)
 {
 	return atomic_load(&blocks->pool.mapped) + atomic_load(&blocks->resident_pool.mapped) +
-	       atomic_load(&blocks->frames_pool.mapped) + atomic_load(&blocks->leaf_bytes);
+	       atomic_load(&blocks->frames_pool.mapped) + atomic_load(&blocks->pins_pool.mapped) +
+	       atomic_load(&blocks->leaf_bytes);
 }
 
 static _Atomic(struct block *) *block_slot(struct umm_ctx *ctx, uintptr_t addr)
@@ -143,6 +147,7 @@ static struct block *block_make(struct umm_ctx *ctx, uintptr_t va, int *ret)
 	block->held = 0;
 	block->waiters = false;
 	block->residents = NULL;
+	block->pins = NULL;
 	memset(block->page, PG_UNMANAGED, sizeof(block->page));
 	for (; node; node = itree_next(node, va, va + UMM_BLOCK_SIZE))
 		block_set_native(block, node->start, node->end);
@@ -171,6 +176,7 @@ void block_put(struct umm_ctx *ctx, struct block *block)
 	bool unused = block->nmanaged == 0 && block->npieces == 0;
 
 	if (unused) {
+		block_forget_pins(ctx, block);
 		atomic_store(block_slot(ctx, block->va), NULL);
 		block->va = 0;
 	}
@@ -252,6 +258,8 @@ void page_set(struct block *block, unsigned i, enum page_state state)
 
 	block->nmanaged += (state != PG_UNMANAGED) - (old != PG_UNMANAGED);
 	block->page[i] = (uint16_t)state;
+	if (state == PG_UNMANAGED)
+		page_forget_pins(block, i);
 }
 
 void page_drop(struct block *block, unsigned i)
@@ -297,8 +305,45 @@ static int register_run(struct umm_ctx *ctx, struct block *block, unsigned first
 	return 0;
 }
 
-/* NATIVE pages first .. last, mapping by mapping; what cannot be managed becomes UNMANAGED. */
-static int register_native(struct umm_ctx *ctx, struct block *block, unsigned first, unsigned last)
+/* Memory that does not migrate. That it is unmapped or moved is told by the watch, if by anyone. */
+static void mirror_run(struct umm_ctx *ctx, struct block *block, unsigned first, unsigned last)
+{
+	if (ctx->watch >= 0)
+		uffd_watch(ctx->watch, page_addr(block, first),
+			   (size_t)(last - first) << UMM_PAGE_SHIFT);
+	for (unsigned i = first; i < last; i++)
+		page_set(block, i, PG_MIRRORED);
+}
+
+static void unmanage_run(struct block *block, unsigned first, unsigned last)
+{
+	for (unsigned i = first; i < last; i++)
+		page_set(block, i, PG_UNMANAGED);
+}
+
+/* Pages first .. last of one mapping, which are all of the state given. */
+static int register_mapping(struct umm_ctx *ctx, struct block *block, unsigned first, unsigned last,
+			    const struct maps_vma *vma)
+{
+	bool mirrored = !vma->anon || vma->shared;
+	int ret = 0;
+
+	if (vma->special) {
+		unmanage_run(block, first, last);
+		return 0;
+	}
+	if (!mirrored)
+		ret = register_run(ctx, block, first, last);
+	/* Of another userfaultfd: that one's owner fills it. */
+	if (ret == -EBUSY)
+		mirrored = true;
+	if (mirrored && page_state(block, first) != PG_MIRRORED)
+		mirror_run(ctx, block, first, last);
+	return ret == -EBUSY ? 0 : ret;
+}
+
+/* Pages first .. last, all NATIVE or all MIRRORED, mapping by mapping; holes become UNMANAGED. */
+static int register_alike(struct umm_ctx *ctx, struct block *block, unsigned first, unsigned last)
 {
 	struct maps_vma vma;
 	unsigned from, to;
@@ -313,18 +358,10 @@ static int register_native(struct umm_ctx *ctx, struct block *block, unsigned fi
 			from = to = last;
 		from = max(from, first);
 		to = min(to, last);
-		for (; first < from; first++)
-			page_set(block, first, PG_UNMANAGED);
-		if (from < to && (!vma.anon || vma.shared)) {
-			for (; first < to; first++)
-				page_set(block, first, PG_UNMANAGED);
-			continue;
-		}
-		if (from < to) {
-			ret = register_run(ctx, block, from, to);
-			if (ret)
-				return ret;
-		}
+		unmanage_run(block, first, from);
+		ret = from < to ? register_mapping(ctx, block, from, to, &vma) : 0;
+		if (ret)
+			return ret;
 		first = to;
 	}
 	return 0;
@@ -336,12 +373,14 @@ int block_register(struct umm_ctx *ctx, struct block *block)
 	int ret;
 
 	for (first = 0; first < UMM_BLOCK_PAGES; first = last) {
+		enum page_state state = page_state(block, first);
+
 		last = first + 1;
-		if (page_state(block, first) != PG_NATIVE)
+		if (state != PG_NATIVE && state != PG_MIRRORED)
 			continue;
-		while (last < UMM_BLOCK_PAGES && page_state(block, last) == PG_NATIVE)
+		while (last < UMM_BLOCK_PAGES && page_state(block, last) == state)
 			last++;
-		ret = register_native(ctx, block, first, last);
+		ret = register_alike(ctx, block, first, last);
 		if (ret) {
 			log_warning("cannot manage %#lx: %s",
 				    (unsigned long)page_addr(block, first), umm_strerror(ret));

@@ -22,18 +22,22 @@ enum page_state {
 	PG_DUPLICATED, /* host frame, write-protected; frames hold copies */
 	PG_MIGRATING,  /* owned by a piece (piece.h) */
 	PG_POISONED,
+	PG_MIRRORED, /* of a file, shared or hugetlb: stays the kernel's, who is asked every time */
+	PG_EXCLUSIVE, /* taken from the CPU: in a place of the device that has it (exclusive.c) */
 	PG_STATE_MASK = 0x0f,
 	/* MIGRATING. */
 	PG_DISCARD = 0x10,  /* contents were dropped meanwhile: ends EMPTY */
 	PG_COLLECT = 0x20,  /* still the CPU's while its piece tells mirrors, or reads it: a missing
 			     * fault means that it was dropped, and is filled with zeroes */
 	PG_REFILLED = 0x40, /* that has happened: the page stays with the CPU */
+	/* POISONED. */
+	PG_REPAIRING = 0x400, /* somebody replaces it (poison.c) */
 	/* DEVICE. */
 	PG_DEFERRED = 0x80, /* a worker is about to bring it home */
 	/* SYSTEM: the program was told to go on and drop it, and may not have done so yet: what
 	 * is there must not be moved. See page_drop(). */
 	PG_DROPPING = 0x100,
-	/* EMPTY, DEVICE, COHERENT: mirrors have not been told yet of the change that made it so
+	/* EMPTY, DEVICE, COHERENT, EXCLUSIVE: mirrors have not been told yet of the change that made it so
 	 * (change.h). Whoever wants it waits. */
 	PG_HELD = 0x200,
 };
@@ -72,6 +76,7 @@ struct block {
 	uint64_t held;	     /* number of the last change that made pages HELD */
 	uint64_t dropped_ns; /* when a page became DROPPING last */
 	struct resident *residents;
+	struct block_pins *pins; /* pin.h; NULL: no page is pinned */
 	uint16_t page[UMM_BLOCK_PAGES];
 };
 
@@ -86,6 +91,7 @@ struct blocks {
 	struct pool pool;
 	struct pool resident_pool;
 	struct pool frames_pool;
+	struct pool pins_pool;
 	_Atomic size_t leaf_bytes;
 };
 
@@ -136,7 +142,10 @@ void page_drop(struct block *block, unsigned i);
 /* Is that over? Then the page is what it seems: SYSTEM, or EMPTY. */
 bool page_drop_is_over(struct umm_ctx *ctx, struct block *block, unsigned i);
 
-/* Register NATIVE pages with the userfaultfd and find out what they hold. 0 or -errno. */
+/*
+ * Register NATIVE pages with the userfaultfd and find out what they hold. MIRRORED ones are looked
+ * at again: nobody may have told that something else is mapped there. 0 or -errno.
+ */
 int block_register(struct umm_ctx *ctx, struct block *block);
 
 struct resident *resident_find(struct block *block, const struct umm_devmem *mem);

@@ -37,13 +37,15 @@
 enum action {
 	ACT_SYSTEM, /* is mapped: host frame */
 	ACT_EMPTY,
+	ACT_MIRRORED, /* is mapped, of a file */
 	ACT_POISON,
-	ACT_KEEP,     /* the source frame is still its home */
-	ACT_DEVICE,   /* the destination frame is its home */
-	ACT_COPIED,   /* duplicated: host frame and destination frame */
-	ACT_HOME,     /* install a staged host page */
-	ACT_COHERENT, /* install the destination frame */
-	ACT_RECOHERE, /* install the source frame again */
+	ACT_KEEP,      /* the source frame is still its home */
+	ACT_DEVICE,    /* the destination frame is its home */
+	ACT_EXCLUSIVE, /* likewise, and the frame is a place that holds it already */
+	ACT_COPIED,    /* duplicated: host frame and destination frame */
+	ACT_HOME,      /* install a staged host page */
+	ACT_COHERENT,  /* install the destination frame */
+	ACT_RECOHERE,  /* install the source frame again */
 };
 
 /* Pages first .. last - 1, which fare alike; gate and block are locked. */
@@ -78,11 +80,17 @@ static enum action action_for_stay(const struct run *run, unsigned i)
 	return resident_of(run->block, in_block(run, i)) ? ACT_KEEP : ACT_SYSTEM;
 }
 
+/* Only its source frame has it: no host page of the program's or of staging does. */
+static bool has_frame_only(const struct piece *piece, unsigned i)
+{
+	return bit_test(piece->device, i) || bit_test(piece->exclusive, i);
+}
+
 static enum action action_for_undo(const struct piece *piece, unsigned i)
 {
 	if (bit_test(piece->empty, i))
 		return ACT_EMPTY;
-	if (bit_test(piece->device, i))
+	if (has_frame_only(piece, i))
 		return ACT_KEEP;
 	if (bit_test(piece->coherent, i))
 		return ACT_RECOHERE;
@@ -94,10 +102,12 @@ static enum action action_of(const struct run *run, unsigned i)
 	uint16_t flags = run->block->page[in_block(run, i)];
 	const struct piece *piece = run->piece;
 
+	if (bit_test(piece->claimed, i) && bit_test(piece->stay, i))
+		return ACT_MIRRORED;
 	if (flags & PG_REFILLED)
 		return ACT_SYSTEM;
 	/* MADV_FREE leaves a page that is mapped where it is, for the time being. */
-	if (flags & PG_DISCARD && bit_test(piece->stay, i) && !bit_test(piece->device, i))
+	if (flags & PG_DISCARD && bit_test(piece->stay, i) && !has_frame_only(piece, i))
 		return ACT_SYSTEM;
 	if (flags & PG_DISCARD)
 		return ACT_EMPTY;
@@ -111,6 +121,8 @@ static enum action action_of(const struct run *run, unsigned i)
 		return ACT_HOME;
 	if (piece->duplicate)
 		return ACT_COPIED;
+	if (piece->dst->places)
+		return ACT_EXCLUSIVE;
 	return piece->dst->type == UMM_DEVMEM_COHERENT ? ACT_COHERENT : ACT_DEVICE;
 }
 
@@ -159,7 +171,8 @@ static bool adopt(const struct run *run, unsigned i, enum page_state state)
 {
 	struct piece *piece = run->piece;
 
-	if (resident_set(piece->ctx, run->block, piece->dst, in_block(run, i), piece->frames[i]))
+	if (devmem_failed(piece->dst, piece->frames[i]) ||
+	    resident_set(piece->ctx, run->block, piece->dst, in_block(run, i), piece->frames[i]))
 		return false;
 	if (state != PG_DUPLICATED)
 		atomic_fetch_add(&piece->dst->pages, 1);
@@ -174,6 +187,8 @@ static enum page_state adopted_state(enum action action)
 	switch (action) {
 	case ACT_DEVICE:
 		return PG_DEVICE;
+	case ACT_EXCLUSIVE:
+		return PG_EXCLUSIVE;
 	case ACT_COPIED:
 		return PG_DUPLICATED;
 	default:
@@ -185,6 +200,8 @@ static enum page_state kept_state(const struct run *run, unsigned i)
 {
 	if (bit_test(run->piece->device, i))
 		return PG_DEVICE;
+	if (bit_test(run->piece->exclusive, i))
+		return PG_EXCLUSIVE;
 	if (bit_test(run->piece->coherent, i))
 		return PG_COHERENT;
 	return resident_of(run->block, in_block(run, i)) ? PG_DUPLICATED : PG_SYSTEM;
@@ -202,6 +219,8 @@ static enum page_state settled_state(const struct run *run, enum action action, 
 		return PG_SYSTEM;
 	case ACT_EMPTY:
 		return PG_EMPTY;
+	case ACT_MIRRORED:
+		return PG_MIRRORED;
 	default:
 		return PG_POISONED;
 	}
@@ -210,7 +229,8 @@ static enum page_state settled_state(const struct run *run, enum action action, 
 /* The books of one page, once it is where the action says. False: could not, undo. */
 static bool settle_page(const struct run *run, enum action action, unsigned i)
 {
-	bool adopts = action == ACT_DEVICE || action == ACT_COPIED || action == ACT_COHERENT;
+	bool adopts = action == ACT_DEVICE || action == ACT_EXCLUSIVE || action == ACT_COPIED ||
+		      action == ACT_COHERENT;
 	struct piece *piece = run->piece;
 
 	if (adopts && !adopt(run, i, adopted_state(action)))
@@ -299,7 +319,7 @@ static enum action action_for_refusal(struct piece *piece, enum action action, u
 {
 	if (why == -EEXIST)
 		return ACT_SYSTEM;
-	if (bit_test(piece->device, i))
+	if (has_frame_only(piece, i))
 		return ACT_KEEP;
 	if (bit_test(piece->coherent, i) && action == ACT_RECOHERE)
 		return ACT_KEEP;
@@ -355,7 +375,8 @@ static bool run_goes_on(const struct run *run, unsigned i)
 	source = install_source(piece, run->action, i);
 	return source == run_source(run, i) && page_index(source) &&
 	       bit_test(piece->slotted, i) == bit_test(piece->slotted, run->first) &&
-	       bit_test(piece->apart, i) == bit_test(piece->apart, run->first);
+	       bit_test(piece->apart, i) == bit_test(piece->apart, run->first) &&
+	       bit_test(piece->staged, i) == bit_test(piece->staged, run->first);
 }
 
 static int commit_run(struct run *run)
@@ -496,6 +517,7 @@ static bool commit_some(struct piece *piece, uint64_t *todo)
 /* Touching a lost page is an error from now on, not only where we are asked. */
 static void poison_lost(struct piece *piece)
 {
+	struct umm_device *dev = piece->src ? piece->src->dev : NULL;
 	unsigned n = bit_count(piece->lost);
 	uintptr_t addr;
 
@@ -507,10 +529,9 @@ static void poison_lost(struct piece *piece)
 		if (addr)
 			poison_page(piece->ctx, addr, piece->blockable);
 	}
-	ctx_count(piece->ctx, piece->src->dev, piece_start(piece), UMM_COUNT_POISONED, n);
+	ctx_count(piece->ctx, dev, piece_start(piece), UMM_COUNT_POISONED, n);
 	if (piece->cause == UMM_CAUSE_CPU_FAULT)
-		ctx_count(piece->ctx, piece->src->dev, piece_start(piece), UMM_COUNT_FAULT_ERROR,
-			  n);
+		ctx_count(piece->ctx, dev, piece_start(piece), UMM_COUNT_FAULT_ERROR, n);
 }
 
 void piece_commit(struct piece *piece)

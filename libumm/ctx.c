@@ -24,6 +24,7 @@
 #include "log.h"
 #include "maps.h"
 #include "pagemap.h"
+#include "pin.h"
 #include "piece.h"
 #include "probe.h"
 #include "signals.h"
@@ -32,8 +33,6 @@
 
 /* A wait that is longer is worth a line in the log. */
 #define PATIENCE_NS UINT64_C(5000000000)
-
-#define ADDRESS_END ((uintptr_t)1 << 47)
 
 static struct lock list_lock = { PTHREAD_MUTEX_INITIALIZER, RANK_GLOBAL };
 static struct umm_ctx *list;
@@ -95,8 +94,8 @@ void ctx_still_waiting(struct patience *patience, uintptr_t addr)
 	if (patience->said || now - patience->began_ns < PATIENCE_NS)
 		return;
 	patience->said = true;
-	log_warning("waiting for pages at %#lx: a device has not completed a copy, or a driver "
-		    "not finalized a migration",
+	log_warning("waiting for pages at %#lx: a device has not completed a copy, a driver not "
+		    "finalized a migration, or they are pinned",
 		    (unsigned long)addr);
 }
 
@@ -169,6 +168,7 @@ static int ctx_init(struct umm_ctx *ctx)
 	atomic_store(&ctx->refs, 1);
 	ctx->owner = getpid();
 	ctx->uffd = -1;
+	ctx->watch = -1;
 	lock_init(&ctx->lock, RANK_CTX);
 	rwlock_init(&ctx->gate, RANK_GATE);
 	lock_init(&ctx->fork_lock, RANK_FORK);
@@ -224,7 +224,17 @@ static int ctx_open_kernel(struct umm_ctx *ctx, const struct umm_ctx_options *op
 	if (pagemap_has_scan())
 		ctx->features |= UMM_KERNEL_PAGEMAP_SCAN;
 	ctx->features &= ~options->kernel_features_off;
-	return 0;
+	/* Without it nobody tells when files are unmapped, but an interposer. */
+	ctx->watch = ctx->features & UMM_KERNEL_PAGEMAP_SCAN ? uffd_open_watch() : -EOPNOTSUPP;
+	return ctx->watch == -ENOMEM ? -ENOMEM : 0;
+}
+
+static void ctx_close_kernel(struct umm_ctx *ctx)
+{
+	if (ctx->watch >= 0)
+		close(ctx->watch);
+	if (ctx->uffd >= 0)
+		close(ctx->uffd);
 }
 
 #define FEATURES_REQUIRED (UMM_KERNEL_UFFD_WP | UMM_KERNEL_UFFD_EVENTS)
@@ -235,7 +245,8 @@ static int options_check(const struct umm_ctx_options *options)
 {
 	uint64_t off = options->kernel_features_off;
 
-	if (options->flags || options->reserved || options->fault_servers > 1024)
+	if (options->flags & ~(uint64_t)UMM_CTX_WHOLE_PROCESS || options->reserved ||
+	    options->fault_servers > 1024)
 		return -EINVAL;
 	if (off & ~(uint64_t)(FEATURES_REQUIRED | FEATURES_OPTIONAL | UMM_KERNEL_SYSCALL_FAULTS))
 		return -EINVAL;
@@ -249,7 +260,7 @@ static int ctx_open(struct umm_ctx *ctx, const struct umm_ctx_options *options)
 
 	ret = ctx_open_kernel(ctx, options);
 	if (ret)
-		return ret;
+		goto err_kernel;
 	ret = staging_init(&ctx->staging, ctx->features & UMM_KERNEL_MOVE, cache);
 	if (ret)
 		goto err_staging;
@@ -270,7 +281,8 @@ err_workers:
 	workers_stop(&ctx->workers);
 err_staging:
 	staging_fini(&ctx->staging);
-	close(ctx->uffd);
+err_kernel:
+	ctx_close_kernel(ctx);
 	return ret;
 }
 
@@ -296,6 +308,7 @@ int umm_ctx_create(const struct umm_ctx_options *options, struct umm_ctx **out)
 	ret = ctx_init(ctx);
 	if (ret)
 		goto err_free;
+	ctx->whole_process = mine.flags & UMM_CTX_WHOLE_PROCESS;
 	ret = ctx_open(ctx, &mine);
 	if (ret)
 		goto err_fini;
@@ -367,6 +380,7 @@ void umm_ctx_put(struct umm_ctx *ctx)
 		ctx_close_forked(ctx);
 		return;
 	}
+	pins_close(ctx);
 	while (ctx->devices)
 		umm_device_destroy(ctx->devices);
 	release_all(ctx);
@@ -375,7 +389,7 @@ void umm_ctx_put(struct umm_ctx *ctx)
 	ctx_unlist(ctx);
 	servers_stop(ctx);
 	staging_fini(&ctx->staging);
-	close(ctx->uffd);
+	ctx_close_kernel(ctx);
 	ctx_fini(ctx);
 	handle_free(ctx, HANDLE_CTX);
 }
@@ -438,8 +452,9 @@ static void free_piece(struct umm_ctx *ctx, const struct umm_span *piece)
 }
 
 /*
- * Pages of one piece come home and stop being managed: plain memory afterwards. A migration that
- * has chosen them before may take them away again in between: so until none is left. 0 or -EIO.
+ * Pages of one piece come home, pinned or not, and stop being managed: plain memory afterwards. A
+ * migration that has chosen them before may take them away again in between: so until none is left.
+ * 0 or -EIO.
  */
 static int detach_piece(struct umm_ctx *ctx, const struct umm_span *piece)
 {
@@ -450,12 +465,31 @@ static int detach_piece(struct umm_ctx *ctx, const struct umm_span *piece)
 		return 0;
 	do {
 		ctx_still_waiting(&patience, piece->start);
+		pins_forget(ctx, piece->start, piece->start + piece->len);
 		if (umm_migrate_to_system(ctx, (void *)piece->start, piece->len) == -EIO)
 			ret = -EIO;
 		hook_run(HOOK_DETACHING, piece->start);
 	} while (!event_unmanage(ctx, piece->start, piece->start + piece->len));
 	uffd_unregister(ctx->uffd, piece->start, piece->len);
 	return ret;
+}
+
+/* Mirrored mappings of a piece stop being watched: one by one, as others refuse that. */
+static void unwatch_piece(struct umm_ctx *ctx, const struct umm_span *piece)
+{
+	uintptr_t end = piece->start + piece->len;
+	struct maps_vma vma;
+
+	if (ctx->watch < 0 || ctx_is_forked(ctx))
+		return;
+	for (uintptr_t at = piece->start; at < end; at = vma.end) {
+		if (maps_find(at, ctx->features & UMM_KERNEL_PROCMAP_QUERY, &vma) ||
+		    vma.start >= end)
+			return;
+		at = max(at, vma.start);
+		uffd_unregister(ctx->watch, at, min(vma.end, end) - at);
+		uffd_unregister(ctx->uffd, at, min(vma.end, end) - at);
+	}
 }
 
 int umm_free(struct umm_ctx *ctx, void *addr)
@@ -476,6 +510,26 @@ int umm_free(struct umm_ctx *ctx, void *addr)
 		more = region_pop(ctx, alloc, &piece);
 		free_piece(ctx, &piece);
 	} while (more);
+	return 0;
+}
+
+/* Memory of the usual kinds without a hole? 0; -EFAULT a hole; -EINVAL no. */
+static int attach_check(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
+{
+	struct maps_vma vma;
+	int ret;
+
+	if (start >= end || end > ADDRESS_END)
+		return -EINVAL;
+	for (uintptr_t at = start; at < end; at = vma.end) {
+		ret = maps_find(at, ctx->features & UMM_KERNEL_PROCMAP_QUERY, &vma);
+		if (ret && ret != -ENOENT)
+			return ret;
+		if (ret || vma.start > at)
+			return -EFAULT;
+		if (vma.special)
+			return -EINVAL;
+	}
 	return 0;
 }
 
@@ -532,7 +586,7 @@ int umm_attach(struct umm_ctx *ctx, void *addr, size_t len)
 
 	if (!ctx_valid(ctx) || !addr || !len || !is_aligned(start | len, UMM_PAGE_SIZE))
 		return -EINVAL;
-	ret = ctx_check_mappings(ctx, start, start + len, false);
+	ret = attach_check(ctx, start, start + len);
 	if (ret)
 		return ret;
 	if (!ctx_is_forked(ctx))
@@ -540,6 +594,38 @@ int umm_attach(struct umm_ctx *ctx, void *addr, size_t len)
 	ctx_list_lock();
 	ret = attach_locked(ctx, start, start + len);
 	ctx_list_unlock();
+	return ret;
+}
+
+/* Manage what lies in start .. end of one mapping; what is not ours to manage is left alone. */
+static int attach_mapping(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
+{
+	int ret = 0;
+
+	if (region_refresh(ctx, start, end))
+		return 0;
+	change_wait(ctx, start, end);
+	ctx_list_lock();
+	if (!ctx_any_pool(start, end) && !ctx_others_manage(ctx, start, end))
+		ret = region_fill(ctx, start, end);
+	ctx_list_unlock();
+	return ret;
+}
+
+int ctx_attach_asked(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
+{
+	struct maps_vma vma;
+	int ret = 0;
+
+	if (!ctx->whole_process || ctx_is_forked(ctx))
+		return 0;
+	for (uintptr_t at = start; at < end && !ret; at = vma.end) {
+		ret = maps_find(at, ctx->features & UMM_KERNEL_PROCMAP_QUERY, &vma);
+		if (ret || vma.start >= end)
+			return ret == -ENOENT ? 0 : ret;
+		if (!vma.special)
+			ret = attach_mapping(ctx, max(vma.start, at), min(vma.end, end));
+	}
 	return ret;
 }
 
@@ -560,6 +646,7 @@ int umm_detach(struct umm_ctx *ctx, void *addr)
 		more = region_pop(ctx, alloc, &piece);
 		if (detach_piece(ctx, &piece))
 			ret = -EIO;
+		unwatch_piece(ctx, &piece);
 	} while (more);
 	return ret;
 }

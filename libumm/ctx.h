@@ -21,11 +21,14 @@ struct umm_ctx {
 	_Atomic unsigned refs;
 	pid_t owner; /* another process means: forked */
 	int uffd;
-	uint64_t features; /* enum umm_kernel_feature in use */
+	int watch; /* a userfaultfd for events of mirrored memory only; -1: there is none */
+	bool whole_process; /* UMM_CTX_WHOLE_PROCESS */
+	uint64_t features;  /* enum umm_kernel_feature in use */
 	struct stats stats;
 
-	struct lock lock; /* RANK_CTX. Protects: devices, and the lists that hang off them */
+	struct lock lock; /* RANK_CTX. Protects: devices, the lists that hang off them, pins */
 	struct umm_device *devices;
+	struct umm_pin *pins;
 
 	struct rwlock gate; /* RANK_GATE; see lock.h and docs/design.md */
 	struct regions regions;
@@ -112,6 +115,12 @@ struct umm_ctx *ctx_list_first(void);
  */
 bool ctx_others_manage(const struct umm_ctx *ctx, uintptr_t start, uintptr_t end);
 bool ctx_any_pool(uintptr_t start, uintptr_t end);
+
+/*
+ * A request is about start .. end: in a context of the whole process, memory of it that nobody
+ * manages is managed from here on. 0 or -errno. No lock held.
+ */
+int ctx_attach_asked(struct umm_ctx *ctx, uintptr_t start, uintptr_t end);
 
 /*
  * Is all of start .. end private anonymous memory, and (writable) may it be read and written?

@@ -86,7 +86,7 @@ uint64_t device_pages(struct umm_device *dev)
 
 	lock_take(&dev->ctx->lock);
 	for (struct umm_devmem *mem = dev->mems; mem; mem = mem->next)
-		n += atomic_load(&mem->pages);
+		n += mem->places ? 0 : atomic_load(&mem->pages);
 	lock_drop(&dev->ctx->lock);
 	return n;
 }
@@ -98,7 +98,7 @@ uint64_t device_pages_of_ctx(struct umm_ctx *ctx)
 	lock_take(&ctx->lock);
 	for (struct umm_device *dev = ctx->devices; dev; dev = dev->next)
 		for (struct umm_devmem *mem = dev->mems; mem; mem = mem->next)
-			n += atomic_load(&mem->pages);
+			n += mem->places ? 0 : atomic_load(&mem->pages);
 	lock_drop(&ctx->lock);
 	return n;
 }

@@ -18,6 +18,7 @@ struct umm_device {
 	/* Under ctx->lock. */
 	struct umm_device *next;
 	struct umm_devmem *mems;
+	struct umm_devmem *places; /* one of them; NULL: none yet */
 	struct umm_mirror *mirrors;
 };
 

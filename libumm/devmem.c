@@ -8,10 +8,14 @@
  * program's mapping and back. A chunk is populated and registered for moving
  * when its first frame is taken.
  *
+ * Frames of a memory of places are addresses of a window of the core's, where pages that a
+ * device has exclusively are meanwhile. Giving such a frame back drops what is there.
+ *
  * Invariants: a chunk is on `whole` when all its frames are free, on `partial` when
  * some are, on no list when none is. nfree is the sum. A frame is free, the driver's
  * (umm_devmem_alloc()), or the core's: a page's or on its way. A free COHERENT frame
- * of a backed chunk is present at its place in the pool.
+ * of a backed chunk is present at its place in the pool; a free place is empty. A frame that
+ * failed is not free, and stays so.
  * Locks: mem->lock; nothing is called under it. Chunks are backed under ctx->lock.
  */
 #include "devmem.h"
@@ -25,6 +29,9 @@
 #include "uapi.h"
 #include "uffd.h"
 #include "util.h"
+
+/* Slots of the window of places that a device gets: address space, and 152 bytes of books each. */
+#define PLACE_SLOTS 512
 
 static uint32_t *chunk_list(struct umm_devmem *mem, const struct chunk *chunk)
 {
@@ -122,8 +129,16 @@ static int devmem_insert(struct umm_devmem *mem)
 	return ret;
 }
 
+static size_t pool_bytes(const struct umm_devmem *mem)
+{
+	return (size_t)mem->nframes << UMM_PAGE_SHIFT;
+}
+
 static void devmem_destroy(struct umm_devmem *mem)
 {
+	/* A forked child has no such window: the address may be another mapping's. */
+	if (mem->places && !ctx_is_forked(mem->ctx))
+		staging_window_close(mem->base, pool_bytes(mem));
 	lock_fini(&mem->lock);
 	arena_unmap(mem->chunks, mem->nchunks * sizeof(*mem->chunks));
 	handle_free(mem, HANDLE_DEVMEM);
@@ -184,6 +199,63 @@ int umm_devmem_add(struct umm_device *dev, const struct umm_devmem_options *opti
 		return ret;
 	}
 	*out = mem;
+	return 0;
+}
+
+/* The first who asks wins: what another thread has made meanwhile is what counts. */
+static struct umm_devmem *places_insert(struct umm_device *dev, struct umm_devmem *mem)
+{
+	struct umm_devmem *places;
+
+	lock_take(&dev->ctx->lock);
+	if (!dev->places) {
+		dev->places = mem;
+		mem->next = dev->mems;
+		dev->mems = mem;
+	}
+	places = dev->places;
+	lock_drop(&dev->ctx->lock);
+	return places;
+}
+
+static int places_create(struct umm_device *dev, struct umm_devmem **out)
+{
+	struct umm_devmem_options options = { .type = UMM_DEVMEM_PRIVATE };
+	uint32_t nslots = PLACE_SLOTS;
+	uintptr_t base;
+	int ret;
+
+	ret = staging_window_open(&dev->ctx->staging, &nslots, &base);
+	if (ret)
+		return ret;
+	options.nframes = nslots * UMM_BLOCK_PAGES;
+	options.base = (void *)base;
+	ret = devmem_create(dev, &options, out);
+	if (ret) {
+		staging_window_close(base, nslots * UMM_BLOCK_SIZE);
+		return ret;
+	}
+	(*out)->places = true;
+	handle_publish(*out, HANDLE_DEVMEM);
+	return 0;
+}
+
+int devmem_places(struct umm_device *dev, struct umm_devmem **out)
+{
+	struct umm_devmem *mem;
+	int ret;
+
+	lock_take(&dev->ctx->lock);
+	*out = dev->places;
+	lock_drop(&dev->ctx->lock);
+	if (*out)
+		return 0;
+	ret = places_create(dev, &mem);
+	if (ret)
+		return ret;
+	*out = places_insert(dev, mem);
+	if (*out != mem)
+		devmem_destroy(mem);
 	return 0;
 }
 
@@ -332,6 +404,8 @@ static void give_locked(struct umm_devmem *mem, uint32_t frame)
 {
 	struct chunk *chunk = &mem->chunks[frame / UMM_BLOCK_PAGES];
 
+	if (bit_test(chunk->bad, frame % UMM_BLOCK_PAGES))
+		return;
 	chunk_unlink(mem, chunk);
 	bit_set(chunk->free, frame % UMM_BLOCK_PAGES);
 	chunk->nfree++;
@@ -359,6 +433,9 @@ int devmem_take(struct umm_devmem *mem, unsigned n, uint32_t *frames)
 
 void devmem_give_quietly(struct umm_devmem *mem, uint32_t frame, uint32_t n)
 {
+	if (mem->places)
+		madvise((void *)devmem_host(mem, frame), (size_t)n << UMM_PAGE_SHIFT,
+			MADV_DONTNEED);
 	lock_take(&mem->lock);
 	for (uint32_t f = frame; f < frame + n; f++)
 		give_locked(mem, f);
@@ -367,7 +444,7 @@ void devmem_give_quietly(struct umm_devmem *mem, uint32_t frame, uint32_t n)
 
 void devmem_give(struct umm_devmem *mem, uint32_t frame, uint32_t n)
 {
-	if (mem->dev->ops.page_free)
+	if (mem->dev->ops.page_free && !mem->places)
 		mem->dev->ops.page_free(mem->dev->priv, mem, frame, n);
 	devmem_give_quietly(mem, frame, n);
 }
@@ -395,7 +472,8 @@ bool devmem_driver_take(struct umm_devmem *mem, uint64_t frame)
 	bool taken;
 
 	lock_take(&mem->lock);
-	taken = is_drivers(mem, frame);
+	taken = is_drivers(mem, frame) &&
+		!bit_test(mem->chunks[frame / UMM_BLOCK_PAGES].bad, frame % UMM_BLOCK_PAGES);
 	if (taken)
 		bit_clear(mem->chunks[frame / UMM_BLOCK_PAGES].driver, frame % UMM_BLOCK_PAGES);
 	lock_drop(&mem->lock);
@@ -467,6 +545,41 @@ void umm_devmem_free(struct umm_devmem *mem, uint32_t nframes, const uint32_t *f
 	if (ignored)
 		log_warning("umm_devmem_free: %u of %u frames are not the driver's: left alone",
 			    ignored, nframes);
+}
+
+bool devmem_fail(struct umm_devmem *mem, uint32_t frame)
+{
+	struct chunk *chunk = &mem->chunks[frame / UMM_BLOCK_PAGES];
+	unsigned i = frame % UMM_BLOCK_PAGES;
+	bool first;
+
+	lock_take(&mem->lock);
+	first = !bit_test(chunk->bad, i);
+	bit_set(chunk->bad, i);
+	if (first && bit_test(chunk->free, i)) {
+		chunk_unlink(mem, chunk);
+		bit_clear(chunk->free, i);
+		chunk->nfree--;
+		chunk_link(mem, chunk);
+		mem->nfree--;
+	}
+	/* Before the caller looks for the page in it: see adopt() in commit.c. */
+	if (first)
+		atomic_fetch_add(&mem->nbad, 1);
+	lock_drop(&mem->lock);
+	return first;
+}
+
+bool devmem_failed(struct umm_devmem *mem, uint32_t frame)
+{
+	bool bad;
+
+	if (!atomic_load(&mem->nbad))
+		return false;
+	lock_take(&mem->lock);
+	bad = bit_test(mem->chunks[frame / UMM_BLOCK_PAGES].bad, frame % UMM_BLOCK_PAGES);
+	lock_drop(&mem->lock);
+	return bad;
 }
 
 void devmem_lru_add(struct umm_devmem *mem, struct resident *resident)

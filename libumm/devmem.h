@@ -14,6 +14,7 @@
 struct chunk {
 	uint64_t free[BITMAP_WORDS];
 	uint64_t driver[BITMAP_WORDS]; /* of umm_devmem_alloc(), and not yet a page's */
+	uint64_t bad[BITMAP_WORDS];    /* gone for good: never free again */
 	uint16_t nfree;
 	uint16_t nframes;    /* 512, or fewer in the last chunk */
 	_Atomic bool backed; /* COHERENT: populated, registered for moving; set under ctx->lock */
@@ -27,11 +28,13 @@ struct umm_devmem {
 	enum umm_devmem_type type;
 	uint32_t nframes;
 	uint32_t nchunks;
-	uintptr_t base; /* COHERENT */
+	uintptr_t base; /* COHERENT, places */
+	bool places;	/* the core's own: frames are the places of EXCLUSIVE pages (exclusive.c) */
 	void *priv;
 	struct umm_devmem *next;    /* of the device; under ctx->lock */
 	_Atomic uint32_t returning; /* frames whose pages have left, about to be given back */
 	_Atomic uint32_t pages;	    /* pages whose home this is */
+	_Atomic uint32_t nbad;	    /* frames that are gone for good */
 
 	struct lock lock; /* RANK_DEVMEM. Protects: everything below */
 	struct chunk *chunks;
@@ -74,10 +77,20 @@ void devmem_give_quietly(struct umm_devmem *mem, uint32_t frame, uint32_t n);
 bool devmem_driver_take(struct umm_devmem *mem, uint64_t frame);
 void devmem_driver_return(struct umm_devmem *mem, uint32_t frame);
 
+/* The frame is gone for good: it becomes nobody's any more. True once. */
+bool devmem_fail(struct umm_devmem *mem, uint32_t frame);
+bool devmem_failed(struct umm_devmem *mem, uint32_t frame);
+
 static inline uintptr_t devmem_host(const struct umm_devmem *mem, uint32_t frame)
 {
 	return mem->base + ((uintptr_t)frame << UMM_PAGE_SHIFT);
 }
+
+/*
+ * The memory whose frames are places: host pages for what the device has exclusively. Made when
+ * first asked for, and gone with the device. A free place is empty. 0 or -errno.
+ */
+int devmem_places(struct umm_device *dev, struct umm_devmem **out);
 
 void devmem_lru_add(struct umm_devmem *mem, struct resident *resident);
 void devmem_lru_del(struct umm_devmem *mem, struct resident *resident);

@@ -7,10 +7,11 @@
  *
  *	page was			REMOVE makes it		UNMAP makes it
  *	SYSTEM				SYSTEM, DROPPING	UNMANAGED
- *	DEVICE, its frame loose		EMPTY, HELD		UNMANAGED
+ *	DEVICE, EXCLUSIVE, frame loose	EMPTY, HELD		UNMANAGED
  *	COHERENT, DUPLICATED, likewise	SYSTEM, DROPPING	UNMANAGED
  *	MIGRATING			+ DISCARD		UNMANAGED; it leaves its piece
  *	EMPTY, POISONED			EMPTY			UNMANAGED
+ *	MIRRORED			MIRRORED		UNMANAGED
  *	REMAP	see remap.c
  *
  * Invariant: the reader never waits for anything but the block locks, whose holders
@@ -21,6 +22,7 @@
 
 #include <errno.h>
 #include <sched.h>
+#include <string.h>
 #include <sys/mman.h>
 
 #include "change.h"
@@ -87,6 +89,7 @@ static void clear_page(struct block *block, unsigned i, const struct change *cha
 		block->page[i] |= PG_DISCARD;
 		break;
 	case PG_DEVICE:
+	case PG_EXCLUSIVE:
 		page_set(block, i, PG_EMPTY);
 		change_hold(change, block, i);
 		break;
@@ -209,6 +212,20 @@ static void event_apply(struct umm_ctx *ctx, const struct uffd_msg_info *info)
 		break;
 	}
 	hook_run(HOOK_EVENT, info->addr);
+}
+
+void event_read_watch(struct umm_ctx *ctx)
+{
+	struct uffd_msg_info info;
+	bool again;
+
+	do {
+		rwlock_take(&ctx->gate);
+		again = uffd_read(ctx->watch, &info) == 1;
+		if (again)
+			event_apply(ctx, &info);
+		rwlock_drop(&ctx->gate);
+	} while (again);
 }
 
 int event_read(struct umm_ctx *ctx, struct uffd_msg_info *info, bool *again)
@@ -356,4 +373,30 @@ bool event_unmanage(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
 	}
 	event_notify(ctx, start, end, true);
 	return true;
+}
+
+void event_forget(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
+{
+	uint64_t pages[BITMAP_WORDS];
+	struct block *block;
+	unsigned first, last;
+	uintptr_t at = start, va;
+
+	while (at < end && (block = block_next(ctx, at, end))) {
+		memset(pages, 0, sizeof(pages));
+		va = block->va;
+		at = va + UMM_BLOCK_SIZE;
+		if (!block_clip(block, start, end, &first, &last))
+			first = last = 0;
+		for (unsigned i = first; i < last; i++) {
+			if (page_state(block, i) != PG_MIRRORED)
+				continue;
+			bit_set(pages, i);
+			page_set(block, i, PG_UNMANAGED);
+		}
+		block_put(ctx, block);
+		for_each_run(pages, first, last)
+			region_del(ctx, va + ((uintptr_t)first << UMM_PAGE_SHIFT),
+				   va + ((uintptr_t)last << UMM_PAGE_SHIFT));
+	}
 }

@@ -18,6 +18,9 @@ struct uffd_msg_info;
  */
 int event_read(struct umm_ctx *ctx, struct uffd_msg_info *info, bool *again);
 
+/* Read the messages of the watch, likewise. */
+void event_read_watch(struct umm_ctx *ctx);
+
 /*
  * For whoever met EAGAIN: an event has to be read before the kernel lets pages be
  * installed. Reads one message, and serves it if it is a fault. No lock held.
@@ -51,6 +54,9 @@ void event_notify(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bool unma
  * mirrors, gives frames back. No lock held; not on a fault server.
  */
 void event_free(struct umm_ctx *ctx, const struct umm_span *span);
+
+/* Mirrored pages of start .. end were unmapped, an interposer says. No lock held. */
+void event_forget(struct umm_ctx *ctx, uintptr_t start, uintptr_t end);
 
 /*
  * Stop managing start .. end, dropping nothing: what is on a device is left to be brought

@@ -72,13 +72,16 @@ void evict_all(struct umm_devmem *mem)
 {
 	struct patience patience = { 0 };
 	uintptr_t victim = 0;
-	uint32_t seen;
+	uint32_t seen, skip = 0;
 
 	while (seen = ctx_settle_count(mem->ctx), !idle(mem)) {
 		ctx_still_waiting(&patience, victim);
-		if (devmem_victim(mem, 0, UINT64_MAX, &victim) &&
-		    evict_block(mem, victim, UMM_CAUSE_REMOVE))
+		if (devmem_victim(mem, skip, UINT64_MAX, &victim)) {
+			skip += !evict_block(mem, victim, UMM_CAUSE_REMOVE);
 			continue;
+		}
+		/* What is left is pinned or in flight. */
+		skip = 0;
 		ctx_settle_wait(mem->ctx, seen, now_ns() + UINT64_C(10000000));
 	}
 }

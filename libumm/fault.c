@@ -130,6 +130,7 @@ static enum serve serve_locked(struct umm_ctx *ctx, struct block *block,
 	case PG_MIGRATING:
 		return serve_migrating(ctx, block, info, counter);
 	case PG_DEVICE:
+	case PG_EXCLUSIVE:
 		return held ? serve_later(block, counter) : SERVE_HOME;
 	case PG_EMPTY:
 		return held ? serve_later(block, counter) : serve_fill(ctx, block, info, counter);
@@ -166,7 +167,8 @@ static struct umm_device *home_device(struct umm_ctx *ctx, uintptr_t addr, bool 
 		if (!bit_test(resident->bitmap, page_index(addr)))
 			continue;
 		dev = resident->mem->dev;
-		*inlined &= dev->inline_copy;
+		/* An exclusive page is not copied. */
+		*inlined &= dev->inline_copy || resident->mem->places;
 	}
 	lock_drop(&block->lock);
 	return dev;
@@ -425,6 +427,7 @@ static void server_prioritise(unsigned number)
 enum poll {
 	POLL_FAULTS,
 	POLL_STAGING,
+	POLL_WATCH,
 	POLL_STOP,
 };
 
@@ -447,6 +450,7 @@ static int server_poll_open(struct umm_ctx *ctx)
 		return -ENOMEM;
 	if (poll_add(fd, ctx->uffd, EPOLLEXCLUSIVE, POLL_FAULTS) ||
 	    poll_add(fd, ctx->servers.stop_fd, 0, POLL_STOP) ||
+	    (ctx->watch >= 0 && poll_add(fd, ctx->watch, EPOLLEXCLUSIVE, POLL_WATCH)) ||
 	    (ctx->staging.uffd >= 0 &&
 	     poll_add(fd, ctx->staging.uffd, EPOLLEXCLUSIVE, POLL_STAGING))) {
 		close(fd);
@@ -472,6 +476,8 @@ static void *server_main(void *arg)
 			serve_one(&server);
 		else if (event.data.u32 == POLL_STAGING)
 			serve_staging(server.ctx);
+		else if (event.data.u32 == POLL_WATCH)
+			event_read_watch(server.ctx);
 	}
 	return NULL;
 }

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "futex.h"
+#include "log.h"
 #include "util.h"
 
 #define STATE_SIGNALLED	 1u
@@ -81,6 +82,10 @@ void umm_fence_signal(struct umm_fence *fence, int status, long value)
 		return;
 	/* A waiter may drop the last other reference as soon as it sees the signal. */
 	umm_fence_get(fence);
+	if (status > 0) {
+		log_error("a fence was signalled with %d, which is no error number", status);
+		status = -EINVAL;
+	}
 	fence->status = status;
 	fence->value = value;
 	/* Pairs with the loads in umm_fence_poll() and fence_on_signal(). */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * fork(). Before it happens every private device page comes home and no migration to a device
- * may start; so the child gets ordinary memory with the parent's data, shared
- * copy-on-write by the kernel, and needs neither the parent's devices nor its
+ * fork(). Before it happens every private device page and every exclusive one comes home, and
+ * no migration to a device may start; so the child gets ordinary memory with the parent's data,
+ * shared copy-on-write by the kernel, and needs neither the parent's devices nor its
  * fault servers. Registrations are not inherited (the userfaultfd asks for no
  * fork events, which would need CAP_SYS_PTRACE, and a parent that lives as long as
  * its child).
@@ -103,6 +103,7 @@ static void inherit_blocks(struct umm_ctx *ctx)
 				lock_init(&block->lock, RANK_BLOCK);
 			for (unsigned i = 0; block && i < UMM_BLOCK_PAGES; i++)
 				if (page_state(block, i) == PG_DEVICE ||
+				    page_state(block, i) == PG_EXCLUSIVE ||
 				    page_state(block, i) == PG_POISONED)
 					mprotect((void *)page_addr(block, i), UMM_PAGE_SIZE,
 						 PROT_NONE);
@@ -129,6 +130,8 @@ static void child(void)
 		inherit_blocks(ctx);
 		close(ctx->uffd);
 		ctx->uffd = -1;
+		if (ctx->watch >= 0)
+			close(ctx->watch);
 		if (ctx->staging.uffd >= 0)
 			close(ctx->staging.uffd);
 	}

@@ -23,6 +23,7 @@
 #include "devmem.h"
 #include "fence.h"
 #include "mirror.h"
+#include "pin.h"
 #include "util.h"
 
 #define HANDLE_QUARANTINE ((size_t)256 << 10)
@@ -33,6 +34,7 @@ _Static_assert(offsetof(struct umm_devmem, handle) == 0, "a handle comes first")
 _Static_assert(offsetof(struct umm_mirror, handle) == 0, "a handle comes first");
 _Static_assert(offsetof(struct umm_notifier, handle) == 0, "a handle comes first");
 _Static_assert(offsetof(struct umm_fence, handle) == 0, "a handle comes first");
+_Static_assert(offsetof(struct umm_pin, handle) == 0, "a handle comes first");
 
 static const size_t sizes[HANDLE_KINDS] = {
 	[HANDLE_CTX] = sizeof(struct umm_ctx),
@@ -41,6 +43,7 @@ static const size_t sizes[HANDLE_KINDS] = {
 	[HANDLE_MIRROR] = sizeof(struct umm_mirror),
 	[HANDLE_NOTIFIER] = sizeof(struct umm_notifier),
 	[HANDLE_FENCE] = sizeof(struct umm_fence),
+	[HANDLE_PIN] = sizeof(struct umm_pin),
 };
 
 /* Objects of one kind; pool.lock protects all of it. */

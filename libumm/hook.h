@@ -9,15 +9,16 @@
 #include <stdint.h>
 
 enum hook_point {
-	HOOK_FAULT_READ,    /* a server has read a fault; nothing is locked yet */
-	HOOK_CHOSEN,	    /* a migration is about to collect pages of a block */
-	HOOK_COLLECTED,	    /* a migration has taken its pages from the CPU; copies not started */
-	HOOK_COPIED,	    /* its copies are complete; not committed */
-	HOOK_COMMITTED,	    /* committed; waiters not woken */
-	HOOK_INVALIDATE,    /* before a notifier's callback */
-	HOOK_EVENT,	    /* an address-space event was read and applied; gate still closed */
-	HOOK_WORK,	    /* a worker is about to start an item */
-	HOOK_DETACHING,	    /* memory that is being detached is home, still managed */
+	HOOK_FAULT_READ, /* a server has read a fault; nothing is locked yet */
+	HOOK_CHOSEN,	 /* a migration is about to collect pages of a block */
+	HOOK_CLAIMING,	 /* pages of a private file mapping are about to be exchanged (claim.c) */
+	HOOK_COLLECTED,	 /* a migration has taken its pages from the CPU; copies not started */
+	HOOK_COPIED,	 /* its copies are complete; not committed */
+	HOOK_COMMITTED,	 /* committed; waiters not woken */
+	HOOK_INVALIDATE, /* before a notifier's callback */
+	HOOK_EVENT,	 /* an address-space event was read and applied; gate still closed */
+	HOOK_WORK,	 /* a worker is about to start an item */
+	HOOK_DETACHING,	 /* memory that is being detached is home, still managed */
 	HOOK_FORK_PREPARED, /* everything is home, fork has not happened */
 	HOOK_NR,
 };

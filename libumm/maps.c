@@ -24,6 +24,7 @@
 
 #include "procfd.h"
 #include "uapi.h"
+#include "umm.h"
 #include "util.h"
 
 #define MAPS_PATH "/proc/self/maps"
@@ -37,6 +38,27 @@ static bool name_is_memory(const char *name)
 {
 	return !*name || !strcmp(name, "[heap]") || !strncmp(name, "[stack", 6) ||
 	       !strncmp(name, "[anon:", 6);
+}
+
+static bool begins(const char *name, const char *with)
+{
+	return !strncmp(name, with, strlen(with));
+}
+
+/* A file under /dev is a device's memory, but for some that only live there. */
+static bool name_is_device(const char *name)
+{
+	return begins(name, "/dev/") && !begins(name, "/dev/zero") && !begins(name, "/dev/shm/") &&
+	       !begins(name, "/dev/hugepages/");
+}
+
+/* What is behind a mapping, by its inode (not 0: a file) and name (NULL: too long to tell). */
+static void classify(struct maps_vma *vma, bool file, const char *name)
+{
+	vma->anon = !file && name && name_is_memory(name);
+	vma->special = !vma->anon && name && (!file || name_is_device(name));
+	vma->huge =
+		file && name && (begins(name, "/anon_hugepage") || begins(name, "/dev/hugepages/"));
 }
 
 /* ------------------------------------------------------------------------
@@ -78,8 +100,10 @@ static int maps_query(uintptr_t addr, struct maps_vma *vma)
 	vma->end = (uintptr_t)arg.vma_end;
 	vma->read = arg.vma_flags & PROCMAP_QUERY_VMA_READABLE;
 	vma->write = arg.vma_flags & PROCMAP_QUERY_VMA_WRITABLE;
+	vma->exec = arg.vma_flags & PROCMAP_QUERY_VMA_EXECUTABLE;
 	vma->shared = arg.vma_flags & PROCMAP_QUERY_VMA_SHARED;
-	vma->anon = named && !arg.inode && name_is_memory(arg.vma_name_size ? name : "");
+	classify(vma, arg.inode, !named ? NULL : arg.vma_name_size ? name : "");
+	vma->huge |= arg.vma_page_size > UMM_PAGE_SIZE;
 	return 0;
 }
 
@@ -145,8 +169,9 @@ static bool parse_line(const char *line, struct maps_vma *vma)
 	vma->end = (uintptr_t)end;
 	vma->read = perms[0] == 'r';
 	vma->write = perms[1] == 'w';
+	vma->exec = perms[2] == 'x';
 	vma->shared = perms[3] == 's';
-	vma->anon = !inode && name_is_memory(p);
+	classify(vma, inode, p);
 	return true;
 }
 

@@ -14,8 +14,11 @@ struct maps_vma {
 	uintptr_t end;
 	bool read;
 	bool write;
+	bool exec;
 	bool shared;
-	bool anon; /* no file behind it (heap and stack included), and not special like [vdso] */
+	bool anon;    /* no file behind it (heap and stack included), and not special like [vdso] */
+	bool special; /* not memory of the usual kind: [vdso] and the like, device I/O */
+	bool huge;    /* of hugetlb pages */
 };
 
 /*

@@ -86,16 +86,23 @@ static bool piece_start_copy(struct batch *batch, const struct piece_want *want,
 	return piece;
 }
 
-/* Start one piece of a block. Returns false when this block needs no more. */
-static bool batch_start(struct batch *batch, const struct piece_want *want)
+/*
+ * Start one piece of a block. Returns false when this block needs no more. Pages that turn out to
+ * be pinned are taken out of `pages`: they are counted once.
+ */
+static bool batch_start(struct batch *batch, const struct piece_want *want, uint64_t *pages)
 {
 	struct umm_ctx *ctx = batch->ctx;
 	struct piece_found found;
+	bool started;
 	int ret;
 
 	batch_wait(batch, MAX_IN_FLIGHT - 1);
 	hook_run(HOOK_CHOSEN, want->va);
-	if (piece_start_copy(batch, want, &found, &ret)) {
+	started = piece_start_copy(batch, want, &found, &ret);
+	for (unsigned w = 0; w < BITMAP_WORDS; w++)
+		pages[w] &= ~found.pinned[w];
+	if (started) {
 		batch->managed = true;
 		return found.more || found.busy;
 	}
@@ -121,6 +128,7 @@ static void batch_block(struct batch *batch, uintptr_t va, uintptr_t start, uint
 		.pages = pages,
 		.dst = want->dst,
 		.src = want->src,
+		.leave = want->leave,
 		.select = UMM_MIGRATE_SELECT_SYSTEM | UMM_MIGRATE_SELECT_PRIVATE |
 			  UMM_MIGRATE_SELECT_COHERENT,
 		.cause = want->cause,
@@ -135,7 +143,7 @@ static void batch_block(struct batch *batch, uintptr_t va, uintptr_t start, uint
 	batch->patience = (struct patience){ 0 };
 	for (uintptr_t at = low; at < high; at += UMM_PAGE_SIZE)
 		bit_set(pages, page_index(at));
-	while (batch_start(batch, &piece_want))
+	while (batch_start(batch, &piece_want, pages))
 		;
 }
 
@@ -182,7 +190,10 @@ long batch_move(struct umm_ctx *ctx, const struct umm_span *spans, size_t nspans
 	int ret = 0;
 
 	ctx_pass_gate(ctx);
-	if (want->dst)
+	for (size_t i = 0; i < nspans && want->dst && !ret; i++)
+		ret = ctx_attach_asked(ctx, align_down(spans[i].start, UMM_PAGE_SIZE),
+				       align_up(spans[i].start + spans[i].len, UMM_PAGE_SIZE));
+	if (want->dst && !ret)
 		ret = devmem_use(want->dst);
 	if (ret)
 		return ret;

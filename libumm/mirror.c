@@ -41,6 +41,7 @@ int umm_mirror_register(struct umm_device *dev, const struct umm_mirror_ops *ops
 	mirror->notifier.invalidate = mine.invalidate;
 	mirror->notifier.priv = priv;
 	mirror->notifier.of_mirror = true;
+	mirror->notifier.dev = dev;
 	handle_publish(mirror, HANDLE_MIRROR);
 	notifier_add(dev->ctx, &mirror->notifier);
 	lock_take(&dev->ctx->lock);

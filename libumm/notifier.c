@@ -27,6 +27,7 @@
 #include <errno.h>
 
 #include "ctx.h"
+#include "event.h"
 #include "hook.h"
 #include "util.h"
 
@@ -38,6 +39,7 @@ void notifiers_init(struct notifiers *notifiers)
 	lock_init(&notifiers->lock, RANK_NOTIFIER);
 	lock_cond_init(&notifiers->quiet);
 	pool_init(&notifiers->active_pool, sizeof(struct notifier_active), NULL);
+	pool_init(&notifiers->invalidation_pool, sizeof(struct umm_invalidation), NULL);
 	notifiers->tree.root = NULL;
 	notifiers->active = NULL;
 	atomic_store(&notifiers->count, 0);
@@ -58,6 +60,7 @@ void notifiers_fini(struct notifiers *notifiers)
 		handle_free(notifier_of(node), HANDLE_NOTIFIER);
 	}
 	pthread_cond_destroy(&notifiers->quiet);
+	pool_fini(&notifiers->invalidation_pool);
 	pool_fini(&notifiers->active_pool);
 	lock_fini(&notifiers->lock);
 }
@@ -152,7 +155,8 @@ static int call(struct umm_ctx *ctx, struct umm_notifier *notifier,
 	return ret == -EAGAIN && !range->blockable ? -EAGAIN : 0;
 }
 
-int notifier_invalidate(struct umm_ctx *ctx, const struct umm_notifier_range *range)
+int notifier_invalidate_others(struct umm_ctx *ctx, const struct umm_notifier_range *range,
+			       const struct umm_device *dev)
 {
 	struct notifiers *notifiers = &ctx->notifiers;
 	struct notifier_active active = { .start = range->start, .end = range->end };
@@ -166,6 +170,8 @@ int notifier_invalidate(struct umm_ctx *ctx, const struct umm_notifier_range *ra
 	lock_take(&notifiers->lock);
 	for (node = itree_first(&notifiers->tree, range->start, range->end); node && !ret;
 	     node = itree_next(node, range->start, range->end)) {
+		if (dev && notifier_of(node)->dev == dev)
+			continue;
 		lock_drop(&notifiers->lock);
 		ret = call(ctx, notifier_of(node), range);
 		lock_take(&notifiers->lock);
@@ -173,6 +179,11 @@ int notifier_invalidate(struct umm_ctx *ctx, const struct umm_notifier_range *ra
 	lock_drop(&notifiers->lock);
 	invalidation_end(notifiers, &active);
 	return ret;
+}
+
+int notifier_invalidate(struct umm_ctx *ctx, const struct umm_notifier_range *range)
+{
+	return notifier_invalidate_others(ctx, range, NULL);
 }
 
 void notifier_add(struct umm_ctx *ctx, struct umm_notifier *notifier)
@@ -247,6 +258,51 @@ int umm_notifier_remove(struct umm_notifier *notifier)
 	notifier_del(notifier);
 	handle_free(notifier, HANDLE_NOTIFIER);
 	return 0;
+}
+
+int umm_invalidate_range_start(struct umm_ctx *ctx, const struct umm_notifier_range *range,
+			       struct umm_invalidation **out)
+{
+	struct umm_invalidation *invalidation;
+
+	if (!ctx_valid(ctx) || !range || !out || range->start >= range->end || !range->blockable ||
+	    (unsigned)range->event > UMM_EVENT_EXCLUSIVE)
+		return -EINVAL;
+	if (ctx_is_forked(ctx))
+		return -ENODEV;
+	invalidation = pool_alloc(&ctx->notifiers.invalidation_pool);
+	if (!invalidation)
+		return -ENOMEM;
+	*invalidation = (struct umm_invalidation){
+		.active = { .start = range->start, .end = range->end },
+		.event = range->event,
+	};
+	invalidation_begin(&ctx->notifiers, &invalidation->active);
+	notifier_invalidate(ctx, range);
+	*out = invalidation;
+	return 0;
+}
+
+void umm_invalidate_range_end(struct umm_ctx *ctx, struct umm_invalidation *invalidation)
+{
+	if (!ctx_valid(ctx) || !invalidation)
+		return;
+	if (invalidation->event == UMM_EVENT_UNMAP)
+		event_forget(ctx, invalidation->active.start, invalidation->active.end);
+	invalidation_end(&ctx->notifiers, &invalidation->active);
+	pool_free(&ctx->notifiers.invalidation_pool, invalidation);
+}
+
+int notifier_wait_quiet(struct umm_notifier *notifier, uint64_t deadline_ns)
+{
+	struct notifiers *notifiers = &notifier->ctx->notifiers;
+	int ret = 0;
+
+	lock_take(&notifiers->lock);
+	while (notifier->active && !ret)
+		ret = lock_wait_until(&notifiers->lock, &notifiers->quiet, deadline_ns);
+	lock_drop(&notifiers->lock);
+	return ret;
 }
 
 uint64_t umm_notifier_read_begin(struct umm_notifier *notifier)

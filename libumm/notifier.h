@@ -17,7 +17,8 @@ struct umm_notifier {
 	struct umm_ctx *ctx;
 	int (*invalidate)(void *priv, const struct umm_notifier_range *range);
 	void *priv;
-	bool of_mirror; /* part of a struct umm_mirror */
+	bool of_mirror;		      /* part of a struct umm_mirror */
+	const struct umm_device *dev; /* its device; NULL: not of a mirror */
 	/* Odd while an invalidation is under way; a snapshot is good while it is the same. */
 	_Atomic uint64_t seq;
 	unsigned active; /* invalidations under way; under notifiers.lock */
@@ -29,6 +30,12 @@ struct notifier_active {
 	struct notifier_active *next, **link;
 };
 
+/* The same, announced by an interposer. */
+struct umm_invalidation {
+	struct notifier_active active;
+	enum umm_event event;
+};
+
 struct notifiers {
 	struct lock lock; /* RANK_NOTIFIER. Protects: everything below */
 	struct itree tree;
@@ -36,6 +43,7 @@ struct notifiers {
 	pthread_cond_t quiet; /* some notifier's active reached 0 */
 
 	struct pool active_pool;
+	struct pool invalidation_pool;
 	_Atomic unsigned count; /* also read without the lock: nobody listens */
 };
 
@@ -49,6 +57,9 @@ void notifiers_fini(struct notifiers *notifiers);
  * callbacks have run, which does no harm.
  */
 int notifier_invalidate(struct umm_ctx *ctx, const struct umm_notifier_range *range);
+/* Likewise, without calling the mirrors of one device; their snapshots grow stale all the same. */
+int notifier_invalidate_others(struct umm_ctx *ctx, const struct umm_notifier_range *range,
+			       const struct umm_device *dev);
 
 /*
  * Make snapshots of start .. end stale, and have umm_notifier_read_begin() wait, from now until
@@ -57,6 +68,9 @@ int notifier_invalidate(struct umm_ctx *ctx, const struct umm_notifier_range *ra
  */
 struct notifier_active *notifier_begin(struct umm_ctx *ctx, uintptr_t start, uintptr_t end);
 void notifier_end(struct umm_ctx *ctx, struct notifier_active *active);
+
+/* Wait while an invalidation of it is under way. 0 or -ETIME. */
+int notifier_wait_quiet(struct umm_notifier *notifier, uint64_t deadline_ns);
 
 /* Is it live, and its context too? In a forked child the context may go before it. */
 bool notifier_valid(const struct umm_notifier *notifier);

@@ -18,6 +18,15 @@
  */
 int pagemap_populated(uintptr_t start, size_t npages, bool allow_scan, uint64_t *bitmap);
 
+/* What the page map knows of npages (at most 512) pages; bit i of each is page i. */
+struct pagemap_pages {
+	uint64_t present[8]; /* mapped, not swapped out */
+	uint64_t zero[8];    /* the zero page; on the lower rung, only with CAP_SYS_ADMIN */
+	uint64_t file[8];    /* of a file or shared memory: not private to the process (yet) */
+	uint64_t huge[8]; /* part of a huge page that is mapped whole; unknown on the lower rung */
+};
+int pagemap_look(uintptr_t start, size_t npages, bool allow_scan, struct pagemap_pages *pages);
+
 /* Does this kernel have PAGEMAP_SCAN? */
 bool pagemap_has_scan(void);
 

@@ -15,12 +15,20 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "claim.h"
 #include "fence.h"
 #include "hook.h"
 #include "log.h"
+#include "pin.h"
 #include "signals.h"
 #include "uffd.h"
 #include "util.h"
+
+/* Pages are to become exclusive: system pages do, others come home first. */
+static bool to_places(const struct piece_want *want)
+{
+	return want->dst && want->dst->places;
+}
 
 static bool source_wanted(const struct piece_want *want, const struct resident *resident)
 {
@@ -28,8 +36,24 @@ static bool source_wanted(const struct piece_want *want, const struct resident *
 	uint64_t flag = mem->type == UMM_DEVMEM_PRIVATE ? UMM_MIGRATE_SELECT_PRIVATE :
 							  UMM_MIGRATE_SELECT_COHERENT;
 
-	return want->select & flag && mem != want->dst && (!want->src || mem == want->src) &&
-	       (!want->src_dev || mem->dev == want->src_dev);
+	if (mem == want->dst || mem == want->leave || (want->src && mem != want->src))
+		return false;
+	if (to_places(want))
+		return false;
+	/* To all but its device an EXCLUSIVE page is a system page; a driver brings none home. */
+	if (mem->places)
+		return want->dst ? want->select & UMM_MIGRATE_SELECT_SYSTEM : !want->by_driver;
+	return want->select & flag && (!want->src_dev || mem->dev == want->src_dev);
+}
+
+/* It qualifies, unless it is pinned. Ending a duplication moves nothing. */
+static uint64_t *unless_pinned(uint64_t *map, const struct piece_want *want,
+			       const struct block *block, unsigned i, struct piece_found *found)
+{
+	if (!page_pinned(block, i) || (page_state(block, i) == PG_DUPLICATED && !want->dst))
+		return map;
+	bit_set(found->pinned, i);
+	return NULL;
 }
 
 static bool copied_already(struct block *block, const struct piece_want *want, unsigned i)
@@ -39,11 +63,44 @@ static bool copied_already(struct block *block, const struct piece_want *want, u
 	return want->duplicate && resident && bit_test(resident->bitmap, i);
 }
 
+/* The bitmap of a page that is in a frame. */
+static uint64_t *classify_frame(struct piece *piece, const struct piece_want *want,
+				struct block *block, unsigned i, struct piece_found *found)
+{
+	struct resident *resident = resident_of(block, i);
+
+	if (want->duplicate || !source_wanted(want, resident))
+		return NULL;
+	if (page_state(block, i) == PG_COHERENT &&
+	    !unless_pinned(piece->coherent, want, block, i, found))
+		return NULL;
+	if (piece->src && piece->src != resident->mem) {
+		found->more = true;
+		return NULL;
+	}
+	piece->src = resident->mem;
+	if (page_state(block, i) == PG_EXCLUSIVE)
+		return piece->exclusive;
+	return page_state(block, i) == PG_DEVICE ? piece->device : piece->coherent;
+}
+
+/* The bitmap of a page that is of a file, or was. Only what migrates whole can be claimed. */
+static uint64_t *classify_mirrored(struct piece *piece, const struct piece_want *want,
+				   struct block *block, unsigned i, struct piece_found *found)
+{
+	if (want->duplicate || to_places(want))
+		return NULL;
+	if (bit_test(piece->claimable, i))
+		return unless_pinned(piece->claimed, want, block, i, found);
+	found->mirrored = true;
+	return NULL;
+}
+
 /* Which bitmap of the piece page i belongs in; NULL: it does not qualify. */
 static uint64_t *classify(struct piece *piece, const struct piece_want *want, struct block *block,
 			  unsigned i, struct piece_found *found)
 {
-	struct resident *resident;
+	bool system = want->dst && want->select & UMM_MIGRATE_SELECT_SYSTEM;
 
 	if (block->page[i] & PG_HELD) {
 		found->busy = true;
@@ -53,24 +110,19 @@ static uint64_t *classify(struct piece *piece, const struct piece_want *want, st
 		return NULL;
 	switch (page_state(block, i)) {
 	case PG_SYSTEM:
-		return want->dst && want->select & UMM_MIGRATE_SELECT_SYSTEM ? piece->system : NULL;
+		return system ? unless_pinned(piece->system, want, block, i, found) : NULL;
 	case PG_EMPTY:
-		return want->dst && want->select & UMM_MIGRATE_SELECT_SYSTEM ? piece->empty : NULL;
+		return system ? unless_pinned(piece->empty, want, block, i, found) : NULL;
 	case PG_DUPLICATED:
-		if (want->dst && !(want->select & UMM_MIGRATE_SELECT_SYSTEM))
+		if ((want->dst && !system) || to_places(want) || copied_already(block, want, i))
 			return NULL;
-		return copied_already(block, want, i) ? NULL : piece->duplicated;
+		return unless_pinned(piece->duplicated, want, block, i, found);
+	case PG_MIRRORED:
+		return system ? classify_mirrored(piece, want, block, i, found) : NULL;
 	case PG_DEVICE:
 	case PG_COHERENT:
-		resident = resident_of(block, i);
-		if (want->duplicate || !source_wanted(want, resident))
-			return NULL;
-		if (piece->src && piece->src != resident->mem) {
-			found->more = true;
-			return NULL;
-		}
-		piece->src = resident->mem;
-		return page_state(block, i) == PG_DEVICE ? piece->device : piece->coherent;
+	case PG_EXCLUSIVE:
+		return classify_frame(piece, want, block, i, found);
 	case PG_MIGRATING:
 		found->busy = true;
 		return NULL;
@@ -112,7 +164,7 @@ static unsigned mark(struct piece *piece, const struct piece_want *want, struct 
 		if (piece_has_origin(piece, i))
 			piece->origin[i] = resident_frame(resident_of(block, i), i);
 		page_set(block, i, PG_MIGRATING);
-		if (map != piece->empty && map != piece->device)
+		if (map != piece->empty && map != piece->device && map != piece->exclusive)
 			block->page[i] |= PG_COLLECT;
 		if (frames)
 			piece->frames[i] = frames[n];
@@ -193,6 +245,7 @@ static struct piece *piece_new(struct umm_ctx *ctx, const struct piece_want *wan
 	piece->cause = want->cause;
 	piece->duplicate = want->duplicate;
 	piece->blockable = want->blockable;
+	piece->failed = want->failed;
 	piece->by_driver = want->by_driver;
 	piece->nfreed = 0;
 	piece->retrying = false;
@@ -220,20 +273,47 @@ static int take_frames(const struct piece_want *want, unsigned n, uint32_t *fram
 	return devmem_take(want->dst, n, frames);
 }
 
-static bool notify(struct piece *piece)
+/* Tell mirrors of what lies between the first and the last of these pages. */
+static bool notify_pages(struct piece *piece, const uint64_t *pages, enum umm_event event,
+			 struct umm_device *owner)
 {
-	unsigned first = bit_next(piece->all, 0), last = first;
+	unsigned first = bit_next(pages, 0), last = first;
 	struct umm_notifier_range range = {
-		.event = piece->duplicate ? UMM_EVENT_PROTECTION_PAGE : UMM_EVENT_MIGRATE,
-		.owner = piece->dst ? piece->dst->dev : NULL,
+		.event = event,
+		.owner = owner,
 		.blockable = piece->blockable,
 	};
 
-	for (unsigned i = first; i < UMM_BLOCK_PAGES; i = bit_next(piece->all, i + 1))
+	for (unsigned i = first; i < UMM_BLOCK_PAGES; i = bit_next(pages, i + 1))
 		last = i;
 	range.start = piece->va + ((uintptr_t)first << UMM_PAGE_SHIFT);
 	range.end = piece->va + ((uintptr_t)(last + 1) << UMM_PAGE_SHIFT);
+	/* Who asked for exclusive access hears when it ends, not when it begins. */
+	if (piece->dst && piece->dst->places)
+		return notifier_invalidate_others(piece->ctx, &range, owner) == 0;
 	return notifier_invalidate(piece->ctx, &range) == 0;
+}
+
+static enum umm_event event_of(const struct piece *piece)
+{
+	if (piece->failed)
+		return UMM_EVENT_CLEAR;
+	return piece->duplicate ? UMM_EVENT_PROTECTION_PAGE : UMM_EVENT_MIGRATE;
+}
+
+static bool notify(struct piece *piece)
+{
+	struct umm_device *dev = piece->dst ? piece->dst->dev : NULL;
+
+	if (piece->dst && piece->dst->places)
+		return notify_pages(piece, piece->all, UMM_EVENT_EXCLUSIVE, dev);
+	if (bit_next(piece->exclusive, 0) < UMM_BLOCK_PAGES) {
+		if (!notify_pages(piece, piece->exclusive, UMM_EVENT_EXCLUSIVE, piece->src->dev))
+			return false;
+		if (!memcmp(piece->all, piece->exclusive, sizeof(piece->all)))
+			return true;
+	}
+	return notify_pages(piece, piece->all, event_of(piece), dev);
 }
 
 /*
@@ -274,6 +354,7 @@ static unsigned collect_marked(struct piece *piece, const struct piece_want *wan
 		return 0;
 	found->busy = false;
 	found->more = false;
+	memset(found->pinned, 0, sizeof(found->pinned));
 	n = mark(piece, want, block, found, limit, frames);
 	found->settled = ctx_settle_count(piece->ctx);
 	hold_source(piece);
@@ -290,6 +371,8 @@ static int collect_for_device(struct piece *piece, const struct piece_want *want
 
 	ret = block_register(piece->ctx, block);
 	n = ret ? 0 : count_candidates(piece, want, block, found);
+	if (found->mirrored && claim_choose(piece->ctx, block, want->pages, piece->claimable))
+		n = count_candidates(piece, want, block, found);
 	found->settled = ctx_settle_count(piece->ctx);
 	block_put(piece->ctx, block);
 	if (ret || !n)
@@ -305,6 +388,16 @@ static int collect_for_device(struct piece *piece, const struct piece_want *want
 	for (int i = (int)n; i < got; i++)
 		devmem_give_quietly(want->dst, frames[i], 1);
 	return (int)n;
+}
+
+static void count_pinned(struct umm_ctx *ctx, const struct piece_want *want,
+			 const struct piece_found *found)
+{
+	unsigned n = bit_count(found->pinned);
+
+	/* A memory that is removed asks again and again. */
+	if (n && want->cause != UMM_CAUSE_REMOVE)
+		ctx_count(ctx, want->dst ? want->dst->dev : NULL, want->va, UMM_COUNT_BUSY, n);
 }
 
 struct piece *piece_collect(struct umm_ctx *ctx, const struct piece_want *want,
@@ -333,6 +426,7 @@ struct piece *piece_collect(struct umm_ctx *ctx, const struct piece_want *want,
 		hold_source(piece);
 		block_put(ctx, block);
 	}
+	count_pinned(ctx, want, found);
 	if (n <= 0) {
 		*ret = n;
 		piece_free(piece);
@@ -479,7 +573,10 @@ static void submit(struct piece *piece, struct umm_device *dev)
 static void copy_out(struct piece *piece)
 {
 	piece->copying_in = false;
-	list_copies_out(piece);
+	piece->ncopies = 0;
+	/* What is in its place is there already. */
+	if (!piece->dst->places)
+		list_copies_out(piece);
 	if (piece->ncopies)
 		submit(piece, piece->dst->dev);
 	else
@@ -585,10 +682,12 @@ static void count_moves(struct piece *piece)
 	struct umm_device *dev = piece->dst ? piece->dst->dev : piece->src ? piece->src->dev : NULL;
 	unsigned base = piece->dst ? UMM_COUNT_TO_DEVICE : UMM_COUNT_TO_SYSTEM;
 	unsigned busy = bit_count(piece->stay);
+	/* Exclusive pages are the system's, lent to a device. */
+	bool lent = piece->dst ? piece->dst->places : piece->src && piece->src->places;
 
 	if (piece->moved && piece->duplicate)
 		ctx_count(piece->ctx, dev, piece_start(piece), UMM_COUNT_DUPLICATED, piece->moved);
-	else if (piece->moved)
+	else if (piece->moved && !lent)
 		ctx_count(piece->ctx, dev, piece_start(piece), base + piece->cause, piece->moved);
 	if (busy && piece->dst)
 		ctx_count(piece->ctx, dev, piece_start(piece), UMM_COUNT_BUSY, busy);

@@ -26,27 +26,32 @@ struct piece {
 	struct piece *next; /* umm_migrate_setup()'s list */
 	uintptr_t va;
 	struct umm_devmem *dst; /* NULL: system */
-	struct umm_devmem *src; /* of `device` and `coherent`; one per piece */
+	struct umm_devmem *src; /* of `device`, `coherent`, `exclusive`; one per piece */
 	enum umm_cause cause;
 	bool duplicate;
 	bool blockable;
+	bool failed;	/* the frames of its pages are gone: nothing comes home */
 	bool by_driver; /* umm_migrate_setup(): copies and frames are the driver's affair */
 
 	/* Of the context, under its pieces_lock. */
 	struct piece *next_in_flight, **link_in_flight;
 
+	uint64_t claimable[BITMAP_WORDS]; /* those of the wanted pages that may be claimed */
 	/* Which pages, by what they were; disjoint. */
 	uint64_t all[BITMAP_WORDS];
 	uint64_t system[BITMAP_WORDS];	   /* mapped host frames */
 	uint64_t empty[BITMAP_WORDS];	   /* nothing */
 	uint64_t device[BITMAP_WORDS];	   /* frames of a PRIVATE src */
 	uint64_t coherent[BITMAP_WORDS];   /* frames of a COHERENT src */
+	uint64_t exclusive[BITMAP_WORDS];  /* places of src */
 	uint64_t duplicated[BITMAP_WORDS]; /* host frames with copies */
+	uint64_t claimed[BITMAP_WORDS];	   /* written pages of private file mappings (claim.c) */
 	/* How they fare. */
 	uint64_t stay[BITMAP_WORDS];	/* still mapped: stays what it was */
 	uint64_t slotted[BITMAP_WORDS]; /* moved into `slot`, each at its place */
 	uint64_t apart[BITMAP_WORDS];	/* moved into `scratch`, each at its place */
 	uint64_t staged[BITMAP_WORDS];	/* host[] was taken from staging page by page */
+	uint64_t placed[BITMAP_WORDS];	/* host[] is a place, of src or of dst */
 	uint64_t lost[BITMAP_WORDS];	/* the source device failed */
 	uint64_t undo[BITMAP_WORDS];	/* the destination failed: back to where it was */
 	uint64_t done[BITMAP_WORDS];	/* committed to the new home */
@@ -62,7 +67,7 @@ struct piece {
 	uintptr_t scratch; /* 2 MiB of address space of its own; 0: none */
 	uintptr_t host[UMM_BLOCK_PAGES];
 	uint32_t frames[UMM_BLOCK_PAGES]; /* of dst */
-	uint32_t origin[UMM_BLOCK_PAGES]; /* frames of src that `device` and `coherent` come from */
+	uint32_t origin[UMM_BLOCK_PAGES]; /* frames of src that pages come from */
 	uint32_t freed[UMM_BLOCK_PAGES];  /* frames of src to give back */
 	unsigned nfreed;
 	unsigned moved;
@@ -85,21 +90,25 @@ struct piece_want {
 	struct umm_devmem *dst;
 	const struct umm_device *src_dev; /* only its pages; NULL: of any */
 	const struct umm_devmem *src;	  /* only its pages; NULL: of any */
+	const struct umm_devmem *leave;	  /* but not its pages */
 	uint64_t select;		  /* UMM_MIGRATE_SELECT_* */
 	enum umm_cause cause;
 	bool duplicate;
 	bool no_evict;
 	bool blockable;
+	bool failed;
 	bool by_driver;
 	uint64_t clock; /* evict only what was used before */
 };
 
 /* What a collect found. */
 struct piece_found {
-	bool busy; /* some wanted pages are MIGRATING: wait for `settled` to change */
-	bool more; /* some are left for another piece */
-	bool full; /* dst had no frames */
+	bool busy;     /* some wanted pages are MIGRATING: wait for `settled` to change */
+	bool more;     /* some are left for another piece */
+	bool full;     /* dst had no frames */
+	bool mirrored; /* there are MIRRORED ones, of which nobody knows whether to claim them */
 	uint32_t settled;
+	uint64_t pinned[BITMAP_WORDS]; /* stay because they are pinned */
 };
 
 /*
@@ -140,7 +149,8 @@ static inline bool piece_lost_sight(const struct piece *piece, const struct bloc
 /* Does page i come from a frame of src? */
 static inline bool piece_has_origin(const struct piece *piece, unsigned i)
 {
-	return bit_test(piece->device, i) || bit_test(piece->coherent, i);
+	return bit_test(piece->device, i) || bit_test(piece->coherent, i) ||
+	       bit_test(piece->exclusive, i);
 }
 
 /* The host page that the piece has of page i; 0: none. */
@@ -152,7 +162,7 @@ static inline uintptr_t piece_host(const struct piece *piece, unsigned i)
 		return piece->slot + offset;
 	if (bit_test(piece->apart, i))
 		return piece->scratch + offset;
-	return bit_test(piece->staged, i) ? piece->host[i] : 0;
+	return bit_test(piece->staged, i) || bit_test(piece->placed, i) ? piece->host[i] : 0;
 }
 
 /* Address of its first page. */

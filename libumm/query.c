@@ -15,7 +15,8 @@ static void query_known(struct block *block, unsigned i, struct umm_page_info *o
 		[PG_EMPTY] = UMM_PAGE_EMPTY,	       [PG_SYSTEM] = UMM_PAGE_SYSTEM,
 		[PG_DEVICE] = UMM_PAGE_DEVICE,	       [PG_COHERENT] = UMM_PAGE_COHERENT,
 		[PG_DUPLICATED] = UMM_PAGE_DUPLICATED, [PG_MIGRATING] = UMM_PAGE_MIGRATING,
-		[PG_POISONED] = UMM_PAGE_POISONED,
+		[PG_POISONED] = UMM_PAGE_POISONED,     [PG_MIRRORED] = UMM_PAGE_MIRRORED,
+		[PG_EXCLUSIVE] = UMM_PAGE_EXCLUSIVE,
 	};
 	enum page_state state = page_state(block, i);
 	struct resident *resident;

@@ -10,10 +10,15 @@
  */
 #include <errno.h>
 #include <string.h>
+#include <sys/mman.h>
+
+#include "range.h"
 
 #include "batch.h"
 #include "device.h"
 #include "maps.h"
+#include "pagemap.h"
+#include "uapi.h"
 #include "uffd.h"
 #include "event.h"
 #include "util.h"
@@ -25,6 +30,25 @@ struct prot {
 	struct umm_ctx *ctx;
 	struct maps_vma vma;
 };
+
+/* What the page map says of a part of a block, asked when it is needed first. */
+struct look {
+	uintptr_t start;
+	size_t npages;
+	bool known;
+	struct pagemap_pages pages;
+};
+
+static int look_find(struct look *look, const struct umm_ctx *ctx)
+{
+	int ret = 0;
+
+	if (!look->known)
+		ret = pagemap_look(look->start, look->npages,
+				   ctx->features & UMM_KERNEL_PAGEMAP_SCAN, &look->pages);
+	look->known = !ret;
+	return ret;
+}
 
 static bool prot_find(struct prot *prot, uintptr_t addr)
 {
@@ -66,17 +90,55 @@ static struct resident *own_copy(const struct umm_range *range, struct block *bl
 	return NULL;
 }
 
-static uint64_t entry_of(const struct umm_range *range, struct block *block, unsigned i,
-			 bool writable)
+/* Has the range's owner page i exclusively? */
+static bool exclusive_is_ours(const struct umm_range *range, struct block *block, unsigned i)
 {
-	uint64_t write = writable ? UMM_ENTRY_WRITE : 0;
+	return range->owner && resident_of(block, i)->mem->dev == range->owner;
+}
+
+static uint64_t exclusive_entry(const struct umm_range *range, struct block *block, unsigned i,
+				uint64_t write)
+{
+	struct resident *resident = resident_of(block, i);
+
+	if (!exclusive_is_ours(range, block, i))
+		return 0;
+	return UMM_ENTRY_VALID | write | devmem_host(resident->mem, resident_frame(resident, i));
+}
+
+/* What a system page's mapping says and, as far as it was looked at, what the page map does. */
+static uint64_t system_entry(const struct prot *prot, const struct look *look, uintptr_t addr)
+{
+	unsigned k = (unsigned)((addr - look->start) >> UMM_PAGE_SHIFT);
+	bool writable = prot->vma.write;
+	uint64_t entry = UMM_ENTRY_VALID | addr;
+
+	if (!look->known)
+		return entry | (writable ? UMM_ENTRY_WRITE : 0);
+	if (!bit_test(look->pages.present, k))
+		return 0;
+	if (bit_test(look->pages.zero, k))
+		return entry | UMM_ENTRY_ZERO;
+	if (bit_test(look->pages.huge, k) || prot->vma.huge)
+		entry |= (uint64_t)(UMM_BLOCK_SHIFT - UMM_PAGE_SHIFT) << 6;
+	/* A private mapping of a file: the first write makes a page of its own. */
+	if (bit_test(look->pages.file, k) && !prot->vma.shared)
+		writable &= prot->vma.huge;
+	return entry | (writable ? UMM_ENTRY_WRITE : 0);
+}
+
+static uint64_t entry_of(const struct umm_range *range, struct block *block, unsigned i,
+			 const struct prot *prot, const struct look *look)
+{
+	uint64_t write = prot->vma.write ? UMM_ENTRY_WRITE : 0;
 	struct resident *resident;
 
 	if (block->page[i] & PG_HELD)
 		return 0;
 	switch (page_state(block, i)) {
 	case PG_SYSTEM:
-		return UMM_ENTRY_VALID | write | page_addr(block, i);
+	case PG_MIRRORED:
+		return system_entry(prot, look, page_addr(block, i));
 	case PG_DEVICE:
 		resident = resident_of(block, i);
 		if (!frame_is_ours(range, resident))
@@ -91,9 +153,47 @@ static uint64_t entry_of(const struct umm_range *range, struct block *block, uns
 		return UMM_ENTRY_VALID | page_addr(block, i);
 	case PG_POISONED:
 		return UMM_ENTRY_ERROR;
+	case PG_EXCLUSIVE:
+		return exclusive_entry(range, block, i, write);
 	default:
 		return 0;
 	}
+}
+
+/* Does the page map have a say in this page's entry? */
+static bool wants_look(const struct umm_range *range, const struct block *block, unsigned i)
+{
+	return page_state(block, i) == PG_MIRRORED ||
+	       (page_state(block, i) == PG_SYSTEM && range->flags & UMM_RANGE_PAGEMAP);
+}
+
+/* Entries of a part of a block, which is locked. Returns how many are valid, or -errno. */
+static long snapshot_locked(struct umm_range *range, struct block *block, struct look *look,
+			    struct prot *prot, uint64_t *entry)
+{
+	uintptr_t end = look->start + (look->npages << UMM_PAGE_SHIFT);
+	long valid = 0;
+	int ret;
+
+	for (uintptr_t at = look->start; at < end; at += UMM_PAGE_SIZE, entry++) {
+		if (!prot_find(prot, at) || !prot->vma.read) {
+			*entry = UMM_ENTRY_ERROR;
+			continue;
+		}
+		ret = wants_look(range, block, page_index(at)) ? look_find(look, prot->ctx) : 0;
+		if (ret)
+			return ret;
+		*entry = entry_of(range, block, page_index(at), prot, look);
+		valid += *entry & UMM_ENTRY_VALID;
+	}
+	return valid;
+}
+
+/* Pages of no block: nobody manages them, so there is nothing to report but errors. */
+static void snapshot_unmanaged(uintptr_t start, uintptr_t end, struct prot *prot, uint64_t *entry)
+{
+	for (uintptr_t at = start; at < end; at += UMM_PAGE_SIZE, entry++)
+		*entry = prot_find(prot, at) && prot->vma.read ? 0 : UMM_ENTRY_ERROR;
 }
 
 /* Entries of the part of the range inside one block. Returns how many are valid. */
@@ -101,23 +201,22 @@ static long snapshot_block(struct umm_range *range, struct umm_ctx *ctx, uintptr
 			   uintptr_t end, struct prot *prot)
 {
 	uint64_t *entry = &range->entries[(start - range->start) >> UMM_PAGE_SHIFT];
+	struct look look = { .start = start, .npages = (end - start) >> UMM_PAGE_SHIFT };
 	struct block *block;
-	long valid = 0;
+	long valid;
 	int ret;
 
-	memset(entry, 0, ((end - start) >> UMM_PAGE_SHIFT) * sizeof(*entry));
 	block = block_get(ctx, start, &ret);
-	if (!block)
-		return ret == -EFAULT ? 0 : ret;
-	ret = block_register(ctx, block);
-	for (uintptr_t at = start; at < end && !ret; at += UMM_PAGE_SIZE, entry++) {
-		if (!prot_find(prot, at) || !prot->vma.read)
-			continue;
-		*entry = entry_of(range, block, page_index(at), prot->vma.write);
-		valid += *entry & UMM_ENTRY_VALID;
+	if (!block && ret != -EFAULT)
+		return ret;
+	if (!block) {
+		snapshot_unmanaged(start, end, prot, entry);
+		return 0;
 	}
+	ret = block_register(ctx, block);
+	valid = ret ? ret : snapshot_locked(range, block, &look, prot, entry);
 	block_put(ctx, block);
-	return ret ? ret : valid;
+	return valid;
 }
 
 static long snapshot(struct umm_range *range, struct umm_ctx *ctx)
@@ -144,8 +243,8 @@ static int range_check(struct umm_range *range, struct umm_range *mine)
 	ret = struct_in(mine, sizeof(*mine), range);
 	if (ret)
 		return ret;
-	if (mine->flags || !notifier_valid(mine->notifier) || !mine->entries ||
-	    mine->start >= mine->end || !is_aligned(mine->start, UMM_PAGE_SIZE) ||
+	if (mine->flags & ~(uint64_t)UMM_RANGE_PAGEMAP || !notifier_valid(mine->notifier) ||
+	    !mine->entries || mine->start >= mine->end || !is_aligned(mine->start, UMM_PAGE_SIZE) ||
 	    !is_aligned(mine->end, UMM_PAGE_SIZE))
 		return -EINVAL;
 	if (mine->end > (uintptr_t)1 << 47)
@@ -160,7 +259,7 @@ static int range_check(struct umm_range *range, struct umm_range *mine)
 	if (ctx_is_forked(mine->notifier->ctx))
 		return -ENODEV;
 	ctx_pass_gate(mine->notifier->ctx);
-	return 0;
+	return ctx_attach_asked(mine->notifier->ctx, mine->start, mine->end);
 }
 
 long umm_range_snapshot(struct umm_range *range)
@@ -173,9 +272,16 @@ long umm_range_snapshot(struct umm_range *range)
 
 enum need {
 	NEED_NOTHING,
-	NEED_FILL, /* zeroed pages */
-	NEED_HOME, /* to bring a page home, or to end a duplication */
-	NEED_WAIT, /* somebody else to finish */
+	NEED_FILL,  /* zeroed pages */
+	NEED_HOME,  /* to bring a page home, or to end a duplication */
+	NEED_WAIT,  /* somebody else to finish */
+	NEED_TOUCH, /* the kernel to fault them in */
+};
+
+/* Pages that the kernel is to fault in. */
+struct touch {
+	uintptr_t start, end;
+	bool write;
 };
 
 /* What page i lacks for the request; or -errno. */
@@ -184,13 +290,19 @@ static int need_of(const struct umm_range *range, struct block *block, unsigned 
 	if (block->page[i] & PG_HELD)
 		return NEED_WAIT;
 	switch (page_state(block, i)) {
+	case PG_MIRRORED:
+		return NEED_TOUCH;
 	case PG_SYSTEM:
+		/* It may be the zero page, which is not writable. */
+		return write && range->flags & UMM_RANGE_PAGEMAP ? NEED_TOUCH : NEED_NOTHING;
 	case PG_COHERENT:
 		return NEED_NOTHING;
 	case PG_EMPTY:
 		return NEED_FILL;
 	case PG_DEVICE:
 		return frame_is_ours(range, resident_of(block, i)) ? NEED_NOTHING : NEED_HOME;
+	case PG_EXCLUSIVE:
+		return exclusive_is_ours(range, block, i) ? NEED_NOTHING : NEED_HOME;
 	case PG_DUPLICATED:
 		return write ? NEED_HOME : NEED_NOTHING;
 	case PG_MIGRATING:
@@ -224,42 +336,87 @@ static int fault_locked(struct umm_range *range, struct umm_ctx *ctx, struct blo
 	return NEED_NOTHING;
 }
 
-/* Returns 0, -errno, or NEED_HOME/NEED_WAIT with the page it is about in *at. */
-static int fault_block(struct umm_range *range, struct umm_ctx *ctx, uintptr_t *at, uintptr_t end,
-		       struct prot *prot)
+static uint64_t request_of(const struct umm_range *range, uintptr_t addr)
 {
-	struct block *block;
-	uint64_t request;
-	int ret;
+	uint64_t request = range->default_flags;
 
-	rwlock_take_shared(&ctx->gate);
-	block = block_get(ctx, *at, &ret);
-	if (block)
-		ret = block_register(ctx, block);
-	for (; block && !ret && *at < end; *at += UMM_PAGE_SIZE) {
-		request = range->entries[(*at - range->start) >> UMM_PAGE_SHIFT];
-		request = ((request & range->flags_mask) | range->default_flags) & REQ_BITS;
+	if (range->flags_mask)
+		request |=
+			range->entries[(addr - range->start) >> UMM_PAGE_SHIFT] & range->flags_mask;
+	return request & REQ_BITS;
+}
+
+/* Page addr is to be touched, too: true unless it does not belong to what is collected. */
+static bool touch_add(struct touch *touch, uintptr_t addr, bool write)
+{
+	if (touch->start && (touch->end != addr || touch->write != write))
+		return false;
+	if (!touch->start)
+		*touch = (struct touch){ .start = addr, .write = write };
+	touch->end = addr + UMM_PAGE_SIZE;
+	return true;
+}
+
+/*
+ * Returns 0, -errno, or what is needed: NEED_HOME or NEED_WAIT for the page *at, NEED_TOUCH for
+ * what is in *touch, which lies before *at.
+ */
+static int fault_locked_pages(struct umm_range *range, struct block *block, uintptr_t *at,
+			      uintptr_t end, struct prot *prot, struct touch *touch)
+{
+	uint64_t request;
+	int ret = 0;
+
+	for (; *at < end; *at += UMM_PAGE_SIZE) {
+		request = request_of(range, *at);
 		if (!request)
 			continue;
 		ret = prot_check(prot, *at, request);
 		if (!ret)
-			ret = fault_locked(range, ctx, block, *at, request);
+			ret = fault_locked(range, prot->ctx, block, *at, request);
+		if (ret == NEED_TOUCH && touch_add(touch, *at, request & UMM_ENTRY_REQ_WRITE))
+			ret = 0;
 		if (ret)
 			break;
 	}
-	if (block)
+	return touch->start ? NEED_TOUCH : ret;
+}
+
+static int fault_block(struct umm_range *range, uintptr_t *at, uintptr_t end, struct prot *prot,
+		       struct touch *touch)
+{
+	struct umm_ctx *ctx = prot->ctx;
+	struct block *block;
+	int ret;
+
+	rwlock_take_shared(&ctx->gate);
+	block = block_get(ctx, *at, &ret);
+	if (block) {
+		ret = block_register(ctx, block);
+		if (!ret)
+			ret = fault_locked_pages(range, block, at, end, prot, touch);
 		block_put(ctx, block);
+	}
 	rwlock_drop_shared(&ctx->gate);
 	return ret;
 }
 
+/* The kernel's own pages: as if the CPU touched them. */
+static int fault_touch(const struct touch *touch)
+{
+	int advice = touch->write ? MADV_POPULATE_WRITE : MADV_POPULATE_READ;
+
+	while (madvise((void *)touch->start, touch->end - touch->start, advice)) {
+		if (errno != EAGAIN && errno != EINTR)
+			return -EFAULT;
+	}
+	return 0;
+}
+
 static bool any_request(const struct umm_range *range, uintptr_t start, uintptr_t end)
 {
-	if (range->default_flags & REQ_BITS)
-		return true;
 	for (uintptr_t at = start; at < end; at += UMM_PAGE_SIZE)
-		if (range->entries[(at - range->start) >> UMM_PAGE_SHIFT] & range->flags_mask &
-		    REQ_BITS)
+		if (request_of(range, at))
 			return true;
 	return false;
 }
@@ -279,15 +436,19 @@ static int fault_part(struct umm_range *range, struct umm_ctx *ctx, uintptr_t st
 {
 	struct prot prot = { .ctx = ctx };
 	uintptr_t at = start;
+	struct touch touch;
 	uint32_t seen;
 	int ret;
 
 	if (!any_request(range, start, end))
 		return 0;
-	for (;;) {
+	while (at < end) {
+		touch = (struct touch){ 0 };
 		seen = ctx_settle_count(ctx);
-		ret = fault_block(range, ctx, &at, end, &prot);
-		if (ret == NEED_HOME)
+		ret = fault_block(range, &at, end, &prot, &touch);
+		if (ret == NEED_TOUCH)
+			ret = fault_touch(&touch);
+		else if (ret == NEED_HOME)
 			ret = bring_home(ctx, at);
 		else if (ret == -EAGAIN)
 			event_pump(ctx);
@@ -300,24 +461,51 @@ static int fault_part(struct umm_range *range, struct umm_ctx *ctx, uintptr_t st
 		if (ret < 0 && ret != -EAGAIN)
 			return ret;
 	}
+	return 0;
+}
+
+int umm_range_wait_until_valid(struct umm_range *range, unsigned timeout_ms)
+{
+	struct umm_range mine;
+	int ret = struct_in(&mine, sizeof(mine), range);
+
+	if (ret)
+		return ret;
+	if (!notifier_valid(mine.notifier))
+		return -EINVAL;
+	return notifier_wait_quiet(mine.notifier, now_ns() + timeout_ms * UINT64_C(1000000));
+}
+
+static int fault_parts(struct umm_range *range, struct umm_ctx *ctx, uint64_t deadline)
+{
+	uintptr_t next;
+	int ret = 0;
+
+	for (uintptr_t at = range->start; at < range->end && !ret; at = next) {
+		next = min(align_down(at, UMM_BLOCK_SIZE) + UMM_BLOCK_SIZE, range->end);
+		ret = fault_part(range, ctx, at, next, deadline);
+	}
+	return ret;
+}
+
+int range_populate(struct umm_ctx *ctx, const struct umm_span *span, bool write, uint64_t deadline)
+{
+	struct umm_range range = {
+		.start = span->start,
+		.end = span->start + span->len,
+		.default_flags = UMM_ENTRY_REQ_FAULT | (write ? UMM_ENTRY_REQ_WRITE : 0),
+	};
+
+	return fault_parts(&range, ctx, deadline);
 }
 
 long umm_range_fault(struct umm_range *range, unsigned timeout_ms)
 {
 	uint64_t deadline = now_ns() + timeout_ms * UINT64_C(1000000);
 	struct umm_range mine;
-	struct umm_ctx *ctx;
-	uintptr_t next;
 	int ret = range_check(range, &mine);
 
-	if (ret)
-		return ret;
-	ctx = mine.notifier->ctx;
-	for (uintptr_t at = mine.start; at < mine.end; at = next) {
-		next = min(align_down(at, UMM_BLOCK_SIZE) + UMM_BLOCK_SIZE, mine.end);
-		ret = fault_part(&mine, ctx, at, next, deadline);
-		if (ret)
-			return ret;
-	}
-	return snapshot(&mine, ctx);
+	if (!ret)
+		ret = fault_parts(&mine, mine.notifier->ctx, deadline);
+	return ret ? ret : snapshot(&mine, mine.notifier->ctx);
 }

@@ -170,6 +170,77 @@ int region_add(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bool attache
 	return ret;
 }
 
+/* A gap becomes managed: its neighbour below, of the same allocation, grows over it. */
+static int gap_fill(struct regions *regions, struct alloc *alloc, uintptr_t start, uintptr_t end)
+{
+	struct region *region = start ? region_first(regions, start - 1, start) : NULL;
+
+	if (region && region->alloc == alloc) {
+		start = region->node.start;
+		region_take_out(regions, region);
+	} else {
+		region = pool_alloc(&regions->region_pool);
+		if (!region)
+			return -ENOMEM;
+		region->alloc = alloc;
+		alloc->npieces++;
+	}
+	region_insert(regions, region, start, end);
+	return 0;
+}
+
+static int region_fill_locked(struct regions *regions, uintptr_t start, uintptr_t end)
+{
+	struct alloc *alloc = alloc_find(regions, 0);
+	struct region *region;
+	uintptr_t next;
+	int ret = 0;
+
+	if (!alloc)
+		alloc = alloc_new(regions, 0, ADDRESS_END, true);
+	if (!alloc)
+		return -ENOMEM;
+	for (uintptr_t at = start; at < end && !ret; at = next) {
+		region = region_first(regions, at, end);
+		next = region ? max(region->node.start, at) : end;
+		if (next > at)
+			ret = gap_fill(regions, alloc, at, next);
+		if (region)
+			next = region->node.end;
+	}
+	if (!alloc->npieces) {
+		itree_remove(&regions->allocs, &alloc->node);
+		pool_free(&regions->alloc_pool, alloc);
+	}
+	return ret;
+}
+
+int region_fill(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
+{
+	int ret;
+
+	lock_take(&ctx->regions.lock);
+	ret = region_fill_locked(&ctx->regions, start, end);
+	blocks_set_native(ctx, start, end);
+	lock_drop(&ctx->regions.lock);
+	return ret;
+}
+
+bool region_refresh(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
+{
+	struct regions *regions = &ctx->regions;
+	struct region *region;
+	uintptr_t at = start;
+
+	lock_take(&regions->lock);
+	while (at < end && (region = region_first(regions, at, at + 1)))
+		at = region->node.end;
+	if (at >= end)
+		blocks_set_native(ctx, start, end);
+	lock_drop(&regions->lock);
+	return at >= end;
+}
+
 void region_del(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
 {
 	lock_take(&ctx->regions.lock);

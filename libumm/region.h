@@ -7,6 +7,8 @@
 #include "itree.h"
 #include "stats.h"
 
+#define ADDRESS_END ((uintptr_t)1 << 47)
+
 /* What umm_alloc() or umm_attach() was asked for; identity and counters of its pieces. */
 struct alloc {
 	struct itree_node node; /* base .. base + 1, in regions.allocs */
@@ -43,6 +45,17 @@ void region_fork_child(struct umm_ctx *ctx);
  * (the kernel has just handed these addresses out, so it is gone). -EEXIST, -ENOMEM.
  */
 int region_add(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bool attached, bool replace);
+
+/*
+ * Manage what of start .. end nobody manages yet, as pieces of one allocation of the
+ * process (attached, base 0). 0 or -ENOMEM.
+ */
+int region_fill(struct umm_ctx *ctx, uintptr_t start, uintptr_t end);
+/*
+ * Is all of start .. end managed? Then pages that went away unnoticed, and are mapped again, count
+ * as managed again.
+ */
+bool region_refresh(struct umm_ctx *ctx, uintptr_t start, uintptr_t end);
 
 /* Stop managing start .. end: pieces are shrunk, split, dropped. Page states stay. */
 void region_del(struct umm_ctx *ctx, uintptr_t start, uintptr_t end);

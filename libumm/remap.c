@@ -7,6 +7,7 @@
  *	page was	is at its new address
  *	DEVICE		DEVICE, HELD: a mirror may still write to its frame by the old address
  *	COHERENT	COHERENT, HELD
+ *	EXCLUSIVE	EXCLUSIVE, HELD
  *	DUPLICATED	SYSTEM; the copies end
  *	MIGRATING	MIGRATING, of the same piece
  *	else		what it was
@@ -64,6 +65,7 @@ static bool lift_page(struct move *move, struct block *block, unsigned i, struct
 	switch (page_state(block, i)) {
 	case PG_DEVICE:
 	case PG_COHERENT:
+	case PG_EXCLUSIVE:
 		page->word = (uint16_t)page_state(block, i) | PG_HELD;
 		lift_frame(move, block, i, &page->frame);
 		break;
@@ -79,6 +81,9 @@ static bool lift_page(struct move *move, struct block *block, unsigned i, struct
 		if (page->frame.mem)
 			lift_frame(move, block, i, &page->frame);
 		copies = resident_of(block, i);
+		break;
+	case PG_POISONED:
+		page->word = PG_POISONED;
 		break;
 	default:
 		break;

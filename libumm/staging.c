@@ -123,14 +123,24 @@ static uint32_t slots_allowed(uint32_t nslots)
 			     (rlim_t)MIN_SLOTS);
 }
 
-static int window_init(struct staging *staging, enum staging_kind kind, uint32_t nslots)
+/* A window of *nslots; of fewer where that is too much. */
+static int window_reserve(uint32_t *nslots, uintptr_t *base)
 {
-	nslots = slots_allowed(nslots);
-	while (!(staging->base[kind] = window_map(nslots * UMM_BLOCK_SIZE))) {
-		nslots /= 2; /* make do with less */
-		if (nslots < MIN_SLOTS)
+	*nslots = slots_allowed(*nslots);
+	while (!(*base = window_map(*nslots * UMM_BLOCK_SIZE))) {
+		*nslots /= 2;
+		if (*nslots < MIN_SLOTS)
 			return -ENOMEM;
 	}
+	return 0;
+}
+
+static int window_init(struct staging *staging, enum staging_kind kind, uint32_t nslots)
+{
+	int ret = window_reserve(&nslots, &staging->base[kind]);
+
+	if (ret)
+		return ret;
 	staging->nslots[kind] = nslots;
 	staging->slots[kind] = arena_map(nslots * sizeof(struct slot));
 	if (!staging->slots[kind])
@@ -170,6 +180,26 @@ int staging_init(struct staging *staging, bool move, size_t cache_bytes)
 		return staging->uffd;
 	return uffd_register_missing(staging->uffd, staging->base[STAGING_RECYCLED],
 				     staging->nslots[STAGING_RECYCLED] * UMM_BLOCK_SIZE);
+}
+
+int staging_window_open(struct staging *staging, uint32_t *nslots, uintptr_t *base)
+{
+	int ret = window_reserve(nslots, base);
+
+	if (ret)
+		return ret;
+	if (staging->uffd >= 0)
+		ret = uffd_register_missing(staging->uffd, *base, *nslots * UMM_BLOCK_SIZE);
+	else
+		madvise((void *)*base, *nslots * UMM_BLOCK_SIZE, MADV_NOHUGEPAGE);
+	if (ret)
+		staging_window_close(*base, *nslots * UMM_BLOCK_SIZE);
+	return ret;
+}
+
+void staging_window_close(uintptr_t base, size_t len)
+{
+	munmap((void *)base, len);
 }
 
 void staging_fini(struct staging *staging)

@@ -60,6 +60,13 @@ size_t staging_cached_bytes(struct staging *staging);
 size_t staging_bookkeeping(struct staging *staging);
 
 /*
+ * A window of *nslots empty slots (or fewer, where address space is short) for pages that stay
+ * longer. Pages can be moved into it, where there is MOVE. 0, -ENOMEM, or -errno.
+ */
+int staging_window_open(struct staging *staging, uint32_t *nslots, uintptr_t *base);
+void staging_window_close(uintptr_t base, size_t len);
+
+/*
  * An empty slot of RECYCLED to move pages of a block into, each at its own place. Returns
  * its address, 0: none.
  */

@@ -3,6 +3,8 @@
  * Migration in three steps, for drivers that copy by themselves: pieces as in
  * piece.h, with the copies and the frames of the destination left to the driver.
  *
+ * umm_migrate_vma() is the same with the driver's part as callbacks.
+ *
  * Invariant: every piece of a setup is committed exactly once, by
  * umm_migrate_pages() or, untouched, by umm_migrate_finalize().
  */
@@ -10,6 +12,8 @@
 #include <string.h>
 
 #include "hook.h"
+#include "log.h"
+#include "maps.h"
 #include "piece.h"
 #include "signals.h"
 #include "util.h"
@@ -59,6 +63,23 @@ static bool all_managed(const struct umm_migrate *migrate)
 		at = piece.start + piece.len;
 	}
 	return true;
+}
+
+/* Is all of it mapped, and readable? */
+static int mappings_check(const struct umm_migrate *migrate)
+{
+	bool query = migrate->ctx->features & UMM_KERNEL_PROCMAP_QUERY;
+	struct maps_vma vma;
+	int ret;
+
+	for (uintptr_t at = migrate->start; at < migrate->end; at = vma.end) {
+		ret = maps_find(at, query, &vma);
+		if (ret && ret != -ENOENT)
+			return ret;
+		if (ret || vma.start > at || !vma.read)
+			return -EINVAL;
+	}
+	return 0;
 }
 
 static unsigned long index_of(const struct umm_migrate *migrate, const struct piece *piece,
@@ -129,6 +150,11 @@ int umm_migrate_setup(struct umm_migrate *migrate)
 	if (ret)
 		return ret;
 	ctx_pass_gate(migrate->ctx);
+	ret = ctx_attach_asked(migrate->ctx, migrate->start, migrate->end);
+	if (!ret)
+		ret = mappings_check(migrate);
+	if (ret)
+		return ret;
 	if (!all_managed(migrate))
 		return -EFAULT;
 	ret = migrate->dst_mem ? devmem_use(migrate->dst_mem) : 0;
@@ -265,4 +291,35 @@ void umm_migrate_finalize(struct umm_migrate *migrate)
 	}
 	migrate->core = NULL;
 	arena_unmap(step, sizeof(*step));
+}
+
+/* What a callback returned, or -EINVAL where it makes no sense. */
+static int sane(int ret)
+{
+	if (ret <= 0)
+		return ret;
+	log_error("alloc_and_copy returned %d, which is no error number: nothing migrates", ret);
+	return -EINVAL;
+}
+
+long umm_migrate_vma(struct umm_migrate *migrate, const struct umm_migrate_ops *ops, void *priv)
+{
+	struct umm_migrate_ops mine;
+	int ret;
+
+	ret = struct_in(&mine, sizeof(mine), ops);
+	if (!ret && !mine.alloc_and_copy)
+		ret = -EINVAL;
+	if (!ret)
+		ret = umm_migrate_setup(migrate);
+	if (ret)
+		return ret;
+	ret = sane(mine.alloc_and_copy(priv, migrate));
+	if (ret)
+		memset(migrate->dst, 0, migrate->npages * sizeof(*migrate->dst));
+	umm_migrate_pages(migrate);
+	if (mine.finalize_and_map)
+		mine.finalize_and_map(priv, migrate);
+	umm_migrate_finalize(migrate);
+	return ret ? ret : (long)migrate->cpages;
 }

@@ -164,6 +164,29 @@ int uffd_open(bool events, uint64_t *features, enum umm_uffd_access *access)
 	return uffd;
 }
 
+int uffd_open_watch(void)
+{
+	uint64_t wanted = UFFD_WANTED_EVENTS | UFFD_FEATURE_WP_ASYNC | UFFD_FEATURE_WP_UNPOPULATED;
+	enum umm_uffd_access how;
+	uint64_t offered = 0;
+	int uffd, ret;
+
+	ret = ask_offered(&how, &offered);
+	if (ret)
+		return ret;
+	if ((offered & wanted) != wanted)
+		return -EOPNOTSUPP;
+	uffd = open_best(&how);
+	if (uffd < 0)
+		return open_error(uffd);
+	ret = enable(uffd, wanted, &offered);
+	if (ret) {
+		close(uffd);
+		return ret;
+	}
+	return uffd;
+}
+
 /* ------------------------------------------------------------------------
  * Registration
  */
@@ -179,6 +202,11 @@ int uffd_register(int uffd, uintptr_t start, size_t len)
 {
 	return register_range(uffd, start, len,
 			      UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_WP);
+}
+
+int uffd_watch(int uffd, uintptr_t start, size_t len)
+{
+	return register_range(uffd, start, len, UFFDIO_REGISTER_MODE_WP);
 }
 
 int uffd_register_missing(int uffd, uintptr_t start, size_t len)

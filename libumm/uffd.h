@@ -42,6 +42,13 @@ struct uffd_msg;
  */
 int uffd_open(bool events, uint64_t *features, enum umm_uffd_access *access);
 
+/*
+ * Open a descriptor that only watches: whatever memory is registered with uffd_watch(), files
+ * included, tells of being unmapped, moved or dropped, and never faults. -EOPNOTSUPP before 6.7.
+ */
+int uffd_open_watch(void);
+int uffd_watch(int uffd, uintptr_t start, size_t len);
+
 int uffd_register(int uffd, uintptr_t start, size_t len); /* missing + write-protect */
 int uffd_register_missing(int uffd, uintptr_t start, size_t len);
 int uffd_unregister(int uffd, uintptr_t start, size_t len);

@@ -28,6 +28,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "claim.h"
 #include "event.h"
 #include "maps.h"
 #include "pagemap.h"
@@ -269,7 +270,7 @@ static void copy_run(struct piece *piece, unsigned first, unsigned last)
 }
 
 /* Pages shared since a fork become ours alone; harmless to others. */
-static void make_exclusive(struct piece *piece, unsigned first, unsigned last)
+static void make_unshared(struct piece *piece, unsigned first, unsigned last)
 {
 	collect_begin(piece, first, last);
 	madvise((void *)at(piece, first), bytes(last - first), MADV_POPULATE_WRITE);
@@ -346,7 +347,7 @@ static bool move_refused(struct piece *piece, unsigned i, unsigned last, int why
 	case -EBUSY:
 	case -EAGAIN:
 		if ((*tries)++ < BUSY_TRIES) {
-			make_exclusive(piece, i, last);
+			make_unshared(piece, i, last);
 			return !bit_test(piece->stay, i);
 		}
 		bit_set(piece->stay, i);
@@ -379,7 +380,7 @@ static unsigned move_one_mapping(struct piece *piece, unsigned first, unsigned l
 		return end;
 	}
 	if (ret == -EBUSY) {
-		make_exclusive(piece, first, end);
+		make_unshared(piece, first, end);
 		next = move_run(piece, piece->slot + bytes(first), first, end, &ret);
 		set_run(piece->slotted, first, next);
 	}
@@ -465,6 +466,17 @@ static void copy_places(struct piece *piece, const uintptr_t *place, unsigned fi
 	}
 }
 
+/* A page of zeroes for a place. What somebody left there who had no business with it goes. */
+static void zero_place(struct piece *piece, uintptr_t place)
+{
+	int uffd = piece->ctx->staging.uffd;
+
+	if (uffd_zeropage(uffd, place, UMM_PAGE_SIZE, false, NULL) != -EEXIST)
+		return;
+	madvise((void *)place, UMM_PAGE_SIZE, MADV_DONTNEED);
+	uffd_zeropage(uffd, place, UMM_PAGE_SIZE, false, NULL);
+}
+
 /* One page that would not move to its place. Returns true to try it again. */
 static bool place_refused(struct piece *piece, const uintptr_t *place, unsigned i, int why,
 			  unsigned *tries)
@@ -476,12 +488,19 @@ static bool place_refused(struct piece *piece, const uintptr_t *place, unsigned 
 			return false;
 		}
 		/* Dropped by the program: the frame needs a page again. */
-		uffd_zeropage(piece->ctx->staging.uffd, place[i], UMM_PAGE_SIZE, false, NULL);
+		zero_place(piece, place[i]);
+		return false;
+	case -EEXIST:
+		/* Somebody touched the place, though it was empty. */
+		madvise((void *)place[i], UMM_PAGE_SIZE, MADV_DONTNEED);
+		if ((*tries)++ < BUSY_TRIES)
+			return true;
+		bit_set(piece->stay, i);
 		return false;
 	case -EBUSY:
 	case -EAGAIN:
 		if ((*tries)++ < BUSY_TRIES) {
-			make_exclusive(piece, i, i + 1);
+			make_unshared(piece, i, i + 1);
 			return !bit_test(piece->stay, i);
 		}
 		bit_set(piece->stay, i);
@@ -495,9 +514,9 @@ static bool place_refused(struct piece *piece, const uintptr_t *place, unsigned 
 	}
 }
 
-/* Bring pages back to places that lie together. */
-static void move_to_places(struct piece *piece, const uintptr_t *place, unsigned first,
-			   unsigned last)
+/* Bring pages to places that lie together, as far as one mapping goes: returns its end. */
+static unsigned move_to_places(struct piece *piece, const uintptr_t *place, unsigned first,
+			       unsigned last)
 {
 	unsigned tries = 0;
 	unsigned next;
@@ -512,38 +531,88 @@ static void move_to_places(struct piece *piece, const uintptr_t *place, unsigned
 		if (next > first)
 			tries = 0;
 		first = next;
+		if (ret == -EINVAL && mapping_end(piece, first, last) < last) {
+			last = mapping_end(piece, first, last);
+			continue;
+		}
 		if (ret && !place_refused(piece, place, first, ret, &tries)) {
 			first++;
 			tries = 0;
 		}
 	}
+	return last;
 }
 
-static void unmap_coherent(struct piece *piece)
+/* Bring the pages of map to their places. */
+static void unmap_to_places(struct piece *piece, const uintptr_t *place, const uint64_t *map)
 {
-	uintptr_t place[UMM_BLOCK_PAGES];
-	uint64_t run[BITMAP_WORDS];
 	unsigned first, last, next;
 
-	for (unsigned w = 0; w < BITMAP_WORDS; w++)
-		run[w] = piece->coherent[w] & ~piece->stay[w];
-	if (bit_next(run, 0) == UMM_BLOCK_PAGES)
-		return;
-	for (unsigned i = bit_next(run, 0); i < UMM_BLOCK_PAGES; i = bit_next(run, i + 1))
-		place[i] = devmem_host(piece->src, piece->origin[i]);
-	for_each_run(run, first, last)
+	for_each_run(map, first, last)
 	{
 		if (piece->ctx->staging.uffd < 0) {
 			copy_places(piece, place, first, last);
 			continue;
 		}
-		for (unsigned from = first; from < last; from = next) {
+		for (unsigned from = first; from < last;) {
 			next = from + 1;
 			while (next < last && place[next] == place[from] + bytes(next - from))
 				next++;
-			move_to_places(piece, place, from, next);
+			from = move_to_places(piece, place, from, next);
 		}
 	}
+}
+
+/* The host addresses of the frames of src that hold the pages of map. */
+static void find_places(const struct piece *piece, uintptr_t *place, const uint64_t *map)
+{
+	for (unsigned i = bit_next(map, 0); i < UMM_BLOCK_PAGES; i = bit_next(map, i + 1))
+		place[i] = devmem_host(piece->src, piece->origin[i]);
+}
+
+static void unmap_coherent(struct piece *piece)
+{
+	uintptr_t place[UMM_BLOCK_PAGES];
+	uint64_t map[BITMAP_WORDS];
+
+	for (unsigned w = 0; w < BITMAP_WORDS; w++)
+		map[w] = piece->coherent[w] & ~piece->stay[w];
+	if (bit_next(map, 0) == UMM_BLOCK_PAGES)
+		return;
+	find_places(piece, place, map);
+	unmap_to_places(piece, place, map);
+}
+
+/* Pages that become exclusive go to their places at once: there is nothing to copy. */
+static void unmap_exclusively(struct piece *piece)
+{
+	uintptr_t place[UMM_BLOCK_PAGES];
+	uint64_t map[BITMAP_WORDS];
+	unsigned i;
+
+	for (i = bit_next(piece->all, 0); i < UMM_BLOCK_PAGES; i = bit_next(piece->all, i + 1))
+		place[i] = devmem_host(piece->dst, piece->frames[i]);
+	for (unsigned w = 0; w < BITMAP_WORDS; w++)
+		map[w] = piece->system[w] & ~piece->stay[w];
+	unmap_to_places(piece, place, map);
+	for (i = bit_next(piece->empty, 0); i < UMM_BLOCK_PAGES; i = bit_next(piece->empty, i + 1))
+		if (piece->ctx->staging.uffd >= 0)
+			zero_place(piece, place[i]);
+	for (i = bit_next(piece->all, 0); i < UMM_BLOCK_PAGES; i = bit_next(piece->all, i + 1)) {
+		if (bit_test(piece->stay, i))
+			continue;
+		bit_set(piece->placed, i);
+		piece->host[i] = place[i];
+	}
+}
+
+/* Pages that were exclusive are where they have to be read: in their places. */
+static void find_exclusive(struct piece *piece)
+{
+	if (bit_next(piece->exclusive, 0) == UMM_BLOCK_PAGES)
+		return;
+	find_places(piece, piece->host, piece->exclusive);
+	memcpy(piece->placed, piece->exclusive, sizeof(piece->placed));
 }
 
 /* Copies end; from here on these are plain system pages. */
@@ -598,6 +667,7 @@ static void populate_empty(struct piece *piece)
 static bool has_mapped(const struct piece *piece)
 {
 	return bit_next(piece->system, 0) < UMM_BLOCK_PAGES ||
+	       bit_next(piece->claimed, 0) < UMM_BLOCK_PAGES ||
 	       bit_next(piece->coherent, 0) < UMM_BLOCK_PAGES;
 }
 
@@ -608,11 +678,15 @@ void piece_unmap(struct piece *piece)
 	if (piece->duplicate)
 		populate_empty(piece);
 	end_duplication(piece);
-	if (piece->dst)
+	if (piece->dst && piece->dst->places)
+		unmap_exclusively(piece);
+	else if (piece->dst)
 		unmap_system(piece);
 	unmap_coherent(piece);
+	claim_pages(piece);
+	find_exclusive(piece);
 	/* Whatever was not taken is still where it was. */
 	for (unsigned w = 0; w < BITMAP_WORDS; w++)
-		piece->stay[w] |= piece->system[w] &
-				  ~(piece->slotted[w] | piece->apart[w] | piece->staged[w]);
+		piece->stay[w] |= piece->system[w] & ~(piece->slotted[w] | piece->apart[w] |
+						       piece->staged[w] | piece->placed[w]);
 }

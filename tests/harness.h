@@ -55,7 +55,7 @@ struct variant {
 	uint64_t features_off; /* enum umm_kernel_feature */
 };
 
-#define MAX_DEVICES  4
+#define MAX_DEVICES  8
 #define MAX_MAPPINGS 64
 
 struct env {

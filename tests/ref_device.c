@@ -9,9 +9,10 @@
  *
  * A device access looks the page up and touches it with the table's lock held. That is
  * what makes an invalidation wait until "the device has stopped using" a translation.
- * Pages mapped in place, and coherent ones, are reached at their CPU address by
- * process_vm_readv() and its sister: where the program unmapped the page a moment ago,
- * they answer EFAULT instead of raising a signal, and the access becomes a device fault.
+ * Pages mapped in place, and coherent ones, are reached at their CPU address (exclusive ones
+ * at their own) by process_vm_readv() and its sister: where the program unmapped the page a
+ * moment ago, they answer EFAULT instead of raising a signal, and the access becomes a device
+ * fault.
  *
  * Invariants: a valid entry is only used under the table's lock; the table is only
  * programmed under it, after umm_notifier_read_retry() said no; invalidation clears under it.
@@ -225,6 +226,15 @@ static void ref_op_destroy(void *priv)
 		violation(p, "destroy does not come after one release");
 }
 
+static void ref_op_memory_failure(void *priv, struct umm_devmem *mem, uint32_t frame)
+{
+	struct ref_private *p = priv;
+
+	if (frame >= umm_devmem_nframes(mem))
+		violation(p, "memory_failure of a frame that the memory does not have");
+	count_add(&p->counts.frames_failed, 1);
+}
+
 static const struct umm_device_ops ref_ops = {
 	.size = sizeof(struct umm_device_ops),
 	.api = UMM_DEVICE_API,
@@ -233,6 +243,7 @@ static const struct umm_device_ops ref_ops = {
 	.page_free = ref_op_page_free,
 	.quiesce = ref_op_quiesce,
 	.destroy = ref_op_destroy,
+	.memory_failure = ref_op_memory_failure,
 };
 
 /* ---- mirror ----------------------------------------------------------------------- */
@@ -250,7 +261,7 @@ static bool invalidate_refused(struct ref_private *p)
 static void event_heard(struct ref_private *p, enum umm_event event)
 {
 	count_add(&p->counts.invalidations, 1);
-	if ((unsigned)event > UMM_EVENT_MIGRATE) {
+	if ((unsigned)event > UMM_EVENT_EXCLUSIVE) {
 		violation(p, "an unknown event");
 		return;
 	}
@@ -439,7 +450,13 @@ void *ref_frame(struct ref_device *ref, uint32_t frame)
 	return memory_frame(umm_devmem_priv(ref->mem), frame);
 }
 
-/* Touch memory at its CPU address. -EFAULT: nothing is there. */
+/* Where the CPU has what an entry says that is not a private frame. */
+static uintptr_t entry_host(uint64_t entry, uintptr_t addr)
+{
+	return entry & UMM_ENTRY_COHERENT ? addr : UMM_ENTRY_ADDR(entry) + addr % UMM_PAGE_SIZE;
+}
+
+/* Touch memory at a CPU address. -EFAULT: nothing is there. */
 static int touch_in_place(uintptr_t addr, void *buf, size_t len, bool write)
 {
 	struct iovec local = { .iov_base = buf, .iov_len = len };
@@ -462,7 +479,7 @@ static int access_locked(struct ref_device *ref, uintptr_t addr, void *buf, size
 	if (!slot || !(*slot & UMM_ENTRY_VALID) || (write && !(*slot & UMM_ENTRY_WRITE)))
 		return -EAGAIN;
 	if (!(*slot & UMM_ENTRY_DEVICE)) {
-		if (touch_in_place(addr, buf, len, write) == 0)
+		if (touch_in_place(entry_host(*slot, addr), buf, len, write) == 0)
 			return 0;
 		*slot = 0;
 		return -EAGAIN;
@@ -534,6 +551,98 @@ uint64_t ref_entry(struct ref_device *ref, uintptr_t addr)
 	entry = slot ? *slot : 0;
 	pthread_mutex_unlock(&p->table_lock);
 	return entry;
+}
+
+/* Enter pages that are ours exclusively; leave the others. */
+static int exclusive_enter(struct ref_device *ref, uintptr_t addr, size_t npages,
+			   const uint64_t *entries, uint64_t seq)
+{
+	struct ref_private *p = ref->priv;
+	int ret = 0;
+
+	pthread_mutex_lock(&p->table_lock);
+	if (umm_notifier_read_retry(umm_mirror_notifier(ref->mirror), seq))
+		ret = -EBUSY;
+	for (size_t i = 0; i < npages && ret == 0; i++) {
+		uint64_t *slot = table_slot(&p->root, addr + i * UMM_PAGE_SIZE, true);
+
+		if (slot)
+			*slot = entries[i];
+		else
+			ret = -ENOMEM;
+	}
+	pthread_mutex_unlock(&p->table_lock);
+	return ret;
+}
+
+static long make_exclusive(struct ref_device *ref, uintptr_t addr, size_t npages)
+{
+	uint64_t *entries = calloc(npages, sizeof(*entries)), seq;
+	long n, ret;
+
+	if (!entries)
+		return -ENOMEM;
+	do {
+		seq = umm_notifier_read_begin(umm_mirror_notifier(ref->mirror));
+		ret = n =
+			umm_make_exclusive(ref->dev, addr, addr + npages * UMM_PAGE_SIZE, entries);
+		if (n >= 0)
+			ret = exclusive_enter(ref, addr, npages, entries, seq);
+	} while (ret == -EBUSY);
+	free(entries);
+	return ret < 0 ? ret : n;
+}
+
+long ref_make_exclusive(struct ref_device *ref, uintptr_t addr, size_t npages)
+{
+	long ret;
+
+	if (!use_begin(ref->priv))
+		return -ENODEV;
+	ret = make_exclusive(ref, addr, npages);
+	use_end(ref->priv);
+	return ret;
+}
+
+/* -EAGAIN: the page is not ours exclusively. */
+static int atomic_add_once(struct ref_device *ref, uintptr_t addr, uint64_t n, uint64_t *old)
+{
+	uintptr_t page = addr & ~(UMM_PAGE_SIZE - 1);
+	uint64_t *slot, *word;
+	int ret = -EAGAIN;
+
+	pthread_mutex_lock(&ref->priv->table_lock);
+	slot = table_slot(&ref->priv->root, addr, false);
+	if (slot && *slot & UMM_ENTRY_WRITE && !(*slot & (UMM_ENTRY_DEVICE | UMM_ENTRY_COHERENT)) &&
+	    UMM_ENTRY_ADDR(*slot) != page) {
+		word = (uint64_t *)entry_host(*slot, addr);
+		*old = *word;
+		/* Two steps on purpose: nobody else may be there in between. */
+		*(volatile uint64_t *)word = *old + n;
+		ret = 0;
+	}
+	pthread_mutex_unlock(&ref->priv->table_lock);
+	return ret;
+}
+
+int ref_atomic_add(struct ref_device *ref, uintptr_t addr, uint64_t n, uint64_t *old)
+{
+	int ret;
+	long got;
+
+	if (!use_begin(ref->priv))
+		return -ENODEV;
+	while ((ret = atomic_add_once(ref, addr, n, old)) == -EAGAIN) {
+		got = make_exclusive(ref, addr & ~(UMM_PAGE_SIZE - 1), 1);
+		if (got < 0)
+			ret = (int)got;
+		if (got == 0)
+			ret = -EBUSY;
+		if (got <= 0)
+			break;
+	}
+	use_end(ref->priv);
+	return ret;
 }
 
 void ref_policy_set(struct ref_device *ref, enum ref_policy policy)

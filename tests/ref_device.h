@@ -50,19 +50,20 @@ struct ref_failure {
 
 /* Nothing but uint64_t. */
 struct ref_counts {
-	uint64_t faults;			/* misses of device accesses, */
-	uint64_t write_faults;			/* those of them that were stores */
-	uint64_t calls;				/* of the copy op */
-	uint64_t copies;			/* struct umm_copy executed, clearings excluded */
-	uint64_t pages_in;			/* pages copied host to device, */
-	uint64_t pages_out;			/* device to host, */
-	uint64_t pages_cleared;			/* and cleared */
-	uint64_t pages_freed;			/* by the page_free op */
-	uint64_t failures;			/* calls that were made to fail */
-	uint64_t invalidations;			/* of the mirror, those answered -EAGAIN excluded */
-	uint64_t events[UMM_EVENT_MIGRATE + 1]; /* the same by event */
-	uint64_t refused;			/* answered -EAGAIN */
-	uint64_t unblockable;			/* calls with blockable false */
+	uint64_t faults;	/* misses of device accesses, */
+	uint64_t write_faults;	/* those of them that were stores */
+	uint64_t calls;		/* of the copy op */
+	uint64_t copies;	/* struct umm_copy executed, clearings excluded */
+	uint64_t pages_in;	/* pages copied host to device, */
+	uint64_t pages_out;	/* device to host, */
+	uint64_t pages_cleared; /* and cleared */
+	uint64_t pages_freed;	/* by the page_free op */
+	uint64_t frames_failed; /* that the memory_failure op was told of */
+	uint64_t failures;	/* calls that were made to fail */
+	uint64_t invalidations; /* of the mirror, those answered -EAGAIN excluded */
+	uint64_t events[UMM_EVENT_EXCLUSIVE + 1]; /* the same by event */
+	uint64_t refused;			  /* answered -EAGAIN */
+	uint64_t unblockable;			  /* calls with blockable false */
 	uint64_t releases;
 	uint64_t destroys;
 	uint64_t violations; /* calls that break the contract of umm.h, printed as they come */
@@ -107,6 +108,18 @@ uint64_t ref_entry(struct ref_device *ref, uintptr_t addr);
 
 /* Fill the table for a range, without migrating anything: 0 or a negative errno. */
 int ref_map(struct ref_device *ref, uintptr_t addr, size_t len, bool write);
+
+/*
+ * Take pages exclusively, and enter those that were to be had into the table: how many, or a
+ * negative errno.
+ */
+long ref_make_exclusive(struct ref_device *ref, uintptr_t addr, size_t npages);
+
+/*
+ * Add to an aligned word as a device atomic does: on a page that the device has exclusively, which
+ * it takes first. 0 and what was there before; -EBUSY the page is not to be had; or as above.
+ */
+int ref_atomic_add(struct ref_device *ref, uintptr_t addr, uint64_t n, uint64_t *old);
 
 void ref_policy_set(struct ref_device *ref, enum ref_policy policy);
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The page table of the reference device: a radix tree of four levels, nine bits each, from
+ * A page table, for the devices of the tests: a radix tree of four levels, nine bits each, from
  * page address to entry. Plain data: the device locks it. Nodes are never freed before the
- * table ends, so a slot stays valid while the lock is held. Included by ref_device.c alone.
+ * table ends, so a slot stays valid while the lock is held. Included by the one file of a device
+ * that has the table: ref_device.c, dmirror/mirror.c.
  */
 #ifndef REF_TABLE_H
 #define REF_TABLE_H
@@ -17,6 +18,12 @@
 #define LEVEL_BITS 9
 #define LEVEL_SIZE (1u << LEVEL_BITS)
 #define TOP_LEVEL  3
+
+/* Whose heap the nodes are in: the one who includes this may say. */
+#ifndef TABLE_ALLOC
+#define TABLE_ALLOC(size)   calloc(1, size)
+#define TABLE_FREE(p, size) free(p)
+#endif
 
 struct table {
 	union {
@@ -38,7 +45,7 @@ static uint64_t *table_slot(struct table **root, uintptr_t addr, bool create)
 
 	for (level = TOP_LEVEL;; level--) {
 		if (!*node && create)
-			*node = calloc(1, sizeof(**node));
+			*node = TABLE_ALLOC(sizeof(**node));
 		if (!*node)
 			return NULL;
 		if (level == 0)
@@ -76,7 +83,7 @@ static void table_free(struct table *node, int level)
 		return;
 	for (i = 0; level > 0 && i < LEVEL_SIZE; i++)
 		table_free(node->child[i], level - 1);
-	free(node);
+	TABLE_FREE(node, sizeof(*node));
 }
 
 #endif

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: MIT
 # Sums up ctest runs: failures, skips with the reasons that the tests printed, one last line.
 # For every preset it reads ctest's own log for the outcome of each test, then what the
-# tests printed. The cases of a cmocka program count one by one, any other test counts as one.
+# tests printed. The cases of a cmocka program count one by one, and so do the lines of one
+# that speaks TAP ("ok 1 name", "not ok 2 name", "ok 3 # SKIP name: reason"); any other test
+# counts as one.
 # Of a test that was run again after a failure the last run counts, and it is named.
 # usage: awk -f tally.awk [-v broken="PRESET:STEP..."] \
 #            {preset=NAME kind=outcome CTEST_LOG kind=output LAST_TEST_LOG}...
@@ -44,7 +46,7 @@ kind != "output" {
 /^[0-9]+\/[0-9]+ Testing: / {
 	name = $3
 	begin(name)
-	running = cases = bad = 0
+	running = tap = cases = bad = 0
 	current = reason = ""
 }
 
@@ -80,6 +82,28 @@ running && /\[  FAILED  \] / {
 running && /\[  SKIPPED \] / {
 	skip(preset " " name ": " $NF)
 	current = ""
+}
+
+/^TAP version / {
+	tap = 1
+}
+
+tap && /^ok [0-9]+ / {
+	cases++
+	if ($3 == "#") {
+		reason = $0
+		sub(/^[^:]*: */, "", reason)
+		sub(/:$/, "", $5)
+		skip(preset " " name ": " $5)
+	} else {
+		npassed[test]++
+	}
+}
+
+tap && /^not ok [0-9]+ / {
+	cases++
+	bad++
+	fail(preset " " name ": " $4)
 }
 
 /^<end of output>$/ {

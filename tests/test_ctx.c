@@ -127,7 +127,7 @@ static void create_refuses_bad_options(struct env *e)
 	assert_int_equal(umm_ctx_create(NULL, NULL), -EINVAL);
 	assert_int_equal(umm_ctx_create(&options, &ctx), -EINVAL);
 	options.size = sizeof(options);
-	options.flags = 1;
+	options.flags = UMM_CTX_WHOLE_PROCESS << 1;
 	assert_int_equal(umm_ctx_create(&options, &ctx), -EINVAL);
 	options.flags = 0;
 	options.reserved = 1;
@@ -371,37 +371,6 @@ static void attach_of_a_hole_is_efault(struct env *e)
 	assert_int_equal(umm_attach(e->ctx, p + 3 * PAGE, PAGE), 0);
 }
 
-static void attach_of_file_and_shared_memory_is_einval(struct env *e)
-{
-	int fd = memfd_create("test", MFD_CLOEXEC);
-	char *p = env_map(e, 4 * PAGE);
-	void *shared;
-
-	assert_true(fd >= 0);
-	assert_int_equal(ftruncate(fd, (off_t)PAGE), 0);
-	shared = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	assert_ptr_not_equal(shared, MAP_FAILED);
-	assert_int_equal(umm_attach(e->ctx, shared, PAGE), -EINVAL);
-	munmap(shared, PAGE);
-	assert_ptr_equal(mmap(p + PAGE, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, fd,
-			      0),
-			 p + PAGE);
-	assert_int_equal(umm_attach(e->ctx, p + PAGE, PAGE), -EINVAL);
-	assert_int_equal(umm_attach(e->ctx, p, 4 * PAGE), -EINVAL);
-	assert_ptr_equal(mmap(p + PAGE, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd,
-			      0),
-			 p + PAGE);
-	assert_int_equal(umm_attach(e->ctx, p, 2 * PAGE), -EINVAL);
-	close(fd);
-	shared = mmap(NULL, BLOCK, PROT_READ | PROT_WRITE,
-		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_NORESERVE, -1, 0);
-	if (shared != MAP_FAILED) {
-		assert_int_equal(umm_attach(e->ctx, shared, BLOCK), -EINVAL);
-		munmap(shared, BLOCK);
-	}
-	assert_state(e, p, 4, UMM_PAGE_UNMANAGED);
-}
-
 static void attach_over_managed_memory_is_eexist(struct env *e)
 {
 	char *p = env_map(e, 8 * PAGE), *q = env_alloc(e, 2 * PAGE);
@@ -634,7 +603,6 @@ static const struct test_case cases[] = {
 	TEST(ALL, attach_keeps_contents_and_migrates),
 	TEST(ONCE, attach_refuses_bad_arguments),
 	TEST(KERNEL, attach_of_a_hole_is_efault),
-	TEST(KERNEL, attach_of_file_and_shared_memory_is_einval),
 	TEST(ONCE, attach_over_managed_memory_is_eexist),
 	TEST(ONCE, attach_of_what_another_context_manages_is_eexist),
 	TEST(ALL, attach_spans_mappings_of_several_kinds),

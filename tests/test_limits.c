@@ -401,15 +401,15 @@ static void memory_of_another_userfaultfd_is_left_alone(struct env *e)
 	f.stop = pair[0];
 	actor_start(&actor, filler_run, &f);
 	assert_int_equal((unsigned char)p[3 * PAGE], (uintptr_t)p / PAGE % 256 + 3);
-	if (umm_attach(e->ctx, p, 16 * PAGE) == 0) {
-		assert_true(migrate(e, ref, p, 16, 0) <= 0);
-		assert_true(ref_read(ref, (uintptr_t)p + 5 * PAGE, &byte, 1) < 0);
-	}
+	assert_int_equal(umm_attach(e->ctx, p, 16 * PAGE), 0);
+	assert_int_equal(migrate(e, ref, p, 16, 0), 0);
+	assert_int_equal(ref_read(ref, (uintptr_t)p + 5 * PAGE, &byte, 1), 0);
+	assert_int_equal((unsigned char)byte, (uintptr_t)p / PAGE % 256 + 5);
 	assert_int_equal((unsigned char)p[7 * PAGE], (uintptr_t)p / PAGE % 256 + 7);
 	assert_int_equal((unsigned char)p[3 * PAGE], (uintptr_t)p / PAGE % 256 + 3);
 	close(pair[1]);
 	actor_join(&actor);
-	assert_int_equal(f.filled, 2);
+	assert_int_equal(f.filled, 3);
 	close(pair[0]);
 	close(f.uffd);
 }

@@ -184,7 +184,7 @@ static void snapshot_follows_protection(struct env *e)
 	assert_entry(e, p + PAGE, entry[1], device_flags(e) & ~UMM_ENTRY_WRITE);
 	assert_entry(e, p + 2 * PAGE, entry[2], UMM_ENTRY_VALID | UMM_ENTRY_WRITE);
 	assert_entry(e, p + 3 * PAGE, entry[3], device_flags(e));
-	assert_int_equal(entry[4], 0);
+	assert_int_equal(entry[4], UMM_ENTRY_ERROR);
 	assert_int_equal(mprotect(p, 5 * PAGE, PROT_READ | PROT_WRITE), 0);
 	assert_int_equal(snapshot(ref, p, 6, entry), 6);
 	assert_entry(e, p, entry[0], UMM_ENTRY_VALID | UMM_ENTRY_WRITE);
@@ -202,7 +202,7 @@ static void snapshot_of_holes_and_foreign_memory_is_none(struct env *e)
 	env_unmap(e, p + 4 * PAGE, PAGE);
 	assert_int_equal(snapshot(ref, p, 8, entry), 3);
 	assert_int_equal(entry[1], 0);
-	assert_int_equal(entry[4], 0);
+	assert_int_equal(entry[4], UMM_ENTRY_ERROR);
 	assert_int_equal(entry[6], 0);
 	assert_entry(e, p + 2 * PAGE, entry[2], UMM_ENTRY_VALID | UMM_ENTRY_WRITE);
 }
@@ -522,7 +522,7 @@ static void bad_ranges_are_einval(struct env *e)
 	range = range_of(ref, p, 1, NULL);
 	assert_int_equal(umm_range_snapshot(&range), -EINVAL);
 	range = range_of(ref, p, 1, entry);
-	range.flags = 1;
+	range.flags = UMM_RANGE_PAGEMAP << 1;
 	assert_int_equal(umm_range_snapshot(&range), -EINVAL);
 	range.flags = 0;
 	range.size = 0;

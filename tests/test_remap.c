@@ -457,7 +457,7 @@ static void walk_migrate(struct walk *w, uint64_t *random)
 static void walk_mover(void *arg)
 {
 	struct walk *w = arg;
-	uint64_t random = w->random + 1;
+	uint64_t random = 2;
 
 	while (!atomic_load(&w->stop))
 		walk_migrate(w, &random);

@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What drivers answer: migration with the driver's part as callbacks, and callbacks that return
+ * nonsense. Whatever they do, the address space stays whole, and callers get an error number.
+ */
+#include "harness.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PAGES 16
+
+/* ---- migration with callbacks ------------------------------------------------------- */
+
+struct driver {
+	struct ref_device *ref;
+	unsigned copied, finalized; /* calls */
+	int answer;		    /* of alloc_and_copy, after it has done its work */
+	size_t leave;		    /* this many pages get no frame */
+	unsigned long moved;	    /* as finalize_and_map found it */
+	uint64_t src[PAGES];
+	uint64_t dst[PAGES];
+	uint32_t frames[PAGES];
+};
+
+static int alloc_and_copy(void *priv, struct umm_migrate *migrate)
+{
+	struct driver *d = priv;
+
+	d->copied++;
+	if (umm_devmem_alloc(d->ref->mem, PAGES, d->frames))
+		return -ENOSPC;
+	for (size_t i = d->leave; i < PAGES; i++) {
+		if (!(migrate->src[i] & UMM_MPFN_MIGRATE))
+			continue;
+		memcpy(ref_frame(d->ref, d->frames[i]),
+		       (void *)(uintptr_t)(migrate->src[i] & ~(uint64_t)(PAGE - 1)), PAGE);
+		migrate->dst[i] =
+			UMM_MPFN_VALID | UMM_MPFN_DEVICE | (uint64_t)d->frames[i] << UMM_PAGE_SHIFT;
+	}
+	return d->answer;
+}
+
+static void finalize_and_map(void *priv, struct umm_migrate *migrate)
+{
+	struct driver *d = priv;
+
+	d->finalized++;
+	for (size_t i = 0; i < PAGES; i++) {
+		if (migrate->src[i] & UMM_MPFN_MIGRATE)
+			d->moved++;
+		else if (d->copied)
+			umm_devmem_free(d->ref->mem, 1, &d->frames[i]);
+	}
+}
+
+static const struct umm_migrate_ops ops = {
+	.size = sizeof(struct umm_migrate_ops),
+	.alloc_and_copy = alloc_and_copy,
+	.finalize_and_map = finalize_and_map,
+};
+
+static struct umm_migrate migration(struct env *e, struct driver *d, char *p)
+{
+	return (struct umm_migrate){
+		.size = sizeof(struct umm_migrate),
+		.flags = UMM_MIGRATE_SELECT_SYSTEM,
+		.ctx = e->ctx,
+		.start = (uintptr_t)p,
+		.end = (uintptr_t)p + PAGES * PAGE,
+		.dst_mem = d->ref->mem,
+		.src = d->src,
+		.dst = d->dst,
+	};
+}
+
+static char *pages(struct env *e)
+{
+	char *p = env_alloc_small(e, PAGES * PAGE);
+
+	fill(p, PAGES, 1);
+	return p;
+}
+
+static void one_call_moves_pages_with_the_driver_s_copies(struct env *e)
+{
+	struct driver d = { .ref = env_device(e, 64), .leave = 3 };
+	char *p = pages(e);
+	struct umm_migrate migrate = migration(e, &d, p);
+
+	assert_int_equal(umm_migrate_vma(&migrate, &ops, &d), PAGES - 3);
+	assert_int_equal(d.copied, 1);
+	assert_int_equal(d.finalized, 1);
+	assert_int_equal(d.moved, PAGES - 3);
+	assert_int_equal(ref_counts(d.ref).calls, 0);
+	assert_free_frames(d.ref, 64 - (PAGES - 3));
+	assert_state(e, p, 3, UMM_PAGE_SYSTEM);
+	assert_state(e, p + 3 * PAGE, PAGES - 3, env_home(e));
+	assert_device_sees(d.ref, p, PAGES, 1);
+	assert_filled(p, PAGES, 1);
+}
+
+static void an_error_of_the_driver_s_leaves_all_pages(struct env *e)
+{
+	struct driver d = { .ref = env_device(e, 64), .answer = -EIO };
+	char *p = pages(e);
+	struct umm_migrate migrate = migration(e, &d, p);
+
+	assert_int_equal(umm_migrate_vma(&migrate, &ops, &d), -EIO);
+	assert_int_equal(d.finalized, 1);
+	assert_int_equal(d.moved, 0);
+	assert_free_frames(d.ref, 64);
+	assert_state(e, p, PAGES, UMM_PAGE_SYSTEM);
+	assert_filled(p, PAGES, 1);
+}
+
+static void an_answer_that_is_no_error_number_is_einval(struct env *e)
+{
+	struct driver d = { .ref = env_device(e, 64), .answer = 5 };
+	char *p = pages(e);
+	struct umm_migrate migrate = migration(e, &d, p);
+
+	assert_int_equal(umm_migrate_vma(&migrate, &ops, &d), -EINVAL);
+	assert_int_equal(d.moved, 0);
+	assert_free_frames(d.ref, 64);
+	assert_filled(p, PAGES, 1);
+}
+
+static void a_setup_that_fails_calls_nobody(struct env *e)
+{
+	struct driver d = { .ref = env_device(e, 64) };
+	char *p = pages(e);
+	struct umm_migrate migrate = migration(e, &d, p);
+	struct umm_migrate_ops bad = ops;
+
+	to_device(e, d.ref, p, PAGES, PAGES);
+	assert_int_equal(umm_migrate_vma(&migrate, &ops, &d), -ENOENT);
+	assert_int_equal(umm_migrate_vma(&migrate, NULL, &d), -EINVAL);
+	bad.alloc_and_copy = NULL;
+	assert_int_equal(umm_migrate_vma(&migrate, &bad, &d), -EINVAL);
+	migrate.end = migrate.start;
+	assert_int_equal(umm_migrate_vma(&migrate, &ops, &d), -EINVAL);
+	assert_int_equal(d.copied + d.finalized, 0);
+}
+
+/* ---- nonsense ----------------------------------------------------------------------- */
+
+/* A device that answers its copies in some wrong way. */
+struct liar {
+	struct umm_device *dev;
+	struct umm_devmem *mem;
+	char *frames;
+	int signals, returns; /* what it says */
+	unsigned times;	      /* it signals so often */
+	_Atomic unsigned calls;
+};
+
+static int liar_copy(void *priv, const struct umm_copy *copies, unsigned ncopies,
+		     struct umm_fence *done)
+{
+	struct liar *liar = priv;
+
+	liar->calls++;
+	for (unsigned i = 0; i < ncopies; i++) {
+		char *frame = liar->frames + copies[i].frame * PAGE;
+		size_t len = copies[i].npages * PAGE;
+
+		if (copies[i].dir == UMM_COPY_FROM_DEVICE)
+			memcpy(copies[i].host, frame, len);
+		else if (copies[i].host)
+			memcpy(frame, copies[i].host, len);
+	}
+	for (unsigned n = 0; n < liar->times; n++)
+		umm_fence_signal(done, n ? -EIO : liar->signals, 0);
+	return liar->returns;
+}
+
+static void liar_begin(struct env *e, struct liar *liar)
+{
+	struct umm_device_ops device = {
+		.size = sizeof(device),
+		.api = UMM_DEVICE_API,
+		.name = "liar",
+		.copy = liar_copy,
+	};
+	struct umm_devmem_options memory = { .size = sizeof(memory), .nframes = 64 };
+
+	liar->frames = calloc(64, PAGE);
+	assert_non_null(liar->frames);
+	assert_int_equal(umm_device_create(e->ctx, &device, liar, 0, &liar->dev), 0);
+	assert_int_equal(umm_devmem_add(liar->dev, &memory, &liar->mem), 0);
+}
+
+static void liar_end(struct liar *liar)
+{
+	umm_device_destroy(liar->dev);
+	free(liar->frames);
+}
+
+/* To the device, with this answer: what the caller hears; nothing is lost. */
+static void assert_refused(struct env *e, struct liar liar, long expected)
+{
+	char *p = pages(e);
+
+	liar_begin(e, &liar);
+	assert_int_equal(umm_migrate_to_device(e->ctx, liar.mem, p, PAGES * PAGE), expected);
+	assert_int_equal(liar.calls, 1);
+	assert_state(e, p, PAGES, UMM_PAGE_SYSTEM);
+	assert_filled(p, PAGES, 1);
+	liar_end(&liar);
+}
+
+static void copies_that_end_with_no_error_number_are_einval(struct env *e)
+{
+	assert_refused(e, (struct liar){ .signals = 7, .times = 1 }, -EINVAL);
+	assert_refused(e, (struct liar){ .returns = 7 }, -EINVAL);
+	assert_refused(e, (struct liar){ .returns = -EBUSY }, -EBUSY);
+}
+
+static void the_first_of_several_signals_counts(struct env *e)
+{
+	struct liar liar = { .times = 3 };
+	char *p = pages(e);
+
+	liar_begin(e, &liar);
+	assert_int_equal(umm_migrate_to_device(e->ctx, liar.mem, p, PAGES * PAGE), PAGES);
+	/* Signalled, and then refused: it was done. */
+	liar.returns = -EIO;
+	assert_int_equal(umm_migrate_to_system(e->ctx, p, PAGES * PAGE), PAGES);
+	assert_filled(p, PAGES, 1);
+	liar_end(&liar);
+}
+
+static int answers_nonsense(void *priv, const struct umm_notifier_range *range)
+{
+	unsigned *calls = priv;
+
+	(void)range;
+	(*calls)++;
+	return *calls % 2 ? 42 : -EAGAIN;
+}
+
+static void notifiers_that_refuse_where_they_may_block_are_not_heard(struct env *e)
+{
+	struct umm_notifier_ops watch = { .size = sizeof(watch), .invalidate = answers_nonsense };
+	struct ref_device *ref = env_device(e, 64);
+	struct umm_notifier *notifier;
+	char *p = pages(e);
+	struct umm_span span = { (uintptr_t)p, PAGES * PAGE };
+	unsigned calls = 0;
+
+	assert_int_equal(umm_notifier_insert(e->ctx, &span, &watch, &calls, &notifier), 0);
+	to_device(e, ref, p, PAGES, PAGES);
+	to_system(e, p, PAGES, PAGES);
+	assert_int_equal(calls, 2);
+	assert_filled(p, PAGES, 1);
+	assert_int_equal(umm_notifier_remove(notifier), 0);
+}
+
+static const struct test_case cases[] = {
+	TEST(ALL, one_call_moves_pages_with_the_driver_s_copies),
+	TEST(ALL, an_error_of_the_driver_s_leaves_all_pages),
+	TEST(ONCE, an_answer_that_is_no_error_number_is_einval),
+	TEST(ONCE, a_setup_that_fails_calls_nobody),
+	TEST(KERNEL, copies_that_end_with_no_error_number_are_einval),
+	TEST(KERNEL, the_first_of_several_signals_counts),
+	TEST(KERNEL, notifiers_that_refuse_where_they_may_block_are_not_heard),
+};
+
+int main(int argc, char **argv)
+{
+	return harness_main("test_callbacks", cases, sizeof(cases) / sizeof(cases[0]), argc, argv);
+}

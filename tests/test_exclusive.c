@@ -1,0 +1,957 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Exclusive access: a page leaves the CPU for a place of one device and comes back, whoever
+ * asks for it, whatever the program does to it, and in whatever order that happens.
+ */
+#include "harness.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "hook.h"
+
+#define BLOCK_PAGES UMM_BLOCK_PAGES
+#define PAGES	    16
+
+static char *page_of(char *p, size_t i)
+{
+	return p + i * PAGE;
+}
+
+/* Where the device has the page; NULL: not exclusively. */
+static char *place_of(struct ref_device *ref, const void *addr)
+{
+	uint64_t entry = ref_entry(ref, (uintptr_t)addr);
+
+	if (!(entry & UMM_ENTRY_VALID) || UMM_ENTRY_ADDR(entry) == (uintptr_t)addr)
+		return NULL;
+	assert_int_equal(entry & (PAGE - 1), UMM_ENTRY_VALID | UMM_ENTRY_WRITE);
+	return (char *)UMM_ENTRY_ADDR(entry);
+}
+
+static void assert_exclusive(struct env *e, struct ref_device *ref, char *p, size_t npages)
+{
+	assert_state(e, p, npages, UMM_PAGE_EXCLUSIVE);
+	for (size_t i = 0; i < npages; i++) {
+		assert_non_null(place_of(ref, page_of(p, i)));
+		assert_false(cpu_maps(page_of(p, i)));
+	}
+}
+
+/* Filled with 1, and exclusively the device's. */
+static char *exclusive_pages(struct env *e, struct ref_device *ref, size_t npages)
+{
+	char *p = env_attach(e, npages * PAGE);
+
+	fill(p, npages, 1);
+	assert_int_equal(ref_make_exclusive(ref, (uintptr_t)p, npages), npages);
+	assert_exclusive(e, ref, p, npages);
+	return p;
+}
+
+static uint64_t heard(struct ref_device *ref)
+{
+	return ref_counts(ref).events[UMM_EVENT_EXCLUSIVE];
+}
+
+/* ---- there and back ----------------------------------------------------------------- */
+
+static void exclusive_page_comes_home_when_it_is_read(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = exclusive_pages(e, ref, PAGES);
+
+	assert_int_equal(heard(ref), 0);
+	env_mark(e);
+	assert_true(filled_at(p, 3, 1));
+	assert_int_equal(state_of(e, page_of(p, 3)), UMM_PAGE_SYSTEM);
+	assert_null(place_of(ref, page_of(p, 3)));
+	assert_int_equal(heard(ref), 1);
+	assert_delta(e, UMM_COUNT_FAULT_DEVICE, 1);
+	assert_exclusive(e, ref, p, 3);
+	assert_exclusive(e, ref, page_of(p, 4), PAGES - 4);
+	assert_filled(p, PAGES, 1);
+	assert_int_equal(heard(ref), PAGES);
+}
+
+static void exclusive_page_comes_home_when_it_is_written(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = exclusive_pages(e, ref, PAGES);
+
+	assert_int_equal(touch_write(page_of(p, 5)), 0);
+	assert_int_equal(state_of(e, page_of(p, 5)), UMM_PAGE_SYSTEM);
+	assert_null(place_of(ref, page_of(p, 5)));
+	fill(p, PAGES, 2);
+	assert_filled(p, PAGES, 2);
+}
+
+static void device_uses_the_place(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = exclusive_pages(e, ref, PAGES);
+	uint64_t word, old;
+
+	for (size_t i = 0; i < PAGES; i++)
+		assert_true(page_filled(place_of(ref, page_of(p, i)), i, 1));
+	ref_policy_set(ref, REF_IN_PLACE);
+	assert_device_sees(ref, p, PAGES, 1);
+	device_fill(ref, p, PAGES, 2);
+	memcpy(&word, place_of(ref, p), sizeof(word));
+	assert_int_equal(ref_atomic_add(ref, (uintptr_t)p, 5, &old), 0);
+	assert_int_equal(old, word);
+	assert_exclusive(e, ref, p, PAGES);
+	memcpy(&old, p, sizeof(old));
+	assert_int_equal(old, word + 5);
+	assert_filled_part(p, 1, PAGES - 1, 2);
+}
+
+/* Nobody copies where the kernel can move: no copy of the device's, no staging page. */
+static void exclusive_page_is_moved_not_copied(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	struct umm_stats stats = { .size = sizeof(stats) };
+	char *p;
+
+	env_mark(e);
+	p = exclusive_pages(e, ref, PAGES);
+	assert_int_equal(umm_ctx_stats(e->ctx, &stats), 0);
+	assert_int_equal(stats.device_pages, 0);
+	assert_filled(p, PAGES, 1);
+	assert_int_equal(ref_counts(ref).calls, 0);
+	assert_int_equal(env_delta_causes(e, UMM_COUNT_TO_DEVICE), 0);
+	assert_int_equal(env_delta_causes(e, UMM_COUNT_TO_SYSTEM), 0);
+	if (e->variant.features_off & UMM_KERNEL_MOVE)
+		return;
+	assert_int_equal(env_delta(e, UMM_COUNT_FRAMES_FRESH), 0);
+	assert_int_equal(env_delta(e, UMM_COUNT_FRAMES_RECYCLED), 0);
+}
+
+static void pages_of_several_mappings_are_moved_too(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = env_attach(e, PAGES * PAGE);
+
+	fill(p, PAGES, 1);
+	assert_int_equal(madvise(page_of(p, 5), 4 * PAGE, MADV_DONTDUMP), 0);
+	env_mark(e);
+	assert_int_equal(ref_make_exclusive(ref, (uintptr_t)p, PAGES), PAGES);
+	assert_exclusive(e, ref, p, PAGES);
+	if (!(e->variant.features_off & UMM_KERNEL_MOVE))
+		assert_int_equal(env_delta(e, UMM_COUNT_FRAMES_FRESH), 0);
+	to_system(e, p, PAGES, PAGES);
+	assert_filled(p, PAGES, 1);
+}
+
+static void untouched_pages_are_zero_at_their_places(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = env_alloc_small(e, PAGES * PAGE);
+	uint64_t old;
+
+	assert_int_equal(ref_make_exclusive(ref, (uintptr_t)p, PAGES), PAGES);
+	assert_exclusive(e, ref, p, PAGES);
+	for (size_t i = 0; i < PAGES; i++)
+		assert_true(page_zero(place_of(ref, page_of(p, i))));
+	assert_int_equal(ref_atomic_add(ref, (uintptr_t)page_of(p, 7), 3, &old), 0);
+	assert_int_equal(*(uint64_t *)(void *)page_of(p, 7), 3);
+	*(uint64_t *)(void *)page_of(p, 7) = 0;
+	assert_zero(p, PAGES);
+}
+
+static void huge_page_becomes_exclusive_as_a_whole(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = env_alloc(e, 2 * BLOCK);
+
+	for (unsigned turn = 1; turn < 4; turn++) {
+		fill(p, 2 * BLOCK_PAGES, turn);
+		assert_int_equal(ref_make_exclusive(ref, (uintptr_t)p, 2 * BLOCK_PAGES),
+				 2 * BLOCK_PAGES);
+		assert_exclusive(e, ref, p, 2 * BLOCK_PAGES);
+		to_system(e, p, 2 * BLOCK_PAGES, 2 * BLOCK_PAGES);
+		assert_filled(p, 2 * BLOCK_PAGES, turn);
+	}
+}
+
+/* Taken again and again: places are given back empty. */
+static void places_are_used_again(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = env_attach(e, PAGES * PAGE);
+
+	for (unsigned turn = 0; turn < 50; turn++) {
+		size_t first = turn % 7, n = PAGES - first - turn % 5;
+
+		fill(p, PAGES, turn);
+		assert_int_equal(ref_make_exclusive(ref, (uintptr_t)page_of(p, first), n), n);
+		if (turn & 1)
+			assert_int_equal(madvise(p, PAGES * PAGE, MADV_DONTNEED), 0);
+		for (size_t i = 0; i < PAGES; i++)
+			assert_true(turn & 1 ? page_zero(page_of(p, i)) : filled_at(p, i, turn));
+	}
+}
+
+/* 1 GiB of places, and one block more. */
+static void oldest_come_home_when_places_run_out(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	const size_t blocks = 512;
+	char *p = env_alloc_small(e, (blocks + 1) * BLOCK), *last = p + blocks * BLOCK;
+	size_t i;
+
+	fill(p, 4, 1);
+	for (i = 0; i < blocks; i++)
+		assert_int_equal(ref_make_exclusive(ref, (uintptr_t)p + i * BLOCK, BLOCK_PAGES),
+				 BLOCK_PAGES);
+	assert_int_equal(count_state(e, p, blocks * BLOCK_PAGES, UMM_PAGE_EXCLUSIVE),
+			 blocks * BLOCK_PAGES);
+	assert_int_equal(ref_make_exclusive(ref, (uintptr_t)last, BLOCK_PAGES), BLOCK_PAGES);
+	assert_exclusive(e, ref, last, BLOCK_PAGES);
+	assert_int_equal(count_state(e, p, BLOCK_PAGES, UMM_PAGE_EXCLUSIVE), 0);
+	assert_null(place_of(ref, p));
+	assert_filled(p, 4, 1);
+	assert_int_equal(count_state(e, p + BLOCK, BLOCK_PAGES, UMM_PAGE_EXCLUSIVE), BLOCK_PAGES);
+}
+
+static void place_that_was_touched_after_the_end_is_emptied(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = exclusive_pages(e, ref, 1);
+	char *place = place_of(ref, p);
+	uint64_t entry;
+
+	to_system(e, p, 1, 1);
+	*(volatile char *)place = 1; /* by a device that did not stop */
+	fill(p, 1, 2);
+	assert_int_equal(umm_make_exclusive(ref->dev, (uintptr_t)p, (uintptr_t)p + PAGE, &entry),
+			 1);
+	assert_true(page_filled((void *)UMM_ENTRY_ADDR(entry), 0, 2));
+	assert_filled(p, 1, 2);
+}
+
+static void what_is_exclusive_already_stays(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = exclusive_pages(e, ref, PAGES);
+	char *place = place_of(ref, page_of(p, 2));
+
+	assert_true(filled_at(p, 9, 1));
+	assert_int_equal(ref_make_exclusive(ref, (uintptr_t)p, PAGES), PAGES);
+	assert_exclusive(e, ref, p, PAGES);
+	assert_ptr_equal(place_of(ref, page_of(p, 2)), place);
+	assert_int_equal(heard(ref), 1);
+	assert_filled(p, PAGES, 1);
+}
+
+static void refused_invalidation_ends_the_access_on_a_worker(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = exclusive_pages(e, ref, PAGES);
+
+	env_mark(e);
+	ref_refuse_invalidations(ref, 1);
+	assert_true(filled_at(p, 3, 1));
+	assert_delta(e, UMM_COUNT_DEFERRED, 1);
+	assert_int_equal(ref_counts(ref).refused, 1);
+	assert_int_equal(heard(ref), 1);
+	assert_int_equal(state_of(e, page_of(p, 3)), UMM_PAGE_SYSTEM);
+}
+
+/* ---- others ------------------------------------------------------------------------- */
+
+static struct {
+	struct umm_device *owner;
+	atomic_int calls, wrong;
+} watch;
+
+static void watch_owner(void *priv, const struct umm_notifier_range *range)
+{
+	(void)priv;
+	if (range->event != UMM_EVENT_EXCLUSIVE)
+		return;
+	atomic_fetch_add(&watch.calls, 1);
+	atomic_fetch_add(&watch.wrong, range->owner != watch.owner);
+}
+
+static void others_hear_that_access_begins_and_all_that_it_ends(struct env *e)
+{
+	struct ref_device *a = env_device(e, 64), *b = env_device(e, 64);
+	char *p = env_attach(e, PAGES * PAGE);
+
+	fill(p, PAGES, 1);
+	assert_int_equal(ref_map(b, (uintptr_t)p, PAGES * PAGE, true), 0);
+	assert_true(ref_entry(b, (uintptr_t)p) & UMM_ENTRY_VALID);
+	watch.owner = a->dev;
+	atomic_store(&watch.calls, 0);
+	atomic_store(&watch.wrong, 0);
+	assert_int_equal(ref_watch(a, watch_owner, NULL), 0);
+	assert_int_equal(ref_watch(b, watch_owner, NULL), 0);
+	assert_int_equal(ref_make_exclusive(a, (uintptr_t)p, PAGES), PAGES);
+	assert_int_equal(heard(a), 0);
+	assert_int_equal(heard(b), 1);
+	assert_int_equal(ref_entry(b, (uintptr_t)p), 0);
+	to_system(e, p, PAGES, PAGES);
+	assert_int_equal(heard(a), 1);
+	assert_int_equal(heard(b), 2);
+	assert_int_equal(atomic_load(&watch.calls), 3);
+	assert_int_equal(atomic_load(&watch.wrong), 0);
+}
+
+static long snapshot(struct ref_device *ref, struct umm_device *owner, char *p, uint64_t *entry)
+{
+	struct umm_range range = {
+		.size = sizeof(range),
+		.notifier = umm_mirror_notifier(ref->mirror),
+		.start = (uintptr_t)p,
+		.end = (uintptr_t)p + PAGE,
+		.entries = entry,
+		.owner = owner,
+		.mem = owner ? ref->mem : NULL,
+	};
+
+	range.seq = umm_notifier_read_begin(range.notifier);
+	return umm_range_snapshot(&range);
+}
+
+static void snapshots_tell_the_owner_alone(struct env *e)
+{
+	struct ref_device *a = env_device(e, 64), *b = env_device(e, 64);
+	char *p = exclusive_pages(e, a, 1);
+	uint64_t entry;
+
+	assert_int_equal(snapshot(b, b->dev, p, &entry), 0);
+	assert_int_equal(entry, 0);
+	assert_int_equal(snapshot(b, NULL, p, &entry), 0);
+	assert_int_equal(entry, 0);
+	assert_int_equal(snapshot(a, a->dev, p, &entry), 1);
+	assert_int_equal(entry, ref_entry(a, (uintptr_t)p));
+	assert_int_equal(mprotect(p, PAGE, PROT_READ), 0);
+	assert_int_equal(snapshot(a, a->dev, p, &entry), 1);
+	assert_int_equal(entry, ref_entry(a, (uintptr_t)p) & ~UMM_ENTRY_WRITE);
+	assert_exclusive(e, a, p, 1);
+	assert_filled(p, 1, 1);
+}
+
+static void range_fault_of_another_device_ends_the_access(struct env *e)
+{
+	struct ref_device *a = env_device(e, 64), *b = env_device(e, 64);
+	char *p = exclusive_pages(e, a, PAGES);
+
+	ref_policy_set(a, REF_IN_PLACE);
+	assert_int_equal(ref_map(a, (uintptr_t)p, PAGES * PAGE, true), 0);
+	assert_exclusive(e, a, p, PAGES);
+	assert_int_equal(ref_map(b, (uintptr_t)p, 4 * PAGE, false), 0);
+	assert_state(e, p, 4, UMM_PAGE_SYSTEM);
+	assert_exclusive(e, a, page_of(p, 4), PAGES - 4);
+	assert_null(place_of(a, p));
+	assert_filled(p, PAGES, 1);
+}
+
+static void two_devices_take_it_in_turn(struct env *e)
+{
+	struct ref_device *a = env_device(e, 64), *b = env_device(e, 64);
+	char *p = exclusive_pages(e, a, PAGES);
+
+	assert_int_equal(ref_make_exclusive(b, (uintptr_t)p, PAGES), PAGES);
+	assert_exclusive(e, b, p, PAGES);
+	assert_null(place_of(a, p));
+	assert_int_equal(heard(a), 2); /* the end of its own, the beginning of the other's */
+	assert_true(page_filled(place_of(b, page_of(p, 4)), 4, 1));
+	assert_filled(p, PAGES, 1);
+}
+
+struct adder {
+	struct ref_device *ref; /* NULL: the CPU */
+	char *p;
+	unsigned times;
+	bool wrong;
+};
+
+static void act_add(void *arg)
+{
+	struct adder *a = arg;
+	uint64_t old;
+	int ret;
+
+	for (unsigned i = 0; i < a->times;) {
+		uintptr_t word = (uintptr_t)a->p + (i % 3) * PAGE;
+
+		if (!a->ref) {
+			__atomic_fetch_add((uint64_t *)word, 1, __ATOMIC_SEQ_CST);
+			i++;
+			continue;
+		}
+		ret = ref_atomic_add(a->ref, word, 1, &old);
+		a->wrong |= ret && ret != -EBUSY;
+		i += !ret || a->wrong;
+	}
+}
+
+/* Sums come out right: each has the page to itself while it adds. */
+static void devices_and_cpu_count_together(struct env *e)
+{
+	struct ref_device *a = env_device(e, 64), *b = env_device(e, 64);
+	char *p = env_attach(e, 3 * PAGE);
+	struct adder adders[3] = { { a, p, 600, false },
+				   { b, p, 600, false },
+				   { NULL, p, 600, false } };
+	struct actor actors[3];
+
+	for (int i = 0; i < 3; i++)
+		actor_start(&actors[i], act_add, &adders[i]);
+	for (int i = 0; i < 3; i++) {
+		actor_join(&actors[i]);
+		assert_false(adders[i].wrong);
+	}
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(*(uint64_t *)(void *)page_of(p, (size_t)i), 600);
+}
+
+/* ---- migration ---------------------------------------------------------------------- */
+
+static void exclusive_pages_migrate_to_a_device(struct env *e)
+{
+	struct ref_device *a = env_device(e, 64), *b = env_device(e, 64);
+	char *p = exclusive_pages(e, a, PAGES);
+
+	to_device(e, a, p, 8, 8);
+	to_device(e, b, page_of(p, 8), 8, 8);
+	assert_state(e, p, PAGES, env_home(e));
+	assert_int_equal(heard(a), 2);
+	assert_null(place_of(a, page_of(p, 9)));
+	assert_device_sees(a, p, 8, 1);
+	assert_filled(p, PAGES, 1);
+}
+
+static void pages_of_devices_come_home_before_they_are_exclusive(struct env *e)
+{
+	struct ref_device *a = env_device(e, 64), *b = env_device(e, 64);
+	char *p = env_attach(e, PAGES * PAGE);
+
+	fill(p, PAGES, 1);
+	to_device(e, a, p, 4, 4);
+	to_device(e, b, page_of(p, 4), 4, 4);
+	assert_int_equal(migrate(e, b, page_of(p, 8), 4, UMM_MIGRATE_DUPLICATE), 4);
+	assert_int_equal(ref_make_exclusive(a, (uintptr_t)p, PAGES), PAGES);
+	assert_exclusive(e, a, p, PAGES);
+	assert_free_frames(a, 64);
+	assert_free_frames(b, 64);
+	assert_filled(p, PAGES, 1);
+}
+
+static void failed_migration_leaves_the_page_where_it_was(struct env *e)
+{
+	struct ref_device *a = env_device(e, 64), *b = env_device(e, 64);
+	char *p = exclusive_pages(e, a, PAGES);
+
+	ref_fail(b, &(struct ref_failure){ .error = -EIO, .to_device = true });
+	assert_true(migrate(e, b, p, PAGES, 0) < 0);
+	assert_state(e, p, PAGES, UMM_PAGE_EXCLUSIVE);
+	assert_null(place_of(a, p));
+	assert_filled(p, PAGES, 1);
+}
+
+static void exclusive_pages_are_sources_for_drivers(struct env *e)
+{
+	struct ref_device *a = env_device(e, 64), *b = env_device(e, 64);
+	char *p = exclusive_pages(e, a, 2);
+	uint64_t src[2], dst[2] = { 0 };
+	struct umm_migrate m = {
+		.size = sizeof(m),
+		.flags = UMM_MIGRATE_SELECT_SYSTEM,
+		.ctx = e->ctx,
+		.start = (uintptr_t)p,
+		.end = (uintptr_t)p + 2 * PAGE,
+		.dst_mem = b->mem,
+		.src = src,
+		.dst = dst,
+	};
+	uint32_t frame;
+
+	assert_int_equal(umm_migrate_setup(&m), 0);
+	assert_int_equal(m.cpages, 2);
+	assert_false(src[0] & UMM_MPFN_DEVICE);
+	assert_true(page_filled((void *)UMM_ENTRY_ADDR(src[1]), 1, 1));
+	assert_int_equal(umm_devmem_alloc(b->mem, 1, &frame), 0);
+	memcpy(ref_frame(b, frame), (void *)UMM_ENTRY_ADDR(src[0]), PAGE);
+	dst[0] = UMM_MPFN_VALID | UMM_MPFN_DEVICE | (uint64_t)frame << UMM_PAGE_SHIFT;
+	umm_migrate_pages(&m);
+	umm_migrate_finalize(&m);
+	assert_int_equal(m.cpages, 1);
+	assert_int_equal(state_of(e, p), env_home(e));
+	assert_int_equal(state_of(e, page_of(p, 1)), UMM_PAGE_EXCLUSIVE);
+	assert_filled(p, 2, 1);
+}
+
+/* ---- what the program does to it ---------------------------------------------------- */
+
+static void munmap_of_exclusive_pages_gives_the_places_back(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = exclusive_pages(e, ref, PAGES);
+
+	env_unmap(e, page_of(p, 4), 8 * PAGE);
+	assert_true(ref_wait_event(ref, UMM_EVENT_UNMAP, 1, PATIENCE_MS));
+	wait_until(count_state(e, page_of(p, 4), 8, UMM_PAGE_UNMANAGED) == 8);
+	assert_null(place_of(ref, page_of(p, 4)));
+	assert_exclusive(e, ref, p, 4);
+	assert_filled_part(p, 0, 4, 1);
+	assert_filled_part(p, 12, 4, 1);
+}
+
+static void dropped_exclusive_pages_read_zero(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = exclusive_pages(e, ref, PAGES);
+
+	assert_int_equal(madvise(page_of(p, 4), 8 * PAGE, MADV_DONTNEED), 0);
+	assert_zero(page_of(p, 4), 8);
+	assert_null(place_of(ref, page_of(p, 4)));
+	assert_filled_part(p, 0, 4, 1);
+	assert_filled_part(p, 12, 4, 1);
+}
+
+static void exclusive_pages_follow_their_mapping(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *q = env_map(e, 2 * PAGES * PAGE) + 3 * PAGE;
+	char *p = exclusive_pages(e, ref, PAGES);
+	uint64_t old;
+
+	assert_ptr_equal(mremap(p, PAGES * PAGE, PAGES * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, q),
+			 q);
+	env_forget(e, p, PAGES * PAGE);
+	assert_filled(q, 8, 1);
+	wait_until(count_state(e, page_of(q, 8), 8, UMM_PAGE_EXCLUSIVE) == 8);
+	assert_int_equal(ref_entry(ref, (uintptr_t)page_of(p, 9)), 0);
+	assert_int_equal(ref_atomic_add(ref, (uintptr_t)page_of(q, 9), 0, &old), 0);
+	assert_filled(q, PAGES, 1);
+}
+
+static void freed_and_detached_pages_give_their_places_back(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = env_alloc(e, PAGES * PAGE), *q = exclusive_pages(e, ref, PAGES);
+	uint64_t unmaps = ref_counts(ref).events[UMM_EVENT_UNMAP];
+
+	fill(p, PAGES, 1);
+	assert_int_equal(ref_make_exclusive(ref, (uintptr_t)p, PAGES), PAGES);
+	assert_int_equal(umm_free(e->ctx, p), 0);
+	assert_int_equal(ref_counts(ref).events[UMM_EVENT_UNMAP], unmaps + 1);
+	assert_int_equal(umm_detach(e->ctx, q), 0);
+	assert_true(heard(ref) >= 1);
+	assert_null(place_of(ref, q));
+	assert_filled(q, PAGES, 1);
+}
+
+static void device_that_goes_gives_exclusive_pages_back(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = exclusive_pages(e, ref, PAGES);
+
+	env_device_gone(e, ref);
+	assert_state(e, p, PAGES, UMM_PAGE_SYSTEM);
+	assert_filled(p, PAGES, 1);
+}
+
+static void read_only_exclusive_page_comes_home(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = exclusive_pages(e, ref, 2);
+
+	assert_int_equal(mprotect(p, 2 * PAGE, PROT_READ), 0);
+	assert_filled(p, 2, 1);
+	assert_int_equal(ref_make_exclusive(ref, (uintptr_t)p, 2), -EPERM);
+	assert_int_equal(touch_write(p), SIGSEGV);
+}
+
+struct scene {
+	char *p;
+	unsigned seed;
+};
+
+static void child_counts_on(void *arg)
+{
+	struct scene *s = arg;
+
+	for (size_t i = 0; i < PAGES; i++)
+		child_check(filled_at(s->p, i, s->seed));
+	fill(s->p, PAGES, s->seed + 1);
+	for (size_t i = 0; i < PAGES; i++)
+		child_check(filled_at(s->p, i, s->seed + 1));
+}
+
+static void fork_brings_exclusive_pages_home(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = exclusive_pages(e, ref, PAGES);
+	struct scene s = { p, 1 };
+	uint64_t old;
+
+	assert_true(in_child(child_counts_on, &s));
+	assert_null(place_of(ref, p));
+	assert_int_equal(ref_atomic_add(ref, (uintptr_t)p, 0, &old), 0);
+	assert_int_equal(ref_make_exclusive(ref, (uintptr_t)p, PAGES), PAGES);
+	assert_true(in_child(child_counts_on, &s));
+	assert_filled(p, PAGES, 1);
+}
+
+/* ---- refused ------------------------------------------------------------------------ */
+
+static void bad_requests_are_refused(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = env_attach(e, PAGES * PAGE), *q = env_map(e, PAGES * PAGE);
+	uintptr_t start = (uintptr_t)p, end = start + PAGES * PAGE;
+	uint64_t entries[PAGES];
+
+	assert_int_equal(umm_make_exclusive(NULL, start, end, entries), -EINVAL);
+	assert_int_equal(umm_make_exclusive(ref->dev, start, end, NULL), -EINVAL);
+	assert_int_equal(umm_make_exclusive(ref->dev, start, start, entries), -EINVAL);
+	assert_int_equal(umm_make_exclusive(ref->dev, start + 1, end, entries), -EINVAL);
+	assert_int_equal(umm_make_exclusive(ref->dev, start, end + 1, entries), -EINVAL);
+	assert_int_equal(umm_make_exclusive(ref->dev, start, (uintptr_t)1 << 48, entries), -EINVAL);
+	assert_int_equal(umm_make_exclusive(ref->dev, (uintptr_t)q, (uintptr_t)q + PAGE, entries),
+			 -EFAULT);
+	assert_int_equal(mprotect(p, PAGE, PROT_NONE), 0);
+	assert_int_equal(umm_make_exclusive(ref->dev, start, end, entries), -EFAULT);
+	assert_int_equal(mprotect(p, PAGE, PROT_READ), 0);
+	assert_int_equal(umm_make_exclusive(ref->dev, start, end, entries), -EPERM);
+	env_unmap(e, p, PAGE);
+	assert_int_equal(umm_make_exclusive(ref->dev, start, end, entries), -EFAULT);
+	assert_int_equal(umm_make_exclusive(ref->dev, start + PAGE, end, entries), PAGES - 1);
+}
+
+/* ---- races -------------------------------------------------------------------------- */
+
+static struct {
+	struct stop stop;
+	atomic_int budget;
+	uintptr_t low, high;
+} hook;
+
+static void hook_here(void *priv, enum hook_point point, uintptr_t addr)
+{
+	(void)priv;
+	(void)point;
+	if (addr >= hook.low && addr < hook.high && atomic_fetch_sub(&hook.budget, 1) == 0)
+		stop_here(&hook.stop);
+}
+
+static void hook_arm(enum hook_point point, char *p)
+{
+	stop_init(&hook.stop);
+	hook.low = (uintptr_t)p & ~(BLOCK - 1);
+	hook.high = (uintptr_t)p + PAGES * PAGE;
+	atomic_store(&hook.budget, 0);
+	hook_set(point, hook_here, NULL);
+}
+
+static void hook_go(enum hook_point point)
+{
+	hook_set(point, NULL, NULL);
+	stop_go(&hook.stop);
+}
+
+static void hook_cleanup(void)
+{
+	for (int point = 0; point < HOOK_NR; point++)
+		hook_set((enum hook_point)point, NULL, NULL);
+	stop_go(&hook.stop);
+}
+
+struct act {
+	struct env *e;
+	struct ref_device *ref;
+	char *p;
+	size_t npages;
+	long ret;
+	bool wrong;
+};
+
+static void act_take(void *arg)
+{
+	struct act *a = arg;
+
+	a->ret = ref_make_exclusive(a->ref, (uintptr_t)a->p, a->npages);
+}
+
+static void act_home(void *arg)
+{
+	struct act *a = arg;
+
+	a->ret = migrate(a->e, NULL, a->p, a->npages, 0);
+}
+
+static void act_read(void *arg)
+{
+	struct act *a = arg;
+
+	for (size_t i = 0; i < a->npages; i++)
+		a->wrong |= !filled_at(a->p, i, 1);
+}
+
+static void act_fork(void *arg)
+{
+	struct act *a = arg;
+	struct scene s = { a->p, 1 };
+
+	a->wrong = !in_child(child_counts_on, &s);
+}
+
+/* The pages become exclusive, or come home; that stops at the point. */
+struct race {
+	struct ref_device *ref;
+	char *p;
+	struct act mover;
+	struct actor actor;
+};
+
+static void race_begin(struct env *e, struct race *r, struct ref_device *ref, bool home,
+		       enum hook_point point)
+{
+	memset(r, 0, sizeof(*r));
+	harness_cleanup(hook_cleanup);
+	r->ref = ref;
+	if (home) {
+		r->p = exclusive_pages(e, r->ref, PAGES);
+	} else {
+		r->p = env_attach(e, PAGES * PAGE);
+		fill(r->p, PAGES, 1);
+	}
+	r->mover = (struct act){ .e = e, .ref = r->ref, .p = r->p, .npages = PAGES };
+	hook_arm(point, r->p);
+	actor_start(&r->actor, home ? act_home : act_take, &r->mover);
+	assert_true(stop_arrived(&hook.stop));
+}
+
+static void race_end(struct race *r, enum hook_point point)
+{
+	hook_go(point);
+	actor_join(&r->actor);
+}
+
+static const struct {
+	bool home;
+	enum hook_point point;
+} races[] = {
+	{ false, HOOK_COLLECTED }, { false, HOOK_COPIED }, { false, HOOK_COMMITTED },
+	{ true, HOOK_COLLECTED },  { true, HOOK_COPIED },  { true, HOOK_COMMITTED },
+};
+
+#define for_each_race(k) for (size_t k = 0; k < sizeof(races) / sizeof(races[0]); k++)
+
+static void touched_meanwhile(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+
+	for_each_race(k)
+	{
+		struct race r;
+		struct act reader;
+		struct actor actor;
+
+		race_begin(e, &r, ref, races[k].home, races[k].point);
+		reader = (struct act){ .p = r.p, .npages = PAGES };
+		actor_start(&actor, act_read, &reader);
+		if (races[k].point == HOOK_COPIED)
+			assert_true(actor_blocks(&actor));
+		race_end(&r, races[k].point);
+		actor_join(&actor);
+		assert_false(reader.wrong);
+		assert_filled(r.p, PAGES, 1);
+		assert_int_equal(ref_make_exclusive(r.ref, (uintptr_t)r.p, PAGES), PAGES);
+		assert_filled(r.p, PAGES, 1);
+	}
+	env_device_gone(e, ref);
+}
+
+static void dropped_meanwhile(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+
+	for_each_race(k)
+	{
+		struct race r;
+
+		race_begin(e, &r, ref, races[k].home, races[k].point);
+		assert_int_equal(madvise(page_of(r.p, 4), 8 * PAGE, MADV_DONTNEED), 0);
+		race_end(&r, races[k].point);
+		assert_zero(page_of(r.p, 4), 8);
+		assert_filled_part(r.p, 0, 4, 1);
+		assert_filled_part(r.p, 12, 4, 1);
+		fill(r.p, PAGES, 2);
+		assert_int_equal(ref_make_exclusive(r.ref, (uintptr_t)r.p, PAGES), PAGES);
+		assert_filled(r.p, PAGES, 2);
+	}
+	env_device_gone(e, ref);
+}
+
+static void unmapped_meanwhile(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+
+	for_each_race(k)
+	{
+		struct race r;
+
+		race_begin(e, &r, ref, races[k].home, races[k].point);
+		assert_ptr_equal(mmap(page_of(r.p, 8), 8 * PAGE, PROT_NONE,
+				      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0),
+				 page_of(r.p, 8));
+		race_end(&r, races[k].point);
+		wait_until(count_state(e, page_of(r.p, 8), 8, UMM_PAGE_UNMANAGED) == 8);
+		assert_filled(r.p, 8, 1);
+		assert_int_equal(ref_make_exclusive(r.ref, (uintptr_t)r.p, 8), 8);
+		assert_filled(r.p, 8, 1);
+	}
+}
+
+static void remapped_meanwhile(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+
+	for_each_race(k)
+	{
+		char *q = env_map(e, 2 * PAGES * PAGE) + 3 * PAGE;
+		struct race r;
+
+		race_begin(e, &r, ref, races[k].home, races[k].point);
+		assert_ptr_equal(mremap(r.p, PAGES * PAGE, PAGES * PAGE,
+					MREMAP_MAYMOVE | MREMAP_FIXED, q),
+				 q);
+		env_forget(e, r.p, PAGES * PAGE);
+		race_end(&r, races[k].point);
+		assert_filled(q, PAGES, 1);
+		assert_int_equal(ref_make_exclusive(r.ref, (uintptr_t)q, PAGES), PAGES);
+		assert_filled(q, PAGES, 1);
+	}
+}
+
+static void forked_meanwhile(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+
+	for_each_race(k)
+	{
+		struct race r;
+		struct act forker;
+		struct actor actor;
+
+		if (races[k].point == HOOK_COMMITTED)
+			continue;
+		race_begin(e, &r, ref, races[k].home, races[k].point);
+		forker = (struct act){ .p = r.p };
+		actor_start(&actor, act_fork, &forker);
+		assert_true(actor_blocks(&actor));
+		race_end(&r, races[k].point);
+		actor_join(&actor);
+		assert_false(forker.wrong);
+		assert_filled(r.p, PAGES, 1);
+	}
+	env_device_gone(e, ref);
+}
+
+static void taken_by_another_device_meanwhile(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64), *b = env_device(e, 64);
+
+	for_each_race(k)
+	{
+		struct race r;
+		struct act taker;
+		struct actor actor;
+
+		race_begin(e, &r, ref, races[k].home, races[k].point);
+		taker = (struct act){ .ref = b, .p = r.p, .npages = PAGES };
+		actor_start(&actor, act_take, &taker);
+		if (races[k].point != HOOK_COMMITTED)
+			assert_true(actor_blocks(&actor));
+		race_end(&r, races[k].point);
+		actor_join(&actor);
+		assert_true(r.mover.ret >= 0 && taker.ret >= 0);
+		assert_int_equal(ref_make_exclusive(b, (uintptr_t)r.p, PAGES), PAGES);
+		assert_exclusive(e, b, r.p, PAGES);
+		assert_null(place_of(r.ref, r.p));
+		assert_filled(r.p, PAGES, 1);
+	}
+	env_device_gone(e, ref);
+}
+
+/* The old address stays mapped and is dropped before the places are carried over. */
+static void old_address_is_dropped_before_pages_follow(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *q = env_map(e, PAGES * PAGE), *p = exclusive_pages(e, ref, PAGES);
+
+	harness_cleanup(hook_cleanup);
+	hook_arm(HOOK_WORK, p);
+	assert_ptr_equal(mremap(p, PAGES * PAGE, PAGES * PAGE,
+				MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, q),
+			 q);
+	assert_true(stop_arrived(&hook.stop));
+	assert_int_equal(madvise(p, PAGES * PAGE, MADV_DONTNEED), 0);
+	hook_go(HOOK_WORK);
+	assert_filled(q, PAGES, 1);
+	assert_zero(p, PAGES);
+}
+
+static void device_destroyed_meanwhile(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	struct race r;
+
+	race_begin(e, &r, ref, true, HOOK_COPIED);
+	hook_go(HOOK_COPIED);
+	env_device_gone(e, r.ref);
+	actor_join(&r.actor);
+	assert_state(e, r.p, PAGES, UMM_PAGE_SYSTEM);
+	assert_filled(r.p, PAGES, 1);
+}
+
+static const struct test_case cases[] = {
+	TEST(ALL, exclusive_page_comes_home_when_it_is_read),
+	TEST(ALL, exclusive_page_comes_home_when_it_is_written),
+	TEST(ALL, device_uses_the_place),
+	TEST(ALL, exclusive_page_is_moved_not_copied),
+	TEST(ALL, pages_of_several_mappings_are_moved_too),
+	TEST(ALL, untouched_pages_are_zero_at_their_places),
+	TEST(ALL, huge_page_becomes_exclusive_as_a_whole),
+	TEST(ALL, places_are_used_again),
+	TEST(ONCE, oldest_come_home_when_places_run_out),
+	TEST(ALL, place_that_was_touched_after_the_end_is_emptied),
+	TEST(ALL, what_is_exclusive_already_stays),
+	TEST(ALL, refused_invalidation_ends_the_access_on_a_worker),
+	TEST(ALL, others_hear_that_access_begins_and_all_that_it_ends),
+	TEST(ALL, snapshots_tell_the_owner_alone),
+	TEST(ALL, range_fault_of_another_device_ends_the_access),
+	TEST(ALL, two_devices_take_it_in_turn),
+	TEST(ALL, devices_and_cpu_count_together),
+	TEST(ALL, exclusive_pages_migrate_to_a_device),
+	TEST(ALL, pages_of_devices_come_home_before_they_are_exclusive),
+	TEST(ALL, failed_migration_leaves_the_page_where_it_was),
+	TEST(ALL, exclusive_pages_are_sources_for_drivers),
+	TEST(ALL, munmap_of_exclusive_pages_gives_the_places_back),
+	TEST(ALL, dropped_exclusive_pages_read_zero),
+	TEST(ALL, exclusive_pages_follow_their_mapping),
+	TEST(ALL, freed_and_detached_pages_give_their_places_back),
+	TEST(ALL, device_that_goes_gives_exclusive_pages_back),
+	TEST(ALL, read_only_exclusive_page_comes_home),
+	TEST(ALL, fork_brings_exclusive_pages_home),
+	TEST(KERNEL, bad_requests_are_refused),
+	TEST(ALL, touched_meanwhile),
+	TEST(ALL, dropped_meanwhile),
+	TEST(ALL, unmapped_meanwhile),
+	TEST(ALL, remapped_meanwhile),
+	TEST(ALL, forked_meanwhile),
+	TEST(ALL, taken_by_another_device_meanwhile),
+	TEST(ALL, old_address_is_dropped_before_pages_follow),
+	TEST(ALL, device_destroyed_meanwhile),
+};
+
+int main(int argc, char **argv)
+{
+	return harness_main("exclusive", cases, sizeof(cases) / sizeof(cases[0]), argc, argv);
+}

@@ -1,0 +1,302 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Frames that are gone for good: what was in them is poisoned and nothing else, they
+ * never come back, and writing a page anew repairs it. And the opposite, frames that are
+ * emptied while they are fine.
+ */
+#include "harness.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "hook.h"
+
+#define PAGES  16
+#define FRAMES 64
+
+static uint32_t frame_of(struct env *e, const void *addr)
+{
+	struct umm_page_info info;
+
+	assert_int_equal(umm_query(e->ctx, (uintptr_t)addr, 1, &info), 0);
+	assert_non_null(info.mem);
+	return info.frame;
+}
+
+/* Sixteen pages on the device. */
+static char *device_pages(struct env *e, struct ref_device *ref)
+{
+	char *p = env_alloc_small(e, PAGES * PAGE);
+
+	fill(p, PAGES, 1);
+	to_device(e, ref, p, PAGES, PAGES);
+	return p;
+}
+
+static void page_of_a_failed_frame_is_sigbus_and_its_neighbours_are_fine(struct env *e)
+{
+	struct ref_device *ref = env_device(e, FRAMES);
+	char *p = device_pages(e, ref), byte;
+
+	env_mark(e);
+	assert_int_equal(umm_memory_failure(ref->mem, frame_of(e, p + 3 * PAGE), 1), 1);
+	assert_state(e, p + 3 * PAGE, 1, UMM_PAGE_POISONED);
+	assert_delta(e, UMM_COUNT_POISONED, 1);
+	assert_int_equal(touch_read(p + 3 * PAGE), SIGBUS);
+	assert_int_equal(touch_write(p + 3 * PAGE + 100), SIGBUS);
+	assert_int_equal(ref_read(ref, (uintptr_t)p + 3 * PAGE, &byte, 1), -EFAULT);
+	for (size_t i = 0; i < PAGES; i++)
+		assert_true(i == 3 || filled_at(p, i, 1));
+	assert_int_equal(ref_counts(ref).frames_failed, 1);
+}
+
+static void failed_frames_never_come_back(struct env *e)
+{
+	struct ref_device *ref = env_device(e, FRAMES);
+	char *p = device_pages(e, ref), *q = env_alloc_small(e, FRAMES * PAGE);
+
+	assert_int_equal(umm_memory_failure(ref->mem, frame_of(e, p), 1), 1);
+	to_system(e, p, PAGES, PAGES - 1);
+	assert_free_frames(ref, FRAMES - 1);
+	fill(q, FRAMES, 2);
+	assert_int_equal(migrate(e, ref, q, FRAMES, UMM_MIGRATE_NO_EVICT), FRAMES - 1);
+	assert_filled(q, FRAMES, 2);
+	to_system(e, q, FRAMES, e->variant.type == UMM_DEVMEM_PRIVATE ? 0 : FRAMES - 1);
+	assert_free_frames(ref, FRAMES - 1);
+	assert_int_equal(umm_free(e->ctx, p), 0);
+	assert_free_frames(ref, FRAMES - 1);
+}
+
+static void free_and_driver_s_frames_fail_too(struct env *e)
+{
+	struct ref_device *ref = env_device(e, FRAMES);
+	uint32_t frames[2];
+
+	assert_int_equal(umm_devmem_alloc(ref->mem, 2, frames), 0);
+	assert_int_equal(umm_memory_failure(ref->mem, frames[0], 1), 0);
+	assert_free_frames(ref, FRAMES - 2);
+	umm_devmem_free(ref->mem, 2, frames);
+	assert_free_frames(ref, FRAMES - 1);
+	assert_int_equal(umm_memory_failure(ref->mem, frames[1], 1), 0);
+	assert_free_frames(ref, FRAMES - 2);
+	assert_int_equal(umm_memory_failure(ref->mem, 0, FRAMES), 0);
+	assert_free_frames(ref, 0);
+	assert_int_equal(umm_devmem_alloc(ref->mem, 1, frames), -ENOSPC);
+}
+
+static void the_owner_is_told_once(struct env *e)
+{
+	struct ref_device *ref = env_device(e, FRAMES);
+	char *p = device_pages(e, ref);
+	uint32_t frame = frame_of(e, p);
+
+	assert_int_equal(umm_memory_failure(ref->mem, frame, 1), 1);
+	assert_int_equal(umm_memory_failure(ref->mem, frame, 1), 0);
+	assert_int_equal(ref_counts(ref).frames_failed, 1);
+	assert_int_equal(ref_counts(ref).events[UMM_EVENT_CLEAR], 1);
+}
+
+static void a_duplicate_s_copy_ends_and_the_page_stays(struct env *e)
+{
+	struct ref_device *ref = env_device(e, FRAMES);
+	char *p = env_alloc_small(e, PAGES * PAGE);
+
+	fill(p, PAGES, 1);
+	assert_int_equal(migrate(e, ref, p, PAGES, UMM_MIGRATE_DUPLICATE), PAGES);
+	assert_int_equal(umm_memory_failure(ref->mem, frame_of(e, p), 1), 0);
+	assert_state(e, p, 1, UMM_PAGE_SYSTEM);
+	assert_state(e, p + PAGE, PAGES - 1, UMM_PAGE_DUPLICATED);
+	assert_filled(p, PAGES, 1);
+	assert_free_frames(ref, FRAMES - PAGES);
+}
+
+static void a_pin_does_not_hold_a_failed_frame(struct env *e)
+{
+	struct ref_device *ref = env_device(e, FRAMES);
+	char *p = device_pages(e, ref);
+	struct umm_pin *pin;
+
+	assert_int_equal(umm_pin(e->ctx, (uintptr_t)p, 1, 0, &pin), 0);
+	assert_state(e, p, 1, UMM_PAGE_COHERENT);
+	assert_int_equal(umm_memory_failure(ref->mem, frame_of(e, p), 1), 1);
+	assert_int_equal(touch_read(p), SIGBUS);
+	umm_unpin(pin);
+}
+
+/* ---- repair ------------------------------------------------------------------------- */
+
+static void a_page_that_is_written_anew_is_repaired(struct env *e)
+{
+	struct ref_device *ref = env_device(e, FRAMES);
+	char *p = device_pages(e, ref), page[2 * PAGE];
+
+	page_fill(page, 3, 7);
+	page_fill(page + PAGE, 4, 7);
+	assert_int_equal(umm_memory_failure(ref->mem, frame_of(e, p + 3 * PAGE), 1), 1);
+	assert_int_equal(touch_read(p + 3 * PAGE), SIGBUS);
+	/* Page 4 is not poisoned, and stays. */
+	assert_int_equal(umm_clear_poison(e->ctx, (uintptr_t)p + 3 * PAGE, 2, page), 1);
+	assert_state(e, p + 3 * PAGE, 1, UMM_PAGE_SYSTEM);
+	for (size_t i = 0; i < PAGES; i++)
+		assert_true(filled_at(p, i, i == 3 ? 7 : 1));
+	to_device(e, ref, p + 3 * PAGE, 1, 1);
+	assert_true(filled_at(p, 3, 7));
+	assert_int_equal(touch_write(p + 3 * PAGE), 0);
+}
+
+static void repaired_pages_read_zero_by_default(struct env *e)
+{
+	struct ref_device *ref = env_device(e, FRAMES);
+	char *p = device_pages(e, ref);
+
+	for (size_t i = 0; i < PAGES; i++)
+		assert_int_equal(umm_memory_failure(ref->mem, frame_of(e, p + i * PAGE), 1), 1);
+	assert_int_equal(umm_clear_poison(e->ctx, (uintptr_t)p, PAGES, NULL), PAGES);
+	assert_zero(p, PAGES);
+	assert_device_sees_zero(ref, p, PAGES);
+	assert_int_equal(umm_clear_poison(e->ctx, (uintptr_t)p, PAGES, NULL), 0);
+	fill(p, PAGES, 2);
+	assert_filled(p, PAGES, 2);
+	assert_int_equal(umm_free(e->ctx, p), 0);
+}
+
+/* ---- in flight ---------------------------------------------------------------------- */
+
+static void frames_that_fail_while_pages_arrive_get_none(struct env *e)
+{
+	struct ref_device *ref = env_device(e, FRAMES);
+	char *p = env_alloc_small(e, PAGES * PAGE);
+	struct umm_fence *fence;
+
+	fill(p, PAGES, 1);
+	ref_gate_close(ref, REF_GATE_COPY);
+	fence = migrate_start(e, ref, p, PAGES);
+	assert_true(ref_gate_wait(ref, REF_GATE_COPY, PATIENCE_MS));
+	assert_int_equal(umm_memory_failure(ref->mem, 0, FRAMES), 0);
+	ref_gate_open(ref, REF_GATE_COPY);
+	assert_int_equal(umm_fence_wait(fence, PATIENCE_MS), 0);
+	umm_fence_put(fence);
+	if (e->variant.type == UMM_DEVMEM_PRIVATE)
+		assert_state(e, p, PAGES, UMM_PAGE_SYSTEM);
+	assert_filled(p, PAGES, 1);
+	assert_free_frames(ref, 0);
+}
+
+static void read_it(void *arg)
+{
+	(void)*(volatile char *)arg;
+}
+
+struct failing {
+	struct ref_device *ref;
+	uint32_t frame;
+	long ret;
+};
+
+static void fail_it(void *arg)
+{
+	struct failing *f = arg;
+
+	f->ret = umm_memory_failure(f->ref->mem, f->frame, 1);
+}
+
+static void a_page_that_is_on_its_way_home_gets_there(struct env *e)
+{
+	struct ref_device *ref = env_device(e, FRAMES);
+	char *p = device_pages(e, ref);
+	struct failing failing = { .ref = ref, .frame = frame_of(e, p) };
+	struct actor reader, failer;
+
+	ref_gate_close(ref, REF_GATE_SIGNAL);
+	actor_start(&reader, read_it, p);
+	assert_true(ref_gate_wait(ref, REF_GATE_SIGNAL, PATIENCE_MS));
+	actor_start(&failer, fail_it, &failing);
+	assert_true(actor_blocks(&failer));
+	ref_gate_open(ref, REF_GATE_SIGNAL);
+	actor_join(&reader);
+	actor_join(&failer);
+	assert_int_equal(failing.ret, 0);
+	assert_filled(p, PAGES, 1);
+	assert_free_frames(ref, FRAMES - 1);
+}
+
+/* ---- emptying frames ---------------------------------------------------------------- */
+
+static void pages_in_a_range_of_frames_come_home(struct env *e)
+{
+	struct ref_device *ref = env_device(e, FRAMES);
+	char *p = device_pages(e, ref), *q = env_alloc_small(e, PAGES * PAGE);
+	size_t home = 0;
+
+	fill(q, PAGES, 2);
+	to_device(e, ref, q, PAGES, PAGES);
+	for (size_t i = 0; i < PAGES; i++)
+		home += (frame_of(e, p + i * PAGE) < 20) + (frame_of(e, q + i * PAGE) < 20);
+	assert_int_equal(home, 20);
+	assert_int_equal(umm_migrate_device_range(ref->mem, 0, 20), 20);
+	assert_free_frames(ref, FRAMES - 2 * PAGES + 20);
+	assert_int_equal(count_state(e, p, PAGES, UMM_PAGE_SYSTEM) +
+				 count_state(e, q, PAGES, UMM_PAGE_SYSTEM),
+			 20);
+	assert_int_equal(umm_migrate_device_range(ref->mem, 0, 20), 0);
+	assert_int_equal(umm_migrate_device_range(ref->mem, 0, FRAMES), 2 * PAGES - 20);
+	assert_free_frames(ref, FRAMES);
+	assert_filled(p, PAGES, 1);
+	assert_filled(q, PAGES, 2);
+}
+
+static void frames_of_lost_pages_are_eio(struct env *e)
+{
+	struct ref_device *ref = env_device(e, FRAMES);
+	char *p = device_pages(e, ref);
+	struct ref_failure failure = {
+		.error = -EIO, .from_device = true, .frame = frame_of(e, p + 2 * PAGE), .nframes = 1
+	};
+
+	assert_int_equal(ref_fail(ref, &failure), 0);
+	assert_int_equal(umm_migrate_device_range(ref->mem, 0, FRAMES), -EIO);
+	assert_state(e, p + 2 * PAGE, 1, UMM_PAGE_POISONED);
+	assert_int_equal(count_state(e, p, PAGES, UMM_PAGE_SYSTEM), PAGES - 1);
+	assert_free_frames(ref, FRAMES);
+}
+
+static void bad_frames_and_ranges_are_refused(struct env *e)
+{
+	struct ref_device *ref = env_device(e, FRAMES);
+	char *p = env_alloc_small(e, PAGE);
+
+	assert_int_equal(umm_memory_failure(NULL, 0, 1), -EINVAL);
+	assert_int_equal(umm_memory_failure(ref->mem, 0, 0), -EINVAL);
+	assert_int_equal(umm_memory_failure(ref->mem, FRAMES, 1), -EINVAL);
+	assert_int_equal(umm_memory_failure(ref->mem, 1, FRAMES), -EINVAL);
+	assert_int_equal(umm_memory_failure(ref->mem, 1, UINT32_MAX), -EINVAL);
+	assert_int_equal(umm_migrate_device_range(NULL, 0, 1), -EINVAL);
+	assert_int_equal(umm_migrate_device_range(ref->mem, 1, FRAMES), -EINVAL);
+	assert_int_equal(umm_clear_poison(NULL, (uintptr_t)p, 1, NULL), -EINVAL);
+	assert_int_equal(umm_clear_poison(e->ctx, (uintptr_t)p + 1, 1, NULL), -EINVAL);
+	assert_int_equal(umm_clear_poison(e->ctx, (uintptr_t)p, 0, NULL), -EINVAL);
+	assert_int_equal(umm_clear_poison(e->ctx, (uintptr_t)p, SIZE_MAX, NULL), -EINVAL);
+	assert_int_equal(umm_clear_poison(e->ctx, (uintptr_t)p, 1, NULL), 0);
+}
+
+static const struct test_case cases[] = {
+	TEST(ALL, page_of_a_failed_frame_is_sigbus_and_its_neighbours_are_fine),
+	TEST(ALL, failed_frames_never_come_back),
+	TEST(ALL, free_and_driver_s_frames_fail_too),
+	TEST(ALL, the_owner_is_told_once),
+	TEST(ALL, a_duplicate_s_copy_ends_and_the_page_stays),
+	TEST(COHERENT, a_pin_does_not_hold_a_failed_frame),
+	TEST(ALL, a_page_that_is_written_anew_is_repaired),
+	TEST(ALL, repaired_pages_read_zero_by_default),
+	TEST(ASYNC, frames_that_fail_while_pages_arrive_get_none),
+	TEST(ASYNC_PRIVATE, a_page_that_is_on_its_way_home_gets_there),
+	TEST(ALL, pages_in_a_range_of_frames_come_home),
+	TEST(ALL, frames_of_lost_pages_are_eio),
+	TEST(ONCE, bad_frames_and_ranges_are_refused),
+};
+
+int main(int argc, char **argv)
+{
+	return harness_main("test_failure", cases, sizeof(cases) / sizeof(cases[0]), argc, argv);
+}

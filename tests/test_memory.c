@@ -1,0 +1,449 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Any memory of the process: files, shared memory, huge pages of hugetlb are mirrored where
+ * they are; contexts of the whole process need no umm_attach(); what the kernel does not
+ * announce, an interposer does.
+ */
+#include "harness.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define PAGES 16
+#define LEN   (PAGES * PAGE)
+
+/* ---- kinds of memory that do not migrate -------------------------------------------- */
+
+enum kind {
+	KIND_SHARED_ANON,
+	KIND_SHARED_FILE,
+	KIND_PRIVATE_FILE,
+	KIND_TMPFS,
+	KIND_HUGETLB,
+	NR_KINDS,
+};
+
+struct kept {
+	enum kind kind;
+	char *p;
+	size_t len;
+	int fd; /* -1: none */
+};
+
+static int file_open(enum kind kind)
+{
+	int fd = kind == KIND_TMPFS ? memfd_create("umm-test", MFD_CLOEXEC) :
+				      open("/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+
+	if (fd >= 0 && ftruncate(fd, (off_t)LEN)) {
+		close(fd);
+		fd = -1;
+	}
+	return fd;
+}
+
+/* False: this machine has none. */
+static bool kept_make(struct kept *k, enum kind kind)
+{
+	bool file = kind == KIND_SHARED_FILE || kind == KIND_PRIVATE_FILE || kind == KIND_TMPFS;
+	int flags = kind == KIND_PRIVATE_FILE || kind == KIND_HUGETLB ? MAP_PRIVATE : MAP_SHARED;
+
+	*k = (struct kept){ .kind = kind, .len = kind == KIND_HUGETLB ? BLOCK : LEN, .fd = -1 };
+	if (file) {
+		k->fd = file_open(kind);
+		if (k->fd < 0)
+			return false;
+	} else {
+		flags |= MAP_ANONYMOUS | (kind == KIND_HUGETLB ? MAP_HUGETLB : 0);
+	}
+	k->p = mmap(NULL, k->len, PROT_READ | PROT_WRITE, flags, k->fd, 0);
+	if (k->p == MAP_FAILED && k->fd >= 0)
+		close(k->fd);
+	return k->p != MAP_FAILED;
+}
+
+static void kept_end(struct kept *k)
+{
+	munmap(k->p, k->len);
+	if (k->fd >= 0)
+		close(k->fd);
+}
+
+/* Once for each kind. */
+static void for_each_kind(struct env *e, void (*fn)(struct env *e, struct kept *k))
+{
+	struct kept k;
+
+	for (int kind = 0; kind < NR_KINDS; kind++) {
+		if (!kept_make(&k, (enum kind)kind)) {
+			printf("without kind %d: %s\n", kind, strerror(errno));
+			continue;
+		}
+		assert_int_equal(umm_attach(e->ctx, k.p, k.len), 0);
+		fn(e, &k);
+		kept_end(&k);
+	}
+}
+
+static void shares_with_the_device(struct env *e, struct kept *k)
+{
+	struct ref_device *ref = env_device(e, 64);
+
+	fill(k->p, PAGES, 1);
+	assert_device_sees(ref, k->p, PAGES, 1);
+	device_fill(ref, k->p, PAGES, 2);
+	assert_filled(k->p, PAGES, 2);
+	fill(k->p, PAGES, 3);
+	assert_device_sees(ref, k->p, PAGES, 3);
+	if (k->kind != KIND_PRIVATE_FILE) /* written pages of which are the program's */
+		assert_state(e, k->p, PAGES, UMM_PAGE_MIRRORED);
+	env_device_gone(e, ref);
+	assert_int_equal(umm_detach(e->ctx, k->p), 0);
+	assert_filled(k->p, PAGES, 3);
+}
+
+static void any_memory_is_shared_with_the_device(struct env *e)
+{
+	for_each_kind(e, shares_with_the_device);
+}
+
+static void stays(struct env *e, struct kept *k)
+{
+	struct ref_device *ref = env_device(e, 64);
+
+	/* Of a private file what was written migrates: test_private_files.c */
+	if (k->kind != KIND_PRIVATE_FILE)
+		fill(k->p, PAGES, 1);
+	assert_int_equal(migrate(e, ref, k->p, PAGES, 0), 0);
+	assert_int_equal(migrate(e, ref, k->p, PAGES, UMM_MIGRATE_DUPLICATE), 0);
+	assert_int_equal(umm_migrate_to_system(e->ctx, k->p, LEN), 0);
+	assert_free_frames(ref, 64);
+	if (k->kind != KIND_PRIVATE_FILE)
+		assert_filled(k->p, PAGES, 1);
+	env_device_gone(e, ref);
+	assert_int_equal(umm_detach(e->ctx, k->p), 0);
+}
+
+static void files_and_shared_memory_do_not_migrate(struct env *e)
+{
+	for_each_kind(e, stays);
+}
+
+static void device_writes_reach_the_file(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char page[PAGE];
+	struct kept k;
+
+	if (!kept_make(&k, KIND_SHARED_FILE))
+		env_skip("no file in /tmp: %s", strerror(errno));
+	assert_int_equal(umm_attach(e->ctx, k.p, k.len), 0);
+	device_fill(ref, k.p, PAGES, 4);
+	for (size_t i = 0; i < PAGES; i++) {
+		assert_int_equal(pread(k.fd, page, PAGE, (off_t)(i * PAGE)), PAGE);
+		assert_true(page_filled(page, i, 4));
+	}
+	assert_int_equal(umm_detach(e->ctx, k.p), 0);
+	kept_end(&k);
+}
+
+/* By the kernel where it can watch files, else by whoever interposes munmap(). */
+static void unmap_announced(struct env *e, char *p, size_t len)
+{
+	struct umm_notifier_range range = {
+		.start = (uintptr_t)p,
+		.end = (uintptr_t)p + len,
+		.event = UMM_EVENT_UNMAP,
+		.blockable = true,
+	};
+	struct umm_invalidation *invalidation = NULL;
+	bool watched = !(e->variant.features_off & UMM_KERNEL_PAGEMAP_SCAN);
+
+	if (!watched)
+		assert_int_equal(umm_invalidate_range_start(e->ctx, &range, &invalidation), 0);
+	assert_int_equal(munmap(p, len), 0);
+	umm_invalidate_range_end(e->ctx, invalidation);
+}
+
+static void is_followed(struct env *e, struct kept *k)
+{
+	struct ref_device *ref = env_device(e, 64);
+	size_t half = k->len / 2;
+	char byte;
+
+	fill(k->p, PAGES, 1);
+	assert_device_sees(ref, k->p, PAGES, 1);
+	assert_true(ref_entry(ref, (uintptr_t)k->p) & UMM_ENTRY_VALID);
+	if (k->kind == KIND_HUGETLB)
+		half = k->len;
+	unmap_announced(e, k->p + k->len - half, half);
+	assert_int_equal(ref_read(ref, (uintptr_t)k->p + k->len - PAGE, &byte, 1), -EFAULT);
+	assert_int_equal(ref_entry(ref, (uintptr_t)k->p + k->len - PAGE), 0);
+	if (half < k->len)
+		assert_device_sees(ref, k->p, PAGES / 2, 1);
+	assert_state(e, k->p + k->len - PAGE, 1, UMM_PAGE_UNMANAGED);
+	env_device_gone(e, ref);
+	umm_detach(e->ctx, k->p);
+}
+
+static void unmapping_any_memory_is_followed(struct env *e)
+{
+	struct umm_probe_info info = { .size = sizeof(info) };
+
+	assert_int_equal(umm_probe(&info), 0);
+	if (!(info.kernel_features & UMM_KERNEL_PAGEMAP_SCAN))
+		env_skip("this kernel cannot watch files (6.7)");
+	for_each_kind(e, is_followed);
+}
+
+static void device_io_cannot_be_attached(struct env *e)
+{
+	char line[256];
+	unsigned long start = 0, end = 0;
+	FILE *maps = fopen("/proc/self/maps", "r");
+
+	assert_non_null(maps);
+	while (!start && fgets(line, sizeof(line), maps))
+		if (strstr(line, "[vdso]"))
+			assert_int_equal(sscanf(line, "%lx-%lx", &start, &end), 2);
+	fclose(maps);
+	if (!start)
+		env_skip("this process has no [vdso]");
+	assert_int_equal(umm_attach(e->ctx, (void *)start, PAGE), -EINVAL);
+}
+
+/* ---- contexts of the whole process -------------------------------------------------- */
+
+/* The test's context, replaced by one of the whole process. */
+static struct ref_device *whole_process(struct env *e, struct umm_ctx **ctx)
+{
+	struct umm_ctx_options options = { .size = sizeof(options),
+					   .flags = UMM_CTX_WHOLE_PROCESS,
+					   .kernel_features_off = e->variant.features_off };
+	struct ref_options device = { .nframes = 64,
+				      .type = e->variant.type,
+				      .inline_copy = e->variant.inline_copy };
+	struct ref_device *ref;
+
+	assert_int_equal(umm_ctx_create(&options, ctx), 0);
+	assert_int_equal(ref_create(*ctx, &device, &ref), 0);
+	return ref;
+}
+
+static void whole_process_end(struct umm_ctx *ctx, struct ref_device *ref)
+{
+	umm_ctx_put(ctx);
+	assert_true(ref_destroy(ref));
+}
+
+static void heap_and_stack_need_no_attach(struct env *e)
+{
+	char stack[4 * PAGE], *heap = malloc(LEN), *page;
+	struct umm_ctx *ctx;
+	struct ref_device *ref = whole_process(e, &ctx);
+
+	page = (char *)(((uintptr_t)stack + PAGE - 1) & ~(PAGE - 1));
+	page_fill(page, 0, 1);
+	assert_device_sees(ref, page, 1, 1);
+	device_fill(ref, page, 1, 2);
+	assert_true(page_filled(page, 0, 2));
+	page = (char *)(((uintptr_t)heap + PAGE - 1) & ~(PAGE - 1));
+	fill(page, PAGES - 1, 3);
+	assert_int_equal(umm_migrate_to_device(ctx, ref->mem, page, LEN - PAGE), PAGES - 1);
+	assert_filled(page, PAGES - 1, 3);
+	whole_process_end(ctx, ref);
+	assert_filled(page, PAGES - 1, 3);
+	free(heap);
+}
+
+static void memory_mapped_again_is_managed_again(struct env *e)
+{
+	char *p = env_map(e, LEN);
+	struct umm_ctx *ctx;
+	struct ref_device *ref = whole_process(e, &ctx);
+
+	for (unsigned round = 0; round < 3; round++) {
+		fill(p, PAGES, round);
+		assert_int_equal(umm_migrate_to_device(ctx, ref->mem, p, LEN), PAGES);
+		assert_device_sees(ref, p, PAGES, round);
+		assert_ptr_equal(mmap(p, LEN, PROT_READ | PROT_WRITE,
+				      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0),
+				 p);
+		assert_zero(p, PAGES);
+	}
+	whole_process_end(ctx, ref);
+}
+
+static void holes_stay_errors(struct env *e)
+{
+	char *p = env_map(e, LEN), byte;
+	struct umm_ctx *ctx;
+	struct ref_device *ref = whole_process(e, &ctx);
+
+	env_unmap(e, p + 2 * PAGE, PAGE);
+	fill(p, 2, 1);
+	assert_int_equal(ref_read(ref, (uintptr_t)p + 2 * PAGE, &byte, 1), -EFAULT);
+	assert_device_sees(ref, p, 2, 1);
+	whole_process_end(ctx, ref);
+}
+
+static void what_another_context_manages_is_left_to_it(struct env *e)
+{
+	char *p = env_alloc(e, LEN), byte;
+	struct umm_ctx *ctx;
+	struct ref_device *ref = whole_process(e, &ctx);
+
+	fill(p, PAGES, 1);
+	assert_int_equal(umm_migrate_to_device(ctx, ref->mem, p, LEN), -EFAULT);
+	assert_int_equal(ref_read(ref, (uintptr_t)p, &byte, 1), -EFAULT);
+	whole_process_end(ctx, ref);
+	assert_filled(p, PAGES, 1);
+}
+
+/* ---- what the page map says --------------------------------------------------------- */
+
+static long look(struct ref_device *ref, const void *addr, size_t npages, uint64_t *entries)
+{
+	struct umm_range range = { .size = sizeof(range),
+				   .flags = UMM_RANGE_PAGEMAP,
+				   .start = (uintptr_t)addr,
+				   .end = (uintptr_t)addr + npages * PAGE,
+				   .entries = entries,
+				   .owner = ref->dev,
+				   .notifier = umm_mirror_notifier(ref->mirror) };
+
+	range.seq = umm_notifier_read_begin(range.notifier);
+	return umm_range_snapshot(&range);
+}
+
+#define BITS(entry) \
+	((entry) & (UMM_ENTRY_VALID | UMM_ENTRY_WRITE | UMM_ENTRY_ZERO | UMM_ENTRY_ERROR))
+
+static void page_map_tells_zero_page_from_others(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = env_alloc_small(e, 4 * PAGE);
+	uint64_t entry[4];
+
+	assert_zero(p + PAGE, 1);
+	page_fill(p + 2 * PAGE, 2, 1);
+	assert_int_equal(mprotect(p + 3 * PAGE, PAGE, PROT_NONE), 0);
+	assert_int_equal(look(ref, p, 4, entry), 2);
+	assert_int_equal(BITS(entry[0]), 0);
+	if (!(e->variant.features_off & UMM_KERNEL_PAGEMAP_SCAN) || geteuid() == 0)
+		assert_int_equal(BITS(entry[1]), UMM_ENTRY_VALID | UMM_ENTRY_ZERO);
+	assert_int_equal(BITS(entry[2]), UMM_ENTRY_VALID | UMM_ENTRY_WRITE);
+	assert_int_equal(BITS(entry[3]), UMM_ENTRY_ERROR);
+	p[PAGE] = 1;
+	assert_int_equal(look(ref, p, 4, entry), 2);
+	assert_int_equal(BITS(entry[1]), UMM_ENTRY_VALID | UMM_ENTRY_WRITE);
+}
+
+static void private_file_is_writable_once_written(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	uint64_t entry[2];
+	struct kept k;
+
+	if (!kept_make(&k, KIND_PRIVATE_FILE))
+		env_skip("no file in /tmp: %s", strerror(errno));
+	assert_int_equal(umm_attach(e->ctx, k.p, k.len), 0);
+	assert_int_equal(look(ref, k.p, 2, entry), 0);
+	(void)touch_read(k.p);
+	k.p[PAGE] = 1;
+	assert_int_equal(look(ref, k.p, 2, entry), 2);
+	assert_int_equal(BITS(entry[0]), UMM_ENTRY_VALID);
+	assert_int_equal(BITS(entry[1]), UMM_ENTRY_VALID | UMM_ENTRY_WRITE);
+	assert_int_equal(umm_detach(e->ctx, k.p), 0);
+	kept_end(&k);
+}
+
+/* ---- announced changes -------------------------------------------------------------- */
+
+struct reader {
+	struct umm_notifier *notifier;
+	uint64_t seq;
+};
+
+static void read_begin(void *arg)
+{
+	struct reader *r = arg;
+
+	r->seq = umm_notifier_read_begin(r->notifier);
+}
+
+static void announced_change_holds_readers_until_it_has_happened(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = env_alloc_small(e, LEN);
+	struct umm_notifier_range range = { .start = (uintptr_t)p,
+					    .end = (uintptr_t)p + LEN,
+					    .event = UMM_EVENT_PROTECTION_VMA,
+					    .blockable = true };
+	struct umm_range whole = { .size = sizeof(whole) };
+	struct umm_invalidation *invalidation;
+	struct reader reader = { .notifier = umm_mirror_notifier(ref->mirror) };
+	struct actor actor;
+	char byte = 1;
+
+	fill(p, PAGES, 1);
+	assert_device_sees(ref, p, PAGES, 1);
+	whole.notifier = reader.notifier;
+	assert_int_equal(umm_range_wait_until_valid(&whole, 0), 0);
+	assert_int_equal(umm_invalidate_range_start(e->ctx, &range, &invalidation), 0);
+	assert_int_equal(ref_entry(ref, (uintptr_t)p), 0);
+	assert_int_equal(umm_range_wait_until_valid(&whole, 1), -ETIME);
+	actor_start(&actor, read_begin, &reader);
+	assert_true(actor_blocks(&actor));
+	assert_int_equal(mprotect(p, LEN, PROT_READ), 0);
+	umm_invalidate_range_end(e->ctx, invalidation);
+	actor_join(&actor);
+	assert_false(umm_notifier_read_retry(reader.notifier, reader.seq));
+	assert_int_equal(umm_range_wait_until_valid(&whole, 0), 0);
+	assert_int_equal(ref_write(ref, (uintptr_t)p, &byte, 1), -EPERM);
+	assert_device_sees(ref, p, PAGES, 1);
+	assert_int_equal(mprotect(p, LEN, PROT_READ | PROT_WRITE), 0);
+}
+
+static void nonsense_is_not_announced(struct env *e)
+{
+	struct umm_notifier_range range = { .start = PAGE, .end = 2 * PAGE, .blockable = true };
+	struct umm_range whole = { .size = sizeof(whole) };
+	struct umm_invalidation *invalidation;
+
+	assert_int_equal(umm_invalidate_range_start(e->ctx, NULL, &invalidation), -EINVAL);
+	assert_int_equal(umm_invalidate_range_start(e->ctx, &range, NULL), -EINVAL);
+	range.blockable = false;
+	assert_int_equal(umm_invalidate_range_start(e->ctx, &range, &invalidation), -EINVAL);
+	range.blockable = true;
+	range.end = PAGE;
+	assert_int_equal(umm_invalidate_range_start(e->ctx, &range, &invalidation), -EINVAL);
+	umm_invalidate_range_end(e->ctx, NULL);
+	assert_int_equal(umm_range_wait_until_valid(&whole, 0), -EINVAL);
+	assert_int_equal(umm_range_wait_until_valid(NULL, 0), -EINVAL);
+}
+
+static const struct test_case cases[] = {
+	TEST(ALL, any_memory_is_shared_with_the_device),
+	TEST(ALL, files_and_shared_memory_do_not_migrate),
+	TEST(KERNEL, device_writes_reach_the_file),
+	TEST(ALL, unmapping_any_memory_is_followed),
+	TEST(KERNEL, device_io_cannot_be_attached),
+	TEST(ALL, heap_and_stack_need_no_attach),
+	TEST(ALL, memory_mapped_again_is_managed_again),
+	TEST(KERNEL, holes_stay_errors),
+	TEST(KERNEL, what_another_context_manages_is_left_to_it),
+	TEST(KERNEL, page_map_tells_zero_page_from_others),
+	TEST(KERNEL, private_file_is_writable_once_written),
+	TEST(ALL, announced_change_holds_readers_until_it_has_happened),
+	TEST(ONCE, nonsense_is_not_announced),
+};
+
+int main(int argc, char **argv)
+{
+	return harness_main("test_memory", cases, sizeof(cases) / sizeof(cases[0]), argc, argv);
+}
