@@ -12,6 +12,7 @@
 #include "handle.h"
 #include "notifier.h"
 #include "region.h"
+#include "remap.h"
 #include "staging.h"
 #include "stats.h"
 #include "work.h"
@@ -36,6 +37,7 @@ struct umm_ctx {
 	struct notifiers notifiers;
 	struct staging staging;
 	struct changes changes;
+	struct echoes echoes;	 /* under the gate, held exclusively */
 	struct lock pieces_lock; /* RANK_LEAF. Protects: the list of pieces */
 	struct piece *pieces;	 /* in flight */
 	struct pool piece_pool;

@@ -197,7 +197,7 @@ static void event_apply(struct umm_ctx *ctx, const struct uffd_msg_info *info)
 	stats_add(&ctx->stats, UMM_COUNT_EVENTS, 1);
 	switch (info->kind) {
 	case UFFD_UNMAP:
-		if (!expected(ctx, info))
+		if (!expected(ctx, info) && !remap_is_echo(ctx, info))
 			event_clear(ctx, info->addr, info->end, true);
 		break;
 	case UFFD_REMOVE:
@@ -212,6 +212,18 @@ static void event_apply(struct umm_ctx *ctx, const struct uffd_msg_info *info)
 		break;
 	}
 	hook_run(HOOK_EVENT, info->addr);
+}
+
+void event_read_ahead(struct umm_ctx *ctx)
+{
+	struct uffd_msg_info info;
+
+	if (uffd_read(ctx->uffd, &info) != 1)
+		sched_yield();
+	else if (info.kind == UFFD_FAULT)
+		uffd_wake(ctx->uffd, info.addr, UMM_PAGE_SIZE);
+	else
+		event_apply(ctx, &info);
 }
 
 void event_read_watch(struct umm_ctx *ctx)

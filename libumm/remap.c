@@ -20,6 +20,7 @@
 #include "device.h"
 #include "event.h"
 #include "log.h"
+#include "maps.h"
 #include "piece.h"
 #include "uffd.h"
 #include "util.h"
@@ -29,6 +30,9 @@ struct lifted {
 	uint16_t word;
 	struct frame frame; /* that holds it */
 };
+
+/* Longer than any thread takes from letting go of its mappings to sending its message. */
+#define DEPARTURE_NS UINT64_C(1000000000)
 
 /* So many at a time. */
 #define LIFT_PAGES 64
@@ -171,6 +175,64 @@ static uintptr_t move_pages(struct move *move, struct block *block, uintptr_t ad
 	return addr + ((uintptr_t)n << UMM_PAGE_SHIFT);
 }
 
+static void echo_expect(struct umm_ctx *ctx, const struct uffd_msg_info *info)
+{
+	struct echoes *echoes = &ctx->echoes;
+	unsigned k = echoes->next++ % NR_ECHOES;
+
+	echoes->range[k].start = info->addr;
+	echoes->range[k].end = info->end;
+}
+
+bool remap_is_echo(struct umm_ctx *ctx, const struct uffd_msg_info *info)
+{
+	bool query = ctx->features & UMM_KERNEL_PROCMAP_QUERY;
+	struct echoes *echoes = &ctx->echoes;
+	struct maps_vma vma;
+
+	for (unsigned k = 0; k < NR_ECHOES; k++) {
+		if (echoes->range[k].start != info->addr || echoes->range[k].end != info->end)
+			continue;
+		echoes->range[k].end = 0;
+		/* With MREMAP_DONTUNMAP there was no second message, and this one is another's. */
+		return !maps_find(info->addr, query, &vma) && vma.start < info->end;
+	}
+	return false;
+}
+
+/* Are there pages that the kernel tells of when they go? */
+static bool any_registered(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
+{
+	struct block *block;
+	unsigned first, last;
+	uintptr_t at = start;
+	bool any = false;
+
+	while (at < end && !any && (block = block_next(ctx, at, end))) {
+		at = block->va + UMM_BLOCK_SIZE;
+		if (block_clip(block, start, end, &first, &last))
+			for (unsigned i = first; i < last; i++)
+				any |= page_state(block, i) != PG_UNMANAGED &&
+				       page_state(block, i) != PG_NATIVE &&
+				       page_state(block, i) != PG_MIRRORED;
+		lock_drop(&block->lock);
+	}
+	return any;
+}
+
+/*
+ * Where a mapping moved to there is no other one any more; but the message of the one that was there,
+ * which another thread moved away or unmapped, may be behind this one: each thread sends its message
+ * when it has let go of its mappings already.
+ */
+static void await_departure(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
+{
+	uint64_t deadline = now_ns() + DEPARTURE_NS;
+
+	while (any_registered(ctx, start, end) && now_ns() < deadline)
+		event_read_ahead(ctx);
+}
+
 void remap_apply(struct umm_ctx *ctx, const struct uffd_msg_info *info)
 {
 	size_t len = info->end - info->addr;
@@ -185,9 +247,11 @@ void remap_apply(struct umm_ctx *ctx, const struct uffd_msg_info *info)
 	struct umm_span used;
 	struct block *block;
 
+	await_departure(ctx, info->to, info->to + len);
 	if (region_next(ctx, info->to, info->to + len, &used))
 		event_clear(ctx, info->to, info->to + len, true);
 	region_move(ctx, info->addr, info->to, len);
+	echo_expect(ctx, info);
 	move.change = change_begin(ctx, &what);
 	while (at < info->end && (block = block_next(ctx, at, info->end)))
 		at = move_pages(&move, block, max(at, block->va), info->end);

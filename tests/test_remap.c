@@ -318,6 +318,78 @@ static void touch_at_the_new_address_waits_until_mirrors_are_told(struct env *e)
 	assert_delta(e, UMM_COUNT_FAULT_DEVICE, PAGES);
 }
 
+/* ---- threads that move mappings at the same instant ----------------------------------- */
+
+#define GROWERS 3
+#define ROUNDS	400
+
+struct grower {
+	struct actor actor;
+	struct env *env;
+	struct ref_device *ref;
+	char *p;
+	unsigned number;
+	const char *wrong;
+};
+
+/* The kernel gives each the addresses that the others have just left, again and again. */
+static void grow_and_shrink(void *arg)
+{
+	struct grower *g = arg;
+	char *p, *guard;
+
+	for (unsigned round = 1; round <= ROUNDS && !g->wrong; round++) {
+		unsigned seed = g->number * ROUNDS + round;
+
+		fill(g->p, PAGES, seed);
+		if (migrate(g->env, g->ref, g->p, PAGES, 0) < 0)
+			g->wrong = "migration";
+		/* There is no room behind it, so it moves; mostly, since the others move as well. */
+		guard = mmap(g->p + PAGES * PAGE, PAGE, PROT_NONE,
+			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+		p = mremap(g->p, PAGES * PAGE, 2 * PAGES * PAGE, MREMAP_MAYMOVE);
+		if (guard != MAP_FAILED)
+			munmap(guard, PAGE);
+		if (p == MAP_FAILED) {
+			g->wrong = "mremap";
+			return;
+		}
+		g->p = p;
+		for (size_t i = 0; i < PAGES; i++)
+			if (!filled_at(g->p, i, seed))
+				g->wrong = "contents";
+		if (mremap(g->p, 2 * PAGES * PAGE, PAGES * PAGE, 0) != g->p)
+			g->wrong = "shrinking";
+	}
+}
+
+static void mappings_that_take_each_others_addresses_keep_their_contents(struct env *e)
+{
+	struct grower growers[GROWERS] = { 0 };
+	struct ref_device *ref = env_device(e, GROWERS * PAGES);
+
+	for (unsigned k = 0; k < GROWERS; k++) {
+		struct grower *g = &growers[k];
+
+		*g = (struct grower){ .env = e, .ref = ref, .number = k };
+		g->p = mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+			    -1, 0);
+		assert_ptr_not_equal(g->p, MAP_FAILED);
+		assert_int_equal(umm_attach(e->ctx, g->p, PAGES * PAGE), 0);
+		to_device(e, ref, g->p, PAGES, PAGES);
+	}
+	for (unsigned k = 0; k < GROWERS; k++)
+		actor_start(&growers[k].actor, grow_and_shrink, &growers[k]);
+	for (unsigned k = 0; k < GROWERS; k++)
+		actor_join(&growers[k].actor);
+	for (unsigned k = 0; k < GROWERS; k++) {
+		if (growers[k].wrong)
+			fail_msg("thread %u: %s", k, growers[k].wrong);
+		munmap(growers[k].p, PAGES * PAGE);
+	}
+	assert_free_frames(ref, GROWERS * PAGES);
+}
+
 /* ---- a random walk ------------------------------------------------------------------- */
 
 #define PLACES	    10
@@ -540,6 +612,7 @@ static const struct test_case cases[] = {
 	TEST(ALL, unmapped_and_moved_onto_while_copied_home),
 	TEST(PRIVATE, moved_again_and_again_before_mirrors_are_told),
 	TEST(PRIVATE, touch_at_the_new_address_waits_until_mirrors_are_told),
+	TEST(ALL, mappings_that_take_each_others_addresses_keep_their_contents),
 	TEST(ALL, random_moves_lose_nothing),
 };
 
