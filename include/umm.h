@@ -1031,7 +1031,7 @@ UMM_API uint64_t umm_notifier_read_begin(struct umm_notifier *notifier);
  * Call it with the lock held that the invalidate callback takes.
  *
  * Ownership: none.
- * Context:   any thread; does not sleep.
+ * Context:   any thread; sleeps no longer than an event of the kernel's takes to be read.
  * Return:    true: what was read since is stale, start over. Also where @notifier is no live
  *            notifier: umm_range_fault() then says so.
  * Since:     0.1
@@ -1166,6 +1166,66 @@ UMM_API long umm_range_fault(struct umm_range *range, unsigned timeout_ms);
  * Since:     0.1
  */
 UMM_API int umm_range_wait_until_valid(struct umm_range *range, unsigned timeout_ms);
+
+/** How a driver makes pages reachable by its device, for umm_range_map(). */
+struct umm_range_map_ops {
+	size_t size; /* sizeof(struct umm_range_map_ops) */
+
+	/**
+	 * map: required. Pin, register or stage the page at @addr, of which @entry says where it
+	 * is; *@daddr is what the device will use. May sleep.
+	 * Return: 0, or a negative errno: nothing is mapped, and the call fails with it.
+	 */
+	int (*map)(void *priv, uintptr_t addr, uint64_t entry, uint64_t *daddr);
+
+	/**
+	 * unmap: required. The device is done with @daddr. @dirty: it may have written there, so
+	 * what was staged is to be put back; never set for a page that was not writable.
+	 */
+	void (*unmap)(void *priv, uintptr_t addr, uint64_t daddr, bool dirty);
+};
+
+/** Flags of umm_range_unmap(). */
+enum umm_range_unmap_flag {
+	UMM_RANGE_UNMAP_DIRTY = 1 << 0, /* the device has written to the range */
+};
+
+/**
+ * umm_range_map() - fault a range and make all of it reachable by a device, or nothing
+ * @range:      as for umm_range_fault(); seq is written: the state that was mapped
+ * @ops:        called for each valid page
+ * @priv:       handed to them
+ * @daddrs:     out: one item per page, what map answered; 0 where the entry is not valid
+ * @timeout_ms: for all of it, starting over included; 0 tries once
+ *
+ * What was mapped is unmapped again, not dirty, where a later page fails or the range changes
+ * meanwhile. Afterwards nothing holds the pages: a change of the range is announced to its
+ * notifier, which calls umm_range_unmap() before it returns, or has the device stop and do so.
+ *
+ * Ownership: the arrays stay the caller's.
+ * Context:   any thread, not from a callback; may sleep.
+ * Return:    the number of pages mapped; as umm_range_fault(); what map returned; -EINVAL also
+ *            for a missing op, or an answer that is no error number.
+ * Since:     0.1
+ */
+UMM_API long umm_range_map(struct umm_range *range, const struct umm_range_map_ops *ops, void *priv,
+			   uint64_t *daddrs, unsigned timeout_ms);
+
+/**
+ * umm_range_unmap() - the device is done with what umm_range_map() mapped
+ * @range:  the same, its entries untouched
+ * @ops:    the same
+ * @priv:   handed to them
+ * @daddrs: in; zeroed
+ * @flags:  enum umm_range_unmap_flag
+ *
+ * Ownership: none.
+ * Context:   any thread, a callback of the range's notifier too; sleeps if unmap does.
+ * Return:    0; -EINVAL; -E2BIG.
+ * Since:     0.1
+ */
+UMM_API int umm_range_unmap(struct umm_range *range, const struct umm_range_map_ops *ops,
+			    void *priv, uint64_t *daddrs, uint64_t flags);
 
 /**
  * umm_make_exclusive() - take pages from everybody else, so that a device can do atomics on them

@@ -327,5 +327,9 @@ uint64_t umm_notifier_read_begin(struct umm_notifier *notifier)
 
 bool umm_notifier_read_retry(struct umm_notifier *notifier, uint64_t seq)
 {
-	return !notifier_valid(notifier) || atomic_load(&notifier->seq) != seq;
+	if (!notifier_valid(notifier) || atomic_load(&notifier->seq) != seq)
+		return true;
+	/* A call that has returned may have been read of, and not been looked at. */
+	ctx_pass_gate(notifier->ctx);
+	return atomic_load(&notifier->seq) != seq;
 }

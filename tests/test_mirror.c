@@ -695,7 +695,24 @@ static void register_and_insert_refuse_bad_arguments(struct env *e)
 	assert_null(mirror);
 }
 
+static void a_change_that_has_returned_is_never_missed(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	struct umm_notifier *notifier = umm_mirror_notifier(ref->mirror);
+	char *p = env_alloc_small(e, PAGE), byte;
+	uint64_t seq;
+
+	for (unsigned round = 0; round < 200; round++) {
+		*p = 1;
+		assert_int_equal(ref_read(ref, (uintptr_t)p, &byte, 1), 0);
+		seq = umm_notifier_read_begin(notifier);
+		assert_int_equal(madvise(p, PAGE, MADV_DONTNEED), 0);
+		assert_true(umm_notifier_read_retry(notifier, seq));
+	}
+}
+
 static const struct test_case cases[] = {
+	TEST(KERNEL, a_change_that_has_returned_is_never_missed),
 	TEST(ALL, migration_is_announced_before_it_happens),
 	TEST(ALL, announcement_says_what_where_and_who),
 	TEST(PRIVATE, cpu_fault_is_announced_for_its_page),
