@@ -290,12 +290,12 @@ bool page_drop_is_over(struct umm_ctx *ctx, struct block *block, unsigned i)
 {
 	uint64_t populated = 1;
 
-	if (now_ns() - block->dropped_ns > DROPPING_NS)
-		block->page[i] &= (uint16_t)~PG_DROPPING;
-	else if (!pagemap_populated(page_addr(block, i), 1, ctx->features & UMM_KERNEL_PAGEMAP_SCAN,
-				    &populated) &&
-		 !populated)
+	if (!pagemap_populated(page_addr(block, i), 1, ctx->features & UMM_KERNEL_PAGEMAP_SCAN,
+			       &populated) &&
+	    !populated)
 		page_set(block, i, PG_EMPTY);
+	else if (now_ns() - block->dropped_ns > DROPPING_NS)
+		block->page[i] &= (uint16_t)~PG_DROPPING;
 	return !(block->page[i] & PG_DROPPING);
 }
 

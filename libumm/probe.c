@@ -88,7 +88,7 @@ static void probe_uffd(struct umm_probe_info *info)
 	int uffd;
 
 	info->uffd_access = UMM_UFFD_NONE;
-	uffd = uffd_open(true, &info->kernel_features, &info->uffd_access);
+	uffd = uffd_open(UFFD_OPEN_EVENTS, &info->kernel_features, &info->uffd_access);
 	if (uffd < 0) {
 		info->uffd_error = uffd;
 		return;

@@ -50,6 +50,7 @@ static const struct {
 	{ UMM_KERNEL_MOVE, "no-move" },
 	{ UMM_KERNEL_POISON, "no-poison" },
 	{ UMM_KERNEL_PAGEMAP_SCAN | UMM_KERNEL_PROCMAP_QUERY, "no-scan" },
+	{ UMM_KERNEL_SYSCALL_FAULTS, "user-mode" },
 };
 
 #define NKERNELS (sizeof(kernels) / sizeof(kernels[0]))
@@ -180,6 +181,7 @@ void harness_skip_note(const char *format, ...)
 static bool matrix_has(enum matrix matrix, const struct variant *v)
 {
 	bool first = v->type == UMM_DEVMEM_PRIVATE && v->inline_copy;
+	bool user_mode = v->features_off & UMM_KERNEL_SYSCALL_FAULTS;
 
 	switch (matrix) {
 	case MATRIX_ONCE:
@@ -194,6 +196,10 @@ static bool matrix_has(enum matrix matrix, const struct variant *v)
 		return !v->inline_copy;
 	case MATRIX_ASYNC_PRIVATE:
 		return !v->inline_copy && v->type == UMM_DEVMEM_PRIVATE;
+	case MATRIX_SYSCALLS:
+		return !user_mode;
+	case MATRIX_USER_MODE:
+		return user_mode && v->type == UMM_DEVMEM_PRIVATE;
 	case MATRIX_ALL:
 		return true;
 	}
@@ -298,6 +304,8 @@ struct ref_device *env_device_with(struct env *env, struct ref_options options)
 	assert_in_range(env->ndevices, 0, MAX_DEVICES - 1);
 	options.type = env->variant.type;
 	options.inline_copy = env->variant.inline_copy;
+	if (env->variant.features_off & UMM_KERNEL_SYSCALL_FAULTS)
+		options.touch = touch_read;
 	assert_int_equal(ref_create(env->ctx, &options, &ref), 0);
 	env->devices[env->ndevices++] = ref;
 	return ref;

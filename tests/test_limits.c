@@ -470,7 +470,7 @@ static const struct test_case cases[] = {
 	TEST(ONCE, address_space_limit_is_enomem),
 	TEST(ONCE, limited_address_space_is_enough),
 	TEST(ALL, locked_memory_keeps_its_data),
-	TEST(ALL, memory_locked_on_the_device_comes_home),
+	TEST(SYSCALLS, memory_locked_on_the_device_comes_home),
 	TEST(KERNEL, many_ranges_are_as_good_as_few),
 	TEST(KERNEL, recycled_frames_are_limited),
 	TEST(KERNEL, memory_of_another_userfaultfd_is_left_alone),

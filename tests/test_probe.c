@@ -68,7 +68,7 @@ static void probe_agrees_with_its_parts(void **state)
 
 	(void)state;
 	assert_int_equal(umm_probe(&info), 0);
-	uffd = uffd_open(true, &features, &access);
+	uffd = uffd_open(UFFD_OPEN_EVENTS, &features, &access);
 	assert_int_equal(info.uffd_error, min(uffd, 0));
 	assert_int_equal(info.uffd_access, access);
 	assert_int_equal(info.kernel_features & features, features);
@@ -204,7 +204,7 @@ static int check_forbidden(int err, int expected)
 
 	if (!forbid_userfaultfd(err))
 		return CHILD_SKIP;
-	if (uffd_open(true, &features, &access) != expected)
+	if (uffd_open(UFFD_OPEN_EVENTS, &features, &access) != expected)
 		return 1;
 	if (umm_probe(&info) || info.uffd_error != expected || info.uffd_access != UMM_UFFD_NONE)
 		return 2;
@@ -232,7 +232,7 @@ static int no_descriptors_left(void)
 
 	if (setrlimit(RLIMIT_NOFILE, &none))
 		return CHILD_SKIP;
-	if (uffd_open(true, &features, &access) != -ENOMEM)
+	if (uffd_open(UFFD_OPEN_EVENTS, &features, &access) != -ENOMEM)
 		return 1;
 	if (umm_probe(&info) || info.uffd_error != -ENOMEM)
 		return 2;
