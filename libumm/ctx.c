@@ -205,6 +205,21 @@ static void say_why_refused(int err)
 		log_error("%s", info.advice);
 }
 
+/* Open what the process may perhaps not open later, and say what it may not open now. */
+static void open_proc(void)
+{
+	int ret = maps_open();
+
+	if (ret)
+		log_warning("/proc/self/maps cannot be opened (%s): devices can use no memory; "
+			    "mount /proc",
+			    umm_strerror(ret));
+	if (pagemap_open() == -EACCES)
+		log_warning("this process may not read its own /proc/self/pagemap: memory that "
+			    "was never touched counts as touched; create the first context before "
+			    "setresuid(), or call prctl(PR_SET_DUMPABLE, 1) after it");
+}
+
 static int ctx_open_kernel(struct umm_ctx *ctx, const struct umm_ctx_options *options)
 {
 	bool user_mode = options->kernel_features_off & UMM_KERNEL_SYSCALL_FAULTS;
@@ -219,6 +234,7 @@ static int ctx_open_kernel(struct umm_ctx *ctx, const struct umm_ctx_options *op
 	if (access == UMM_UFFD_USER_MODE_ONLY && !user_mode)
 		log_warning("userfaultfd in user mode only: system calls on memory that is on a "
 			    "device fail with EFAULT; see 'umm info'");
+	open_proc();
 	if (maps_has_query())
 		ctx->features |= UMM_KERNEL_PROCMAP_QUERY;
 	if (pagemap_has_scan())
