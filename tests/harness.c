@@ -16,6 +16,7 @@
 #include "harness.h"
 #include "watchdog.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <fnmatch.h>
@@ -34,6 +35,8 @@
 #define EXIT_SKIPPED	77
 #define CHILD_SECONDS	40
 #define SLEEPING_CHECKS 30
+#define SETTLED_CHECKS	5
+#define SETTLE_MS	1000
 
 struct run {
 	const struct test_case *test;
@@ -799,10 +802,45 @@ int __lsan_is_turned_off(void)
 	return is_child;
 }
 
+static bool others_sleep(void)
+{
+	DIR *dir = opendir("/proc/self/task");
+	int me = (int)syscall(SYS_gettid), tid;
+	struct dirent *entry;
+	bool all = dir;
+
+	while (all && (entry = readdir(dir))) {
+		tid = atoi(entry->d_name);
+		all = tid <= 0 || tid == me || thread_sleeps(tid);
+	}
+	if (dir)
+		closedir(dir);
+	return all;
+}
+
+/*
+ * AddressSanitizer's malloc() does not survive a fork() in the middle of another thread's: the
+ * lock stays taken in the child, for ever. Threads call it when they start, also those that
+ * libumm started for a context a moment ago. So let them start first; those of a test that are
+ * busy by intention are waited for in vain, and their tests call no malloc() in the child.
+ */
+static void let_threads_start(void)
+{
+	uint64_t until = harness_now_ms() + SETTLE_MS;
+	unsigned seen = 0;
+
+	while (seen < SETTLED_CHECKS && harness_now_ms() < until) {
+		seen = others_sleep() ? seen + 1 : 0;
+		harness_yield();
+	}
+}
+
 int child_fork(void (*fn)(void *arg), void *arg)
 {
 	int pid;
 
+	if (HARNESS_ASAN)
+		let_threads_start();
 	fflush(stdout);
 	fflush(stderr);
 	pid = fork();
