@@ -114,12 +114,21 @@ int touch_write(void *addr)
 
 /* ---- environments ------------------------------------------------------------------- */
 
+/* A test may hold one server and needs another one then, also where there is one CPU. */
+static unsigned fault_servers(void)
+{
+	cpu_set_t cpus;
+
+	return sched_getaffinity(0, sizeof(cpus), &cpus) || CPU_COUNT(&cpus) > 1 ? 0 : 2;
+}
+
 static int case_setup(void **state)
 {
 	struct run *run = *state;
 	struct umm_ctx_options options = {
 		.size = sizeof(options),
 		.kernel_features_off = run->env.variant.features_off,
+		.fault_servers = fault_servers(),
 	};
 	int ret;
 
