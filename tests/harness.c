@@ -726,13 +726,38 @@ static bool thread_sleeps(int tid)
 	return end && (end[2] == 'S' || end[2] == 'D');
 }
 
+/* Does every thread of the process sleep, but this one? */
+static bool others_sleep(void)
+{
+	DIR *dir = opendir("/proc/self/task");
+	int me = (int)syscall(SYS_gettid), tid;
+	struct dirent *entry;
+	bool all = dir;
+
+	while (all && (entry = readdir(dir))) {
+		tid = atoi(entry->d_name);
+		all = tid <= 0 || tid == me || thread_sleeps(tid);
+	}
+	if (dir)
+		closedir(dir);
+	return all;
+}
+
 bool actor_blocks(struct actor *actor)
 {
+	uint64_t patient = harness_now_ms() + SETTLE_MS;
 	unsigned seen = 0;
 
-	/* Asleep many times in a row: a lock that is taken for a moment does not count. */
+	/*
+	 * Asleep many times in a row: a lock that is taken for a moment does not count. Nor does
+	 * one whose holder waits for a CPU: then not everybody sleeps. Some tests have threads
+	 * that are always busy, so patience ends.
+	 */
 	while (!atomic_load(&actor->done) && seen < SLEEPING_CHECKS) {
-		seen = thread_sleeps(atomic_load(&actor->tid)) ? seen + 1 : 0;
+		if (!thread_sleeps(atomic_load(&actor->tid)))
+			seen = 0;
+		else if (others_sleep() || harness_now_ms() > patient)
+			seen++;
 		harness_yield();
 	}
 	return !atomic_load(&actor->done);
@@ -809,22 +834,6 @@ __attribute__((visibility("default"))) int __lsan_is_turned_off(void);
 int __lsan_is_turned_off(void)
 {
 	return is_child;
-}
-
-static bool others_sleep(void)
-{
-	DIR *dir = opendir("/proc/self/task");
-	int me = (int)syscall(SYS_gettid), tid;
-	struct dirent *entry;
-	bool all = dir;
-
-	while (all && (entry = readdir(dir))) {
-		tid = atoi(entry->d_name);
-		all = tid <= 0 || tid == me || thread_sleeps(tid);
-	}
-	if (dir)
-		closedir(dir);
-	return all;
 }
 
 /*
