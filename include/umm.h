@@ -191,7 +191,7 @@ enum umm_kernel_feature {
 	UMM_KERNEL_PROCMAP_QUERY = 1 << 3,  /* 6.11; else parse /proc/self/maps */
 	UMM_KERNEL_UFFD_WP = 1 << 4,	    /* write-protect faults, 5.7: required */
 	UMM_KERNEL_UFFD_EVENTS = 1 << 5,    /* unmap, remap, remove events, 4.11: required */
-	UMM_KERNEL_SYSCALL_FAULTS = 1 << 6, /* faults inside system calls are served too */
+	UMM_KERNEL_SYSCALL_FAULTS = 1 << 6, /* faults inside system calls; else they are EFAULT */
 };
 
 /** How the process may open a userfaultfd. */

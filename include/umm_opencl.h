@@ -23,7 +23,8 @@
  * rule: what a work-item stored before it faulted must be harmless to store again.
  * See umm_opencl(3).
  *
- * Errors are those of umm.h.
+ * Errors are those of umm.h, also of handles: one that is NULL, dead or of another kind is
+ * -EINVAL, or NULL or nothing from functions that return no error.
  */
 #ifndef UMM_OPENCL_H
 #define UMM_OPENCL_H
@@ -155,7 +156,14 @@ UMM_API int umm_opencl_create(struct umm_ctx *ctx, const struct umm_opencl_optio
  */
 UMM_API void umm_opencl_destroy(struct umm_opencl *ocl);
 
-/** umm_opencl_device(), umm_opencl_devmem() - what umm.h's functions take. */
+/**
+ * umm_opencl_device(), umm_opencl_devmem() - what umm.h's functions take
+ *
+ * Ownership: borrowed; valid while @ocl is.
+ * Context:   any thread.
+ * Return:    as the names say; NULL @ocl is no live device.
+ * Since:     0.1
+ */
 UMM_API struct umm_device *umm_opencl_device(struct umm_opencl *ocl);
 UMM_API struct umm_devmem *umm_opencl_devmem(struct umm_opencl *ocl);
 
@@ -164,7 +172,7 @@ UMM_API struct umm_devmem *umm_opencl_devmem(struct umm_opencl *ocl);
  *
  * Ownership: borrowed; valid while @ocl is.
  * Context:   any thread.
- * Return:    as the names say.
+ * Return:    as the names say; NULL @ocl is no live device.
  * Since:     0.1
  */
 UMM_API cl_context umm_opencl_cl_context(struct umm_opencl *ocl);
@@ -201,7 +209,7 @@ UMM_API const char *umm_opencl_prelude(void);
  *
  * Ownership: the caller calls clReleaseProgram(*out) and free(*log).
  * Context:   any thread; may sleep.
- * Return:    0; -EINVAL it does not compile; -ENOMEM; -ENODEV; -EIO.
+ * Return:    0; -EINVAL it does not compile, or bad @ocl; -ENOMEM; -ENODEV; -EIO.
  *            *log is written on success and on -EINVAL.
  * Since:     0.1
  */
@@ -257,7 +265,7 @@ struct umm_opencl_result {
  * Context:   any thread, not from a callback; may sleep. As in OpenCL, one
  *            cl_kernel must not be used by two threads at once.
  * Return:    0; -EINVAL @work makes no sense, or a work-item used a misaligned
- *            address; -E2BIG; -EFAULT a work-item touched memory that is not managed
+ *            address, or bad @ocl; -E2BIG; -EFAULT a work-item touched memory that is not managed
  *            (or poisoned); -EPERM it stored to read-only memory; -ENOSPC one work-item
  *            needs more pages at once than the device holds; -EBUSY a page that it
  *            needs is pinned by others; -ENODEV; -ENOMEM; -EIO.

@@ -273,12 +273,12 @@ bool page_drop_is_over(struct umm_ctx *ctx, struct block *block, unsigned i)
 {
 	uint64_t populated = 1;
 
-	if (now_ns() - block->dropped_ns > DROPPING_NS)
-		block->page[i] &= (uint16_t)~PG_DROPPING;
-	else if (!pagemap_populated(page_addr(block, i), 1, ctx->features & UMM_KERNEL_PAGEMAP_SCAN,
-				    &populated) &&
-		 !populated)
+	if (!pagemap_populated(page_addr(block, i), 1, ctx->features & UMM_KERNEL_PAGEMAP_SCAN,
+			       &populated) &&
+	    !populated)
 		page_set(block, i, PG_EMPTY);
+	else if (now_ns() - block->dropped_ns > DROPPING_NS)
+		block->page[i] &= (uint16_t)~PG_DROPPING;
 	return !(block->page[i] & PG_DROPPING);
 }
 
@@ -581,17 +581,18 @@ static void place_refill(struct umm_ctx *ctx, const struct umm_devmem *mem, uint
 
 static void resident_release(struct umm_ctx *ctx, struct resident *resident)
 {
+	struct umm_devmem *mem = resident->mem;
 	uint32_t frames[UMM_BLOCK_PAGES];
 	unsigned n = 0;
 
 	for (unsigned i = bit_next(resident->bitmap, 0); i < UMM_BLOCK_PAGES;
 	     i = bit_next(resident->bitmap, i + 1)) {
 		frames[n] = resident_frame(resident, i);
-		place_refill(ctx, resident->mem, frames[n++]);
+		place_refill(ctx, mem, frames[n++]);
 	}
-	devmem_give_list(resident->mem, n, frames);
-	devmem_unuse(resident->mem);
 	resident_free(ctx, resident);
+	devmem_give_list(mem, n, frames);
+	devmem_unuse(mem);
 }
 
 void residents_release(struct umm_ctx *ctx, struct resident *list)

@@ -207,18 +207,36 @@ static void say_why_refused(int err)
 		log_error("%s", info.advice);
 }
 
+/* Open what the process may perhaps not open later, and say what it may not open now. */
+static void open_proc(void)
+{
+	int ret = maps_open();
+
+	if (ret)
+		log_warning("/proc/self/maps cannot be opened (%s): devices can use no memory; "
+			    "mount /proc",
+			    umm_strerror(ret));
+	if (pagemap_open() == -EACCES)
+		log_warning("this process may not read its own /proc/self/pagemap: memory that "
+			    "was never touched counts as touched; create the first context before "
+			    "setresuid(), or call prctl(PR_SET_DUMPABLE, 1) after it");
+}
+
 static int ctx_open_kernel(struct umm_ctx *ctx, const struct umm_ctx_options *options)
 {
+	bool user_mode = options->kernel_features_off & UMM_KERNEL_SYSCALL_FAULTS;
 	enum umm_uffd_access access;
 
-	ctx->uffd = uffd_open(true, &ctx->features, &access);
+	ctx->uffd = uffd_open(UFFD_OPEN_EVENTS | (user_mode ? UFFD_OPEN_USER_MODE : 0),
+			      &ctx->features, &access);
 	if (ctx->uffd < 0) {
 		say_why_refused(ctx->uffd);
 		return ctx->uffd;
 	}
-	if (access == UMM_UFFD_USER_MODE_ONLY)
+	if (access == UMM_UFFD_USER_MODE_ONLY && !user_mode)
 		log_warning("userfaultfd in user mode only: system calls on memory that is on a "
 			    "device fail with EFAULT; see 'umm info'");
+	open_proc();
 	if (maps_has_query())
 		ctx->features |= UMM_KERNEL_PROCMAP_QUERY;
 	if (pagemap_has_scan())
@@ -238,8 +256,9 @@ static void ctx_close_kernel(struct umm_ctx *ctx)
 }
 
 #define FEATURES_REQUIRED (UMM_KERNEL_UFFD_WP | UMM_KERNEL_UFFD_EVENTS)
-#define FEATURES_OPTIONAL \
-	(UMM_KERNEL_MOVE | UMM_KERNEL_POISON | UMM_KERNEL_PAGEMAP_SCAN | UMM_KERNEL_PROCMAP_QUERY)
+#define FEATURES_OPTIONAL                                                \
+	(UMM_KERNEL_MOVE | UMM_KERNEL_POISON | UMM_KERNEL_PAGEMAP_SCAN | \
+	 UMM_KERNEL_PROCMAP_QUERY | UMM_KERNEL_SYSCALL_FAULTS)
 
 static int options_check(const struct umm_ctx_options *options)
 {
@@ -248,7 +267,7 @@ static int options_check(const struct umm_ctx_options *options)
 	if (options->flags & ~(uint64_t)UMM_CTX_WHOLE_PROCESS || options->reserved ||
 	    options->fault_servers > 1024)
 		return -EINVAL;
-	if (off & ~(uint64_t)(FEATURES_REQUIRED | FEATURES_OPTIONAL | UMM_KERNEL_SYSCALL_FAULTS))
+	if (off & ~(uint64_t)(FEATURES_REQUIRED | FEATURES_OPTIONAL))
 		return -EINVAL;
 	return off & FEATURES_REQUIRED ? -EOPNOTSUPP : 0;
 }
@@ -261,7 +280,7 @@ static int ctx_open(struct umm_ctx *ctx, const struct umm_ctx_options *options)
 	ret = ctx_open_kernel(ctx, options);
 	if (ret)
 		goto err_kernel;
-	ret = staging_init(&ctx->staging, ctx->features & UMM_KERNEL_MOVE, cache);
+	ret = staging_init(&ctx->staging, ctx->features, cache);
 	if (ret)
 		goto err_staging;
 	ret = workers_start(&ctx->workers, ctx, WORK_THREADS, "umm-worker");

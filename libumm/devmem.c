@@ -318,8 +318,9 @@ void devmem_unuse(struct umm_devmem *mem)
 
 	lock_take(&mem->lock);
 	mem->users--;
-	lock_drop(&mem->lock);
+	/* Inside: whoever waits for the last user may free the memory and the context then. */
 	ctx_settled(ctx);
+	lock_drop(&mem->lock);
 }
 
 /* Take up to n frames of one chunk. */

@@ -15,6 +15,7 @@ enum hook_point {
 	HOOK_COLLECTED,	 /* a migration has taken its pages from the CPU; copies not started */
 	HOOK_COPIED,	 /* its copies are complete; not committed */
 	HOOK_COMMITTED,	 /* committed; waiters not woken */
+	HOOK_FINISHED,	 /* nobody waits for the piece of a fault: the context may go */
 	HOOK_INVALIDATE, /* before a notifier's callback */
 	HOOK_EVENT,	 /* an address-space event was read and applied; gate still closed */
 	HOOK_WORK,	 /* a worker is about to start an item */

@@ -10,6 +10,9 @@
  * line is collected. The kernel promises that mappings which do not change while
  * the file is read appear in it.
  *
+ * The text is opened afresh each time, but from a directory that is kept: chroot() does not
+ * take it away.
+ *
  * [vsyscall] is left out on both rungs: it lies outside of the user's address space.
  *
  * Locks: none. Memory: the stack only, some 5 KiB of it.
@@ -27,11 +30,13 @@
 #include "umm.h"
 #include "util.h"
 
-#define MAPS_PATH "/proc/self/maps"
+#define MAPS_DIR  "/proc/self"
+#define MAPS_NAME "maps"
+#define MAPS_PATH MAPS_DIR "/" MAPS_NAME
 /* Addresses, permissions, offset, device, inode, padding to column 73; then the name. */
 #define MAPS_LINE 192
 
-static procfd_cache cached_fd;
+static procfd_cache cached_fd, cached_dir;
 
 /* Has a mapping without an inode the name of ordinary memory? Others are special. */
 static bool name_is_memory(const char *name)
@@ -105,6 +110,14 @@ static int maps_query(uintptr_t addr, struct maps_vma *vma)
 	classify(vma, arg.inode, !named ? NULL : arg.vma_name_size ? name : "");
 	vma->huge |= arg.vma_page_size > UMM_PAGE_SIZE;
 	return 0;
+}
+
+int maps_open(void)
+{
+	int dir = procfd_get(&cached_dir, MAPS_DIR);
+	int fd = procfd_get(&cached_fd, MAPS_PATH);
+
+	return dir < 0 ? dir : min(fd, 0);
 }
 
 bool maps_has_query(void)
@@ -207,9 +220,12 @@ static int maps_text(uintptr_t addr, struct maps_vma *vma)
 	struct text_scan scan = { .addr = addr };
 	char piece[4096];
 	ssize_t got;
-	int fd, ret;
+	int dir, fd, ret;
 
-	fd = open(MAPS_PATH, O_RDONLY | O_CLOEXEC);
+	dir = procfd_get(&cached_dir, MAPS_DIR);
+	if (dir < 0)
+		return dir;
+	fd = openat(dir, MAPS_NAME, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return errno == ENOENT ? -EOPNOTSUPP : -errno;
 	for (;;) {

@@ -28,6 +28,9 @@ struct maps_vma {
  */
 int maps_find(uintptr_t addr, bool allow_ioctl, struct maps_vma *vma);
 
+/* Open what is needed, if it is not open, and keep it. 0, or why not. */
+int maps_open(void);
+
 /* Does this kernel have PROCMAP_QUERY? */
 bool maps_has_query(void);
 

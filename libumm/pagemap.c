@@ -7,6 +7,11 @@
  * page. On both, whatever occupies the page table without being present counts as
  * swapped out: swap entries, but also the markers of poisoned and guarded pages.
  *
+ * The file belongs to root in a process that is not dumpable, for instance after setresuid(). What
+ * was opened before is kept and goes on working. Where it cannot be opened, every page counts as
+ * populated: whoever moves one that is not finds out, and takes it for zeroes. (mincore() is no
+ * rung: to it, a page that is swapped out is not there.)
+ *
  * Locks: none. Memory: the stack only, at most 4 KiB of it.
  */
 #include "pagemap.h"
@@ -223,11 +228,21 @@ int pagemap_populated(uintptr_t start, size_t npages, bool allow_scan, uint64_t 
 	if (!npages || npages > PAGEMAP_MAX || !is_aligned(start, UMM_PAGE_SIZE))
 		return -EINVAL;
 	fd = procfd_get(&cached_fd, PAGEMAP_PATH);
-	if (fd < 0)
-		return fd;
+	if (fd < 0) {
+		bitmap_clear(bitmap, npages);
+		bitmap_set(bitmap, 0, npages);
+		return 0;
+	}
 	if (allow_scan)
 		ret = populated_scan(fd, start, npages, bitmap);
 	return ret == -EOPNOTSUPP ? populated_file(fd, start, npages, bitmap) : ret;
+}
+
+int pagemap_open(void)
+{
+	int fd = procfd_get(&cached_fd, PAGEMAP_PATH);
+
+	return min(fd, 0);
 }
 
 bool pagemap_has_scan(void)

@@ -697,7 +697,9 @@ void piece_finish(struct piece *piece)
 {
 	struct staging *staging = &piece->ctx->staging;
 	struct batch *batch = piece->batch;
+	struct umm_devmem *src = piece->src;
 	unsigned first, moved = piece->moved;
+	uintptr_t va = piece->va;
 	bool lost = bit_next(piece->lost, 0) < UMM_BLOCK_PAGES;
 	int refused = piece->refused;
 
@@ -709,9 +711,12 @@ void piece_finish(struct piece *piece)
 	if (piece->scratch)
 		munmap((void *)piece->scratch, UMM_BLOCK_SIZE);
 	count_moves(piece);
-	if (piece->src)
-		devmem_unuse(piece->src);
 	piece_free(piece);
+	/* On the device's own thread; of a fault's piece this is the last touch of the context. */
+	if (src)
+		devmem_unuse(src);
 	if (batch)
 		batch_piece_done(batch, moved, refused, lost);
+	else
+		hook_run(HOOK_FINISHED, va);
 }

@@ -61,6 +61,15 @@ static const char *advice_for_none(int error)
 	       "'sysctl vm.unprivileged_userfaultfd=1', or grant CAP_SYS_PTRACE.";
 }
 
+static const char *advice_for_slower(uint64_t lacks)
+{
+	if (lacks & UMM_KERNEL_PAGEMAP_SCAN && pagemap_open() == -EACCES)
+		return "Memory that was never touched counts as touched, because this process may "
+		       "not read its own /proc/self/pagemap: create the first context before "
+		       "setresuid(), or call prctl(PR_SET_DUMPABLE, 1) after it.";
+	return "Some slower fallbacks are in use: run Linux 6.11 or newer, with /proc mounted.";
+}
+
 void probe_advise(struct umm_probe_info *info)
 {
 	uint64_t lacks = ~info->kernel_features;
@@ -78,8 +87,7 @@ void probe_advise(struct umm_probe_info *info)
 		advice = "Fault servers will wait for the CPU when it is busy: grant CAP_SYS_NICE "
 			 "or raise the nice limit ('ulimit -e 40', RLIMIT_NICE).";
 	else if (lacks & (UMM_KERNEL_POISON | UMM_KERNEL_PAGEMAP_SCAN | UMM_KERNEL_PROCMAP_QUERY))
-		advice = "Some slower fallbacks are in use: run Linux 6.11 or newer, with /proc "
-			 "mounted.";
+		advice = advice_for_slower(lacks);
 	snprintf(info->advice, sizeof(info->advice), "%s", advice);
 }
 
@@ -88,7 +96,7 @@ static void probe_uffd(struct umm_probe_info *info)
 	int uffd;
 
 	info->uffd_access = UMM_UFFD_NONE;
-	uffd = uffd_open(true, &info->kernel_features, &info->uffd_access);
+	uffd = uffd_open(UFFD_OPEN_EVENTS, &info->kernel_features, &info->uffd_access);
 	if (uffd < 0) {
 		info->uffd_error = uffd;
 		return;

@@ -324,9 +324,12 @@ static int fault_locked(struct umm_range *range, struct umm_ctx *ctx, struct blo
 			uintptr_t addr, uint64_t request)
 {
 	unsigned i = page_index(addr);
-	int need = need_of(range, block, i, request & UMM_ENTRY_REQ_WRITE);
-	int ret;
+	int need, ret;
 
+	/* What the program has dropped is not there, whatever the books say still. */
+	if (block->page[i] & PG_DROPPING)
+		page_drop_is_over(ctx, block, i);
+	need = need_of(range, block, i, request & UMM_ENTRY_REQ_WRITE);
 	if (need != NEED_FILL)
 		return need;
 	ret = uffd_zeropage(ctx->uffd, addr, UMM_PAGE_SIZE, true, NULL);

@@ -156,10 +156,11 @@ static int window_init(struct staging *staging, enum staging_kind kind, uint32_t
 	return 0;
 }
 
-int staging_init(struct staging *staging, bool move, size_t cache_bytes)
+int staging_init(struct staging *staging, uint64_t features, size_t cache_bytes)
 {
+	bool user_mode = !(features & UMM_KERNEL_SYSCALL_FAULTS);
 	enum umm_uffd_access access;
-	uint64_t features;
+	uint64_t mine;
 	uint32_t recycled;
 	int ret;
 
@@ -170,12 +171,12 @@ int staging_init(struct staging *staging, bool move, size_t cache_bytes)
 	ret = window_init(staging, STAGING_HUGE, FRESH_SLOTS);
 	if (!ret)
 		ret = window_init(staging, STAGING_SMALL, FRESH_SLOTS);
-	if (ret || !move)
+	if (ret || !(features & UMM_KERNEL_MOVE))
 		return ret;
 	ret = window_init(staging, STAGING_RECYCLED, recycled);
 	if (ret)
 		return ret;
-	staging->uffd = uffd_open(false, &features, &access);
+	staging->uffd = uffd_open(user_mode ? UFFD_OPEN_USER_MODE : 0, &mine, &access);
 	if (staging->uffd < 0)
 		return staging->uffd;
 	return uffd_register_missing(staging->uffd, staging->base[STAGING_RECYCLED],

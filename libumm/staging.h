@@ -53,8 +53,8 @@ struct staging {
 	size_t cached; /* pages available in RECYCLED */
 };
 
-/* move: UFFDIO_MOVE may be used. 0, -ENOMEM, or what opening a userfaultfd gave. */
-int staging_init(struct staging *staging, bool move, size_t cache_bytes);
+/* features: those of the context. 0, -ENOMEM, or what opening a userfaultfd gave. */
+int staging_init(struct staging *staging, uint64_t features, size_t cache_bytes);
 void staging_fini(struct staging *staging);
 size_t staging_cached_bytes(struct staging *staging);
 size_t staging_bookkeeping(struct staging *staging);

@@ -3,8 +3,8 @@
  * The only file that issues userfaultfd ioctls.
  *
  * Opening climbs down a ladder: /dev/userfaultfd (file permissions decide), the
- * system call (a sysctl or CAP_SYS_PTRACE decides), the system call restricted to
- * faults of user mode (open to all). A descriptor accepts UFFDIO_API once, so a
+ * system call (a sysctl or CAP_SYS_PTRACE decides), either of them restricted to
+ * faults of user mode (the call is then open to all). A descriptor accepts UFFDIO_API once, so a
  * first descriptor is asked what the kernel has and thrown away, and a second one
  * is told what we want. EVENT_FORK is never asked for: it needs a capability, and
  * fork is handled before it happens.
@@ -67,27 +67,37 @@ static bool out_of_resources(int err)
 	return err == -EMFILE || err == -ENFILE || err == -ENOMEM;
 }
 
-/* A descriptor by the best way there is, or the reason why the system call refused. */
-static int open_best(enum umm_uffd_access *access)
+/* Through the device or else the system call; if neither, the reason why the latter refused. */
+static int open_either(int mode, enum umm_uffd_access *access)
 {
-	const int flags = O_CLOEXEC | O_NONBLOCK;
-	int uffd, refusal;
+	const int flags = O_CLOEXEC | O_NONBLOCK | mode;
+	int uffd;
 
 	*access = UMM_UFFD_DEVICE;
 	uffd = open_device(flags);
 	if (uffd >= 0 || out_of_resources(uffd))
 		return uffd;
 	*access = UMM_UFFD_SYSCALL;
-	uffd = open_syscall(flags);
-	if (uffd >= 0 || out_of_resources(uffd))
-		return uffd;
-	refusal = uffd;
+	return open_syscall(flags);
+}
+
+/* A descriptor by the best way there is, or the reason why the first system call refused. */
+static int open_best(unsigned flags, enum umm_uffd_access *access)
+{
+	int uffd, refusal = 0;
+
+	if (!(flags & UFFD_OPEN_USER_MODE)) {
+		uffd = open_either(0, access);
+		if (uffd >= 0 || out_of_resources(uffd))
+			return uffd;
+		refusal = uffd;
+	}
+	uffd = open_either(UFFD_USER_MODE_ONLY, access);
 	*access = UMM_UFFD_USER_MODE_ONLY;
-	uffd = open_syscall(flags | UFFD_USER_MODE_ONLY);
 	if (uffd >= 0 || out_of_resources(uffd))
 		return uffd;
 	*access = UMM_UFFD_NONE;
-	return refusal;
+	return refusal ? refusal : uffd;
 }
 
 /* The errors of opening in the library's terms. */
@@ -95,7 +105,8 @@ static int open_error(int err)
 {
 	if (out_of_resources(err))
 		return -ENOMEM;
-	if (err == -ENOSYS)
+	/* Before 5.11 the call knows no user mode. */
+	if (err == -ENOSYS || err == -EINVAL)
 		return -EOPNOTSUPP;
 	return -EPERM;
 }
@@ -112,11 +123,11 @@ static int enable(int uffd, uint64_t features, uint64_t *offered)
 }
 
 /* What does the kernel have? Costs a descriptor, which is gone when this returns. */
-static int ask_offered(enum umm_uffd_access *access, uint64_t *offered)
+static int ask_offered(unsigned flags, enum umm_uffd_access *access, uint64_t *offered)
 {
 	int uffd, ret;
 
-	uffd = open_best(access);
+	uffd = open_best(flags, access);
 	if (uffd < 0)
 		return open_error(uffd);
 	ret = enable(uffd, 0, offered);
@@ -124,11 +135,11 @@ static int ask_offered(enum umm_uffd_access *access, uint64_t *offered)
 	return ret;
 }
 
-static uint64_t features_of(uint64_t offered, bool events, enum umm_uffd_access access)
+static uint64_t features_of(uint64_t offered, unsigned flags, enum umm_uffd_access access)
 {
 	uint64_t features = UMM_KERNEL_UFFD_WP;
 
-	if (events)
+	if (flags & UFFD_OPEN_EVENTS)
 		features |= UMM_KERNEL_UFFD_EVENTS;
 	if (offered & UFFD_FEATURE_MOVE)
 		features |= UMM_KERNEL_MOVE;
@@ -139,19 +150,20 @@ static uint64_t features_of(uint64_t offered, bool events, enum umm_uffd_access 
 	return features;
 }
 
-int uffd_open(bool events, uint64_t *features, enum umm_uffd_access *access)
+int uffd_open(unsigned flags, uint64_t *features, enum umm_uffd_access *access)
 {
+	bool events = flags & UFFD_OPEN_EVENTS;
 	uint64_t required = UFFD_FEATURE_PAGEFAULT_FLAG_WP | (events ? UFFD_WANTED_EVENTS : 0);
 	enum umm_uffd_access how;
 	uint64_t offered = 0;
 	int uffd, ret;
 
-	ret = ask_offered(&how, &offered);
+	ret = ask_offered(flags, &how, &offered);
 	if (ret)
 		return ret;
 	if ((offered & required) != required)
 		return -EOPNOTSUPP;
-	uffd = open_best(&how);
+	uffd = open_best(flags, &how);
 	if (uffd < 0)
 		return open_error(uffd);
 	ret = enable(uffd, required | (offered & UFFD_WANTED_IF_THERE), &offered);
@@ -159,7 +171,7 @@ int uffd_open(bool events, uint64_t *features, enum umm_uffd_access *access)
 		close(uffd);
 		return ret;
 	}
-	*features = features_of(offered, events, how);
+	*features = features_of(offered, flags, how);
 	*access = how;
 	return uffd;
 }

@@ -33,14 +33,18 @@ struct uffd_msg_info {
 
 struct uffd_msg;
 
+enum uffd_open_flag {
+	UFFD_OPEN_EVENTS = 1 << 0,    /* unmap, remap and remove messages, too */
+	UFFD_OPEN_USER_MODE = 1 << 1, /* no faults of system calls, even where they could be had */
+};
+
 /*
- * Open a non-blocking, close-on-exec descriptor, by the best way there is, and
- * enable the features: with events, unmap/remap/remove messages too. Kernel
- * features (enum umm_kernel_feature) that this descriptor has are stored in *features.
+ * Open a non-blocking, close-on-exec descriptor, by the best way there is, and enable the
+ * features. Kernel features (enum umm_kernel_feature) that it has are stored in *features.
  * Returns the descriptor, or -EPERM, -EOPNOTSUPP (no such call, or required features
  * absent), -ENOMEM (no memory, or no descriptor left). Nothing is logged.
  */
-int uffd_open(bool events, uint64_t *features, enum umm_uffd_access *access);
+int uffd_open(unsigned flags, uint64_t *features, enum umm_uffd_access *access);
 
 /*
  * Open a descriptor that only watches: whatever memory is registered with uffd_watch(), files

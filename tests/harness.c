@@ -16,6 +16,7 @@
 #include "harness.h"
 #include "watchdog.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <fnmatch.h>
@@ -34,6 +35,8 @@
 #define EXIT_SKIPPED	77
 #define CHILD_SECONDS	40
 #define SLEEPING_CHECKS 30
+#define SETTLED_CHECKS	5
+#define SETTLE_MS	1000
 
 struct run {
 	const struct test_case *test;
@@ -50,6 +53,7 @@ static const struct {
 	{ UMM_KERNEL_MOVE, "no-move" },
 	{ UMM_KERNEL_POISON, "no-poison" },
 	{ UMM_KERNEL_PAGEMAP_SCAN | UMM_KERNEL_PROCMAP_QUERY, "no-scan" },
+	{ UMM_KERNEL_SYSCALL_FAULTS, "user-mode" },
 };
 
 #define NKERNELS (sizeof(kernels) / sizeof(kernels[0]))
@@ -110,12 +114,21 @@ int touch_write(void *addr)
 
 /* ---- environments ------------------------------------------------------------------- */
 
+/* A test may hold one server and needs another one then, also where there is one CPU. */
+static unsigned fault_servers(void)
+{
+	cpu_set_t cpus;
+
+	return sched_getaffinity(0, sizeof(cpus), &cpus) || CPU_COUNT(&cpus) > 1 ? 0 : 2;
+}
+
 static int case_setup(void **state)
 {
 	struct run *run = *state;
 	struct umm_ctx_options options = {
 		.size = sizeof(options),
 		.kernel_features_off = run->env.variant.features_off,
+		.fault_servers = fault_servers(),
 	};
 	int ret;
 
@@ -180,6 +193,7 @@ void harness_skip_note(const char *format, ...)
 static bool matrix_has(enum matrix matrix, const struct variant *v)
 {
 	bool first = v->type == UMM_DEVMEM_PRIVATE && v->inline_copy;
+	bool user_mode = v->features_off & UMM_KERNEL_SYSCALL_FAULTS;
 
 	switch (matrix) {
 	case MATRIX_ONCE:
@@ -194,6 +208,10 @@ static bool matrix_has(enum matrix matrix, const struct variant *v)
 		return !v->inline_copy;
 	case MATRIX_ASYNC_PRIVATE:
 		return !v->inline_copy && v->type == UMM_DEVMEM_PRIVATE;
+	case MATRIX_SYSCALLS:
+		return !user_mode;
+	case MATRIX_USER_MODE:
+		return user_mode && v->type == UMM_DEVMEM_PRIVATE;
 	case MATRIX_ALL:
 		return true;
 	}
@@ -298,6 +316,8 @@ struct ref_device *env_device_with(struct env *env, struct ref_options options)
 	assert_in_range(env->ndevices, 0, MAX_DEVICES - 1);
 	options.type = env->variant.type;
 	options.inline_copy = env->variant.inline_copy;
+	if (env->variant.features_off & UMM_KERNEL_SYSCALL_FAULTS)
+		options.touch = touch_read;
 	assert_int_equal(ref_create(env->ctx, &options, &ref), 0);
 	env->devices[env->ndevices++] = ref;
 	return ref;
@@ -706,13 +726,38 @@ static bool thread_sleeps(int tid)
 	return end && (end[2] == 'S' || end[2] == 'D');
 }
 
+/* Does every thread of the process sleep, but this one? */
+static bool others_sleep(void)
+{
+	DIR *dir = opendir("/proc/self/task");
+	int me = (int)syscall(SYS_gettid), tid;
+	struct dirent *entry;
+	bool all = dir;
+
+	while (all && (entry = readdir(dir))) {
+		tid = atoi(entry->d_name);
+		all = tid <= 0 || tid == me || thread_sleeps(tid);
+	}
+	if (dir)
+		closedir(dir);
+	return all;
+}
+
 bool actor_blocks(struct actor *actor)
 {
+	uint64_t patient = harness_now_ms() + SETTLE_MS;
 	unsigned seen = 0;
 
-	/* Asleep many times in a row: a lock that is taken for a moment does not count. */
+	/*
+	 * Asleep many times in a row: a lock that is taken for a moment does not count. Nor does
+	 * one whose holder waits for a CPU: then not everybody sleeps. Some tests have threads
+	 * that are always busy, so patience ends.
+	 */
 	while (!atomic_load(&actor->done) && seen < SLEEPING_CHECKS) {
-		seen = thread_sleeps(atomic_load(&actor->tid)) ? seen + 1 : 0;
+		if (!thread_sleeps(atomic_load(&actor->tid)))
+			seen = 0;
+		else if (others_sleep() || harness_now_ms() > patient)
+			seen++;
 		harness_yield();
 	}
 	return !atomic_load(&actor->done);
@@ -791,10 +836,29 @@ int __lsan_is_turned_off(void)
 	return is_child;
 }
 
+/*
+ * AddressSanitizer's malloc() does not survive a fork() in the middle of another thread's: the
+ * lock stays taken in the child, for ever. Threads call it when they start, also those that
+ * libumm started for a context a moment ago. So let them start first; those of a test that are
+ * busy by intention are waited for in vain, and their tests call no malloc() in the child.
+ */
+static void let_threads_start(void)
+{
+	uint64_t until = harness_now_ms() + SETTLE_MS;
+	unsigned seen = 0;
+
+	while (seen < SETTLED_CHECKS && harness_now_ms() < until) {
+		seen = others_sleep() ? seen + 1 : 0;
+		harness_yield();
+	}
+}
+
 int child_fork(void (*fn)(void *arg), void *arg)
 {
 	int pid;
 
+	if (HARNESS_ASAN)
+		let_threads_start();
 	fflush(stdout);
 	fflush(stderr);
 	pid = fork();

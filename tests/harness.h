@@ -79,6 +79,8 @@ enum matrix {
 	MATRIX_COHERENT,
 	MATRIX_ASYNC, /* copies by the worker, otherwise all */
 	MATRIX_ASYNC_PRIVATE,
+	MATRIX_SYSCALLS,  /* where faults of system calls are served */
+	MATRIX_USER_MODE, /* where they are not; private memory */
 	MATRIX_ALL,
 };
 

@@ -12,7 +12,8 @@
  * Pages mapped in place, and coherent ones, are reached at their CPU address (exclusive ones
  * at their own) by process_vm_readv() and its sister: where the program unmapped the page a
  * moment ago, they answer EFAULT instead of raising a signal, and the access becomes a device
- * fault.
+ * fault. Where the kernel may not fault pages in, they answer EFAULT too, and options.touch
+ * does it.
  *
  * Invariants: a valid entry is only used under the table's lock; the table is only
  * programmed under it, after umm_notifier_read_retry() said no; invalidation clears under it.
@@ -470,7 +471,10 @@ static int touch_in_place(uintptr_t addr, void *buf, size_t len, bool write)
 	return n == (ssize_t)len ? 0 : -EFAULT;
 }
 
-/* Access what lies inside one page. 0; -EAGAIN the table has no fitting entry. */
+/*
+ * Access what lies inside one page. 0; -EAGAIN the table has no fitting entry; -EFAULT it had one,
+ * of a page in place that is not there.
+ */
 static int access_locked(struct ref_device *ref, uintptr_t addr, void *buf, size_t len, bool write)
 {
 	uint64_t *slot = table_slot(&ref->priv->root, addr, false);
@@ -482,7 +486,7 @@ static int access_locked(struct ref_device *ref, uintptr_t addr, void *buf, size
 		if (touch_in_place(entry_host(*slot, addr), buf, len, write) == 0)
 			return 0;
 		*slot = 0;
-		return -EAGAIN;
+		return -EFAULT;
 	}
 	frame = ref_frame(ref, UMM_ENTRY_FRAME(*slot));
 	if (write)
@@ -505,7 +509,9 @@ static int device_access(struct ref_device *ref, uintptr_t addr, void *buf, size
 		pthread_mutex_lock(&p->table_lock);
 		ret = access_locked(ref, addr, buf, part, write);
 		pthread_mutex_unlock(&p->table_lock);
-		if (ret == -EAGAIN) {
+		if (ret == -EFAULT && p->options.touch)
+			p->options.touch((const void *)addr);
+		if (ret) {
 			ret = device_fault(ref, addr & ~(UMM_PAGE_SIZE - 1), write);
 			if (ret)
 				return ret;

@@ -28,6 +28,11 @@ struct ref_options {
 	bool keep_freed;  /* do not scribble over frames that are freed (benchmarks) */
 	enum ref_policy policy;
 	unsigned fault_pages; /* pages that one device fault migrates, aligned; 0: 1 */
+	/*
+	 * How to load a byte as the program does; returns 0, or the signal that it raised. For a
+	 * context without UMM_KERNEL_SYSCALL_FAULTS: pages in place are accessed by system calls.
+	 */
+	int (*touch)(const void *addr);
 };
 
 /* Where copies stop while the gate is closed. Only devices with a worker have gates. */

@@ -4,33 +4,19 @@
 # tests printed. The cases of a cmocka program count one by one, and so do the lines of one
 # that speaks TAP ("ok 1 name", "not ok 2 name", "ok 3 # SKIP name: reason"); any other test
 # counts as one.
-# Of a test that was run again after a failure the last run counts, and it is named.
 # usage: awk -f tally.awk [-v broken="PRESET:STEP..."] \
 #            {preset=NAME kind=outcome CTEST_LOG kind=output LAST_TEST_LOG}...
 
 function fail(what)
 {
-	nfailed[test]++
-	failures[test] = failures[test] "  " what "\n"
+	failed++
+	failures = failures "  " what "\n"
 }
 
 function skip(what)
 {
-	nskipped[test]++
-	skips[test] = skips[test] "  " what ": " (reason ? reason : "no reason was printed") "\n"
-}
-
-# One more test, or one more run of the same: then what failed before is only remembered.
-function begin(name)
-{
-	test = preset " " name
-	if (test in begun)
-		before[test] = before[test] (failures[test] ? failures[test] : "  " test "\n")
-	else
-		order[++ntests] = test
-	begun[test] = 1
-	npassed[test] = nfailed[test] = nskipped[test] = 0
-	failures[test] = skips[test] = ""
+	skipped++
+	skips = skips "  " what ": " (reason ? reason : "no reason was printed") "\n"
 }
 
 kind == "outcome" && /^ *([0-9]+\/[0-9]+ +)?Test +#[0-9]+: / {
@@ -45,7 +31,6 @@ kind != "output" {
 
 /^[0-9]+\/[0-9]+ Testing: / {
 	name = $3
-	begin(name)
 	running = tap = cases = bad = 0
 	current = reason = ""
 }
@@ -69,7 +54,7 @@ running && /\[ RUN      \] / {
 }
 
 running && /\[       OK \] / {
-	npassed[test]++
+	passed++
 	current = ""
 }
 
@@ -115,31 +100,19 @@ tap && /^not ok [0-9]+ / {
 	else if (result == "skipped" && !cases)
 		skip(preset " " name)
 	else if (result == "passed" && !cases)
-		npassed[test]++
+		passed++
 }
 
 END {
-	for (i = 1; i <= ntests; i++) {
-		passed += npassed[order[i]]
-		failed += nfailed[order[i]]
-		skipped += nskipped[order[i]]
-		all_failures = all_failures failures[order[i]]
-		all_skips = all_skips skips[order[i]]
-		if (!nfailed[order[i]])
-			again = again before[order[i]]
-	}
 	n = split(broken, steps)
 	for (i = 1; i <= n; i++) {
-		failed++
 		sub(/:/, ": no result from ", steps[i])
-		all_failures = all_failures "  " steps[i] "\n"
+		fail(steps[i])
 	}
-	if (all_failures)
-		printf "\nFailed:\n%s", all_failures
-	if (again)
-		printf "\nFailed, but not when run again (report these, too):\n%s", again
-	if (all_skips)
-		printf "\nSkipped:\n%s", all_skips
+	if (failures)
+		printf "\nFailed:\n%s", failures
+	if (skips)
+		printf "\nSkipped:\n%s", skips
 	printf "\n%d passed, %d failed, %d skipped\n", passed, failed, skipped
 	exit failed > 0 || passed + skipped == 0
 }

@@ -212,6 +212,36 @@ static void process_vm_calls_see_device_pages(struct env *e)
 	free(copy);
 }
 
+static void system_calls_on_device_pages_are_efault_in_user_mode(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = env_alloc_small(e, 16 * PAGE), page[PAGE];
+	struct iovec local = { page, PAGE }, remote = { p + 8 * PAGE, PAGE };
+	int pair[2];
+
+	fill(p, 16, 1);
+	to_device(e, ref, p, 16, 16);
+	env_mark(e);
+	assert_int_equal(pipe(pair), 0);
+	assert_int_equal(write(pair[1], p + 3 * PAGE, PAGE), -1);
+	assert_int_equal(errno, EFAULT);
+	assert_int_equal(process_vm_readv(getpid(), &local, 1, &remote, 1, 0), -1);
+	assert_int_equal(errno, EFAULT);
+	assert_int_equal(process_vm_writev(getpid(), &local, 1, &remote, 1, 0), -1);
+	assert_int_equal(errno, EFAULT);
+	assert_state(e, p, 16, UMM_PAGE_DEVICE);
+	assert_delta(e, UMM_COUNT_FAULT_DEVICE, 0);
+	/* The program's own touch is served, and then the call finds the page. */
+	assert_true(filled_at(p, 3, 1));
+	assert_delta(e, UMM_COUNT_FAULT_DEVICE, 1);
+	assert_int_equal(write(pair[1], p + 3 * PAGE, PAGE), PAGE);
+	assert_int_equal(read(pair[0], page, PAGE), PAGE);
+	assert_true(page_filled(page, 3, 1));
+	close(pair[0]);
+	close(pair[1]);
+	assert_filled(p, 16, 1);
+}
+
 static char *handler_page;
 static volatile sig_atomic_t handler_saw;
 
@@ -499,9 +529,10 @@ static const struct test_case cases[] = {
 	TEST(COHERENT, touch_of_a_coherent_page_finds_it_in_place),
 	TEST(ALL, touch_of_an_untouched_page_is_one_fault_and_reads_zero),
 	TEST(ALL, blocks_that_no_device_used_do_not_fault_to_us),
-	TEST(ALL, write_call_sends_device_pages),
-	TEST(ALL, read_call_fills_device_pages),
-	TEST(ALL, process_vm_calls_see_device_pages),
+	TEST(SYSCALLS, write_call_sends_device_pages),
+	TEST(SYSCALLS, read_call_fills_device_pages),
+	TEST(SYSCALLS, process_vm_calls_see_device_pages),
+	TEST(USER_MODE, system_calls_on_device_pages_are_efault_in_user_mode),
 	TEST(ALL, signal_handlers_touch_device_pages),
 	TEST(ALL, touches_work_with_all_signals_blocked),
 	TEST(PRIVATE, many_threads_on_one_page_cause_one_copy),

@@ -93,6 +93,115 @@ static void unprivileged_process_is_served(struct env *e)
 	assert_true(in_child(child_is_nobody, NULL));
 }
 
+/* ---- its own /proc is not for this process ------------------------------------------ */
+
+struct hidden {
+	struct umm_ctx_options options;
+	bool early; /* the context is older than that */
+	char room[32];
+};
+
+static struct umm_ctx *hidden_open(const struct hidden *h)
+{
+	struct umm_ctx *ctx = NULL;
+
+	child_check(umm_ctx_create(&h->options, &ctx) == 0);
+	return ctx;
+}
+
+/* Another user and not dumpable: /proc/self belongs to root. And away from /proc altogether. */
+static void hide_proc(const struct hidden *h)
+{
+	if (h->early)
+		child_check(chroot(h->room) == 0 && chdir("/") == 0);
+	become_nobody();
+	child_check(prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0);
+	child_check(open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC) < 0);
+}
+
+/* Half of it is filled, one page of that dropped again, the rest never touched. */
+static bool hidden_page_is(const char *page, size_t i)
+{
+	return i < 16 && i != 7 ? page_filled(page, i, 1) : page_zero(page);
+}
+
+static void hidden_world(struct umm_ctx *ctx, enum umm_devmem_type type)
+{
+	struct ref_options options = { .nframes = 64, .inline_copy = true, .type = type };
+	struct ref_device *ref;
+	char page[PAGE];
+	void *map;
+	char *p;
+
+	child_check(ref_create(ctx, &options, &ref) == 0);
+	map = mmap(NULL, 32 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	child_check(map != MAP_FAILED && umm_attach(ctx, map, 32 * PAGE) == 0);
+	p = map;
+	fill(p, 16, 1);
+	child_check(madvise(p + 7 * PAGE, PAGE, MADV_DONTNEED) == 0);
+	for (int round = 0; round < 2; round++) {
+		child_check(umm_migrate_to_device(ctx, ref->mem, p, 32 * PAGE) == 32);
+		for (size_t i = 0; i < 32; i++) {
+			child_check(ref_read(ref, (uintptr_t)p + i * PAGE, page, PAGE) == 0);
+			child_check(hidden_page_is(page, i));
+		}
+		child_check(umm_migrate_to_system(ctx, p, 16 * PAGE) == 16);
+		for (size_t i = 0; i < 32; i++)
+			child_check(hidden_page_is(p + i * PAGE, i));
+		if (type == UMM_DEVMEM_COHERENT)
+			child_check(umm_migrate_to_system(ctx, p, 32 * PAGE) == 16);
+		child_check(ref_map(ref, (uintptr_t)p, 32 * PAGE, true) == 0);
+	}
+	child_check(umm_detach(ctx, p) == 0);
+	for (size_t i = 0; i < 32; i++)
+		child_check(hidden_page_is(p + i * PAGE, i));
+	child_check(ref_destroy(ref));
+}
+
+static void child_hides_its_proc(void *arg)
+{
+	const struct hidden *h = arg;
+	struct umm_ctx *ctx = NULL;
+
+	if (h->early)
+		ctx = hidden_open(h);
+	hide_proc(h);
+	if (!h->early)
+		ctx = hidden_open(h);
+	hidden_world(ctx, UMM_DEVMEM_PRIVATE);
+	hidden_world(ctx, UMM_DEVMEM_COHERENT);
+	umm_ctx_put(ctx);
+}
+
+static void skip_unless_proc_can_be_hidden(void)
+{
+	skip_unless_root();
+	skip_unless_children_may_have_threads();
+}
+
+static void process_that_may_not_read_its_pagemap_is_served(struct env *e)
+{
+	struct hidden h = { .options = { .size = sizeof(h.options),
+					 .kernel_features_off = e->variant.features_off } };
+
+	skip_unless_proc_can_be_hidden();
+	assert_true(in_child(child_hides_its_proc, &h));
+}
+
+static void context_outlives_access_to_proc(struct env *e)
+{
+	struct hidden h = { .options = { .size = sizeof(h.options),
+					 .kernel_features_off = e->variant.features_off },
+			    .early = true,
+			    .room = "/tmp/umm-test-XXXXXX" };
+
+	skip_unless_proc_can_be_hidden();
+	if (!mkdtemp(h.room))
+		env_skip("no directory in /tmp: %s", strerror(errno));
+	assert_true(in_child(child_hides_its_proc, &h));
+	rmdir(h.room);
+}
+
 /* No userfaultfd(2), like in a container; /dev/userfaultfd is not for nobody. */
 static bool forbid_userfaultfd(void)
 {
@@ -464,13 +573,15 @@ static void process_exits_with_everything_open(struct env *e)
 
 static const struct test_case cases[] = {
 	TEST(ONCE, unprivileged_process_is_served),
+	TEST(KERNEL, process_that_may_not_read_its_pagemap_is_served),
+	TEST(KERNEL, context_outlives_access_to_proc),
 	TEST(ONCE, refused_userfaultfd_is_eperm_and_says_what_to_do),
 	TEST(ONCE, no_descriptor_left_is_enomem),
 	TEST(ONCE, mapping_limit_is_enomem_and_harmless),
 	TEST(ONCE, address_space_limit_is_enomem),
 	TEST(ONCE, limited_address_space_is_enough),
 	TEST(ALL, locked_memory_keeps_its_data),
-	TEST(ALL, memory_locked_on_the_device_comes_home),
+	TEST(SYSCALLS, memory_locked_on_the_device_comes_home),
 	TEST(KERNEL, many_ranges_are_as_good_as_few),
 	TEST(KERNEL, recycled_frames_are_limited),
 	TEST(KERNEL, memory_of_another_userfaultfd_is_left_alone),

@@ -322,7 +322,7 @@ static void poisoned_page_is_populated(void **state)
 	char *map = map_anon(8 * PAGE, PROT_READ | PROT_WRITE);
 	enum umm_uffd_access access;
 	uint64_t features = 0, bitmap;
-	int uffd = uffd_open(false, &features, &access);
+	int uffd = uffd_open(0, &features, &access);
 
 	(void)state;
 	if (uffd < 0 || !(features & UMM_KERNEL_POISON)) {

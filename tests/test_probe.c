@@ -68,7 +68,7 @@ static void probe_agrees_with_its_parts(void **state)
 
 	(void)state;
 	assert_int_equal(umm_probe(&info), 0);
-	uffd = uffd_open(true, &features, &access);
+	uffd = uffd_open(UFFD_OPEN_EVENTS, &features, &access);
 	assert_int_equal(info.uffd_error, min(uffd, 0));
 	assert_int_equal(info.uffd_access, access);
 	assert_int_equal(info.kernel_features & features, features);
@@ -204,7 +204,7 @@ static int check_forbidden(int err, int expected)
 
 	if (!forbid_userfaultfd(err))
 		return CHILD_SKIP;
-	if (uffd_open(true, &features, &access) != expected)
+	if (uffd_open(UFFD_OPEN_EVENTS, &features, &access) != expected)
 		return 1;
 	if (umm_probe(&info) || info.uffd_error != expected || info.uffd_access != UMM_UFFD_NONE)
 		return 2;
@@ -232,7 +232,7 @@ static int no_descriptors_left(void)
 
 	if (setrlimit(RLIMIT_NOFILE, &none))
 		return CHILD_SKIP;
-	if (uffd_open(true, &features, &access) != -ENOMEM)
+	if (uffd_open(UFFD_OPEN_EVENTS, &features, &access) != -ENOMEM)
 		return 1;
 	if (umm_probe(&info) || info.uffd_error != -ENOMEM)
 		return 2;
@@ -243,24 +243,41 @@ static int low_nice_limit(void)
 {
 	struct umm_probe_info info = { .size = sizeof(info) };
 	struct rlimit low = { 0, 0 };
+	int before = getpriority(PRIO_PROCESS, 0);
 
 	if (!become_nobody() || setrlimit(RLIMIT_NICE, &low))
 		return CHILD_SKIP;
 	if (umm_probe(&info) || info.may_raise_priority)
 		return 1;
-	return getpriority(PRIO_PROCESS, 0) == 0 ? 0 : 2;
+	return getpriority(PRIO_PROCESS, 0) == before ? 0 : 2;
 }
 
 static int high_nice_limit(void)
 {
 	struct umm_probe_info info = { .size = sizeof(info) };
 	struct rlimit high = { 40, 40 };
+	int before = getpriority(PRIO_PROCESS, 0);
 
 	if (setrlimit(RLIMIT_NICE, &high) || !become_nobody())
 		return CHILD_SKIP;
 	if (umm_probe(&info) || !info.may_raise_priority)
 		return 1;
-	return getpriority(PRIO_PROCESS, 0) == 0 ? 0 : 2;
+	return getpriority(PRIO_PROCESS, 0) == before ? 0 : 2;
+}
+
+static int hidden_pagemap(void)
+{
+	struct umm_probe_info info = { .size = sizeof(info) };
+
+	if (!become_nobody() || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))
+		return CHILD_SKIP;
+	if (umm_probe(&info) || info.kernel_features & UMM_KERNEL_PAGEMAP_SCAN)
+		return 1;
+	info.uffd_access = UMM_UFFD_SYSCALL;
+	info.kernel_features = ~(uint64_t)UMM_KERNEL_PAGEMAP_SCAN;
+	info.may_raise_priority = true;
+	probe_advise(&info);
+	return strstr(info.advice, "PR_SET_DUMPABLE") ? 0 : 2;
 }
 
 static void unprivileged_process_is_told_about_the_sysctl(void **state)
@@ -286,6 +303,12 @@ static void no_descriptor_left_is_enomem(void **state)
 {
 	(void)state;
 	check_in_child(no_descriptors_left, "cannot lower RLIMIT_NOFILE");
+}
+
+static void process_that_may_not_read_its_pagemap_is_told_why(void **state)
+{
+	(void)state;
+	check_in_child(hidden_pagemap, "needs root to become somebody else");
 }
 
 static void low_nice_limit_means_no_priority(void **state)
@@ -343,6 +366,7 @@ int main(void)
 		cmocka_unit_test(refused_system_call_is_eperm),
 		cmocka_unit_test(missing_system_call_is_eopnotsupp),
 		cmocka_unit_test(no_descriptor_left_is_enomem),
+		cmocka_unit_test(process_that_may_not_read_its_pagemap_is_told_why),
 		cmocka_unit_test(low_nice_limit_means_no_priority),
 		cmocka_unit_test(high_nice_limit_means_priority),
 		cmocka_unit_test(advice_is_one_line_that_fits),

@@ -850,7 +850,32 @@ static void waits_for_a_device_that_never_signals_are_told(struct env *e)
 	assert_int_equal(other.ret, 0);
 }
 
+/* A page is home and its thread goes on: that must not keep the context, nor need it. */
+static void context_goes_while_a_device_returns_from_its_signal(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = env_alloc_small(e, PAGE);
+	struct act reader = { .env = e, .p = p, .npages = 1 };
+	struct actor actor;
+
+	fill(p, 1, 1);
+	to_device(e, ref, p, 1, 1);
+	ref_gate_close(ref, REF_GATE_COPY);
+	actor_start(&actor, act_read, &reader);
+	assert_true(ref_gate_wait(ref, REF_GATE_COPY, PATIENCE_MS));
+	/* The worker that asked for the copy is back at its queue: the device's thread commits. */
+	assert_true(actor_blocks(&actor));
+	hook_arm(HOOK_FINISHED, p, 1);
+	ref_gate_open(ref, REF_GATE_COPY);
+	assert_true(stop_arrived(&hook.stop));
+	actor_join(&actor);
+	assert_false(reader.wrong);
+	env_close(e);
+	hook_go(HOOK_FINISHED);
+}
+
 static const struct test_case cases[] = {
+	TEST(ASYNC_PRIVATE, context_goes_while_a_device_returns_from_its_signal),
 	TEST(ALL, dropped_while_collected_for_the_device),
 	TEST(ALL, dropped_while_copied_to_the_device),
 	TEST(ALL, dropped_after_the_commit_to_the_device),

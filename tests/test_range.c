@@ -314,6 +314,31 @@ static void fault_makes_every_page_resident(struct env *e)
 		assert_true(page_filled(p + i * PAGE, i - 1, 1));
 }
 
+/* The books cannot know when the kernel has dropped a page; what is asked for is there. */
+static void fault_makes_dropped_pages_resident(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = env_alloc_small(e, 4 * PAGE);
+	uint64_t entry[4];
+	struct umm_range range;
+
+	fill(p, 4, 1);
+	to_device(e, ref, p, 1, 1);
+	assert_int_equal(madvise(p + PAGE, 3 * PAGE, MADV_DONTNEED), 0);
+	assert_false(cpu_maps(p + PAGE));
+	range = range_of(ref, p, 4, entry);
+	range.default_flags = UMM_ENTRY_REQ_FAULT;
+	assert_int_equal(umm_range_fault(&range, 1000), 4);
+	for (size_t i = 1; i < 4; i++) {
+		assert_true(cpu_maps(p + i * PAGE));
+		assert_entry(e, p + i * PAGE, entry[i], UMM_ENTRY_VALID | UMM_ENTRY_WRITE);
+	}
+	env_mark(e);
+	assert_zero(p + PAGE, 3);
+	assert_delta(e, UMM_COUNT_FAULT_EMPTY, 0);
+	assert_filled(p, 1, 1);
+}
+
 static void fault_for_writing_ends_duplications(struct env *e)
 {
 	struct ref_device *a = env_device(e, 64), *b = env_device(e, 64);
@@ -590,6 +615,7 @@ static const struct test_case cases[] = {
 	TEST(ASYNC, snapshot_of_a_migrating_page_is_none),
 	TEST(ASYNC, fault_waits_for_a_migration),
 	TEST(ALL, fault_makes_every_page_resident),
+	TEST(ALL, fault_makes_dropped_pages_resident),
 	TEST(ALL, fault_for_writing_ends_duplications),
 	TEST(ALL, fault_without_owner_brings_private_pages_home),
 	TEST(ALL, write_to_read_only_memory_is_eperm),

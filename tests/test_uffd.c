@@ -123,7 +123,7 @@ static int setup(void **state)
 	char *map;
 
 	*state = fix;
-	fix->uffd = uffd_open(true, &fix->features, &fix->access);
+	fix->uffd = uffd_open(UFFD_OPEN_EVENTS, &fix->features, &fix->access);
 	if (fix->uffd < 0)
 		return 0;
 	map = mmap(NULL, 3 * UMM_BLOCK_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
@@ -239,7 +239,7 @@ static void without_events_unmapping_is_silent(void **state)
 	int uffd;
 
 	require_uffd(state);
-	uffd = uffd_open(false, &features, &access);
+	uffd = uffd_open(0, &features, &access);
 	assert_true(uffd >= 0);
 	assert_false(features & UMM_KERNEL_UFFD_EVENTS);
 	map = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -264,7 +264,7 @@ static void registering_nonsense_is_refused(void **state)
 	assert_ptr_not_equal(map, MAP_FAILED);
 	assert_int_equal(munmap(map, PAGE), 0);
 	assert_int_equal(uffd_register(fix->uffd, addr_of(map), PAGE), -EINVAL);
-	other = uffd_open(true, &features, &access);
+	other = uffd_open(UFFD_OPEN_EVENTS, &features, &access);
 	assert_true(other >= 0);
 	assert_int_equal(uffd_register(other, addr_of(fix->dst), PAGE), -EBUSY);
 	close(other);

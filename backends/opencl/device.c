@@ -7,6 +7,9 @@
  * device is destroyed, by umm_opencl_destroy() or otherwise, quiesce lets launches end, the
  * core brings the pages home through the copy op, and destroy frees everything.
  *
+ * A handle is looked up (live.h) before anything behind it is looked at. Until the destroy op
+ * runs it is good; launches then say -ENODEV, afterwards -EINVAL.
+ *
  * A forked child has the structures, but neither the threads nor the state of
  * the OpenCL implementation: there, only host memory is freed and nothing waits.
  *
@@ -18,6 +21,7 @@
 #include <unistd.h>
 
 #include "device.h"
+#include "live.h"
 #include "report.h"
 #include "service.h"
 #include "size.h"
@@ -51,7 +55,7 @@ static void ocl_free(struct umm_opencl *ocl)
 	pthread_cond_destroy(&ocl->changed);
 	pthread_mutex_destroy(&ocl->update);
 	pthread_mutex_destroy(&ocl->launch);
-	free(ocl);
+	live_end(ocl);
 }
 
 /* Launches end after the round they are in; no other threads here use the core's handles. */
@@ -78,7 +82,7 @@ static void ocl_destroy(void *priv)
 		service_destroy(ocl);
 		free(ocl->control_host);
 		free(ocl->used_host);
-		free(ocl);
+		live_end(ocl);
 		return;
 	}
 	if (ocl->opened)
@@ -314,37 +318,42 @@ int umm_opencl_create(struct umm_ctx *ctx, const struct umm_opencl_options *opti
 	ret = ocl_join(ocl, &ours);
 	if (ret)
 		return ret;
+	ret = live_add(ocl);
+	if (ret) {
+		umm_device_destroy(ocl->dev);
+		return ret;
+	}
 	*out = ocl;
 	return 0;
 }
 
 void umm_opencl_destroy(struct umm_opencl *ocl)
 {
-	if (ocl)
+	if (live_is(ocl))
 		umm_device_destroy(ocl->dev);
 }
 
 struct umm_device *umm_opencl_device(struct umm_opencl *ocl)
 {
-	return ocl->dev;
+	return live_is(ocl) ? ocl->dev : NULL;
 }
 
 struct umm_devmem *umm_opencl_devmem(struct umm_opencl *ocl)
 {
-	return ocl->mem;
+	return live_is(ocl) ? ocl->mem : NULL;
 }
 
 cl_context umm_opencl_cl_context(struct umm_opencl *ocl)
 {
-	return ocl->context;
+	return live_is(ocl) ? ocl->context : NULL;
 }
 
 cl_device_id umm_opencl_cl_device(struct umm_opencl *ocl)
 {
-	return ocl->device;
+	return live_is(ocl) ? ocl->device : NULL;
 }
 
 cl_command_queue umm_opencl_cl_queue(struct umm_opencl *ocl)
 {
-	return ocl->queue;
+	return live_is(ocl) ? ocl->queue : NULL;
 }

@@ -30,6 +30,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "live.h"
 #include "report.h"
 #include "service.h"
 #include "size.h"
@@ -381,7 +382,7 @@ int umm_opencl_launch(struct umm_opencl *ocl, const struct umm_opencl_work *work
 	struct umm_opencl_work request;
 	int ret;
 
-	if (!ocl)
+	if (!live_is(ocl))
 		return -EINVAL;
 	ret = size_in(&request, sizeof(request), work);
 	if (!ret && result)

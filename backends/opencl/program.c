@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "device.h"
+#include "live.h"
 #include "report.h"
 
 #define OPTION_BYTES 64
@@ -93,7 +94,7 @@ int umm_opencl_build(struct umm_opencl *ocl, const char *source, const char *opt
 	char *text;
 	int ret;
 
-	if (!ocl || !source || !out)
+	if (!live_is(ocl) || !source || !out)
 		return -EINVAL;
 	if (ocl->owner != getpid())
 		return -ENODEV;

@@ -402,6 +402,56 @@ static void data_survives_the_device(void **state)
 		assert_int_equal(words[i], 3 * i + 1);
 }
 
+/* What is no live device: every function says so, whatever is behind the pointer. */
+static void assert_no_device(struct umm_opencl *ocl, const struct umm_opencl_work *work)
+{
+	cl_program program = NULL;
+
+	assert_null(umm_opencl_device(ocl));
+	assert_null(umm_opencl_devmem(ocl));
+	assert_null(umm_opencl_cl_context(ocl));
+	assert_null(umm_opencl_cl_device(ocl));
+	assert_null(umm_opencl_cl_queue(ocl));
+	assert_int_equal(umm_opencl_build(ocl, "", NULL, &program, NULL), -EINVAL);
+	assert_null(program);
+	assert_int_equal(umm_opencl_launch(ocl, work, NULL), -EINVAL);
+	umm_opencl_destroy(ocl);
+}
+
+static void a_handle_that_is_not_a_live_device_is_einval(void **state)
+{
+	struct rig *rig = *state, other = { NULL };
+	const size_t items = 1;
+	struct umm_opencl_work work = { .size = sizeof(work), .dims = 1, .global = &items };
+	struct umm_opencl *gone[3];
+	char garbage[512] = "this is no device";
+	cl_kernel kernel;
+
+	rig_open(&other, 4 * MIB, NULL);
+	gone[0] = other.ocl;
+	umm_ctx_put(other.ctx);
+	rig_open(rig, 4 * MIB, NULL);
+	gone[1] = rig->ocl;
+	umm_opencl_destroy(rig->ocl);
+	rig_open(rig, 4 * MIB, NULL);
+	gone[2] = rig->ocl;
+	umm_device_destroy(umm_opencl_device(rig->ocl));
+	/* It must not become good again by having the address of one of those. */
+	rig_open(rig, 4 * MIB, NULL);
+	rig_build(rig);
+	kernel = rig_kernel(rig, "map");
+	work.kernel = kernel;
+	for (unsigned i = 0; i < 3; i++) {
+		assert_ptr_not_equal(rig->ocl, gone[i]);
+		assert_no_device(gone[i], &work);
+	}
+	assert_no_device(NULL, &work);
+	assert_no_device((struct umm_opencl *)(void *)garbage, &work);
+	assert_no_device((struct umm_opencl *)(void *)rig->ctx, &work);
+	assert_no_device((struct umm_opencl *)(void *)umm_opencl_device(rig->ocl), &work);
+	work_once(rig);
+}
+
 struct node {
 	struct node *next;
 	uint64_t value;
@@ -652,6 +702,7 @@ int main(int argc, char **argv)
 		rig_test(pages_go_from_device_to_device_of_one_context),
 		rig_test(two_contexts_do_not_see_each_other),
 		rig_test(data_survives_the_device),
+		rig_test(a_handle_that_is_not_a_live_device_is_einval),
 		rig_test(a_launch_ends_with_enodev_when_its_device_is_destroyed),
 		rig_test(the_same_when_the_core_destroys_it),
 		rig_test(a_context_that_is_dropped_meanwhile_lives_until_the_launch_ends),
