@@ -141,7 +141,7 @@ static bool is_install(enum action action)
 	return action == ACT_HOME || action == ACT_COHERENT || action == ACT_RECOHERE;
 }
 
-/* The frame that the page came from is no longer its home. Its block knows nothing of it any more. */
+/* The frame that the page came from is no longer its home, and its block has forgotten it. */
 static void free_origin(struct piece *piece, unsigned i)
 {
 	/* A coherent page that did not come back to its place leaves it empty. */

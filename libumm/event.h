@@ -19,8 +19,8 @@ struct uffd_msg_info;
 int event_read(struct umm_ctx *ctx, struct uffd_msg_info *info, bool *again);
 
 /*
- * For remap.c: what has to be read before the message at hand can be applied. One message; who faults
- * is sent back to fault again. Under the gate, held exclusively.
+ * For remap.c: what has to be read before the message at hand can be applied. One message; who
+ * faults is sent back to fault again. Under the gate, held exclusively.
  */
 void event_read_ahead(struct umm_ctx *ctx);
 

@@ -221,9 +221,9 @@ static bool any_registered(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
 }
 
 /*
- * Where a mapping moved to there is no other one any more; but the message of the one that was there,
- * which another thread moved away or unmapped, may be behind this one: each thread sends its message
- * when it has let go of its mappings already.
+ * Where a mapping moved to there is no other one any more; but the message of the one that was
+ * there, which another thread moved away or unmapped, may be behind this one: each thread sends its
+ * message when it has let go of its mappings already.
  */
 static void await_departure(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
 {

@@ -183,12 +183,12 @@ int uffd_open_watch(void)
 	uint64_t offered = 0;
 	int uffd, ret;
 
-	ret = ask_offered(&how, &offered);
+	ret = ask_offered(UFFD_OPEN_EVENTS, &how, &offered);
 	if (ret)
 		return ret;
 	if ((offered & wanted) != wanted)
 		return -EOPNOTSUPP;
-	uffd = open_best(&how);
+	uffd = open_best(UFFD_OPEN_EVENTS, &how);
 	if (uffd < 0)
 		return open_error(uffd);
 	ret = enable(uffd, wanted, &offered);

@@ -867,7 +867,7 @@ static void context_goes_while_a_device_returns_from_its_signal(struct env *e)
 	assert_true(actor_blocks(&actor));
 	hook_arm(HOOK_FINISHED, p, 1);
 	ref_gate_open(ref, REF_GATE_COPY);
-	assert_true(stop_arrived(&hook.stop));
+	assert_true(hook_stopped());
 	actor_join(&actor);
 	assert_false(reader.wrong);
 	env_close(e);

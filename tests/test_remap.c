@@ -344,7 +344,7 @@ static void grow_and_shrink(void *arg)
 		fill(g->p, PAGES, seed);
 		if (migrate(g->env, g->ref, g->p, PAGES, 0) < 0)
 			g->wrong = "migration";
-		/* There is no room behind it, so it moves; mostly, since the others move as well. */
+		/* No room behind it, so it moves; mostly, since the others move as well. */
 		guard = mmap(g->p + PAGES * PAGE, PAGE, PROT_NONE,
 			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
 		p = mremap(g->p, PAGES * PAGE, 2 * PAGES * PAGE, MREMAP_MAYMOVE);
