@@ -37,8 +37,8 @@ enum page_state {
 	/* SYSTEM: the program was told to go on and drop it, and may not have done so yet: what
 	 * is there must not be moved. See page_drop(). */
 	PG_DROPPING = 0x100,
-	/* EMPTY, DEVICE, COHERENT, EXCLUSIVE: mirrors have not been told yet of the change that made it so
-	 * (change.h). Whoever wants it waits. */
+	/* EMPTY, DEVICE, COHERENT, EXCLUSIVE: mirrors have not been told yet of the change that
+	 * made it so (change.h). Whoever wants it waits. */
 	PG_HELD = 0x200,
 };
 
@@ -161,8 +161,8 @@ void resident_clear(struct umm_ctx *ctx, struct block *block, struct resident *r
 
 /*
  * Take the frames that hold these pages away from the block, copies included, and put them on
- * *list (linked by `next`); their memories stay until they are given back. Without a list, or memory
- * to note them, they are lost to their device: the log says so.
+ * *list (linked by `next`); their memories stay until they are given back. Without a list, or
+ * memory to note them, they are lost to their device: the log says so.
  */
 void residents_detach(struct umm_ctx *ctx, struct block *block, const uint64_t *pages,
 		      struct resident **list);

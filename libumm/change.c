@@ -21,7 +21,7 @@
  *
  * Invariant: a HELD page belongs to a change that is in the list, of a number up to its block's
  * `held`.
- * Locks: changes.lock; then, one after the other, blocks'. Nothing is locked where mirrors are told.
+ * Locks: changes.lock; then, one after the other, blocks'. None where mirrors are told.
  */
 #include "change.h"
 

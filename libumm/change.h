@@ -43,7 +43,7 @@ void changes_fini(struct changes *changes);
  * lost, and nothing is HELD.
  */
 struct change *change_begin(struct umm_ctx *ctx, struct change *change);
-/* Frames, and copies, that hold these pages are the change's from now on. Under the block's lock. */
+/* Frames that hold these pages, or copies, are the change's from now on. The block is locked. */
 void change_loosen(struct umm_ctx *ctx, struct change *change, struct block *block,
 		   const uint64_t *pages);
 /* The page, in its new state, waits for mirrors to know. Under the block's lock. */

@@ -420,7 +420,7 @@ static void assert_no_device(struct umm_opencl *ocl, const struct umm_opencl_wor
 
 static void a_handle_that_is_not_a_live_device_is_einval(void **state)
 {
-	struct rig *rig = *state, other = { NULL };
+	struct rig *rig = *state, other = { .ctx = NULL };
 	const size_t items = 1;
 	struct umm_opencl_work work = { .size = sizeof(work), .dims = 1, .global = &items };
 	struct umm_opencl *gone[3];
