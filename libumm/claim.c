@@ -185,7 +185,7 @@ static int claim_run(struct piece *piece, struct pages_pipe *p, unsigned first, 
 static unsigned claim_some(struct piece *piece, unsigned first, unsigned last)
 {
 	struct maps_vma vma;
-	struct pages_pipe p;
+	struct pages_pipe p = { 0 };
 	int ret;
 
 	if (!find_private_file(piece->ctx, at(piece, first), &vma) || pipe_open(&p)) {
