@@ -15,8 +15,8 @@
 #define PAGES  64
 #define ROUNDS 400
 
-static uint64_t (*memory)[UMM_PAGE_SIZE / 8]; /* what the CPU writes and the device reads */
-static _Atomic uint64_t written[PAGES];	      /* the least that is in each page by now */
+static _Atomic uint64_t (*memory)[UMM_PAGE_SIZE / 8]; /* what the CPU writes and the device reads */
+static _Atomic uint64_t written[PAGES];		      /* the least that is in each page by now */
 
 /* The device: an entry for each page, 0 where it has to ask. */
 static pthread_mutex_t update = PTHREAD_MUTEX_INITIALIZER; /* Protects: table, forgotten */
@@ -84,7 +84,7 @@ static int device_load(size_t i, uint64_t *word, unsigned *faults)
 		if (fault_locked(i))
 			return -1;
 	}
-	*word = *(volatile uint64_t *)UMM_ENTRY_ADDR(table[i]);
+	*word = atomic_load((_Atomic uint64_t *)UMM_ENTRY_ADDR(table[i]));
 	pthread_mutex_unlock(&update);
 	return 0;
 }
@@ -96,7 +96,7 @@ static void *cpu(void *arg)
 		for (size_t i = 0; i < PAGES; i++) {
 			if ((round + i) % 4 == 0)
 				madvise(memory[i], UMM_PAGE_SIZE, MADV_DONTNEED);
-			*(volatile uint64_t *)memory[i] = round;
+			atomic_store(memory[i], round);
 			atomic_store(&written[i], round);
 		}
 	return arg;

@@ -1105,6 +1105,37 @@ enum umm_range_flag {
 	UMM_RANGE_PAGEMAP = 1 << 0,
 };
 
+/** Indexes of umm_range_encoding.flags. */
+enum umm_encoding_flag {
+	UMM_ENCODING_VALID, /* in a request: make it readable */
+	UMM_ENCODING_WRITE, /* in a request: make it writable */
+	UMM_ENCODING_DEVICE,
+	UMM_ENCODING_COHERENT,
+	UMM_ENCODING_DUPLICATE,
+	UMM_ENCODING_ZERO,
+	UMM_NR_ENCODING_FLAGS,
+};
+
+/** Indexes of umm_range_encoding.values. */
+enum umm_encoding_value {
+	UMM_ENCODING_NONE,  /* instead of 0 */
+	UMM_ENCODING_ERROR, /* instead of UMM_ENTRY_ERROR */
+	UMM_NR_ENCODING_VALUES,
+};
+
+/**
+ * A driver's own encoding of entries, so that the array can be its device's page table.
+ * flags[] stand for the UMM_ENTRY_ bits of the same name (0: the device does not care),
+ * values[] for pages that are not there. The number of a frame, or the CPU address of
+ * another page divided by the page size, is shifted left by @pfn_shift.
+ */
+struct umm_range_encoding {
+	uint64_t flags[UMM_NR_ENCODING_FLAGS];
+	uint64_t values[UMM_NR_ENCODING_VALUES];
+	unsigned pfn_shift; /* less than 64 */
+	unsigned reserved;  /* 0 */
+};
+
 /** A request for umm_range_snapshot() and umm_range_fault(). */
 struct umm_range {
 	size_t size;
@@ -1118,6 +1149,8 @@ struct umm_range {
 	uint64_t flags_mask;	  /* which bits of entries[] are requests */
 	struct umm_device *owner; /* its private pages are reported in place; NULL: none */
 	struct umm_devmem *mem;	  /* or only those of this memory; NULL: any of @owner */
+	/* Of entries[], default_flags and flags_mask; NULL: as above. Not for umm_range_map(). */
+	const struct umm_range_encoding *encoding;
 };
 
 /**

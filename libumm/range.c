@@ -219,6 +219,52 @@ static long snapshot_block(struct umm_range *range, struct umm_ctx *ctx, uintptr
 	return valid;
 }
 
+/* One answer in the driver's own words. */
+static uint64_t encode(const struct umm_range_encoding *encoding, uint64_t entry)
+{
+	static const uint64_t bits[UMM_NR_ENCODING_FLAGS] = {
+		[UMM_ENCODING_VALID] = UMM_ENTRY_VALID,
+		[UMM_ENCODING_WRITE] = UMM_ENTRY_WRITE,
+		[UMM_ENCODING_DEVICE] = UMM_ENTRY_DEVICE,
+		[UMM_ENCODING_COHERENT] = UMM_ENTRY_COHERENT,
+		[UMM_ENCODING_DUPLICATE] = UMM_ENTRY_DUPLICATE,
+		[UMM_ENCODING_ZERO] = UMM_ENTRY_ZERO,
+	};
+	uint64_t encoded;
+
+	if (entry & UMM_ENTRY_ERROR)
+		return encoding->values[UMM_ENCODING_ERROR];
+	if (!(entry & UMM_ENTRY_VALID))
+		return encoding->values[UMM_ENCODING_NONE];
+	encoded = (UMM_ENTRY_ADDR(entry) >> UMM_PAGE_SHIFT) << encoding->pfn_shift;
+	for (unsigned k = 0; k < UMM_NR_ENCODING_FLAGS; k++)
+		if (entry & bits[k])
+			encoded |= encoding->flags[k];
+	return encoded;
+}
+
+static void encode_entries(const struct umm_range *range)
+{
+	size_t npages = (range->end - range->start) >> UMM_PAGE_SHIFT;
+
+	for (size_t i = 0; range->encoding && i < npages; i++)
+		range->entries[i] = encode(range->encoding, range->entries[i]);
+}
+
+/* What a request asks for, in the core's words. */
+static uint64_t decode_request(const struct umm_range_encoding *encoding, uint64_t request)
+{
+	uint64_t asked = 0;
+
+	if (!encoding)
+		return request & REQ_BITS;
+	if (request & encoding->flags[UMM_ENCODING_VALID])
+		asked |= UMM_ENTRY_REQ_FAULT;
+	if (request & encoding->flags[UMM_ENCODING_WRITE])
+		asked |= UMM_ENTRY_REQ_WRITE;
+	return asked;
+}
+
 static long snapshot(struct umm_range *range, struct umm_ctx *ctx)
 {
 	struct prot prot = { .ctx = ctx };
@@ -232,6 +278,7 @@ static long snapshot(struct umm_range *range, struct umm_ctx *ctx)
 			return n;
 		valid += n;
 	}
+	encode_entries(range);
 	return umm_notifier_read_retry(range->notifier, range->seq) ? -EBUSY : valid;
 }
 
@@ -250,6 +297,9 @@ static int range_check(struct umm_range *range, struct umm_range *mine)
 	if (mine->end > (uintptr_t)1 << 47)
 		return -EINVAL;
 	if (mine->owner && !device_valid(mine->owner))
+		return -EINVAL;
+	if (mine->encoding && (!mine->encoding->flags[UMM_ENCODING_VALID] ||
+			       mine->encoding->pfn_shift >= 64 || mine->encoding->reserved))
 		return -EINVAL;
 	if (mine->mem && !devmem_valid(mine->mem))
 		return -EINVAL;
@@ -346,7 +396,7 @@ static uint64_t request_of(const struct umm_range *range, uintptr_t addr)
 	if (range->flags_mask)
 		request |=
 			range->entries[(addr - range->start) >> UMM_PAGE_SHIFT] & range->flags_mask;
-	return request & REQ_BITS;
+	return decode_request(range->encoding, request);
 }
 
 /* Page addr is to be touched, too: true unless it does not belong to what is collected. */

@@ -97,7 +97,7 @@ static int mapping_init(struct mapping *m, const struct umm_range *range, uint64
 	if (ret)
 		return ret;
 	if (!daddrs || !notifier_valid(m->range.notifier) || !m->range.entries ||
-	    m->range.start >= m->range.end)
+	    m->range.start >= m->range.end || m->range.encoding)
 		return -EINVAL;
 	m->range.size = sizeof(m->range);
 	m->daddrs = daddrs;

@@ -605,7 +605,84 @@ static void device_fault_brings_the_neighbours_it_asks_for(struct env *e)
 	assert_filled(p, 128, 1);
 }
 
+/* ---- a driver's own encoding -------------------------------------------------------- */
+
+/* Of a device whose entries are numbers from bit 8 up, with what it cares for below. */
+static const struct umm_range_encoding encoding = {
+	.flags = { [UMM_ENCODING_VALID] = 0x80,
+		   [UMM_ENCODING_WRITE] = 0x01,
+		   [UMM_ENCODING_DEVICE] = 0x10,
+		   [UMM_ENCODING_COHERENT] = 0x20 },
+	.values = { [UMM_ENCODING_NONE] = 0x40, [UMM_ENCODING_ERROR] = 0x4e },
+	.pfn_shift = 8,
+};
+
+static void entries_may_be_the_driver_s_own(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	bool private = e->variant.type == UMM_DEVMEM_PRIVATE;
+	char *p = env_alloc_small(e, 4 * PAGE);
+	uint64_t entry[4] = { 0 };
+	struct umm_page_info info;
+	struct umm_range range = { .size = sizeof(range),
+				   .notifier = umm_mirror_notifier(ref->mirror),
+				   .start = (uintptr_t)p,
+				   .end = (uintptr_t)p + 4 * PAGE,
+				   .entries = entry,
+				   .owner = ref->dev,
+				   .encoding = &encoding };
+
+	fill(p, 2, 1);
+	to_device(e, ref, p, 1, 1);
+	assert_int_equal(umm_query(e->ctx, (uintptr_t)p, 1, &info), 0);
+	assert_int_equal(mprotect(p + 3 * PAGE, PAGE, PROT_NONE), 0);
+	range.seq = umm_notifier_read_begin(range.notifier);
+	assert_int_equal(umm_range_snapshot(&range), 2);
+	assert_int_equal(entry[0],
+			 (uint64_t)info.frame << 8 | 0x80 | 0x01 | (private ? 0x10 : 0x20));
+	assert_int_equal(entry[1], (uintptr_t)(p + PAGE) / PAGE << 8 | 0x80 | 0x01);
+	assert_int_equal(entry[2], 0x40);
+	assert_int_equal(entry[3], 0x4e);
+	/* Requests are in it, too: page 2 is asked for, read-only pages cannot be written. */
+	range.flags_mask = 0x81;
+	memset(entry, 0, sizeof(entry));
+	entry[2] = 0x80;
+	range.seq = umm_notifier_read_begin(range.notifier);
+	assert_int_equal(umm_range_fault(&range, 1000), 3);
+	assert_int_equal(entry[2], (uintptr_t)(p + 2 * PAGE) / PAGE << 8 | 0x80 | 0x01);
+	assert_int_equal(mprotect(p + 2 * PAGE, PAGE, PROT_READ), 0);
+	memset(entry, 0, sizeof(entry));
+	entry[2] = 0x01;
+	assert_int_equal(umm_range_fault(&range, 1000), -EPERM);
+	assert_int_equal(mprotect(p + 2 * PAGE, 2 * PAGE, PROT_READ | PROT_WRITE), 0);
+}
+
+static void encodings_that_make_no_sense_are_refused(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = env_alloc_small(e, PAGE);
+	struct umm_range_encoding bad = encoding;
+	uint64_t entry = 0;
+	struct umm_range range = { .size = sizeof(range),
+				   .notifier = umm_mirror_notifier(ref->mirror),
+				   .start = (uintptr_t)p,
+				   .end = (uintptr_t)p + PAGE,
+				   .entries = &entry,
+				   .encoding = &bad };
+
+	bad.pfn_shift = 64;
+	assert_int_equal(umm_range_snapshot(&range), -EINVAL);
+	bad.pfn_shift = 8;
+	bad.flags[UMM_ENCODING_VALID] = 0;
+	assert_int_equal(umm_range_snapshot(&range), -EINVAL);
+	bad.flags[UMM_ENCODING_VALID] = 1;
+	bad.reserved = 1;
+	assert_int_equal(umm_range_fault(&range, 0), -EINVAL);
+}
+
 static const struct test_case cases[] = {
+	TEST(ALL, entries_may_be_the_driver_s_own),
+	TEST(ONCE, encodings_that_make_no_sense_are_refused),
 	TEST(ALL, snapshot_reports_every_home),
 	TEST(ALL, snapshot_without_owner_reports_no_private_pages),
 	TEST(PRIVATE, snapshot_is_limited_to_one_memory),

@@ -274,6 +274,9 @@ static int examine(struct umm_opencl *ocl, const struct fault *fault, uint32_t e
 	if (umm_query(ocl->ctx, fault->addr & PAGE_MASK, 1, &info) ||
 	    info.state == UMM_PAGE_UNMANAGED || info.state == UMM_PAGE_POISONED)
 		return -EFAULT;
+	/* It does not migrate, and the device sees its own memory only. */
+	if (info.state == UMM_PAGE_MIRRORED)
+		return -EFAULT;
 	/* Here, but not writable: it is a copy that can become single, or read-only memory. */
 	if (entry || thorough)
 		return probe(ocl, fault);

@@ -244,6 +244,24 @@ static void memory_without_access_is_efault(void **state)
 	munmap(memory, 4 * PAGE);
 }
 
+static void memory_that_does_not_migrate_is_efault(void **state)
+{
+	struct rig *rig = *state;
+	uint32_t *memory;
+
+	rig_open(rig, 4 * MIB, NULL);
+	rig_build(rig);
+	memory = mmap(NULL, 4 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	assert_true(memory != MAP_FAILED);
+	memory[0] = 17;
+	assert_int_equal(umm_attach(rig->ctx, memory, 4 * PAGE), 0);
+	expect_error(rig, "load", (uintptr_t)memory, -EFAULT);
+	expect_error(rig, "store", (uintptr_t)memory, -EFAULT);
+	assert_int_equal(memory[0], 17);
+	assert_int_equal(umm_detach(rig->ctx, memory), 0);
+	munmap(memory, 4 * PAGE);
+}
+
 static void a_program_that_does_not_compile_is_einval_with_the_compilers_words(void **state)
 {
 	static const char good[] = "__kernel void f(UMM_KERNEL_ARGS)\n{\n\tint a = NAME;\n}\n";
@@ -377,6 +395,7 @@ int main(int argc, char **argv)
 		rig_test(a_misaligned_address_is_einval),
 		rig_test(a_store_to_read_only_memory_is_eperm),
 		rig_test(memory_without_access_is_efault),
+		rig_test(memory_that_does_not_migrate_is_efault),
 		rig_test(a_program_that_does_not_compile_is_einval_with_the_compilers_words),
 		rig_test(launches_that_make_no_sense_are_einval),
 		rig_test(a_newer_callers_structure_is_e2big_only_if_it_says_more),
