@@ -213,21 +213,38 @@ static bool piece_has(const struct piece *piece, uintptr_t addr, unsigned *i)
 	return false;
 }
 
-void piece_redirect(struct umm_ctx *ctx, uintptr_t from, uintptr_t to, struct frame *source)
+/* The piece that has it, and which of its pages it is. */
+static struct piece *piece_find(struct umm_ctx *ctx, uintptr_t addr, unsigned *i)
 {
 	struct piece *piece;
-	unsigned i;
 
 	lock_take(&ctx->pieces_lock);
-	for (piece = ctx->pieces; !piece_has(piece, from, &i); piece = piece->next_in_flight)
+	for (piece = ctx->pieces; !piece_has(piece, addr, i); piece = piece->next_in_flight)
 		;
 	lock_drop(&ctx->pieces_lock);
+	return piece;
+}
+
+void piece_redirect(struct umm_ctx *ctx, uintptr_t from, uintptr_t to, struct frame *source)
+{
+	unsigned i;
+	struct piece *piece = piece_find(ctx, from, &i);
+
 	piece->where[i] = to;
 	if (!bit_test(piece->left, i))
 		bit_set(piece->left, i);
 	*source = (struct frame){ 0 };
 	if (piece_has_origin(piece, i))
 		*source = (struct frame){ piece->src, piece->origin[i] };
+}
+
+bool piece_expects_mapped(struct umm_ctx *ctx, uintptr_t addr)
+{
+	unsigned i;
+	struct piece *piece = piece_find(ctx, addr, &i);
+
+	return (bit_test(piece->system, i) || bit_test(piece->coherent, i)) &&
+	       !piece_host(piece, i);
 }
 
 static struct piece *piece_new(struct umm_ctx *ctx, const struct piece_want *want)

@@ -33,6 +33,8 @@ struct lifted {
 
 /* Longer than any thread takes from letting go of its mappings to sending its message. */
 #define DEPARTURE_NS UINT64_C(1000000000)
+/* How long the second message of a move is waited for, where it is not certain that there is one. */
+#define ECHO_NS UINT64_C(10000000)
 
 /* So many at a time. */
 #define LIFT_PAGES 64
@@ -175,29 +177,50 @@ static uintptr_t move_pages(struct move *move, struct block *block, uintptr_t ad
 	return addr + ((uintptr_t)n << UMM_PAGE_SHIFT);
 }
 
-static void echo_expect(struct umm_ctx *ctx, const struct uffd_msg_info *info)
+static bool is_mapped(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
 {
-	struct echoes *echoes = &ctx->echoes;
-	unsigned k = echoes->next++ % NR_ECHOES;
+	struct maps_vma vma;
 
-	echoes->range[k].start = info->addr;
-	echoes->range[k].end = info->end;
+	return !maps_find(start, ctx->features & UMM_KERNEL_PROCMAP_QUERY, &vma) && vma.start < end;
+}
+
+/* The one that is expected of this range; NULL: none. */
+static struct echo *echo_find(struct echoes *echoes, const struct uffd_msg_info *info)
+{
+	for (struct echo *echo = echoes->list; echo < &echoes->list[NR_ECHOES]; echo++)
+		if (echo->start == info->addr && echo->end == info->end)
+			return echo;
+	return NULL;
 }
 
 bool remap_is_echo(struct umm_ctx *ctx, const struct uffd_msg_info *info)
 {
-	bool query = ctx->features & UMM_KERNEL_PROCMAP_QUERY;
-	struct echoes *echoes = &ctx->echoes;
-	struct maps_vma vma;
+	struct echo *echo = echo_find(&ctx->echoes, info);
 
-	for (unsigned k = 0; k < NR_ECHOES; k++) {
-		if (echoes->range[k].start != info->addr || echoes->range[k].end != info->end)
-			continue;
-		echoes->range[k].end = 0;
-		/* With MREMAP_DONTUNMAP there was no second message, and this one is another's. */
-		return !maps_find(info->addr, query, &vma) && vma.start < info->end;
-	}
-	return false;
+	if (!echo)
+		return false;
+	echo->end = 0;
+	return now_ns() < echo->until_ns;
+}
+
+/*
+ * A second message will say that the old address was unmapped: unless it was not, which
+ * (MREMAP_DONTUNMAP) is known when no message is on its way any more.
+ */
+static void echo_expect(struct umm_ctx *ctx, const struct uffd_msg_info *info)
+{
+	struct echo *echo = echo_find(&ctx->echoes, info);
+	uint64_t deadline = now_ns() + ECHO_NS;
+
+	if (!echo)
+		echo = &ctx->echoes.list[ctx->echoes.next++ % NR_ECHOES];
+	*echo = (struct echo){ .start = info->addr, .end = info->end };
+	echo->until_ns = now_ns() + DEPARTURE_NS;
+	if (!is_mapped(ctx, info->addr, info->end))
+		return;
+	while (echo->end && uffd_is_changing(ctx->uffd) && now_ns() < deadline)
+		event_read_ahead(ctx);
+	echo->end = 0;
 }
 
 /* Are there pages that the kernel tells of when they go? */
@@ -251,9 +274,9 @@ void remap_apply(struct umm_ctx *ctx, const struct uffd_msg_info *info)
 	if (region_next(ctx, info->to, info->to + len, &used))
 		event_clear(ctx, info->to, info->to + len, true);
 	region_move(ctx, info->addr, info->to, len);
-	echo_expect(ctx, info);
 	move.change = change_begin(ctx, &what);
 	while (at < info->end && (block = block_next(ctx, at, info->end)))
 		at = move_pages(&move, block, max(at, block->va), info->end);
 	change_announce(ctx, move.change);
+	echo_expect(ctx, info);
 }

@@ -15,10 +15,13 @@ struct uffd_msg_info;
  */
 #define NR_ECHOES 16
 
+struct echo {
+	uintptr_t start, end; /* end is 0: none */
+	uint64_t until_ns;    /* a later one is another's */
+};
+
 struct echoes {
-	struct {
-		uintptr_t start, end;
-	} range[NR_ECHOES];
+	struct echo list[NR_ECHOES];
 	unsigned next;
 };
 
@@ -26,8 +29,8 @@ struct echoes {
 void remap_apply(struct umm_ctx *ctx, const struct uffd_msg_info *info);
 
 /*
- * Does the message, that a range was unmapped, only repeat that it moved, while something else is
- * mapped there by now? Under the gate, held exclusively.
+ * Does the message, that a range was unmapped, only repeat that it moved? True once. Under the
+ * gate, held exclusively.
  */
 bool remap_is_echo(struct umm_ctx *ctx, const struct uffd_msg_info *info);
 

@@ -30,6 +30,7 @@
 
 #include "claim.h"
 #include "event.h"
+#include "log.h"
 #include "maps.h"
 #include "pagemap.h"
 #include "piece.h"
@@ -298,23 +299,89 @@ static unsigned leave_dropped(struct piece *piece, unsigned first, unsigned last
 	return end;
 }
 
+/* Has the page at this address, which is another one's by now, to be there, and is not? */
+static bool is_robbed(struct umm_ctx *ctx, struct block *block, unsigned i)
+{
+	enum page_state state = page_state(block, i);
+	uint64_t populated = 1;
+
+	if (state != PG_SYSTEM && state != PG_COHERENT &&
+	    !(state == PG_MIGRATING && piece_expects_mapped(ctx, page_addr(block, i))))
+		return false;
+	return !pagemap_populated(page_addr(block, i), 1, ctx->features & UMM_KERNEL_PAGEMAP_SCAN,
+				  &populated) &&
+	       !populated;
+}
+
+/* Page i was taken from an address that its mapping may have left before: put back what is not ours. */
+static int put_back(struct piece *piece, uintptr_t source, unsigned i)
+{
+	struct umm_ctx *ctx = piece->ctx;
+	struct block *block = block_find(ctx, piece->va);
+	int ret = 0;
+
+	if (is_robbed(ctx, block, i)) {
+		ret = uffd_move(ctx->uffd, at(piece, i), source, UMM_PAGE_SIZE, true, NULL);
+		if (!ret)
+			bit_set(piece->stay, i);
+	}
+	lock_drop(&block->lock);
+	return ret;
+}
+
+/*
+ * Pages were moved while the program changed its mappings: whether before or after is known when its
+ * messages have been applied. The program goes on only then, so that nobody has touched them.
+ */
+static void put_back_others(struct piece *piece, uintptr_t target, unsigned first, unsigned last)
+{
+	struct umm_ctx *ctx = piece->ctx;
+	int ret = 0;
+
+	for (unsigned i = first; i < last; i += ret != -EAGAIN) {
+		while (uffd_is_changing(ctx->uffd))
+			event_read_ahead(ctx);
+		ret = bit_test(piece->left, i) ? put_back(piece, target + bytes(i - first), i) : 0;
+		if (ret && ret != -EAGAIN)
+			log_error("page at %#lx is lost: %s", (unsigned long)at(piece, i),
+				  umm_strerror(ret));
+	}
+}
+
 /*
  * Move first .. last out, as far as it goes: returns the first page that did not go,
- * and why in *ret (0: only because it stays).
+ * and why in *ret (0: only because it stays). The kernel knows nothing of books: that these are still
+ * the pages that were collected is made sure by reading no message meanwhile, and by asking
+ * whether there is one, before and after.
  */
 static unsigned move_run(struct piece *piece, uintptr_t target, unsigned first, unsigned last,
 			 int *ret)
 {
+	struct umm_ctx *ctx = piece->ctx;
 	size_t done = 0;
+	unsigned next;
 
 	*ret = 0;
-	rwlock_take_shared(&piece->ctx->gate);
+	rwlock_take(&ctx->gate);
+	while (uffd_is_changing(ctx->uffd))
+		event_read_ahead(ctx);
 	last = leave_dropped(piece, first, last);
 	if (first < last)
-		*ret = uffd_move(piece->ctx->staging.uffd, target, at(piece, first),
-				 bytes(last - first), false, &done);
-	rwlock_drop_shared(&piece->ctx->gate);
-	return first + (unsigned)(done >> UMM_PAGE_SHIFT);
+		*ret = uffd_move(ctx->staging.uffd, target, at(piece, first), bytes(last - first),
+				 false, &done);
+	next = first + (unsigned)(done >> UMM_PAGE_SHIFT);
+	if (next > first && uffd_is_changing(ctx->uffd))
+		put_back_others(piece, target, first, next);
+	rwlock_drop(&ctx->gate);
+	return next;
+}
+
+/* These pages are in the slot, unless they stay. */
+static void set_slotted(struct piece *piece, unsigned first, unsigned last)
+{
+	for (unsigned i = first; i < last; i++)
+		if (!bit_test(piece->stay, i))
+			bit_set(piece->slotted, i);
 }
 
 /*
@@ -324,8 +391,11 @@ static unsigned move_run(struct piece *piece, uintptr_t target, unsigned first, 
 static bool moved_away(struct piece *piece, unsigned i)
 {
 	bool gone = protect(piece, i, i + 1, false) == -ENOENT;
-	struct block *block = block_find(piece->ctx, piece->va);
+	struct block *block;
 
+	/* What was read is also applied. */
+	ctx_pass_gate(piece->ctx);
+	block = block_find(piece->ctx, piece->va);
 	gone |= bit_test(piece->left, i);
 	lock_drop(&block->lock);
 	return gone;
@@ -372,7 +442,7 @@ static unsigned move_one_mapping(struct piece *piece, unsigned first, unsigned l
 
 	if (end < last)
 		next = move_run(piece, piece->slot + bytes(first), first, end, &ret);
-	set_run(piece->slotted, first, next);
+	set_slotted(piece, first, next);
 	if (next > first)
 		return next;
 	if (ret == -EINVAL) {
@@ -382,7 +452,7 @@ static unsigned move_one_mapping(struct piece *piece, unsigned first, unsigned l
 	if (ret == -EBUSY) {
 		make_unshared(piece, first, end);
 		next = move_run(piece, piece->slot + bytes(first), first, end, &ret);
-		set_run(piece->slotted, first, next);
+		set_slotted(piece, first, next);
 	}
 	if (next == first)
 		bit_set(piece->stay, next++);
@@ -401,7 +471,7 @@ static void move_pages_out(struct piece *piece, unsigned first, unsigned last)
 			continue;
 		}
 		next = move_run(piece, piece->slot + bytes(first), first, last, &ret);
-		set_run(piece->slotted, first, next);
+		set_slotted(piece, first, next);
 		if (next > first)
 			tries = 0;
 		first = next;
