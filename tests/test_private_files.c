@@ -170,6 +170,63 @@ static void unmapping_takes_both_kinds(struct env *e)
 		assert_true(filled_at(p, i, i < FIRST + WRITTEN ? 2 : 1));
 }
 
+static void read_only_mappings_stay_until_they_are_writable(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = written_map(e);
+
+	assert_int_equal(mprotect(p, PAGES * PAGE, PROT_READ), 0);
+	to_device(e, ref, p, PAGES, 0);
+	assert_as_written(p);
+	assert_int_equal(mprotect(p, PAGES * PAGE, PROT_READ | PROT_WRITE), 0);
+	to_device(e, ref, p, PAGES, WRITTEN);
+	/* And the other way round: what has migrated follows, too. */
+	assert_int_equal(mprotect(p, PAGES * PAGE, PROT_READ), 0);
+	assert_as_written(p);
+	assert_int_equal(touch_write(p + FIRST * PAGE), SIGSEGV);
+	assert_int_equal(mprotect(p, PAGES * PAGE, PROT_READ | PROT_WRITE), 0);
+}
+
+static void pages_that_have_migrated_move_with_mremap(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = written_map(e), *to = env_map(e, WRITTEN * PAGE);
+
+	to_device(e, ref, p, PAGES, WRITTEN);
+	assert_ptr_equal(mremap(p + FIRST * PAGE, WRITTEN * PAGE, WRITTEN * PAGE,
+				MREMAP_MAYMOVE | MREMAP_FIXED, to),
+			 to);
+	env_forget(e, p + FIRST * PAGE, WRITTEN * PAGE);
+	for (size_t i = 0; i < WRITTEN; i++)
+		assert_true(page_filled(to + i * PAGE, FIRST + i, 2));
+	assert_filled(p, FIRST, 1);
+	to_system(e, to, WRITTEN, e->variant.type == UMM_DEVMEM_PRIVATE ? 0 : WRITTEN);
+	assert_free_frames(ref, 64);
+}
+
+static void child_sees_the_mix(void *arg)
+{
+	char *p = arg;
+
+	for (size_t i = 0; i < PAGES; i++)
+		child_check(filled_at(p, i, i >= FIRST && i < FIRST + WRITTEN ? 2 : 1));
+	write_pages(p, 0, PAGES, 9);
+}
+
+static void a_child_has_its_own_copy_of_the_mix(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = written_map(e);
+
+	to_device(e, ref, p, PAGES, WRITTEN);
+	assert_true(in_child(child_sees_the_mix, p));
+	assert_as_written(p);
+	/* Shared with a child, and the process's own again. */
+	write_pages(p, FIRST, WRITTEN, 2);
+	to_device(e, ref, p, PAGES, WRITTEN);
+	assert_as_written(p);
+}
+
 /* ---- races -------------------------------------------------------------------------- */
 
 struct race {
@@ -297,6 +354,9 @@ static const struct test_case cases[] = {
 	TEST(KERNEL, pinned_pages_stay_of_the_file),
 	TEST(ALL, pages_that_the_device_refuses_are_system_pages),
 	TEST(ALL, unmapping_takes_both_kinds),
+	TEST(KERNEL, read_only_mappings_stay_until_they_are_writable),
+	TEST(ALL, pages_that_have_migrated_move_with_mremap),
+	TEST(ALL, a_child_has_its_own_copy_of_the_mix),
 	TEST(ALL, a_store_while_pages_are_claimed_counts),
 	TEST(KERNEL, nothing_is_put_where_pages_were_unmapped),
 	TEST(KERNEL, pages_that_are_dropped_meanwhile_are_the_file_s_again),
