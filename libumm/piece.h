@@ -139,7 +139,7 @@ int piece_stage(struct piece *piece, const uint64_t *map);
  */
 void piece_redirect(struct umm_ctx *ctx, uintptr_t from, uintptr_t to, struct frame *source);
 
-/* Is the MIGRATING page at addr still to be taken from the CPU? Under the gate, held exclusively. */
+/* Is the MIGRATING page at addr still to be taken from the CPU? Under the gate, exclusive. */
 bool piece_expects_mapped(struct umm_ctx *ctx, uintptr_t addr);
 
 /* Pages that are the piece's no more where they were, or have nothing to keep. Block locked. */

@@ -33,7 +33,7 @@ struct lifted {
 
 /* Longer than any thread takes from letting go of its mappings to sending its message. */
 #define DEPARTURE_NS UINT64_C(1000000000)
-/* How long the second message of a move is waited for, where it is not certain that there is one. */
+/* How long the second message of a move is waited for, where there may be none. */
 #define ECHO_NS UINT64_C(10000000)
 
 /* So many at a time. */

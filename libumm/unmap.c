@@ -313,7 +313,7 @@ static bool is_robbed(struct umm_ctx *ctx, struct block *block, unsigned i)
 	       !populated;
 }
 
-/* Page i was taken from an address that its mapping may have left before: put back what is not ours. */
+/* Page i was taken from an address that its mapping has left: put back what is not ours. */
 static int put_back(struct piece *piece, uintptr_t source, unsigned i)
 {
 	struct umm_ctx *ctx = piece->ctx;
@@ -330,8 +330,8 @@ static int put_back(struct piece *piece, uintptr_t source, unsigned i)
 }
 
 /*
- * Pages were moved while the program changed its mappings: whether before or after is known when its
- * messages have been applied. The program goes on only then, so that nobody has touched them.
+ * Pages were moved while the program changed its mappings: whether before or after is known when
+ * its messages have been applied. The program goes on only then, so nobody has touched them.
  */
 static void put_back_others(struct piece *piece, uintptr_t target, unsigned first, unsigned last)
 {
@@ -350,9 +350,9 @@ static void put_back_others(struct piece *piece, uintptr_t target, unsigned firs
 
 /*
  * Move first .. last out, as far as it goes: returns the first page that did not go,
- * and why in *ret (0: only because it stays). The kernel knows nothing of books: that these are still
- * the pages that were collected is made sure by reading no message meanwhile, and by asking
- * whether there is one, before and after.
+ * and why in *ret (0: only because it stays). The kernel knows nothing of books: that these are
+ * still the pages that were collected is made sure by reading no message meanwhile, and by
+ * asking whether there is one, before and after.
  */
 static unsigned move_run(struct piece *piece, uintptr_t target, unsigned first, unsigned last,
 			 int *ret)
