@@ -606,9 +606,9 @@ struct umm_copy {
 /**
  * struct umm_device_ops - what a device does for the core
  *
- * No core lock is held when an op runs. Ops may run on several threads at once, of the
- * program's with signals blocked. A device's own thread that completes copies should block
- * them too: a handler that touches a page of the device would wait for its own thread.
+ * No core lock is held when an op runs, but for those that say so. Ops may run on several threads
+ * at once, of the program's with signals blocked. A device's own thread that completes copies
+ * should block them too: a handler that touches a page of the device would wait for its own thread.
  */
 struct umm_device_ops {
 	size_t size;	  /* sizeof(struct umm_device_ops) */
@@ -619,9 +619,9 @@ struct umm_device_ops {
 	 * copy: required. Start @ncopies copies and signal @done, exactly once,
 	 * when all of them are complete: 0, or a negative errno if any failed.
 	 * @copies is gone after the return. May signal before it returns.
-	 * A device created with UMM_DEVICE_INLINE_COPY copies before it returns,
-	 * with plain CPU loads and stores and without taking any lock; then the
-	 * op also runs on fault servers.
+	 * A device created with UMM_DEVICE_INLINE_COPY copies at least a single page
+	 * before it returns, with plain CPU loads and stores and without taking any
+	 * lock; then the op also runs on fault servers, for one page each.
 	 * Return: 0, or a negative errno and @done will never be signalled.
 	 */
 	int (*copy)(void *priv, const struct umm_copy *copies, unsigned ncopies,
@@ -642,6 +642,25 @@ struct umm_device_ops {
 	 * mirrors and notifiers any more. May sleep and call libumm.
 	 */
 	void (*quiesce)(void *priv);
+
+	/**
+	 * populate: optional. Frames of @mem are about to be used for the first time,
+	 * up to 512 of them: make their memory real. Without it those of a COHERENT
+	 * memory get what the kernel has. Unlike other ops it runs under a lock of the
+	 * core: it calls nothing of libumm but umm_log().
+	 * Return: 0; -ENOSPC there is no such memory now: others are used, or evicted,
+	 * and these are asked for again later; or another negative errno.
+	 */
+	int (*populate)(void *priv, struct umm_devmem *mem, uint32_t frame, uint32_t nframes);
+
+	/**
+	 * place: optional, for COHERENT memories on kernels without UFFDIO_MOVE, where
+	 * the kernel makes a page for the program instead of taking a frame. The calling
+	 * thread begins, or ends, to let the kernel make pages that stand for frames of
+	 * @mem: set its memory policy. Runs under locks of the core: calls nothing of
+	 * libumm.
+	 */
+	void (*place)(void *priv, struct umm_devmem *mem, bool begin);
 };
 
 /** Flags of umm_device_create(). */

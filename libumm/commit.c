@@ -239,6 +239,29 @@ static void source_installed(const struct run *run, unsigned i, uintptr_t source
 	}
 }
 
+/* The memory whose frame is to be installed; NULL: none, the page goes home. */
+static struct umm_devmem *run_memory(const struct run *run)
+{
+	if (run->action == ACT_COHERENT)
+		return run->piece->dst;
+	return run->action == ACT_RECOHERE ? run->piece->src : NULL;
+}
+
+/* The lower rung: the kernel makes a page, where the device says, and copies. */
+static int copy_at(const struct run *run, uintptr_t to, size_t len, size_t *bytes)
+{
+	struct umm_devmem *mem = run_memory(run);
+	const struct umm_device *dev = mem ? mem->dev : NULL;
+	int ret;
+
+	if (dev && dev->ops.place)
+		dev->ops.place(dev->priv, mem, true);
+	ret = uffd_copy(run->piece->ctx->uffd, to, (const void *)run->source, len, true, bytes);
+	if (dev && dev->ops.place)
+		dev->ops.place(dev->priv, mem, false);
+	return ret;
+}
+
 /* Install what is at run->source; *bytes say how far it went. */
 static int install_at(struct run *run, uintptr_t to, size_t len, size_t *bytes)
 {
@@ -252,7 +275,7 @@ static int install_at(struct run *run, uintptr_t to, size_t len, size_t *bytes)
 	/* Read-only and locked mappings, and pages that DMA still pins, refuse a move. */
 	if (!*bytes && (ret == -EINVAL || ret == -EBUSY || ret == -ENOENT)) {
 		run->moved = false;
-		ret = uffd_copy(ctx->uffd, to, (const void *)run->source, len, true, bytes);
+		ret = copy_at(run, to, len, bytes);
 	}
 	return ret;
 }

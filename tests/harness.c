@@ -15,6 +15,9 @@
  */
 #include "harness.h"
 #include "watchdog.h"
+#ifdef HARNESS_NUMA
+#include "ref_numa.h"
+#endif
 
 #include <errno.h>
 #include <fcntl.h>
@@ -256,6 +259,16 @@ static size_t runs_make(const struct test_case *cases, size_t ncases, const char
 	return nruns;
 }
 
+/* What the environment asks for: a real backend below the reference device. */
+static bool backend_use(void)
+{
+#ifdef HARNESS_NUMA
+	return ref_numa_use();
+#else
+	return false;
+#endif
+}
+
 int harness_main(const char *group, const struct test_case *cases, size_t ncases, int argc,
 		 char **argv)
 {
@@ -266,6 +279,10 @@ int harness_main(const char *group, const struct test_case *cases, size_t ncases
 	bool list;
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
+	if (getenv("UMM_TEST_BACKEND") && !backend_use()) {
+		fprintf(stderr, "%s: there is no backend %s\n", group, getenv("UMM_TEST_BACKEND"));
+		goto out;
+	}
 	if (!runs || !tests || watchdog_start()) {
 		fprintf(stderr, "%s: no memory or no thread for the tests\n", group);
 		goto out;
