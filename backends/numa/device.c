@@ -16,11 +16,13 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "size.h"
 
 #define COPY_THREADS_DEFAULT 4
+#define OFFLINE_TRIES	     100
 
 static int numa_copy(void *priv, const struct umm_copy *copies, unsigned ncopies,
 		     struct umm_fence *done)
@@ -248,35 +250,54 @@ int umm_numa_node(struct umm_numa *numa)
 	return numa ? numa->node : -EINVAL;
 }
 
-/* Pages of the device that did not come home. */
-static uint64_t pages_left(struct umm_numa *numa)
+/*
+ * Take what is free, give it back to the kernel, and make it free again. Frames that pages
+ * have, or are on their way to or from, are not among them. Returns how many of those are left, or
+ * -ENOMEM.
+ */
+static long give_back_free(struct umm_numa *numa)
 {
-	struct umm_stats stats = { .size = sizeof(stats) };
+	static const uint32_t steps[] = { UMM_BLOCK_PAGES, 32, 1 };
+	uint32_t *list = malloc(numa->frames.nframes * sizeof(*list));
+	uint64_t made;
+	uint32_t n = 0;
 
-	return umm_device_stats(numa->dev, &stats) ? 0 : stats.device_pages;
+	if (!list)
+		return -ENOMEM;
+	for (unsigned i = 0; i < sizeof(steps) / sizeof(steps[0]); i++)
+		while (n + steps[i] <= numa->frames.nframes &&
+		       !umm_devmem_alloc(numa->mem, steps[i], list + n))
+			n += steps[i];
+	/* Afterwards: others that had begun to make frames may only now be done. */
+	made = atomic_load(&numa->frames.taken);
+	frames_drop(&numa->frames, n, list);
+	umm_devmem_free(numa->mem, n, list);
+	free(list);
+	return (long)made - (long)n;
 }
 
 int umm_numa_offline(struct umm_numa *numa)
 {
-	uint64_t left;
+	long left = 0;
 
 	if (!numa)
 		return -EINVAL;
 	if (numa->owner != getpid())
 		return -ENODEV;
 	atomic_store(&numa->frames.offline, true);
-	umm_devmem_evict(numa->mem, umm_devmem_nframes(numa->mem));
-	left = pages_left(numa);
-	if (left) {
-		umm_log(UMM_LOG_ERROR,
-			"node %d: %llu pages did not come home: they are pinned or locked by "
-			"others (direct I/O, RDMA, mlock), or there is no memory at home. Try "
-			"again later",
-			numa->node, (unsigned long long)left);
-		return -EBUSY;
+	/* What was on its way there arrives first. */
+	for (unsigned i = 0; i < OFFLINE_TRIES; i++) {
+		umm_devmem_evict(numa->mem, umm_devmem_nframes(numa->mem));
+		left = give_back_free(numa);
+		if (left <= 0)
+			return (int)left;
+		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
 	}
-	frames_drop(&numa->frames);
-	return 0;
+	umm_log(UMM_LOG_ERROR,
+		"node %d: %ld pages did not come home: they are pinned or locked by others (direct "
+		"I/O, RDMA, mlock), or there is no memory at home. Try again later",
+		numa->node, left);
+	return -EBUSY;
 }
 
 int umm_numa_online(struct umm_numa *numa)

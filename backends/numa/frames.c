@@ -183,9 +183,17 @@ void frames_check(struct frames *frames, uint32_t frame, uint32_t nframes)
 	}
 }
 
-void frames_drop(struct frames *frames)
+void frames_drop(struct frames *frames, uint32_t n, const uint32_t *list)
 {
-	madvise(frames->base, (size_t)frames->nframes << UMM_PAGE_SHIFT, MADV_DONTNEED);
+	uint32_t first, next;
+
+	for (first = 0; first < n; first = next) {
+		next = first + 1;
+		while (next < n && list[next] == list[first] + (next - first))
+			next++;
+		madvise(frames_at(frames, list[first]), (size_t)(next - first) << UMM_PAGE_SHIFT,
+			MADV_DONTNEED);
+	}
 }
 
 void frames_place_begin(const struct frames *frames)

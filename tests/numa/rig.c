@@ -87,7 +87,7 @@ static int setup(void **state, uint64_t flags)
 		.size = sizeof(options),
 		.flags = flags,
 		.node = UMM_NUMA_FAR,
-		.bytes = 32 * BLOCK,
+		.bytes = 8 * BLOCK,
 	};
 	struct rig *rig = calloc(1, sizeof(*rig));
 	int ret;

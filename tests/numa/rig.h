@@ -34,7 +34,7 @@ struct rig {
 	struct rig_nodes nodes;
 };
 
-/* cmocka's: a context, and a COHERENT or PRIVATE device with 64 MiB on the farthest node. */
+/* cmocka's: a context, and a COHERENT or PRIVATE device with 16 MiB on the farthest node. */
 int rig_setup(void **state);
 int rig_setup_private(void **state);
 int rig_teardown(void **state);

@@ -237,8 +237,8 @@ static void private_memory_is_a_tier_larger_than_itself(void **state)
 	char *p = alloc(rig, npages);
 
 	fill(p, npages, 1);
-	for (size_t i = 0; i < npages; i += 4096)
-		to_node(rig, p + i * PAGE, 4096);
+	for (size_t i = 0; i < npages; i += 2048)
+		to_node(rig, p + i * PAGE, 2048);
 	assert_filled(p, npages, 1);
 }
 
