@@ -177,11 +177,12 @@ UMM_API int umm_numa_run(struct umm_numa *numa, void (*fn)(void *arg, unsigned t
  */
 
 /**
- * umm_numa_offline() - give all of the node's memory back, so that it can be removed
+ * umm_numa_offline() - leave the node, so that its memory can be removed
  * @numa: the device
  *
- * Every page comes home, the frames go back to the kernel, and no page goes to the device
- * until umm_numa_online(). Home is wherever the kernel puts ordinary memory.
+ * Every page comes home, the frames that were in use are moved to the fastest other node, where
+ * they lie idle, and no page goes to the device until umm_numa_online(). Home is wherever
+ * the kernel puts ordinary memory. umm_numa_destroy() instead gives the frames back.
  *
  * Ownership: none.
  * Context:   any thread, not from a callback; may sleep.
@@ -197,8 +198,9 @@ UMM_API int umm_numa_offline(struct umm_numa *numa);
  * @numa: the device
  *
  * Ownership: none.
- * Context:   any thread.
- * Return:    0; -ENODEV it has no memory, or this process may not use it; -EINVAL.
+ * Context:   any thread, not from a callback; may sleep.
+ * Return:    0; -ENODEV it has no memory, or this process may not use it, or in a
+ *            forked child; -EINVAL; -ENOMEM.
  * Since:     0.1
  */
 UMM_API int umm_numa_online(struct umm_numa *numa);

@@ -233,7 +233,7 @@ static void run_name(struct run *run, const char *kernel)
 static size_t runs_make(const struct test_case *cases, size_t ncases, const char *pattern,
 			struct run *runs, struct CMUnitTest *tests)
 {
-	const char *kernel;
+	const char *kernel, *only = getenv("UMM_TEST_KERNEL");
 	size_t i, n, nruns = 0;
 
 	for (i = 0; i < ncases; i++) {
@@ -241,7 +241,8 @@ static size_t runs_make(const struct test_case *cases, size_t ncases, const char
 
 		for (n = 0; variant_of(n, &run->env.variant, &kernel); n++) {
 			run->test = &cases[i];
-			if (!matrix_has(cases[i].matrix, &run->env.variant))
+			if (!matrix_has(cases[i].matrix, &run->env.variant) ||
+			    (only && strcmp(kernel, only) != 0))
 				continue;
 			run_name(run, kernel);
 			if (pattern && fnmatch(pattern, run->name, 0) != 0)

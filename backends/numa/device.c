@@ -251,11 +251,11 @@ int umm_numa_node(struct umm_numa *numa)
 }
 
 /*
- * Take what is free, give it back to the kernel, and make it free again. Frames that pages
- * have, or are on their way to or from, are not among them. Returns how many of those are left, or
- * -ENOMEM.
+ * Take what frames are free, move them to a node, and make them free again. Frames that pages have,
+ * or are on their way to or from, are not among them. Returns how many of those are left, or
+ * -ENOMEM. (To drop them instead would leave empty places, which only the core may fill.)
  */
-static long give_back_free(struct umm_numa *numa)
+static long move_free(struct umm_numa *numa, int node)
 {
 	static const uint32_t steps[] = { UMM_BLOCK_PAGES, 32, 1 };
 	uint32_t *list = malloc(numa->frames.nframes * sizeof(*list));
@@ -270,25 +270,43 @@ static long give_back_free(struct umm_numa *numa)
 			n += steps[i];
 	/* Afterwards: others that had begun to make frames may only now be done. */
 	made = atomic_load(&numa->frames.taken);
-	frames_drop(&numa->frames, n, list);
+	if (node >= 0)
+		frames_move(&numa->frames, n, list, node);
 	umm_devmem_free(numa->mem, n, list);
 	free(list);
 	return (long)made - (long)n;
 }
 
+/* The nearest node but this one; -1: there is none. */
+static int other_node(struct umm_numa *numa, int *ret)
+{
+	struct nodes *nodes = nodes_get(numa->library, ret);
+	int node = -1;
+
+	for (unsigned i = nodes ? nodes->count : 0; i-- > 0;)
+		if (!nodes->node[i].usable && nodes->node[i].number != numa->node)
+			node = nodes->node[i].number;
+	free(nodes);
+	return node;
+}
+
 int umm_numa_offline(struct umm_numa *numa)
 {
 	long left = 0;
+	int ret, other;
 
 	if (!numa)
 		return -EINVAL;
 	if (numa->owner != getpid())
 		return -ENODEV;
+	other = other_node(numa, &ret);
+	if (ret)
+		return ret;
 	atomic_store(&numa->frames.offline, true);
 	/* What was on its way there arrives first. */
 	for (unsigned i = 0; i < OFFLINE_TRIES; i++) {
 		umm_devmem_evict(numa->mem, umm_devmem_nframes(numa->mem));
-		left = give_back_free(numa);
+		left = move_free(numa, other);
 		if (left <= 0)
 			return (int)left;
 		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
@@ -307,14 +325,18 @@ int umm_numa_online(struct umm_numa *numa)
 
 	if (!numa)
 		return -EINVAL;
+	if (numa->owner != getpid())
+		return -ENODEV;
 	nodes = nodes_get(numa->library, &ret);
 	if (!nodes)
 		return ret;
 	ret = nodes_find(nodes, numa->node) ? 0 : -ENODEV;
 	free(nodes);
-	if (!ret)
-		atomic_store(&numa->frames.offline, false);
-	return ret;
+	if (ret)
+		return ret;
+	move_free(numa, numa->frames.alone ? -1 : numa->node);
+	atomic_store(&numa->frames.offline, false);
+	return 0;
 }
 
 int umm_numa_counts(struct umm_numa *numa, struct umm_numa_counts *out)

@@ -159,7 +159,7 @@ static void check_batch(struct frames *frames, uint32_t frame, uint32_t n)
 	uint32_t nstrays, returned = 0;
 
 	run_pages(frames, frame, n, pages);
-	nstrays = strays(frames, n, pages);
+	nstrays = atomic_load(&frames->offline) ? 0 : strays(frames, n, pages);
 	atomic_fetch_add(&frames->checked, n);
 	if (!nstrays)
 		return;
@@ -183,17 +183,24 @@ void frames_check(struct frames *frames, uint32_t frame, uint32_t nframes)
 	}
 }
 
-void frames_drop(struct frames *frames, uint32_t n, const uint32_t *list)
+uint32_t frames_move(struct frames *frames, uint32_t n, const uint32_t *list, int node)
 {
-	uint32_t first, next;
+	int nodes[BATCH], status[BATCH];
+	uint32_t moved = 0, part;
+	void *pages[BATCH];
 
-	for (first = 0; first < n; first = next) {
-		next = first + 1;
-		while (next < n && list[next] == list[first] + (next - first))
-			next++;
-		madvise(frames_at(frames, list[first]), (size_t)(next - first) << UMM_PAGE_SHIFT,
-			MADV_DONTNEED);
+	for (; n; n -= part, list += part) {
+		part = n < BATCH ? n : BATCH;
+		for (uint32_t i = 0; i < part; i++) {
+			pages[i] = frames_at(frames, list[i]);
+			nodes[i] = node;
+		}
+		if (frames->library->move_pages(0, part, pages, nodes, status, MPOL_MF_MOVE) < 0)
+			continue;
+		for (uint32_t i = 0; i < part; i++)
+			moved += status[i] == node;
 	}
+	return moved;
 }
 
 void frames_place_begin(const struct frames *frames)

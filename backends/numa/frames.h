@@ -39,8 +39,8 @@ int frames_populate(struct frames *frames, uint32_t frame, uint32_t nframes);
 /* Look whether frames that came back are on the node still, and move those that are not. */
 void frames_check(struct frames *frames, uint32_t frame, uint32_t nframes);
 
-/* Give the memory of these frames back to the kernel. */
-void frames_drop(struct frames *frames, uint32_t n, const uint32_t *list);
+/* Move frames that nobody uses to a node; how many are there then. */
+uint32_t frames_move(struct frames *frames, uint32_t n, const uint32_t *list, int node);
 
 /* Pages that the kernel makes for this thread are to be the node's; and as before again. */
 void frames_place_begin(const struct frames *frames);
