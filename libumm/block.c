@@ -143,6 +143,7 @@ static struct block *block_make(struct umm_ctx *ctx, uintptr_t va, int *ret)
 	block->waiters = false;
 	block->residents = NULL;
 	memset(block->page, PG_UNMANAGED, sizeof(block->page));
+	memset(block->history, 0, sizeof(block->history));
 	for (; node; node = itree_next(node, va, va + UMM_BLOCK_SIZE))
 		block_set_native(block, node->start, node->end);
 	atomic_store(slot, block);

@@ -197,6 +197,20 @@ static enum page_state settled_state(const struct run *run, enum action action, 
 	}
 }
 
+/* For umm_locate(): why it moved, or that others held it. */
+static void history_note(const struct run *run, enum action action, unsigned i, bool dropped)
+{
+	struct piece *piece = run->piece;
+	uint8_t *history = &run->block->history[i];
+
+	if (bit_test(piece->done, i))
+		*history = (uint8_t)(piece->cause + 1);
+	else if (action == ACT_EMPTY || action == ACT_UNMANAGED)
+		*history = 0;
+	else if (bit_test(piece->stay, i) && !dropped && !piece->deferred)
+		*history |= HISTORY_HELD;
+}
+
 /* The books of one page, once it is where the action says. False: could not, undo. */
 static bool settle_page(const struct run *run, enum action action, unsigned i)
 {
@@ -317,10 +331,14 @@ static enum action action_for_refusal(struct piece *piece, enum action action, u
 static void settle_pages(const struct run *run, enum action action, unsigned first, unsigned last)
 {
 	for (unsigned i = first; i < last; i++) {
-		if (settle_page(run, action, i))
-			bit_clear(run->todo, i);
-		else
+		bool dropped = run->block->page[i] & (PG_DISCARD | PG_REFILLED);
+
+		if (!settle_page(run, action, i)) {
 			bit_set(run->piece->undo, i);
+			continue;
+		}
+		bit_clear(run->todo, i);
+		history_note(run, action, i, dropped);
 	}
 }
 

@@ -209,6 +209,71 @@ static void child_and_parent_go_their_own_ways(void **state)
 	assert_true(page_is_filled(p + 511 * PAGE, 511, 1));
 }
 
+/* ---- where is it? ------------------------------------------------------------------- */
+
+/* Node by node as move_pages(2) says; everything else as the books do. */
+static void assert_place(struct rig *rig, char *p, size_t i, enum umm_page_state state, int cause)
+{
+	struct umm_page_place place;
+
+	assert_int_equal(umm_locate(rig->ctx, (uintptr_t)(p + i * PAGE), 1, &place), 0);
+	assert_int_equal(place.state, state);
+	assert_int_equal(place.cause, cause);
+	assert_int_equal(place.node, state == UMM_PAGE_EMPTY || state == UMM_PAGE_DEVICE ?
+					     -1 :
+					     node_of(p + i * PAGE));
+	assert_int_equal(place.flags, state == UMM_PAGE_EMPTY ? 0 : UMM_PLACE_DIRTY);
+}
+
+static void place_of_a_page_is_what_the_kernel_says(void **state)
+{
+	struct rig *rig = *state;
+	struct umm_range_place sum = { .size = sizeof(sum) };
+	struct umm_page_place place;
+	char *p = alloc(rig, 1536);
+
+	fill(p, 1024, 1);
+	assert_place(rig, p, 0, UMM_PAGE_SYSTEM, -1);
+	assert_place(rig, p, 1024, UMM_PAGE_EMPTY, -1);
+	to_node(rig, p, 600);
+	assert_place(rig, p, 0, UMM_PAGE_COHERENT, UMM_CAUSE_EXPLICIT);
+	assert_place(rig, p, 599, UMM_PAGE_COHERENT, UMM_CAUSE_EXPLICIT);
+	assert_place(rig, p, 600, UMM_PAGE_SYSTEM, -1);
+	assert_int_equal(umm_locate(rig->ctx, (uintptr_t)p, 1, &place), 0);
+	assert_ptr_equal(place.mem, umm_numa_devmem(rig->numa));
+	assert_int_equal(place.order, 9);
+	assert_int_equal(place.node, umm_numa_node(rig->numa));
+	assert_int_equal(umm_locate_range(rig->ctx, (uintptr_t)p, 1536 * PAGE, &sum), 0);
+	assert_int_equal(sum.npages, 1536);
+	assert_int_equal(sum.state[UMM_PAGE_COHERENT], 600);
+	assert_int_equal(sum.state[UMM_PAGE_SYSTEM], 424);
+	assert_int_equal(sum.state[UMM_PAGE_EMPTY], 512);
+	assert_int_equal(sum.huge, 512);
+	assert_int_equal(sum.dirty, 1024);
+	assert_int_equal(sum.held, 0);
+	assert_int_equal(sum.cause[UMM_CAUSE_EXPLICIT], 600);
+	assert_true(sum.node[umm_numa_node(rig->numa)] >= 600);
+	assert_int_equal(umm_devmem_evict(umm_numa_devmem(rig->numa),
+					  umm_devmem_nframes(umm_numa_devmem(rig->numa))),
+			 0);
+	assert_place(rig, p, 599, UMM_PAGE_SYSTEM, UMM_CAUSE_EVICT);
+	assert_int_equal(umm_locate_range(rig->ctx, (uintptr_t)p + 1, PAGE, &sum), -EINVAL);
+	assert_int_equal(umm_locate_range(rig->ctx, (uintptr_t)p, 0, &sum), -EINVAL);
+}
+
+static void place_of_a_private_page_tells_of_its_fault(void **state)
+{
+	struct rig *rig = *state;
+	char *p = alloc(rig, 16);
+
+	fill(p, 16, 1);
+	to_node(rig, p, 16);
+	assert_place(rig, p, 3, UMM_PAGE_DEVICE, UMM_CAUSE_EXPLICIT);
+	assert_true(page_is_filled(p + 3 * PAGE, 3, 1));
+	assert_place(rig, p, 3, UMM_PAGE_SYSTEM, UMM_CAUSE_CPU_FAULT);
+	assert_place(rig, p, 4, UMM_PAGE_DEVICE, UMM_CAUSE_EXPLICIT);
+}
+
 /* ---- PRIVATE ------------------------------------------------------------------------ */
 
 static void private_page_comes_home_by_one_fault(void **state)
@@ -517,6 +582,8 @@ int main(void)
 		RIG_TEST(scattered_pages_move_alone),
 		RIG_TEST(more_than_the_pool_streams_through),
 		RIG_TEST(child_and_parent_go_their_own_ways),
+		RIG_TEST(place_of_a_page_is_what_the_kernel_says),
+		RIG_TEST_PRIVATE(place_of_a_private_page_tells_of_its_fault),
 		RIG_TEST_PRIVATE(private_page_comes_home_by_one_fault),
 		RIG_TEST_PRIVATE(private_memory_is_a_tier_larger_than_itself),
 		RIG_TEST(team_runs_next_to_the_node),
