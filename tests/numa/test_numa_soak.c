@@ -4,8 +4,8 @@
  * pages and readers check them, while allocations come and go and the process forks. Every
  * page knows its contents by one number, kept outside of managed memory.
  *
- * A page's number and contents change under its lock. The forker takes all of them, so
- * that its child sees whole pages. It ends when everybody has done enough; a bound on time only
+ * A page's number and contents change under its lock, and under one that the forker takes for
+ * itself, so that its child sees whole pages. It ends when everybody has done enough; a bound on time only
  * catches what hangs.
  */
 #include "rig.h"
@@ -33,6 +33,7 @@ static struct {
 	unsigned ndevices;
 	char *base;
 	_Atomic(char *) passing; /* what comes and goes, for movers to find */
+	pthread_rwlock_t world;	 /* shared by who uses pages; the forker has it alone */
 	pthread_mutex_t lock[NPAGES];
 	unsigned seed[NPAGES]; /* under the page's lock */
 	atomic_uint rounds[NACTORS], wrong, moved;
@@ -79,20 +80,24 @@ static void write_one(unsigned *random)
 {
 	unsigned i = next_random(random) % NPAGES;
 
+	pthread_rwlock_rdlock(&soak.world);
 	pthread_mutex_lock(&soak.lock[i]);
 	soak.seed[i] = next_random(random) & 0xffff;
 	fill(soak.base + i * PAGE, 1, soak.seed[i]);
 	pthread_mutex_unlock(&soak.lock[i]);
+	pthread_rwlock_unlock(&soak.world);
 }
 
 static void read_one(unsigned *random)
 {
 	unsigned i = next_random(random) % NPAGES;
 
+	pthread_rwlock_rdlock(&soak.world);
 	pthread_mutex_lock(&soak.lock[i]);
 	if (!page_is_filled(soak.base + i * PAGE, 0, soak.seed[i]))
 		wrong("the data of page", (long)i);
 	pthread_mutex_unlock(&soak.lock[i]);
+	pthread_rwlock_unlock(&soak.world);
 }
 
 static void pass(unsigned *random)
@@ -124,8 +129,7 @@ static void fork_one(unsigned *random)
 	pid_t pid;
 
 	(void)random;
-	for (unsigned i = 0; i < NPAGES; i++)
-		pthread_mutex_lock(&soak.lock[i]);
+	pthread_rwlock_wrlock(&soak.world);
 	pid = fork();
 	if (!pid) {
 		for (unsigned i = 0; i < NPAGES; i++) {
@@ -135,8 +139,7 @@ static void fork_one(unsigned *random)
 		}
 		_exit(0);
 	}
-	for (unsigned i = 0; i < NPAGES; i++)
-		pthread_mutex_unlock(&soak.lock[i]);
+	pthread_rwlock_unlock(&soak.world);
 	if (pid < 0 || waitpid(pid, &status, 0) != pid || status)
 		wrong("a child", status);
 }
@@ -180,6 +183,17 @@ static void devices_create(const struct rig_nodes *nodes, bool private)
 	}
 }
 
+/* The forker must get its turn. */
+static void world_init(void)
+{
+	pthread_rwlockattr_t attr;
+
+	pthread_rwlockattr_init(&attr);
+	pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+	pthread_rwlock_init(&soak.world, &attr);
+	pthread_rwlockattr_destroy(&attr);
+}
+
 static void soak_run(bool private)
 {
 	struct umm_stats stats = { .size = sizeof(stats) };
@@ -188,6 +202,7 @@ static void soak_run(bool private)
 	void *memory;
 
 	memset(&soak, 0, sizeof(soak));
+	world_init();
 	rig_log_clear();
 	assert_int_equal(umm_ctx_create(NULL, &soak.ctx), 0);
 	devices_create(&nodes, private);
