@@ -5,8 +5,8 @@
  * page knows its contents by one number, kept outside of managed memory.
  *
  * A page's number and contents change under its lock, and under one that the forker takes for
- * itself, so that its child sees whole pages. It ends when everybody has done enough; a bound on time only
- * catches what hangs.
+ * itself, so that its child sees whole pages. It ends when everybody has done enough; a bound on
+ * time only catches what hangs.
  */
 #include "rig.h"
 
