@@ -560,6 +560,39 @@ static void pool_larger_than_the_node_is_refused(void **state)
 	assert_int_equal(umm_numa_create(rig->ctx, &options, &numa), -ENOSPC);
 }
 
+#define MODE_BIND 2
+
+/* What numactl --membind does. */
+static int bind_to(int node)
+{
+	unsigned long mask[16] = { 0 };
+
+	if (node >= 0)
+		mask[node / 64] = 1ul << node % 64;
+	return (int)syscall(SYS_set_mempolicy, node < 0 ? 0 : MODE_BIND, node < 0 ? NULL : mask,
+			    node < 0 ? 0ul : 1024ul);
+}
+
+static void node_outside_of_what_the_process_is_bound_to_is_refused(void **state)
+{
+	struct rig *rig = *state;
+	struct umm_numa_options options = { .size = sizeof(options),
+					    .node = umm_numa_node(rig->numa) };
+	struct umm_numa *numa;
+	int near = rig->nodes.info[0].node;
+
+	rig_need_nodes(rig, 2);
+	rig_log_clear();
+	assert_int_equal(bind_to(near), 0);
+	assert_int_equal(umm_numa_create(rig->ctx, &options, &numa), -ENODEV);
+	assert_logged("is not among those that this process is bound to");
+	options.node = UMM_NUMA_FAR;
+	assert_int_equal(umm_numa_create(rig->ctx, &options, &numa), 0);
+	assert_int_equal(umm_numa_node(numa), near);
+	umm_numa_destroy(numa);
+	assert_int_equal(bind_to(-1), 0);
+}
+
 static void null_options_take_the_farthest_node(void **state)
 {
 	struct rig *rig = *state;
@@ -596,6 +629,7 @@ int main(void)
 		RIG_TEST(options_of_the_future_are_e2big),
 		RIG_TEST(node_that_does_not_exist_is_named),
 		RIG_TEST(pool_larger_than_the_node_is_refused),
+		RIG_TEST(node_outside_of_what_the_process_is_bound_to_is_refused),
 		RIG_TEST(null_options_take_the_farthest_node),
 	};
 
