@@ -613,6 +613,73 @@ UMM_API long umm_migrate_to_system(struct umm_ctx *ctx, void *addr, size_t len);
  */
 UMM_API long umm_bring_home(struct umm_ctx *ctx);
 
+/** Bits of umm_page_place.flags. */
+enum umm_place_flag {
+	UMM_PLACE_DIRTY = 1 << 0, /* its data is nowhere else: it is copied where it is moved */
+	UMM_PLACE_HELD = 1 << 1,  /* it stayed when it was last asked to move: others held it */
+};
+
+/** Where one page is, and how it came there. Filled by umm_locate(). */
+struct umm_page_place {
+	struct umm_devmem *mem;	   /* as in struct umm_page_info, */
+	uint32_t frame;		   /* likewise, */
+	enum umm_page_state state; /* likewise */
+	int32_t node;	/* memory node of what the CPU maps, by the kernel; -1: nothing is
+				 * mapped, or the kernel does not say */
+	int32_t cause;	/* enum umm_cause of its last migration; -1: there was none that
+				 * is known. A mapping that moves forgets it */
+	uint32_t order; /* log2 of the pages that lie in one device frame with it: 0 or 9 */
+	uint32_t flags; /* enum umm_place_flag */
+};
+
+/**
+ * umm_locate() - say where pages live, on which node, and why
+ * @ctx:    the context
+ * @start:  page-aligned address
+ * @npages: number of pages
+ * @out:    @npages items, filled in
+ *
+ * As umm_query(), and asks the kernel for the node of every page that is mapped.
+ *
+ * Ownership: the devmem pointers are borrowed, valid while that memory is.
+ * Context:   any thread, not from a callback; not async-signal-safe.
+ * Return:    0; -EINVAL misaligned, zero or overflowing, bad @ctx.
+ * Since:     0.1
+ */
+UMM_API int umm_locate(struct umm_ctx *ctx, uintptr_t start, size_t npages,
+		       struct umm_page_place *out);
+
+/** Most nodes that struct umm_range_place tells apart. */
+#define UMM_PLACE_NODES 64
+
+/** How many pages of a range are where. Filled by umm_locate_range(). */
+struct umm_range_place {
+	size_t size;
+	uint64_t flags; /* 0 */
+	uint64_t npages;
+	uint64_t state[UMM_PAGE_POISONED + 1]; /* pages by enum umm_page_state */
+	uint64_t huge;			       /* of order 9 */
+	uint64_t dirty;
+	uint64_t held;
+	uint64_t cause[UMM_NR_CAUSES];	/* pages by their last migration */
+	uint64_t node[UMM_PLACE_NODES]; /* mapped pages by memory node */
+};
+
+/**
+ * umm_locate_range() - umm_locate(), summed up
+ * @ctx:   the context
+ * @start: page-aligned address
+ * @len:   bytes, a multiple of the page size
+ * @out:   the caller sets size; the rest is filled in
+ *
+ * Ownership: none.
+ * Context:   as umm_locate().
+ * Return:    0; -EINVAL; -E2BIG.
+ * Since:     0.1
+ */
+UMM_API int umm_locate_range(struct umm_ctx *ctx, uintptr_t start, size_t len,
+			     struct umm_range_place *out);
+
 /* ------------------------------------------------------------------------
  * 5. Devices and their memory
  */
@@ -638,9 +705,9 @@ struct umm_copy {
 /**
  * struct umm_device_ops - what a device does for the core
  *
- * No core lock is held when an op runs. Ops may run on several threads at once, of the
- * program's with signals blocked. A device's own thread that completes copies should block
- * them too: a handler that touches a page of the device would wait for its own thread.
+ * No core lock is held when an op runs, but for those that say so. Ops may run on several threads
+ * at once, of the program's with signals blocked. A device's own thread that completes copies
+ * should block them too: a handler that touches a page of the device would wait for its own thread.
  */
 struct umm_device_ops {
 	size_t size;	  /* sizeof(struct umm_device_ops) */
@@ -651,9 +718,9 @@ struct umm_device_ops {
 	 * copy: required. Start @ncopies copies and signal @done, exactly once,
 	 * when all of them are complete: 0, or a negative errno if any failed.
 	 * @copies is gone after the return. May signal before it returns.
-	 * A device created with UMM_DEVICE_INLINE_COPY copies before it returns,
-	 * with plain CPU loads and stores and without taking any lock; then the
-	 * op also runs on fault servers.
+	 * A device created with UMM_DEVICE_INLINE_COPY copies at least a single page
+	 * before it returns, with plain CPU loads and stores and without taking any
+	 * lock; then the op also runs on fault servers, for one page each.
 	 * Return: 0, or a negative errno and @done will never be signalled.
 	 */
 	int (*copy)(void *priv, const struct umm_copy *copies, unsigned ncopies,
@@ -680,6 +747,25 @@ struct umm_device_ops {
 	 * once for each frame, before its page is taken from the program.
 	 */
 	void (*memory_failure)(void *priv, struct umm_devmem *mem, uint32_t frame);
+
+	/**
+	 * populate: optional. Frames of @mem are about to be used for the first time,
+	 * up to 512 of them: make their memory real. Without it those of a COHERENT
+	 * memory get what the kernel has. Unlike other ops it runs under a lock of the
+	 * core: it calls nothing of libumm but umm_log().
+	 * Return: 0; -ENOSPC there is no such memory now: others are used, or evicted,
+	 * and these are asked for again later; or another negative errno.
+	 */
+	int (*populate)(void *priv, struct umm_devmem *mem, uint32_t frame, uint32_t nframes);
+
+	/**
+	 * place: optional, for COHERENT memories on kernels without UFFDIO_MOVE, where
+	 * the kernel makes a page for the program instead of taking a frame. The calling
+	 * thread begins, or ends, to let the kernel make pages that stand for frames of
+	 * @mem: set its memory policy. Runs under locks of the core: calls nothing of
+	 * libumm.
+	 */
+	void (*place)(void *priv, struct umm_devmem *mem, bool begin);
 };
 
 /** Flags of umm_device_create(). */

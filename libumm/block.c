@@ -149,6 +149,7 @@ static struct block *block_make(struct umm_ctx *ctx, uintptr_t va, int *ret)
 	block->residents = NULL;
 	block->pins = NULL;
 	memset(block->page, PG_UNMANAGED, sizeof(block->page));
+	memset(block->history, 0, sizeof(block->history));
 	for (; node; node = itree_next(node, va, va + UMM_BLOCK_SIZE))
 		block_set_native(block, node->start, node->end);
 	atomic_store(slot, block);
@@ -258,8 +259,10 @@ void page_set(struct block *block, unsigned i, enum page_state state)
 
 	block->nmanaged += (state != PG_UNMANAGED) - (old != PG_UNMANAGED);
 	block->page[i] = (uint16_t)state;
-	if (state == PG_UNMANAGED)
+	if (state == PG_UNMANAGED) {
 		page_forget_pins(block, i);
+		block->history[i] = 0;
+	}
 }
 
 void page_drop(struct block *block, unsigned i)

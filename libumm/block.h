@@ -78,7 +78,10 @@ struct block {
 	struct resident *residents;
 	struct block_pins *pins; /* pin.h; NULL: no page is pinned */
 	uint16_t page[UMM_BLOCK_PAGES];
+	uint8_t history[UMM_BLOCK_PAGES]; /* of each page: cause of its last migration + 1, or 0 */
 };
+
+#define HISTORY_HELD 0x80 /* it stayed when it was last to move */
 
 #define DIR_SLOTS 8192 /* 2^13 x 2^13 blocks of 2^21 bytes: 47 bits of address */
 

@@ -226,6 +226,20 @@ static enum page_state settled_state(const struct run *run, enum action action, 
 	}
 }
 
+/* For umm_locate(): why it moved, or that others held it. */
+static void history_note(const struct run *run, enum action action, unsigned i, bool dropped)
+{
+	struct piece *piece = run->piece;
+	uint8_t *history = &run->block->history[in_block(run, i)];
+
+	if (bit_test(piece->done, i))
+		*history = (uint8_t)(piece->cause + 1);
+	else if (action == ACT_EMPTY)
+		*history = 0;
+	else if (bit_test(piece->stay, i) && !dropped && !piece->deferred)
+		*history |= HISTORY_HELD;
+}
+
 /* The books of one page, once it is where the action says. False: could not, undo. */
 static bool settle_page(const struct run *run, enum action action, unsigned i)
 {
@@ -269,6 +283,29 @@ static void source_installed(const struct run *run, unsigned i, uintptr_t source
 	}
 }
 
+/* The memory whose frame is to be installed; NULL: none, the page goes home. */
+static struct umm_devmem *run_memory(const struct run *run)
+{
+	if (run->action == ACT_COHERENT)
+		return run->piece->dst;
+	return run->action == ACT_RECOHERE ? run->piece->src : NULL;
+}
+
+/* The lower rung: the kernel makes a page, where the device says, and copies. */
+static int copy_at(const struct run *run, uintptr_t to, size_t len, size_t *bytes)
+{
+	struct umm_devmem *mem = run_memory(run);
+	const struct umm_device *dev = mem ? mem->dev : NULL;
+	int ret;
+
+	if (dev && dev->ops.place)
+		dev->ops.place(dev->priv, mem, true);
+	ret = uffd_copy(run->piece->ctx->uffd, to, (const void *)run->source, len, true, bytes);
+	if (dev && dev->ops.place)
+		dev->ops.place(dev->priv, mem, false);
+	return ret;
+}
+
 /* Install what is at run->source; *bytes say how far it went. */
 static int install_at(struct run *run, uintptr_t to, size_t len, size_t *bytes)
 {
@@ -282,7 +319,7 @@ static int install_at(struct run *run, uintptr_t to, size_t len, size_t *bytes)
 	/* Read-only and locked mappings, and pages that DMA still pins, refuse a move. */
 	if (!*bytes && (ret == -EINVAL || ret == -EBUSY || ret == -ENOENT)) {
 		run->moved = false;
-		ret = uffd_copy(ctx->uffd, to, (const void *)run->source, len, true, bytes);
+		ret = copy_at(run, to, len, bytes);
 	}
 	return ret;
 }
@@ -331,10 +368,14 @@ static enum action action_for_refusal(struct piece *piece, enum action action, u
 static void settle_pages(const struct run *run, enum action action, unsigned first, unsigned last)
 {
 	for (unsigned i = first; i < last; i++) {
-		if (settle_page(run, action, i))
-			bit_clear(run->todo, i);
-		else
+		bool dropped = run->block->page[in_block(run, i)] & (PG_DISCARD | PG_REFILLED);
+
+		if (!settle_page(run, action, i)) {
 			bit_set(run->piece->undo, i);
+			continue;
+		}
+		bit_clear(run->todo, i);
+		history_note(run, action, i, dropped);
 	}
 }
 

@@ -3,7 +3,7 @@
  * Devices: an umbrella over memories and mirrors, and a table of operations that is
  * the only thing the core knows of a backend.
  *
- * Locks: ctx->lock for the lists. No op runs under a lock.
+ * Locks: ctx->lock for the lists. No op runs under a lock, but for those that umm.h names.
  */
 #include "device.h"
 

@@ -6,16 +6,17 @@
  *
  * Frames of COHERENT memory are host pages at mem->base that are moved into the
  * program's mapping and back. A chunk is populated and registered for moving
- * when its first frame is taken.
+ * when its first frame is taken. Where the device has no memory for it, its frames are
+ * left out for a while, as if there were fewer.
  *
  * Frames of a memory of places are addresses of a window of the core's, where pages that a
  * device has exclusively are meanwhile. Giving such a frame back drops what is there.
  *
- * Invariants: a chunk is on `whole` when all its frames are free, on `partial` when
- * some are, on no list when none is. nfree is the sum. A frame is free, the driver's
- * (umm_devmem_alloc()), or the core's: a page's or on its way. A free COHERENT frame
- * of a backed chunk is present at its place in the pool; a free place is empty. A frame that
- * failed is not free, and stays so.
+ * Invariants: a chunk is on `whole` when all its frames are free, on `partial` when some are, on
+ * no list when none is or it is absent. nfree is the sum of those on a list. A frame is free, the
+ * driver's (umm_devmem_alloc()), or the core's: a page's or on its way. A free COHERENT frame of a
+ * backed chunk is present at its place in the pool; a free place is empty. A frame that failed is
+ * not free, and stays so.
  * Locks: mem->lock; nothing is called under it. Chunks are backed under ctx->lock.
  */
 #include "devmem.h"
@@ -32,10 +33,12 @@
 
 /* Slots of the window of places that a device gets: address space, and 152 bytes of books each. */
 #define PLACE_SLOTS 512
+/* How long to do without frames that had no memory. */
+#define ABSENT_NS UINT64_C(1000000000)
 
 static uint32_t *chunk_list(struct umm_devmem *mem, const struct chunk *chunk)
 {
-	if (chunk->nfree == 0)
+	if (chunk->nfree == 0 || chunk->absent)
 		return NULL;
 	return chunk->nfree == UMM_BLOCK_PAGES ? &mem->whole : &mem->partial;
 }
@@ -262,6 +265,8 @@ int devmem_places(struct umm_device *dev, struct umm_devmem **out)
 /* Give the pool of a COHERENT memory back to its owner as plain memory. */
 static void coherent_release(struct umm_devmem *mem)
 {
+	if (mem->type != UMM_DEVMEM_COHERENT)
+		return;
 	for (uint32_t c = 0; c < mem->nchunks; c++)
 		if (mem->chunks[c].backed && mem->ctx->features & UMM_KERNEL_MOVE)
 			uffd_unregister(mem->ctx->staging.uffd,
@@ -358,17 +363,22 @@ static unsigned take_locked(struct umm_devmem *mem, unsigned n, uint32_t *frames
 	return taken;
 }
 
-/* Make a chunk's host pages real, and a place that pages can be moved back to. */
+/* Make a chunk's pages real, and a place that pages can be moved back to. Under ctx->lock. */
 static int chunk_populate(struct umm_devmem *mem, uint32_t c)
 {
+	const struct umm_device *dev = mem->dev;
 	uintptr_t base = devmem_host(mem, c * UMM_BLOCK_PAGES);
-	size_t len = (size_t)mem->chunks[c].nframes << UMM_PAGE_SHIFT;
+	uint32_t nframes = mem->chunks[c].nframes;
+	size_t len = (size_t)nframes << UMM_PAGE_SHIFT;
+	int ret = 0;
 
-	if (madvise((void *)base, len, MADV_POPULATE_WRITE))
-		return -ENOMEM;
-	if (mem->ctx->features & UMM_KERNEL_MOVE)
-		return uffd_register_missing(mem->ctx->staging.uffd, base, len);
-	return 0;
+	if (dev->ops.populate)
+		ret = dev->ops.populate(dev->priv, mem, c * UMM_BLOCK_PAGES, nframes);
+	else if (madvise((void *)base, len, MADV_POPULATE_WRITE))
+		ret = -ENOMEM;
+	if (!ret && mem->type == UMM_DEVMEM_COHERENT && mem->ctx->features & UMM_KERNEL_MOVE)
+		ret = uffd_register_missing(mem->ctx->staging.uffd, base, len);
+	return ret;
 }
 
 /* Once for each chunk; several threads may have taken frames of it. */
@@ -388,17 +398,51 @@ static int chunk_back(struct umm_devmem *mem, uint32_t c)
 	return ret;
 }
 
-/* Frames that were just taken get their host pages. */
-static int frames_back(struct umm_devmem *mem, unsigned n, const uint32_t *frames)
+/* Frames that were just taken get their memory. Where they do not, *missing is the chunk. */
+static int frames_back(struct umm_devmem *mem, unsigned n, const uint32_t *frames,
+		       uint32_t *missing)
 {
 	int ret = 0;
 
-	if (mem->type != UMM_DEVMEM_COHERENT)
+	if (mem->type != UMM_DEVMEM_COHERENT && !mem->dev->ops.populate)
 		return 0;
-	for (unsigned i = 0; i < n && !ret; i++)
-		if (!i || frames[i] / UMM_BLOCK_PAGES != frames[i - 1] / UMM_BLOCK_PAGES)
-			ret = chunk_back(mem, frames[i] / UMM_BLOCK_PAGES);
+	for (unsigned i = 0; i < n && !ret; i++) {
+		*missing = frames[i] / UMM_BLOCK_PAGES;
+		if (!i || *missing != frames[i - 1] / UMM_BLOCK_PAGES)
+			ret = chunk_back(mem, *missing);
+	}
 	return ret;
+}
+
+/* There is no memory for this chunk: do without its frames. */
+static void chunk_leave_out(struct umm_devmem *mem, uint32_t c)
+{
+	struct chunk *chunk = &mem->chunks[c];
+
+	lock_take(&mem->lock);
+	mem->absent_since = now_ns();
+	if (!chunk->absent && !atomic_load(&chunk->backed)) {
+		chunk_unlink(mem, chunk);
+		chunk->absent = true;
+		mem->nfree -= chunk->nfree;
+		mem->nabsent++;
+	}
+	lock_drop(&mem->lock);
+}
+
+/* After a while there may be. */
+static void chunks_restore_locked(struct umm_devmem *mem)
+{
+	if (!mem->nabsent || now_ns() - mem->absent_since < ABSENT_NS)
+		return;
+	for (uint32_t c = 0; c < mem->nchunks; c++) {
+		if (!mem->chunks[c].absent)
+			continue;
+		mem->chunks[c].absent = false;
+		mem->nfree += mem->chunks[c].nfree;
+		chunk_link(mem, &mem->chunks[c]);
+	}
+	mem->nabsent = 0;
 }
 
 static void give_locked(struct umm_devmem *mem, uint32_t frame)
@@ -411,24 +455,37 @@ static void give_locked(struct umm_devmem *mem, uint32_t frame)
 	bit_set(chunk->free, frame % UMM_BLOCK_PAGES);
 	chunk->nfree++;
 	chunk_link(mem, chunk);
-	mem->nfree++;
+	if (!chunk->absent)
+		mem->nfree++;
 }
 
-int devmem_take(struct umm_devmem *mem, unsigned n, uint32_t *frames)
+/* As devmem_take(), without another try where *missing has no memory: -ENOSPC. */
+static int take_once(struct umm_devmem *mem, unsigned n, uint32_t *frames, uint32_t *missing)
 {
 	unsigned taken;
 	int ret;
 
 	lock_take(&mem->lock);
+	chunks_restore_locked(mem);
 	taken = take_locked(mem, n, frames);
 	lock_drop(&mem->lock);
-	ret = frames_back(mem, taken, frames);
+	ret = frames_back(mem, taken, frames, missing);
 	if (!ret)
 		return (int)taken;
 	lock_take(&mem->lock);
 	for (unsigned i = 0; i < taken; i++)
 		give_locked(mem, frames[i]);
 	lock_drop(&mem->lock);
+	return ret;
+}
+
+int devmem_take(struct umm_devmem *mem, unsigned n, uint32_t *frames)
+{
+	uint32_t missing = 0;
+	int ret;
+
+	while ((ret = take_once(mem, n, frames, &missing)) == -ENOSPC)
+		chunk_leave_out(mem, missing);
 	return ret;
 }
 
@@ -507,6 +564,7 @@ static int driver_alloc(struct umm_devmem *mem, uint32_t nframes, uint32_t *fram
 
 int umm_devmem_alloc(struct umm_devmem *mem, uint32_t nframes, uint32_t *frames)
 {
+	uint32_t missing = 0;
 	int ret;
 
 	if (!devmem_valid(mem) || !nframes || !frames)
@@ -518,9 +576,11 @@ int umm_devmem_alloc(struct umm_devmem *mem, uint32_t nframes, uint32_t *frames)
 		return ret;
 	ret = driver_alloc(mem, nframes, frames);
 	if (!ret) {
-		ret = frames_back(mem, nframes, frames);
+		ret = frames_back(mem, nframes, frames, &missing);
 		if (ret)
 			umm_devmem_free(mem, nframes, frames);
+		if (ret == -ENOSPC)
+			chunk_leave_out(mem, missing);
 	}
 	devmem_unuse(mem);
 	return ret;
@@ -562,7 +622,8 @@ bool devmem_fail(struct umm_devmem *mem, uint32_t frame)
 		bit_clear(chunk->free, i);
 		chunk->nfree--;
 		chunk_link(mem, chunk);
-		mem->nfree--;
+		if (!chunk->absent)
+			mem->nfree--;
 	}
 	/* Before the caller looks for the page in it: see adopt() in commit.c. */
 	if (first)

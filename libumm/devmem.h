@@ -16,8 +16,9 @@ struct chunk {
 	uint64_t driver[BITMAP_WORDS]; /* of umm_devmem_alloc(), and not yet a page's */
 	uint64_t bad[BITMAP_WORDS];    /* gone for good: never free again */
 	uint16_t nfree;
-	uint16_t nframes;    /* 512, or fewer in the last chunk */
-	_Atomic bool backed; /* COHERENT: populated, registered for moving; set under ctx->lock */
+	uint16_t nframes; /* 512, or fewer in the last chunk */
+	bool absent;	  /* its free frames have no memory behind them now, and are not counted */
+	_Atomic bool backed; /* populated; COHERENT: registered for moving. Set under ctx->lock */
 	uint32_t prev, next; /* of the list that its nfree puts it on */
 };
 
@@ -42,6 +43,8 @@ struct umm_devmem {
 	uint32_t nfree;
 	struct resident *lru_head, *lru_tail; /* head: most recently used */
 	uint64_t clock;			      /* counts additions to the LRU: stamps them */
+	uint32_t nabsent;		      /* chunks */
+	uint64_t absent_since;		      /* when the last of them became so */
 	uint32_t users; /* migrations that bring pages here, and whoever gives frames back */
 	bool removing;
 };

@@ -280,6 +280,7 @@ static int take_frames(const struct piece_want *want, unsigned n, uint32_t *fram
 {
 	struct umm_ctx *ctx = want->dst->ctx;
 	uint32_t seen;
+	int got;
 
 	/* Frames of pages that have just gone home count as free. */
 	while (seen = ctx_settle_count(ctx),
@@ -287,6 +288,11 @@ static int take_frames(const struct piece_want *want, unsigned n, uint32_t *fram
 		ctx_settle_wait(ctx, seen, now_ns() + UINT64_C(10000000));
 	if (!want->no_evict && umm_devmem_nfree(want->dst) < n)
 		evict(want->dst, n, want->clock, want->va);
+	got = devmem_take(want->dst, n, frames);
+	/* There were fewer than was thought: the device had no memory for them. */
+	if (got || want->no_evict)
+		return got;
+	evict(want->dst, n, want->clock, want->va);
 	return devmem_take(want->dst, n, frames);
 }
 

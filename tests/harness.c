@@ -15,6 +15,9 @@
  */
 #include "harness.h"
 #include "watchdog.h"
+#ifdef HARNESS_NUMA
+#include "ref_numa.h"
+#endif
 
 #include <dirent.h>
 #include <errno.h>
@@ -248,7 +251,7 @@ static void run_name(struct run *run, const char *kernel)
 static size_t runs_make(const struct test_case *cases, size_t ncases, const char *pattern,
 			struct run *runs, struct CMUnitTest *tests)
 {
-	const char *kernel;
+	const char *kernel, *only = getenv("UMM_TEST_KERNEL");
 	size_t i, n, nruns = 0;
 
 	for (i = 0; i < ncases; i++) {
@@ -256,7 +259,8 @@ static size_t runs_make(const struct test_case *cases, size_t ncases, const char
 
 		for (n = 0; variant_of(n, &run->env.variant, &kernel); n++) {
 			run->test = &cases[i];
-			if (!matrix_has(cases[i].matrix, &run->env.variant))
+			if (!matrix_has(cases[i].matrix, &run->env.variant) ||
+			    (only && strcmp(kernel, only) != 0))
 				continue;
 			run_name(run, kernel);
 			if (pattern && fnmatch(pattern, run->name, 0) != 0)
@@ -274,6 +278,16 @@ static size_t runs_make(const struct test_case *cases, size_t ncases, const char
 	return nruns;
 }
 
+/* What the environment asks for: a real backend below the reference device. */
+static bool backend_use(void)
+{
+#ifdef HARNESS_NUMA
+	return ref_numa_use();
+#else
+	return false;
+#endif
+}
+
 int harness_main(const char *group, const struct test_case *cases, size_t ncases, int argc,
 		 char **argv)
 {
@@ -284,6 +298,10 @@ int harness_main(const char *group, const struct test_case *cases, size_t ncases
 	bool list;
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
+	if (getenv("UMM_TEST_BACKEND") && !backend_use()) {
+		fprintf(stderr, "%s: there is no backend %s\n", group, getenv("UMM_TEST_BACKEND"));
+		goto out;
+	}
 	if (!runs || !tests || watchdog_start()) {
 		fprintf(stderr, "%s: no memory or no thread for the tests\n", group);
 		goto out;

@@ -26,6 +26,7 @@
 #include "ref_device.h"
 #include "ref_config.h"
 #include "ref_copy.h"
+#include "ref_memory.h"
 #include "ref_queue.h"
 #include "ref_table.h"
 
@@ -41,15 +42,6 @@
 #include <unistd.h>
 
 #define SCRIBBLE 0xdb
-
-/* One memory of the device; the driver's word of its umm_devmem. */
-struct memory {
-	struct memory *next;
-	struct umm_devmem_options options;
-	char *frames; /* 2 MiB aligned */
-	void *mapped; /* the mapping that frames was cut from */
-	size_t mapped_len;
-};
 
 struct ref_private {
 	struct ref_options options;
@@ -70,8 +62,16 @@ struct ref_private {
 	pthread_mutex_t watch_lock; /* orders counts.events against watch_cond */
 	pthread_cond_t watch_cond;
 
-	struct queue queue; /* not of an inline device */
+	struct queue queue;   /* not of an inline device */
+	struct ref_real real; /* the backend below, if there is one */
 };
+
+static ref_backend *backend;
+
+void ref_backend_use(ref_backend *make)
+{
+	backend = make;
+}
 
 static uint64_t count_add(uint64_t *counter, uint64_t n)
 {
@@ -81,11 +81,6 @@ static uint64_t count_add(uint64_t *counter, uint64_t n)
 static uint64_t count_of(const uint64_t *counter)
 {
 	return __atomic_load_n(counter, __ATOMIC_SEQ_CST);
-}
-
-static char *memory_frame(const struct memory *memory, uint32_t frame)
-{
-	return memory->frames + (size_t)frame * UMM_PAGE_SIZE;
 }
 
 static void violation(struct ref_private *p, const char *what)
@@ -113,26 +108,34 @@ static bool copy_is_sane(struct ref_private *p, const struct umm_copy *copy)
 	return true;
 }
 
-static void copy_one(struct ref_private *p, const struct umm_copy *copy)
+static void copy_one(const struct umm_copy *copy)
 {
-	char *frame;
+	char *frame = memory_frame(umm_devmem_priv(copy->mem), copy->frame);
 	size_t len = (size_t)copy->npages * UMM_PAGE_SIZE;
 
-	if (!copy_is_sane(p, copy))
-		return;
-	frame = memory_frame(umm_devmem_priv(copy->mem), copy->frame);
-	if (copy->dir == UMM_COPY_FROM_DEVICE) {
+	if (copy->dir == UMM_COPY_FROM_DEVICE)
 		copy_pages(copy->host, frame, len);
-		count_add(&p->counts.pages_out, copy->npages);
-	} else if (copy->host) {
+	else if (copy->host)
 		copy_pages(frame, copy->host, len);
-		count_add(&p->counts.pages_in, copy->npages);
-	} else {
+	else
 		memset(frame, 0, len);
-		count_add(&p->counts.pages_cleared, copy->npages);
-		return;
-	}
-	count_add(&p->counts.copies, 1);
+}
+
+/* The backend's memory is the backend's to copy. */
+static bool is_real(const struct umm_devmem *mem, const struct ref_private *p)
+{
+	return p->real.mem && p->real.mem == mem;
+}
+
+static void count_copy(struct ref_private *p, const struct umm_copy *copy)
+{
+	if (copy->dir == UMM_COPY_FROM_DEVICE)
+		count_add(&p->counts.pages_out, copy->npages);
+	else
+		count_add(copy->host ? &p->counts.pages_in : &p->counts.pages_cleared,
+			  copy->npages);
+	if (copy->host)
+		count_add(&p->counts.copies, 1);
 }
 
 /* What a failing device leaves at the destination: anything but the data. */
@@ -145,22 +148,41 @@ static void copy_garbage(struct ref_private *p, const struct umm_copy *copies, u
 			memset(copies[i].host, SCRIBBLE, (size_t)copies[i].npages * UMM_PAGE_SIZE);
 }
 
+/* Copy, and signal `done` when that is complete. */
 static void copy_run(struct ref_private *p, const struct umm_copy *copies, unsigned ncopies,
-		     int error)
+		     int error, struct umm_fence *done)
 {
 	unsigned i;
 
-	if (error) {
+	if (error)
 		copy_garbage(p, copies, ncopies);
+	for (i = 0; i < ncopies && !error; i++)
+		if (copy_is_sane(p, &copies[i]))
+			count_copy(p, &copies[i]);
+	if (!error && is_real(copies[0].mem, p)) {
+		error = p->real.ops.copy(p->real.priv, copies, ncopies, done);
+		if (error)
+			umm_fence_signal(done, error, 0);
 		return;
 	}
-	for (i = 0; i < ncopies; i++)
-		copy_one(p, &copies[i]);
+	for (i = 0; i < ncopies && !error; i++)
+		if (copy_is_sane(p, &copies[i]))
+			copy_one(&copies[i]);
+	umm_fence_signal(done, error, 0);
 }
 
-static void job_run(void *priv, const struct job *job)
+/* The worker's gates are around it, so it waits for a backend that has threads of its own. */
+static void job_run(void *priv, struct job *job)
 {
-	copy_run(priv, job->copies, job->ncopies, job->error);
+	struct umm_fence *end;
+	int ret = umm_fence_create(&end);
+
+	if (!ret) {
+		copy_run(priv, job->copies, job->ncopies, job->error, end);
+		ret = umm_fence_wait(end, -1);
+		umm_fence_put(end);
+	}
+	job->error = ret;
 }
 
 static int ref_op_copy(void *priv, const struct umm_copy *copies, unsigned ncopies,
@@ -181,8 +203,7 @@ static int ref_op_copy(void *priv, const struct umm_copy *copies, unsigned ncopi
 		return error;
 	if (!p->options.inline_copy)
 		return queue_push(&p->queue, copies, ncopies, done, error);
-	copy_run(p, copies, ncopies, error);
-	umm_fence_signal(done, error, 0);
+	copy_run(p, copies, ncopies, error, done);
 	return 0;
 }
 
@@ -202,6 +223,8 @@ static void ref_op_page_free(void *priv, struct umm_devmem *mem, uint32_t frame,
 	/* Whoever still reads the frame shall notice. A coherent base is the core's to touch. */
 	if (!p->options.keep_freed && memory->options.type == UMM_DEVMEM_PRIVATE)
 		memset(memory_frame(memory, frame), SCRIBBLE, (size_t)nframes * UMM_PAGE_SIZE);
+	if (is_real(mem, p) && p->real.ops.page_free)
+		p->real.ops.page_free(p->real.priv, mem, frame, nframes);
 }
 
 /* Device accesses end, and later ones are refused: the umm objects are about to go. */
@@ -213,6 +236,8 @@ static void ref_op_quiesce(void *priv)
 		violation(p, "quiesced twice");
 	pthread_rwlock_wrlock(&p->use_lock);
 	pthread_rwlock_unlock(&p->use_lock);
+	if (p->real.ops.quiesce)
+		p->real.ops.quiesce(p->real.priv);
 }
 
 static void ref_op_destroy(void *priv)
@@ -225,6 +250,25 @@ static void ref_op_destroy(void *priv)
 		violation(p, "destroy without quiesce");
 	if (count_of(&p->counts.releases) != 1)
 		violation(p, "destroy does not come after one release");
+	if (p->real.ops.destroy)
+		p->real.ops.destroy(p->real.priv);
+}
+
+static int ref_op_populate(void *priv, struct umm_devmem *mem, uint32_t frame, uint32_t nframes)
+{
+	struct ref_private *p = priv;
+
+	if (is_real(mem, p))
+		return p->real.ops.populate(p->real.priv, mem, frame, nframes);
+	return memory_populate(umm_devmem_priv(mem), frame, nframes);
+}
+
+static void ref_op_place(void *priv, struct umm_devmem *mem, bool begin)
+{
+	struct ref_private *p = priv;
+
+	if (is_real(mem, p))
+		p->real.ops.place(p->real.priv, mem, begin);
 }
 
 static void ref_op_memory_failure(void *priv, struct umm_devmem *mem, uint32_t frame)
@@ -733,27 +777,6 @@ struct ref_counts ref_counts(struct ref_device *ref)
 
 /* ---- life ------------------------------------------------------------------------- */
 
-static int memory_map(struct memory *memory)
-{
-	size_t len = (size_t)memory->options.nframes * UMM_PAGE_SIZE;
-	uintptr_t base;
-
-	memory->mapped_len = len + UMM_BLOCK_SIZE;
-	memory->mapped = mmap(NULL, memory->mapped_len, PROT_READ | PROT_WRITE,
-			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (memory->mapped == MAP_FAILED)
-		return -ENOMEM;
-	base = ((uintptr_t)memory->mapped + UMM_BLOCK_SIZE - 1) & ~(UMM_BLOCK_SIZE - 1);
-	memory->frames = (char *)memory->mapped + (base - (uintptr_t)memory->mapped);
-	madvise(memory->frames, len, MADV_HUGEPAGE);
-	/* A forked process has no business with the memory of a device. */
-	if (memory->options.type == UMM_DEVMEM_PRIVATE)
-		madvise(memory->mapped, memory->mapped_len, MADV_DONTFORK);
-	else
-		memory->options.base = memory->frames;
-	return 0;
-}
-
 int ref_memory_add(struct ref_device *ref, enum umm_devmem_type type, uint32_t nframes,
 		   struct umm_devmem **out)
 {
@@ -777,7 +800,7 @@ int ref_memory_add(struct ref_device *ref, enum umm_devmem_type type, uint32_t n
 	return 0;
 
 err_unmap:
-	munmap(memory->mapped, memory->mapped_len);
+	memory_unmap(memory);
 err_free:
 	free(memory);
 	return ret;
@@ -794,7 +817,7 @@ static void private_free(struct ref_private *p)
 	}
 	while ((memory = p->memories)) {
 		p->memories = memory->next;
-		munmap(memory->mapped, memory->mapped_len);
+		memory_unmap(memory);
 		free(memory);
 	}
 	table_free(p->root, TOP_LEVEL);
@@ -825,8 +848,47 @@ static struct ref_private *private_create(const struct ref_options *options)
 	return p;
 }
 
-/* Create the umm objects; on failure nothing of them is left. */
-static int objects_create(struct ref_device *ref)
+/* In the place of a backend's umm_device_create(): its operations come after ours. */
+static int real_join(void *priv, const struct umm_device_ops *ops, void *real_priv,
+		     struct umm_device **dev)
+{
+	struct ref_device *ref = priv;
+	struct ref_private *p = ref->priv;
+	struct umm_device_ops mine = ref_ops;
+
+	p->real.ops = *ops;
+	p->real.priv = real_priv;
+	mine.populate = ops->populate ? ref_op_populate : NULL;
+	mine.place = ops->place ? ref_op_place : NULL;
+	return umm_device_create(ref->ctx, &mine, p,
+				 p->options.inline_copy ? UMM_DEVICE_INLINE_COPY : 0, dev);
+}
+
+/* A device with one memory, both a backend's. */
+static int real_create(struct ref_device *ref)
+{
+	struct ref_private *p = ref->priv;
+	struct memory *memory = calloc(1, sizeof(*memory));
+	int ret = -ENOMEM;
+
+	if (memory)
+		ret = backend(ref, &p->options, real_join, &p->real);
+	if (ret) {
+		free(memory);
+		return ret;
+	}
+	ref->mem = p->real.mem;
+	ref->dev = umm_devmem_device(ref->mem);
+	memory->options.type = p->options.type;
+	memory->options.nframes = p->options.nframes;
+	memory->frames = p->real.frames;
+	umm_devmem_priv_set(ref->mem, memory);
+	memory->next = p->memories;
+	p->memories = memory;
+	return 0;
+}
+
+static int own_create(struct ref_device *ref)
 {
 	struct ref_private *p = ref->priv;
 	int ret;
@@ -835,9 +897,22 @@ static int objects_create(struct ref_device *ref)
 				p->options.inline_copy ? UMM_DEVICE_INLINE_COPY : 0, &ref->dev);
 	if (ret)
 		return ret;
+	ret = ref_memory_add(ref, p->options.type, p->options.nframes, &ref->mem);
+	if (ret)
+		umm_device_destroy(ref->dev);
+	return ret;
+}
+
+/* Create the umm objects; on failure nothing of them is left. */
+static int objects_create(struct ref_device *ref)
+{
+	struct ref_private *p = ref->priv;
+	int ret;
+
+	ret = backend ? real_create(ref) : own_create(ref);
+	if (ret)
+		return ret;
 	ret = umm_mirror_register(ref->dev, &ref_mirror_ops, p, &ref->mirror);
-	if (ret == 0)
-		ret = ref_memory_add(ref, p->options.type, p->options.nframes, &ref->mem);
 	if (ret)
 		umm_device_destroy(ref->dev);
 	return ret;

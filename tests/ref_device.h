@@ -82,6 +82,28 @@ struct ref_device {
 	struct ref_private *priv;
 };
 
+/*
+ * A real backend may stand below the reference device: it makes the umm_device, with one
+ * memory of options->nframes frames, and copies. What the reference device counts, holds up
+ * and makes fail it does on the way there.
+ */
+struct ref_real {
+	struct umm_device_ops ops; /* the backend's */
+	void *priv;
+	struct umm_devmem *mem;
+	char *frames; /* the memory's first */
+};
+
+/* To be called instead of umm_device_create(). */
+typedef int ref_join(void *priv, const struct umm_device_ops *ops, void *real_priv,
+		     struct umm_device **dev);
+/* Makes device and memory, through join(ref, ...); fills in out->mem and out->frames. */
+typedef int ref_backend(struct ref_device *ref, const struct ref_options *options, ref_join *join,
+			struct ref_real *out);
+
+/* Devices that are created from now on stand on it. */
+void ref_backend_use(ref_backend *make);
+
 /* 0 or a negative errno. */
 int ref_create(struct umm_ctx *ctx, const struct ref_options *options, struct ref_device **out);
 

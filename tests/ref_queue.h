@@ -21,7 +21,7 @@
 struct job {
 	struct job *next;
 	struct umm_fence *done;
-	int error; /* decided when the job was queued */
+	int error; /* decided when the job was queued, or how its copying ended */
 	unsigned ncopies;
 	struct umm_copy copies[];
 };
@@ -35,7 +35,7 @@ struct queue {
 	unsigned held[REF_NR_GATES]; /* jobs that wait at the gate */
 	bool stop;
 
-	void (*run)(void *priv, const struct job *job); /* the copying */
+	void (*run)(void *priv, struct job *job); /* the copying */
 	void *priv;
 	pthread_t worker;
 };
@@ -148,8 +148,7 @@ static void *queue_main(void *arg)
 	return NULL;
 }
 
-static int queue_start(struct queue *queue, void (*run)(void *priv, const struct job *job),
-		       void *priv)
+static int queue_start(struct queue *queue, void (*run)(void *priv, struct job *job), void *priv)
 {
 	sigset_t all, before;
 	int ret;

@@ -180,6 +180,8 @@ static const struct {
 	FUNCTION(umm_fence_value),
 	FUNCTION(umm_fence_wait),
 	FUNCTION(umm_free),
+	FUNCTION(umm_locate),
+	FUNCTION(umm_locate_range),
 	FUNCTION(umm_log),
 	FUNCTION(umm_log_set),
 	FUNCTION(umm_migrate_finalize),
@@ -584,6 +586,8 @@ static void objects_destroy(const struct objects *o)
 static uint64_t items[2];
 static uint32_t frame_zero;
 static struct umm_page_info page;
+static struct umm_page_place place;
+static struct umm_range_place range_place = { .size = sizeof(range_place) };
 static struct umm_stats stats = { .size = sizeof(stats) };
 static union {
 	void *alloc;
@@ -639,6 +643,8 @@ CALL(free, umm_free(h, w->p))
 CALL(attach, umm_attach(h, w->plain, UMM_PAGE_SIZE))
 CALL(detach, umm_detach(h, w->p))
 CALL(query, umm_query(h, (uintptr_t)w->p, 1, &page))
+CALL(locate, umm_locate(h, (uintptr_t)w->p, 1, &place))
+CALL(locate_range, umm_locate_range(h, (uintptr_t)w->p, UMM_PAGE_SIZE, &range_place))
 CALL(to_device, umm_migrate_to_device(h, w->mem, w->p, 1))
 CALL(to_device_mem, umm_migrate_to_device(w->ctx, h, w->p, 1))
 CALL(to_system, umm_migrate_to_system(h, w->p, 1))
@@ -721,6 +727,8 @@ static const struct {
 	USE(umm_attach, attach, CTX, -EINVAL, NULL_IS_BAD),
 	USE(umm_detach, detach, CTX, -EINVAL, NULL_IS_BAD),
 	USE(umm_query, query, CTX, -EINVAL, NULL_IS_BAD),
+	USE(umm_locate, locate, CTX, -EINVAL, NULL_IS_BAD),
+	USE(umm_locate_range, locate_range, CTX, -EINVAL, NULL_IS_BAD),
 	USE(umm_migrate_spans, spans, CTX, -EINVAL, NULL_IS_BAD),
 	USE(umm_migrate_spans, spans_mem, DEVMEM, -EINVAL, NULL_IS_FINE),
 	USE(umm_migrate_to_device, to_device, CTX, -EINVAL, NULL_IS_BAD),

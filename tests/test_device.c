@@ -6,6 +6,7 @@
 #include "harness.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -590,6 +591,78 @@ static void pool_pages_that_the_driver_dropped_are_made_again(struct env *e)
 	assert_filled(p, 16, 1);
 }
 
+/* A device whose memory has only so many of its frames. */
+static struct {
+	char *frames;
+	atomic_uint limit, calls, refused;
+} sparse;
+
+static int sparse_copy(void *priv, const struct umm_copy *copies, unsigned ncopies,
+		       struct umm_fence *done)
+{
+	(void)priv;
+	for (unsigned i = 0; i < ncopies; i++) {
+		char *frame = sparse.frames + (size_t)copies[i].frame * PAGE;
+		size_t len = (size_t)copies[i].npages * PAGE;
+
+		if (copies[i].dir == UMM_COPY_FROM_DEVICE)
+			memcpy(copies[i].host, frame, len);
+		else if (copies[i].host)
+			memcpy(frame, copies[i].host, len);
+		else
+			memset(frame, 0, len);
+	}
+	umm_fence_signal(done, 0, 0);
+	return 0;
+}
+
+static int sparse_populate(void *priv, struct umm_devmem *mem, uint32_t frame, uint32_t nframes)
+{
+	(void)priv;
+	(void)mem;
+	atomic_fetch_add(&sparse.calls, 1);
+	if (frame + nframes <= atomic_load(&sparse.limit))
+		return 0;
+	atomic_fetch_add(&sparse.refused, 1);
+	return -ENOSPC;
+}
+
+static void frames_without_memory_are_done_without_until_there_is_some(struct env *e)
+{
+	static const struct umm_device_ops ops = {
+		.size = sizeof(ops),
+		.api = UMM_DEVICE_API,
+		.name = "sparse",
+		.copy = sparse_copy,
+		.populate = sparse_populate,
+	};
+	struct umm_devmem_options options = { .size = sizeof(options), .nframes = 4 * 512 };
+	char *p = env_alloc(e, 4 * BLOCK);
+	struct umm_device *dev;
+	struct umm_devmem *mem;
+
+	sparse.frames = env_map(e, 4 * BLOCK);
+	atomic_store(&sparse.limit, 2 * 512);
+	assert_int_equal(umm_device_create(e->ctx, &ops, NULL, UMM_DEVICE_INLINE_COPY, &dev), 0);
+	assert_int_equal(umm_devmem_add(dev, &options, &mem), 0);
+	fill(p, 2048, 1);
+	/* What there is room for goes; then others are evicted, as if the memory were smaller. */
+	assert_int_equal(umm_migrate_to_device(e->ctx, mem, p, 4 * BLOCK), 1024);
+	assert_int_equal(sparse.refused, 2);
+	assert_int_equal(count_state(e, p, 2048, UMM_PAGE_DEVICE), 1024);
+	assert_int_equal(umm_devmem_nfree(mem), 0);
+	assert_int_equal(umm_migrate_to_device(e->ctx, mem, p + 3 * BLOCK, BLOCK), 512);
+	assert_state(e, p + 3 * BLOCK, 512, UMM_PAGE_DEVICE);
+	assert_filled(p, 2048, 1);
+	/* Later it is asked again. */
+	atomic_store(&sparse.limit, 4 * 512);
+	wait_until(umm_migrate_to_device(e->ctx, mem, p, 4 * BLOCK) >= 0 &&
+		   count_state(e, p, 2048, UMM_PAGE_DEVICE) == 2048);
+	assert_int_equal(sparse.calls, sparse.refused + 4);
+	assert_filled(p, 2048, 1);
+	umm_device_destroy(dev);
+}
+
 static const struct test_case cases[] = {
 	TEST(ONCE, device_needs_only_a_name_and_a_copy),
 	TEST(ONCE, bad_device_operations_are_refused),
@@ -611,6 +684,7 @@ static const struct test_case cases[] = {
 	TEST(ALL, broken_device_takes_only_its_own_pages_along),
 	TEST(ALL, device_that_breaks_during_eviction_loses_the_victim_only),
 	TEST(ASYNC, hung_device_hangs_only_who_needs_it),
+	TEST(ONCE, frames_without_memory_are_done_without_until_there_is_some),
 	TEST(COHERENT, pool_pages_that_the_driver_dropped_are_made_again),
 };
 

@@ -55,6 +55,7 @@ struct info {
 	struct system_memory memory;
 	int nnodes; /* or a negative errno */
 	struct numa_node nodes[NUMA_NODES];
+	char numa_advice[256]; /* "" or what the NUMA backend lacks */
 	struct opencl_report opencl;
 };
 

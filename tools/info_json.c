@@ -124,6 +124,18 @@ static json_t *huge_pages_json(const struct info *info)
 			 number_json(info->thp_bytes != 0, info->thp_bytes));
 }
 
+/* What the backend can do with the node; null where it was not asked. */
+static json_t *node_device_json(const struct numa_node *node)
+{
+	if (!node->judged)
+		return json_null();
+	return json_pack("{s:b, s:i, s:o, s:o, s:s, s:s}", "usable", (int)!node->usable, "rank",
+			 (int)node->rank, "read_bandwidth_mb_s",
+			 number_json(node->bandwidth, node->bandwidth), "read_latency_ns",
+			 number_json(node->latency, node->latency), "cpus", node->near, "reason",
+			 node->reason);
+}
+
 static json_t *node_json(const struct numa_node *node)
 {
 	json_t *distances = json_array();
@@ -131,10 +143,11 @@ static json_t *node_json(const struct numa_node *node)
 	for (unsigned i = 0; i < node->ndistances; i++)
 		if (json_array_append_new(distances, json_integer(node->distances[i])))
 			goto err_distances;
-	return json_pack("{s:i, s:o, s:o, s:s, s:b, s:o}", "node", (int)node->id, "total_bytes",
-			 number_json(true, node->total_bytes), "free_bytes",
+	return json_pack("{s:i, s:o, s:o, s:s, s:b, s:o, s:o}", "node", (int)node->id,
+			 "total_bytes", number_json(true, node->total_bytes), "free_bytes",
 			 number_json(true, node->free_bytes), "cpus", node->cpus, "memory_only",
-			 (int)node->memory_only, "distances", distances);
+			 (int)node->memory_only, "distances", distances, "device",
+			 node_device_json(node));
 
 err_distances:
 	json_decref(distances);

@@ -171,13 +171,37 @@ static void node_print(FILE *out, const struct numa_node *node)
 		  node->cpus, distances);
 }
 
+/* What the backend can do with it. */
+static void node_device_print(FILE *out, const struct numa_node *node)
+{
+	char figures[80] = "";
+
+	if (!node->judged)
+		return;
+	if (node->usable) {
+		text_item(out, "  as a device", "no: %s", node->reason);
+		return;
+	}
+	if (node->bandwidth)
+		snprintf(figures, sizeof(figures), "; reads %llu MB/s in %llu ns",
+			 (unsigned long long)node->bandwidth, (unsigned long long)node->latency);
+	text_item(out, "  as a device",
+		  "yes, coherent or private; rank %u%s; teams and copies on "
+		  "CPUs %s",
+		  node->rank, figures, node->near);
+}
+
 static void nodes_print(FILE *out, const struct info *info)
 {
 	text_heading(out, "NUMA nodes");
 	if (info->nnodes < 0)
 		text_item(out, "none", "the kernel has no NUMA support, or /sys is hidden");
-	for (int i = 0; i < info->nnodes; i++)
+	for (int i = 0; i < info->nnodes; i++) {
 		node_print(out, &info->nodes[i]);
+		node_device_print(out, &info->nodes[i]);
+	}
+	if (info->numa_advice[0])
+		text_item(out, "to do", "%s", info->numa_advice);
 }
 
 /* The capabilities that are SVM, or that are not, as one list. */

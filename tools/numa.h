@@ -4,6 +4,7 @@
 #define NUMA_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 enum { NUMA_NODES = 64 };
@@ -16,6 +17,15 @@ struct numa_node {
 	char cpus[128]; /* "0-3,8"; empty for a memory-only node */
 	unsigned ndistances;
 	unsigned distances[NUMA_NODES]; /* to the online nodes in ascending order; 10 is local */
+
+	/* As a device of libumm; by numa_judge(). */
+	bool judged;	    /* the backend knows the node */
+	int usable;	    /* 0 or a negative errno */
+	unsigned rank;	    /* 0: the fastest */
+	uint64_t bandwidth; /* MB/s, reading, by HMAT; 0: not told */
+	uint64_t latency;   /* ns, likewise */
+	char near[256];	    /* CPUs that work for it */
+	char reason[256];   /* "" or why not, and what to do */
 };
 
 /*
@@ -24,5 +34,8 @@ struct numa_node {
  * without NUMA or /sys is hidden.
  */
 int numa_read(const char *root, struct numa_node nodes[NUMA_NODES]);
+
+/* Ask the NUMA backend about them. advice: "" or one sentence: what is missing, how to get it. */
+void numa_judge(struct numa_node *nodes, int nnodes, char *advice, size_t advice_len);
 
 #endif

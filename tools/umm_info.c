@@ -51,6 +51,7 @@ static void machine_gather(struct info *info)
 	system_read_number("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size", &info->thp_bytes);
 	info->has_memory = system_memory(&info->memory);
 	info->nnodes = numa_read("/sys/devices/system/node", info->nodes);
+	numa_judge(info->nodes, info->nnodes, info->numa_advice, sizeof(info->numa_advice));
 }
 
 static int info_gather(struct info *info)
@@ -77,8 +78,8 @@ static void help_print(void)
 	       "\n"
 	       "Says what libumm can use on this machine: how userfaultfd can be opened, which\n"
 	       "kernel features are in use and what stands in for those that are missing, huge\n"
-	       "pages and limits, memory nodes, and OpenCL devices with what the backend can do\n"
-	       "on each. What is missing is named together with the way to get it.\n"
+	       "pages and limits, memory nodes and OpenCL devices with what the backends can do\n"
+	       "with each. What is missing is named together with the way to get it.\n"
 	       "\n"
 	       "  -j, --json   print one JSON object instead of text\n"
 	       "  -h, --help   print this text\n"

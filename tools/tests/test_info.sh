@@ -87,6 +87,8 @@ text() {
 		says out "$feature"
 	done
 	says out vm.max_map_count
+	[ ! -d /sys/devices/system/node/node0 ] ||
+		grep -qE 'as a device|built without NUMA' "$scratch/out" || fail "what of the nodes?"
 }
 
 json() {

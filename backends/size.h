@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The rule for structures that start with their size: see umm.h. */
-#ifndef OPENCL_SIZE_H
-#define OPENCL_SIZE_H
+/* For backends: the rule for structures that start with their size: see umm.h. */
+#ifndef BACKENDS_SIZE_H
+#define BACKENDS_SIZE_H
 
 #include <errno.h>
 #include <stddef.h>

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: MIT */
+/* The memory nodes of the machine: what they can do, and whether this process may use them. */
+#ifndef NUMA_NODES_H
+#define NUMA_NODES_H
+
+#include <sched.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "library.h"
+
+#define NODES_MAX   256
+#define NODES_ROOT  "/sys/devices/system/node"
+#define NODE_REASON 256
+#define NODE_CPUS   256
+
+struct node {
+	int number;
+	uint64_t total_bytes, free_bytes;
+	uint64_t read_bandwidth, write_bandwidth; /* MB/s by HMAT, as told; 0: not told */
+	uint32_t read_latency, write_latency;	  /* ns */
+	uint32_t distance;			  /* from the nearest of this process's CPUs */
+	uint32_t initiator_distance;		  /* from the CPUs that HMAT's figures are for */
+	uint32_t ncpus;				  /* its own */
+	cpu_set_t cpus;				  /* its own, */
+	cpu_set_t near;				  /* and those that work for it */
+	int usable;				  /* 0 or -ENODEV */
+	char reason[NODE_REASON];
+};
+
+struct nodes {
+	unsigned count;
+	struct node node[NODES_MAX]; /* the fastest first */
+};
+
+/*
+ * Read all of them below root (NODES_ROOT outside of tests) and rank them for a process
+ * that may run on cpus. 0, -ENODEV or -ENOMEM.
+ */
+int nodes_read(const struct library *library, const char *root, const cpu_set_t *cpus,
+	       struct nodes *out);
+
+/* The same for this process, allocated: the caller frees it. NULL: *ret says why. */
+struct nodes *nodes_get(const struct library *library, int *ret);
+
+/* The one that `which` names: a number, or enum umm_numa_choice. NULL: none, said in the log. */
+const struct node *nodes_find(const struct nodes *nodes, int which);
+
+/* Its free memory now; 0: it is not there. Opens one file, allocates nothing. */
+uint64_t node_free_bytes(int number);
+
+/* CPUs as a list, "0-3,8". */
+void cpus_text(const cpu_set_t *cpus, char *text, size_t text_len);
+
+#endif
