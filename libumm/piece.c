@@ -45,6 +45,8 @@ static uint64_t *classify(struct piece *piece, const struct piece_want *want, st
 {
 	struct resident *resident;
 
+	if (want->dst && !devmem_has_place(want->dst, want->va + ((uintptr_t)i << UMM_PAGE_SHIFT)))
+		return NULL;
 	if (page_is_away(block, i)) {
 		found->busy = true;
 		return NULL;
@@ -93,6 +95,25 @@ static unsigned count_candidates(struct piece *piece, const struct piece_want *w
 	return n;
 }
 
+static bool takes_places(const struct piece_want *want)
+{
+	return want->dst && want->dst->placed && !want->by_driver;
+}
+
+/*
+ * The frame of a page of PLACED memory. False: the page has only just left it, and waits until
+ * the frame is given back; or the frame's page was moved to another address, and this one stays.
+ */
+static bool take_place(struct piece *piece, unsigned i, struct piece_found *found)
+{
+	uintptr_t addr = piece->va + ((uintptr_t)i << UMM_PAGE_SHIFT);
+
+	if (devmem_take_place(piece->dst, addr, &piece->frames[i]))
+		return true;
+	found->busy |= atomic_load(&piece->dst->returning) != 0;
+	return false;
+}
+
 /* Mark up to `limit` pages, and give each its frame. */
 static unsigned mark(struct piece *piece, const struct piece_want *want, struct block *block,
 		     struct piece_found *found, unsigned limit, const uint32_t *frames)
@@ -110,6 +131,8 @@ static unsigned mark(struct piece *piece, const struct piece_want *want, struct 
 			found->more = true;
 			break;
 		}
+		if (takes_places(want) && !take_place(piece, i, found))
+			continue;
 		bit_set(map, i);
 		bit_set(piece->all, i);
 		page_set(block, i, PG_MIGRATING);
@@ -233,7 +256,7 @@ static int collect_for_device(struct piece *piece, const struct piece_want *want
 	block_put(piece->ctx, block);
 	if (ret || !n)
 		return ret;
-	if (want->by_driver)
+	if (want->by_driver || takes_places(want))
 		return (int)collect_marked(piece, want, found, UMM_BLOCK_PAGES, NULL);
 	got = take_frames(want, n, frames);
 	if (got <= 0) {
