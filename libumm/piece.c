@@ -32,11 +32,21 @@ static bool source_wanted(const struct piece_want *want, const struct resident *
 	       (!want->src_dev || mem->dev == want->src_dev);
 }
 
-static bool copied_already(struct block *block, const struct piece_want *want, unsigned i)
+static bool has_copy(struct block *block, const struct umm_devmem *mem, unsigned i)
 {
-	struct resident *resident = want->dst ? resident_find(block, want->dst) : NULL;
+	struct resident *resident = mem ? resident_find(block, mem) : NULL;
 
-	return want->duplicate && resident && bit_test(resident->bitmap, i);
+	return resident && bit_test(resident->bitmap, i);
+}
+
+/* A duplicated page goes to a device, or loses its copies: where one memory is emptied, its own. */
+static bool duplicated_wanted(struct block *block, const struct piece_want *want, unsigned i)
+{
+	if (!want->dst)
+		return !want->src || has_copy(block, want->src, i);
+	if (!(want->select & UMM_MIGRATE_SELECT_SYSTEM))
+		return false;
+	return !want->duplicate || !has_copy(block, want->dst, i);
 }
 
 /* Which bitmap of the piece page i belongs in; NULL: it does not qualify. */
@@ -59,9 +69,7 @@ static uint64_t *classify(struct piece *piece, const struct piece_want *want, st
 	case PG_EMPTY:
 		return want->dst && want->select & UMM_MIGRATE_SELECT_SYSTEM ? piece->empty : NULL;
 	case PG_DUPLICATED:
-		if (want->dst && !(want->select & UMM_MIGRATE_SELECT_SYSTEM))
-			return NULL;
-		return copied_already(block, want, i) ? NULL : piece->duplicated;
+		return duplicated_wanted(block, want, i) ? piece->duplicated : NULL;
 	case PG_DEVICE:
 	case PG_COHERENT:
 		resident = resident_of(block, i);

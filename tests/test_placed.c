@@ -150,6 +150,22 @@ static void copies_of_duplicated_pages_are_placed_too(struct env *e)
 	assert_filled(bed.pages, NPAGES, 1);
 }
 
+static void emptying_a_memory_leaves_copies_in_others_alone(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 16);
+	struct bed bed;
+
+	bed_open(e, &bed);
+	assert_int_equal(move_out(e, &bed, 100, 5, UMM_MIGRATE_DUPLICATE), 5);
+	assert_int_equal(migrate(e, ref, bed.pages + 110 * PAGE, 5, UMM_MIGRATE_DUPLICATE), 5);
+	assert_int_equal(umm_devmem_evict(ref->mem, 16), 0);
+	assert_state(e, bed.pages + 100 * PAGE, 5, UMM_PAGE_DUPLICATED);
+	assert_state(e, bed.pages + 110 * PAGE, 5, UMM_PAGE_SYSTEM);
+	assert_int_equal(umm_devmem_nfree(bed.mem), NFRAMES - 5);
+	umm_device_destroy(bed.dev);
+	assert_filled(bed.pages, NPAGES, 1);
+}
+
 /* The page at its new address has the frame: nothing else can go there, and nobody waits for it. */
 static void a_page_that_was_moved_away_keeps_the_frame(struct env *e)
 {
@@ -208,6 +224,7 @@ int main(int argc, char **argv)
 		TEST(KERNEL, a_page_that_went_home_comes_back_to_its_frame),
 		TEST(ONCE, pages_that_have_no_frame_there_stay),
 		TEST(KERNEL, copies_of_duplicated_pages_are_placed_too),
+		TEST(KERNEL, emptying_a_memory_leaves_copies_in_others_alone),
 		TEST(ONCE, a_page_that_was_moved_away_keeps_the_frame),
 		TEST(ONCE, options_of_placed_memory_are_checked),
 	};

@@ -21,14 +21,12 @@
  *
  * Only evictions count: pages that a CPU takes back meanwhile are no evidence.
  *
- * Locks: umm_opencl.launch, held throughout; umm_opencl.update for the count of
- * threads in here, which umm_opencl_destroy() waits for.
+ * Locks: umm_opencl.launch, held throughout.
  */
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "report.h"
 #include "service.h"
@@ -334,34 +332,9 @@ static int launch_run(struct umm_opencl *ocl, const struct umm_opencl_work *work
 	return ret;
 }
 
-static int enter(struct umm_opencl *ocl)
-{
-	int ret = -ENODEV;
-
-	if (ocl->owner != getpid())
-		return -ENODEV;
-	pthread_mutex_lock(&ocl->update);
-	if (!ocl->gone) {
-		ocl->launchers++;
-		ret = 0;
-	}
-	pthread_mutex_unlock(&ocl->update);
-	return ret;
-}
-
-static void leave(struct umm_opencl *ocl)
-{
-	pthread_mutex_lock(&ocl->update);
-	if (!--ocl->launchers)
-		pthread_cond_broadcast(&ocl->changed);
-	pthread_mutex_unlock(&ocl->update);
-}
-
-/* The context outlives the launch, whoever drops it meanwhile. */
 static int launch_entered(struct umm_opencl *ocl, const struct umm_opencl_work *work,
 			  struct umm_opencl_result *result)
 {
-	struct umm_ctx *ctx = umm_ctx_get(ocl->ctx);
 	uint64_t start = now_ns();
 	int ret;
 
@@ -369,8 +342,6 @@ static int launch_entered(struct umm_opencl *ocl, const struct umm_opencl_work *
 	ret = launch_run(ocl, work, result);
 	pthread_mutex_unlock(&ocl->launch);
 	result->total_ns = now_ns() - start;
-	leave(ocl);
-	umm_ctx_put(ctx);
 	return ret;
 }
 
@@ -379,6 +350,7 @@ int umm_opencl_launch(struct umm_opencl *ocl, const struct umm_opencl_work *work
 {
 	struct umm_opencl_result ours = { .size = sizeof(ours) };
 	struct umm_opencl_work request;
+	struct umm_ctx *ctx;
 	int ret;
 
 	if (!ocl)
@@ -388,13 +360,12 @@ int umm_opencl_launch(struct umm_opencl *ocl, const struct umm_opencl_work *work
 		ret = size_check(result, sizeof(ours));
 	if (ret)
 		return ret;
-	ret = enter(ocl);
+	ret = device_enter(ocl, &ctx);
 	if (!ret) {
 		ret = check_work(&request);
-		if (ret)
-			leave(ocl);
-		else
+		if (!ret)
 			ret = launch_entered(ocl, &request, &ours);
+		device_leave(ocl, ctx);
 	}
 	if (result)
 		size_out(result, &ours, sizeof(ours));

@@ -113,6 +113,28 @@ int pools_create(struct pools *pools, cl_context context, cl_device_id device, u
 	return ret;
 }
 
+int pools_create_one(struct pools *pools, cl_context context, cl_device_id device, uint32_t npages)
+{
+	size_t len = (size_t)npages << UMM_PAGE_SHIFT;
+	struct platform_limits limits;
+	int ret = 0;
+
+	memset(pools, 0, sizeof(*pools));
+	pools->context = context;
+	pools->nframes = npages;
+	pools->pool_frames = npages;
+	platform_limits(device, &limits);
+	if (len > limits.max_alloc_bytes) {
+		report(UMM_LOG_ERROR,
+		       "%zu bytes are more than the device's largest buffer (%" PRIu64 ")", len,
+		       limits.max_alloc_bytes);
+		return -ENOSPC;
+	}
+	if (!limits.fine_grain || !clSVMAlloc || !add_shared(pools, len))
+		ret = add_plain(pools, len);
+	return ret;
+}
+
 void pools_destroy(struct pools *pools)
 {
 	while (pools->npools) {

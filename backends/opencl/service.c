@@ -32,7 +32,6 @@
 #define PAGE_MASK   (~(uint64_t)(UMM_PAGE_SIZE - 1))
 #define ADDRESS_END (UINT64_C(1) << TABLE_ADDRESS_BITS)
 #define TOUCH_BATCH 64
-#define FAULT_MS    100
 #define PROGRAM_GAP (UINT64_C(16) * UMM_PAGE_SIZE) /* cheaper to ask for than to ask twice */
 
 struct service {
@@ -244,28 +243,6 @@ static int program(struct umm_opencl *ocl, const struct umm_span *spans, size_t 
 	return ret ? ret : program_pages(ocl, start, end);
 }
 
-/* Ask the core for the page as a CPU would: 0, or what is wrong with it. */
-static int probe(struct umm_opencl *ocl, const struct fault *fault)
-{
-	uint64_t entry = 0;
-	struct umm_range range = {
-		.size = sizeof(range),
-		.notifier = umm_mirror_notifier(ocl->mirror),
-		.start = fault->addr & PAGE_MASK,
-		.end = (fault->addr & PAGE_MASK) + UMM_PAGE_SIZE,
-		.entries = &entry,
-		.default_flags = UMM_ENTRY_REQ_FAULT |
-				 (fault->flags & FAULT_WRITE ? UMM_ENTRY_REQ_WRITE : 0),
-		.owner = ocl->dev,
-		.mem = ocl->mem,
-	};
-	long ret;
-
-	range.seq = umm_notifier_read_begin(range.notifier);
-	ret = umm_range_fault(&range, FAULT_MS);
-	return ret == -EFAULT || ret == -EPERM ? (int)ret : 0;
-}
-
 /* A page that did not come. 0: it may come yet. */
 static int examine(struct umm_opencl *ocl, const struct fault *fault, uint32_t entry, bool thorough)
 {
@@ -276,7 +253,7 @@ static int examine(struct umm_opencl *ocl, const struct fault *fault, uint32_t e
 		return -EFAULT;
 	/* Here, but not writable: it is a copy that can become single, or read-only memory. */
 	if (entry || thorough)
-		return probe(ocl, fault);
+		return mirror_probe(ocl, fault->addr & PAGE_MASK, fault->flags & FAULT_WRITE);
 	return 0;
 }
 

@@ -107,10 +107,15 @@ int rig_setup(void **state)
 	return 0;
 }
 
-void rig_close(struct rig *rig)
+void rig_close_kernels(struct rig *rig)
 {
 	while (rig->nkernels)
 		clReleaseKernel(rig->kernels[--rig->nkernels]);
+}
+
+void rig_close(struct rig *rig)
+{
+	rig_close_kernels(rig);
 	if (rig->program)
 		clReleaseProgram(rig->program);
 	rig->program = NULL;

@@ -71,6 +71,9 @@ void rig_build(struct rig *rig);
 /* A kernel of the program; released with the rig. */
 cl_kernel rig_kernel(struct rig *rig, const char *name);
 
+/* Release the kernels, but not their program. */
+void rig_close_kernels(struct rig *rig);
+
 /* Set argument i of the kernel's own. */
 void rig_ulong(cl_kernel kernel, cl_uint i, uint64_t value);
 void rig_uint(cl_kernel kernel, cl_uint i, uint32_t value);
