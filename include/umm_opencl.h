@@ -20,8 +20,9 @@
  * A work-item that touches a page the device does not have is *faulted*: its
  * loads give 0 from there on, its stores do nothing, and after the pages have come
  * it is run again from its start (replayed), until no work-item faults. Hence the
- * rule: what a work-item stored before it faulted must be harmless to store again.
- * See umm_opencl(3).
+ * rule: what a work-item stored before it faulted must be harmless to store again. Where
+ * that cannot be, umm_prepare_store() makes sure first that nothing will fault.
+ * There are vectors, pointers, spans and atomics as well: see umm_device.cl, umm_opencl(3).
  *
  * Errors are those of umm.h.
  */

@@ -57,7 +57,7 @@ static void ocl_free(struct umm_opencl *ocl)
 	free(ocl);
 }
 
-/* Launches end after the round they are in, windows are released: nobody uses the core's handles. */
+/* Launches end after their round, windows are released: nobody uses the core's handles then. */
 static void ocl_quiesce(void *priv)
 {
 	struct umm_opencl *ocl = priv;

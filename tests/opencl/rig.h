@@ -68,6 +68,9 @@ void rig_close(struct rig *rig);
 /* Compile kernels.cl for the rig's device. */
 void rig_build(struct rig *rig);
 
+/* Or another file. */
+void rig_build_file(struct rig *rig, const char *path);
+
 /* A kernel of the program; released with the rig. */
 cl_kernel rig_kernel(struct rig *rig, const char *name);
 
