@@ -117,7 +117,7 @@ struct umm_opencl_options {
 	uint64_t device_bytes;	   /* device memory for pages, rounded up to whole pages; 0: half
 				    * of the device's, or its largest buffer where that is less */
 	uint64_t pool_bytes;	/* largest single buffer to allocate; 0: what the device allows */
-	uint64_t readahead;	/* most bytes fetched ahead of a sequential reader;
+	uint64_t readahead;	/* most bytes fetched at once beside what was missed;
 				    * 0: 256 KiB; less than a page: none */
 	uint32_t fault_entries; /* faults that one round can report; 0: 65536 */
 	uint32_t reserved;	/* 0 */
@@ -235,7 +235,7 @@ struct umm_opencl_result {
 	uint64_t flags;		 /* 0 */
 	uint64_t rounds;	 /* times that the kernel ran */
 	uint64_t faults;	 /* pages that work-items missed, once for each round */
-	uint64_t pages_migrated; /* to the device, read ahead included */
+	uint64_t pages_migrated; /* or copied to the device, read ahead included */
 	uint64_t pages_readahead;
 	uint64_t items;		 /* work-items */
 	uint64_t items_replayed; /* times that a work-item ran once more */
