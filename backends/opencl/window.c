@@ -293,19 +293,28 @@ static bool hold_if_valid(struct umm_opencl_window *window, unsigned access)
 	return valid;
 }
 
-static long migrate(struct umm_opencl_window *window, const struct umm_span *span, bool duplicate)
+static long migrate(struct umm_opencl_window *window, const struct umm_span *span,
+		    struct umm_devmem *dst, bool duplicate)
 {
 	struct umm_migrate_request request = {
 		.size = sizeof(request),
 		.flags = duplicate ? UMM_MIGRATE_DUPLICATE : 0,
 		.spans = span,
 		.nspans = 1,
-		.dst = window->mem,
+		.dst = dst,
 		.cause = UMM_CAUSE_DEVICE_FAULT,
 	};
 	long moved = umm_migrate_spans(window->ocl->ctx, &request, NULL);
 
 	return moved == -EFAULT || moved == -ENOSPC || moved == -ENOENT ? 0 : moved;
+}
+
+/* Pages that are lacking. A page has one frame here: its copy has to go before it can come. */
+static long bring(struct umm_opencl_window *window, const struct umm_span *span, bool duplicate)
+{
+	long moved = duplicate ? 0 : migrate(window, span, NULL, false);
+
+	return moved < 0 ? moved : migrate(window, span, window->mem, duplicate);
 }
 
 static bool is_usable(uint64_t entry, unsigned access)
@@ -361,36 +370,45 @@ static bool hold(struct umm_opencl_window *window, unsigned access, uint64_t seq
 	return hold_if_valid(window, access);
 }
 
+/* Bring what is not usable, run by run. 0 or an error; *lacking is where the first was, or 0. */
+static int bring_missing(struct umm_opencl_window *window, unsigned access, bool duplicate,
+			 uintptr_t *lacking)
+{
+	struct umm_span missing = { .start = window->start };
+	long moved;
+
+	*lacking = 0;
+	for (;;) {
+		if (find_missing(window, access, umm_notifier_read_begin(window->notifier),
+				 &missing))
+			return -EAGAIN;
+		if (!missing.len)
+			return 0;
+		if (!*lacking)
+			*lacking = missing.start;
+		moved = bring(window, &missing, duplicate);
+		if (moved < 0)
+			return (int)moved;
+	}
+}
+
 /*
- * One try. 0: held. -EAGAIN: not yet, *lacking is the first page that is missing, if it is not
- * 0. Or another error.
+ * One try. 0: held; -EAGAIN: not yet; or another error. For reading pages are duplicated, and
+ * moved the next time where that cannot be, because another device has them.
  */
 static int try_fill(struct umm_opencl_window *window, unsigned access, bool again,
 		    uintptr_t *lacking)
 {
-	bool duplicate = !(access & UMM_OPENCL_WRITE);
 	struct umm_span missing = { .start = window->start };
-	struct umm_span all = { .start = window->start, .len = window->end - window->start };
+	int ret = bring_missing(window, access, !(access & UMM_OPENCL_WRITE) && !again, lacking);
 	uint64_t seq;
-	long moved = again && duplicate ? 0 : migrate(window, &all, duplicate);
 
-	*lacking = 0;
-	if (moved < 0)
-		return (int)moved;
+	if (ret)
+		return ret;
 	seq = umm_notifier_read_begin(window->notifier);
-	if (find_missing(window, access, seq, &missing))
+	if (find_missing(window, access, seq, &missing) || missing.len)
 		return -EAGAIN;
-	if (!missing.len)
-		return hold(window, access, seq) ? 0 : -EAGAIN;
-	*lacking = missing.start;
-	/* Duplicated pages that a device has are not copied again: those are moved. */
-	while (duplicate && missing.len && moved >= 0) {
-		moved = migrate(window, &missing, false);
-		if (find_missing(window, access, umm_notifier_read_begin(window->notifier),
-				 &missing))
-			break;
-	}
-	return moved < 0 ? (int)moved : -EAGAIN;
+	return hold(window, access, seq) ? 0 : -EAGAIN;
 }
 
 static int window_fill(struct umm_opencl_window *window, unsigned access)
@@ -456,6 +474,8 @@ static int acquire_locked(struct umm_opencl_window *window, unsigned access)
 	unlink_locked(window);
 	window->next = windows->first;
 	windows->first = window;
+	/* What the program unmapped or dropped before this call has been announced after it. */
+	umm_notifier_read_begin(window->notifier);
 	if (!hold_if_valid(window, access)) {
 		/* Whoever holds it for less would be waited for, and may be this thread. */
 		ret = is_held(window) ? -EBUSY : window_back(window);
