@@ -6,7 +6,7 @@
  *
  * Where the device has fine-grained buffers (CPUs and other devices that share the host's
  * memory), the pools are such: then a few pages are copied by the host, in less time than
- * handing over a command takes. clSVMAlloc() is of OpenCL 2.0; a loader may lack it.
+ * handing over a command takes, and asked to be in huge pages. clSVMAlloc() is of OpenCL 2.0; a loader may lack it.
  *
  * No locks: nothing changes between create and destroy.
  */
@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "pools.h"
 #include "report.h"
@@ -53,6 +54,16 @@ static int pools_plan(struct pools *pools, const struct platform_limits *limits,
 	return 0;
 }
 
+/* Kernels reach frames in no order: huge pages spare them most TLB misses. Only a hint. */
+static void want_huge_pages(void *host, size_t len)
+{
+	uintptr_t start = ((uintptr_t)host + UMM_BLOCK_SIZE - 1) & ~(UMM_BLOCK_SIZE - 1);
+	uintptr_t end = ((uintptr_t)host + len) & ~(UMM_BLOCK_SIZE - 1);
+
+	if (start < end)
+		madvise((void *)start, end - start, MADV_HUGEPAGE);
+}
+
 /* The next pool, as memory that the host may use too. false: there is none such. */
 static bool add_shared(struct pools *pools, size_t len)
 {
@@ -68,6 +79,7 @@ static bool add_shared(struct pools *pools, size_t len)
 		clSVMFree(pools->context, host);
 		return false;
 	}
+	want_huge_pages(host, len);
 	pools->host[pools->npools] = host;
 	pools->mem[pools->npools++] = mem;
 	return true;
