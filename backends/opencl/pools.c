@@ -6,7 +6,8 @@
  *
  * Where the device has fine-grained buffers (CPUs and other devices that share the host's
  * memory), the pools are such: then a few pages are copied by the host, in less time than
- * handing over a command takes, and asked to be in huge pages. clSVMAlloc() is of OpenCL 2.0; a loader may lack it.
+ * handing over a command takes. They are asked to be in huge pages. clSVMAlloc() is of OpenCL
+ * 2.0; a loader may lack it.
  *
  * No locks: nothing changes between create and destroy.
  */
