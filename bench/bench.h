@@ -66,6 +66,7 @@ extern const struct bench_case case_fault[];
 extern const struct bench_case case_bulk[];
 extern const struct bench_case case_numa[];   /* empty where the NUMA backend was not built */
 extern const struct bench_case case_opencl[]; /* empty where OpenCL was not built */
+extern const struct bench_case case_kernel[]; /* likewise */
 extern const struct bench_case case_touch[];
 extern const struct bench_case case_books[];
 

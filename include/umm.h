@@ -825,16 +825,24 @@ enum umm_devmem_type {
 	UMM_DEVMEM_COHERENT, /* the CPU addresses it: a CPU touch finds it in place */
 };
 
+/** Flags of umm_devmem_add(). */
+enum umm_devmem_flag {
+	/* Each frame is for one page: frame 0 for that at @start, and so on. The memory holds a
+	 * range of addresses in one piece, and no other pages. PRIVATE only. */
+	UMM_DEVMEM_PLACED = 1 << 0,
+};
+
 /** Options of umm_devmem_add(). */
 struct umm_devmem_options {
 	size_t size;
-	uint64_t flags; /* 0 */
+	uint64_t flags; /* enum umm_devmem_flag */
 	enum umm_devmem_type type;
 	uint32_t nframes; /* pages */
 	void *base;	  /* COHERENT: the frames as the CPU sees them: private anonymous memory,
 				 * mapped for reading and writing, 2 MiB aligned, neither managed
 				 * nor another memory's, by any context of the process; the core
 				 * moves frames out of it and back. PRIVATE: NULL */
+	uintptr_t start;  /* PLACED: the page that frame 0 is for, page aligned; else 0 */
 };
 
 /**
@@ -900,7 +908,7 @@ UMM_API uint32_t umm_devmem_nfree(struct umm_devmem *mem);
  *
  * Ownership: the caller's, until umm_migrate_pages() takes them or umm_devmem_free().
  * Context:   any thread; does not sleep.
- * Return:    0; -EINVAL; -ENOSPC (none was allocated); -ENODEV.
+ * Return:    0; -EINVAL, also of a PLACED memory; -ENOSPC (none was allocated); -ENODEV.
  * Since:     0.1
  */
 UMM_API int umm_devmem_alloc(struct umm_devmem *mem, uint32_t nframes, uint32_t *frames);

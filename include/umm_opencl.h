@@ -20,8 +20,9 @@
  * A work-item that touches a page the device does not have is *faulted*: its
  * loads give 0 from there on, its stores do nothing, and after the pages have come
  * it is run again from its start (replayed), until no work-item faults. Hence the
- * rule: what a work-item stored before it faulted must be harmless to store again.
- * See umm_opencl(3).
+ * rule: what a work-item stored before it faulted must be harmless to store again. Where
+ * that cannot be, umm_prepare_store() makes sure first that nothing will fault.
+ * There are vectors, pointers, spans and atomics as well: see umm_device.cl, umm_opencl(3).
  *
  * Errors are those of umm.h, also of handles: one that is NULL, dead or of another kind is
  * -EINVAL, or NULL or nothing from functions that return no error.
@@ -40,7 +41,8 @@
 extern "C" {
 #endif
 
-struct umm_opencl; /* an OpenCL device that takes part in a context */
+struct umm_opencl;	  /* an OpenCL device that takes part in a context */
+struct umm_opencl_window; /* a range of managed memory as one buffer of it */
 
 /* ------------------------------------------------------------------------
  * 1. What there is
@@ -116,10 +118,12 @@ struct umm_opencl_options {
 	uint64_t device_bytes;	   /* device memory for pages, rounded up to whole pages; 0: half
 				    * of the device's, or its largest buffer where that is less */
 	uint64_t pool_bytes;	/* largest single buffer to allocate; 0: what the device allows */
-	uint64_t readahead;	/* most bytes fetched ahead of a sequential reader;
+	uint64_t readahead;	/* most bytes fetched at once beside what was missed;
 				    * 0: 256 KiB; less than a page: none */
 	uint32_t fault_entries; /* faults that one round can report; 0: 65536 */
 	uint32_t reserved;	/* 0 */
+	uint64_t window_bytes;	/* device memory for windows, beside device_bytes; 0: a quarter
+				 * of the device's */
 };
 
 /**
@@ -239,7 +243,7 @@ struct umm_opencl_result {
 	uint64_t flags;		 /* 0 */
 	uint64_t rounds;	 /* times that the kernel ran */
 	uint64_t faults;	 /* pages that work-items missed, once for each round */
-	uint64_t pages_migrated; /* to the device, read ahead included */
+	uint64_t pages_migrated; /* or copied to the device, read ahead included */
 	uint64_t pages_readahead;
 	uint64_t items;		 /* work-items */
 	uint64_t items_replayed; /* times that a work-item ran once more */
@@ -274,6 +278,121 @@ struct umm_opencl_result {
  */
 UMM_API int umm_opencl_launch(struct umm_opencl *ocl, const struct umm_opencl_work *work,
 			      struct umm_opencl_result *result);
+
+/* ------------------------------------------------------------------------
+ * 5. Windows: managed memory for kernels that nobody changes
+ *
+ * A library that takes a cl_mem knows no page table. A window is a range of managed memory
+ * as one buffer of the device:
+ *
+ *	umm_opencl_window_acquire(window, UMM_OPENCL_READ | UMM_OPENCL_WRITE, &mem);
+ *	... enqueue whatever uses mem; event: when it is done ...
+ *	umm_opencl_window_release(window, 1, &event);
+ *
+ * Pages that the CPU did not touch in between stay in the buffer; acquiring them again
+ * costs nothing. After the release a CPU that touches a page waits for the events, and has
+ * what the device wrote. Between acquire and release it waits for the release: the thread that
+ * holds a window must not touch its memory then, nor unmap it, fork, or umm_opencl_launch().
+ * Reading what is only held for reading is fine.
+ */
+
+/** Flags of umm_opencl_window_create(). */
+enum umm_opencl_window_flag {
+	/* Find out exactly which pages are written, at the cost of as much device memory again, a
+	 * copy and a comparison. */
+	UMM_OPENCL_WINDOW_TRACK = 1 << 0,
+};
+
+/** What kernels do with a window. */
+enum umm_opencl_access {
+	UMM_OPENCL_READ = 1 << 0,  /* the CPU may go on reading */
+	UMM_OPENCL_WRITE = 1 << 1, /* all of it, or parts: the rest stays as it is */
+};
+
+/**
+ * umm_opencl_window_create() - let a range of managed memory be one buffer of a device
+ * @ocl:   the device
+ * @addr:  a multiple of the page size
+ * @len:   bytes
+ * @flags: enum umm_opencl_window_flag
+ * @out:   the window
+ *
+ * Device memory is taken when the window is first acquired, from
+ * umm_opencl_options.window_bytes.
+ *
+ * Ownership: the caller destroys it; destroying the device does so otherwise. The memory
+ *            stays the caller's.
+ * Context:   any thread, not from a callback; may sleep.
+ * Return:    0; -EINVAL; -EEXIST it overlaps another window of @ocl; -ENOSPC it is larger
+ *            than window_bytes or than the device's largest buffer; -ENOMEM; -ENODEV.
+ * Since:     0.1
+ */
+UMM_API int umm_opencl_window_create(struct umm_opencl *ocl, void *addr, size_t len, uint64_t flags,
+				     struct umm_opencl_window **out);
+
+/**
+ * umm_opencl_window_destroy() - pages come home, its device memory is given back
+ * @window: or NULL; nobody holds it
+ *
+ * Waits for the events that it was released with.
+ *
+ * Ownership: @window is gone; the buffer is released.
+ * Context:   any thread, not from a callback; may sleep.
+ * Return:    nothing.
+ * Since:     0.1
+ */
+UMM_API void umm_opencl_window_destroy(struct umm_opencl_window *window);
+
+/**
+ * umm_opencl_window_acquire() - have all of its pages in the buffer, and keep them there
+ * @window: the window
+ * @access: enum umm_opencl_access
+ * @out:    the buffer, of umm_opencl_cl_context()
+ *
+ * Other windows that nobody holds go home where device memory is short. A window may be
+ * acquired several times at once; each is released. For reading, pages are duplicated: the CPU
+ * keeps them too, and nothing has to be copied back.
+ *
+ * Ownership: the buffer is borrowed until the release.
+ * Context:   any thread, not from a callback; may sleep.
+ * Return:    0; -EINVAL; -EFAULT part of the range is not managed or is poisoned; -EPERM
+ *            read-only memory for writing; -EBUSY pages are pinned, or others take them all the
+ *            time, or it is held for reading and now wanted for writing; -ENOSPC device
+ *            memory is short, and all other windows are held; -ENODEV; -ENOMEM; -EIO.
+ * Since:     0.1
+ */
+UMM_API int umm_opencl_window_acquire(struct umm_opencl_window *window, unsigned access,
+				      cl_mem *out);
+
+/**
+ * umm_opencl_window_release() - let pages go where they are touched, once @events are done
+ * @window:  acquired
+ * @nevents: number of events; 0: the device has finished with the buffer already
+ * @events:  what uses the buffer
+ *
+ * Ownership: the events are retained.
+ * Context:   any thread, not from a callback; does not wait for the events.
+ * Return:    0; -EINVAL, also where nobody holds it; -ENOMEM: it is still held.
+ * Since:     0.1
+ */
+UMM_API int umm_opencl_window_release(struct umm_opencl_window *window, cl_uint nevents,
+				      const cl_event *events);
+
+/**
+ * umm_opencl_window_dirty() - which pages were written by what it was acquired for last
+ * @window: released
+ * @bits:   a bit for each page, the first in bit 0 of bits[0]; rounded up to whole words
+ *
+ * With UMM_OPENCL_WINDOW_TRACK pages whose contents changed; without it, all of them if
+ * it was acquired for writing, else none. Waits for the events.
+ *
+ * Ownership: none.
+ * Context:   any thread, not from a callback; may sleep.
+ * Return:    0; -EINVAL; -EBUSY somebody holds it; -ENOENT it was not acquired, or its pages have
+ *            left the buffer since; -ENODEV; -EIO.
+ * Since:     0.1
+ */
+UMM_API int umm_opencl_window_dirty(struct umm_opencl_window *window, uint64_t *bits);
 
 #ifdef __cplusplus
 }

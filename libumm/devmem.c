@@ -4,6 +4,8 @@
  * have one aligned piece; single frames come from chunks that are broken already.
  * Each memory keeps its blocks in order of use.
  *
+ * In a PLACED memory every frame is for one page, and is taken for that page only.
+ *
  * Frames of COHERENT memory are host pages at mem->base that are moved into the
  * program's mapping and back. A chunk is populated and registered for moving
  * when its first frame is taken. Where the device has no memory for it, its frames are
@@ -92,9 +94,21 @@ static int chunks_init(struct umm_devmem *mem)
 	return 0;
 }
 
+static bool places_check(const struct umm_devmem_options *options)
+{
+	uintptr_t end = options->start + ((uintptr_t)options->nframes << UMM_PAGE_SHIFT);
+
+	if (!(options->flags & UMM_DEVMEM_PLACED))
+		return !options->start;
+	return options->type == UMM_DEVMEM_PRIVATE && is_aligned(options->start, UMM_PAGE_SIZE) &&
+	       options->start && options->start < end && end <= (uintptr_t)1 << 47;
+}
+
 static int options_check(const struct umm_devmem_options *options)
 {
-	if (options->flags || !options->nframes)
+	if (options->flags & ~(uint64_t)UMM_DEVMEM_PLACED || !options->nframes)
+		return -EINVAL;
+	if (!places_check(options))
 		return -EINVAL;
 	if (options->type == UMM_DEVMEM_PRIVATE)
 		return options->base ? -EINVAL : 0;
@@ -160,6 +174,8 @@ static int devmem_create(struct umm_device *dev, const struct umm_devmem_options
 	mem->type = options->type;
 	mem->nframes = options->nframes;
 	mem->base = (uintptr_t)options->base;
+	mem->placed = options->flags & UMM_DEVMEM_PLACED;
+	mem->start = options->start;
 	ret = chunks_init(mem);
 	if (ret) {
 		handle_free(mem, HANDLE_DEVMEM);
@@ -361,6 +377,32 @@ static unsigned take_locked(struct umm_devmem *mem, unsigned n, uint32_t *frames
 		taken += chunk_take(mem, &mem->chunks[c], n - taken, frames + taken);
 	}
 	return taken;
+}
+
+bool devmem_has_place(const struct umm_devmem *mem, uintptr_t addr)
+{
+	return !mem->placed ||
+	       (addr >= mem->start && (addr - mem->start) >> UMM_PAGE_SHIFT < mem->nframes);
+}
+
+bool devmem_take_place(struct umm_devmem *mem, uintptr_t addr, uint32_t *frame)
+{
+	uint32_t at = (uint32_t)((addr - mem->start) >> UMM_PAGE_SHIFT);
+	struct chunk *chunk = &mem->chunks[at / UMM_BLOCK_PAGES];
+	bool is_free;
+
+	lock_take(&mem->lock);
+	is_free = bit_test(chunk->free, at % UMM_BLOCK_PAGES);
+	if (is_free) {
+		chunk_unlink(mem, chunk);
+		bit_clear(chunk->free, at % UMM_BLOCK_PAGES);
+		chunk->nfree--;
+		mem->nfree--;
+		chunk_link(mem, chunk);
+	}
+	lock_drop(&mem->lock);
+	*frame = at;
+	return is_free;
 }
 
 /* Make a chunk's pages real, and a place that pages can be moved back to. Under ctx->lock. */
@@ -567,7 +609,7 @@ int umm_devmem_alloc(struct umm_devmem *mem, uint32_t nframes, uint32_t *frames)
 	uint32_t missing = 0;
 	int ret;
 
-	if (!devmem_valid(mem) || !nframes || !frames)
+	if (!devmem_valid(mem) || mem->placed || !nframes || !frames)
 		return -EINVAL;
 	if (ctx_is_forked(mem->ctx))
 		return -ENODEV;

@@ -31,6 +31,8 @@ struct umm_devmem {
 	uint32_t nchunks;
 	uintptr_t base; /* COHERENT, places */
 	bool places;	/* the core's own: frames are the places of EXCLUSIVE pages (exclusive.c) */
+	bool placed;	/* frame i is for the page at start + i pages, and for no other */
+	uintptr_t start;
 	void *priv;
 	struct umm_devmem *next;    /* of the device; under ctx->lock */
 	_Atomic uint32_t returning; /* frames whose pages have left, about to be given back */
@@ -66,6 +68,12 @@ void devmem_unuse(struct umm_devmem *mem);
  * free. Returns how many (0: full), or -errno.
  */
 int devmem_take(struct umm_devmem *mem, unsigned n, uint32_t *frames);
+/*
+ * PLACED memory: has this page a place there, and where? Any page has one in other memories.
+ * devmem_take_place() takes its frame; false: it is not free.
+ */
+bool devmem_has_place(const struct umm_devmem *mem, uintptr_t addr);
+bool devmem_take_place(struct umm_devmem *mem, uintptr_t addr, uint32_t *frame);
 /* Give frames back and tell the device. No lock held. */
 void devmem_give(struct umm_devmem *mem, uint32_t frame, uint32_t n);
 /* Likewise a list of frames. */

@@ -56,11 +56,21 @@ static uint64_t *unless_pinned(uint64_t *map, const struct piece_want *want,
 	return NULL;
 }
 
-static bool copied_already(struct block *block, const struct piece_want *want, unsigned i)
+static bool has_copy(struct block *block, const struct umm_devmem *mem, unsigned i)
 {
-	struct resident *resident = want->dst ? resident_find(block, want->dst) : NULL;
+	struct resident *resident = mem ? resident_find(block, mem) : NULL;
 
-	return want->duplicate && resident && bit_test(resident->bitmap, i);
+	return resident && bit_test(resident->bitmap, i);
+}
+
+/* A duplicated page goes to a device, or loses its copies: where one memory is emptied, its own. */
+static bool duplicated_wanted(struct block *block, const struct piece_want *want, unsigned i)
+{
+	if (!want->dst)
+		return !want->src || has_copy(block, want->src, i);
+	if (!(want->select & UMM_MIGRATE_SELECT_SYSTEM))
+		return false;
+	return !want->duplicate || !has_copy(block, want->dst, i);
 }
 
 /* The bitmap of a page that is in a frame. */
@@ -102,6 +112,8 @@ static uint64_t *classify(struct piece *piece, const struct piece_want *want, st
 {
 	bool system = want->dst && want->select & UMM_MIGRATE_SELECT_SYSTEM;
 
+	if (want->dst && !devmem_has_place(want->dst, page_addr(block, i)))
+		return NULL;
 	if (block->page[i] & PG_HELD) {
 		found->busy = true;
 		return NULL;
@@ -114,7 +126,7 @@ static uint64_t *classify(struct piece *piece, const struct piece_want *want, st
 	case PG_EMPTY:
 		return system ? unless_pinned(piece->empty, want, block, i, found) : NULL;
 	case PG_DUPLICATED:
-		if ((want->dst && !system) || to_places(want) || copied_already(block, want, i))
+		if (to_places(want) || !duplicated_wanted(block, want, i))
 			return NULL;
 		return unless_pinned(piece->duplicated, want, block, i, found);
 	case PG_MIRRORED:
@@ -143,6 +155,25 @@ static unsigned count_candidates(struct piece *piece, const struct piece_want *w
 	return n;
 }
 
+static bool takes_places(const struct piece_want *want)
+{
+	return want->dst && want->dst->placed && !want->by_driver;
+}
+
+/*
+ * The frame of a page of PLACED memory. False: the page has only just left it, and waits until
+ * the frame is given back; or the frame's page was moved to another address, and this one stays.
+ */
+static bool take_place(struct piece *piece, unsigned i, struct piece_found *found)
+{
+	uintptr_t addr = piece->va + ((uintptr_t)i << UMM_PAGE_SHIFT);
+
+	if (devmem_take_place(piece->dst, addr, &piece->frames[i]))
+		return true;
+	found->busy |= atomic_load(&piece->dst->returning) != 0;
+	return false;
+}
+
 /* Mark up to `limit` pages, and give each its frame. */
 static unsigned mark(struct piece *piece, const struct piece_want *want, struct block *block,
 		     struct piece_found *found, unsigned limit, const uint32_t *frames)
@@ -159,6 +190,8 @@ static unsigned mark(struct piece *piece, const struct piece_want *want, struct 
 			found->more = true;
 			break;
 		}
+		if (takes_places(want) && !take_place(piece, i, found))
+			continue;
 		bit_set(map, i);
 		bit_set(piece->all, i);
 		if (piece_has_origin(piece, i))
@@ -400,7 +433,7 @@ static int collect_for_device(struct piece *piece, const struct piece_want *want
 	block_put(piece->ctx, block);
 	if (ret || !n)
 		return ret;
-	if (want->by_driver)
+	if (want->by_driver || takes_places(want))
 		return (int)collect_marked(piece, want, found, UMM_BLOCK_PAGES, NULL);
 	got = take_frames(want, n, frames);
 	if (got <= 0) {

@@ -91,7 +91,7 @@ static void bad_memories_are_refused(struct env *e)
 	options.size = 0;
 	assert_int_equal(umm_devmem_add(dev, &options, &mem), -EINVAL);
 	options = good;
-	options.flags = 1;
+	options.flags = 1 << 20;
 	assert_int_equal(umm_devmem_add(dev, &options, &mem), -EINVAL);
 	options = good;
 	options.nframes = 0;

@@ -25,6 +25,7 @@
 #include "report.h"
 #include "service.h"
 #include "size.h"
+#include "window.h"
 
 #define DEFAULT_FAULTS	  65536
 #define DEFAULT_READAHEAD (UINT64_C(256) << 10)
@@ -35,12 +36,14 @@ static int ocl_copy(void *priv, const struct umm_copy *copies, unsigned ncopies,
 {
 	struct umm_opencl *ocl = priv;
 
-	return transfer_start(&ocl->transfer, copies, ncopies, done);
+	/* The copies of a call are of one memory; its word is where its frames are. */
+	return transfer_start(&ocl->transfer, umm_devmem_priv(copies->mem), copies, ncopies, done);
 }
 
 /* The parts in reverse order of device_open(). */
 static void ocl_close(struct umm_opencl *ocl)
 {
+	windows_destroy(ocl);
 	service_destroy(ocl);
 	round_fini(ocl);
 	table_fini(&ocl->table);
@@ -58,7 +61,7 @@ static void ocl_free(struct umm_opencl *ocl)
 	live_end(ocl);
 }
 
-/* Launches end after the round they are in; no other threads here use the core's handles. */
+/* Launches end after their round, windows are released: nobody uses the core's handles then. */
 static void ocl_quiesce(void *priv)
 {
 	struct umm_opencl *ocl = priv;
@@ -67,9 +70,11 @@ static void ocl_quiesce(void *priv)
 		return;
 	pthread_mutex_lock(&ocl->update);
 	ocl->gone = true;
-	while (ocl->launchers)
+	while (ocl->inside)
 		pthread_cond_wait(&ocl->changed, &ocl->update);
 	pthread_mutex_unlock(&ocl->update);
+	if (ocl->opened)
+		windows_quiesce(ocl);
 }
 
 static void ocl_destroy(void *priv)
@@ -79,6 +84,7 @@ static void ocl_destroy(void *priv)
 	if (ocl->owner != getpid()) {
 		if (ocl->opened)
 			table_fini(&ocl->table);
+		windows_forget(ocl);
 		service_destroy(ocl);
 		free(ocl->control_host);
 		free(ocl->used_host);
@@ -204,7 +210,7 @@ static int ocl_open(struct umm_opencl *ocl, const struct umm_opencl_options *opt
 			   options->pool_bytes);
 	if (ret)
 		goto err_queue;
-	ret = transfer_init(&ocl->transfer, &ocl->pools, ocl->context, ocl->device);
+	ret = transfer_init(&ocl->transfer, ocl->context, ocl->device);
 	if (ret)
 		goto err_pools;
 	ret = table_init(&ocl->table, ocl->pools.nframes);
@@ -213,6 +219,8 @@ static int ocl_open(struct umm_opencl *ocl, const struct umm_opencl_options *opt
 	ret = round_init(ocl);
 	if (!ret)
 		ret = service_create(ocl);
+	if (!ret)
+		ret = windows_create(ocl, options->window_bytes);
 	if (!ret)
 		return 0;
 
@@ -252,6 +260,8 @@ static int ocl_join(struct umm_opencl *ocl, const struct umm_opencl_options *opt
 	ocl->opened = true;
 	memory.nframes = ocl->pools.nframes;
 	ret = umm_devmem_add(ocl->dev, &memory, &ocl->mem);
+	if (!ret)
+		umm_devmem_priv_set(ocl->mem, &ocl->pools);
 	if (!ret)
 		ret = umm_mirror_register(ocl->dev, &mirror_ops, ocl, &ocl->mirror);
 	if (!ret)
@@ -325,6 +335,32 @@ int umm_opencl_create(struct umm_ctx *ctx, const struct umm_opencl_options *opti
 	}
 	*out = ocl;
 	return 0;
+}
+
+int device_enter(struct umm_opencl *ocl, struct umm_ctx **ctx)
+{
+	int ret = -ENODEV;
+
+	if (ocl->owner != getpid())
+		return -ENODEV;
+	pthread_mutex_lock(&ocl->update);
+	if (!ocl->gone) {
+		ocl->inside++;
+		ret = 0;
+	}
+	pthread_mutex_unlock(&ocl->update);
+	if (!ret)
+		*ctx = umm_ctx_get(ocl->ctx);
+	return ret;
+}
+
+void device_leave(struct umm_opencl *ocl, struct umm_ctx *ctx)
+{
+	pthread_mutex_lock(&ocl->update);
+	if (!--ocl->inside)
+		pthread_cond_broadcast(&ocl->changed);
+	pthread_mutex_unlock(&ocl->update);
+	umm_ctx_put(ctx); /* the last one destroys the device */
 }
 
 void umm_opencl_destroy(struct umm_opencl *ocl)

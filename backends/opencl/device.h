@@ -31,7 +31,7 @@ enum kernel_arg {
 _Static_assert(ARG_NR == UMM_OPENCL_ARGS, "UMM_KERNEL_ARGS and the header agree");
 
 struct umm_opencl {
-	struct umm_ctx *ctx; /* lives as long as dev; launches take a reference */
+	struct umm_ctx *ctx; /* lives as long as dev; whoever is inside takes a reference */
 	struct umm_device *dev;
 	struct umm_devmem *mem;
 	struct umm_mirror *mirror;
@@ -48,6 +48,7 @@ struct umm_opencl {
 	uint32_t readahead; /* pages */
 	struct pools pools;
 	struct transfer transfer;
+	struct windows *windows;
 
 	/*
 	 * Protects: launching, that is everything down to update; held for the length of a
@@ -72,9 +73,16 @@ struct umm_opencl {
 	struct table table;    /* written only while no round runs */
 	bool running;	       /* a round is under way: the device reads the table */
 	unsigned invalidators; /* callbacks that wait for its end */
-	unsigned launchers;    /* threads inside umm_opencl_launch() */
+	unsigned inside;       /* threads between device_enter() and device_leave() */
 	bool gone;	       /* being destroyed */
 };
+
+/*
+ * Begin and end what uses the device: its destruction waits, and the context lives as long.
+ * 0, or -ENODEV it is being destroyed, or this is a forked child. ctx: for device_leave().
+ */
+int device_enter(struct umm_opencl *ocl, struct umm_ctx **ctx);
+void device_leave(struct umm_opencl *ocl, struct umm_ctx *ctx);
 
 /* Take part in the context's mirroring: the callbacks. */
 extern const struct umm_mirror_ops mirror_ops;
@@ -91,5 +99,8 @@ void mirror_round_end(struct umm_opencl *ocl);
  * 0; -EAGAIN it changed too often to tell; or an error.
  */
 int mirror_program(struct umm_opencl *ocl, uintptr_t start, uintptr_t end);
+
+/* Ask the core for a page as a CPU would: 0, or what is wrong with it: -EFAULT, -EPERM. */
+int mirror_probe(struct umm_opencl *ocl, uintptr_t page, bool write);
 
 #endif

@@ -6,7 +6,7 @@
  * Every round brings the pages that are missed first, so that a work-item gets
  * further with each, as long as the pages it has used stay. When the work-items need
  * more together than the device holds, they may take each other's pages for ever.
- * Evidence of that is that as many pages were evicted as make up half the device
+ * Evidence of that is that as many pages had to go for others as make up half the device
  * without a single work-item having finished; then only a *window* of the work-items
  * goes on, a quarter of them, and the others wait. Windows grow again with success.
  *
@@ -19,16 +19,14 @@
  * pages twice over (more than it takes to get rid of everything that others left behind)
  * and several times the addresses known, that work-item cannot be run: -ENOSPC.
  *
- * Only evictions count: pages that a CPU takes back meanwhile are no evidence.
+ * Only pages brought into full memory count: those that a CPU takes back are no evidence.
  *
- * Locks: umm_opencl.launch, held throughout; umm_opencl.update for the count of
- * threads in here, which umm_opencl_destroy() waits for.
+ * Locks: umm_opencl.launch, held throughout.
  */
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "live.h"
 #include "report.h"
@@ -54,7 +52,8 @@ struct launch {
 
 	uint32_t waiting;	/* unfinished work-items of the window */
 	uint32_t stalled;	/* rounds since one finished */
-	uint64_t evicted;	/* count of evictions when one finished last */
+	uint64_t displaced;	/* pages brought where memory was full: others had to go */
+	uint64_t evicted;	/* so many when one finished last */
 	uint32_t ceiling;	/* windows of this size stalled; 0: none did */
 	uint32_t successes;	/* windows done since */
 	uint32_t batch;		/* pages that a round brings at most */
@@ -118,15 +117,6 @@ static int wait_before(struct umm_opencl *ocl, const struct umm_opencl_work *wor
 	return ret;
 }
 
-static uint64_t evicted_pages(struct umm_opencl *ocl)
-{
-	struct umm_stats stats = { .size = sizeof(stats) };
-
-	if (umm_device_stats(ocl->dev, &stats))
-		return 0;
-	return stats.counter[UMM_COUNT_TO_SYSTEM + UMM_CAUSE_EVICT];
-}
-
 static bool is_single(const struct launch *l)
 {
 	return l->args.hi - l->args.lo == 1;
@@ -144,7 +134,7 @@ static void window_start(struct launch *l, uint32_t lo, uint32_t size)
 	l->args.hi = size < l->nitems - lo ? lo + size : l->nitems;
 	l->waiting = UINT32_MAX;
 	l->stalled = 0;
-	l->evicted = evicted_pages(l->ocl);
+	l->evicted = l->displaced;
 	l->batch = most_pages(l);
 	visited_clear(&l->visited);
 }
@@ -195,7 +185,7 @@ static int shrink(struct launch *l, const struct round_outcome *round)
 	if (l->batch > 1) {
 		l->batch /= 2;
 		l->stalled = 0;
-		l->evicted = evicted_pages(l->ocl);
+		l->evicted = l->displaced;
 		return 0;
 	}
 	report(UMM_LOG_ERROR,
@@ -232,7 +222,7 @@ static int judge(struct launch *l, const struct round_outcome *round, bool furth
 {
 	if (further || round->nitems < l->waiting) {
 		if (service->full || l->stalled)
-			l->evicted = evicted_pages(l->ocl);
+			l->evicted = l->displaced;
 		if (2 * l->batch <= most_pages(l))
 			l->batch *= 2;
 		l->waiting = round->nitems;
@@ -242,7 +232,7 @@ static int judge(struct launch *l, const struct round_outcome *round, bool furth
 	/* Evictions are the evidence; ask after them where there were some, and now and then. */
 	if (++l->stalled < 2 || (!service->full && l->stalled % ASK_ANYWAY))
 		return 0;
-	if (evicted_pages(l->ocl) - l->evicted <= most_evictions(l))
+	if (l->displaced - l->evicted <= most_evictions(l))
 		return 0;
 	return shrink(l, round);
 }
@@ -278,6 +268,8 @@ static int serve(struct launch *l, const struct round_outcome *round)
 	l->result->pages_migrated += outcome.nmigrated;
 	l->result->pages_readahead += outcome.nreadahead;
 	l->result->service_ns += now_ns() - start;
+	if (outcome.full)
+		l->displaced += outcome.nmigrated;
 	if (ret) {
 		if (outcome.blame_valid)
 			describe(l, &outcome.blame, ret);
@@ -335,34 +327,9 @@ static int launch_run(struct umm_opencl *ocl, const struct umm_opencl_work *work
 	return ret;
 }
 
-static int enter(struct umm_opencl *ocl)
-{
-	int ret = -ENODEV;
-
-	if (ocl->owner != getpid())
-		return -ENODEV;
-	pthread_mutex_lock(&ocl->update);
-	if (!ocl->gone) {
-		ocl->launchers++;
-		ret = 0;
-	}
-	pthread_mutex_unlock(&ocl->update);
-	return ret;
-}
-
-static void leave(struct umm_opencl *ocl)
-{
-	pthread_mutex_lock(&ocl->update);
-	if (!--ocl->launchers)
-		pthread_cond_broadcast(&ocl->changed);
-	pthread_mutex_unlock(&ocl->update);
-}
-
-/* The context outlives the launch, whoever drops it meanwhile. */
 static int launch_entered(struct umm_opencl *ocl, const struct umm_opencl_work *work,
 			  struct umm_opencl_result *result)
 {
-	struct umm_ctx *ctx = umm_ctx_get(ocl->ctx);
 	uint64_t start = now_ns();
 	int ret;
 
@@ -370,8 +337,6 @@ static int launch_entered(struct umm_opencl *ocl, const struct umm_opencl_work *
 	ret = launch_run(ocl, work, result);
 	pthread_mutex_unlock(&ocl->launch);
 	result->total_ns = now_ns() - start;
-	leave(ocl);
-	umm_ctx_put(ctx);
 	return ret;
 }
 
@@ -380,6 +345,7 @@ int umm_opencl_launch(struct umm_opencl *ocl, const struct umm_opencl_work *work
 {
 	struct umm_opencl_result ours = { .size = sizeof(ours) };
 	struct umm_opencl_work request;
+	struct umm_ctx *ctx;
 	int ret;
 
 	if (!live_is(ocl))
@@ -389,13 +355,12 @@ int umm_opencl_launch(struct umm_opencl *ocl, const struct umm_opencl_work *work
 		ret = size_check(result, sizeof(ours));
 	if (ret)
 		return ret;
-	ret = enter(ocl);
+	ret = device_enter(ocl, &ctx);
 	if (!ret) {
 		ret = check_work(&request);
-		if (ret)
-			leave(ocl);
-		else
+		if (!ret)
 			ret = launch_entered(ocl, &request, &ours);
+		device_leave(ocl, ctx);
 	}
 	if (result)
 		size_out(result, &ours, sizeof(ours));

@@ -30,6 +30,7 @@
 #include "device.h"
 
 #define PROGRAM_TRIES 64
+#define PROBE_MS      100
 
 static int mirror_invalidate(void *priv, const struct umm_notifier_range *range)
 {
@@ -135,6 +136,30 @@ int mirror_program(struct umm_opencl *ocl, uintptr_t start, uintptr_t end)
 		pthread_mutex_unlock(&ocl->update);
 	}
 	return ret;
+}
+
+int mirror_probe(struct umm_opencl *ocl, uintptr_t page, bool write)
+{
+	struct umm_page_info info = { .state = UMM_PAGE_UNMANAGED };
+	uint64_t entry = 0;
+	struct umm_range range = {
+		.size = sizeof(range),
+		.notifier = umm_mirror_notifier(ocl->mirror),
+		.start = page,
+		.end = page + UMM_PAGE_SIZE,
+		.entries = &entry,
+		.default_flags = UMM_ENTRY_REQ_FAULT | (write ? UMM_ENTRY_REQ_WRITE : 0),
+		.owner = ocl->dev,
+		.mem = ocl->mem,
+	};
+	long ret;
+
+	if (umm_query(ocl->ctx, page, 1, &info) || info.state == UMM_PAGE_UNMANAGED ||
+	    info.state == UMM_PAGE_POISONED)
+		return -EFAULT;
+	range.seq = umm_notifier_read_begin(range.notifier);
+	ret = umm_range_fault(&range, PROBE_MS);
+	return ret == -EFAULT || ret == -EPERM ? (int)ret : 0;
 }
 
 const struct umm_mirror_ops mirror_ops = {

@@ -6,7 +6,8 @@
  *
  * Where the device has fine-grained buffers (CPUs and other devices that share the host's
  * memory), the pools are such: then a few pages are copied by the host, in less time than
- * handing over a command takes. clSVMAlloc() is of OpenCL 2.0; a loader may lack it.
+ * handing over a command takes. They are asked to be in huge pages. clSVMAlloc() is of OpenCL
+ * 2.0; a loader may lack it.
  *
  * No locks: nothing changes between create and destroy.
  */
@@ -15,6 +16,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "pools.h"
 #include "report.h"
@@ -53,6 +55,16 @@ static int pools_plan(struct pools *pools, const struct platform_limits *limits,
 	return 0;
 }
 
+/* Kernels reach frames in no order: huge pages spare them most TLB misses. Only a hint. */
+static void want_huge_pages(void *host, size_t len)
+{
+	uintptr_t start = ((uintptr_t)host + UMM_BLOCK_SIZE - 1) & ~(UMM_BLOCK_SIZE - 1);
+	uintptr_t end = ((uintptr_t)host + len) & ~(UMM_BLOCK_SIZE - 1);
+
+	if (start < end)
+		madvise((void *)start, end - start, MADV_HUGEPAGE);
+}
+
 /* The next pool, as memory that the host may use too. false: there is none such. */
 static bool add_shared(struct pools *pools, size_t len)
 {
@@ -68,6 +80,7 @@ static bool add_shared(struct pools *pools, size_t len)
 		clSVMFree(pools->context, host);
 		return false;
 	}
+	want_huge_pages(host, len);
 	pools->host[pools->npools] = host;
 	pools->mem[pools->npools++] = mem;
 	return true;
@@ -110,6 +123,28 @@ int pools_create(struct pools *pools, cl_context context, cl_device_id device, u
 	}
 	if (ret)
 		pools_destroy(pools);
+	return ret;
+}
+
+int pools_create_one(struct pools *pools, cl_context context, cl_device_id device, uint32_t npages)
+{
+	size_t len = (size_t)npages << UMM_PAGE_SHIFT;
+	struct platform_limits limits;
+	int ret = 0;
+
+	memset(pools, 0, sizeof(*pools));
+	pools->context = context;
+	pools->nframes = npages;
+	pools->pool_frames = npages;
+	platform_limits(device, &limits);
+	if (len > limits.max_alloc_bytes) {
+		report(UMM_LOG_ERROR,
+		       "%zu bytes are more than the device's largest buffer (%" PRIu64 ")", len,
+		       limits.max_alloc_bytes);
+		return -ENOSPC;
+	}
+	if (!limits.fine_grain || !clSVMAlloc || !add_shared(pools, len))
+		ret = add_plain(pools, len);
 	return ret;
 }
 

@@ -15,10 +15,12 @@
  * that leaves no victim, because a small device holds nothing but pages of the same
  * blocks, and so nothing came, room is made first and then it is tried again.
  *
- * Readahead: a faulted span that goes on where pages of this device end is taken for
- * a sequential reader; as many pages as were there before it are fetched after it, so
- * that what is fetched for nothing is never more than what was used. It takes only
- * free memory.
+ * Pages that are only read are duplicated: the CPU and other devices go on reading theirs, and
+ * when they have to go nothing is copied back. A store takes a page for itself. In a block
+ * where that happened to a page that was a copy, which was copied twice then, pages are moved
+ * from the start, but for those that others read too.
+ *
+ * What else to bring, into free memory, is prefetch.c's to say.
  *
  * No locks of its own: the caller holds umm_opencl.launch.
  */
@@ -26,18 +28,25 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "prefetch.h"
 #include "report.h"
 #include "service.h"
 
-#define PAGE_MASK   (~(uint64_t)(UMM_PAGE_SIZE - 1))
-#define ADDRESS_END (UINT64_C(1) << TABLE_ADDRESS_BITS)
-#define TOUCH_BATCH 64
-#define FAULT_MS    100
-#define PROGRAM_GAP (UINT64_C(16) * UMM_PAGE_SIZE) /* cheaper to ask for than to ask twice */
+#define PAGE_MASK     (~(uint64_t)(UMM_PAGE_SIZE - 1))
+#define ADDRESS_END   (UINT64_C(1) << TABLE_ADDRESS_BITS)
+#define TOUCH_BATCH   64
+#define WRITTEN_SLOTS 4096
+
+/* How the page of a fault is to come; set once its order of arrival is no longer needed. */
+#define FAULT_COPY	(UINT32_C(1) << 29)
+#define FAULT_MOVE	(UINT32_C(1) << 30)
+#define FAULT_ELSEWHERE (UINT32_C(1) << 31)
+#define PROGRAM_GAP	(UINT64_C(16) * UMM_PAGE_SIZE) /* cheaper to ask for than to ask twice */
 
 struct service {
 	struct umm_span *spans; /* as many as there can be faults */
 	struct umm_span *ahead;
+	uint32_t written[WRITTEN_SLOTS]; /* blocks, + 1, whose copies had to become single */
 };
 
 int service_create(struct umm_opencl *ocl)
@@ -135,13 +144,16 @@ static uint32_t merge(struct fault *faults, uint32_t count)
 	return n;
 }
 
-/* Runs of pages as spans. The number of spans. */
-static size_t coalesce(const struct fault *faults, uint32_t count, struct umm_span *spans)
+/* Runs of pages as spans, of faults that have one of these flags; 0: of all. Their number. */
+static size_t coalesce(const struct fault *faults, uint32_t count, uint32_t flags,
+		       struct umm_span *spans)
 {
 	size_t n = 0;
 	uintptr_t page;
 
 	for (uint32_t i = 0; i < count; i++) {
+		if (flags && !(faults[i].flags & flags))
+			continue;
 		page = faults[i].addr & PAGE_MASK;
 		if (n && spans[n - 1].start + spans[n - 1].len == page)
 			spans[n - 1].len += UMM_PAGE_SIZE;
@@ -178,39 +190,6 @@ static uint32_t entry_get(struct umm_opencl *ocl, uintptr_t addr)
 	return entry;
 }
 
-/* Pages in the table that end where the span begins, up to most. */
-static uint32_t pages_before(struct umm_opencl *ocl, const struct umm_span *span, uint32_t most)
-{
-	uint32_t n = 0;
-
-	pthread_mutex_lock(&ocl->update);
-	while (n < most && span->start > (n + 1) * UMM_PAGE_SIZE &&
-	       table_get(&ocl->table, span->start - (n + 1) * UMM_PAGE_SIZE))
-		n++;
-	pthread_mutex_unlock(&ocl->update);
-	return n;
-}
-
-/* What to read ahead for these spans; it ends where the next span begins. */
-static size_t plan_ahead(struct umm_opencl *ocl, const struct umm_span *spans, size_t nspans,
-			 struct umm_span *ahead)
-{
-	uintptr_t start, end;
-	uint32_t before;
-	size_t n = 0;
-
-	for (size_t i = 0; i < nspans && ocl->readahead; i++) {
-		before = pages_before(ocl, &spans[i], ocl->readahead);
-		start = spans[i].start + spans[i].len;
-		end = start + before * UMM_PAGE_SIZE;
-		if (i + 1 < nspans && end > spans[i + 1].start)
-			end = spans[i + 1].start;
-		if (before && end <= ADDRESS_END)
-			ahead[n++] = (struct umm_span){ .start = start, .len = end - start };
-	}
-	return n;
-}
-
 /* Pages of one block. 0 too where they change too often to tell: they fault again. */
 static int program_pages(struct umm_opencl *ocl, uintptr_t start, uintptr_t end)
 {
@@ -244,28 +223,6 @@ static int program(struct umm_opencl *ocl, const struct umm_span *spans, size_t 
 	return ret ? ret : program_pages(ocl, start, end);
 }
 
-/* Ask the core for the page as a CPU would: 0, or what is wrong with it. */
-static int probe(struct umm_opencl *ocl, const struct fault *fault)
-{
-	uint64_t entry = 0;
-	struct umm_range range = {
-		.size = sizeof(range),
-		.notifier = umm_mirror_notifier(ocl->mirror),
-		.start = fault->addr & PAGE_MASK,
-		.end = (fault->addr & PAGE_MASK) + UMM_PAGE_SIZE,
-		.entries = &entry,
-		.default_flags = UMM_ENTRY_REQ_FAULT |
-				 (fault->flags & FAULT_WRITE ? UMM_ENTRY_REQ_WRITE : 0),
-		.owner = ocl->dev,
-		.mem = ocl->mem,
-	};
-	long ret;
-
-	range.seq = umm_notifier_read_begin(range.notifier);
-	ret = umm_range_fault(&range, FAULT_MS);
-	return ret == -EFAULT || ret == -EPERM ? (int)ret : 0;
-}
-
 /* A page that did not come. 0: it may come yet. */
 static int examine(struct umm_opencl *ocl, const struct fault *fault, uint32_t entry, bool thorough)
 {
@@ -279,7 +236,7 @@ static int examine(struct umm_opencl *ocl, const struct fault *fault, uint32_t e
 		return -EFAULT;
 	/* Here, but not writable: it is a copy that can become single, or read-only memory. */
 	if (entry || thorough)
-		return probe(ocl, fault);
+		return mirror_probe(ocl, fault->addr & PAGE_MASK, fault->flags & FAULT_WRITE);
 	return 0;
 }
 
@@ -317,7 +274,7 @@ static int check(struct umm_opencl *ocl, const struct fault *faults, uint32_t co
 static int refresh(struct umm_opencl *ocl, struct fault *faults, uint32_t *count,
 		   struct service_outcome *outcome)
 {
-	size_t nspans = coalesce(faults, *count, ocl->service->spans);
+	size_t nspans = coalesce(faults, *count, 0, ocl->service->spans);
 	int ret = program(ocl, ocl->service->spans, nspans);
 	uintptr_t block, done = 0;
 	uint32_t entry, n = 0;
@@ -339,19 +296,50 @@ static int refresh(struct umm_opencl *ocl, struct fault *faults, uint32_t *count
 	return 0;
 }
 
-static int serve(struct umm_opencl *ocl, const struct fault *faults, uint32_t count, bool thorough,
+static enum umm_page_state state_of(struct umm_opencl *ocl, const struct fault *fault,
+				    struct umm_devmem **mem)
+{
+	struct umm_page_info info = { .state = UMM_PAGE_UNMANAGED };
+
+	umm_query(ocl->ctx, fault->addr & PAGE_MASK, 1, &info);
+	*mem = info.mem;
+	return info.state;
+}
+
+/* On another device, or in a window of this one: only there, so that it cannot be duplicated. */
+static bool is_elsewhere(struct umm_opencl *ocl, const struct fault *fault)
+{
+	struct umm_devmem *mem;
+
+	return state_of(ocl, fault, &mem) == UMM_PAGE_DEVICE && mem != ocl->mem;
+}
+
+/* Others read it too. */
+static bool is_shared(struct umm_opencl *ocl, const struct fault *fault)
+{
+	struct umm_devmem *mem;
+
+	return state_of(ocl, fault, &mem) == UMM_PAGE_DUPLICATED;
+}
+
+/* Bring the pages of faults with one of these flags, and what may be wanted next. */
+static int bring(struct umm_opencl *ocl, const struct fault *faults, uint32_t count, uint32_t flags,
 		 struct service_outcome *outcome)
 {
 	struct service *service = ocl->service;
-	size_t nspans = coalesce(faults, count, service->spans);
-	size_t nahead = plan_ahead(ocl, service->spans, nspans, service->ahead);
+	size_t nspans = coalesce(faults, count, flags, service->spans), nahead = 0;
+	uint64_t how = flags & FAULT_MOVE ? 0 : UMM_MIGRATE_DUPLICATE;
 	long moved, ahead = 0;
 	int ret;
 
-	outcome->full |= umm_devmem_nfree(ocl->mem) < count;
-	moved = migrate(ocl, service->spans, nspans, 0);
-	if (moved >= 0 && !outcome->full)
-		ahead = migrate(ocl, service->ahead, nahead, UMM_MIGRATE_NO_EVICT);
+	if (!nspans)
+		return 0;
+	if (!outcome->full)
+		nahead = prefetch_plan(ocl, service->spans, nspans, service->ahead,
+				       ocl->fault_entries);
+	moved = migrate(ocl, service->spans, nspans, how);
+	if (moved >= 0)
+		ahead = migrate(ocl, service->ahead, nahead, how | UMM_MIGRATE_NO_EVICT);
 	if (moved < 0 || ahead < 0)
 		return (int)(moved < 0 ? moved : ahead);
 	outcome->nmigrated += (uint64_t)(moved + ahead);
@@ -359,6 +347,66 @@ static int serve(struct umm_opencl *ocl, const struct fault *faults, uint32_t co
 	ret = program(ocl, service->spans, nspans);
 	if (!ret && ahead)
 		ret = program(ocl, service->ahead, nahead);
+	return ret;
+}
+
+/* Pages to be read that others have: they go home, to be duplicated from there. */
+static int bring_others(struct umm_opencl *ocl, struct fault *faults, uint32_t count,
+			struct service_outcome *outcome)
+{
+	struct umm_migrate_request home = { .size = sizeof(home),
+					    .spans = ocl->service->spans,
+					    .cause = UMM_CAUSE_DEVICE_FAULT };
+	uint32_t entry;
+	long moved;
+
+	for (uint32_t i = 0; i < count; i++) {
+		faults[i].flags &= ~FAULT_ELSEWHERE;
+		if (faults[i].flags & FAULT_COPY && !is_served(ocl, &faults[i], &entry) &&
+		    is_elsewhere(ocl, &faults[i]))
+			faults[i].flags |= FAULT_ELSEWHERE;
+	}
+	home.nspans = coalesce(faults, count, FAULT_ELSEWHERE, ocl->service->spans);
+	if (!home.nspans)
+		return 0;
+	moved = umm_migrate_spans(ocl->ctx, &home, NULL);
+	if (moved < 0 && moved != -EFAULT)
+		return (int)moved;
+	return bring(ocl, faults, count, FAULT_ELSEWHERE, outcome);
+}
+
+/* Pages that are only read are duplicated, unless the device has turned out to write them. */
+static void choose(struct umm_opencl *ocl, struct fault *faults, uint32_t count)
+{
+	uint32_t block, *slot, entry;
+
+	for (uint32_t i = 0; i < count; i++) {
+		block = (uint32_t)(faults[i].addr >> UMM_BLOCK_SHIFT) + 1;
+		slot = &ocl->service->written[block % WRITTEN_SLOTS];
+		entry = entry_get(ocl, faults[i].addr);
+		if (faults[i].flags & FAULT_WRITE && entry)
+			*slot = block;
+		faults[i].flags &= ~(FAULT_COPY | FAULT_MOVE);
+		if (!(faults[i].flags & FAULT_WRITE) &&
+		    (*slot != block || is_shared(ocl, &faults[i])))
+			faults[i].flags |= FAULT_COPY;
+		else
+			faults[i].flags |= FAULT_MOVE;
+	}
+}
+
+static int serve(struct umm_opencl *ocl, struct fault *faults, uint32_t count, bool thorough,
+		 struct service_outcome *outcome)
+{
+	int ret;
+
+	outcome->full |= umm_devmem_nfree(ocl->mem) < count;
+	choose(ocl, faults, count);
+	ret = bring(ocl, faults, count, FAULT_MOVE, outcome);
+	if (!ret)
+		ret = bring(ocl, faults, count, FAULT_COPY, outcome);
+	if (!ret)
+		ret = bring_others(ocl, faults, count, outcome);
 	return ret ? ret : check(ocl, faults, count, thorough, outcome);
 }
 

@@ -209,6 +209,18 @@ uint32_t table_get(const struct table *table, uintptr_t addr)
 	return slot->key ? leaf_entries(table, slot->leaf)[index_of(addr)] : 0;
 }
 
+void table_pages(const struct table *table, uintptr_t addr, uint64_t *bits)
+{
+	const struct table_slot *slot = find_slot(table, block_of(addr));
+	const uint32_t *entries;
+
+	if (!slot->key)
+		return;
+	entries = leaf_entries(table, slot->leaf);
+	for (uint32_t i = 0; i < TABLE_LEAF_ENTRIES; i++)
+		bits[i / 64] |= (uint64_t)(entries[i] != 0) << i % 64;
+}
+
 int table_set(struct table *table, uintptr_t addr, uint32_t entry)
 {
 	struct table_slot *slot = find_slot(table, block_of(addr));

@@ -59,6 +59,9 @@ uint32_t table_get(const struct table *table, uintptr_t addr);
 /* entry 0 removes. 0, or -ENOMEM: there are more blocks than frames. */
 int table_set(struct table *table, uintptr_t addr, uint32_t entry);
 
+/* Set the bits of a block's pages that have an entry: bits[TABLE_LEAF_ENTRIES / 64]. */
+void table_pages(const struct table *table, uintptr_t addr, uint64_t *bits);
+
 /* Is there any entry in the range? */
 bool table_any(const struct table *table, uintptr_t start, uintptr_t end);
 

@@ -107,14 +107,12 @@ static int thread_start(struct transfer *transfer)
 	return ret;
 }
 
-int transfer_init(struct transfer *transfer, const struct pools *pools, cl_context context,
-		  cl_device_id device)
+int transfer_init(struct transfer *transfer, cl_context context, cl_device_id device)
 {
 	cl_int err;
 	int ret;
 
 	memset(transfer, 0, sizeof(*transfer));
-	transfer->pools = pools;
 	transfer->queue = clCreateCommandQueue(context, device, queue_properties(device), &err);
 	if (err != CL_SUCCESS)
 		return report_cl(err, "creating a queue for copies");
@@ -144,6 +142,7 @@ void transfer_fini(struct transfer *transfer)
 /* What is being handed over; under transfer->lock. */
 struct batch {
 	struct transfer *transfer;
+	const struct pools *pools;
 	bool use_ring; /* there is room for all of it */
 	int status;
 	struct transfer_slot slot;
@@ -187,7 +186,7 @@ static cl_int enqueue(cl_command_queue queue, const struct umm_copy *copy, cl_me
 /* One run of frames, cut where pools end. */
 static void batch_run(struct batch *batch, struct umm_copy run)
 {
-	const struct pools *pools = batch->transfer->pools;
+	const struct pools *pools = batch->pools;
 	struct transfer_slot *slot = &batch->slot;
 	uint32_t left, total = run.npages;
 	cl_int err;
@@ -271,16 +270,16 @@ static void copy_here(const struct pools *pools, const struct umm_copy *copy)
 			  host ? host + ((size_t)i << UMM_PAGE_SHIFT) : NULL, copy->dir);
 }
 
-int transfer_start(struct transfer *transfer, const struct umm_copy *copies, unsigned ncopies,
-		   struct umm_fence *done)
+int transfer_start(struct transfer *transfer, const struct pools *pools,
+		   const struct umm_copy *copies, unsigned ncopies, struct umm_fence *done)
 {
-	struct batch batch = { .transfer = transfer };
-	uint64_t most_events = (uint64_t)ncopies * transfer->pools->npools;
+	struct batch batch = { .transfer = transfer, .pools = pools };
+	uint64_t most_events = (uint64_t)ncopies * pools->npools;
 	bool in_place;
 
-	if (is_small(transfer->pools, copies, ncopies)) {
+	if (is_small(pools, copies, ncopies)) {
 		for (unsigned i = 0; i < ncopies; i++)
-			copy_here(transfer->pools, &copies[i]);
+			copy_here(pools, &copies[i]);
 		umm_fence_signal(done, 0, 0);
 		return 0;
 	}

@@ -19,7 +19,6 @@ struct transfer_slot {
 };
 
 struct transfer {
-	const struct pools *pools;
 	cl_command_queue queue;
 	pthread_t thread;
 
@@ -32,14 +31,13 @@ struct transfer {
 };
 
 /* 0, -ENOMEM, -EAGAIN no thread could be started, or another error; reported. */
-int transfer_init(struct transfer *transfer, const struct pools *pools, cl_context context,
-		  cl_device_id device);
+int transfer_init(struct transfer *transfer, cl_context context, cl_device_id device);
 
 /* Completes what is under way first. */
 void transfer_fini(struct transfer *transfer);
 
-/* As umm_device_ops.copy. */
-int transfer_start(struct transfer *transfer, const struct umm_copy *copies, unsigned ncopies,
-		   struct umm_fence *done);
+/* As umm_device_ops.copy, for frames of these pools. */
+int transfer_start(struct transfer *transfer, const struct pools *pools,
+		   const struct umm_copy *copies, unsigned ncopies, struct umm_fence *done);
 
 #endif

@@ -4,8 +4,10 @@
  *
  * Put before a program's own source by umm_opencl_build(). An address is that of the
  * CPU, as a ulong. Names that programs may use: UMM_KERNEL_ARGS, UMM_ARGS, struct umm
- * (its fields are private), umm_begin(), umm_faulted(), umm_load_TYPE() and
- * umm_store_TYPE() for every scalar TYPE, umm_load_ptr(), umm_store_ptr().
+ * (its fields are private), umm_begin(), umm_faulted(); for every scalar and vector TYPE
+ * umm_load_TYPE(), umm_store_TYPE() and, for vectors, umm_vload_TYPE(), umm_vstore_TYPE();
+ * umm_load_ptr(), umm_store_ptr(); umm_load(), umm_store(), UMM_POINTER(), UMM_LOAD_POINTER();
+ * umm_span_load(), umm_span_store(); umm_prepare_load(), umm_prepare_store(); umm_atomic_OP_TYPE().
  *
  * The page table: a directory, which is an open hash table from a 2 MiB block to the
  * number of its leaf, and leaves of 512 entries. An entry is
@@ -113,9 +115,9 @@ UMM_CALL void umm_report(volatile __global uint *control, __global uint *state, 
 	entry[3] = item;
 }
 
-/* The entry of the address's page; 0: none. */
-UMM_CALL uint umm_lookup(__global const uint2 *directory, __global const uint *leaves,
-			 __global uint *used, uint8 round, ulong addr)
+/* The number of the block's leaf, plus 1; 0: none. Marks it as used. */
+UMM_INLINE uint umm_leaf(__global const uint2 *directory, __global uint *used, uint8 round,
+			 ulong addr)
 {
 	ulong block = addr >> 21;
 	uint slot = (uint)block * 0x9e3779b1u >> UMM_SHIFT(round);
@@ -129,7 +131,42 @@ UMM_CALL uint umm_lookup(__global const uint2 *directory, __global const uint *l
 		return 0;
 	if (used[way.y] != UMM_EPOCH(round))
 		used[way.y] = UMM_EPOCH(round);
-	return leaves[((size_t)way.y << 9) + ((uint)(addr >> 12) & 511)];
+	return way.y + 1;
+}
+
+/* The entry of the address's page; 0: none. */
+UMM_CALL uint umm_lookup(__global const uint2 *directory, __global const uint *leaves,
+			 __global uint *used, uint8 round, ulong addr)
+{
+	uint leaf = umm_leaf(directory, used, round, addr);
+
+	return leaf ? leaves[((size_t)(leaf - 1) << 9) + ((uint)(addr >> 12) & 511)] : 0;
+}
+
+/*
+ * How many bytes from addr on, of len, lie in one piece: pages of the block whose frames follow
+ * each other. entry: that of the first page. 0: it lacks a bit of wanted.
+ */
+UMM_CALL ulong umm_extent(__global const uint2 *directory, __global const uint *leaves,
+			  __global uint *used, uint8 round, ulong addr, ulong len, uint wanted,
+			  uint *entry)
+{
+	uint leaf = umm_leaf(directory, used, round, addr);
+	uint i = (uint)(addr >> 12) & 511;
+	ulong got = 4096 - (addr & 4095);
+	uint next;
+
+	*entry = 0;
+	if (!leaf)
+		return 0;
+	leaves += (size_t)(leaf - 1) << 9;
+	next = leaves[i];
+	if ((next & wanted) != wanted)
+		return 0;
+	*entry = next;
+	for (next += 16; got < len && ++i < 512 && leaves[i] == next; next += 16)
+		got += 4096;
+	return got < len ? got : len;
 }
 
 UMM_INLINE int umm_fault(struct umm *u, ulong addr, uint flags)
@@ -249,6 +286,132 @@ UMM_INLINE int umm_faulted(const struct umm *u)
 	return u->faulted != 0;
 }
 
+/* Pages that one call asks for ahead when the first is missing. */
+#define UMM_AHEAD 64
+
+/* Fault at addr; also report what is missing behind it. */
+UMM_CALL void umm_report_span(volatile __global uint *control, __global uint *state, uint8 round,
+			      uint item, __global const uint2 *directory,
+			      __global const uint *leaves, __global uint *used, ulong addr,
+			      ulong len, uint wanted)
+{
+	uint flags = wanted & 2 ? UMM_FAULT_WRITE : 0;
+	ulong end = addr + len;
+
+	umm_report(control, state, round, item, addr, flags);
+	for (uint i = 1; i < UMM_AHEAD; i++) {
+		addr = (addr & UMM_PAGE_MASK) + 4096;
+		if (addr >= end)
+			break;
+		if ((umm_lookup(directory, leaves, used, round, addr) & wanted) != wanted)
+			umm_report(control, state, round, item, addr, flags);
+	}
+}
+
+UMM_INLINE __global uchar *umm_span(struct umm *u, ulong addr, ulong len, ulong *got, uint wanted)
+{
+	uint entry = 0;
+
+	*got = 0;
+	if (u->faulted || !len)
+		return u->pool0;
+	*got = umm_extent(u->directory, u->leaves, u->used, u->round, addr, len, wanted, &entry);
+	if (*got)
+		return umm_frame(u, entry) + (addr & 4095);
+	u->faulted = 1;
+	u->read_page = u->read_page2 = u->write_page = UMM_NO_PAGE;
+	umm_report_span(u->control, u->state, u->round, u->item, u->directory, u->leaves, u->used,
+			addr, len, wanted);
+	return u->pool0;
+}
+
+/**
+ * umm_span_load(), umm_span_store() - memory from addr on as it lies on the device
+ *
+ * For loops over contiguous memory, without a look at the table for each access:
+ *
+ *	for (; len; addr += n, len -= n) {
+ *		p = (__global const float *)umm_span_load(&u, addr, len, &n);
+ *		if (!n)
+ *			return;
+ *		for (ulong i = 0; i < n / 4; i++)
+ *			sum += p[i];
+ *	}
+ *
+ * *got: so many bytes of len, at least up to the end of the page. 0: the work-item is faulted;
+ * pages behind the first that is missing are asked for with it. The pointer is good until the
+ * kernel ends.
+ */
+UMM_INLINE __global const uchar *umm_span_load(struct umm *u, ulong addr, ulong len, ulong *got)
+{
+	return umm_span(u, addr, len, got, 1);
+}
+
+UMM_INLINE __global uchar *umm_span_store(struct umm *u, ulong addr, ulong len, ulong *got)
+{
+	return umm_span(u, addr, len, got, 3);
+}
+
+UMM_INLINE int umm_prepare(struct umm *u, ulong addr, ulong len, uint wanted)
+{
+	ulong got;
+
+	for (; len && !u->faulted; addr += got, len -= got)
+		umm_span(u, addr, len, &got, wanted);
+	return !u->faulted;
+}
+
+/**
+ * umm_prepare_load(), umm_prepare_store() - have the pages of addr .. addr + len
+ *
+ * The table does not change while a kernel runs: after this every load from there, or every load
+ * and store, is sure not to fault in this run. So a kernel that must not do anything twice loads,
+ * prepares all that it is going to change, asks umm_faulted(), and then changes it.
+ *
+ * Return: 0: the work-item is faulted.
+ */
+UMM_INLINE int umm_prepare_load(struct umm *u, ulong addr, ulong len)
+{
+	return umm_prepare(u, addr, len, 1);
+}
+
+UMM_INLINE int umm_prepare_store(struct umm *u, ulong addr, ulong len)
+{
+	return umm_prepare(u, addr, len, 3);
+}
+
+/* Where addr is for loads; 0: the work-item is faulted. */
+UMM_INLINE __global const uchar *umm_read_at(struct umm *u, ulong addr, uint low)
+{
+	if ((addr & (UMM_PAGE_MASK | low)) != u->read_page && !umm_read_other(u, addr, low))
+		return 0;
+	return u->read_base + ((size_t)addr & 4095);
+}
+
+/* The same for stores, and for atomics, which do both. */
+UMM_INLINE __global uchar *umm_write_at(struct umm *u, ulong addr, uint low)
+{
+	if ((addr & (UMM_PAGE_MASK | low)) != u->write_page && !umm_write_walk(u, addr, low))
+		return 0;
+	return u->write_base + ((size_t)addr & 4095);
+}
+
+/*
+ * Pointers that read naturally. They hold addresses of the CPU: take addresses of members
+ * and elements as ever, and go through umm_load() and umm_store() for what is there. They are not
+ * to be dereferenced, and need a device with 64-bit pointers.
+ *
+ *	__global struct node *p = UMM_POINTER(struct node, head);
+ *
+ *	while (p) {
+ *		sum += umm_load(&u, &p->value);
+ *		p = UMM_LOAD_POINTER(&u, struct node, &p->next);
+ *	}
+ */
+#define UMM_POINTER(type, addr)	      ((__global type *)(size_t)(addr))
+#define UMM_LOAD_POINTER(u, type, at) UMM_POINTER(type, umm_load_ptr((u), (ulong)(size_t)(at)))
+#define UMM_OVERLOAD		      __attribute__((overloadable, always_inline))
+
 /*
  * umm_load_NAME(u, addr) and umm_store_NAME(u, addr, value): at addr, which must be a
  * multiple of the type's size.
@@ -258,7 +421,7 @@ UMM_INLINE int umm_faulted(const struct umm *u)
 	{                                                                              \
 		if ((addr & (UMM_PAGE_MASK | (sizeof(type) - 1))) != u->read_page &&   \
 		    !umm_read_other(u, addr, sizeof(type) - 1))                        \
-			return 0;                                                      \
+			return (type)0;                                                \
 		return *(__global const type *)(u->read_base + ((size_t)addr & 4095)); \
 	}                                                                              \
 	UMM_INLINE void umm_store_##name(struct umm *u, ulong addr, type value)        \
@@ -269,16 +432,124 @@ UMM_INLINE int umm_faulted(const struct umm *u)
 		*(__global type *)(u->write_base + ((size_t)addr & 4095)) = value;     \
 	}
 
-UMM_DEFINE_ACCESS(char, char)
-UMM_DEFINE_ACCESS(uchar, uchar)
-UMM_DEFINE_ACCESS(short, short)
-UMM_DEFINE_ACCESS(ushort, ushort)
-UMM_DEFINE_ACCESS(int, int)
-UMM_DEFINE_ACCESS(uint, uint)
-UMM_DEFINE_ACCESS(long, long)
-UMM_DEFINE_ACCESS(ulong, ulong)
-UMM_DEFINE_ACCESS(float, float)
+/* For pointers: umm_load(u, p) and umm_store(u, p, value). */
+#define UMM_DEFINE_POINTER(type)                                                               \
+	static inline UMM_OVERLOAD type umm_load(struct umm *u, __global const type *p)        \
+	{                                                                                      \
+		return umm_load_##type(u, (ulong)(size_t)p);                                   \
+	}                                                                                      \
+	static inline UMM_OVERLOAD void umm_store(struct umm *u, __global type *p, type value) \
+	{                                                                                      \
+		umm_store_##type(u, (ulong)(size_t)p, value);                                  \
+	}
+
+/*
+ * umm_vload_TYPEn(u, addr) and umm_vstore_TYPEn(u, addr, value): as vloadn() and vstoren(), at
+ * a multiple of the element's size; 3 elements are as large as 3.
+ */
+#define UMM_DEFINE_PACKED(type, n)                                                       \
+	UMM_INLINE type##n umm_vload_##type##n(struct umm *u, ulong addr)                \
+	{                                                                                \
+		__global const uchar *at;                                                \
+		type some[n];                                                            \
+                                                                                         \
+		if ((addr & 4095) + n * sizeof(type) <= 4096) {                          \
+			at = umm_read_at(u, addr, sizeof(type) - 1);                     \
+			return at ? vload##n(0, (__global const type *)at) : (type##n)0; \
+		}                                                                        \
+		for (uint i = 0; i < n; i++)                                             \
+			some[i] = umm_load_##type(u, addr + i * sizeof(type));           \
+		return u->faulted ? (type##n)0 : vload##n(0, some);                      \
+	}                                                                                \
+	UMM_INLINE void umm_vstore_##type##n(struct umm *u, ulong addr, type##n value)   \
+	{                                                                                \
+		__global uchar *at;                                                      \
+		type some[n];                                                            \
+                                                                                         \
+		if ((addr & 4095) + n * sizeof(type) <= 4096) {                          \
+			at = umm_write_at(u, addr, sizeof(type) - 1);                    \
+			if (at)                                                          \
+				vstore##n(value, 0, (__global type *)at);                \
+			return;                                                          \
+		}                                                                        \
+		vstore##n(value, 0, some);                                               \
+		umm_prepare_store(u, addr, n * sizeof(type));                            \
+		for (uint i = 0; i < n; i++)                                             \
+			umm_store_##type(u, addr + i * sizeof(type), some[i]);           \
+	}
+
+#define UMM_DEFINE_VECTOR(type, n)          \
+	UMM_DEFINE_ACCESS(type##n, type##n) \
+	UMM_DEFINE_POINTER(type##n)         \
+	UMM_DEFINE_PACKED(type, n)
+
+#define UMM_DEFINE_TYPE(type)         \
+	UMM_DEFINE_ACCESS(type, type) \
+	UMM_DEFINE_POINTER(type)      \
+	UMM_DEFINE_VECTOR(type, 2)    \
+	UMM_DEFINE_VECTOR(type, 3)    \
+	UMM_DEFINE_VECTOR(type, 4)    \
+	UMM_DEFINE_VECTOR(type, 8)    \
+	UMM_DEFINE_VECTOR(type, 16)
+
 UMM_DEFINE_ACCESS(ptr, ulong)
+UMM_DEFINE_TYPE(char)
+UMM_DEFINE_TYPE(uchar)
+UMM_DEFINE_TYPE(short)
+UMM_DEFINE_TYPE(ushort)
+UMM_DEFINE_TYPE(int)
+UMM_DEFINE_TYPE(uint)
+UMM_DEFINE_TYPE(long)
+UMM_DEFINE_TYPE(ulong)
+UMM_DEFINE_TYPE(float)
 #ifdef cl_khr_fp64
-UMM_DEFINE_ACCESS(double, double)
+UMM_DEFINE_TYPE(double)
+#endif
+
+/*
+ * umm_atomic_OP_TYPE(u, addr, ...): as atomic_OP(), the old value, or 0 where the work-item is
+ * faulted: then nothing happened. All work-items of a launch agree; no CPU has the page meanwhile.
+ */
+#define UMM_DEFINE_ATOMIC(op, fn, type)                                                 \
+	UMM_INLINE type umm_atomic_##op##_##type(struct umm *u, ulong addr, type value) \
+	{                                                                               \
+		__global uchar *at = umm_write_at(u, addr, sizeof(type) - 1);           \
+                                                                                        \
+		return at ? fn((volatile __global type *)at, value) : (type)0;          \
+	}
+
+#define UMM_DEFINE_CMPXCHG(fn, type)                                                               \
+	UMM_INLINE type umm_atomic_cmpxchg_##type(struct umm *u, ulong addr, type old, type value) \
+	{                                                                                          \
+		__global uchar *at = umm_write_at(u, addr, sizeof(type) - 1);                      \
+                                                                                                   \
+		return at ? fn((volatile __global type *)at, old, value) : (type)0;                \
+	}
+
+#define UMM_DEFINE_ATOMICS(prefix, type)            \
+	UMM_DEFINE_ATOMIC(add, prefix##add, type)   \
+	UMM_DEFINE_ATOMIC(sub, prefix##sub, type)   \
+	UMM_DEFINE_ATOMIC(xchg, prefix##xchg, type) \
+	UMM_DEFINE_CMPXCHG(prefix##cmpxchg, type)
+#define UMM_DEFINE_ATOMICS_MORE(prefix, type)     \
+	UMM_DEFINE_ATOMIC(min, prefix##min, type) \
+	UMM_DEFINE_ATOMIC(max, prefix##max, type) \
+	UMM_DEFINE_ATOMIC(and, prefix##and, type) \
+	UMM_DEFINE_ATOMIC(or, prefix## or, type)  \
+	UMM_DEFINE_ATOMIC(xor, prefix## xor, type)
+
+UMM_DEFINE_ATOMICS(atomic_, int)
+UMM_DEFINE_ATOMICS(atomic_, uint)
+UMM_DEFINE_ATOMICS_MORE(atomic_, int)
+UMM_DEFINE_ATOMICS_MORE(atomic_, uint)
+UMM_DEFINE_ATOMIC(xchg, atomic_xchg, float)
+#ifdef cl_khr_int64_base_atomics
+#pragma OPENCL EXTENSION cl_khr_int64_base_atomics : enable
+UMM_DEFINE_ATOMICS(atom_, long)
+UMM_DEFINE_ATOMICS(atom_, ulong)
+#endif
+#ifdef cl_khr_int64_extended_atomics
+#pragma OPENCL EXTENSION cl_khr_int64_extended_atomics : enable
+UMM_DEFINE_ATOMICS_MORE(atom_, long)
+UMM_DEFINE_ATOMICS_MORE(atom_, ulong)
 #endif

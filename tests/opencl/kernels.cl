@@ -176,3 +176,24 @@ __kernel void dry(__global uint *a)
 {
 	a[get_global_id(0)] = 1;
 }
+
+/* The same as map, in place, for buffers: knows nothing of the prelude. */
+__kernel void plain_map(__global uint *a)
+{
+	a[get_global_id(0)] = 3 * a[get_global_id(0)] + 1;
+}
+
+/* One word of every step-th page. */
+__kernel void plain_mark(__global uint *a, uint step, uint value)
+{
+	a[get_global_id(0) * step * 1024 + 5] = value;
+}
+
+__kernel void plain_sum(__global const uint *a, uint n, __global uint *out)
+{
+	uint total = 0;
+
+	for (uint i = get_global_id(0) * n; i < (get_global_id(0) + 1) * n; i++)
+		total += a[i];
+	out[get_global_id(0)] = total;
+}

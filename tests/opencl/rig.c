@@ -107,10 +107,15 @@ int rig_setup(void **state)
 	return 0;
 }
 
-void rig_close(struct rig *rig)
+void rig_close_kernels(struct rig *rig)
 {
 	while (rig->nkernels)
 		clReleaseKernel(rig->kernels[--rig->nkernels]);
+}
+
+void rig_close(struct rig *rig)
+{
+	rig_close_kernels(rig);
 	if (rig->program)
 		clReleaseProgram(rig->program);
 	rig->program = NULL;
@@ -173,7 +178,12 @@ static char *read_file(const char *path)
 
 void rig_build(struct rig *rig)
 {
-	char *source = read_file(RIG_KERNELS);
+	rig_build_file(rig, RIG_KERNELS);
+}
+
+void rig_build_file(struct rig *rig, const char *path)
+{
+	char *source = read_file(path);
 	int ret = umm_opencl_build(rig->ocl, source, NULL, &rig->program, NULL);
 
 	free(source);

@@ -68,8 +68,14 @@ void rig_close(struct rig *rig);
 /* Compile kernels.cl for the rig's device. */
 void rig_build(struct rig *rig);
 
+/* Or another file. */
+void rig_build_file(struct rig *rig, const char *path);
+
 /* A kernel of the program; released with the rig. */
 cl_kernel rig_kernel(struct rig *rig, const char *name);
+
+/* Release the kernels, but not their program. */
+void rig_close_kernels(struct rig *rig);
 
 /* Set argument i of the kernel's own. */
 void rig_ulong(cl_kernel kernel, cl_uint i, uint64_t value);

@@ -514,7 +514,7 @@ static void destroy_while_launching(struct rig *rig, void (*destroy)(struct umm_
 	rig_ulong(launching.kernel, 0, (uintptr_t)head);
 	rig_ulong(launching.kernel, 1, (uintptr_t)out);
 	assert_int_equal(pthread_create(&thread, NULL, launch_once, &launching), 0);
-	while (rig_count(rig, UMM_COUNT_TO_DEVICE + UMM_CAUSE_DEVICE_FAULT) < 20)
+	while (rig_count(rig, UMM_COUNT_DUPLICATED) < 20)
 		sched_yield();
 	destroy(rig->ocl);
 	rig->ocl = NULL;
@@ -555,7 +555,7 @@ static void a_context_that_is_dropped_meanwhile_lives_until_the_launch_ends(void
 	rig_ulong(launching.kernel, 0, (uintptr_t)head);
 	rig_ulong(launching.kernel, 1, (uintptr_t)out);
 	assert_int_equal(pthread_create(&thread, NULL, launch_once, &launching), 0);
-	while (rig_count(rig, UMM_COUNT_TO_DEVICE + UMM_CAUSE_DEVICE_FAULT) < 5)
+	while (rig_count(rig, UMM_COUNT_DUPLICATED) < 5)
 		sched_yield();
 	umm_ctx_put(rig->ctx);
 	rig->ctx = NULL;

@@ -66,7 +66,7 @@ static void bed_open(struct bed *bed)
 	assert_int_equal(
 		pools_create(&bed->pools, bed->context, device, NFRAMES * PAGE, 1600 * PAGE), 0);
 	assert_int_equal(bed->pools.npools, 4);
-	assert_int_equal(transfer_init(&bed->transfer, &bed->pools, bed->context, device), 0);
+	assert_int_equal(transfer_init(&bed->transfer, bed->context, device), 0);
 }
 
 static int run(struct bed *bed, const struct umm_copy *copies, unsigned ncopies)
@@ -76,7 +76,7 @@ static int run(struct bed *bed, const struct umm_copy *copies, unsigned ncopies)
 
 	if (umm_fence_create(&fence))
 		return -ENOMEM;
-	ret = transfer_start(&bed->transfer, copies, ncopies, fence);
+	ret = transfer_start(&bed->transfer, &bed->pools, copies, ncopies, fence);
 	if (!ret)
 		ret = umm_fence_wait(fence, 60000);
 	umm_fence_put(fence);
@@ -196,7 +196,8 @@ static int start_all(struct bed *bed, const struct umm_copy *copies)
 		status = umm_fence_create(&fences[i]);
 		if (status)
 			return status;
-		status = transfer_start(&bed->transfer, copies + (size_t)i * 100, 100, fences[i]);
+		status = transfer_start(&bed->transfer, &bed->pools, copies + (size_t)i * 100, 100,
+					fences[i]);
 		ret = ret ? ret : status;
 	}
 	for (unsigned i = 0; i < SHARE / 100; i++) {

@@ -1,0 +1,609 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A window: its pages in one buffer, for as long as somebody holds it. Acquiring it is the
+ * protocol of umm.h with the window in the place of a page table: migrate, read_begin,
+ * snapshot, lock, read_retry; and the interval notifier keeps invalidations waiting:
+ *
+ *	thread that uses the window		thread that touches a page of it
+ *
+ *	acquire: pages come, held = 1
+ *	enqueue kernels				invalidate(): held: wait
+ *	release with their events: held = 0	.
+ *	(goes on)				wait for the events
+ *						(the core takes the page home)
+ *	acquire: the page comes again
+ *
+ * As long as nothing was invalidated since, pages are known to be there and acquiring costs
+ * nothing. For reading pages are duplicated, so that the CPU keeps them; pages of other
+ * devices, which cannot be, are moved.
+ *
+ * Locks: windows.residency for the length of an acquire, which moves pages; window.lock for
+ * who holds it. The callback takes window.lock alone, and waits only for releases and events.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "platform.h"
+#include "report.h"
+#include "window.h"
+
+#define ACCESS_ALL   (UMM_OPENCL_READ | UMM_OPENCL_WRITE)
+#define PATIENCE_NS  UINT64_C(2000000000) /* with pages that do not come */
+#define NAP_NS	     100000
+#define EXAMINE_FROM 3 /* tries before asking why */
+#define WARN_S	     5
+
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static void drain_locked(struct umm_opencl_window *window)
+{
+	cl_int err =
+		window->nevents ? clWaitForEvents(window->nevents, window->events) : CL_SUCCESS;
+
+	if (err != CL_SUCCESS)
+		report(UMM_LOG_ERROR, "what used a window failed: %s (%d)", report_cl_name(err),
+		       err);
+	while (window->nevents)
+		clReleaseEvent(window->events[--window->nevents]);
+}
+
+void window_drain(struct umm_opencl_window *window)
+{
+	pthread_mutex_lock(&window->lock);
+	drain_locked(window);
+	pthread_mutex_unlock(&window->lock);
+}
+
+/* Nobody holds it and its events are done; says so where that takes long. */
+static void wait_released_locked(struct umm_opencl_window *window, uintptr_t addr)
+{
+	struct timespec until;
+	bool said = false;
+
+	while (window->held) {
+		clock_gettime(CLOCK_REALTIME, &until);
+		until.tv_sec += WARN_S;
+		if (pthread_cond_timedwait(&window->released, &window->lock, &until) && !said) {
+			report(UMM_LOG_WARNING,
+			       "0x%" PRIxPTR " is waited for: its window is held since %d seconds; "
+			       "does the thread that holds it touch it?",
+			       addr, WARN_S);
+			said = true;
+		}
+	}
+	drain_locked(window);
+}
+
+static int window_invalidate(void *priv, const struct umm_notifier_range *range)
+{
+	struct umm_opencl_window *window = priv;
+	int ret = 0;
+
+	pthread_mutex_lock(&window->lock);
+	if (!range->blockable && (window->held || window->nevents))
+		ret = -EAGAIN;
+	else
+		wait_released_locked(window, range->start);
+	pthread_mutex_unlock(&window->lock);
+	return ret;
+}
+
+static const struct umm_notifier_ops window_ops = {
+	.size = sizeof(struct umm_notifier_ops),
+	.invalidate = window_invalidate,
+};
+
+int windows_create(struct umm_opencl *ocl, uint64_t bytes)
+{
+	struct platform_limits limits;
+
+	ocl->windows = calloc(1, sizeof(*ocl->windows));
+	if (!ocl->windows)
+		return -ENOMEM;
+	platform_limits(ocl->device, &limits);
+	ocl->windows->bytes = bytes ? bytes : limits.global_bytes / 4;
+	pthread_mutex_init(&ocl->windows->residency, NULL);
+	return 0;
+}
+
+void windows_quiesce(struct umm_opencl *ocl)
+{
+	for (struct umm_opencl_window *w = ocl->windows->first; w; w = w->next) {
+		pthread_mutex_lock(&w->lock);
+		wait_released_locked(w, w->start);
+		pthread_mutex_unlock(&w->lock);
+		umm_notifier_remove(w->notifier);
+	}
+}
+
+static void window_free(struct umm_opencl_window *window)
+{
+	pthread_cond_destroy(&window->released);
+	pthread_mutex_destroy(&window->lock);
+	free(window->events);
+	free(window);
+}
+
+void windows_destroy(struct umm_opencl *ocl)
+{
+	struct umm_opencl_window *window;
+
+	if (!ocl->windows)
+		return;
+	while ((window = ocl->windows->first)) {
+		ocl->windows->first = window->next;
+		window_release_buffers(window);
+		window_free(window);
+	}
+	if (ocl->windows->compare)
+		clReleaseKernel(ocl->windows->compare);
+	if (ocl->windows->program)
+		clReleaseProgram(ocl->windows->program);
+	pthread_mutex_destroy(&ocl->windows->residency);
+	free(ocl->windows);
+	ocl->windows = NULL;
+}
+
+void windows_forget(struct umm_opencl *ocl)
+{
+	struct umm_opencl_window *window;
+
+	while (ocl->windows && (window = ocl->windows->first)) {
+		ocl->windows->first = window->next;
+		free(window->events);
+		free(window);
+	}
+	free(ocl->windows);
+}
+
+static struct umm_opencl_window *window_new(struct umm_opencl *ocl, uintptr_t start, size_t len)
+{
+	struct umm_opencl_window *window = calloc(1, sizeof(*window));
+
+	if (!window)
+		return NULL;
+	window->ocl = ocl;
+	window->start = start;
+	window->npages = (uint32_t)((len + UMM_PAGE_SIZE - 1) >> UMM_PAGE_SHIFT);
+	window->end = start + ((uintptr_t)window->npages << UMM_PAGE_SHIFT);
+	pthread_mutex_init(&window->lock, NULL);
+	pthread_cond_init(&window->released, NULL);
+	return window;
+}
+
+static bool overlaps(const struct windows *windows, const struct umm_opencl_window *window)
+{
+	for (const struct umm_opencl_window *w = windows->first; w; w = w->next)
+		if (window->start < w->end && w->start < window->end)
+			return true;
+	return false;
+}
+
+/* Into the list, and to where it hears of changes. */
+static int window_insert_locked(struct umm_opencl_window *window)
+{
+	struct windows *windows = window->ocl->windows;
+	struct umm_span span = { .start = window->start, .len = window->end - window->start };
+	int ret;
+
+	if (overlaps(windows, window))
+		return -EEXIST;
+	if ((uint64_t)span.len << window->track > windows->bytes)
+		return -ENOSPC;
+	ret = umm_notifier_insert(window->ocl->ctx, &span, &window_ops, window, &window->notifier);
+	if (ret)
+		return ret;
+	window->next = windows->first;
+	windows->first = window;
+	return 0;
+}
+
+static int check_range(uintptr_t start, size_t len, uint64_t flags)
+{
+	if (!start || !len || start & (UMM_PAGE_SIZE - 1) ||
+	    flags & ~(uint64_t)UMM_OPENCL_WINDOW_TRACK)
+		return -EINVAL;
+	return len > UINT64_C(1) << TABLE_ADDRESS_BITS ||
+			       start + len > UINT64_C(1) << TABLE_ADDRESS_BITS ||
+			       len >> UMM_PAGE_SHIFT >= UINT32_MAX ?
+		       -EINVAL :
+		       0;
+}
+
+int umm_opencl_window_create(struct umm_opencl *ocl, void *addr, size_t len, uint64_t flags,
+			     struct umm_opencl_window **out)
+{
+	struct umm_opencl_window *window;
+	struct umm_ctx *ctx;
+	int ret;
+
+	if (!ocl || !out || check_range((uintptr_t)addr, len, flags))
+		return -EINVAL;
+	ret = device_enter(ocl, &ctx);
+	if (ret)
+		return ret;
+	window = window_new(ocl, (uintptr_t)addr, len);
+	if (!window) {
+		device_leave(ocl, ctx);
+		return -ENOMEM;
+	}
+	window->track = flags & UMM_OPENCL_WINDOW_TRACK;
+	pthread_mutex_lock(&ocl->windows->residency);
+	ret = window_insert_locked(window);
+	pthread_mutex_unlock(&ocl->windows->residency);
+	device_leave(ocl, ctx);
+	if (ret)
+		window_free(window);
+	else
+		*out = window;
+	return ret;
+}
+
+static void unlink_locked(struct umm_opencl_window *window)
+{
+	struct umm_opencl_window **link = &window->ocl->windows->first;
+
+	while (*link != window)
+		link = &(*link)->next;
+	*link = window->next;
+}
+
+void umm_opencl_window_destroy(struct umm_opencl_window *window)
+{
+	struct umm_opencl *ocl;
+	struct umm_ctx *ctx;
+
+	if (!window || device_enter(window->ocl, &ctx))
+		return;
+	ocl = window->ocl;
+	pthread_mutex_lock(&window->lock);
+	wait_released_locked(window, window->start);
+	pthread_mutex_unlock(&window->lock);
+	pthread_mutex_lock(&ocl->windows->residency);
+	window_unback(window);
+	unlink_locked(window);
+	pthread_mutex_unlock(&ocl->windows->residency);
+	umm_notifier_remove(window->notifier);
+	window_free(window);
+	device_leave(ocl, ctx);
+}
+
+/* Are all pages still there, as found out earlier? Then it is held. While it is, none leaves. */
+static bool hold_if_valid(struct umm_opencl_window *window, unsigned access)
+{
+	bool valid;
+
+	pthread_mutex_lock(&window->lock);
+	valid = window->mem && (window->resident & access) == access &&
+		(window->held || !umm_notifier_read_retry(window->notifier, window->seq));
+	if (valid) {
+		window->access = window->held ? window->access | access : access;
+		window->held++;
+	}
+	pthread_mutex_unlock(&window->lock);
+	return valid;
+}
+
+static long migrate(struct umm_opencl_window *window, const struct umm_span *span,
+		    struct umm_devmem *dst, bool duplicate)
+{
+	struct umm_migrate_request request = {
+		.size = sizeof(request),
+		.flags = duplicate ? UMM_MIGRATE_DUPLICATE : 0,
+		.spans = span,
+		.nspans = 1,
+		.dst = dst,
+		.cause = UMM_CAUSE_DEVICE_FAULT,
+	};
+	long moved = umm_migrate_spans(window->ocl->ctx, &request, NULL);
+
+	return moved == -EFAULT || moved == -ENOSPC || moved == -ENOENT ? 0 : moved;
+}
+
+/* Pages that are lacking. A page has one frame here: its copy has to go before it can come. */
+static long bring(struct umm_opencl_window *window, const struct umm_span *span, bool duplicate)
+{
+	long moved = duplicate ? 0 : migrate(window, span, NULL, false);
+
+	return moved < 0 ? moved : migrate(window, span, window->mem, duplicate);
+}
+
+static bool is_usable(uint64_t entry, unsigned access)
+{
+	return entry & UMM_ENTRY_VALID && entry & UMM_ENTRY_DEVICE &&
+	       (!(access & UMM_OPENCL_WRITE) || entry & UMM_ENTRY_WRITE);
+}
+
+/* The first run of pages from *at on that are not usable; false: none. -EAGAIN it changed. */
+static int find_missing(struct umm_opencl_window *window, unsigned access, uint64_t seq,
+			struct umm_span *missing)
+{
+	uint64_t entries[UMM_BLOCK_PAGES];
+	struct umm_range range = {
+		.size = sizeof(range),
+		.notifier = window->notifier,
+		.seq = seq,
+		.entries = entries,
+		.owner = window->ocl->dev,
+		.mem = window->mem,
+	};
+	uintptr_t at = missing->start + missing->len;
+	size_t i = 0;
+
+	missing->len = 0;
+	for (range.start = at; range.start < window->end; range.start = range.end) {
+		range.end = range.start + UMM_BLOCK_SIZE < window->end ?
+				    range.start + UMM_BLOCK_SIZE :
+				    window->end;
+		memset(entries, 0, sizeof(entries));
+		if (umm_range_snapshot(&range) < 0)
+			return -EAGAIN;
+		for (i = 0; i < (range.end - range.start) >> UMM_PAGE_SHIFT; i++) {
+			if (!is_usable(entries[i], access)) {
+				if (!missing->len)
+					missing->start = range.start + (i << UMM_PAGE_SHIFT);
+				missing->len += UMM_PAGE_SIZE;
+			} else if (missing->len) {
+				return 0;
+			}
+		}
+	}
+	return 0;
+}
+
+/* All pages were seen in the buffer: hold it, unless that has changed. */
+static bool hold(struct umm_opencl_window *window, unsigned access, uint64_t seq)
+{
+	pthread_mutex_lock(&window->lock);
+	window->seq = seq;
+	window->resident = access & UMM_OPENCL_WRITE ? ACCESS_ALL : access;
+	pthread_mutex_unlock(&window->lock);
+	return hold_if_valid(window, access);
+}
+
+/* Bring what is not usable, run by run. 0 or an error; *lacking is where the first was, or 0. */
+static int bring_missing(struct umm_opencl_window *window, unsigned access, bool duplicate,
+			 uintptr_t *lacking)
+{
+	struct umm_span missing = { .start = window->start };
+	long moved;
+
+	*lacking = 0;
+	for (;;) {
+		if (find_missing(window, access, umm_notifier_read_begin(window->notifier),
+				 &missing))
+			return -EAGAIN;
+		if (!missing.len)
+			return 0;
+		if (!*lacking)
+			*lacking = missing.start;
+		moved = bring(window, &missing, duplicate);
+		if (moved < 0)
+			return (int)moved;
+	}
+}
+
+/*
+ * One try. 0: held; -EAGAIN: not yet; or another error. For reading pages are duplicated, and
+ * moved the next time where that cannot be, because another device has them.
+ */
+static int try_fill(struct umm_opencl_window *window, unsigned access, bool again,
+		    uintptr_t *lacking)
+{
+	struct umm_span missing = { .start = window->start };
+	int ret = bring_missing(window, access, !(access & UMM_OPENCL_WRITE) && !again, lacking);
+	uint64_t seq;
+
+	if (ret)
+		return ret;
+	seq = umm_notifier_read_begin(window->notifier);
+	if (find_missing(window, access, seq, &missing) || missing.len)
+		return -EAGAIN;
+	return hold(window, access, seq) ? 0 : -EAGAIN;
+}
+
+static int window_fill(struct umm_opencl_window *window, unsigned access)
+{
+	struct timespec nap = { .tv_nsec = NAP_NS };
+	uint64_t since = now_ns();
+	uintptr_t lacking;
+	int ret;
+
+	for (int try = 0;; try++) {
+		ret = try_fill(window, access, try % 2, &lacking);
+		if (ret != -EAGAIN)
+			return ret;
+		if (lacking && try >= EXAMINE_FROM) {
+			ret = mirror_probe(window->ocl, lacking, access & UMM_OPENCL_WRITE);
+			if (ret) {
+				report(UMM_LOG_ERROR, "a window has no page at 0x%" PRIxPTR ": %s",
+				       lacking, umm_strerror(ret));
+				return ret;
+			}
+		}
+		if (now_ns() - since > PATIENCE_NS)
+			return -EBUSY;
+		if (try)
+			nanosleep(&nap, NULL);
+	}
+}
+
+/* Its pages as they are before anything runs. */
+static int remember_first(struct umm_opencl_window *window, unsigned access)
+{
+	bool first;
+	int ret;
+
+	if (!window->track || !(access & UMM_OPENCL_WRITE))
+		return 0;
+	pthread_mutex_lock(&window->lock);
+	first = window->held == 1;
+	if (first)
+		drain_locked(window);
+	pthread_mutex_unlock(&window->lock);
+	ret = first ? window_remember(window) : 0;
+	if (ret)
+		umm_opencl_window_release(window, 0, NULL);
+	return ret;
+}
+
+static bool is_held(struct umm_opencl_window *window)
+{
+	bool held;
+
+	pthread_mutex_lock(&window->lock);
+	held = window->held;
+	pthread_mutex_unlock(&window->lock);
+	return held;
+}
+
+static int acquire_locked(struct umm_opencl_window *window, unsigned access)
+{
+	struct windows *windows = window->ocl->windows;
+	int ret = 0;
+
+	unlink_locked(window);
+	window->next = windows->first;
+	windows->first = window;
+	/* What the program unmapped or dropped before this call has been announced after it. */
+	umm_notifier_read_begin(window->notifier);
+	if (!hold_if_valid(window, access)) {
+		/* Whoever holds it for less would be waited for, and may be this thread. */
+		ret = is_held(window) ? -EBUSY : window_back(window);
+		if (!ret)
+			ret = window_fill(window, access);
+	}
+	return ret ? ret : remember_first(window, access);
+}
+
+int umm_opencl_window_acquire(struct umm_opencl_window *window, unsigned access, cl_mem *out)
+{
+	struct umm_ctx *ctx;
+	int ret;
+
+	if (!window || !out || !access || access & ~(unsigned)ACCESS_ALL)
+		return -EINVAL;
+	ret = device_enter(window->ocl, &ctx);
+	if (ret)
+		return ret;
+	pthread_mutex_lock(&window->ocl->windows->residency);
+	ret = acquire_locked(window, access);
+	if (!ret)
+		*out = window->pools.mem[0];
+	pthread_mutex_unlock(&window->ocl->windows->residency);
+	device_leave(window->ocl, ctx);
+	return ret;
+}
+
+/* Those that are done already need not be kept. */
+static void forget_done_locked(struct umm_opencl_window *window)
+{
+	cl_uint kept = 0;
+	cl_int state;
+
+	for (cl_uint i = 0; i < window->nevents; i++) {
+		state = CL_QUEUED;
+		clGetEventInfo(window->events[i], CL_EVENT_COMMAND_EXECUTION_STATUS, sizeof(state),
+			       &state, NULL);
+		if (state == CL_COMPLETE)
+			clReleaseEvent(window->events[i]);
+		else
+			window->events[kept++] = window->events[i];
+	}
+	window->nevents = kept;
+}
+
+static int add_events_locked(struct umm_opencl_window *window, cl_uint nevents,
+			     const cl_event *events)
+{
+	cl_event *grown;
+
+	forget_done_locked(window);
+	if (!nevents)
+		return 0;
+	grown = realloc(window->events, (window->nevents + nevents) * sizeof(cl_event));
+	if (!grown)
+		return -ENOMEM;
+	window->events = grown;
+	for (cl_uint i = 0; i < nevents; i++) {
+		clRetainEvent(events[i]);
+		grown[window->nevents++] = events[i];
+	}
+	return 0;
+}
+
+int umm_opencl_window_release(struct umm_opencl_window *window, cl_uint nevents,
+			      const cl_event *events)
+{
+	int ret = -EINVAL;
+
+	if (!window || (nevents && !events))
+		return -EINVAL;
+	pthread_mutex_lock(&window->lock);
+	if (window->held)
+		ret = add_events_locked(window, nevents, events);
+	if (!ret && !--window->held)
+		pthread_cond_broadcast(&window->released);
+	pthread_mutex_unlock(&window->lock);
+	return ret;
+}
+
+/* Does the buffer still have what was there when it was released? */
+static int check_released(struct umm_opencl_window *window, unsigned *access)
+{
+	int ret = 0;
+
+	pthread_mutex_lock(&window->lock);
+	*access = window->access;
+	if (window->held)
+		ret = -EBUSY;
+	else if (!window->mem || !window->access ||
+		 umm_notifier_read_retry(window->notifier, window->seq))
+		ret = -ENOENT;
+	else
+		drain_locked(window);
+	pthread_mutex_unlock(&window->lock);
+	return ret;
+}
+
+static int dirty_locked(struct umm_opencl_window *window, uint64_t *bits)
+{
+	size_t len = window_words(window) * sizeof(*bits);
+	unsigned access;
+	int ret = check_released(window, &access);
+
+	if (ret)
+		return ret;
+	if (access & UMM_OPENCL_WRITE && window->track)
+		return window_compare(window, bits);
+	memset(bits, 0, len);
+	for (uint32_t i = 0; access & UMM_OPENCL_WRITE && i < window->npages; i++)
+		bits[i / 64] |= UINT64_C(1) << i % 64;
+	return 0;
+}
+
+int umm_opencl_window_dirty(struct umm_opencl_window *window, uint64_t *bits)
+{
+	struct umm_ctx *ctx;
+	int ret;
+
+	if (!window || !bits)
+		return -EINVAL;
+	ret = device_enter(window->ocl, &ctx);
+	if (ret)
+		return ret;
+	pthread_mutex_lock(&window->ocl->windows->residency);
+	ret = dirty_locked(window, bits);
+	pthread_mutex_unlock(&window->ocl->windows->residency);
+	device_leave(window->ocl, ctx);
+	return ret;
+}
