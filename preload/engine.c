@@ -29,6 +29,7 @@
 
 #include <umm.h>
 
+#include "channel.h"
 #include "demote.h"
 #include "grant.h"
 #include "heap.h"
@@ -59,13 +60,13 @@ static pthread_cond_t started = PTHREAD_COND_INITIALIZER;
 static _Atomic int state = IDLE;
 
 static pthread_mutex_t round_lock = PTHREAD_MUTEX_INITIALIZER;
-/* Protects, by round_lock: everything down to next_count_ns. */
+/* Protects, by round_lock: everything down to channel. */
 static struct umm_ctx *ctx;
 static uint64_t limit, high, low; /* pages */
 static bool stopping, was_full, was_pinned;
 static uint64_t next_count_ns;
+static struct channel *channel;
 
-static _Atomic uint64_t resident_most; /* pages */
 static enum thread_mode mode_before_fork;
 
 static uint64_t now_ns(void)
@@ -114,7 +115,7 @@ static uint64_t count_now(void)
 {
 	uint64_t begin = now_ns(), bound = residency_count(ctx), end = now_ns();
 
-	next_count_ns = end + (end - begin) * 100 / shim_settings()->cpu_budget;
+	next_count_ns = end + (end - begin) * 100 / (channel->cpu_budget ? channel->cpu_budget : 1);
 	return bound;
 }
 
@@ -124,8 +125,8 @@ static uint64_t bound_now(void)
 
 	if (bound > high && now_ns() >= next_count_ns)
 		bound = count_now();
-	if (bound > atomic_load(&resident_most))
-		atomic_store(&resident_most, bound);
+	if (bound * PAGE > channel->count[CHANNEL_HOST_MOST])
+		channel->count[CHANNEL_HOST_MOST] = bound * PAGE;
 	return bound;
 }
 
@@ -173,6 +174,7 @@ static bool grant_all(void)
 		for (uint64_t i = 0; i <= ahead; i++)
 			grant_block(addr + i * BLOCK);
 		policy_see(addr & ~(BLOCK - 1));
+		channel->count[CHANNEL_GRANTS]++;
 		any = true;
 	}
 	return any;
@@ -186,11 +188,58 @@ static uint64_t quiet_ns(uint64_t bound)
 	return ns < MS ? MS : ns > 100 * MS ? 100 * MS : ns;
 }
 
+static void publish_tiers(void)
+{
+	struct tier_use use;
+	uint32_t n;
+
+	for (n = 0; tiers_use(n, &use); n++) {
+		struct channel_tier *tier = &channel->tier[n];
+
+		if (n >= channel->ntiers)
+			snprintf(tier->name, sizeof(tier->name), "%.*s",
+				 (int)sizeof(tier->name) - 1, use.name);
+		tier->bytes = use.pages * PAGE;
+		tier->used = use.used * PAGE;
+		tier->is_broken = use.is_broken;
+	}
+	channel->ntiers = n;
+}
+
+static void publish(void)
+{
+	const struct policy_counts *seen = policy_counts();
+	struct umm_stats stats = { .size = sizeof(stats) };
+	_Atomic uint64_t *count = channel->count;
+	uint64_t host = residency_bound(ctx) * PAGE;
+
+	if (umm_ctx_stats(ctx, &stats))
+		return;
+	count[CHANNEL_MANAGED] = space_bytes(SPACE_USED);
+	count[CHANNEL_HOST] = host;
+	if (host > count[CHANNEL_HOST_MOST])
+		count[CHANNEL_HOST_MOST] = host;
+	count[CHANNEL_TO_DEVICE] = stats.counter[UMM_COUNT_BYTES_TO_DEVICE];
+	count[CHANNEL_FROM_DEVICE] = stats.counter[UMM_COUNT_BYTES_FROM_DEVICE];
+	count[CHANNEL_TOUCHED] = stats.counter[UMM_COUNT_FAULT_DEVICE];
+	count[CHANNEL_FAULT_NS] = stats.counter[UMM_COUNT_FAULT_NS];
+	count[CHANNEL_LOST] = stats.counter[UMM_COUNT_POISONED];
+	count[CHANNEL_RETURNED] = seen->returned;
+	count[CHANNEL_THRASHED] = seen->thrashed;
+	count[CHANNEL_BROUGHT_ALONG] = seen->readahead;
+	count[CHANNEL_ROUNDS]++;
+	channel->is_thrashing = policy_is_thrashing();
+	publish_tiers();
+}
+
 static uint64_t round_run(void)
 {
 	bool busy = bring_along();
-	uint64_t bound, target = low;
+	uint64_t bound, target;
 
+	if (channel->host_limit != limit * PAGE && channel->host_limit >= SETTINGS_LIMIT_MIN)
+		limit_set(channel->host_limit / PAGE * PAGE);
+	target = low;
 	busy |= grant_all();
 	bound = bound_now();
 	/* Under thrash, no further ahead of need than it takes. */
@@ -262,8 +311,10 @@ static bool open_all(void)
 		umm_ctx_put(ctx);
 		return false;
 	}
+	channel = channel_create();
+	channel->cpu_budget = settings->cpu_budget;
+	channel->host_limit = settings->host_limit;
 	limit_set(settings->host_limit);
-	policy_init(high);
 	if (touches_watch(ctx))
 		shim_say("no memory for readahead");
 	if (grant_open())
@@ -298,8 +349,10 @@ static void *engine_main(void *arg)
 			touches_wait(sleep_ns, grant_fd());
 		pthread_mutex_lock(&round_lock);
 		more = !stopping;
-		if (more)
+		if (more) {
 			sleep_ns = round_run();
+			publish();
+		}
 		pthread_mutex_unlock(&round_lock);
 	}
 	return NULL;
@@ -351,56 +404,22 @@ void engine_consider(void)
 		start();
 }
 
-/* ---- the summary ---------------------------------------------------------------------- */
+/* ---- what others see ------------------------------------------------------------------ */
 
-static void print_bytes(const char *what, uint64_t pages)
+void engine_end(void)
 {
-	fprintf(stderr, "  %-38s %10.1f MiB\n", what, (double)pages * PAGE / (1 << 20));
-}
-
-static void print_count(const char *what, uint64_t n)
-{
-	fprintf(stderr, "  %-38s %10llu\n", what, (unsigned long long)n);
-}
-
-static void print_all(const struct umm_stats *stats)
-{
-	const struct policy_counts *seen = policy_counts();
-	struct tier_use use;
-
-	fprintf(stderr, "umm: memory of %d\n", (int)getpid());
-	print_bytes("host limit", limit);
-	print_bytes("managed now", space_bytes(SPACE_USED) / PAGE);
-	print_bytes("in host frames now", residency_bound(ctx));
-	print_bytes("in host frames at most", atomic_load(&resident_most));
-	for (unsigned i = 0; tiers_use(i, &use); i++) {
-		print_bytes(use.name, use.used);
-		if (use.is_broken)
-			fprintf(stderr, "    failed while the program ran\n");
-	}
-	print_bytes("moved to devices", stats->counter[UMM_COUNT_BYTES_TO_DEVICE] / PAGE);
-	print_bytes("moved home", stats->counter[UMM_COUNT_BYTES_FROM_DEVICE] / PAGE);
-	print_count("touches of pages on devices", stats->counter[UMM_COUNT_FAULT_DEVICE]);
-	print_count("  soon after they had left", seen->returned);
-	print_count("  of pages that were known to be hot", seen->thrashed);
-	print_count("pages brought along", seen->readahead);
-	print_count("pages lost with their device", stats->counter[UMM_COUNT_POISONED]);
-}
-
-void engine_summary(void)
-{
-	struct umm_stats stats = { .size = sizeof(stats) };
-
 	if (atomic_load(&state) != RUNNING) {
-		fprintf(stderr,
-			"umm: nothing left the host: managed memory stayed under the limit\n");
+		if (shim_settings()->summary)
+			shim_say("nothing left the host: managed memory stayed under its limit");
 		return;
 	}
 	pthread_mutex_lock(&round_lock);
 	stopping = true;
-	residency_count(ctx);
 	grant_end();
-	if (!umm_ctx_stats(ctx, &stats))
-		print_all(&stats);
+	residency_count(ctx);
+	publish();
+	if (shim_settings()->summary)
+		channel_print(channel, stderr);
+	channel_close(channel);
 	pthread_mutex_unlock(&round_lock);
 }

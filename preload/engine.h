@@ -12,7 +12,7 @@
  */
 void engine_consider(void);
 
-/* Print where memory is and what moved, on standard error. */
-void engine_summary(void);
+/* The program ends. Prints the summary on standard error if that is asked for. */
+void engine_end(void);
 
 #endif

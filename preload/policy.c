@@ -161,11 +161,6 @@ static void line_leave(struct block *block)
 	block->next->previous = block->previous;
 }
 
-void policy_init(uint64_t npages)
-{
-	host_pages = npages;
-}
-
 void policy_resize(uint64_t npages)
 {
 	host_pages = npages;

@@ -26,9 +26,7 @@ struct policy_counts {
 	uint64_t readahead; /* pages that came along */
 };
 
-/* @host_pages: how many the host may keep. */
-void policy_init(uint64_t host_pages);
-/* The limit changed. */
+/* How many pages the host may keep; before anything else, and when that changes. */
 void policy_resize(uint64_t host_pages);
 
 /* The block at @base (2 MiB aligned) has pages in the host. -ENOMEM: it is not looked after. */

@@ -103,7 +103,7 @@ static int set_host_limit(struct settings *settings, const char *key, const char
 	ret = set_bytes(&limit, key, value, error);
 	if (ret)
 		return ret;
-	if (limit < UINT64_C(16) << 20)
+	if (limit < SETTINGS_LIMIT_MIN)
 		return error_say(error, key, value, "at least 16M, or \"none\"");
 	settings->host_limit = limit;
 	return 0;

@@ -16,6 +16,7 @@ enum {
 	SETTINGS_DEVICES = 8,	 /* most devices */
 	SETTINGS_NAME_LEN = 128, /* longest device name, with its zero */
 	SETTINGS_ERROR_LEN = 256,
+	SETTINGS_LIMIT_MIN = 16 << 20,
 	SETTINGS_MALLOC_MIN = 65536, /* smallest malloc-threshold but 0 */
 };
 

@@ -134,6 +134,6 @@ __attribute__((constructor(101))) static void shim_start(void)
 
 __attribute__((destructor(101))) static void shim_end(void)
 {
-	if (settings.summary && shim_is_armed())
-		engine_summary();
+	if (shim_is_armed())
+		engine_end();
 }

@@ -7,7 +7,6 @@
 #include "tier.h"
 
 #include <dlfcn.h>
-#include <libgen.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,12 +20,11 @@ static bool path_in(char path[PATH_MAX], const char *dir, size_t dir_len, const 
 	return len > 0 && len < PATH_MAX && !access(path, R_OK);
 }
 
-static bool path_find(char path[PATH_MAX], const char *scheme, const void *beside)
+static bool path_find(char path[PATH_MAX], const char *scheme, const char *own)
 {
 	const char *dirs = getenv("UMM_TIER_PATH");
-	char own[PATH_MAX];
-	const char *dir;
-	Dl_info info;
+	char beside[PATH_MAX];
+	int own_len;
 
 	while (dirs && *dirs) {
 		size_t len = strcspn(dirs, ":");
@@ -35,25 +33,32 @@ static bool path_find(char path[PATH_MAX], const char *scheme, const void *besid
 			return true;
 		dirs += len + (dirs[len] == ':');
 	}
-	if (!dladdr(beside, &info) || !info.dli_fname)
-		return false;
-	snprintf(own, sizeof(own), "%s", info.dli_fname);
-	dir = dirname(own);
-	if (strlen(dir) + 5 > sizeof(own))
-		return false;
-	memmove(own, dir, strlen(dir) + 1);
-	strcat(own, "/umm");
-	return path_in(path, own, strlen(own), scheme);
+	own_len = snprintf(beside, sizeof(beside), "%s/umm", own);
+	return own_len < PATH_MAX && path_in(path, beside, (size_t)own_len, scheme);
 }
 
-const struct umm_tier_ops *tier_load(const struct settings_device *device, const void *beside,
+bool tier_directory(const void *inside, char *dir, size_t dir_len)
+{
+	const char *slash;
+	Dl_info info;
+
+	if (!dladdr(inside, &info) || !info.dli_fname)
+		return false;
+	slash = strrchr(info.dli_fname, '/');
+	if (!slash || (size_t)(slash - info.dli_fname) >= dir_len)
+		return false;
+	snprintf(dir, dir_len, "%.*s", (int)(slash - info.dli_fname), info.dli_fname);
+	return true;
+}
+
+const struct umm_tier_ops *tier_load(const struct settings_device *device, const char *dir,
 				     struct umm_tier_reason *reason)
 {
 	const struct umm_tier_ops *ops;
 	char path[PATH_MAX];
 	void *object;
 
-	if (!path_find(path, device->scheme, beside)) {
+	if (!path_find(path, device->scheme, dir)) {
 		snprintf(reason->text, reason->len,
 			 "there is no kind of device \"%s\" (no tier-%s.so)", device->scheme,
 			 device->scheme);

@@ -10,6 +10,7 @@
 #include "tiers.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdatomic.h>
 #include <stdio.h>
 
@@ -35,10 +36,12 @@ static bool tier_open(struct tier *tier, struct umm_ctx *ctx, const struct setti
 	char text[SETTINGS_ERROR_LEN] = "", name[SETTINGS_NAME_LEN + 40];
 	struct umm_tier_reason reason = { text, sizeof(text) };
 	const struct umm_tier_ops *ops;
+	char dir[PATH_MAX] = "";
 	int ret = -ENOENT;
 
 	device_name(name, sizeof(name), device);
-	ops = tier_load(device, (const void *)tiers_open, &reason);
+	tier_directory((const void *)tiers_open, dir, sizeof(dir));
+	ops = tier_load(device, dir, &reason);
 	if (ops)
 		ret = ops->open(ctx, device->name, device->len, &tier->mem, &reason);
 	if (ret) {

@@ -83,7 +83,7 @@ static int start(void **state)
 	(void)state;
 	for (unsigned i = 0; i < BLOCKS; i++)
 		policy_forget(base + i * POLICY_PAGES * PAGE);
-	policy_init(HOST);
+	policy_resize(HOST);
 	memset(in_host, true, sizeof(in_host));
 	nhost = PAGES;
 	for (unsigned i = 0; i < BLOCKS; i++)

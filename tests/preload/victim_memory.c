@@ -281,13 +281,25 @@ static void library(void)
 	check(!dlclose(object));
 }
 
+/* Is looked at and changed from outside. */
+static void waits(void)
+{
+	char *ptr = do_malloc(128 * MIB);
+
+	fill(ptr, 128 * MIB, 12);
+	puts("ready");
+	fflush(stdout);
+	for (;;)
+		pause();
+}
+
 static const struct {
 	const char *name;
 	void (*run)(void);
 } programs[] = {
 	{ "family", family },	{ "resize", resize },	  { "sweep", sweep }, { "reuse", reuse },
 	{ "remap", remap },	{ "threads", threads },	  { "forks", forks }, { "calls", calls },
-	{ "library", library }, { "mappings", mappings },
+	{ "library", library }, { "mappings", mappings }, { "waits", waits },
 };
 
 int main(int argc, char **argv)
