@@ -96,20 +96,6 @@ static void limit_set(uint64_t bytes)
 
 /* ---- a round -------------------------------------------------------------------------- */
 
-/* Bring what follows the pages that were touched. True: some were. */
-static bool bring_along(void)
-{
-	uintptr_t addr;
-	unsigned ahead, n;
-
-	for (n = 0; n < TOUCHES_A_ROUND && touches_next(&addr); n++) {
-		ahead = policy_touched(addr);
-		if (ahead)
-			promote_pages(ctx, addr + PAGE, ahead);
-	}
-	return n;
-}
-
 /* The bound after counting. Takes a share of a CPU that is limited. */
 static uint64_t count_now(void)
 {
@@ -151,6 +137,23 @@ static bool make_room(uint64_t target)
 	else if (ret == -EBUSY)
 		say_once(&was_pinned, "what is left in the host is pinned or in use by others");
 	return false;
+}
+
+/* Bring what follows the pages that were touched. True: some were. */
+static bool bring_along(void)
+{
+	uintptr_t addr;
+	unsigned ahead, n;
+
+	for (n = 0; n < TOUCHES_A_ROUND && touches_next(&addr); n++) {
+		ahead = policy_touched(addr);
+		if (!ahead)
+			continue;
+		promote_pages(ctx, addr + PAGE, ahead);
+		if (residency_bound(ctx) > limit)
+			make_room(high);
+	}
+	return n;
 }
 
 /*

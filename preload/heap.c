@@ -34,7 +34,9 @@ enum {
 	NO_ARENA = -1,
 };
 
-_Atomic size_t heap_large_from = SIZE_MAX;
+_Atomic size_t heap_plain_below = SIZE_MAX;
+
+static size_t large_from = SIZE_MAX; /* written once, before anything is managed */
 
 static pthread_mutex_t arenas_lock = PTHREAD_MUTEX_INITIALIZER; /* Protects: creation of arenas */
 static _Atomic int large_arena = NO_ARENA;
@@ -98,6 +100,8 @@ static void *extent_alloc(extent_hooks_t *hooks, void *new_addr, size_t size, si
 	space_change_begin(&change, (uintptr_t)start, size);
 	space_add_locked((uintptr_t)start, size, grant_new_locked((uintptr_t)start, size));
 	space_change_end(&change);
+	/* The next allocation, however small, takes the way that looks at this. */
+	atomic_store(&heap_plain_below, 0);
 	*zero = true;
 	*commit = true;
 	return start;
@@ -230,7 +234,13 @@ void heap_arm(uint64_t threshold)
 							4 * (unsigned)ncpus;
 	if (threshold < LARGE_FROM_LEAST)
 		threshold = LARGE_FROM_LEAST;
-	atomic_store(&heap_large_from, threshold);
+	large_from = threshold;
+	atomic_store(&heap_plain_below, threshold);
+}
+
+bool heap_has_grown(void)
+{
+	return !atomic_exchange(&heap_plain_below, large_from);
 }
 
 void heap_free_at_once(void)
@@ -251,7 +261,7 @@ int heap_flags(size_t len)
 
 	if (thread_mode == THREAD_INTERNAL)
 		return MALLOCX_ARENA(0) | MALLOCX_TCACHE_NONE;
-	if (len < atomic_load_explicit(&heap_large_from, memory_order_relaxed))
+	if (len < large_from)
 		return 0;
 	arena = arena_get(&large_arena);
 	return arena == NO_ARENA ? 0 : MALLOCX_ARENA((unsigned)arena) | MALLOCX_TCACHE_NONE;

@@ -23,6 +23,12 @@ int heap_flags(size_t len);
 void heap_thread_start(void);
 
 /* Allocations of so many bytes and more need heap_flags(). */
-extern _Atomic size_t heap_large_from;
+extern _Atomic size_t heap_plain_below;
+
+/*
+ * Extents were mapped, and maybe the engine has to start, which must not happen inside of
+ * jemalloc: true once, for the first allocation after that.
+ */
+bool heap_has_grown(void);
 
 #endif

@@ -26,7 +26,7 @@
 static inline bool is_plain(size_t len)
 {
 	return thread_mode == THREAD_PLAIN &&
-	       len < atomic_load_explicit(&heap_large_from, memory_order_relaxed);
+	       len < atomic_load_explicit(&heap_plain_below, memory_order_relaxed);
 }
 
 static bool multiply(size_t n, size_t len, size_t *out)
@@ -55,6 +55,13 @@ static int flags_for(size_t len, const void *caller)
 	return flags;
 }
 
+/* After an allocation, when no lock is held: is there more managed memory now? */
+static void look(void)
+{
+	if (shim_is_armed() && thread_mode != THREAD_INTERNAL && heap_has_grown())
+		engine_consider();
+}
+
 static void *allocate(size_t len, int flags, const void *caller)
 {
 	int arena = flags_for(len, caller);
@@ -62,8 +69,7 @@ static void *allocate(size_t len, int flags, const void *caller)
 
 	if (!ptr)
 		errno = ENOMEM;
-	else if (arena)
-		engine_consider();
+	look();
 	return ptr;
 }
 
@@ -71,13 +77,14 @@ static void *reallocate(void *ptr, size_t len, const void *caller)
 {
 	int arena = flags_for(len, caller);
 
-	if (!arena)
-		return umm_je_realloc(ptr, len);
-	ptr = umm_je_rallocx(ptr, len, arena);
-	if (!ptr)
-		errno = ENOMEM;
-	else
-		engine_consider();
+	if (!arena) {
+		ptr = umm_je_realloc(ptr, len);
+	} else {
+		ptr = umm_je_rallocx(ptr, len, arena);
+		if (!ptr)
+			errno = ENOMEM;
+	}
+	look();
 	return ptr;
 }
 

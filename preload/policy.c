@@ -319,6 +319,16 @@ static void heat_up(struct page_heat *page)
 
 /* ---- order ---------------------------------------------------------------------------- */
 
+/* A small host has no room for much that may not be wanted. */
+static unsigned window_max(void)
+{
+	uint64_t part = host_pages / 32;
+
+	if (part > POLICY_READAHEAD)
+		return POLICY_READAHEAD;
+	return part < POLICY_READAHEAD_FIRST ? POLICY_READAHEAD_FIRST : (unsigned)part;
+}
+
 static unsigned readahead(uintptr_t addr)
 {
 	const uintptr_t page = (uintptr_t)1 << PAGE_SHIFT;
@@ -337,8 +347,8 @@ static unsigned readahead(uintptr_t addr)
 		if (addr != stream->next)
 			continue;
 		stream->window = stream->window ? 2 * stream->window : POLICY_READAHEAD_FIRST;
-		if (stream->window > POLICY_READAHEAD)
-			stream->window = POLICY_READAHEAD;
+		if (stream->window > window_max())
+			stream->window = window_max();
 		stream->start = addr;
 		stream->next = addr + (stream->window + 1) * page;
 		stream->used = stream_clock;
