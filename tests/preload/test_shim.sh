@@ -125,6 +125,26 @@ several() {
 	at_least ref:worker 8
 }
 
+# The kinds of memory that come with libumm.
+kind() { # KIND DEVICE
+	[ -e "$(dirname "$shim")/umm/tier-$1.so" ] || skip "libumm was built without $1"
+	shim UMM_DEVICE="$2" "$victims/victim_memory" calls || fail "$?: $(cat "$scratch"/{out,err})"
+	! grep -E 'running without (it|managed)' "$scratch/err" || skip "no $1 device can be used here"
+	victim UMM_DEVICE="$2" "$victims/victim_memory" calls
+	at_least "${2%=*}" 30
+	victim UMM_DEVICE="$2" "$victims/victim_memory" sweep
+	victim UMM_DEVICE="$2" "$victims/victim_memory" forks
+	victim UMM_DEVICE="$2" UMM_MALLOC_THRESHOLD=0 "$victims/victim_memory" threads
+}
+
+opencl() {
+	kind opencl opencl:pthread=512M
+}
+
+numa() {
+	kind numa numa:far=512M
+}
+
 # No permission for userfaultfd: the program runs, one line says why.
 refused() {
 	[ "$(id -u)" = 0 ] || skip "only root can give up root"
