@@ -17,6 +17,8 @@
 /* Called through these, so that the compiler takes nothing for granted. */
 static void *(*volatile do_malloc)(size_t) = malloc;
 static void *(*volatile do_calloc)(size_t, size_t) = calloc;
+static void *(*volatile do_aligned_alloc)(size_t, size_t) = aligned_alloc;
+static void *(*volatile do_memalign)(size_t, size_t) = memalign;
 static void *(*volatile do_reallocarray)(void *, size_t, size_t) = reallocarray;
 
 static bool is_aligned(const void *ptr, size_t alignment)
@@ -61,8 +63,8 @@ static void family(void)
 	errno = 0;
 	check(!do_reallocarray(NULL, SIZE_MAX / 2, 3) && errno == ENOMEM);
 	check(posix_memalign(&ptr, 24, 100) == EINVAL);
-	check(!aligned_alloc(24, 100) && errno == EINVAL);
-	check((ptr = memalign(24, 100)) && is_aligned(ptr, 32));
+	check(!do_aligned_alloc(24, 100) && errno == EINVAL);
+	check((ptr = do_memalign(24, 100)) && is_aligned(ptr, 32));
 	free(ptr);
 	free(NULL);
 }
