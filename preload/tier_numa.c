@@ -6,6 +6,7 @@
  */
 #include <ctype.h>
 #include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,20 +33,29 @@ static int node_parse(const char *name, int32_t *node, struct umm_tier_reason *r
 	return 0;
 }
 
-static int is_node(void *priv, const struct umm_numa_info *info)
+struct wanted {
+	int32_t node;
+	bool is_there;
+};
+
+static int consider(void *priv, const struct umm_numa_info *info)
 {
-	return info->node == *(int32_t *)priv && !info->usable;
+	struct wanted *wanted = priv;
+
+	wanted->is_there |= info->node == wanted->node && !info->usable;
+	return 0;
 }
 
 static int check(const char *name, uint64_t bytes, struct umm_tier_reason *reason)
 {
-	int32_t node;
-	int ret = node_parse(name, &node, reason);
+	struct wanted wanted = { .is_there = false };
+	int ret = node_parse(name, &wanted.node, reason);
 
 	(void)bytes;
-	if (ret || node == UMM_NUMA_FAR)
+	if (ret || wanted.node == UMM_NUMA_FAR)
 		return ret;
-	if (umm_numa_list(is_node, &node) == 1)
+	umm_numa_list(consider, &wanted);
+	if (wanted.is_there)
 		return 0;
 	snprintf(
 		reason->text, reason->len,

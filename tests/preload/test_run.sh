@@ -62,6 +62,10 @@ usage() {
 	says err 'device nonsense:1: there is no kind of device "nonsense"'
 	expect 2 "$umm" run --device ref:refuses --host-limit 1G true
 	says err 'device ref:refuses: it was told to refuse'
+	expect 2 "$umm" run --device opencl:no-such-device --host-limit 1G true
+	says err 'umm run: device opencl:no-such-device: '
+	expect 2 "$umm" run --device numa:9999 --host-limit 1G true
+	says err 'umm run: device numa:9999: '
 	expect 127 "$umm" run "${limits[@]}" "$scratch/missing"
 	says err 'No such file'
 	expect 126 "$umm" run "${limits[@]}" "$scratch"
