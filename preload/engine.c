@@ -53,6 +53,7 @@ enum {
 	START_PATIENCE_MS = 1000,
 	TOUCHES_A_ROUND = 4096,
 	GRANT_AHEAD = 7, /* blocks */
+	RETRY_MS = 20,
 };
 
 static pthread_mutex_t start_lock = PTHREAD_MUTEX_INITIALIZER; /* Protects: changes of state */
@@ -123,19 +124,30 @@ static void say_once(bool *said, const char *what)
 	*said = true;
 }
 
-/* Get the bound down to @target. False: it is as low as it gets. */
-static bool make_room(uint64_t target)
+static void say_why_not(int ret)
 {
-	int ret = demote_until(ctx, target);
-
-	if (!ret)
-		return true;
-	if (residency_count(ctx) <= limit)
-		return false;
 	if (ret == -ENOSPC)
 		say_once(&was_full, "all devices are full");
 	else if (ret == -EBUSY)
 		say_once(&was_pinned, "what is left in the host is pinned or in use by others");
+	else
+		say_once(&was_pinned, umm_strerror(ret));
+}
+
+/* Get the bound down to @target. False: it is as low as it gets; the next try is not at once. */
+static bool make_room(uint64_t target)
+{
+	static uint64_t next_try_ns;
+	int ret;
+
+	if (now_ns() < next_try_ns)
+		return false;
+	ret = demote_until(ctx, target);
+	if (!ret)
+		return true;
+	next_try_ns = now_ns() + RETRY_MS * MS;
+	if (residency_count(ctx) > limit)
+		say_why_not(ret);
 	return false;
 }
 
@@ -249,7 +261,7 @@ static uint64_t round_run(void)
 	if (policy_is_thrashing())
 		target = high - (high - low) / 8;
 	if (bound > high && !make_room(target))
-		return 20 * MS;
+		return RETRY_MS * MS;
 	bound = residency_bound(ctx);
 	grant_allow(bound < low ? (low - bound) * PAGE : 0);
 	return busy ? MS : quiet_ns(bound);
@@ -310,6 +322,8 @@ static bool open_all(void)
 		shim_say("%s; running without managed memory", umm_strerror(ret));
 		return false;
 	}
+	/* After libumm's handlers, and before there is anything that a child must not use. */
+	pthread_atfork(fork_prepare, fork_parent, fork_child);
 	if (!tiers_open(ctx, settings)) {
 		umm_ctx_put(ctx);
 		return false;
@@ -323,7 +337,6 @@ static bool open_all(void)
 	if (grant_open())
 		shim_say("no descriptor: the limit may be exceeded for a moment");
 	grant_withhold_untouched(0, UINTPTR_MAX);
-	pthread_atfork(fork_prepare, fork_parent, fork_child);
 	heap_free_at_once();
 	return true;
 }

@@ -272,8 +272,8 @@ void heap_thread_start(void)
 	unsigned index;
 	int arena;
 
-	if (!shim_is_armed())
-		return; /* fresh it stays: the constructor may not have run yet */
+	if (!shim_is_decided())
+		return; /* fresh it stays: there may be managed arenas soon */
 	thread_mode = THREAD_PLAIN;
 	if (!nsmall)
 		return;

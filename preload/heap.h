@@ -7,6 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "shim.h"
+
 /* From here on allocations of @threshold bytes and more are managed; 0: all of them. */
 void heap_arm(uint64_t threshold);
 
@@ -23,7 +25,7 @@ int heap_flags(size_t len);
 void heap_thread_start(void);
 
 /* Allocations of so many bytes and more need heap_flags(). */
-extern _Atomic size_t heap_plain_below;
+extern _Atomic size_t heap_plain_below SHIM_HIDDEN;
 
 /*
  * Extents were mapped, and maybe the engine has to start, which must not happen inside of

@@ -36,7 +36,7 @@ enum { CODE_LIBUMM, CODE_LOADER, NR_CODES };
 
 static struct settings settings;
 static struct code codes[NR_CODES];
-static _Atomic bool armed;
+static _Atomic bool armed, decided;
 static _Atomic bool used;
 
 SHIM_TLS enum thread_mode thread_mode;
@@ -44,6 +44,11 @@ SHIM_TLS enum thread_mode thread_mode;
 bool shim_is_armed(void)
 {
 	return atomic_load_explicit(&armed, memory_order_acquire);
+}
+
+bool shim_is_decided(void)
+{
+	return atomic_load_explicit(&decided, memory_order_acquire);
 }
 
 const struct settings *shim_settings(void)
@@ -114,12 +119,10 @@ static void codes_find(void)
 		dl_iterate_phdr(code_find, &loader);
 }
 
-/* Before the constructors of libraries that might allocate much; after libc's. */
-__attribute__((constructor(101))) static void shim_start(void)
+static void arm(void)
 {
 	char error[SETTINGS_ERROR_LEN];
 
-	shim_first_use();
 	settings_default(&settings);
 	if (settings_from_environment(&settings, error)) {
 		shim_say("%s; running without managed memory", error);
@@ -130,6 +133,14 @@ __attribute__((constructor(101))) static void shim_start(void)
 	codes_find();
 	heap_arm(settings.malloc_threshold);
 	atomic_store_explicit(&armed, true, memory_order_release);
+}
+
+/* Before the constructors of libraries that might allocate much; after libc's. */
+__attribute__((constructor(101))) static void shim_start(void)
+{
+	shim_first_use();
+	arm();
+	atomic_store_explicit(&decided, true, memory_order_release);
 }
 
 __attribute__((destructor(101))) static void shim_end(void)

@@ -13,6 +13,9 @@
 
 #define PRELOAD_API __attribute__((visibility("default")))
 
+/* Looked at by every malloc(): not by way of a table of addresses. */
+#define SHIM_HIDDEN __attribute__((visibility("hidden")))
+
 /* initial-exec: the other models call malloc on a thread's first access. */
 #define SHIM_TLS _Thread_local __attribute__((tls_model("initial-exec")))
 
@@ -22,13 +25,15 @@ enum thread_mode {
 	THREAD_INTERNAL, /* the shim's, libumm's or a device's: no managed memory for it */
 };
 
-extern SHIM_TLS enum thread_mode thread_mode;
+extern SHIM_TLS enum thread_mode thread_mode SHIM_HIDDEN;
 
 /*
  * Armed: there is a device and a limit, so memory is kept track of. False: the shim is an ordinary
  * malloc. It becomes true once, in the constructor.
  */
 bool shim_is_armed(void);
+/* The constructor has run: whether it is armed does not change any more. */
+bool shim_is_decided(void);
 const struct settings *shim_settings(void);
 
 /* Before the very first allocation: fork()'s handlers have an order. */
