@@ -39,6 +39,27 @@ silent() {
 	[ ! -s "$scratch/err" ] || fail "on standard error: $(cat "$scratch/err")"
 }
 
+# What bash offers behind these words.
+offers() {
+	COMP_WORDS=("$@")
+	COMP_CWORD=$(($# - 1))
+	COMPREPLY=()
+	_umm
+	printf '%s\n' "${COMPREPLY[@]}"
+}
+
+completion() {
+	PATH=$(dirname "$umm"):$PATH
+	# shellcheck source=tools/completion/umm
+	. "$(dirname "$0")/../../tools/completion/umm"
+	[ "$(offers umm t)" = top ] || fail "umm t"
+	[ "$(offers umm run --host)" = --host-limit ] || fail "umm run --host"
+	[ "$(offers umm run --device op)" = opencl: ] || fail "umm run --device op"
+	[ "$(offers umm set 1 c)" = cpu-budget= ] || fail "umm set 1 c"
+	[ "$(offers umm top --on)" = --once ] || fail "umm top --on"
+	offers umm run --quiet -- bas | grep -qx bash || fail "umm run --quiet -- bas"
+}
+
 need_userfaultfd() {
 	"$umm" info --json | grep -qE '"access": "(syscall|device)"' ||
 		skip "userfaultfd is refused, or fails system calls"
