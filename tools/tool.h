@@ -22,6 +22,9 @@ struct tool_verb {
 };
 
 int info_main(int argc, char **argv);
+int run_main(int argc, char **argv);
+int set_main(int argc, char **argv);
+int top_main(int argc, char **argv);
 
 /* Say that a verb does not know the argument, and where to look. */
 int tool_usage_error(const char *verb, const char *argument);

@@ -17,6 +17,9 @@
 
 static const struct tool_verb verbs[] = {
 	{ "info", "what libumm can use on this machine, and what is missing", info_main },
+	{ "run", "run a program with part of its memory on devices", run_main },
+	{ "top", "watch programs that run so", top_main },
+	{ "set", "change their limits", set_main },
 };
 
 #define NR_VERBS (sizeof(verbs) / sizeof(verbs[0]))

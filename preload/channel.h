@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What a program under the shim tells the umm command, and is told by it: one structure in a file
+ * of shared memory that only the program's user can open, /dev/shm/umm-UID-PID. The shim's engine
+ * writes the numbers once a round; a reader may see some of one round and some of the next.
+ */
+#ifndef CHANNEL_H
+#define CHANNEL_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <sys/types.h>
+
+#include "settings.h"
+
+#define CHANNEL_MAGIC UINT64_C(0x314c4e4843204d55) /* changes with the layout */
+
+enum channel_count {
+	CHANNEL_MANAGED,       /* bytes of address space that are kept track of */
+	CHANNEL_HOST,	       /* bytes in host frames: a bound */
+	CHANNEL_HOST_MOST,     /* the most that it was */
+	CHANNEL_TO_DEVICE,     /* bytes copied */
+	CHANNEL_FROM_DEVICE,   /* bytes copied */
+	CHANNEL_TOUCHED,       /* touches of pages on devices, */
+	CHANNEL_RETURNED,      /* those soon after the page had left, */
+	CHANNEL_THRASHED,      /* and those of pages that were known to be hot */
+	CHANNEL_BROUGHT_ALONG, /* pages */
+	CHANNEL_FAULT_NS,      /* time that fault servers worked */
+	CHANNEL_GRANTS,	       /* blocks that were waited for */
+	CHANNEL_LOST,	       /* pages */
+	CHANNEL_ROUNDS,	       /* of the engine */
+	CHANNEL_NR_COUNTS,
+};
+
+struct channel_tier {
+	char name[SETTINGS_NAME_LEN];
+	_Atomic uint64_t bytes, used;
+	_Atomic uint32_t is_broken;
+};
+
+struct channel {
+	uint64_t magic;
+	int32_t pid;
+	char program[60];
+	_Atomic uint64_t host_limit; /* bytes; the umm command may change it, */
+	_Atomic uint32_t cpu_budget; /* and this */
+	_Atomic uint32_t is_thrashing;
+	_Atomic uint64_t count[CHANNEL_NR_COUNTS];
+	_Atomic uint32_t ntiers;
+	struct channel_tier tier[SETTINGS_DEVICES];
+};
+
+/* The program's side: make it. Where that fails, a private one, which nobody else sees. */
+struct channel *channel_create(void);
+/* Take its name away, unless the "umm run" that started this program wants to read it. */
+void channel_close(struct channel *channel);
+
+/* The command's side. NULL: @error says in one line why. */
+struct channel *channel_open(pid_t pid, char error[SETTINGS_ERROR_LEN]);
+void channel_remove(pid_t pid);
+
+/* One screen: where memory is and what moved. */
+void channel_print(const struct channel *channel, FILE *out);
+
+#endif

@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Moving cold pages to devices and wanted ones home.
+ *
+ * Pages leave in batches of a few blocks, so that taking them from the CPU, copying, and the
+ * next block overlap. While a batch is chosen and moved its address range is held (space.h): the
+ * program cannot unmap it between the look and the move. A block becomes libumm's the moment
+ * before its first page leaves, and not earlier: until then it costs nothing, and from then on
+ * the kernel tells libumm of every change.
+ *
+ * Static buffers, for nothing here may call malloc; the engine's thread is the only caller.
+ */
+#include "demote.h"
+
+#include <errno.h>
+#include <stdbool.h>
+
+#include "grant.h"
+#include "policy.h"
+#include "residency.h"
+#include "space.h"
+#include "tiers.h"
+#include "touches.h"
+
+#define PAGE  ((uintptr_t)4096)
+#define BLOCK ((uintptr_t)2 << 20)
+
+enum {
+	BATCH_BLOCKS = 16,
+	BATCH_SPANS = BATCH_BLOCKS * POLICY_PAGES / 2,
+	BATCH_PAGES = 8 * POLICY_PAGES,
+};
+
+static struct batch {
+	uintptr_t base[BATCH_BLOCKS];
+	unsigned nblocks, nspans;
+	uint64_t npages;
+	struct umm_span span[BATCH_SPANS];
+} batch;
+
+static void span_add(uintptr_t addr)
+{
+	struct umm_span *last = &batch.span[batch.nspans - 1];
+
+	batch.npages++;
+	if (batch.nspans && last->start + last->len == addr)
+		last->len += PAGE;
+	else
+		batch.span[batch.nspans++] = (struct umm_span){ .start = addr, .len = PAGE };
+}
+
+/* Choose from the block whose turn it is. */
+static void batch_add_block(uintptr_t base, unsigned want)
+{
+	static unsigned char present[POLICY_PAGES];
+
+	if (!residency_block(base, present)) {
+		struct space_range range;
+
+		grant_withhold_untouched(base, base + BLOCK);
+		if (!space_next(base, SPACE_USED, &range) || range.start >= base + BLOCK)
+			policy_forget(base);
+		return;
+	}
+	if (!policy_choose(base, present, want))
+		return;
+	batch.base[batch.nblocks++] = base;
+	for (unsigned i = 0; i < POLICY_PAGES; i++)
+		if (present[i])
+			span_add(base + i * PAGE);
+}
+
+/* Fill the batch, in at most so many turns; the turns that were taken. */
+static size_t batch_fill(uint64_t want, size_t turns)
+{
+	size_t taken = 0;
+	uintptr_t base;
+
+	batch.nblocks = batch.nspans = 0;
+	batch.npages = 0;
+	want = want < BATCH_PAGES ? want : BATCH_PAGES;
+	while (taken < turns && batch.npages < want && batch.nblocks < BATCH_BLOCKS &&
+	       policy_turn(&base)) {
+		taken++;
+		batch_add_block(base, (unsigned)(want - batch.npages));
+	}
+	return taken;
+}
+
+/* What of start..end is not libumm's yet: a mapping that moved took along what it was. */
+static int attach_rest(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
+{
+	static struct umm_page_info info[POLICY_PAGES];
+	size_t npages = (end - start) / PAGE, next;
+	int ret = umm_query(ctx, start, npages, info);
+
+	for (size_t i = 0; i < npages && !ret; i = next) {
+		bool foreign = info[i].state == UMM_PAGE_UNMANAGED;
+
+		for (next = i + 1; next < npages; next++)
+			if ((info[next].state == UMM_PAGE_UNMANAGED) != foreign)
+				break;
+		if (foreign)
+			ret = umm_attach(ctx, (void *)(start + i * PAGE), (next - i) * PAGE);
+	}
+	return ret;
+}
+
+/* Manage a native range within a block. What cannot be managed stays native. */
+static void attach(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
+{
+	struct space_change change;
+	unsigned there = residency_part(start, end);
+	int ret = umm_attach(ctx, (void *)start, end - start);
+
+	if (ret == -EEXIST)
+		ret = attach_rest(ctx, start, end);
+	if (ret)
+		return;
+	space_enter(&change);
+	space_turn_locked(start, end - start, SPACE_NATIVE, SPACE_MANAGED);
+	space_leave(&change);
+	residency_managed(there);
+}
+
+static void attach_block(struct umm_ctx *ctx, uintptr_t base)
+{
+	struct space_range range;
+
+	for (uintptr_t at = base;
+	     space_next(at, 1 << SPACE_NATIVE, &range) && range.start < base + BLOCK;
+	     at = range.end) {
+		if (range.end > base + BLOCK)
+			range.end = base + BLOCK;
+		attach(ctx, range.start, range.end);
+	}
+}
+
+static long batch_move(struct umm_ctx *ctx)
+{
+	uintptr_t start = UINTPTR_MAX, end = 0;
+	long moved;
+
+	for (unsigned i = 0; i < batch.nblocks; i++) {
+		start = batch.base[i] < start ? batch.base[i] : start;
+		end = batch.base[i] + BLOCK > end ? batch.base[i] + BLOCK : end;
+	}
+	space_hold(start, end);
+	for (unsigned i = 0; i < batch.nblocks; i++)
+		attach_block(ctx, batch.base[i]);
+	moved = tiers_take(ctx, batch.span, batch.nspans);
+	if (moved > 0)
+		for (unsigned i = 0; i < batch.nspans; i++)
+			policy_demoted(batch.span[i].start, batch.span[i].len / PAGE);
+	return moved;
+}
+
+/* Errors of one batch that the next one need not share. */
+static bool is_passing(long ret)
+{
+	return ret >= 0 || ret == -EFAULT || ret == -EBUSY || ret == -ENOENT;
+}
+
+int demote_until(struct umm_ctx *ctx, uint64_t target)
+{
+	/* A hot page may stay 15 rounds: then all have had their chance. */
+	size_t turns = 16 * policy_blocks(), taken;
+	uint64_t bound;
+
+	while ((bound = residency_bound(ctx)) > target && turns) {
+		long moved = 0;
+
+		space_hold(0, UINTPTR_MAX);
+		taken = batch_fill(bound - target, turns);
+		if (batch.nspans)
+			moved = batch_move(ctx);
+		space_release();
+		if (!is_passing(moved))
+			return (int)moved;
+		if (!taken)
+			return -EBUSY;
+		turns -= taken;
+		if (moved > 0)
+			residency_left((uint64_t)moved);
+	}
+	return bound > target ? -EBUSY : 0;
+}
+
+void promote_pages(struct umm_ctx *ctx, uintptr_t start, unsigned npages)
+{
+	struct umm_span span = { .start = start, .len = npages * PAGE };
+	struct umm_migrate_request request = {
+		.size = sizeof(request), .spans = &span, .nspans = 1, .cause = UMM_CAUSE_CPU_FAULT
+	};
+
+	touches_ignore(start, start + span.len);
+	umm_migrate_spans(ctx, &request, NULL);
+	touches_heed();
+}

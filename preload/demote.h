@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: MIT */
+/* Moving cold pages to devices and wanted ones home. The engine's thread only. */
+#ifndef DEMOTE_H
+#define DEMOTE_H
+
+#include <stdint.h>
+
+#include <umm.h>
+
+/*
+ * Put pages on devices, coldest first, until the bound of residency.h is down to @target. 0; or,
+ * where that cannot be: -ENOSPC the devices are full, -ENODEV all are broken, -EBUSY what is
+ * left may not go: it is pinned, or hot.
+ */
+int demote_until(struct umm_ctx *ctx, uint64_t target);
+
+/* Bring the pages at start.. home that are on devices. */
+void promote_pages(struct umm_ctx *ctx, uintptr_t start, unsigned npages);
+
+#endif

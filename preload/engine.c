@@ -1,0 +1,441 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Keeps the program's managed memory within its limit.
+ *
+ * Nothing of it exists until the memory that the program got could exceed the limit. Then a thread
+ * opens libumm and the devices, and from there on it looks, in rounds: at the touches that fault
+ * servers reported (bring what follows), and at how much is in the host (put away what is
+ * cold, between the watermarks). How long it sleeps follows from how near the limit is and how
+ * fast a program can touch memory; counting pages may take the share of a CPU that was
+ * allowed, and more only if the limit is in question.
+ *
+ * Where there is no userfaultfd, or only one that fails system calls, and where no device opens,
+ * the program goes on without; one line says why. A forked child has ordinary memory and no engine.
+ *
+ * Locks: round_lock, outermost, over a whole round; fork() takes it, so that no round, and nothing
+ * that it holds, is under way while libumm brings pages home. state is written under start_lock.
+ */
+#include "engine.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <umm.h>
+
+#include "channel.h"
+#include "demote.h"
+#include "grant.h"
+#include "heap.h"
+#include "policy.h"
+#include "residency.h"
+#include "shim.h"
+#include "space.h"
+#include "tiers.h"
+#include "touches.h"
+
+#define PAGE  4096u
+#define BLOCK ((uintptr_t)2 << 20)
+#define MS    UINT64_C(1000000)
+
+enum state { IDLE, STARTING, RUNNING, OFF };
+
+enum {
+	MARGIN_PART = 16, /* of the limit, between a watermark and the next */
+	MARGIN_MIN = 4 << 20,
+	MARGIN_MAX = 64 << 20,
+	START_PATIENCE_MS = 1000,
+	TOUCHES_A_ROUND = 4096,
+	GRANT_AHEAD = 7, /* blocks */
+	RETRY_MS = 20,
+};
+
+static pthread_mutex_t start_lock = PTHREAD_MUTEX_INITIALIZER; /* Protects: changes of state */
+static pthread_cond_t started = PTHREAD_COND_INITIALIZER;
+static _Atomic int state = IDLE;
+
+static pthread_mutex_t round_lock = PTHREAD_MUTEX_INITIALIZER;
+/* Protects, by round_lock: everything down to channel. */
+static struct umm_ctx *ctx;
+static uint64_t limit, high, low; /* pages */
+static bool stopping, was_full, was_pinned;
+static uint64_t next_count_ns;
+static struct channel *channel;
+
+static enum thread_mode mode_before_fork;
+
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000 * MS + (uint64_t)now.tv_nsec;
+}
+
+static uint64_t margin_bytes(uint64_t bytes)
+{
+	uint64_t margin = bytes / MARGIN_PART;
+
+	return margin < MARGIN_MIN ? MARGIN_MIN : margin > MARGIN_MAX ? MARGIN_MAX : margin;
+}
+
+static void limit_set(uint64_t bytes)
+{
+	uint64_t margin = margin_bytes(bytes) / PAGE;
+
+	limit = bytes / PAGE;
+	high = limit - margin;
+	low = high - margin;
+	policy_resize(high);
+}
+
+/* ---- a round -------------------------------------------------------------------------- */
+
+/* The bound after counting. Takes a share of a CPU that is limited. */
+static uint64_t count_now(void)
+{
+	uint64_t begin = now_ns(), bound = residency_count(ctx), end = now_ns();
+
+	next_count_ns = end + (end - begin) * 100 / (channel->cpu_budget ? channel->cpu_budget : 1);
+	return bound;
+}
+
+static uint64_t bound_now(void)
+{
+	uint64_t bound = residency_bound(ctx);
+
+	if (bound > high && now_ns() >= next_count_ns)
+		bound = count_now();
+	if (bound * PAGE > channel->count[CHANNEL_HOST_MOST])
+		channel->count[CHANNEL_HOST_MOST] = bound * PAGE;
+	return bound;
+}
+
+static void say_once(bool *said, const char *what)
+{
+	if (!*said)
+		shim_say("%s; the host limit is exceeded", what);
+	*said = true;
+}
+
+static void say_why_not(int ret)
+{
+	if (ret == -ENOSPC)
+		say_once(&was_full, "all devices are full");
+	else if (ret == -EBUSY)
+		say_once(&was_pinned, "what is left in the host is pinned or in use by others");
+	else
+		say_once(&was_pinned, umm_strerror(ret));
+}
+
+/* Get the bound down to @target. False: it is as low as it gets; the next try is not at once. */
+static bool make_room(uint64_t target)
+{
+	static uint64_t next_try_ns;
+	int ret;
+
+	if (now_ns() < next_try_ns)
+		return false;
+	ret = demote_until(ctx, target);
+	if (!ret)
+		return true;
+	next_try_ns = now_ns() + RETRY_MS * MS;
+	if (residency_count(ctx) > limit)
+		say_why_not(ret);
+	return false;
+}
+
+/* Bring what follows the pages that were touched. True: some were. */
+static bool bring_along(void)
+{
+	uintptr_t addr;
+	unsigned ahead, n;
+
+	for (n = 0; n < TOUCHES_A_ROUND && touches_next(&addr); n++) {
+		ahead = policy_touched(addr);
+		if (!ahead)
+			continue;
+		promote_pages(ctx, addr + PAGE, ahead);
+		if (residency_bound(ctx) > limit)
+			make_room(high);
+	}
+	return n;
+}
+
+/*
+ * Hand out the blocks that threads wait for, and a few behind each while there is plenty of room.
+ * Where no room can be made they get them all the same: a program is late, but never stuck.
+ */
+static bool grant_all(void)
+{
+	uintptr_t addr;
+	bool any = false;
+
+	while (grant_wanted(&addr)) {
+		uint64_t bound = bound_now(), ahead;
+
+		if (bound + POLICY_PAGES > limit) {
+			make_room(high);
+			bound = bound_now();
+		}
+		ahead = bound < low ? (low - bound) / POLICY_PAGES / 8 : 0;
+		ahead = ahead < GRANT_AHEAD ? ahead : GRANT_AHEAD;
+		for (uint64_t i = 0; i <= ahead; i++)
+			grant_block(addr + i * BLOCK);
+		policy_see(addr & ~(BLOCK - 1));
+		channel->count[CHANNEL_GRANTS]++;
+		any = true;
+	}
+	return any;
+}
+
+/* How long until what libumm's servers bring home could be over the limit. */
+static uint64_t quiet_ns(uint64_t bound)
+{
+	uint64_t ns_a_page = 2000, ns = bound < high ? (high - bound) * ns_a_page : MS;
+
+	return ns < MS ? MS : ns > 100 * MS ? 100 * MS : ns;
+}
+
+static void publish_tiers(void)
+{
+	struct tier_use use;
+	uint32_t n;
+
+	for (n = 0; tiers_use(n, &use); n++) {
+		struct channel_tier *tier = &channel->tier[n];
+
+		if (n >= channel->ntiers)
+			snprintf(tier->name, sizeof(tier->name), "%.*s",
+				 (int)sizeof(tier->name) - 1, use.name);
+		tier->bytes = use.pages * PAGE;
+		tier->used = use.used * PAGE;
+		tier->is_broken = use.is_broken;
+	}
+	channel->ntiers = n;
+}
+
+static void publish(void)
+{
+	const struct policy_counts *seen = policy_counts();
+	struct umm_stats stats = { .size = sizeof(stats) };
+	_Atomic uint64_t *count = channel->count;
+	uint64_t host = residency_bound(ctx) * PAGE;
+
+	if (umm_ctx_stats(ctx, &stats))
+		return;
+	count[CHANNEL_MANAGED] = space_bytes(SPACE_USED);
+	count[CHANNEL_HOST] = host;
+	if (host > count[CHANNEL_HOST_MOST])
+		count[CHANNEL_HOST_MOST] = host;
+	count[CHANNEL_TO_DEVICE] = stats.counter[UMM_COUNT_BYTES_TO_DEVICE];
+	count[CHANNEL_FROM_DEVICE] = stats.counter[UMM_COUNT_BYTES_FROM_DEVICE];
+	count[CHANNEL_TOUCHED] = stats.counter[UMM_COUNT_FAULT_DEVICE];
+	count[CHANNEL_FAULT_NS] = stats.counter[UMM_COUNT_FAULT_NS];
+	count[CHANNEL_LOST] = stats.counter[UMM_COUNT_POISONED];
+	count[CHANNEL_RETURNED] = seen->returned;
+	count[CHANNEL_THRASHED] = seen->thrashed;
+	count[CHANNEL_BROUGHT_ALONG] = seen->readahead;
+	count[CHANNEL_ROUNDS]++;
+	channel->is_thrashing = policy_is_thrashing();
+	publish_tiers();
+}
+
+static uint64_t round_run(void)
+{
+	bool busy = bring_along();
+	uint64_t bound, target;
+
+	if (channel->host_limit != limit * PAGE && channel->host_limit >= SETTINGS_LIMIT_MIN)
+		limit_set(channel->host_limit / PAGE * PAGE);
+	target = low;
+	busy |= grant_all();
+	bound = bound_now();
+	/* Under thrash, no further ahead of need than it takes. */
+	if (policy_is_thrashing())
+		target = high - (high - low) / 8;
+	if (bound > high && !make_room(target))
+		return RETRY_MS * MS;
+	bound = residency_bound(ctx);
+	grant_allow(bound < low ? (low - bound) * PAGE : 0);
+	return busy ? MS : quiet_ns(bound);
+}
+
+/* ---- start and end -------------------------------------------------------------------- */
+
+static bool may_work(void)
+{
+	struct umm_probe_info info = { .size = sizeof(info) };
+
+	if (umm_probe(&info) || info.uffd_access == UMM_UFFD_NONE) {
+		shim_say("userfaultfd is refused, running without managed memory: %s", info.advice);
+		return false;
+	}
+	if (info.uffd_access == UMM_UFFD_USER_MODE_ONLY) {
+		shim_say("userfaultfd would fail system calls, running without managed memory: %s",
+			 info.advice);
+		return false;
+	}
+	return true;
+}
+
+static void fork_prepare(void)
+{
+	mode_before_fork = thread_mode;
+	pthread_mutex_lock(&round_lock);
+	/* What devices allocate while their pages come home is theirs. */
+	thread_mode = THREAD_INTERNAL;
+}
+
+static void fork_parent(void)
+{
+	thread_mode = mode_before_fork;
+	pthread_mutex_unlock(&round_lock);
+}
+
+static void fork_child(void)
+{
+	thread_mode = mode_before_fork;
+	pthread_mutex_init(&round_lock, NULL);
+	pthread_mutex_init(&start_lock, NULL);
+	atomic_store(&state, OFF);
+	grant_end();
+}
+
+static bool open_all(void)
+{
+	const struct settings *settings = shim_settings();
+	struct umm_ctx_options options = { .size = sizeof(options) };
+	int ret;
+
+	if (!may_work())
+		return false;
+	options.frame_cache = margin_bytes(settings->host_limit);
+	ret = umm_ctx_create(&options, &ctx);
+	if (ret) {
+		shim_say("%s; running without managed memory", umm_strerror(ret));
+		return false;
+	}
+	/* After libumm's handlers, and before there is anything that a child must not use. */
+	pthread_atfork(fork_prepare, fork_parent, fork_child);
+	if (!tiers_open(ctx, settings)) {
+		umm_ctx_put(ctx);
+		return false;
+	}
+	channel = channel_create();
+	channel->cpu_budget = settings->cpu_budget;
+	channel->host_limit = settings->host_limit;
+	limit_set(settings->host_limit);
+	if (touches_watch(ctx))
+		shim_say("no memory for readahead");
+	if (grant_open())
+		shim_say("no descriptor: the limit may be exceeded for a moment");
+	grant_withhold_untouched(0, UINTPTR_MAX);
+	heap_free_at_once();
+	return true;
+}
+
+static void state_set(enum state to)
+{
+	pthread_mutex_lock(&start_lock);
+	atomic_store(&state, to);
+	pthread_cond_broadcast(&started);
+	pthread_mutex_unlock(&start_lock);
+}
+
+static void *engine_main(void *arg)
+{
+	uint64_t sleep_ns = 0;
+	bool more;
+
+	(void)arg;
+	pthread_setname_np(pthread_self(), "umm-engine");
+	/* As libumm's fault servers: on a busy machine it would come too late. May be refused. */
+	setpriority(PRIO_PROCESS, (id_t)gettid(), -20);
+	more = open_all();
+	state_set(more ? RUNNING : OFF);
+	while (more) {
+		if (sleep_ns)
+			touches_wait(sleep_ns, grant_fd());
+		pthread_mutex_lock(&round_lock);
+		more = !stopping;
+		if (more) {
+			sleep_ns = round_run();
+			publish();
+		}
+		pthread_mutex_unlock(&round_lock);
+	}
+	return NULL;
+}
+
+static void start_locked(void)
+{
+	enum thread_mode mode = thread_mode;
+	sigset_t all, old;
+	pthread_t thread;
+	int ret;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	thread_mode = THREAD_INTERNAL;
+	ret = pthread_create(&thread, NULL, engine_main, NULL);
+	thread_mode = mode;
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	if (!ret)
+		pthread_detach(thread);
+	else
+		shim_say("no thread: %s; running without managed memory", strerror(ret));
+	atomic_store(&state, ret ? OFF : STARTING);
+}
+
+static void start(void)
+{
+	struct timespec until;
+	int saved = errno, ret = 0;
+
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += START_PATIENCE_MS / 1000;
+	pthread_mutex_lock(&start_lock);
+	if (atomic_load(&state) == IDLE)
+		start_locked();
+	while (atomic_load(&state) == STARTING && !ret)
+		ret = pthread_cond_timedwait(&started, &start_lock, &until);
+	pthread_mutex_unlock(&start_lock);
+	errno = saved;
+}
+
+void engine_consider(void)
+{
+	uint64_t bytes = shim_settings()->host_limit;
+
+	if (thread_mode == THREAD_INTERNAL || atomic_load(&state) != IDLE)
+		return;
+	if (space_bytes(SPACE_USED) > bytes - margin_bytes(bytes))
+		start();
+}
+
+/* ---- what others see ------------------------------------------------------------------ */
+
+void engine_end(void)
+{
+	if (atomic_load(&state) != RUNNING) {
+		if (shim_settings()->summary)
+			shim_say("nothing left the host: managed memory stayed under its limit");
+		return;
+	}
+	pthread_mutex_lock(&round_lock);
+	stopping = true;
+	grant_end();
+	residency_count(ctx);
+	publish();
+	if (shim_settings()->summary)
+		channel_print(channel, stderr);
+	channel_close(channel);
+	pthread_mutex_unlock(&round_lock);
+}

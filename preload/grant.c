@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Withholding memory, with a userfaultfd of the shim's own.
+ *
+ * Withheld memory is registered for missing faults; a block is granted by unregistering it,
+ * which wakes whoever waits there, and from then on it faults natively, with huge pages and all:
+ * one message for 2 MiB. This userfaultfd asks for no events, so unmapping withheld memory waits
+ * for nobody; memory that moves or that a child inherits is simply not withheld any more. It
+ * never meets libumm's: pages that libumm manages were granted before.
+ *
+ * A thread that waits for a grant may hold any lock of the program's, malloc's included. The
+ * engine, who grants, takes none of them.
+ *
+ * Locks: registering and the entry in the books are one change of space.h.
+ */
+#include "grant.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <stdatomic.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* 6.1 */
+#ifndef USERFAULTFD_IOC_NEW
+#define USERFAULTFD_IOC_NEW _IO(0xAA, 0x00)
+#endif
+
+#define PAGE  ((uintptr_t)4096)
+#define BLOCK ((uintptr_t)2 << 20)
+
+static _Atomic int uffd = -1;
+static _Atomic uint64_t allowed; /* bytes that may still go unasked */
+
+static int uffd_open(void)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	int device = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC), fd;
+
+	if (device >= 0) {
+		fd = ioctl(device, USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK);
+		close(device);
+	} else {
+		fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+	}
+	if (fd < 0)
+		return -errno;
+	if (ioctl(fd, UFFDIO_API, &api)) {
+		close(fd);
+		return -EOPNOTSUPP;
+	}
+	return fd;
+}
+
+int grant_open(void)
+{
+	int fd = uffd_open();
+
+	if (fd < 0)
+		return fd;
+	atomic_store(&uffd, fd);
+	return 0;
+}
+
+int grant_fd(void)
+{
+	return atomic_load(&uffd);
+}
+
+void grant_allow(uint64_t bytes)
+{
+	atomic_store(&allowed, bytes);
+}
+
+static bool withhold(uintptr_t start, size_t len)
+{
+	struct uffdio_register reg = {
+		.range = { .start = start, .len = len },
+		.mode = UFFDIO_REGISTER_MODE_MISSING,
+	};
+
+	return !ioctl(atomic_load(&uffd), UFFDIO_REGISTER, &reg);
+}
+
+enum space_kind grant_new_locked(uintptr_t start, size_t len)
+{
+	uint64_t may = atomic_load(&allowed);
+
+	if (atomic_load(&uffd) < 0)
+		return SPACE_NATIVE;
+	while (may >= len)
+		if (atomic_compare_exchange_weak(&allowed, &may, may - len))
+			return SPACE_NATIVE;
+	return withhold(start, len) ? SPACE_WITHHELD : SPACE_NATIVE;
+}
+
+static bool is_untouched(uintptr_t start, size_t len)
+{
+	static unsigned char present[BLOCK / PAGE];
+
+	if (mincore((void *)start, len, present))
+		return false;
+	for (size_t i = 0; i < len / PAGE; i++)
+		if (present[i] & 1)
+			return false;
+	return true;
+}
+
+/* The part of a native range that is in one block. Where the next part begins. */
+static uintptr_t part_withhold(const struct space_range *range)
+{
+	uintptr_t end = (range->start & ~(BLOCK - 1)) + BLOCK;
+	struct space_change change;
+	struct space_range now;
+
+	end = end < range->end ? end : range->end;
+	space_enter(&change);
+	if (space_find_locked(range->start, &now) && now.kind == SPACE_NATIVE && now.end >= end &&
+	    is_untouched(range->start, end - range->start) &&
+	    withhold(range->start, end - range->start))
+		space_turn_locked(range->start, end - range->start, SPACE_NATIVE, SPACE_WITHHELD);
+	space_leave(&change);
+	return end;
+}
+
+void grant_withhold_untouched(uintptr_t start, uintptr_t end)
+{
+	struct space_range range;
+
+	if (atomic_load(&uffd) < 0)
+		return;
+	while (start < end && space_next(start, 1 << SPACE_NATIVE, &range) && range.start < end)
+		start = part_withhold(&range);
+}
+
+void grant_end(void)
+{
+	int fd = atomic_exchange(&uffd, -1);
+
+	if (fd >= 0)
+		close(fd);
+}
+
+bool grant_wanted(uintptr_t *addr)
+{
+	struct uffd_msg msg;
+
+	while (read(atomic_load(&uffd), &msg, sizeof(msg)) == sizeof(msg))
+		if (msg.event == UFFD_EVENT_PAGEFAULT) {
+			*addr = (uintptr_t)msg.arg.pagefault.address;
+			return true;
+		}
+	return false;
+}
+
+uint64_t grant_block(uintptr_t addr)
+{
+	uintptr_t base = addr & ~(BLOCK - 1), at = base;
+	struct space_change change;
+	struct space_range part;
+	uint64_t granted = 0;
+
+	space_enter(&change);
+	for (; at < base + BLOCK; at = part.end) {
+		struct uffdio_range range;
+
+		if (!space_find_locked(at, &part)) {
+			at += PAGE;
+			part.end = at;
+			continue;
+		}
+		part.start = at;
+		part.end = part.end < base + BLOCK ? part.end : base + BLOCK;
+		if (part.kind != SPACE_WITHHELD)
+			continue;
+		range = (struct uffdio_range){ .start = part.start, .len = part.end - part.start };
+		ioctl(atomic_load(&uffd), UFFDIO_UNREGISTER, &range);
+		space_turn_locked(part.start, part.end - part.start, SPACE_WITHHELD, SPACE_NATIVE);
+		granted += (part.end - part.start) / PAGE;
+	}
+	space_leave(&change);
+	if (!granted) {
+		struct uffdio_range range = { .start = base, .len = BLOCK };
+
+		ioctl(atomic_load(&uffd), UFFDIO_WAKE, &range); /* granted or gone meanwhile */
+	}
+	return granted;
+}

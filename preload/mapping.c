@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * mmap() and its sisters, for the whole program. Large private anonymous mappings enter the books
+ * of space.h; everything else goes straight to the kernel.
+ *
+ * A mapping without access is only reserved, until mprotect() makes memory of it. munmap(),
+ * mremap(), madvise() and mprotect() need no help where libumm manages the memory: the kernel
+ * tells it. But mremap() refuses a range that is several mappings to the kernel, as blocks are
+ * that were on a device: such a range is resized and moved in pieces.
+ *
+ * Calls of libumm's own code and of internal threads are not looked at. The C library's stacks and
+ * malloc arenas never come here: it calls the kernel itself.
+ *
+ * Locks: those of space.c, over the system call that goes with a change of its books.
+ */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <sys/mman.h>
+
+#include "engine.h"
+#include "grant.h"
+#include "raw.h"
+#include "shim.h"
+#include "space.h"
+
+#define PAGE  ((size_t)4096)
+#define BLOCK ((size_t)2 << 20)
+
+static size_t whole_pages(size_t len)
+{
+	return (len + PAGE - 1) & ~(PAGE - 1);
+}
+
+/* The program's own memory, as far as we are concerned. */
+static bool is_ours_to_see(const void *caller)
+{
+	return shim_is_armed() && thread_mode != THREAD_INTERNAL && !shim_is_internal_code(caller);
+}
+
+static bool is_manageable(size_t len, int flags)
+{
+	const int kind = MAP_PRIVATE | MAP_ANONYMOUS;
+	const int never = MAP_SHARED | MAP_GROWSDOWN | MAP_STACK | MAP_LOCKED | MAP_HUGETLB;
+
+	return (flags & kind) == kind && !(flags & never) && len >= shim_settings()->mmap_threshold;
+}
+
+static void *map(void *addr, size_t len, int prot, int flags, int fd, off_t offset)
+{
+	bool manageable = is_manageable(len, flags);
+	bool is_fixed = flags & (MAP_FIXED | MAP_FIXED_NOREPLACE);
+	struct space_change change;
+	void *start;
+
+	if (!manageable && (!is_fixed || space_is_foreign((uintptr_t)addr, whole_pages(len))))
+		return raw_mmap(addr, len, prot, flags, fd, offset);
+
+	space_change_begin(&change, is_fixed ? (uintptr_t)addr : 0,
+			   is_fixed ? whole_pages(len) : 0);
+	start = raw_mmap(addr, len, prot, flags, fd, offset);
+	if (start != MAP_FAILED && manageable)
+		space_add_locked((uintptr_t)start, whole_pages(len),
+				 prot == PROT_NONE ?
+					 SPACE_RESERVED :
+					 grant_new_locked((uintptr_t)start, whole_pages(len)));
+	else if (start != MAP_FAILED)
+		space_remove_locked((uintptr_t)start, whole_pages(len));
+	space_change_end(&change);
+	if (start != MAP_FAILED && manageable)
+		engine_consider();
+	return start;
+}
+
+/*
+ * Mappings of threads that the program does not know of stay out of its way: a program of one
+ * thread may unmap something and rely on the hole being there a moment later.
+ */
+static void *map_aside(size_t len, int prot, int flags, int fd, off_t offset)
+{
+	static _Atomic uintptr_t next = (uintptr_t)1 << 45;
+	uintptr_t hint = atomic_fetch_add(&next, (len + 2 * BLOCK - 1) & ~(BLOCK - 1));
+
+	return raw_mmap((void *)hint, len, prot, flags, fd, offset);
+}
+
+PRELOAD_API void *mmap(void *addr, size_t len, int prot, int flags, int fd, off_t offset)
+{
+	if (!shim_is_armed())
+		return raw_mmap(addr, len, prot, flags, fd, offset);
+	if (is_ours_to_see(__builtin_return_address(0)))
+		return map(addr, len, prot, flags, fd, offset);
+	if (addr)
+		return raw_mmap(addr, len, prot, flags, fd, offset);
+	return map_aside(len, prot, flags, fd, offset);
+}
+
+PRELOAD_API void *mmap64(void *addr, size_t len, int prot, int flags, int fd, off64_t offset)
+	__attribute__((alias("mmap")));
+
+PRELOAD_API int munmap(void *addr, size_t len)
+{
+	struct space_change change;
+	int ret;
+
+	if (!is_ours_to_see(__builtin_return_address(0)) ||
+	    space_is_foreign((uintptr_t)addr, whole_pages(len)))
+		return raw_munmap(addr, len);
+	space_change_begin(&change, (uintptr_t)addr, whole_pages(len));
+	ret = raw_munmap(addr, len);
+	if (!ret)
+		space_remove_locked((uintptr_t)addr, whole_pages(len));
+	space_change_end(&change);
+	return ret;
+}
+
+/*
+ * What mremap() does not do for a range of several mappings: cut the tail off, add one, or move
+ * block by block, for within a block there is one mapping.
+ */
+static void *remap_by_blocks(char *addr, size_t old_len, size_t len, int flags)
+{
+	const int prot = PROT_READ | PROT_WRITE, kind = MAP_PRIVATE | MAP_ANONYMOUS;
+	uintptr_t lead = (uintptr_t)addr % BLOCK;
+	char *window, *to;
+
+	if (len <= old_len)
+		return len < old_len && raw_munmap(addr + len, old_len - len) ? MAP_FAILED : addr;
+	if (raw_mmap(addr + old_len, len - old_len, prot, kind | MAP_FIXED_NOREPLACE, -1, 0) !=
+	    MAP_FAILED)
+		return addr;
+	errno = ENOMEM;
+	if (!(flags & MREMAP_MAYMOVE))
+		return MAP_FAILED;
+	window = raw_mmap(NULL, len + 2 * BLOCK, PROT_NONE, kind | MAP_NORESERVE, -1, 0);
+	if (window == MAP_FAILED)
+		return MAP_FAILED;
+	to = (char *)(((uintptr_t)window + BLOCK - 1) & ~(BLOCK - 1)) + lead;
+	for (size_t done = 0, piece; done < old_len; done += piece) {
+		piece = BLOCK - (lead + done) % BLOCK;
+		piece = piece < old_len - done ? piece : old_len - done;
+		/* Within the books nothing of it can be missing: this does not fail. */
+		raw_mremap(addr + done, piece, piece, MREMAP_MAYMOVE | MREMAP_FIXED, to + done);
+	}
+	raw_mmap(to + old_len, len - old_len, prot, kind | MAP_FIXED, -1, 0);
+	raw_munmap(window, (size_t)(to - window));
+	raw_munmap(to + len, (size_t)(window + len + 2 * BLOCK - (to + len)));
+	return to;
+}
+
+/* The books have all of it, and the program may access it. */
+static bool is_whole_locked(uintptr_t addr, size_t len)
+{
+	struct space_range range;
+
+	for (uintptr_t end = addr + len; addr < end; addr = range.end)
+		if (!space_find_locked(addr, &range) || range.kind == SPACE_RESERVED)
+			return false;
+	return true;
+}
+
+/*
+ * Move or resize what the books have at @addr. It is native afterwards as far as the books know:
+ * libumm follows what it manages, and what was withheld the kernel has let go of.
+ */
+static void *remap(void *addr, size_t old_len, size_t len, int flags, void *to)
+{
+	bool is_fixed = flags & MREMAP_FIXED;
+	bool leaves = flags & MREMAP_DONTUNMAP;
+	struct space_range range;
+	struct space_change change;
+	bool known;
+	void *start;
+
+	space_change_begin(&change, 0, SIZE_MAX);
+	known = space_find_locked((uintptr_t)addr, &range);
+	start = raw_mremap(addr, old_len, len, flags, to);
+	if (start == MAP_FAILED && errno == EFAULT && !(flags & ~MREMAP_MAYMOVE) && known &&
+	    is_whole_locked((uintptr_t)addr, whole_pages(old_len)))
+		start = remap_by_blocks(addr, whole_pages(old_len), whole_pages(len), flags);
+	if (start != MAP_FAILED) {
+		if (!leaves)
+			space_remove_locked((uintptr_t)addr, whole_pages(old_len));
+		if (known)
+			space_add_locked((uintptr_t)start, whole_pages(len),
+					 range.kind == SPACE_RESERVED ? SPACE_RESERVED :
+									SPACE_NATIVE);
+		else if (is_fixed)
+			space_remove_locked((uintptr_t)start, whole_pages(len));
+	}
+	space_change_end(&change);
+	return start;
+}
+
+PRELOAD_API void *mremap(void *addr, size_t old_len, size_t len, int flags, ...)
+{
+	void *to = NULL;
+	va_list args;
+
+	if (flags & (MREMAP_FIXED | MREMAP_DONTUNMAP)) {
+		va_start(args, flags);
+		to = va_arg(args, void *);
+		va_end(args);
+	}
+	if (!is_ours_to_see(__builtin_return_address(0)) ||
+	    (space_is_foreign((uintptr_t)addr, whole_pages(old_len)) && !(flags & MREMAP_FIXED)))
+		return raw_mremap(addr, old_len, len, flags, to);
+	return remap(addr, old_len, len, flags, to);
+}
+
+PRELOAD_API int mprotect(void *addr, size_t len, int prot)
+{
+	struct space_change change;
+	bool more = false;
+	int ret;
+
+	if (!is_ours_to_see(__builtin_return_address(0)) || prot == PROT_NONE ||
+	    space_is_foreign((uintptr_t)addr, whole_pages(len)))
+		return raw_mprotect(addr, len, prot);
+	space_change_begin(&change, (uintptr_t)addr, whole_pages(len));
+	ret = raw_mprotect(addr, len, prot);
+	if (!ret)
+		more = space_turn_locked((uintptr_t)addr, whole_pages(len), SPACE_RESERVED,
+					 SPACE_NATIVE);
+	space_change_end(&change);
+	if (more)
+		engine_consider();
+	return ret;
+}

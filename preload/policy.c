@@ -1,0 +1,419 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Which pages leave the host.
+ *
+ * User space does not see which pages a program touches, but it does see the first touch of a
+ * page on a device. So putting a page on a device is how its heat is measured: blocks give pages
+ * in turn, first those that have been there longest, and a page that is wanted back before the
+ * host has been filled once more has shown that it is hot ("refault distance", as the kernel
+ * calls it). Each time that it does, it may stay twice as long as before: for 1, 3, 7, 15 such
+ * fillings. A page that comes back late, as in a scan over more than the host holds, gets no
+ * such credit: a scan pushes out what it brought itself, not the hot pages, which keep their
+ * time.
+ *
+ * Time is counted in pages put away: one epoch is an eighth of the host's pages. A page remembers
+ * the epoch in which it left in 8 bits; one that left 256 epochs ago looks young again, and gets
+ * some credit too much.
+ *
+ * Order in what is touched is seen as the kernel's readahead does: a few streams remember which
+ * page they expect next, and each time that they are right they fetch twice as many.
+ *
+ * A page costs two bytes once its block has been on a device, before that nothing; a block 32.
+ *
+ * Invariants: blocks in line have an entry in the directory and the other way round.
+ */
+#include "policy.h"
+
+#include <errno.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "raw.h"
+
+#define PAGE_SHIFT  12
+#define BLOCK_SHIFT 21
+#define BLOCK	    ((uintptr_t)1 << BLOCK_SHIFT)
+
+enum {
+	DIR_BITS = 13,
+	DIR_SLOTS = 1 << DIR_BITS,
+	EPOCHS = 8,   /* in which the host is filled once more */
+	HEAT_MAX = 4, /* 15 fillings of the host, less than half of 256 epochs */
+	STREAMS = 16,
+	POOL_LEN = 1 << 20,
+	JUDGED = 4096, /* touches after which thrashing is judged anew */
+};
+
+struct page_heat {
+	uint8_t heat : 3; /* how often it was found hot */
+	uint8_t away : 1; /* on a device */
+	uint8_t epoch;	  /* away: in which it left; else, if it has heat: until when it may stay */
+};
+
+/* Of one block; in a list while it is of none. */
+union heats {
+	struct page_heat page[POLICY_PAGES];
+	union heats *next_free;
+};
+
+struct block {
+	uintptr_t base;
+	struct block *next, *previous; /* in line, which is a ring */
+	union heats *pages;	       /* NULL: no page of it ever left */
+};
+
+struct leaf {
+	struct block *block[DIR_SLOTS];
+};
+
+struct stream {
+	uintptr_t next;	 /* the page that it expects */
+	uintptr_t start; /* what it fetched last begins here and ends at next */
+	unsigned window;
+	unsigned used; /* for replacement */
+};
+
+static struct leaf *dir[DIR_SLOTS];
+static struct block line = { .next = &line, .previous = &line };
+static size_t nblocks;
+static struct block *free_blocks; /* linked by next */
+static union heats *free_pages;
+static char *pool;
+static size_t pool_left;
+
+static uint64_t host_pages, demoted_pages;
+static struct stream streams[STREAMS];
+static unsigned stream_clock;
+static struct policy_counts counts;
+static uint64_t judged_touched, judged_returned;
+static bool thrashing;
+static uint8_t aged;	 /* epochs that stays are shorter by */
+static size_t fruitless; /* turns in a row in which no page left */
+
+/* ---- memory --------------------------------------------------------------------------- */
+
+static void *pool_take(size_t len)
+{
+	void *taken;
+
+	if (pool_left < len) {
+		pool = raw_mmap(NULL, POOL_LEN, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+				-1, 0);
+		if (pool == MAP_FAILED) {
+			pool_left = 0;
+			return NULL;
+		}
+		pool_left = POOL_LEN;
+	}
+	taken = pool;
+	pool += len;
+	pool_left -= len;
+	return taken;
+}
+
+static union heats *pages_take(void)
+{
+	union heats *pages = free_pages;
+
+	if (!pages)
+		return pool_take(sizeof(*pages));
+	free_pages = pages->next_free;
+	memset(pages, 0, sizeof(*pages));
+	return pages;
+}
+
+static struct block **slot_of(uintptr_t base, bool make)
+{
+	uintptr_t index = base >> BLOCK_SHIFT;
+	struct leaf **leaf = &dir[(index >> DIR_BITS) % DIR_SLOTS];
+
+	if (!*leaf && make) {
+		void *fresh = raw_mmap(NULL, sizeof(**leaf), PROT_READ | PROT_WRITE,
+				       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+		if (fresh != MAP_FAILED)
+			*leaf = fresh;
+	}
+	return *leaf ? &(*leaf)->block[index % DIR_SLOTS] : NULL;
+}
+
+static struct block *block_of(uintptr_t addr)
+{
+	struct block **slot = slot_of(addr, false);
+
+	return slot ? *slot : NULL;
+}
+
+/* ---- the line ------------------------------------------------------------------------- */
+
+static void line_append(struct block *block)
+{
+	block->next = &line;
+	block->previous = line.previous;
+	line.previous->next = block;
+	line.previous = block;
+}
+
+static void line_leave(struct block *block)
+{
+	block->previous->next = block->next;
+	block->next->previous = block->previous;
+}
+
+void policy_resize(uint64_t npages)
+{
+	host_pages = npages;
+}
+
+int policy_see(uintptr_t base)
+{
+	struct block **slot = slot_of(base, true);
+	struct block *block;
+
+	if (!slot)
+		return -ENOMEM;
+	if (*slot)
+		return 0;
+	block = free_blocks;
+	if (block)
+		free_blocks = block->next;
+	else
+		block = pool_take(sizeof(*block));
+	if (!block)
+		return -ENOMEM;
+	*block = (struct block){ .base = base };
+	*slot = block;
+	line_append(block);
+	nblocks++;
+	return 0;
+}
+
+size_t policy_blocks(void)
+{
+	return nblocks;
+}
+
+bool policy_turn(uintptr_t *base)
+{
+	struct block *block = line.next;
+
+	if (block == &line)
+		return false;
+	line_leave(block);
+	line_append(block);
+	*base = block->base;
+	return true;
+}
+
+void policy_forget(uintptr_t base)
+{
+	struct block **slot = slot_of(base, false);
+	struct block *block = slot ? *slot : NULL;
+
+	if (!block)
+		return;
+	line_leave(block);
+	*slot = NULL;
+	nblocks--;
+	if (block->pages) {
+		block->pages->next_free = free_pages;
+		free_pages = block->pages;
+	}
+	block->next = free_blocks;
+	free_blocks = block;
+}
+
+/* ---- heat ----------------------------------------------------------------------------- */
+
+static uint8_t epoch_now(void)
+{
+	uint64_t len = host_pages / EPOCHS;
+
+	return (uint8_t)(demoted_pages / (len ? len : 1));
+}
+
+/* Until when a page of this heat may stay that is here from now on. */
+static uint8_t stay(uint8_t heat)
+{
+	return (uint8_t)(epoch_now() + aged + EPOCHS * ((1 << heat) - 1));
+}
+
+static bool may_stay(const struct page_heat *page)
+{
+	return page->heat && !page->away && (int8_t)(uint8_t)(page->epoch - epoch_now() - aged) > 0;
+}
+
+/* A whole round in which every page may stay: stays grow shorter, or nothing would ever leave. */
+static void round_without(unsigned chosen)
+{
+	fruitless = chosen ? 0 : fruitless + 1;
+	if (fruitless <= nblocks)
+		return;
+	fruitless = 0;
+	aged += EPOCHS;
+}
+
+unsigned policy_choose(uintptr_t base, unsigned char present[POLICY_PAGES], unsigned want)
+{
+	struct block *block = block_of(base);
+	unsigned chosen = 0;
+
+	for (unsigned i = 0; i < POLICY_PAGES; i++) {
+		const struct page_heat *page =
+			block && block->pages ? &block->pages->page[i] : NULL;
+
+		present[i] &= chosen < want && !(page && may_stay(page));
+		chosen += present[i];
+	}
+	round_without(chosen);
+	return chosen;
+}
+
+void policy_demoted(uintptr_t start, size_t npages)
+{
+	for (size_t i = 0; i < npages; i++) {
+		uintptr_t addr = start + (i << PAGE_SHIFT);
+		struct block *block = block_of(addr);
+		struct page_heat *page;
+
+		if (!block)
+			continue;
+		if (!block->pages)
+			block->pages = pages_take();
+		if (!block->pages)
+			continue;
+		page = &block->pages->page[(addr >> PAGE_SHIFT) % POLICY_PAGES];
+		page->away = true;
+		page->epoch = epoch_now();
+	}
+	demoted_pages += npages;
+}
+
+static void judge(void)
+{
+	uint64_t touched = counts.touched - judged_touched;
+
+	if (touched < JUDGED)
+		return;
+	thrashing = 2 * (counts.returned - judged_returned) > touched;
+	judged_touched = counts.touched;
+	judged_returned = counts.returned;
+}
+
+static void heat_up(struct page_heat *page)
+{
+	uint8_t away = (uint8_t)(epoch_now() - page->epoch);
+
+	page->away = false;
+	if (away > EPOCHS) {
+		page->heat = 0;
+		return;
+	}
+	counts.returned++;
+	counts.thrashed += page->heat != 0;
+	if (page->heat < HEAT_MAX)
+		page->heat++;
+	page->epoch = stay(page->heat);
+}
+
+/* ---- order ---------------------------------------------------------------------------- */
+
+/* A small host has no room for much that may not be wanted. */
+static unsigned window_max(void)
+{
+	uint64_t part = host_pages / 32;
+
+	if (part > POLICY_READAHEAD)
+		return POLICY_READAHEAD;
+	return part < POLICY_READAHEAD_FIRST ? POLICY_READAHEAD_FIRST : (unsigned)part;
+}
+
+static unsigned readahead(uintptr_t addr)
+{
+	const uintptr_t page = (uintptr_t)1 << PAGE_SHIFT;
+	struct stream *oldest = &streams[0];
+
+	stream_clock++;
+	for (unsigned i = 0; i < STREAMS; i++) {
+		struct stream *stream = &streams[i];
+
+		if (stream->used < oldest->used)
+			oldest = stream;
+		if (stream->window && addr >= stream->start && addr < stream->next) {
+			stream->used = stream_clock; /* it was quicker than what is on its way */
+			return 0;
+		}
+		if (addr != stream->next)
+			continue;
+		stream->window = stream->window ? 2 * stream->window : POLICY_READAHEAD_FIRST;
+		if (stream->window > window_max())
+			stream->window = window_max();
+		stream->start = addr;
+		stream->next = addr + (stream->window + 1) * page;
+		stream->used = stream_clock;
+		return stream->window;
+	}
+	*oldest = (struct stream){ .next = addr + page, .start = addr, .used = stream_clock };
+	return 0;
+}
+
+/* Many pages of it are on their way: its turn comes last. */
+static void line_renew(struct block *block)
+{
+	if (!block)
+		return;
+	line_leave(block);
+	line_append(block);
+}
+
+/* Nobody knows whether it is wanted: a page that was hot has its time on credit. */
+static void come_along(uintptr_t addr, bool is_last)
+{
+	struct block *block = block_of(addr);
+	struct page_heat *page;
+
+	if (!block)
+		return;
+	if (is_last || !(addr % BLOCK))
+		line_renew(block);
+	page = block->pages ? &block->pages->page[(addr >> PAGE_SHIFT) % POLICY_PAGES] : NULL;
+	if (!page || !page->away)
+		return;
+	page->away = false;
+	page->heat -= page->heat > 0;
+	page->epoch = stay(page->heat);
+}
+
+unsigned policy_touched(uintptr_t addr)
+{
+	struct block *block = block_of(addr);
+	unsigned ahead;
+
+	addr &= ~(((uintptr_t)1 << PAGE_SHIFT) - 1);
+	counts.touched++;
+	if (block && block->pages) {
+		struct page_heat *page = &block->pages->page[(addr >> PAGE_SHIFT) % POLICY_PAGES];
+
+		if (page->away)
+			heat_up(page);
+	}
+	judge();
+	ahead = readahead(addr);
+	counts.readahead += ahead;
+	if (ahead)
+		line_renew(block);
+	for (unsigned i = 1; i <= ahead; i++)
+		come_along(addr + ((uintptr_t)i << PAGE_SHIFT), i == ahead);
+	return ahead;
+}
+
+bool policy_is_thrashing(void)
+{
+	return thrashing;
+}
+
+const struct policy_counts *policy_counts(void)
+{
+	return &counts;
+}

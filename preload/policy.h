@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Which pages leave the host, and which come back with their neighbours. Pure bookkeeping: no
+ * system calls but for memory of its own, no locks; the engine's thread is the only caller. It
+ * learns of three things: a block has pages in the host, a page was put on a device, a page was
+ * touched there.
+ */
+#ifndef POLICY_H
+#define POLICY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+	POLICY_PAGES = 512,	    /* of a block */
+	POLICY_READAHEAD = 1024,    /* most pages that come with one that was touched */
+	POLICY_READAHEAD_FIRST = 8, /* so many at first */
+};
+
+/* What happened so far. */
+struct policy_counts {
+	uint64_t touched;   /* pages that came back because they were touched, */
+	uint64_t returned;  /* those of them that had been away for a short time only, */
+	uint64_t thrashed;  /* and those that had been found hot before */
+	uint64_t readahead; /* pages that came along */
+};
+
+/* How many pages the host may keep; before anything else, and when that changes. */
+void policy_resize(uint64_t host_pages);
+
+/* The block at @base (2 MiB aligned) has pages in the host. -ENOMEM: it is not looked after. */
+int policy_see(uintptr_t base);
+
+/* The block whose turn it is to give pages; it is last in line then. False: there is none. */
+bool policy_turn(uintptr_t *base);
+
+/* How many turns a full round is. */
+size_t policy_blocks(void);
+
+/*
+ * Of the pages that are @present, leave those set that may go, at most @want. Returns how many.
+ */
+unsigned policy_choose(uintptr_t base, unsigned char present[POLICY_PAGES], unsigned want);
+
+/* These pages are on a device now. */
+void policy_demoted(uintptr_t start, size_t npages);
+
+/* The block is gone. */
+void policy_forget(uintptr_t base);
+
+/*
+ * The page at @addr was touched on a device and is back. Returns how many of the pages behind it
+ * should come, too; 0 where no order is to be seen in what is touched.
+ */
+unsigned policy_touched(uintptr_t addr);
+
+/*
+ * Most of what leaves is wanted again soon: the limit is too small for the program, and putting
+ * pages away ahead of need only makes it worse.
+ */
+bool policy_is_thrashing(void);
+
+const struct policy_counts *policy_counts(void);
+
+#endif

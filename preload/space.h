@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Books of the address space that may be managed: private anonymous memory which the program
+ * got through the shim, and how far each part of it is.
+ */
+#ifndef SPACE_H
+#define SPACE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum space_kind {
+	SPACE_RESERVED, /* no access: what is not there needs no room */
+	SPACE_NATIVE,	/* the kernel's: may be filled without anybody being told */
+	SPACE_WITHHELD, /* untouched; the first touch asks for room (grant.h) */
+	SPACE_MANAGED,	/* libumm's: pages of it may be on devices */
+	SPACE_NR_KINDS,
+};
+
+#define SPACE_USED (1 << SPACE_NATIVE | 1 << SPACE_WITHHELD | 1 << SPACE_MANAGED)
+
+struct space_range {
+	uintptr_t start, end;
+	enum space_kind kind;
+};
+
+/* Nothing of it is in the books: answered without a lock where that is easy to see. */
+bool space_is_foreign(uintptr_t start, size_t len);
+
+/*
+ * Between begin and end the books of start..start+len are the caller's, and no holder
+ * (space_hold()) is at work on them; the caller makes its system call in between. Signals wait
+ * meanwhile: a handler might map memory too.
+ */
+struct space_change {
+	uint64_t sigmask;
+};
+void space_change_begin(struct space_change *change, uintptr_t start, size_t len);
+void space_change_end(struct space_change *change);
+
+/* The same for the holder itself, who need not wait. */
+void space_enter(struct space_change *change);
+void space_leave(struct space_change *change);
+
+/* Inside a change. add replaces what was there; -ENOMEM: the range stays unmanaged. */
+int space_add_locked(uintptr_t start, size_t len, enum space_kind kind);
+void space_remove_locked(uintptr_t start, size_t len);
+/* Parts of the range that are @from become @to. True: there were some. */
+bool space_turn_locked(uintptr_t start, size_t len, enum space_kind from, enum space_kind to);
+/* What the books say of one address. */
+bool space_find_locked(uintptr_t addr, struct space_range *out);
+
+/* Bytes of these kinds (bits). */
+uint64_t space_bytes(unsigned kinds);
+
+/* What is left of the first range of these kinds (bits) that ends after @from. False: none. */
+bool space_next(uintptr_t from, unsigned kinds, struct space_range *out);
+
+/*
+ * Until space_release() nobody changes this range. One holder, one range at a time; a second call
+ * narrows it.
+ */
+void space_hold(uintptr_t start, uintptr_t end);
+void space_release(void);
+
+/* fork(): the books are whole in the child. */
+void space_fork_prepare(void);
+void space_fork_parent(void);
+void space_fork_child(void);
+
+#endif

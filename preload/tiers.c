@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The devices that pages are put on. Filled in order: what leaves the host goes to the first one
+ * that has room. A device that answers with an error of its own is asked no more; its
+ * pages stay its own until they are touched.
+ *
+ * Changed by the engine's thread only; the table is read by others for its numbers, which may be a
+ * moment old.
+ */
+#include "tiers.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdatomic.h>
+#include <stdio.h>
+
+#include "shim.h"
+#include "tier.h"
+
+struct tier {
+	struct umm_devmem *mem;
+	const struct settings_device *device;
+	_Atomic bool is_broken;
+};
+
+static struct tier tiers[SETTINGS_DEVICES];
+static _Atomic unsigned ntiers;
+
+static void device_name(char *out, size_t out_len, const struct settings_device *device)
+{
+	snprintf(out, out_len, "%s%s%s", device->scheme, device->name[0] ? ":" : "", device->name);
+}
+
+static bool tier_open(struct tier *tier, struct umm_ctx *ctx, const struct settings_device *device)
+{
+	char text[SETTINGS_ERROR_LEN] = "", name[SETTINGS_NAME_LEN + 40];
+	struct umm_tier_reason reason = { text, sizeof(text) };
+	const struct umm_tier_ops *ops;
+	char dir[PATH_MAX] = "";
+	int ret = -ENOENT;
+
+	device_name(name, sizeof(name), device);
+	tier_directory((const void *)tiers_open, dir, sizeof(dir));
+	ops = tier_load(device, dir, &reason);
+	if (ops)
+		ret = ops->open(ctx, device->name, device->len, &tier->mem, &reason);
+	if (ret) {
+		shim_say("device %s: %s; running without it", name,
+			 text[0] ? text : umm_strerror(ret));
+		return false;
+	}
+	tier->device = device;
+	return true;
+}
+
+unsigned tiers_open(struct umm_ctx *ctx, const struct settings *settings)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < settings->ndevices; i++)
+		n += tier_open(&tiers[n], ctx, &settings->devices[i]);
+	atomic_store(&ntiers, n);
+	return n;
+}
+
+/* Errors that are the device's, not the pages'. */
+static bool is_fatal(long ret)
+{
+	return ret == -EIO || ret == -ENODEV;
+}
+
+long tiers_take(struct umm_ctx *ctx, const struct umm_span *spans, unsigned nspans)
+{
+	struct umm_migrate_request request = {
+		.size = sizeof(request),
+		.flags = UMM_MIGRATE_NO_EVICT,
+		.spans = spans,
+		.nspans = nspans,
+		.cause = UMM_CAUSE_EVICT,
+	};
+	long ret = -ENODEV, moved = 0;
+
+	for (unsigned i = 0; i < ntiers; i++) {
+		struct tier *tier = &tiers[i];
+
+		if (atomic_load(&tier->is_broken))
+			continue;
+		if (!umm_devmem_nfree(tier->mem)) {
+			ret = -ENOSPC;
+			continue;
+		}
+		request.dst = tier->mem;
+		ret = umm_migrate_spans(ctx, &request, NULL);
+		if (ret > 0)
+			moved += ret;
+		if (is_fatal(ret)) {
+			char name[SETTINGS_NAME_LEN + 40];
+
+			device_name(name, sizeof(name), tier->device);
+			atomic_store(&tier->is_broken, true);
+			shim_say("device %s failed: %s; no more pages go there", name,
+				 umm_strerror((int)ret));
+		}
+		if (ret >= 0 && umm_devmem_nfree(tier->mem))
+			break;
+	}
+	return moved ? moved : ret;
+}
+
+bool tiers_use(unsigned i, struct tier_use *out)
+{
+	struct tier *tier = &tiers[i];
+
+	if (i >= atomic_load(&ntiers))
+		return false;
+	device_name(out->name, sizeof(out->name), tier->device);
+	out->pages = umm_devmem_nframes(tier->mem);
+	out->used = out->pages - umm_devmem_nfree(tier->mem);
+	out->is_broken = atomic_load(&tier->is_broken);
+	return true;
+}

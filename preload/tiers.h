@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: MIT */
+/* The devices that pages are put on, in the order of preference. */
+#ifndef TIERS_H
+#define TIERS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <umm.h>
+
+#include "settings.h"
+
+/* Open them all. One that cannot be opened is told of and left out. How many there are. */
+unsigned tiers_open(struct umm_ctx *ctx, const struct settings *settings);
+
+/*
+ * Put pages on the first devices that have room; what they refuse stays. Returns how many pages
+ * moved; -ENOSPC all devices are full; -ENODEV all are gone; or what the last one answered.
+ */
+long tiers_take(struct umm_ctx *ctx, const struct umm_span *spans, unsigned nspans);
+
+/* For people and for channels: what is on each. False: there is no @i. */
+struct tier_use {
+	char name[SETTINGS_NAME_LEN + 40];
+	uint64_t pages, used;
+	bool is_broken;
+};
+bool tiers_use(unsigned i, struct tier_use *out);
+
+#endif

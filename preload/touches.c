@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Which pages came home because the program touched them.
+ *
+ * A notifier over the whole address space hears of every page that goes home, on the fault
+ * server that serves it. It writes the address into a ring and returns; where the ring is full,
+ * the address is dropped, for only guesses depend on it. The engine looks at the ring every
+ * millisecond while there is something going on, and is woken at once by touches next to each
+ * other: then it may bring what follows before the program gets there.
+ *
+ * Lock-free: writers take a slot by adding to head, and publish it by storing the address, which
+ * is never 0; the one reader takes a published address and stores 0. Nothing here may allocate
+ * or touch managed memory.
+ */
+#include "touches.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdatomic.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#define PAGE ((uintptr_t)4096)
+
+enum {
+	SLOTS = 1 << 14,
+	NEAR_PAGES = 4,
+};
+
+static _Atomic uintptr_t ring[SLOTS];
+static _Atomic unsigned head;
+static unsigned tail; /* the reader's */
+static _Atomic uintptr_t last;
+static _Atomic uintptr_t ignore_start, ignore_end;
+static _Atomic bool sleeping;
+static int event = -1; /* readable when there is reason to look */
+
+void touches_wake(void)
+{
+	uint64_t one = 1;
+
+	if (atomic_exchange(&sleeping, false) && write(event, &one, sizeof(one)) < 0)
+		return; /* full: it is readable */
+}
+
+void touches_wait(uint64_t timeout_ns, int also_fd)
+{
+	struct timespec timeout = {
+		.tv_sec = (time_t)(timeout_ns / 1000000000),
+		.tv_nsec = (long)(timeout_ns % 1000000000),
+	};
+	struct pollfd fds[] = { { .fd = event, .events = POLLIN },
+				{ .fd = also_fd, .events = POLLIN } };
+	uint64_t n;
+
+	atomic_store(&sleeping, true);
+	if (atomic_load(&head) == tail)
+		ppoll(fds, 2, &timeout, NULL);
+	atomic_store(&sleeping, false);
+	if (fds[0].revents && read(event, &n, sizeof(n)) < 0)
+		return; /* somebody else's reason is gone: look all the same */
+}
+
+static void push(uintptr_t addr)
+{
+	unsigned at = atomic_fetch_add(&head, 1) % SLOTS;
+	uintptr_t empty = 0;
+	uintptr_t before = atomic_exchange(&last, addr);
+
+	atomic_compare_exchange_strong(&ring[at], &empty, addr);
+	if (addr - before <= NEAR_PAGES * PAGE)
+		touches_wake();
+}
+
+static int invalidate(void *priv, const struct umm_notifier_range *range)
+{
+	(void)priv;
+	if (range->event != UMM_EVENT_MIGRATE || range->owner || range->end - range->start != PAGE)
+		return 0;
+	if (range->start >= atomic_load(&ignore_start) && range->start < atomic_load(&ignore_end))
+		return 0;
+	push(range->start);
+	return 0;
+}
+
+int touches_watch(struct umm_ctx *ctx)
+{
+	static const struct umm_notifier_ops ops = { .size = sizeof(ops),
+						     .invalidate = invalidate };
+	struct umm_span everything = { .start = 0, .len = (size_t)1 << 47 };
+	struct umm_notifier *notifier;
+
+	event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (event < 0)
+		return -errno;
+	return umm_notifier_insert(ctx, &everything, &ops, NULL, &notifier);
+}
+
+bool touches_next(uintptr_t *addr)
+{
+	unsigned end = atomic_load(&head);
+
+	if (end - tail > SLOTS)
+		tail = end - SLOTS;
+	for (; tail != end; tail++) {
+		*addr = atomic_exchange(&ring[tail % SLOTS], 0);
+		if (*addr) {
+			tail++;
+			return true;
+		}
+	}
+	return false;
+}
+
+void touches_ignore(uintptr_t start, uintptr_t end)
+{
+	atomic_store(&ignore_start, start);
+	atomic_store(&ignore_end, end);
+}
+
+void touches_heed(void)
+{
+	atomic_store(&ignore_end, 0);
+	atomic_store(&ignore_start, 0);
+}

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: MIT */
+/* Which pages came home because the program touched them: from fault servers to the engine. */
+#ifndef TOUCHES_H
+#define TOUCHES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <umm.h>
+
+/* Hear of them in @ctx. 0 or a negative errno. */
+int touches_watch(struct umm_ctx *ctx);
+
+/* The next one that was heard of. False: there is none. The engine's thread only. */
+bool touches_next(uintptr_t *addr);
+
+/* What the engine itself brings home between these calls is not a touch. */
+void touches_ignore(uintptr_t start, uintptr_t end);
+void touches_heed(void);
+
+/* Sleep until there is reason to look, or @also_fd is readable, @timeout_ns at most. */
+void touches_wait(uint64_t timeout_ns, int also_fd);
+/* Give reason to look. Any thread. */
+void touches_wake(void);
+
+#endif

@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Which pages leave and which come along, in a simulation: a host of so many pages, a set of those
+ * that are in it, and a program that touches pages in some order. The policy sees what it would
+ * see of a real one.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "policy.h"
+
+#define PAGE ((uintptr_t)4096)
+
+enum {
+	BLOCKS = 72,
+	PAGES = BLOCKS * POLICY_PAGES,
+	HOST = PAGES / 3,
+	SLACK = POLICY_PAGES, /* demoted at a time */
+};
+
+static const uintptr_t base = (uintptr_t)1 << 40;
+static bool in_host[PAGES];
+static unsigned nhost;
+static uint64_t misses;
+
+static void demote(unsigned want)
+{
+	unsigned char present[POLICY_PAGES];
+	uintptr_t block;
+
+	for (unsigned turns = 0; want && turns < 16 * BLOCKS; turns++) {
+		unsigned first, n;
+
+		assert_true(policy_turn(&block));
+		first = (unsigned)((block - base) / PAGE);
+		for (unsigned i = 0; i < POLICY_PAGES; i++)
+			present[i] = in_host[first + i];
+		n = policy_choose(block, present, want);
+		assert_true(n <= want);
+		for (unsigned i = 0; i < POLICY_PAGES; i++) {
+			if (!present[i])
+				continue;
+			assert_true(in_host[first + i]);
+			in_host[first + i] = false;
+			policy_demoted(block + i * PAGE, 1);
+		}
+		nhost -= n;
+		want -= n;
+	}
+	assert_int_equal(want, 0);
+}
+
+static void bring(unsigned page)
+{
+	if (page < PAGES && !in_host[page]) {
+		in_host[page] = true;
+		nhost++;
+	}
+}
+
+static void touch(unsigned page)
+{
+	unsigned ahead;
+
+	if (in_host[page])
+		return;
+	misses++;
+	ahead = policy_touched(base + page * PAGE);
+	for (unsigned i = 0; i <= ahead; i++)
+		bring(page + i);
+	if (nhost > HOST)
+		demote(nhost - HOST + SLACK);
+}
+
+/* Everything was touched once, in order, before: the last third is in the host. */
+static int start(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < BLOCKS; i++)
+		policy_forget(base + i * POLICY_PAGES * PAGE);
+	policy_resize(HOST);
+	memset(in_host, true, sizeof(in_host));
+	nhost = PAGES;
+	for (unsigned i = 0; i < BLOCKS; i++)
+		assert_int_equal(policy_see(base + i * POLICY_PAGES * PAGE), 0);
+	assert_int_equal(policy_blocks(), BLOCKS);
+	demote(PAGES - HOST);
+	misses = 0;
+	return 0;
+}
+
+static unsigned next_random(void)
+{
+	static uint64_t seed = 1;
+
+	seed = seed * 6364136223846793005u + 1442695040888963407u;
+	return (unsigned)(seed >> 33);
+}
+
+/* One page in ten, scattered over all blocks. */
+static unsigned hot_page(void)
+{
+	return (next_random() % (PAGES / 10)) * 10 + 3;
+}
+
+static void what_was_first_seen_leaves_first(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < PAGES; i++)
+		assert_int_equal(in_host[i], i >= PAGES - HOST);
+}
+
+static void a_scan_comes_with_its_neighbours(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < PAGES; i++)
+		touch(i);
+	/* 1, 1 + 8, 1 + 16, ... */
+	assert_in_range(misses, PAGES / POLICY_READAHEAD / 2, PAGES / 64);
+}
+
+static void touches_without_order_come_alone(void **state)
+{
+	uint64_t before = policy_counts()->readahead;
+
+	(void)state;
+	for (unsigned i = 0; i < 10000; i++)
+		touch(next_random() % PAGES);
+	assert_true(policy_counts()->readahead - before < misses / 2);
+}
+
+/* A scan over everything, between touches of hot pages: these stay. */
+static void a_scan_does_not_flush_what_is_hot(void **state)
+{
+	uint64_t hot_misses = 0, before;
+
+	(void)state;
+	for (unsigned i = 0; i < 200 * PAGES; i++)
+		touch(i % 20 ? hot_page() : (i / 20) % PAGES);
+	for (unsigned i = 0; i < PAGES; i++) {
+		touch(i);
+		before = misses;
+		touch(hot_page());
+		hot_misses += misses - before;
+	}
+	assert_true(hot_misses < PAGES / 20);
+}
+
+static void thrash_is_seen_and_ends(void **state)
+{
+	(void)state;
+	/* Half as much again as the host holds, at random: what left is wanted again. */
+	for (unsigned i = 0; i < 20 * PAGES; i++)
+		touch(next_random() % (HOST + HOST / 2));
+	assert_true(policy_is_thrashing());
+	assert_true(policy_counts()->thrashed > 0);
+	for (unsigned round = 0; round < 200; round++)
+		for (unsigned i = 0; i < PAGES; i++)
+			touch(i);
+	assert_false(policy_is_thrashing());
+}
+
+static void a_block_that_is_gone_has_no_turn(void **state)
+{
+	uintptr_t block;
+
+	(void)state;
+	for (unsigned i = 0; i < BLOCKS; i++)
+		policy_forget(base + i * POLICY_PAGES * PAGE);
+	assert_int_equal(policy_blocks(), 0);
+	assert_false(policy_turn(&block));
+	assert_int_equal(policy_see(base), 0);
+	assert_true(policy_turn(&block) && block == base);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup(what_was_first_seen_leaves_first, start),
+		cmocka_unit_test_setup(a_scan_comes_with_its_neighbours, start),
+		cmocka_unit_test_setup(touches_without_order_come_alone, start),
+		cmocka_unit_test_setup(a_scan_does_not_flush_what_is_hot, start),
+		cmocka_unit_test_setup(thrash_is_seen_and_ends, start),
+		cmocka_unit_test_setup(a_block_that_is_gone_has_no_turn, start),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

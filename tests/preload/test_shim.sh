@@ -1,0 +1,190 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# Programs that know nothing of libumm, under the shim, with memory for several times the limit.
+# 77 is a skip and says why.
+# usage: test_shim.sh CASE SHIM TIERS VICTIMS
+set -euo pipefail
+
+case_name=$1 shim=$2 tiers=$3 victims=$4
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+limit=32M
+
+fail() {
+	printf 'FAILED: %s\n' "$*" >&2
+	exit 1
+}
+
+skip() {
+	printf 'SKIPPED: %s\n' "$*"
+	exit 77
+}
+
+# shim [VARIABLE=VALUE...] COMMAND...: its output goes to out and err
+shim() {
+	local status=0
+
+	env UMM_DEVICE=ref=1G UMM_HOST_LIMIT=$limit UMM_TIER_PATH="$tiers" UMM_SUMMARY=1 \
+		VICTIM_LIBRARY="$victims/libvictim_library.so" LD_PRELOAD="$shim" "$@" \
+		>"$scratch/out" 2>"$scratch/err" </dev/null || status=$?
+	if grep -q 'userfaultfd' "$scratch/err" && [ "$case_name" != refused ]; then
+		skip "$(cat "$scratch/err")"
+	fi
+	return "$status"
+}
+
+says() { # FILE TEXT
+	grep -qF -- "$2" "$scratch/$1" || fail "\"$2\" is missing in: $(cat "$scratch"/{out,err})"
+}
+
+summary() { # WHAT: the number behind it
+	awk -v what="$1" 'index($0, "  " what " ") == 1 { n = $(NF - ($NF == "MiB")) }
+		END { print n + 0 }' "$scratch/err"
+}
+
+at_least() { # WHAT NUMBER
+	awk -v n="$(summary "$1")" -v least="$2" 'BEGIN { exit !(n >= least) }' ||
+		fail "$1: $(summary "$1") is less than $2: $(cat "$scratch/err")"
+}
+
+at_most() { # WHAT NUMBER
+	awk -v n="$(summary "$1")" -v most="$2" 'BEGIN { exit !(n <= most) }' ||
+		fail "$1: $(summary "$1") is more than $2: $(cat "$scratch/err")"
+}
+
+# What it did was right, and memory left the host for it.
+victim() {
+	shim "$@" || fail "it exited with $?: $(cat "$scratch"/{out,err})"
+	says out 'victim: all as it should be'
+	at_least 'moved to devices' 30
+	[ "$(summary 'pages lost with their device')" = 0 ] || fail "$(cat "$scratch/err")"
+}
+
+memory_cases='family resize sweep reuse remap threads forks calls library mappings'
+
+# The limit holds while a program fills memory as fast as it can: half a MiB for each fault server
+# and what one round brings along come on top.
+limit_holds() {
+	limit=64M
+	victim "$victims/victim_memory" sweep
+	at_least 'in host frames at most' 40
+	at_most 'in host frames at most' 76
+}
+
+# Small objects are managed, too, where that is asked for.
+everything() {
+	victim UMM_MALLOC_THRESHOLD=0 "$victims/victim_memory" threads
+	victim UMM_MALLOC_THRESHOLD=0 "$victims/victim_new"
+	victim UMM_MALLOC_THRESHOLD=0 "$victims/victim_memory" forks
+}
+
+worker() {
+	victim UMM_DEVICE=ref:worker=1G "$victims/victim_memory" sweep
+	victim UMM_DEVICE=ref:worker=1G "$victims/victim_memory" forks
+}
+
+new() {
+	victim "$victims/victim_new"
+}
+
+own_malloc() {
+	victim "$victims/victim_own_malloc"
+}
+
+# Nothing is configured: no line, no thread, no difference.
+nothing() {
+	shim UMM_DEVICE= UMM_HOST_LIMIT= UMM_SUMMARY=0 "$victims/victim_memory" sweep || fail "$?"
+	says out 'victim: all as it should be'
+	[ ! -s "$scratch/err" ] || fail "$(cat "$scratch/err")"
+}
+
+bad_settings() {
+	shim UMM_HOST_LIMIT=lots "$victims/victim_memory" family || fail "$?"
+	says err 'host-limit: "lots" is not a size'
+	says out 'victim: all as it should be'
+	shim UMM_DEVICE=nonsense:1 "$victims/victim_memory" sweep || fail "$?"
+	says err 'there is no kind of device "nonsense"'
+	says out 'victim: all as it should be'
+	shim UMM_DEVICE=ref:refuses "$victims/victim_memory" sweep || fail "$?"
+	says err 'device ref:refuses: it was told to refuse'
+	shim UMM_DEVICE=ref:refuses UMM_QUIET=1 UMM_SUMMARY=0 "$victims/victim_memory" sweep ||
+		fail "$?"
+	[ ! -s "$scratch/err" ] || fail "$(cat "$scratch/err")"
+}
+
+# Devices that are full: the program goes on, over its limit, and one line says so.
+full() {
+	shim UMM_DEVICE=ref=16M "$victims/victim_memory" sweep || fail "$?"
+	says out 'victim: all as it should be'
+	[ "$(grep -c 'all devices are full' "$scratch/err")" = 1 ] || fail "$(cat "$scratch/err")"
+}
+
+# Several: the second takes what the first has no room for.
+several() {
+	victim UMM_DEVICE=ref=16M,ref:worker=1G "$victims/victim_memory" calls
+	at_least ref:worker 8
+}
+
+# The kinds of memory that come with libumm.
+kind() { # KIND DEVICE
+	[ -e "$(dirname "$shim")/umm/tier-$1.so" ] || skip "libumm was built without $1"
+	shim UMM_DEVICE="$2" "$victims/victim_memory" calls || fail "$?: $(cat "$scratch"/{out,err})"
+	! grep -E 'running without (it|managed)' "$scratch/err" || skip "no $1 device can be used here"
+	victim UMM_DEVICE="$2" "$victims/victim_memory" calls
+	at_least "${2%=*}" 30
+	victim UMM_DEVICE="$2" "$victims/victim_memory" sweep
+	victim UMM_DEVICE="$2" "$victims/victim_memory" forks
+	victim UMM_DEVICE="$2" UMM_MALLOC_THRESHOLD=0 "$victims/victim_memory" threads
+}
+
+opencl() {
+	kind opencl opencl:pthread=512M
+}
+
+numa() {
+	kind numa numa:far=512M
+}
+
+# No permission for userfaultfd: the program runs, one line says why.
+refused() {
+	[ "$(id -u)" = 0 ] || skip "only root can give up root"
+	command -v setpriv >/dev/null || skip "there is no setpriv (Debian: util-linux)"
+	[ "$(cat /proc/sys/vm/unprivileged_userfaultfd)" = 0 ] || skip "everybody may"
+	[ ! -w /dev/userfaultfd ] || [ "$(stat -c %a /dev/userfaultfd)" = 600 ] ||
+		skip "/dev/userfaultfd is open to all"
+	chmod 755 "$scratch"
+	cp "$shim" "$(dirname "$shim")"/../libumm.so.0 "$victims/victim_memory" "$scratch"
+	shim=$scratch/libumm_preload.so
+	shim LD_LIBRARY_PATH="$scratch" setpriv --reuid=65534 --clear-groups --bounding-set=-all \
+		"$scratch/victim_memory" sweep || fail "$(cat "$scratch/err")"
+	says err 'running without managed memory'
+	says out 'victim: all as it should be'
+}
+
+# A program that runs with more rights than its user has is left alone.
+setuid() {
+	[ "$(id -u)" = 0 ] || skip "only root can make a setuid program"
+	command -v setpriv >/dev/null || skip "there is no setpriv (Debian: util-linux)"
+	chmod 755 "$scratch"
+	cp "$victims/victim_memory" "$scratch/victim"
+	chmod 4755 "$scratch/victim"
+	findmnt -T "$scratch" -no OPTIONS | grep -qw nosuid && skip "$scratch is mounted nosuid"
+	setpriv --reuid=65534 --clear-groups env UMM_DEVICE=ref=1G UMM_HOST_LIMIT=32M \
+		UMM_SUMMARY=1 UMM_TIER_PATH="$tiers" LD_PRELOAD="$shim" "$scratch/victim" sweep \
+		>"$scratch/out" 2>"$scratch/err" || fail "$?: $(cat "$scratch/err")"
+	says out 'victim: all as it should be'
+	! grep -q 'umm: ' "$scratch/err" || fail "the shim was there: $(cat "$scratch/err")"
+}
+
+# A device that dies takes the pages that are only there with it: SIGBUS, and no zeroes.
+dies() {
+	local status=0
+
+	shim UMM_DEVICE=ref:dies=1G "$victims/victim_memory" sweep || status=$?
+	[ "$status" -eq 135 ] || fail "it exited with $status: $(cat "$scratch"/{out,err})"
+}
+
+case " $memory_cases " in
+*" $case_name "*) victim "$victims/victim_memory" "$case_name" ;;
+*) "$case_name" ;;
+esac

@@ -1,0 +1,316 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Programs that use memory in every way that the shim interposes, one for each argument. Each needs
+ * several times the limit that the test sets (32 MiB), and checks its own data.
+ */
+#include <dlfcn.h>
+#include <errno.h>
+#include <malloc.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "victim.h"
+
+/* Called through these, so that the compiler takes nothing for granted. */
+static void *(*volatile do_malloc)(size_t) = malloc;
+static void *(*volatile do_calloc)(size_t, size_t) = calloc;
+static void *(*volatile do_aligned_alloc)(size_t, size_t) = aligned_alloc;
+static void *(*volatile do_memalign)(size_t, size_t) = memalign;
+static void *(*volatile do_reallocarray)(void *, size_t, size_t) = reallocarray;
+
+static bool is_aligned(const void *ptr, size_t alignment)
+{
+	return !((uintptr_t)ptr % alignment);
+}
+
+/* Each function of the family, small and large, with what goes wrong. */
+static void family(void)
+{
+	const size_t lens[] = { 0, 1, 100, 4096, 100000, 3 * MIB, 9 * MIB };
+	void *ptr;
+
+	for (size_t i = 0; i < sizeof(lens) / sizeof(lens[0]); i++) {
+		size_t len = lens[i];
+		void *all[] = { do_malloc(len),
+				do_calloc(1, len),
+				aligned_alloc(64, len),
+				memalign(4096, len),
+				valloc(len),
+				pvalloc(len),
+				reallocarray(NULL, 1, len) };
+
+		check(!posix_memalign(&ptr, 2 * MIB, len) && is_aligned(ptr, 2 * MIB));
+		check(is_aligned(all[2], 64) && is_aligned(all[3], 4096) &&
+		      is_aligned(all[4], 4096));
+		for (size_t j = 0; j < sizeof(all) / sizeof(all[0]); j++) {
+			check(all[j] && malloc_usable_size(all[j]) >= len);
+			fill(all[j], len, j);
+		}
+		fill(ptr, len, 99);
+		for (size_t j = 0; j < sizeof(all) / sizeof(all[0]); j++) {
+			check(is_filled(all[j], len, j));
+			free(all[j]);
+		}
+		check(is_filled(ptr, len, 99));
+		free(ptr);
+	}
+	check(!do_malloc(SIZE_MAX / 2) && errno == ENOMEM);
+	errno = 0;
+	check(!do_calloc(SIZE_MAX / 2, 3) && errno == ENOMEM);
+	errno = 0;
+	check(!do_reallocarray(NULL, SIZE_MAX / 2, 3) && errno == ENOMEM);
+	check(posix_memalign(&ptr, 24, 100) == EINVAL);
+	check(!do_aligned_alloc(24, 100) && errno == EINVAL);
+	check((ptr = do_memalign(24, 100)) && is_aligned(ptr, 32));
+	free(ptr);
+	free(NULL);
+}
+
+/* Grows and shrinks across the threshold; the contents follow. */
+static void resize(void)
+{
+	size_t lens[] = { 100, 50000, 200000, 5 * MIB, 64 * MIB, 96 * MIB, 3 * MIB, 70000, 100 };
+	char *ptr = NULL;
+	size_t before = 0;
+
+	for (size_t i = 0; i < sizeof(lens) / sizeof(lens[0]); i++) {
+		size_t both = before < lens[i] ? before : lens[i];
+
+		ptr = realloc(ptr, lens[i]);
+		check(ptr && (!before || is_filled(ptr, both & ~(size_t)511, 7)));
+		fill(ptr, lens[i], 7);
+		before = lens[i];
+	}
+	check(!realloc(ptr, 0));
+	check(is_filled(ptr = do_calloc(80, MIB), 0, 0));
+	for (size_t i = 0; i < 80 * MIB; i += 4096)
+		check(!ptr[i]);
+	free(ptr);
+}
+
+static void sweep(void)
+{
+	char *parts[32];
+
+	for (unsigned i = 0; i < 32; i++)
+		fill(parts[i] = do_malloc(4 * MIB), 4 * MIB, i);
+	for (unsigned round = 0; round < 2; round++)
+		for (unsigned i = 0; i < 32; i++)
+			check(is_filled(parts[i], 4 * MIB, i));
+	for (unsigned i = 0; i < 32; i++)
+		free(parts[i]);
+}
+
+/* A freed page must not come back with old contents, nor be carried home first. */
+static void reuse(void)
+{
+	for (unsigned i = 0; i < 10; i++) {
+		char *ptr = do_calloc(96, MIB);
+
+		for (size_t at = 0; at < 96 * MIB; at += 4096)
+			check(!ptr[at]);
+		fill(ptr, 96 * MIB, i);
+		free(ptr);
+	}
+}
+
+static char *map(size_t len)
+{
+	char *ptr = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	check(ptr != MAP_FAILED);
+	return ptr;
+}
+
+/* Partly unmapped, mapped anew in the middle, reserved and committed, dropped, read-only. */
+static void mappings(void)
+{
+	char *ptr = map(128 * MIB), *part;
+
+	fill(ptr, 128 * MIB, 1);
+	check(!munmap(ptr + 16 * MIB, 8 * MIB));
+	part = mmap(ptr + 16 * MIB, 8 * MIB, PROT_READ | PROT_WRITE,
+		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+	check(part == ptr + 16 * MIB && !part[0] && !part[8 * MIB - 1]);
+	check(!madvise(ptr + 32 * MIB, 8 * MIB, MADV_DONTNEED));
+	check(!ptr[32 * MIB] && !ptr[40 * MIB - 1]);
+	check(!mprotect(ptr + 64 * MIB, 32 * MIB, PROT_READ));
+	check(((uint64_t *)ptr)[64] == (UINT64_C(1) << 40) + 64 * 0x9e3779b97f4a7c15u);
+	for (size_t i = 40 * MIB; i < 128 * MIB; i += 4096)
+		check(*(uint64_t *)(ptr + i) ==
+		      (UINT64_C(1) << 40) + i / 8 * UINT64_C(0x9e3779b97f4a7c15));
+	check(!munmap(ptr, 128 * MIB));
+
+	ptr = mmap(NULL, (size_t)1 << 40, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+		   -1, 0);
+	check(ptr != MAP_FAILED && !mprotect(ptr + 5 * MIB, 96 * MIB, PROT_READ | PROT_WRITE));
+	fill(ptr + 5 * MIB, 96 * MIB, 2);
+	check(is_filled(ptr + 5 * MIB, 96 * MIB, 2));
+	check(!munmap(ptr, (size_t)1 << 40));
+}
+
+/* Memory that is partly on a device is resized and moved; the kernel sees many mappings. */
+static void remap(void)
+{
+	char *ptr = map(96 * MIB);
+
+	fill(ptr, 96 * MIB, 3);
+	fill(map(64 * MIB), 64 * MIB, 4); /* pushes most of it out */
+	ptr = mremap(ptr, 96 * MIB, 64 * MIB, 0);
+	check(ptr != MAP_FAILED && is_filled(ptr, 64 * MIB, 3));
+	/* Something behind it: it has to move. */
+	check(mmap(ptr + 64 * MIB, MIB, PROT_READ,
+		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) == ptr + 64 * MIB);
+	check(mremap(ptr, 64 * MIB, 128 * MIB, 0) == MAP_FAILED && errno == ENOMEM);
+	ptr = mremap(ptr, 64 * MIB, 128 * MIB, MREMAP_MAYMOVE);
+	check(ptr != MAP_FAILED && is_filled(ptr, 64 * MIB, 3));
+	fill(ptr, 128 * MIB, 5);
+	check(is_filled(ptr, 128 * MIB, 5));
+	check(!munmap(ptr, 128 * MIB));
+}
+
+static void *thread_main(void *arg)
+{
+	uint64_t seed = (uint64_t)(uintptr_t)arg;
+
+	for (unsigned i = 0; i < 12; i++) {
+		size_t len = (1 + (seed * 7 + i * 5) % 12) * MIB;
+		char *large = do_malloc(len), *small = do_malloc(100 + i);
+
+		fill(large, len, seed);
+		memset(small, (int)seed, 100 + i);
+		check(is_filled(large, len, seed) && small[99] == (char)seed);
+		free(large);
+		free(small);
+	}
+	return do_malloc(3000); /* freed by another thread, after this one's end */
+}
+
+static void threads(void)
+{
+	char *ballast = do_malloc(64 * MIB);
+	pthread_t thread[4];
+	void *left;
+
+	fill(ballast, 64 * MIB, 9);
+	for (uintptr_t i = 0; i < 4; i++)
+		check(!pthread_create(&thread[i], NULL, thread_main, (void *)(i + 1)));
+	for (unsigned i = 0; i < 4; i++) {
+		check(!pthread_join(thread[i], &left));
+		free(left);
+	}
+	check(is_filled(ballast, 64 * MIB, 9));
+}
+
+static void child_end(int pid)
+{
+	int status;
+
+	check(pid > 0 && waitpid(pid, &status, 0) == pid && WIFEXITED(status) &&
+	      !WEXITSTATUS(status));
+}
+
+static volatile bool stop;
+
+static void *churn(void *arg)
+{
+	while (!stop)
+		free(memset(do_malloc(300000), 1, 300000));
+	return arg;
+}
+
+/* Children see a snapshot, may allocate, free and exec, while others of us allocate. */
+static void forks(void)
+{
+	char *ptr = do_malloc(96 * MIB);
+	pthread_t thread;
+
+	fill(ptr, 96 * MIB, 6);
+	check(!pthread_create(&thread, NULL, churn, NULL));
+	for (unsigned i = 0; i < 4; i++) {
+		int pid = fork();
+
+		if (!pid) {
+			char *own = do_malloc(40 * MIB);
+
+			fill(own, 40 * MIB, 8);
+			check(is_filled(ptr, 96 * MIB, 6) && is_filled(own, 40 * MIB, 8));
+			free(own);
+			free(ptr);
+			if (i & 1)
+				execl("/bin/true", "true", NULL);
+			_exit(0);
+		}
+		fill(ptr, MIB, 6);
+		child_end(pid);
+	}
+	stop = true;
+	pthread_join(thread, NULL);
+	check(!system("true"));
+	check(is_filled(ptr, 96 * MIB, 6));
+}
+
+/* System calls on memory that is on a device. */
+static void calls(void)
+{
+	char *ptr = do_malloc(96 * MIB), *copy = do_malloc(96 * MIB);
+	FILE *file = tmpfile();
+
+	fill(ptr, 96 * MIB, 10);
+	check(file && fwrite(ptr, 1, 96 * MIB, file) == 96 * MIB && !fflush(file));
+	for (size_t at = 0; at < 96 * MIB; at += 4 * MIB)
+		check(pread(fileno(file), copy + at, 4 * MIB, (off_t)at) == 4 * (ssize_t)MIB);
+	check(is_filled(copy, 96 * MIB, 10));
+}
+
+static void library(void)
+{
+	void *object = dlopen(getenv("VICTIM_LIBRARY"), RTLD_NOW);
+	void *(*make)(size_t);
+	void (*destroy)(void *);
+	char *ptr;
+
+	check(object);
+	*(void **)&make = dlsym(object, "library_make");
+	*(void **)&destroy = dlsym(object, "library_destroy");
+	check(make && destroy && !dlsym(RTLD_NEXT, "no_such_symbol") && dlerror());
+	ptr = make(96 * MIB);
+	check(is_filled(ptr, 96 * MIB, 11));
+	destroy(ptr);
+	check(!dlclose(object));
+}
+
+/* Is looked at and changed from outside. */
+static void waits(void)
+{
+	char *ptr = do_malloc(128 * MIB);
+
+	fill(ptr, 128 * MIB, 12);
+	puts("ready");
+	fflush(stdout);
+	for (;;)
+		pause();
+}
+
+static const struct {
+	const char *name;
+	void (*run)(void);
+} programs[] = {
+	{ "family", family },	{ "resize", resize },	  { "sweep", sweep }, { "reuse", reuse },
+	{ "remap", remap },	{ "threads", threads },	  { "forks", forks }, { "calls", calls },
+	{ "library", library }, { "mappings", mappings }, { "waits", waits },
+};
+
+int main(int argc, char **argv)
+{
+	for (size_t i = 0; argc == 2 && i < sizeof(programs) / sizeof(programs[0]); i++)
+		if (!strcmp(programs[i].name, argv[1])) {
+			programs[i].run();
+			puts("victim: all as it should be");
+			return 0;
+		}
+	return 2;
+}

@@ -1,0 +1,401 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * umm run: starts a program under the malloc shim.
+ *
+ * A setting comes from an option, or else from its environment variable, or else from the
+ * configuration file, all by the shim's own table (settings.h), and goes to the program as an
+ * environment variable. Devices are looked for before the program starts, so that a typing error
+ * is told at once. Then this process becomes the program; only where a summary is asked for it
+ * stays, passes signals on, and ends as the program did. Where libumm cannot work the program is
+ * run without the shim, after one line that says why.
+ *
+ * One thread; a signal handler that does nothing but kill().
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <umm.h>
+
+#include "channel.h"
+#include "tier.h"
+#include "tool.h"
+
+enum {
+	KEYS_MAX = 16,
+	EXIT_CANNOT_RUN = 126,
+	EXIT_NOT_FOUND = 127,
+	OPTION_CONFIG = KEYS_MAX,
+	OPTION_HELP,
+};
+
+static char shim_path[PATH_MAX], shim_dir[PATH_MAX];
+static volatile sig_atomic_t child;
+
+static void help_print(void)
+{
+	const struct settings_key *key;
+	size_t nkeys;
+
+	printf("usage: umm run [OPTION...] [--] PROGRAM [ARGUMENT...]\n"
+	       "\n"
+	       "Runs a program with no more than so much of its memory in host frames; the rest\n"
+	       "is on devices, and comes back when it is touched. The program is not changed.\n"
+	       "\n");
+	key = settings_keys(&nkeys);
+	for (size_t i = 0; i < nkeys; i++) {
+		char option[64];
+
+		snprintf(option, sizeof(option), "--%s%s%s", key[i].name,
+			 key[i].argument ? " " : "", key[i].argument ? key[i].argument : "");
+		printf("  %s\n        %s\n", option, key[i].help);
+	}
+	printf("  --config FILE\n"
+	       "        settings, one a line: \"host-limit = 8G\"\n"
+	       "  -h, --help\n"
+	       "        print this text\n"
+	       "\n"
+	       "UMM_HOST_LIMIT and so on in the environment mean the same; options count more,\n"
+	       "the file (umm/run.conf in $XDG_CONFIG_HOME, or in ~/.config) less. umm-run(1)\n"
+	       "has more.\n");
+}
+
+static int complain(const char *what)
+{
+	fprintf(stderr, "umm run: %s; \"umm run --help\" lists the options\n", what);
+	return TOOL_USAGE;
+}
+
+/* ---- where settings come from --------------------------------------------------------- */
+
+/* Keep it for the program: more than the file, less than what is there when @over is false. */
+static int setting_keep(const char *key, const char *value, bool over)
+{
+	struct settings scratch;
+	char error[SETTINGS_ERROR_LEN], variable[64];
+
+	settings_default(&scratch);
+	if (settings_set(&scratch, key, value, error))
+		return complain(error);
+	settings_variable(key, variable, sizeof(variable));
+	return setenv(variable, value, over) ? complain(strerror(errno)) : TOOL_OK;
+}
+
+static char *trim(char *text)
+{
+	char *end;
+
+	text += strspn(text, " \t\r\n");
+	for (end = text + strlen(text); end > text && strchr(" \t\r\n", end[-1]); end--)
+		;
+	*end = '\0';
+	return text;
+}
+
+static int config_line(const char *path, unsigned number, char *line)
+{
+	char *key, *value, where[SETTINGS_ERROR_LEN];
+
+	line[strcspn(line, "#\n")] = '\0';
+	key = trim(line);
+	if (!*key)
+		return TOOL_OK;
+	value = strchr(key, '=');
+	if (value) {
+		*value++ = '\0';
+		key = trim(key);
+		value = trim(value);
+		if (setting_keep(key, value, false) == TOOL_OK)
+			return TOOL_OK;
+	}
+	snprintf(where, sizeof(where), "%.200s:%u: not of the form \"host-limit = 8G\"", path,
+		 number);
+	return complain(where);
+}
+
+/* One that nobody named need not be there. */
+static int config_read(const char *named)
+{
+	const char *base = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
+	char path[PATH_MAX], line[1024];
+	int ret = TOOL_OK;
+	FILE *file;
+
+	if (named)
+		snprintf(path, sizeof(path), "%s", named);
+	else
+		snprintf(path, sizeof(path), "%s%s/umm/run.conf",
+			 base ? base :
+			 home ? home :
+				"",
+			 base ? "" : "/.config");
+	file = fopen(path, "re");
+	if (!file && !named)
+		return TOOL_OK;
+	if (!file) {
+		fprintf(stderr, "umm run: %s: %s\n", path, strerror(errno));
+		return TOOL_FAILED;
+	}
+	for (unsigned n = 1; ret == TOOL_OK && fgets(line, sizeof(line), file); n++)
+		ret = config_line(path, n, line);
+	fclose(file);
+	return ret;
+}
+
+/* Options of one name, given several times, are one value with commas. */
+static int option_take(const char *values[KEYS_MAX], int key, const char *value)
+{
+	static char lists[KEYS_MAX][2048];
+	char *list = lists[key];
+	size_t len = strlen(list);
+
+	if (len + strlen(value) + 2 > sizeof(lists[key]))
+		return complain("an option is too long");
+	if (strcmp(settings_keys(&(size_t){ 0 })[key].name, "device") != 0)
+		len = 0;
+	snprintf(list + len, sizeof(lists[key]) - len, "%s%s", len ? "," : "", value);
+	values[key] = list;
+	return TOOL_OK;
+}
+
+static int options_parse(int argc, char **argv, const char *values[KEYS_MAX], const char **config)
+{
+	struct option options[KEYS_MAX + 3] = { 0 };
+	const struct settings_key *keys;
+	size_t nkeys;
+	int option, ret;
+
+	keys = settings_keys(&nkeys);
+	for (size_t i = 0; i < nkeys; i++)
+		options[i] = (struct option){ keys[i].name,
+					      keys[i].argument ? required_argument : no_argument,
+					      NULL, (int)i };
+	options[nkeys] = (struct option){ "config", required_argument, NULL, OPTION_CONFIG };
+	options[nkeys + 1] = (struct option){ "help", no_argument, NULL, OPTION_HELP };
+	opterr = 0;
+	while ((option = getopt_long(argc, argv, "+h", options, NULL)) != -1) {
+		if (option == OPTION_HELP || option == 'h') {
+			help_print();
+			exit(tool_finish_output("run"));
+		}
+		if (option == '?')
+			return tool_usage_error("run", argv[optind - 1]);
+		if (option == OPTION_CONFIG) {
+			*config = optarg;
+			continue;
+		}
+		ret = option_take(values, option, optarg ? optarg : "yes");
+		if (ret)
+			return ret;
+	}
+	return optind < argc ? TOOL_OK : complain("there is no program to run");
+}
+
+static int settings_gather(int argc, char **argv, struct settings *settings)
+{
+	const char *values[KEYS_MAX] = { NULL }, *config = NULL;
+	char error[SETTINGS_ERROR_LEN];
+	size_t nkeys;
+	int ret = options_parse(argc, argv, values, &config);
+
+	settings_keys(&nkeys);
+	for (size_t i = 0; i < nkeys && !ret; i++)
+		if (values[i])
+			ret = setting_keep(settings_keys(&nkeys)[i].name, values[i], true);
+	if (!ret)
+		ret = config_read(config);
+	if (ret)
+		return ret;
+	settings_default(settings);
+	return settings_from_environment(settings, error) ? complain(error) : TOOL_OK;
+}
+
+/* ---- what it takes -------------------------------------------------------------------- */
+
+/* Beside libumm where both are installed; below it where they were built. */
+static bool shim_find(void)
+{
+	static const char *const places[] = { "", "/preload" };
+	char dir[PATH_MAX - 64];
+
+	if (!tier_directory((const void *)umm_version, dir, sizeof(dir)))
+		return false;
+	for (unsigned i = 0; i < 2; i++) {
+		snprintf(shim_dir, sizeof(shim_dir), "%s%s", dir, places[i]);
+		snprintf(shim_path, sizeof(shim_path), "%s%s/libumm_preload.so", dir, places[i]);
+		if (!access(shim_path, R_OK))
+			return true;
+	}
+	return false;
+}
+
+static int devices_check(const struct settings *settings)
+{
+	for (unsigned i = 0; i < settings->ndevices; i++) {
+		const struct settings_device *device = &settings->devices[i];
+		char text[SETTINGS_ERROR_LEN] = "";
+		struct umm_tier_reason reason = { text, sizeof(text) };
+		const struct umm_tier_ops *ops = tier_load(device, shim_dir, &reason);
+
+		if (ops && !ops->check(device->name, device->len, &reason))
+			continue;
+		fprintf(stderr, "umm run: device %s%s%s: %s\n", device->scheme,
+			device->name[0] ? ":" : "", device->name, text);
+		return TOOL_USAGE;
+	}
+	return TOOL_OK;
+}
+
+/* NULL, or why the program has to run without. */
+static const char *obstacle(const struct settings *settings, struct umm_probe_info *info)
+{
+	info->size = sizeof(*info);
+	if (!settings->ndevices)
+		return "no device is given (--device)";
+	if (!settings->host_limit)
+		return "no limit is given (--host-limit)";
+	if (umm_probe(info) || info->uffd_access == UMM_UFFD_NONE ||
+	    info->uffd_access == UMM_UFFD_USER_MODE_ONLY)
+		return info->advice;
+	return NULL;
+}
+
+static int preload_set(void)
+{
+	const char *others = getenv("LD_PRELOAD");
+	char list[2 * PATH_MAX];
+
+	snprintf(list, sizeof(list), "%s%s%s", shim_path, others && *others ? ":" : "",
+		 others ? others : "");
+	return setenv("LD_PRELOAD", list, true);
+}
+
+/* ---- running it ----------------------------------------------------------------------- */
+
+static int become(char **argv)
+{
+	execvp(argv[0], argv);
+	fprintf(stderr, "umm run: %s: %s\n", argv[0], strerror(errno));
+	return errno == ENOENT ? EXIT_NOT_FOUND : EXIT_CANNOT_RUN;
+}
+
+static void pass_on(int signal)
+{
+	if (child > 0)
+		kill((pid_t)child, signal);
+}
+
+static const int passed_on[] = { SIGHUP,  SIGINT,  SIGQUIT, SIGTERM,
+				 SIGUSR1, SIGUSR2, SIGALRM, SIGCONT };
+
+static void signals_pass_on(void)
+{
+	struct sigaction action = { .sa_handler = pass_on, .sa_flags = SA_RESTART };
+
+	for (size_t i = 0; i < sizeof(passed_on) / sizeof(passed_on[0]); i++)
+		sigaction(passed_on[i], &action, NULL);
+}
+
+static void summary_print(pid_t pid)
+{
+	char error[SETTINGS_ERROR_LEN];
+	struct channel *channel = channel_open(pid, error);
+
+	if (channel)
+		channel_print(channel, stderr);
+	else
+		fprintf(stderr, "umm run: nothing left the host: managed memory stayed under its "
+				"limit\n");
+}
+
+/* End as the program did. */
+static int end_as(int status)
+{
+	struct rlimit none = { 0, 0 };
+	sigset_t set;
+
+	if (WIFEXITED(status))
+		return WEXITSTATUS(status);
+	if (WTERMSIG(status) == SIGBUS)
+		fprintf(stderr,
+			"umm run: the program ended by SIGBUS: so ends who touches a page that "
+			"was lost with its device\n");
+	setrlimit(RLIMIT_CORE, &none);
+	signal(WTERMSIG(status), SIG_DFL);
+	sigemptyset(&set);
+	sigaddset(&set, WTERMSIG(status));
+	sigprocmask(SIG_UNBLOCK, &set, NULL);
+	raise(WTERMSIG(status));
+	return 128 + WTERMSIG(status);
+}
+
+static int run_and_wait(char **argv)
+{
+	char pid_text[16];
+	siginfo_t info;
+	int status;
+	pid_t pid;
+
+	snprintf(pid_text, sizeof(pid_text), "%d", (int)getpid());
+	setenv("UMM_RUN_PID", pid_text, true);
+	unsetenv("UMM_SUMMARY");
+	signals_pass_on();
+	pid = fork();
+	if (pid < 0) {
+		fprintf(stderr, "umm run: no process: %s\n", strerror(errno));
+		return TOOL_FAILED;
+	}
+	if (!pid) {
+		for (size_t i = 0; i < sizeof(passed_on) / sizeof(passed_on[0]); i++)
+			signal(passed_on[i], SIG_DFL);
+		_exit(become(argv));
+	}
+	child = pid;
+	/* While it is not reaped its number is its own, and so is what it left. */
+	while (waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT) && errno == EINTR)
+		;
+	summary_print(pid);
+	channel_remove(pid);
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	return end_as(status);
+}
+
+int run_main(int argc, char **argv)
+{
+	struct umm_probe_info info = { 0 };
+	struct settings settings;
+	const char *why;
+	int ret = settings_gather(argc, argv, &settings);
+
+	if (ret)
+		return ret;
+	if (!shim_find()) {
+		fprintf(stderr,
+			"umm run: libumm_preload.so is not beside libumm: it was built without "
+			"jemalloc, or not installed\n");
+		return TOOL_FAILED;
+	}
+	ret = devices_check(&settings);
+	if (ret)
+		return ret;
+	why = obstacle(&settings, &info);
+	if (why) {
+		if (!settings.quiet)
+			fprintf(stderr, "umm run: running without managed memory: %s\n", why);
+		return become(argv + optind);
+	}
+	if (preload_set()) {
+		fprintf(stderr, "umm run: %s\n", strerror(errno));
+		return TOOL_FAILED;
+	}
+	return settings.summary ? run_and_wait(argv + optind) : become(argv + optind);
+}

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * umm set: changes limits of a program that runs under the shim. The values are checked by the
+ * shim's own table and written into the shared memory; the program's engine looks there every
+ * round.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "channel.h"
+#include "tool.h"
+
+static void help_print(void)
+{
+	printf("usage: umm set PID KEY=VALUE...\n"
+	       "\n"
+	       "Changes limits of a program that runs under \"umm run\":\n"
+	       "\n"
+	       "  host-limit=BYTES     managed memory in host frames, at most\n"
+	       "  cpu-budget=PERCENT   of one CPU, for finding cold memory\n");
+}
+
+static int complain(const char *what)
+{
+	fprintf(stderr, "umm set: %s; \"umm set --help\" says what it takes\n", what);
+	return TOOL_USAGE;
+}
+
+/* Into @settings; which of the two it was goes to @wanted. */
+static int value_parse(char *argument, struct settings *settings, bool wanted[2])
+{
+	char *value = strchr(argument, '='), error[SETTINGS_ERROR_LEN];
+	bool is_limit, is_budget;
+
+	if (!value)
+		return complain("a change has the form KEY=VALUE");
+	*value++ = '\0';
+	is_limit = strcmp(argument, "host-limit") == 0;
+	is_budget = strcmp(argument, "cpu-budget") == 0;
+	if (!is_limit && !is_budget)
+		return complain("only host-limit and cpu-budget change while a program runs");
+	if (settings_set(settings, argument, value, error))
+		return complain(error);
+	if (is_limit && !settings->host_limit)
+		return complain("host-limit: a size; without a limit there is nothing to keep to");
+	wanted[0] |= is_limit;
+	wanted[1] |= is_budget;
+	return TOOL_OK;
+}
+
+int set_main(int argc, char **argv)
+{
+	char error[SETTINGS_ERROR_LEN], *end;
+	struct settings settings;
+	struct channel *channel;
+	bool wanted[2] = { false, false };
+	long pid;
+
+	if (argc == 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
+		help_print();
+		return tool_finish_output("set");
+	}
+	if (argc < 3)
+		return complain("it takes a process number and a change");
+	pid = strtol(argv[1], &end, 10);
+	if (*end || pid <= 0)
+		return tool_usage_error("set", argv[1]);
+	settings_default(&settings);
+	for (int i = 2; i < argc; i++) {
+		int ret = value_parse(argv[i], &settings, wanted);
+
+		if (ret)
+			return ret;
+	}
+	channel = channel_open((pid_t)pid, error);
+	if (!channel) {
+		fprintf(stderr, "umm set: %s\n", error);
+		return TOOL_FAILED;
+	}
+	if (wanted[0])
+		channel->host_limit = settings.host_limit / 4096 * 4096;
+	if (wanted[1])
+		channel->cpu_budget = settings.cpu_budget;
+	return TOOL_OK;
+}
