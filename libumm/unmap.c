@@ -231,6 +231,38 @@ static void take_apart(struct piece *piece, unsigned first, unsigned last)
 	}
 }
 
+/* There is no such mapping any more, and nobody has told: whatever the books say ends here. */
+static void forget_untold(struct piece *piece, unsigned i)
+{
+	struct umm_ctx *ctx = piece->ctx;
+
+	rwlock_take(&ctx->gate);
+	if (!bit_test(piece->left, i)) {
+		log_warning("the mapping at %#lx went away unseen", (unsigned long)at(piece, i));
+		event_clear(ctx, at(piece, i), at(piece, i + 1), true);
+	}
+	rwlock_drop(&ctx->gate);
+}
+
+/*
+ * Is the page not here because its mapping moved, or is gone? Asking anything of the userfaultfd
+ * makes sure that what the program has done is known.
+ */
+static bool moved_away(struct piece *piece, unsigned i)
+{
+	bool gone = protect(piece, i, i + 1, false) == -ENOENT, left;
+	struct block *block;
+
+	/* What was read is also applied. */
+	ctx_pass_gate(piece->ctx);
+	block = block_find(piece->ctx, piece->va);
+	left = bit_test(piece->left, i);
+	lock_drop(&block->lock);
+	if (gone && !left)
+		forget_untold(piece, i);
+	return gone || left;
+}
+
 /* Write-protect a run; what was dropped, unmapped or filled afresh meanwhile stays. */
 static void protect_run(struct piece *piece, unsigned first, unsigned last)
 {
@@ -239,6 +271,8 @@ static void protect_run(struct piece *piece, unsigned first, unsigned last)
 	collect_begin(piece, first, last);
 	ret = protect(piece, first, last, true);
 	collect_end(piece, first, last);
+	for (unsigned i = first; i < last && ret == -ENOENT; i++)
+		moved_away(piece, i);
 	if (ret)
 		set_run(piece->stay, first, last);
 }
@@ -382,23 +416,6 @@ static void set_slotted(struct piece *piece, unsigned first, unsigned last)
 	for (unsigned i = first; i < last; i++)
 		if (!bit_test(piece->stay, i))
 			bit_set(piece->slotted, i);
-}
-
-/*
- * Is the page not here because mremap() took it away? Asking anything of the userfaultfd
- * makes sure that what the program has done is known.
- */
-static bool moved_away(struct piece *piece, unsigned i)
-{
-	bool gone = protect(piece, i, i + 1, false) == -ENOENT;
-	struct block *block;
-
-	/* What was read is also applied. */
-	ctx_pass_gate(piece->ctx);
-	block = block_find(piece->ctx, piece->va);
-	gone |= bit_test(piece->left, i);
-	lock_drop(&block->lock);
-	return gone;
 }
 
 /* One page that would not move. Returns true to try it again. */

@@ -5,7 +5,9 @@
  * at hook points; a random walk with a model does the rest. UMM_STRESS_SEED gives it another way.
  */
 #include "harness.h"
+#include "ctx.h"
 #include "hooked.h"
+#include "uffd.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -318,6 +320,21 @@ static void touch_at_the_new_address_waits_until_mirrors_are_told(struct env *e)
 	assert_delta(e, UMM_COUNT_FAULT_DEVICE, PAGES);
 }
 
+/* Should a message ever be missed, the pages go, but nobody waits for them. */
+static void mapping_that_went_away_unseen_keeps_no_frames(struct env *e)
+{
+	struct ref_device *ref = env_device(e, PAGES);
+	char *p = env_attach(e, PAGES * PAGE);
+
+	fill(p, PAGES, 1);
+	to_device(e, ref, p, PAGES, PAGES);
+	assert_int_equal(uffd_unregister(e->ctx->uffd, (uintptr_t)p, PAGES * PAGE), 0);
+	env_unmap(e, p, PAGES * PAGE);
+	assert_state(e, p, PAGES, env_home(e));
+	assert_true(umm_devmem_evict(ref->mem, PAGES) == 0);
+	assert_free_frames(ref, PAGES);
+}
+
 /* ---- threads that move mappings at the same instant ----------------------------------- */
 
 #define GROWERS 3
@@ -627,6 +644,7 @@ static const struct test_case cases[] = {
 	TEST(ALL, unmapped_and_moved_onto_while_copied_home),
 	TEST(PRIVATE, moved_again_and_again_before_mirrors_are_told),
 	TEST(PRIVATE, touch_at_the_new_address_waits_until_mirrors_are_told),
+	TEST(ALL, mapping_that_went_away_unseen_keeps_no_frames),
 	TEST(ALL, mappings_that_take_each_others_addresses_keep_their_contents),
 	TEST(ALL, random_moves_lose_nothing),
 };
