@@ -339,10 +339,12 @@ static enum action action_for_refusal(struct piece *piece, enum action action, u
 static void settle_pages(const struct run *run, enum action action, unsigned first, unsigned last)
 {
 	for (unsigned i = first; i < last; i++) {
-		if (settle_page(run, action, i))
+		if (settle_page(run, action, i)) {
 			bit_clear(run->todo, i);
-		else
+			bit_set(run->piece->settled, i);
+		} else {
 			bit_set(run->piece->undo, i);
+		}
 	}
 }
 
@@ -422,6 +424,7 @@ static void commit_gone(struct piece *piece, unsigned i, uint64_t *todo)
 	if (piece->dst && !piece->by_driver)
 		devmem_give_quietly(piece->dst, piece->frames[i], 1);
 	bit_clear(todo, i);
+	bit_set(piece->settled, i);
 }
 
 /* Page i, whose mapping has moved. */

@@ -204,11 +204,11 @@ static bool piece_has(const struct piece *piece, uintptr_t addr, unsigned *i)
 {
 	*i = page_index(addr);
 	if (piece->va == align_down(addr, UMM_BLOCK_SIZE) && bit_test(piece->all, *i) &&
-	    !bit_test(piece->left, *i))
+	    !bit_test(piece->left, *i) && !bit_test(piece->settled, *i))
 		return true;
 	for (*i = bit_next(piece->left, 0); *i < UMM_BLOCK_PAGES;
 	     *i = bit_next(piece->left, *i + 1))
-		if (piece->where[*i] == addr)
+		if (piece->where[*i] == addr && !bit_test(piece->settled, *i))
 			return true;
 	return false;
 }
