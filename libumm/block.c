@@ -551,6 +551,8 @@ static void resident_detach(struct umm_ctx *ctx, struct block *block, struct res
 		resident_move(ctx, block, resident, pages, part);
 	}
 	if (part) {
+		/* They count as free: who needs frames waits for them. */
+		atomic_fetch_add(&mem->returning, part->npages);
 		part->next = *list;
 		*list = part;
 		return;
@@ -595,6 +597,7 @@ static void resident_release(struct umm_ctx *ctx, struct resident *resident)
 	}
 	resident_free(ctx, resident);
 	devmem_give_list(mem, n, frames);
+	atomic_fetch_sub(&mem->returning, n);
 	devmem_unuse(mem);
 }
 

@@ -383,6 +383,7 @@ static void settle_pages(const struct run *run, enum action action, unsigned fir
 			continue;
 		}
 		bit_clear(run->todo, i);
+		bit_set(run->piece->settled, i);
 		history_note(run, action, i, dropped);
 	}
 }
@@ -463,6 +464,7 @@ static void commit_gone(struct piece *piece, unsigned i, uint64_t *todo)
 	if (piece->dst && !piece->by_driver)
 		devmem_give_quietly(piece->dst, piece->frames[i], 1);
 	bit_clear(todo, i);
+	bit_set(piece->settled, i);
 }
 
 /* Page i, whose mapping has moved. */

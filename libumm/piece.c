@@ -24,6 +24,9 @@
 #include "uffd.h"
 #include "util.h"
 
+/* How long to wait for frames that are about to be given back: a mirror may be slow to be told. */
+#define RETURNING_NS UINT64_C(1000000000)
+
 /* Pages are to become exclusive: system pages do, others come home first. */
 static bool to_places(const struct piece_want *want)
 {
@@ -237,11 +240,11 @@ static bool piece_has(const struct piece *piece, uintptr_t addr, unsigned *i)
 {
 	*i = page_index(addr);
 	if (piece->va == align_down(addr, UMM_BLOCK_SIZE) && bit_test(piece->all, *i) &&
-	    !bit_test(piece->left, *i))
+	    !bit_test(piece->left, *i) && !bit_test(piece->settled, *i))
 		return true;
 	for (*i = bit_next(piece->left, 0); *i < UMM_BLOCK_PAGES;
 	     *i = bit_next(piece->left, *i + 1))
-		if (piece->where[*i] == addr)
+		if (piece->where[*i] == addr && !bit_test(piece->settled, *i))
 			return true;
 	return false;
 }
@@ -312,12 +315,14 @@ static struct piece *piece_new(struct umm_ctx *ctx, const struct piece_want *wan
 static int take_frames(const struct piece_want *want, unsigned n, uint32_t *frames)
 {
 	struct umm_ctx *ctx = want->dst->ctx;
+	uint64_t deadline = now_ns() + RETURNING_NS;
 	uint32_t seen;
 	int got;
 
-	/* Frames of pages that have just gone home count as free. */
-	while (seen = ctx_settle_count(ctx),
-	       umm_devmem_nfree(want->dst) < n && atomic_load(&want->dst->returning))
+	/* Frames of pages that have just gone home, or were dropped, count as free. */
+	while (seen = ctx_settle_count(ctx), umm_devmem_nfree(want->dst) < n &&
+						     atomic_load(&want->dst->returning) &&
+						     now_ns() < deadline)
 		ctx_settle_wait(ctx, seen, now_ns() + UINT64_C(10000000));
 	if (!want->no_evict && umm_devmem_nfree(want->dst) < n)
 		evict(want->dst, n, want->clock, want->va);

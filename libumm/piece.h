@@ -55,6 +55,7 @@ struct piece {
 	uint64_t lost[BITMAP_WORDS];	/* the source device failed */
 	uint64_t undo[BITMAP_WORDS];	/* the destination failed: back to where it was */
 	uint64_t done[BITMAP_WORDS];	/* committed to the new home */
+	uint64_t settled[BITMAP_WORDS]; /* committed: no longer the piece's */
 
 	/*
 	 * Pages that have left their address: their mapping has moved to where[], or (0) is gone.

@@ -308,6 +308,8 @@ static void copy_run(struct piece *piece, unsigned first, unsigned last)
 static void make_unshared(struct piece *piece, unsigned first, unsigned last)
 {
 	collect_begin(piece, first, last);
+	/* A protection that outlived its reason would make this thread wait for itself. */
+	protect(piece, first, last, false);
 	madvise((void *)at(piece, first), bytes(last - first), MADV_POPULATE_WRITE);
 	collect_end(piece, first, last);
 }
