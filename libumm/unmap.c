@@ -341,6 +341,9 @@ static bool is_robbed(struct umm_ctx *ctx, struct block *block, unsigned i)
 	enum page_state state = page_state(block, i);
 	uint64_t populated = 1;
 
+	/* The program is dropping it: that it is not there is as it should be. */
+	if (block->page[i] & PG_DROPPING)
+		return false;
 	if (state != PG_SYSTEM && state != PG_COHERENT &&
 	    !(state == PG_MIGRATING && piece_expects_mapped(ctx, page_addr(block, i))))
 		return false;
