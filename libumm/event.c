@@ -198,7 +198,7 @@ static void event_apply(struct umm_ctx *ctx, const struct uffd_msg_info *info)
 	switch (info->kind) {
 	case UFFD_UNMAP:
 		if (!expected(ctx, info) && !remap_is_echo(ctx, info))
-			event_clear(ctx, info->addr, info->end, true);
+			remap_unmapped(ctx, info);
 		break;
 	case UFFD_REMOVE:
 		event_clear(ctx, info->addr, info->end, false);
@@ -249,6 +249,8 @@ int event_read(struct umm_ctx *ctx, struct uffd_msg_info *info, bool *again)
 	*again = ret > 0 && info->kind != UFFD_FAULT;
 	if (*again)
 		event_apply(ctx, info);
+	else if (ctx->arrivals.any && !uffd_is_changing(ctx->uffd))
+		remap_forget_arrivals(ctx);
 	rwlock_drop(&ctx->gate);
 	return *again ? 0 : ret;
 }
@@ -262,6 +264,22 @@ void event_pump(struct umm_ctx *ctx)
 		fault_take(ctx, &info);
 	else if (!again)
 		sched_yield();
+}
+
+void event_await_quiet(struct umm_ctx *ctx)
+{
+	bool quiet;
+
+	do {
+		while (uffd_is_changing(ctx->uffd))
+			event_pump(ctx);
+		/* What was read is applied, too, once its reader has let go of the gate. */
+		rwlock_take(&ctx->gate);
+		quiet = !uffd_is_changing(ctx->uffd);
+		if (quiet)
+			remap_forget_arrivals(ctx);
+		rwlock_drop(&ctx->gate);
+	} while (!quiet);
 }
 
 bool event_any_in_flight(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)

@@ -233,6 +233,20 @@ int uffd_unregister(int uffd, uintptr_t start, size_t len)
 	return ioctl(uffd, UFFDIO_UNREGISTER, &range) ? -errno : 0;
 }
 
+bool uffd_is_registered(uintptr_t start, size_t len)
+{
+	enum umm_uffd_access how;
+	uint64_t features;
+	int uffd = uffd_open(UFFD_OPEN_USER_MODE, &features, &how), ret;
+
+	if (uffd < 0)
+		return false;
+	/* For write-protection only, of which there is none: nobody notices. */
+	ret = uffd_watch(uffd, start, len);
+	close(uffd);
+	return ret == -EBUSY;
+}
+
 /* ------------------------------------------------------------------------
  * Messages
  */
