@@ -21,7 +21,6 @@
 #include "event.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -37,6 +36,12 @@
 
 /* How long a worker waits for a page in flight before it looks again. */
 #define SETTLE_NS UINT64_C(100000000)
+
+/*
+ * Who waits for a message looks up so often: that no more are on their way wakes nobody. To sleep
+ * matters: a server has priority over the threads whose messages it waits for.
+ */
+#define MESSAGE_NS 50000
 
 /* Is this the message of what the core itself is doing? It is expected once. */
 static bool expected(struct umm_ctx *ctx, const struct uffd_msg_info *info)
@@ -219,7 +224,7 @@ void event_read_ahead(struct umm_ctx *ctx)
 	struct uffd_msg_info info;
 
 	if (uffd_read(ctx->uffd, &info) != 1)
-		sched_yield();
+		uffd_await(ctx->uffd, MESSAGE_NS);
 	else if (info.kind == UFFD_FAULT)
 		uffd_wake(ctx->uffd, info.addr, UMM_PAGE_SIZE);
 	else
@@ -263,7 +268,7 @@ void event_pump(struct umm_ctx *ctx)
 	if (event_read(ctx, &info, &again) == 1)
 		fault_take(ctx, &info);
 	else if (!again)
-		sched_yield();
+		uffd_await(ctx->uffd, MESSAGE_NS);
 }
 
 void event_await_quiet(struct umm_ctx *ctx)

@@ -34,7 +34,7 @@ struct lifted {
 };
 
 /* Longer than any thread takes from letting go of its mappings to sending its message. */
-#define DEPARTURE_NS UINT64_C(1000000000)
+#define DEPARTURE_NS UINT64_C(10000000000)
 
 /* So many at a time. */
 #define LIFT_PAGES 64

@@ -24,8 +24,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "uapi.h"
@@ -294,6 +296,14 @@ UMM_FAULT_PATH bool uffd_is_changing(int uffd)
 	struct uffdio_writeprotect nothing = { 0 };
 
 	return ioctl(uffd, UFFDIO_WRITEPROTECT, &nothing) && errno == EAGAIN;
+}
+
+void uffd_await(int uffd, long ns)
+{
+	struct pollfd poll = { .fd = uffd, .events = POLLIN };
+	struct timespec timeout = { .tv_nsec = ns };
+
+	ppoll(&poll, 1, &timeout, NULL);
 }
 
 int uffd_read(int uffd, struct uffd_msg_info *info)

@@ -66,6 +66,9 @@ bool uffd_is_registered(uintptr_t start, size_t len);
 /* Is there an event that was not read yet? Until then everything answers -EAGAIN. */
 bool uffd_is_changing(int uffd);
 
+/* Sleep until there is a message, or for so long (less than a second). */
+void uffd_await(int uffd, long ns);
+
 /* Read one message: 1, 0 when there is none, or -errno. */
 int uffd_read(int uffd, struct uffd_msg_info *info);
 /* Pure: decode a kernel message. */
