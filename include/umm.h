@@ -319,7 +319,8 @@ UMM_API int umm_alloc(struct umm_ctx *ctx, size_t len, uint64_t flags, void **ou
  * @addr: exactly what umm_alloc() returned, or NULL (nothing happens)
  *
  * Mirrors are invalidated (UMM_EVENT_UNMAP) first. Waits for migrations of
- * the range that are in flight.
+ * the range that are in flight. An allocation whose first part the program has unmapped keeps its
+ * address until something else is managed there; from then on @addr is that of what is left.
  *
  * Ownership: the memory is gone.
  * Context:   any thread, not from a callback; may sleep; works in a forked child.

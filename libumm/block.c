@@ -177,6 +177,7 @@ void block_put(struct umm_ctx *ctx, struct block *block)
 	bool unused = block->nmanaged == 0 && block->npieces == 0;
 
 	if (unused) {
+		UMM_ASSERT(!block->residents);
 		block_forget_pins(ctx, block);
 		atomic_store(block_slot(ctx, block->va), NULL);
 		block->va = 0;
@@ -488,6 +489,7 @@ int resident_set(struct umm_ctx *ctx, struct block *block, struct umm_devmem *me
 			resident_drop(ctx, block, resident);
 		return -ENOMEM;
 	}
+	UMM_ASSERT(!bit_test(resident->bitmap, i));
 	if (resident->frames)
 		resident->frames[i] = frame;
 	bit_set(resident->bitmap, i);
@@ -509,9 +511,12 @@ static struct resident *resident_split(struct umm_ctx *ctx, const struct residen
 
 	if (!part)
 		return NULL;
-	*part = *resident;
-	memset(part->bitmap, 0, sizeof(part->bitmap));
-	part->npages = 0;
+	*part = (struct resident){
+		.mem = resident->mem,
+		.ctx = resident->ctx,
+		.va = resident->va,
+		.base = resident->base,
+	};
 	if (!resident->frames)
 		return part;
 	part->frames = pool_alloc(&ctx->blocks.frames_pool);

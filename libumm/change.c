@@ -223,10 +223,7 @@ void change_wait(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
 	struct patience patience = { 0 };
 	uint32_t seen;
 
-	/* An event of an earlier life may not have reached us yet, but the kernel knows of it. */
-	while (uffd_is_changing(ctx->uffd))
-		event_pump(ctx);
-	ctx_pass_gate(ctx);
+	event_await_quiet(ctx);
 	while (seen = ctx_settle_count(ctx),
 	       any_change(ctx, start, end) || event_any_in_flight(ctx, start, end)) {
 		ctx_still_waiting(&patience, start);

@@ -33,6 +33,8 @@
 
 /* A wait that is longer is worth a line in the log. */
 #define PATIENCE_NS UINT64_C(5000000000)
+/* Who waits for a fork looks up so often. */
+#define FORK_NS UINT64_C(1000000000)
 
 static struct lock list_lock = { PTHREAD_MUTEX_INITIALIZER, RANK_GLOBAL };
 static struct umm_ctx *list;
@@ -114,19 +116,30 @@ void ctx_wake_block(struct umm_ctx *ctx, uintptr_t va)
 
 void ctx_move_out_begin(struct umm_ctx *ctx)
 {
-	lock_take(&ctx->fork_lock);
-	while (ctx->forking)
-		lock_wait(&ctx->fork_lock, &ctx->fork_changed);
-	ctx->moving_out++;
-	lock_drop(&ctx->fork_lock);
+	uint32_t seen;
+	bool forking;
+
+	for (;;) {
+		seen = ctx_settle_count(ctx);
+		lock_take(&ctx->fork_lock);
+		forking = ctx->forking;
+		ctx->moving_out += !forking;
+		lock_drop(&ctx->fork_lock);
+		if (!forking)
+			return;
+		ctx_settle_wait(ctx, seen, now_ns() + FORK_NS);
+	}
 }
 
 void ctx_move_out_end(struct umm_ctx *ctx)
 {
+	bool last;
+
 	lock_take(&ctx->fork_lock);
-	if (--ctx->moving_out == 0 && ctx->forking)
-		pthread_cond_broadcast(&ctx->fork_changed);
+	last = --ctx->moving_out == 0 && ctx->forking;
 	lock_drop(&ctx->fork_lock);
+	if (last)
+		ctx_settled(ctx);
 }
 
 void ctx_count(struct umm_ctx *ctx, struct umm_device *dev, uintptr_t addr, unsigned counter,
@@ -172,7 +185,6 @@ static int ctx_init(struct umm_ctx *ctx)
 	lock_init(&ctx->lock, RANK_CTX);
 	rwlock_init(&ctx->gate, RANK_GATE);
 	lock_init(&ctx->fork_lock, RANK_FORK);
-	lock_cond_init(&ctx->fork_changed);
 	lock_init(&ctx->expect_lock, RANK_LEAF);
 	regions_init(&ctx->regions);
 	notifiers_init(&ctx->notifiers);
@@ -191,7 +203,6 @@ static void ctx_fini(struct umm_ctx *ctx)
 	notifiers_fini(&ctx->notifiers);
 	regions_fini(&ctx->regions);
 	lock_fini(&ctx->expect_lock);
-	pthread_cond_destroy(&ctx->fork_changed);
 	lock_fini(&ctx->fork_lock);
 	rwlock_fini(&ctx->gate);
 	lock_fini(&ctx->lock);

@@ -37,7 +37,10 @@ struct umm_ctx {
 	struct notifiers notifiers;
 	struct staging staging;
 	struct changes changes;
-	struct echoes echoes;	 /* under the gate, held exclusively */
+	/* Under the gate, held exclusively. */
+	struct arrivals arrivals;
+	struct departure *departures;
+	struct doubt *doubts;
 	struct lock pieces_lock; /* RANK_LEAF. Protects: the list of pieces */
 	struct piece *pieces;	 /* in flight */
 	struct pool piece_pool;
@@ -46,7 +49,6 @@ struct umm_ctx {
 	struct servers servers;
 
 	struct lock fork_lock; /* RANK_FORK. Protects: the next two */
-	pthread_cond_t fork_changed;
 	unsigned moving_out; /* migrations to devices in flight */
 	unsigned forking;    /* fork() wants to begin, or has */
 

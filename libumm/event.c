@@ -21,7 +21,6 @@
 #include "event.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -37,6 +36,12 @@
 
 /* How long a worker waits for a page in flight before it looks again. */
 #define SETTLE_NS UINT64_C(100000000)
+
+/*
+ * Who waits for a message looks up so often: that no more are on their way wakes nobody. To sleep
+ * matters: a server has priority over the threads whose messages it waits for.
+ */
+#define MESSAGE_NS 50000
 
 /* Is this the message of what the core itself is doing? It is expected once. */
 static bool expected(struct umm_ctx *ctx, const struct uffd_msg_info *info)
@@ -198,7 +203,7 @@ static void event_apply(struct umm_ctx *ctx, const struct uffd_msg_info *info)
 	switch (info->kind) {
 	case UFFD_UNMAP:
 		if (!expected(ctx, info) && !remap_is_echo(ctx, info))
-			event_clear(ctx, info->addr, info->end, true);
+			remap_unmapped(ctx, info);
 		break;
 	case UFFD_REMOVE:
 		event_clear(ctx, info->addr, info->end, false);
@@ -219,7 +224,7 @@ void event_read_ahead(struct umm_ctx *ctx)
 	struct uffd_msg_info info;
 
 	if (uffd_read(ctx->uffd, &info) != 1)
-		sched_yield();
+		uffd_await(ctx->uffd, MESSAGE_NS);
 	else if (info.kind == UFFD_FAULT)
 		uffd_wake(ctx->uffd, info.addr, UMM_PAGE_SIZE);
 	else
@@ -249,6 +254,8 @@ int event_read(struct umm_ctx *ctx, struct uffd_msg_info *info, bool *again)
 	*again = ret > 0 && info->kind != UFFD_FAULT;
 	if (*again)
 		event_apply(ctx, info);
+	else if (ctx->arrivals.any && !uffd_is_changing(ctx->uffd))
+		remap_forget_arrivals(ctx);
 	rwlock_drop(&ctx->gate);
 	return *again ? 0 : ret;
 }
@@ -261,7 +268,23 @@ void event_pump(struct umm_ctx *ctx)
 	if (event_read(ctx, &info, &again) == 1)
 		fault_take(ctx, &info);
 	else if (!again)
-		sched_yield();
+		uffd_await(ctx->uffd, MESSAGE_NS);
+}
+
+void event_await_quiet(struct umm_ctx *ctx)
+{
+	bool quiet;
+
+	do {
+		while (uffd_is_changing(ctx->uffd))
+			event_pump(ctx);
+		/* What was read is applied, too, once its reader has let go of the gate. */
+		rwlock_take(&ctx->gate);
+		quiet = !uffd_is_changing(ctx->uffd);
+		if (quiet)
+			remap_forget_arrivals(ctx);
+		rwlock_drop(&ctx->gate);
+	} while (!quiet);
 }
 
 bool event_any_in_flight(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)

@@ -18,6 +18,9 @@ struct uffd_msg_info;
  */
 int event_read(struct umm_ctx *ctx, struct uffd_msg_info *info, bool *again);
 
+/* Waits until everything that the program has done so far has been read and applied. */
+void event_await_quiet(struct umm_ctx *ctx);
+
 /*
  * For remap.c: what has to be read before the message at hand can be applied. One message; who
  * faults is sent back to fault again. Under the gate, held exclusively.

@@ -29,23 +29,42 @@
 #include "handle.h"
 #include "hook.h"
 #include "log.h"
+#include "piece.h"
 #include "signals.h"
+#include "util.h"
+
+/* How often those who wait look up. */
+#define FORK_NS UINT64_C(1000000000)
+/* So many times pages that were moved meanwhile are looked for. */
+#define HOME_TRIES 16
 
 static void stop_moving_out(struct umm_ctx *ctx)
 {
+	struct patience patience = { 0 };
+	unsigned moving_out;
+	uint32_t seen;
+
 	lock_take(&ctx->fork_lock);
 	ctx->forking++;
-	while (ctx->moving_out)
-		lock_wait(&ctx->fork_lock, &ctx->fork_changed);
 	lock_drop(&ctx->fork_lock);
+	for (;;) {
+		seen = ctx_settle_count(ctx);
+		lock_take(&ctx->fork_lock);
+		moving_out = ctx->moving_out;
+		lock_drop(&ctx->fork_lock);
+		if (!moving_out)
+			return;
+		ctx_still_waiting(&patience, piece_any_in_flight(ctx));
+		ctx_settle_wait(ctx, seen, now_ns() + FORK_NS);
+	}
 }
 
 static void resume_moving_out(struct umm_ctx *ctx)
 {
 	lock_take(&ctx->fork_lock);
 	ctx->forking--;
-	pthread_cond_broadcast(&ctx->fork_changed);
 	lock_drop(&ctx->fork_lock);
+	ctx_settled(ctx);
 }
 
 static void come_home(struct umm_ctx *ctx)
@@ -54,6 +73,73 @@ static void come_home(struct umm_ctx *ctx)
 	struct batch_want want = { .cause = UMM_CAUSE_FORK };
 
 	batch_move(ctx, &all, 1, &want);
+}
+
+/* May the page be where only we find it? Nothing moves out, so a MIGRATING one is coming home. */
+static bool is_away(const struct block *block, unsigned i)
+{
+	enum page_state state = page_state(block, i);
+
+	return state == PG_DEVICE || state == PG_EXCLUSIVE || state == PG_MIGRATING;
+}
+
+static bool any_away(struct umm_ctx *ctx)
+{
+	struct block *block;
+	uintptr_t at = 0;
+	bool any = false;
+
+	while (!any && (block = block_next(ctx, at, ADDRESS_END))) {
+		for (unsigned i = 0; i < UMM_BLOCK_PAGES && !any; i++)
+			any = is_away(block, i);
+		at = block->va + UMM_BLOCK_SIZE;
+		lock_drop(&block->lock);
+	}
+	return any;
+}
+
+static struct umm_ctx *first_not_home(void)
+{
+	struct umm_ctx *ctx = ctx_list_first();
+
+	while (ctx && (ctx_is_forked(ctx) || !any_away(ctx)))
+		ctx = ctx->next;
+	return ctx;
+}
+
+static void lock_books(void)
+{
+	for (struct umm_ctx *ctx = ctx_list_first(); ctx; ctx = ctx->next) {
+		pthread_mutex_lock(&ctx->lock.mutex);
+		pthread_mutex_lock(&ctx->regions.lock.mutex);
+	}
+}
+
+static void unlock_books(void)
+{
+	for (struct umm_ctx *ctx = ctx_list_first(); ctx; ctx = ctx->next) {
+		pthread_mutex_unlock(&ctx->regions.lock.mutex);
+		pthread_mutex_unlock(&ctx->lock.mutex);
+	}
+}
+
+/* Lock the books when they say that all pages are at home. */
+static void lock_books_at_home(void)
+{
+	struct umm_ctx *ctx;
+
+	lock_books();
+	/*
+	 * What was moved by mremap() while we went through the addresses may have gone past us. With
+	 * the books locked no mapping moves.
+	 */
+	for (unsigned tries = 0; (ctx = first_not_home()) && tries < HOME_TRIES; tries++) {
+		unlock_books();
+		come_home(ctx);
+		lock_books();
+	}
+	if (ctx)
+		log_error("some pages did not come home: a forked child cannot use them");
 }
 
 static void prepare(void)
@@ -68,22 +154,17 @@ static void prepare(void)
 		come_home(ctx);
 		hook_run(HOOK_FORK_PREPARED, 0);
 	}
-	for (struct umm_ctx *ctx = ctx_list_first(); ctx; ctx = ctx->next) {
-		pthread_mutex_lock(&ctx->lock.mutex);
-		pthread_mutex_lock(&ctx->regions.lock.mutex);
-	}
+	lock_books_at_home();
 	handle_fork_prepare();
 }
 
 static void parent(void)
 {
 	handle_fork_parent();
-	for (struct umm_ctx *ctx = ctx_list_first(); ctx; ctx = ctx->next) {
-		pthread_mutex_unlock(&ctx->regions.lock.mutex);
-		pthread_mutex_unlock(&ctx->lock.mutex);
+	unlock_books();
+	for (struct umm_ctx *ctx = ctx_list_first(); ctx; ctx = ctx->next)
 		if (!ctx_is_forked(ctx))
 			resume_moving_out(ctx);
-	}
 	ctx_list_unlock();
 	signals_let();
 }
@@ -102,9 +183,7 @@ static void inherit_blocks(struct umm_ctx *ctx)
 			if (block)
 				lock_init(&block->lock, RANK_BLOCK);
 			for (unsigned i = 0; block && i < UMM_BLOCK_PAGES; i++)
-				if (page_state(block, i) == PG_DEVICE ||
-				    page_state(block, i) == PG_EXCLUSIVE ||
-				    page_state(block, i) == PG_POISONED)
+				if (is_away(block, i) || page_state(block, i) == PG_POISONED)
 					mprotect((void *)page_addr(block, i), UMM_PAGE_SIZE,
 						 PROT_NONE);
 		}

@@ -283,6 +283,16 @@ bool piece_expects_mapped(struct umm_ctx *ctx, uintptr_t addr)
 	       !piece_host(piece, i);
 }
 
+uintptr_t piece_any_in_flight(struct umm_ctx *ctx)
+{
+	uintptr_t va;
+
+	lock_take(&ctx->pieces_lock);
+	va = ctx->pieces ? ctx->pieces->va : 0;
+	lock_drop(&ctx->pieces_lock);
+	return va;
+}
+
 static struct piece *piece_new(struct umm_ctx *ctx, const struct piece_want *want)
 {
 	struct piece *piece = pool_alloc(&ctx->piece_pool);

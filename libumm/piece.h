@@ -143,6 +143,9 @@ void piece_redirect(struct umm_ctx *ctx, uintptr_t from, uintptr_t to, struct fr
 /* Is the MIGRATING page at addr still to be taken from the CPU? Under the gate, exclusive. */
 bool piece_expects_mapped(struct umm_ctx *ctx, uintptr_t addr);
 
+/* Where a piece is in flight; 0: nowhere. */
+uintptr_t piece_any_in_flight(struct umm_ctx *ctx);
+
 /* Pages that are the piece's no more where they were, or have nothing to keep. Block locked. */
 static inline bool piece_lost_sight(const struct piece *piece, const struct block *block,
 				    unsigned i)

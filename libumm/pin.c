@@ -9,7 +9,7 @@
  * Contents that are dropped (madvise()) do not change the mapping.
  *
  * Invariants: count[i] is the number of parts in the list that have bit i. Pages that are pinned
- * are SYSTEM, MIRRORED, COHERENT, DUPLICATED, or REAPING on the way to SYSTEM or EMPTY.
+ * are SYSTEM, EMPTY (dropped since), MIRRORED, COHERENT or DUPLICATED.
  * Locks: the block's for its parts; ctx->lock for the list of pins.
  */
 #include "pin.h"

@@ -119,12 +119,50 @@ static void region_del_locked(struct regions *regions, uintptr_t start, uintptr_
 		region_cut(regions, region, start, end);
 }
 
+static void alloc_set_base(struct regions *regions, struct alloc *alloc, uintptr_t base)
+{
+	itree_remove(&regions->allocs, &alloc->node);
+	alloc->base = base;
+	alloc->node.start = base;
+	alloc->node.end = base + 1;
+	itree_insert(&regions->allocs, &alloc->node);
+}
+
+/* The first region of the allocation. */
+static struct region *alloc_first(struct regions *regions, const struct alloc *alloc)
+{
+	uintptr_t start = alloc->base, end = alloc->base + alloc->len;
+	struct itree_node *node = itree_first(&regions->tree, start, end);
+
+	while (region_of(node)->alloc != alloc)
+		node = itree_next(node, start, end);
+	return region_of(node);
+}
+
+/*
+ * An allocation whose first part was unmapped owns its base until another one begins there. From
+ * then on it answers to the address of what is left of it.
+ */
+static void base_vacate(struct regions *regions, uintptr_t base)
+{
+	struct alloc *alloc = alloc_find(regions, base);
+	uintptr_t first;
+
+	if (!alloc)
+		return;
+	first = alloc_first(regions, alloc)->node.start;
+	base_vacate(regions, first);
+	alloc->len -= first - base;
+	alloc_set_base(regions, alloc, first);
+}
+
 static struct alloc *alloc_new(struct regions *regions, uintptr_t base, size_t len, bool attached)
 {
 	struct alloc *alloc = pool_alloc(&regions->alloc_pool);
 
 	if (!alloc)
 		return NULL;
+	base_vacate(regions, base);
 	*alloc = (struct alloc){
 		.node = { .start = base, .end = base + 1 },
 		.base = base,
@@ -161,8 +199,7 @@ int region_add(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bool attache
 	lock_take(&regions->lock);
 	if (replace)
 		region_del_locked(regions, start, end);
-	/* An allocation whose first part was unmapped still owns its base. */
-	if (!region_first(regions, start, end) && !alloc_find(regions, start))
+	if (!region_first(regions, start, end))
 		ret = region_add_locked(regions, start, end, attached);
 	if (!ret)
 		blocks_set_native(ctx, start, end);
@@ -248,16 +285,6 @@ void region_del(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
 	lock_drop(&ctx->regions.lock);
 }
 
-/* A whole allocation that moved answers to its new address from now on. */
-static void alloc_rebase(struct regions *regions, struct alloc *alloc, uintptr_t to)
-{
-	itree_remove(&regions->allocs, &alloc->node);
-	alloc->base = to;
-	alloc->node.start = to;
-	alloc->node.end = to + 1;
-	itree_insert(&regions->allocs, &alloc->node);
-}
-
 static bool region_is_whole_alloc(const struct region *region, uintptr_t start, uintptr_t end)
 {
 	return !region->alloc->released && region->alloc->npieces == 1 &&
@@ -271,8 +298,10 @@ static void region_follow(struct regions *regions, struct region *region, struct
 	uintptr_t start = moved->start, end = moved->start + moved->len;
 
 	if (region_is_whole_alloc(region, start, end)) {
+		/* It answers to its new address from now on. */
 		region_take_out(regions, region);
-		alloc_rebase(regions, region->alloc, to);
+		base_vacate(regions, to);
+		alloc_set_base(regions, region->alloc, to);
 		region_insert(regions, region, to, to + moved->len);
 		return;
 	}
@@ -320,17 +349,14 @@ struct alloc *region_release(struct umm_ctx *ctx, uintptr_t base, bool attached)
 bool region_pop(struct umm_ctx *ctx, struct alloc *alloc, struct umm_span *piece)
 {
 	struct regions *regions = &ctx->regions;
-	uintptr_t start = alloc->base, end = alloc->base + alloc->len;
-	struct itree_node *node;
+	struct region *region;
 	bool more;
 
 	lock_take(&regions->lock);
-	node = itree_first(&regions->tree, start, end);
-	while (region_of(node)->alloc != alloc)
-		node = itree_next(node, start, end);
-	*piece = (struct umm_span){ node->start, node->end - node->start };
+	region = alloc_first(regions, alloc);
+	*piece = (struct umm_span){ region->node.start, region->node.end - region->node.start };
 	more = alloc->npieces > 1;
-	region_drop(regions, region_of(node));
+	region_drop(regions, region);
 	lock_drop(&regions->lock);
 	return more;
 }

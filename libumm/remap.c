@@ -16,6 +16,8 @@
  */
 #include "remap.h"
 
+#include <string.h>
+
 #include "ctx.h"
 #include "device.h"
 #include "event.h"
@@ -32,9 +34,7 @@ struct lifted {
 };
 
 /* Longer than any thread takes from letting go of its mappings to sending its message. */
-#define DEPARTURE_NS UINT64_C(1000000000)
-/* How long the second message of a move is waited for, where there may be none. */
-#define ECHO_NS UINT64_C(10000000)
+#define DEPARTURE_NS UINT64_C(10000000000)
 
 /* So many at a time. */
 #define LIFT_PAGES 64
@@ -80,8 +80,6 @@ static bool lift_page(struct move *move, struct block *block, unsigned i, struct
 		copies = true;
 		break;
 	case PG_MIGRATING:
-		/* What is read in place moves with the mapping. */
-		page->word &= (uint16_t)~PG_COLLECT;
 		piece_redirect(move->ctx, page_addr(block, i),
 			       new_address(move, page_addr(block, i)), &page->frame);
 		if (page->frame.mem)
@@ -177,50 +175,123 @@ static uintptr_t move_pages(struct move *move, struct block *block, uintptr_t ad
 	return addr + ((uintptr_t)n << UMM_PAGE_SHIFT);
 }
 
-static bool is_mapped(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
+void remap_forget_arrivals(struct umm_ctx *ctx)
 {
-	struct maps_vma vma;
-
-	return !maps_find(start, ctx->features & UMM_KERNEL_PROCMAP_QUERY, &vma) && vma.start < end;
+	if (ctx->arrivals.any)
+		ctx->arrivals = (struct arrivals){ 0 };
 }
 
-/* The one that is expected of this range; NULL: none. */
-static struct echo *echo_find(struct echoes *echoes, const struct uffd_msg_info *info)
+static void arrival_note(struct umm_ctx *ctx, uintptr_t start, size_t len)
 {
-	for (struct echo *echo = echoes->list; echo < &echoes->list[NR_ECHOES]; echo++)
-		if (echo->start == info->addr && echo->end == info->end)
-			return echo;
-	return NULL;
-}
+	struct arrivals *arrivals = &ctx->arrivals;
 
-bool remap_is_echo(struct umm_ctx *ctx, const struct uffd_msg_info *info)
-{
-	struct echo *echo = echo_find(&ctx->echoes, info);
-
-	if (!echo)
-		return false;
-	echo->end = 0;
-	return now_ns() < echo->until_ns;
+	arrivals->list[arrivals->next++ % NR_ARRIVALS] = (struct umm_span){ start, len };
+	arrivals->any = true;
 }
 
 /*
- * A second message will say that the old address was unmapped: unless it was not, which
- * (MREMAP_DONTUNMAP) is known when no message is on its way any more.
+ * Where the first part of at .. end ends that fares alike: a mapping has arrived lately in all of
+ * it (true), or in none.
  */
-static void echo_expect(struct umm_ctx *ctx, const struct uffd_msg_info *info)
+static bool arrival_clip(const struct arrivals *arrivals, uintptr_t at, uintptr_t *end)
 {
-	struct echo *echo = echo_find(&ctx->echoes, info);
-	uint64_t deadline = now_ns() + ECHO_NS;
+	const struct umm_span *span, *stop = &arrivals->list[NR_ARRIVALS];
 
-	if (!echo)
-		echo = &ctx->echoes.list[ctx->echoes.next++ % NR_ECHOES];
-	*echo = (struct echo){ .start = info->addr, .end = info->end };
-	echo->until_ns = now_ns() + DEPARTURE_NS;
-	if (!is_mapped(ctx, info->addr, info->end))
-		return;
-	while (echo->end && uffd_is_changing(ctx->uffd) && now_ns() < deadline)
+	for (span = arrivals->list; span < stop; span++) {
+		if (span->start <= at && at < span->start + span->len) {
+			*end = min(*end, span->start + span->len);
+			return true;
+		}
+	}
+	for (span = arrivals->list; span < stop; span++)
+		if (span->len && span->start > at)
+			*end = min(*end, span->start);
+	return false;
+}
+
+/*
+ * The first mapping of at .. end that is registered, and so not a new one; of no length: none. Each
+ * mapping is registered as a whole.
+ */
+static struct umm_span registered_next(struct umm_ctx *ctx, uintptr_t at, uintptr_t end)
+{
+	bool query = ctx->features & UMM_KERNEL_PROCMAP_QUERY;
+	struct maps_vma vma;
+
+	for (; at < end && !maps_find(at, query, &vma) && vma.start < end; at = vma.end) {
+		at = max(at, vma.start);
+		if (uffd_is_registered(at, min(vma.end, end) - at))
+			return (struct umm_span){ at, min(vma.end, end) - at };
+	}
+	return (struct umm_span){ end, 0 };
+}
+
+static bool is_managed(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
+{
+	struct umm_span managed;
+
+	return region_next(ctx, start, end, &managed);
+}
+
+/* Clear what is not mapped any more, with nothing on its way that would say where it went. */
+static void clear_unmapped(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
+{
+	struct umm_span there;
+
+	for (uintptr_t at = start; at < end; at = there.start + there.len) {
+		there = registered_next(ctx, at, end);
+		if (is_managed(ctx, at, there.start))
+			event_clear(ctx, at, there.start, true);
+	}
+}
+
+/*
+ * A message says that start .. end was unmapped, where a mapping has arrived before it was read. It
+ * may speak of that one, or of what was there before. Read on until it is known:
+ *
+ *	another mapping arrives		it spoke of the one that the books know of
+ *	that one moved away		it spoke of one before
+ *	nothing is on its way		what is mapped, and registered, stays
+ */
+static void unmap_arrived(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
+{
+	uint64_t deadline = now_ns() + DEPARTURE_NS;
+	struct doubt doubt = { .next = ctx->doubts, .start = start, .end = end };
+
+	ctx->doubts = &doubt;
+	while (!doubt.over && is_managed(ctx, start, end) && uffd_is_changing(ctx->uffd) &&
+	       now_ns() < deadline)
 		event_read_ahead(ctx);
-	echo->end = 0;
+	ctx->doubts = doubt.next;
+	if (!doubt.over)
+		clear_unmapped(ctx, start, end);
+}
+
+/* A mapping arrives: what was unmapped where it is now was what the books know of. */
+static void doubts_resolve(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
+{
+	for (struct doubt *doubt = ctx->doubts; doubt; doubt = doubt->next) {
+		if (doubt->over || doubt->start >= end || start >= doubt->end)
+			continue;
+		doubt->over = true;
+		event_clear(ctx, doubt->start, doubt->end, true);
+	}
+}
+
+void remap_unmapped(struct umm_ctx *ctx, const struct uffd_msg_info *info)
+{
+	bool arrived = false;
+	uintptr_t end;
+
+	for (uintptr_t at = info->addr; at < info->end; at = end) {
+		end = info->end;
+		if (arrival_clip(&ctx->arrivals, at, &end))
+			arrived = true;
+		else if (is_managed(ctx, at, end))
+			event_clear(ctx, at, end, true);
+	}
+	if (arrived)
+		unmap_arrived(ctx, info->addr, info->end);
 }
 
 /* Are there pages that the kernel tells of when they go? */
@@ -245,15 +316,36 @@ static bool any_registered(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
 
 /*
  * Where a mapping moved to there is no other one any more; but the message of the one that was
- * there, which another thread moved away or unmapped, may be behind this one: each thread sends its
- * message when it has let go of its mappings already.
+ * there, which another thread moved away or unmapped, may be behind this one.
  */
-static void await_departure(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
+static void await_departure(struct umm_ctx *ctx, const struct uffd_msg_info *info)
 {
+	struct departure mine = {
+		.next = ctx->departures,
+		.start = info->addr,
+		.end = info->end,
+	};
+	uintptr_t end = info->to + (info->end - info->addr);
 	uint64_t deadline = now_ns() + DEPARTURE_NS;
 
-	while (any_registered(ctx, start, end) && now_ns() < deadline)
+	/* Its sender has gone on: what is read may also be the second message of this move. */
+	ctx->departures = &mine;
+	while (any_registered(ctx, info->to, end) && uffd_is_changing(ctx->uffd) &&
+	       now_ns() < deadline)
 		event_read_ahead(ctx);
+	ctx->departures = mine.next;
+}
+
+bool remap_is_echo(struct umm_ctx *ctx, const struct uffd_msg_info *info)
+{
+	struct departure *departure = ctx->departures;
+
+	while (departure && (departure->start != info->addr || departure->end != info->end ||
+			     departure->echoed))
+		departure = departure->next;
+	if (departure)
+		departure->echoed = true;
+	return departure;
 }
 
 void remap_apply(struct umm_ctx *ctx, const struct uffd_msg_info *info)
@@ -267,16 +359,16 @@ void remap_apply(struct umm_ctx *ctx, const struct uffd_msg_info *info)
 	};
 	struct move move = { .ctx = ctx };
 	uintptr_t at = info->addr;
-	struct umm_span used;
 	struct block *block;
 
-	await_departure(ctx, info->to, info->to + len);
-	if (region_next(ctx, info->to, info->to + len, &used))
+	doubts_resolve(ctx, info->to, info->to + len);
+	await_departure(ctx, info);
+	if (is_managed(ctx, info->to, info->to + len))
 		event_clear(ctx, info->to, info->to + len, true);
 	region_move(ctx, info->addr, info->to, len);
 	move.change = change_begin(ctx, &what);
 	while (at < info->end && (block = block_next(ctx, at, info->end)))
 		at = move_pages(&move, block, max(at, block->va), info->end);
 	change_announce(ctx, move.change);
-	echo_expect(ctx, info);
+	arrival_note(ctx, info->to, len);
 }

@@ -6,32 +6,50 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "umm.h"
+
 struct umm_ctx;
 struct uffd_msg_info;
 
 /*
- * Ranges that mremap() moved last. A second message says of each that it was unmapped; until that
- * one comes another mapping may have moved there.
+ * Where mappings have moved to lately. Each thread sends its message when it has let go of its
+ * mapping already: so one that says that this range was unmapped may be older than the arrival.
  */
-#define NR_ECHOES 16
+#define NR_ARRIVALS 64
 
-struct echo {
-	uintptr_t start, end; /* end is 0: none */
-	uint64_t until_ns;    /* a later one is another's */
+struct arrivals {
+	struct umm_span list[NR_ARRIVALS]; /* len is 0: none */
+	unsigned next;
+	bool any;
 };
 
-struct echoes {
-	struct echo list[NR_ECHOES];
-	unsigned next;
+/* A mapping on its way: its move is being applied up the stack. */
+struct departure {
+	struct departure *next;
+	uintptr_t start, end;
+	bool echoed; /* the message that it was unmapped here, too, has been read already */
+};
+
+/* Whether start .. end was unmapped is being found out up the stack. */
+struct doubt {
+	struct doubt *next;
+	uintptr_t start, end;
+	bool over;
 };
 
 /* Apply the message. Under the gate, held exclusively. */
 void remap_apply(struct umm_ctx *ctx, const struct uffd_msg_info *info);
 
+/* Apply the message that a range was unmapped, likewise. */
+void remap_unmapped(struct umm_ctx *ctx, const struct uffd_msg_info *info);
+
 /*
- * Does the message, that a range was unmapped, only repeat that it moved? True once. Under the
- * gate, held exclusively.
+ * Does the message, that a range was unmapped, come from a move that is being applied? True once.
+ * Under the gate, held exclusively.
  */
 bool remap_is_echo(struct umm_ctx *ctx, const struct uffd_msg_info *info);
+
+/* No message is on its way: what comes is younger than all arrivals. Under the gate, exclusive. */
+void remap_forget_arrivals(struct umm_ctx *ctx);
 
 #endif

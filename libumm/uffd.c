@@ -24,8 +24,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "uapi.h"
@@ -233,6 +235,20 @@ int uffd_unregister(int uffd, uintptr_t start, size_t len)
 	return ioctl(uffd, UFFDIO_UNREGISTER, &range) ? -errno : 0;
 }
 
+bool uffd_is_registered(uintptr_t start, size_t len)
+{
+	enum umm_uffd_access how;
+	uint64_t features;
+	int uffd = uffd_open(UFFD_OPEN_USER_MODE, &features, &how), ret;
+
+	if (uffd < 0)
+		return false;
+	/* For write-protection only, of which there is none: nobody notices. */
+	ret = uffd_watch(uffd, start, len);
+	close(uffd);
+	return ret == -EBUSY;
+}
+
 /* ------------------------------------------------------------------------
  * Messages
  */
@@ -280,6 +296,14 @@ UMM_FAULT_PATH bool uffd_is_changing(int uffd)
 	struct uffdio_writeprotect nothing = { 0 };
 
 	return ioctl(uffd, UFFDIO_WRITEPROTECT, &nothing) && errno == EAGAIN;
+}
+
+void uffd_await(int uffd, long ns)
+{
+	struct pollfd poll = { .fd = uffd, .events = POLLIN };
+	struct timespec timeout = { .tv_nsec = ns };
+
+	ppoll(&poll, 1, &timeout, NULL);
 }
 
 int uffd_read(int uffd, struct uffd_msg_info *info)

@@ -57,8 +57,17 @@ int uffd_register(int uffd, uintptr_t start, size_t len); /* missing + write-pro
 int uffd_register_missing(int uffd, uintptr_t start, size_t len);
 int uffd_unregister(int uffd, uintptr_t start, size_t len);
 
+/*
+ * Is some of the range registered with any userfaultfd? The kernel only tells by refusing it to a
+ * second one. Slow: takes the lock of all mappings. False where that cannot be asked.
+ */
+bool uffd_is_registered(uintptr_t start, size_t len);
+
 /* Is there an event that was not read yet? Until then everything answers -EAGAIN. */
 bool uffd_is_changing(int uffd);
+
+/* Sleep until there is a message, or for so long (less than a second). */
+void uffd_await(int uffd, long ns);
 
 /* Read one message: 1, 0 when there is none, or -errno. */
 int uffd_read(int uffd, struct uffd_msg_info *info);

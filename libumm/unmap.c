@@ -12,10 +12,12 @@
  * so is known for ours, whatever the program does to its mappings meanwhile.
  *
  * Pages to be duplicated are write-protected and read in place, by process_vm_readv(), which
- * says EFAULT where a plain load would be a SIGSEGV. While a page is write-protected it is
- * marked COLLECT: if the program drops it meanwhile and touches it again, its fault is filled
+ * says EFAULT where a plain load would be a SIGSEGV. While pages are write-protected or read they
+ * are marked COLLECT: if the program drops one meanwhile and touches it again, its fault is filled
  * with zeroes at once (the reader itself may be what waits for it), and the page stays
- * with the CPU.
+ * with the CPU. All pages of a piece that reads are marked until it has read the last, and keep
+ * the mark when their mapping moves: so no reader ever waits for its own piece, nor for another
+ * reader, at whatever address the program lets them meet.
  *
  * Invariants: what is in `slotted` or `apart` cannot be changed by the CPU any more; what is
  * in `stay` is as mapped as before.
@@ -57,14 +59,35 @@ static void set_run(uint64_t *map, unsigned first, unsigned last)
 		bit_set(map, i);
 }
 
-/* Mark pages that are about to be read in place. */
+/* From first on, the next run of pages that do not stay: where it begins, and ends. */
+static unsigned next_run(const struct piece *piece, unsigned first, unsigned last, unsigned *end)
+{
+	while (first < last && bit_test(piece->stay, first))
+		first++;
+	*end = first;
+	while (*end < last && !bit_test(piece->stay, *end))
+		(*end)++;
+	return first;
+}
+
+#define for_each_going(piece, first, last, from, to)                       \
+	for ((from) = next_run((piece), (first), (last), &(to)); (from) < (to); \
+	     (from) = next_run((piece), (to), (last), &(to)))
+
+/*
+ * Mark pages that are about to be write-protected or touched in place. At the address of one that
+ * has left there may be another piece's by now: it stays out of what follows.
+ */
 static void collect_begin(struct piece *piece, unsigned first, unsigned last)
 {
 	struct block *block = block_find(piece->ctx, piece->va);
 
-	for (unsigned i = first; i < last; i++)
-		if (!bit_test(piece->left, i))
+	for (unsigned i = first; i < last; i++) {
+		if (bit_test(piece->left, i))
+			bit_set(piece->stay, i);
+		else
 			block->page[i] |= PG_COLLECT;
+	}
 	lock_drop(&block->lock);
 }
 
@@ -83,14 +106,39 @@ static void collect_end(struct piece *piece, unsigned first, unsigned last)
 	lock_drop(&block->lock);
 }
 
+/* Protect those of first .. last that are still where they were; *next is where it stopped. */
+static int protect_some(struct piece *piece, unsigned first, unsigned last, bool on, unsigned *next)
+{
+	struct umm_ctx *ctx = piece->ctx;
+	int ret = 0;
+
+	rwlock_take_shared(&ctx->gate);
+	while (first < last && bit_test(piece->left, first))
+		first++;
+	for (*next = first; *next < last && !bit_test(piece->left, *next);)
+		(*next)++;
+	/* Nobody is woken here: the commit does it, when the page is where it belongs. */
+	if (first < *next)
+		ret = uffd_writeprotect(ctx->uffd, at(piece, first), bytes(*next - first), on,
+					false);
+	rwlock_drop_shared(&ctx->gate);
+	return ret;
+}
+
 static int protect(struct piece *piece, unsigned first, unsigned last, bool on)
 {
-	int ret;
+	unsigned next;
+	int ret = 0;
 
-	/* Nobody is woken here: the commit does it, when the page is where it belongs. */
-	while ((ret = uffd_writeprotect(piece->ctx->uffd, at(piece, first), bytes(last - first), on,
-					false)) == -EAGAIN)
-		event_pump(piece->ctx);
+	while (first < last && !ret) {
+		ret = protect_some(piece, first, last, on, &next);
+		if (ret == -EAGAIN) {
+			event_pump(piece->ctx);
+			ret = 0;
+		} else {
+			first = next;
+		}
+	}
 	return ret;
 }
 
@@ -119,7 +167,7 @@ static bool leave_left(struct piece *piece, unsigned first, unsigned last)
 }
 
 /* Read pages in place, as many at a time as lie together; those that cannot be read stay. */
-static void read_pages(struct piece *piece, unsigned first, unsigned last)
+static void read_run(struct piece *piece, unsigned first, unsigned last)
 {
 	struct iovec local, remote;
 	unsigned next;
@@ -217,12 +265,7 @@ static void take_apart(struct piece *piece, unsigned first, unsigned last)
 {
 	unsigned end;
 
-	for (; first < last; first = end) {
-		end = first + 1;
-		if (bit_test(piece->stay, first))
-			continue;
-		while (end < last && !bit_test(piece->stay, end))
-			end++;
+	for (; (first = next_run(piece, first, last, &end)) < last; first = end) {
 		end = mapping_end(piece, first, end);
 		if (leave_left(piece, first, end))
 			end = first;
@@ -285,32 +328,41 @@ static void remap_run(struct piece *piece, unsigned first, unsigned last)
 	unprotect_stayed(piece, first, last);
 }
 
-/* For duplication: the pages stay where they are, read-only. */
 static void copy_run(struct piece *piece, unsigned first, unsigned last)
 {
 	uint64_t map[BITMAP_WORDS] = { 0 };
+	unsigned from, to;
 
 	set_run(map, first, last);
-	if (piece_stage(piece, map)) {
+	if (piece_stage(piece, map) || protect(piece, first, last, true))
 		set_run(piece->stay, first, last);
-		return;
+	for_each_going(piece, first, last, from, to) read_run(piece, from, to);
+}
+
+/* For duplication: the pages stay where they are, read-only. */
+static void copy_runs(struct piece *piece, const uint64_t *runs)
+{
+	unsigned first, last;
+
+	for_each_run(runs, first, last) collect_begin(piece, first, last);
+	for_each_run(runs, first, last) copy_run(piece, first, last);
+	for_each_run(runs, first, last)
+	{
+		collect_end(piece, first, last);
+		unprotect_stayed(piece, first, last);
 	}
-	collect_begin(piece, first, last);
-	if (protect(piece, first, last, true))
-		set_run(piece->stay, first, last);
-	else
-		read_pages(piece, first, last);
-	collect_end(piece, first, last);
-	unprotect_stayed(piece, first, last);
 }
 
 /* Pages shared since a fork become ours alone; harmless to others. */
 static void make_unshared(struct piece *piece, unsigned first, unsigned last)
 {
+	unsigned from, to;
+
 	collect_begin(piece, first, last);
 	/* A protection that outlived its reason would make this thread wait for itself. */
 	protect(piece, first, last, false);
-	madvise((void *)at(piece, first), bytes(last - first), MADV_POPULATE_WRITE);
+	for_each_going(piece, first, last, from, to)
+		madvise((void *)at(piece, from), bytes(to - from), MADV_POPULATE_WRITE);
 	collect_end(piece, first, last);
 }
 
@@ -341,6 +393,9 @@ static bool is_robbed(struct umm_ctx *ctx, struct block *block, unsigned i)
 	enum page_state state = page_state(block, i);
 	uint64_t populated = 1;
 
+	/* The program is dropping it: that it is not there is as it should be. */
+	if (block->page[i] & PG_DROPPING)
+		return false;
 	if (state != PG_SYSTEM && state != PG_COHERENT &&
 	    !(state == PG_MIGRATING && piece_expects_mapped(ctx, page_addr(block, i))))
 		return false;
@@ -509,7 +564,7 @@ static void move_pages_out(struct piece *piece, unsigned first, unsigned last)
 
 static void unmap_system(struct piece *piece)
 {
-	bool move = piece->ctx->staging.uffd >= 0 && !piece->duplicate;
+	bool move = piece->ctx->staging.uffd >= 0;
 	uint64_t run[BITMAP_WORDS];
 	unsigned first, last;
 
@@ -517,15 +572,17 @@ static void unmap_system(struct piece *piece)
 		run[w] = piece->system[w] & ~piece->stay[w];
 	if (bit_next(run, 0) == UMM_BLOCK_PAGES)
 		return;
+	if (piece->duplicate) {
+		copy_runs(piece, run);
+		return;
+	}
 	if (move) {
 		piece->slot = staging_take_slot(&piece->ctx->staging);
 		move = piece->slot;
 	}
 	for_each_run(run, first, last)
 	{
-		if (piece->duplicate)
-			copy_run(piece, first, last);
-		else if (move)
+		if (move)
 			move_pages_out(piece, first, last);
 		else
 			remap_run(piece, first, last);

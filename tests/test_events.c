@@ -20,6 +20,32 @@
 
 /* ---- munmap ------------------------------------------------------------------------- */
 
+/* Whoever gets the addresses of an allocation's first part is not in its way, nor it in theirs. */
+static void unmapped_first_part_makes_room_for_others(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = env_alloc(e, 32 * PAGE);
+
+	fill(p, 32, 1);
+	to_device(e, ref, p, 32, 32);
+	/* Unmapped and mapped anew at once, lest somebody else gets the addresses. */
+	assert_ptr_equal(mmap(p, 16 * PAGE, PROT_READ | PROT_WRITE,
+			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0),
+			 p);
+	assert_int_equal(umm_attach(e->ctx, p, 16 * PAGE), 0);
+	fill(p, 16, 2);
+	to_device(e, ref, p, 16, 16);
+	assert_filled(p, 16, 2);
+	assert_int_equal(umm_detach(e->ctx, p), 0);
+	/* What is left answers to where it begins. */
+	assert_int_equal(umm_free(e->ctx, p), -EFAULT);
+	env_forget(e, p, 32 * PAGE);
+	assert_filled_part(p, 16, 16, 1);
+	assert_int_equal(umm_free(e->ctx, p + 16 * PAGE), 0);
+	assert_free_frames(ref, 64);
+	munmap(p, 16 * PAGE);
+}
+
 static void munmap_of_half_frees_its_frames_and_keeps_the_rest(struct env *e)
 {
 	static const size_t offsets[] = { 0, BLOCK_PAGES / 4, BLOCK_PAGES / 2 };
@@ -447,6 +473,7 @@ static void lost_pages_can_be_unmapped_and_dropped(struct env *e)
 }
 
 static const struct test_case cases[] = {
+	TEST(ALL, unmapped_first_part_makes_room_for_others),
 	TEST(ALL, munmap_of_half_frees_its_frames_and_keeps_the_rest),
 	TEST(ALL, munmap_of_allocated_memory_is_followed),
 	TEST(ALL, address_is_attached_again_at_once),

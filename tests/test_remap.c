@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #ifndef MREMAP_DONTUNMAP
 #define MREMAP_DONTUNMAP 4
@@ -26,6 +27,7 @@ struct act {
 	struct ref_device *ref; /* NULL: home */
 	char *p;
 	size_t npages;
+	uint64_t flags;
 	long ret;
 };
 
@@ -33,7 +35,7 @@ static void act_migrate(void *arg)
 {
 	struct act *a = arg;
 
-	a->ret = migrate(a->env, a->ref, a->p, a->npages, 0);
+	a->ret = migrate(a->env, a->ref, a->p, a->npages, a->flags);
 }
 
 /* How many pages of a fill with 1 are as they should be. */
@@ -335,6 +337,123 @@ static void mapping_that_went_away_unseen_keeps_no_frames(struct env *e)
 	assert_free_frames(ref, PAGES);
 }
 
+/* ---- the core itself touches memory that goes and comes back ---------------------------- */
+
+/*
+ * Pages leave their address, come back and are dropped, while a migration is about to touch what
+ * is mapped there: it must not wait for what only its own end could bring.
+ */
+static void there_and_back(char *p, char *q, size_t npages)
+{
+	int flags = MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP;
+
+	assert_ptr_equal(mremap(p, npages * PAGE, npages * PAGE, flags, q), q);
+	assert_ptr_equal(mremap(q, npages * PAGE, npages * PAGE, flags, p), p);
+	assert_int_equal(madvise(p, npages * PAGE, MADV_DONTNEED), 0);
+}
+
+static void back_and_dropped_before_it_is_read(struct env *e)
+{
+	struct ref_device *ref = env_device(e, PAGES);
+	char *p = env_attach(e, PAGES * PAGE), *q = env_map(e, PAGES * PAGE);
+	struct act copier = { e, ref, p, PAGES, UMM_MIGRATE_DUPLICATE, 0 };
+	struct actor actor;
+
+	fill(p, PAGES, 1);
+	hook_arm(HOOK_COLLECTED, p, PAGES);
+	actor_start(&actor, act_migrate, &copier);
+	assert_true(hook_stopped());
+	there_and_back(p + 4 * PAGE, q, 2);
+	hook_go(HOOK_COLLECTED);
+	actor_join(&actor);
+	assert_int_equal(copier.ret, PAGES - 2);
+	assert_filled(p, 4, 1);
+	assert_zero(p + 4 * PAGE, 2);
+	assert_filled_part(p, 6, PAGES - 6, 1);
+}
+
+static void child_waits(void *arg)
+{
+	char byte;
+
+	child_check(read(*(int *)arg, &byte, 1) == 1);
+}
+
+/* What a child shares is made the parent's own, in place, before it can be moved. */
+static void back_and_dropped_before_it_is_unshared(struct env *e)
+{
+	struct ref_device *ref = env_device(e, PAGES);
+	char *p = env_attach(e, PAGES * PAGE), *q = env_map(e, PAGES * PAGE);
+	struct act mover = { e, ref, p, PAGES, 0, 0 };
+	struct actor actor;
+	int pair[2], pid;
+
+	/* A device has used it: what is dropped is told. */
+	to_device(e, ref, p, PAGES, PAGES);
+	fill(p, PAGES, 1);
+	assert_int_equal(pipe(pair), 0);
+	pid = child_fork(child_waits, &pair[0]);
+	hook_arm(HOOK_COLLECTED, p, PAGES);
+	actor_start(&actor, act_migrate, &mover);
+	assert_true(hook_stopped());
+	there_and_back(p + 4 * PAGE, q, 2);
+	hook_go(HOOK_COLLECTED);
+	actor_join(&actor);
+	assert_true(mover.ret >= 0);
+	assert_int_equal(write(pair[1], "x", 1), 1);
+	assert_true(child_wait(pid));
+	close(pair[0]);
+	close(pair[1]);
+	assert_filled(p, 4, 1);
+	assert_zero(p + 4 * PAGE, 2);
+	assert_filled_part(p, 6, PAGES - 6, 1);
+}
+
+struct forker {
+	struct act look; /* what the child is to find filled with 1 */
+	bool ok;
+};
+
+static void child_looks(void *arg)
+{
+	act_read(arg);
+	child_check(((struct act *)arg)->ret == PAGES);
+}
+
+static void act_fork(void *arg)
+{
+	struct forker *forker = arg;
+
+	forker->ok = in_child(child_looks, &forker->look);
+}
+
+/* fork() brings pages home from the lowest address up; one that moves down meanwhile counts, too. */
+static void page_that_moves_behind_a_fork_is_the_childs(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 2 * PAGES);
+	char *map = env_map(e, 4 * BLOCK);
+	char *to = (char *)(((uintptr_t)map + BLOCK - 1) & ~(uintptr_t)(BLOCK - 1));
+	char *low = to + BLOCK, *high = low + BLOCK;
+	struct forker forker = { .look = { .p = to, .npages = PAGES } };
+	struct actor actor;
+
+	assert_int_equal(umm_attach(e->ctx, low, PAGES * PAGE), 0);
+	assert_int_equal(umm_attach(e->ctx, high, PAGES * PAGE), 0);
+	fill(low, PAGES, 2);
+	fill(high, PAGES, 1);
+	to_device(e, ref, low, PAGES, PAGES);
+	to_device(e, ref, high, PAGES, PAGES);
+	hook_arm(HOOK_COLLECTED, low, PAGES);
+	actor_start(&actor, act_fork, &forker);
+	assert_true(hook_stopped());
+	move_onto(e, high, to, PAGES);
+	hook_go(HOOK_COLLECTED);
+	actor_join(&actor);
+	assert_true(forker.ok);
+	assert_filled(to, PAGES, 1);
+	assert_filled(low, PAGES, 2);
+}
+
 /* ---- threads that move mappings at the same instant ----------------------------------- */
 
 #define GROWERS 3
@@ -354,13 +473,15 @@ static void grow_and_shrink(void *arg)
 {
 	struct grower *g = arg;
 	char *p, *guard;
+	long ret;
 
 	for (unsigned round = 1; round <= ROUNDS && !g->wrong; round++) {
 		unsigned seed = g->number * ROUNDS + round;
 
 		fill(g->p, PAGES, seed);
-		if (migrate(g->env, g->ref, g->p, PAGES, 0) < 0)
-			g->wrong = "migration";
+		ret = migrate(g->env, g->ref, g->p, PAGES, 0);
+		if (ret < 0)
+			g->wrong = umm_strerror((int)ret);
 		/* No room behind it, so it moves; mostly, since the others move as well. */
 		guard = mmap(g->p + PAGES * PAGE, PAGE, PROT_NONE,
 			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
@@ -414,6 +535,7 @@ static void mappings_that_take_each_others_addresses_keep_their_contents(struct 
 #define PLACES	    10
 #define PLACE_PAGES 24
 #define STEPS	    4000
+#define FORKS	    8 /* about */
 
 struct place {
 	bool mapped[PLACE_PAGES];
@@ -554,8 +676,11 @@ static void walk_migrate(struct walk *w, uint64_t *random)
 	unsigned first = draw(random, PLACE_PAGES);
 	unsigned npages = 1 + draw(random, PLACE_PAGES - first);
 
+	struct ref_device *ref = draw(random, 3) ? w->ref : NULL;
+
 	/* What is not managed, or does not fit, is passed over. */
-	migrate(w->env, draw(random, 3) ? w->ref : NULL, p + first * PAGE, npages, 0);
+	migrate(w->env, ref, p + first * PAGE, npages,
+		ref && draw(random, 4) == 0 ? UMM_MIGRATE_DUPLICATE : 0);
 }
 
 static void walk_mover(void *arg)
@@ -567,13 +692,49 @@ static void walk_mover(void *arg)
 		walk_migrate(w, &random);
 }
 
+/* Page by page away, leaving the mapping, and back: several mappings come back as one. */
+static void walk_there_and_back(struct walk *w, unsigned place, unsigned first, unsigned npages)
+{
+	int flags = MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP;
+	char *p = place_addr(w, place);
+	char *q = mmap(NULL, npages * PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	for (unsigned i = 0; i < npages; i++)
+		if (w->places[place].mapped[first + i] &&
+		    mremap(p + (first + i) * PAGE, PAGE, PAGE, flags, q + i * PAGE) == MAP_FAILED)
+			walk_wrong(w, "mremap away: %s\n", strerror(errno));
+	for (unsigned i = 0; i < npages; i++)
+		if (w->places[place].mapped[first + i] &&
+		    mremap(q + i * PAGE, PAGE, PAGE, flags, p + (first + i) * PAGE) == MAP_FAILED)
+			walk_wrong(w, "mremap back: %s\n", strerror(errno));
+	munmap(q, npages * PAGE);
+}
+
+static void child_walks(void *arg)
+{
+	struct walk *w = arg;
+
+	for (unsigned place = 0; place < PLACES; place++)
+		for (unsigned i = 0; i < PLACE_PAGES; i++)
+			walk_check(w, place, i);
+	child_check(!w->wrong);
+}
+
+static void walk_fork(struct walk *w)
+{
+	if (!in_child(child_walks, w))
+		walk_wrong(w, "a child saw other contents\n");
+}
+
 static void walk_step(struct walk *w)
 {
 	unsigned place = draw(&w->random, PLACES), other = draw(&w->random, PLACES);
 	unsigned first = draw(&w->random, PLACE_PAGES);
 	unsigned npages = 1 + draw(&w->random, PLACE_PAGES - first);
 
-	switch (draw(&w->random, 10)) {
+	if (draw(&w->random, STEPS / FORKS) == 0)
+		walk_fork(w);
+	switch (draw(&w->random, 11)) {
 	case 0:
 		walk_renew(w, place);
 		break;
@@ -591,6 +752,9 @@ static void walk_step(struct walk *w)
 		break;
 	case 6:
 		walk_migrate(w, &w->random);
+		break;
+	case 7:
+		walk_there_and_back(w, place, first, npages < 6 ? npages : 6);
 		break;
 	default:
 		walk_touch(w, place);
@@ -645,6 +809,9 @@ static const struct test_case cases[] = {
 	TEST(PRIVATE, moved_again_and_again_before_mirrors_are_told),
 	TEST(PRIVATE, touch_at_the_new_address_waits_until_mirrors_are_told),
 	TEST(ALL, mapping_that_went_away_unseen_keeps_no_frames),
+	TEST(ALL, back_and_dropped_before_it_is_read),
+	TEST(ALL, back_and_dropped_before_it_is_unshared),
+	TEST(PRIVATE, page_that_moves_behind_a_fork_is_the_childs),
 	TEST(ALL, mappings_that_take_each_others_addresses_keep_their_contents),
 	TEST(ALL, random_moves_lose_nothing),
 };
