@@ -70,7 +70,7 @@ static unsigned next_run(const struct piece *piece, unsigned first, unsigned las
 	return first;
 }
 
-#define for_each_going(piece, first, last, from, to)                       \
+#define for_each_going(piece, first, last, from, to)                            \
 	for ((from) = next_run((piece), (first), (last), &(to)); (from) < (to); \
 	     (from) = next_run((piece), (to), (last), &(to)))
 
