@@ -49,8 +49,8 @@ struct umm_ctx {
 	struct servers servers;
 
 	struct lock fork_lock; /* RANK_FORK. Protects: the next two */
-	unsigned moving_out; /* migrations to devices in flight */
-	unsigned forking;    /* fork() wants to begin, or has */
+	unsigned moving_out;   /* migrations to devices in flight */
+	unsigned forking;      /* fork() wants to begin, or has */
 
 	/* Counts migrations that ended: who waits for a MIGRATING page sleeps on it. */
 	_Atomic uint32_t settled;

@@ -130,8 +130,8 @@ static void lock_books_at_home(void)
 
 	lock_books();
 	/*
-	 * What was moved by mremap() while we went through the addresses may have gone past us. With
-	 * the books locked no mapping moves.
+	 * What mremap() moved while we went through the addresses may have gone past us. With the
+	 * books locked no mapping moves.
 	 */
 	for (unsigned tries = 0; (ctx = first_not_home()) && tries < HOME_TRIES; tries++) {
 		unlock_books();

@@ -217,11 +217,14 @@ static struct umm_span registered_next(struct umm_ctx *ctx, uintptr_t at, uintpt
 {
 	bool query = ctx->features & UMM_KERNEL_PROCMAP_QUERY;
 	struct maps_vma vma;
+	uintptr_t stop;
 
-	for (; at < end && !maps_find(at, query, &vma) && vma.start < end; at = vma.end) {
+	while (at < end && !maps_find(at, query, &vma) && vma.start < end) {
 		at = max(at, vma.start);
-		if (uffd_is_registered(at, min(vma.end, end) - at))
-			return (struct umm_span){ at, min(vma.end, end) - at };
+		stop = min(vma.end, end);
+		if (uffd_is_registered(at, stop - at))
+			return (struct umm_span){ at, stop - at };
+		at = stop;
 	}
 	return (struct umm_span){ end, 0 };
 }
@@ -340,8 +343,8 @@ bool remap_is_echo(struct umm_ctx *ctx, const struct uffd_msg_info *info)
 {
 	struct departure *departure = ctx->departures;
 
-	while (departure && (departure->start != info->addr || departure->end != info->end ||
-			     departure->echoed))
+	while (departure &&
+	       (departure->start != info->addr || departure->end != info->end || departure->echoed))
 		departure = departure->next;
 	if (departure)
 		departure->echoed = true;

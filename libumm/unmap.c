@@ -1,28 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Taking pages from the CPU, so that their data can be read while nobody changes it.
- *
- * The top rung is UFFDIO_MOVE: one atomic step that unmaps a page, keeps its data in
- * a staging slot, and refuses one that others hold pinned (EBUSY) or share after
- * a fork; MADV_POPULATE_WRITE makes the latter ours, then it moves too.
- *
- * The lower rung serves kernels without MOVE, and pages whose mapping refuses it
- * (read-only, locked): write-protect, then mremap(MREMAP_DONTUNMAP) into address space of our
- * own, which takes the pages and leaves the mapping. Its message says where the pages went, and
- * so is known for ours, whatever the program does to its mappings meanwhile.
+ * Unmapping a piece: its pages are taken from the CPU (take.c), so that their data can be read
+ * while nobody changes it; system pages into a staging slot, coherent and exclusive ones to or from
+ * places of their frames.
  *
  * Pages to be duplicated are write-protected and read in place, by process_vm_readv(), which
- * says EFAULT where a plain load would be a SIGSEGV. While pages are write-protected or read they
- * are marked COLLECT: if the program drops one meanwhile and touches it again, its fault is filled
- * with zeroes at once (the reader itself may be what waits for it), and the page stays
- * with the CPU. All pages of a piece that reads are marked until it has read the last, and keep
- * the mark when their mapping moves: so no reader ever waits for its own piece, nor for another
+ * says EFAULT where a plain load would be a SIGSEGV. All pages of a piece that reads are marked
+ * COLLECT until it has read the last: so no reader ever waits for its own piece, nor for another
  * reader, at whatever address the program lets them meet.
  *
  * Invariants: what is in `slotted` or `apart` cannot be changed by the CPU any more; what is
  * in `stay` is as mapped as before.
- * Locks: the block's, for marks only; nothing is locked where the kernel may fault or
- * deliver an event.
+ * Locks: none where the kernel may fault or deliver an event.
  */
 #include <errno.h>
 #include <string.h>
@@ -32,139 +21,12 @@
 
 #include "claim.h"
 #include "event.h"
-#include "log.h"
-#include "maps.h"
-#include "pagemap.h"
-#include "piece.h"
-#include "uapi.h"
+#include "take.h"
 #include "uffd.h"
 #include "util.h"
 
 /* A page that is shared since a fork is ours after one; the kernel's own short holds pass. */
 #define BUSY_TRIES 4
-
-static uintptr_t at(const struct piece *piece, unsigned i)
-{
-	return piece->va + ((uintptr_t)i << UMM_PAGE_SHIFT);
-}
-
-static size_t bytes(unsigned npages)
-{
-	return (size_t)npages << UMM_PAGE_SHIFT;
-}
-
-static void set_run(uint64_t *map, unsigned first, unsigned last)
-{
-	for (unsigned i = first; i < last; i++)
-		bit_set(map, i);
-}
-
-/* From first on, the next run of pages that do not stay: where it begins, and ends. */
-static unsigned next_run(const struct piece *piece, unsigned first, unsigned last, unsigned *end)
-{
-	while (first < last && bit_test(piece->stay, first))
-		first++;
-	*end = first;
-	while (*end < last && !bit_test(piece->stay, *end))
-		(*end)++;
-	return first;
-}
-
-#define for_each_going(piece, first, last, from, to)                       \
-	for ((from) = next_run((piece), (first), (last), &(to)); (from) < (to); \
-	     (from) = next_run((piece), (to), (last), &(to)))
-
-/*
- * Mark pages that are about to be write-protected or touched in place. At the address of one that
- * has left there may be another piece's by now: it stays out of what follows.
- */
-static void collect_begin(struct piece *piece, unsigned first, unsigned last)
-{
-	struct block *block = block_find(piece->ctx, piece->va);
-
-	for (unsigned i = first; i < last; i++) {
-		if (bit_test(piece->left, i))
-			bit_set(piece->stay, i);
-		else
-			block->page[i] |= PG_COLLECT;
-	}
-	lock_drop(&block->lock);
-}
-
-/* From here on a missing fault waits again. Pages refilled meanwhile stay with the CPU. */
-static void collect_end(struct piece *piece, unsigned first, unsigned last)
-{
-	struct block *block = block_find(piece->ctx, piece->va);
-
-	for (unsigned i = first; i < last; i++) {
-		if (!bit_test(piece->left, i))
-			block->page[i] &= (uint16_t)~PG_COLLECT;
-		/* Dropped before it was write-protected, perhaps: what is there now counts. */
-		if (piece_lost_sight(piece, block, i) || block->page[i] & PG_REFILLED)
-			bit_set(piece->stay, i);
-	}
-	lock_drop(&block->lock);
-}
-
-/* Protect those of first .. last that are still where they were; *next is where it stopped. */
-static int protect_some(struct piece *piece, unsigned first, unsigned last, bool on, unsigned *next)
-{
-	struct umm_ctx *ctx = piece->ctx;
-	int ret = 0;
-
-	rwlock_take_shared(&ctx->gate);
-	while (first < last && bit_test(piece->left, first))
-		first++;
-	for (*next = first; *next < last && !bit_test(piece->left, *next);)
-		(*next)++;
-	/* Nobody is woken here: the commit does it, when the page is where it belongs. */
-	if (first < *next)
-		ret = uffd_writeprotect(ctx->uffd, at(piece, first), bytes(*next - first), on,
-					false);
-	rwlock_drop_shared(&ctx->gate);
-	return ret;
-}
-
-static int protect(struct piece *piece, unsigned first, unsigned last, bool on)
-{
-	unsigned next;
-	int ret = 0;
-
-	while (first < last && !ret) {
-		ret = protect_some(piece, first, last, on, &next);
-		if (ret == -EAGAIN) {
-			event_pump(piece->ctx);
-			ret = 0;
-		} else {
-			first = next;
-		}
-	}
-	return ret;
-}
-
-/*
- * Taking pages works on addresses, and nothing keeps the program from unmapping or moving them, and
- * its next mmap() from getting the same ones. While an event is unread the kernel says so; so ask,
- * read what there is, and leave out pages that went away. True: there are some. What happens after
- * this look and before the pages are moved is the program's race: see docs/design.md.
- */
-static bool leave_left(struct piece *piece, unsigned first, unsigned last)
-{
-	struct block *block;
-	bool any = false;
-
-	while (uffd_is_changing(piece->ctx->uffd))
-		event_pump(piece->ctx);
-	block = block_find(piece->ctx, piece->va);
-	for (unsigned i = first; i < last; i = bit_next(piece->all, i + 1)) {
-		if (!piece_lost_sight(piece, block, i))
-			continue;
-		bit_set(piece->stay, i);
-		any = true;
-	}
-	lock_drop(&block->lock);
-	return any;
-}
 
 /* Read pages in place, as many at a time as lie together; those that cannot be read stay. */
 static void read_run(struct piece *piece, unsigned first, unsigned last)
@@ -175,157 +37,17 @@ static void read_run(struct piece *piece, unsigned first, unsigned last)
 
 	for (; first < last; first = next) {
 		next = first + 1;
-		while (next < last && piece->host[next] == piece->host[first] + bytes(next - first))
+		while (next < last &&
+		       piece->host[next] == piece->host[first] + run_bytes(next - first))
 			next++;
-		local = (struct iovec){ (void *)piece->host[first], bytes(next - first) };
-		remote = (struct iovec){ (void *)at(piece, first), bytes(next - first) };
+		local = (struct iovec){ (void *)piece->host[first], run_bytes(next - first) };
+		remote = (struct iovec){ (void *)piece_at(piece, first), run_bytes(next - first) };
 		got = process_vm_readv(getpid(), &local, 1, &remote, 1, 0);
-		if (got == (ssize_t)bytes(next - first))
+		if (got == (ssize_t)run_bytes(next - first))
 			continue;
 		next = first + (unsigned)(max(got, (ssize_t)0) >> UMM_PAGE_SHIFT);
 		bit_set(piece->stay, next++);
 	}
-}
-
-/* Where the mapping of page first ends, at most at last. */
-static unsigned mapping_end(const struct piece *piece, unsigned first, unsigned last)
-{
-	bool query = piece->ctx->features & UMM_KERNEL_PROCMAP_QUERY;
-	struct maps_vma vma;
-
-	if (maps_find(at(piece, first), query, &vma) || vma.end >= at(piece, last))
-		return last;
-	return first + (unsigned)((vma.end - at(piece, first)) >> UMM_PAGE_SHIFT);
-}
-
-/* Let pages that stay be written again, unless other copies of them exist. */
-static void unprotect_stayed(struct piece *piece, unsigned first, unsigned last)
-{
-	for (unsigned i = first; i < last; i++)
-		if (bit_test(piece->stay, i) && !bit_test(piece->duplicated, i))
-			protect(piece, i, i + 1, false);
-}
-
-/* Address space for pages that are taken with their mapping. */
-static uintptr_t scratch_get(struct piece *piece)
-{
-	uintptr_t base;
-	void *map;
-
-	if (piece->scratch)
-		return piece->scratch;
-	map = mmap(NULL, 2 * UMM_BLOCK_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-		   -1, 0);
-	if (map == MAP_FAILED)
-		return 0;
-	/* Aligned, so that huge pages move whole. */
-	base = align_up((uintptr_t)map, UMM_BLOCK_SIZE);
-	if (base > (uintptr_t)map)
-		munmap(map, base - (uintptr_t)map);
-	if (base - (uintptr_t)map < UMM_BLOCK_SIZE)
-		munmap((void *)(base + UMM_BLOCK_SIZE), UMM_BLOCK_SIZE - (base - (uintptr_t)map));
-	piece->scratch = base;
-	return base;
-}
-
-/* Take pages of one mapping, and leave the mapping: one step, and one message, for all of them. */
-static int remap_pages(struct piece *piece, unsigned first, unsigned last)
-{
-	uintptr_t scratch = scratch_get(piece);
-	struct expect expect = {
-		.start = at(piece, first),
-		.end = at(piece, last),
-		.to = scratch + bytes(first),
-	};
-	uint64_t present[BITMAP_WORDS];
-	void *map;
-
-	if (!scratch)
-		return -ENOMEM;
-	event_expect(piece->ctx, &expect);
-	map = mremap((void *)at(piece, first), bytes(last - first), bytes(last - first),
-		     MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, (void *)expect.to);
-	event_expect_end(piece->ctx, &expect);
-	if (map == MAP_FAILED)
-		return -errno;
-	/* Both are inherited from the program's mapping. */
-	uffd_unregister(piece->ctx->uffd, expect.to, bytes(last - first));
-	mprotect(map, bytes(last - first), PROT_READ | PROT_WRITE);
-	/* The program may have dropped pages, or moved them away, a moment before. */
-	if (pagemap_populated(expect.to, last - first,
-			      piece->ctx->features & UMM_KERNEL_PAGEMAP_SCAN, present))
-		memset(present, 0xff, sizeof(present));
-	for (unsigned i = first; i < last; i++)
-		bit_set(bit_test(present, i - first) ? piece->apart : piece->stay, i);
-	return 0;
-}
-
-/* The same for pages of several mappings. What cannot be taken stays. */
-static void take_apart(struct piece *piece, unsigned first, unsigned last)
-{
-	unsigned end;
-
-	for (; (first = next_run(piece, first, last, &end)) < last; first = end) {
-		end = mapping_end(piece, first, end);
-		if (leave_left(piece, first, end))
-			end = first;
-		else if (remap_pages(piece, first, end))
-			set_run(piece->stay, first, end);
-	}
-}
-
-/* There is no such mapping any more, and nobody has told: whatever the books say ends here. */
-static void forget_untold(struct piece *piece, unsigned i)
-{
-	struct umm_ctx *ctx = piece->ctx;
-
-	rwlock_take(&ctx->gate);
-	if (!bit_test(piece->left, i)) {
-		log_warning("the mapping at %#lx went away unseen", (unsigned long)at(piece, i));
-		event_clear(ctx, at(piece, i), at(piece, i + 1), true);
-	}
-	rwlock_drop(&ctx->gate);
-}
-
-/*
- * Is the page not here because its mapping moved, or is gone? Asking anything of the userfaultfd
- * makes sure that what the program has done is known.
- */
-static bool moved_away(struct piece *piece, unsigned i)
-{
-	bool gone = protect(piece, i, i + 1, false) == -ENOENT, left;
-	struct block *block;
-
-	/* What was read is also applied. */
-	ctx_pass_gate(piece->ctx);
-	block = block_find(piece->ctx, piece->va);
-	left = bit_test(piece->left, i);
-	lock_drop(&block->lock);
-	if (gone && !left)
-		forget_untold(piece, i);
-	return gone || left;
-}
-
-/* Write-protect a run; what was dropped, unmapped or filled afresh meanwhile stays. */
-static void protect_run(struct piece *piece, unsigned first, unsigned last)
-{
-	int ret;
-
-	collect_begin(piece, first, last);
-	ret = protect(piece, first, last, true);
-	collect_end(piece, first, last);
-	for (unsigned i = first; i < last && ret == -ENOENT; i++)
-		moved_away(piece, i);
-	if (ret)
-		set_run(piece->stay, first, last);
-}
-
-/* The lower rung, for a run of mapped pages. */
-static void remap_run(struct piece *piece, unsigned first, unsigned last)
-{
-	protect_run(piece, first, last);
-	take_apart(piece, first, last);
-	unprotect_stayed(piece, first, last);
 }
 
 static void copy_run(struct piece *piece, unsigned first, unsigned last)
@@ -333,9 +55,9 @@ static void copy_run(struct piece *piece, unsigned first, unsigned last)
 	uint64_t map[BITMAP_WORDS] = { 0 };
 	unsigned from, to;
 
-	set_run(map, first, last);
-	if (piece_stage(piece, map) || protect(piece, first, last, true))
-		set_run(piece->stay, first, last);
+	pages_set(map, first, last);
+	if (piece_stage(piece, map) || take_protect(piece, first, last, true))
+		pages_set(piece->stay, first, last);
 	for_each_going(piece, first, last, from, to) read_run(piece, from, to);
 }
 
@@ -344,127 +66,13 @@ static void copy_runs(struct piece *piece, const uint64_t *runs)
 {
 	unsigned first, last;
 
-	for_each_run(runs, first, last) collect_begin(piece, first, last);
+	for_each_run(runs, first, last) take_begin_touching(piece, first, last);
 	for_each_run(runs, first, last) copy_run(piece, first, last);
 	for_each_run(runs, first, last)
 	{
-		collect_end(piece, first, last);
-		unprotect_stayed(piece, first, last);
+		take_end_touching(piece, first, last);
+		take_unprotect_stayed(piece, first, last);
 	}
-}
-
-/* Pages shared since a fork become ours alone; harmless to others. */
-static void make_unshared(struct piece *piece, unsigned first, unsigned last)
-{
-	unsigned from, to;
-
-	collect_begin(piece, first, last);
-	/* A protection that outlived its reason would make this thread wait for itself. */
-	protect(piece, first, last, false);
-	for_each_going(piece, first, last, from, to)
-		madvise((void *)at(piece, from), bytes(to - from), MADV_POPULATE_WRITE);
-	collect_end(piece, first, last);
-}
-
-/*
- * The program may have dropped pages since they were collected. If by MADV_FREE, they are still
- * mapped, and what it stores there counts: such pages stay. The gate is held, so whether
- * a page was dropped before or after it is moved is certain. Returns the end of the run that goes.
- */
-static unsigned leave_dropped(struct piece *piece, unsigned first, unsigned last)
-{
-	struct block *block = block_find(piece->ctx, piece->va);
-	unsigned end = last;
-
-	for (unsigned i = first; i < last; i++) {
-		/* Refilled: what is there is not what was collected, and counts. */
-		if (piece_lost_sight(piece, block, i) || block->page[i] & PG_REFILLED)
-			bit_set(piece->stay, i);
-		if (bit_test(piece->stay, i))
-			end = min(end, i);
-	}
-	lock_drop(&block->lock);
-	return end;
-}
-
-/* Has the page at this address, which is another one's by now, to be there, and is not? */
-static bool is_robbed(struct umm_ctx *ctx, struct block *block, unsigned i)
-{
-	enum page_state state = page_state(block, i);
-	uint64_t populated = 1;
-
-	/* The program is dropping it: that it is not there is as it should be. */
-	if (block->page[i] & PG_DROPPING)
-		return false;
-	if (state != PG_SYSTEM && state != PG_COHERENT &&
-	    !(state == PG_MIGRATING && piece_expects_mapped(ctx, page_addr(block, i))))
-		return false;
-	return !pagemap_populated(page_addr(block, i), 1, ctx->features & UMM_KERNEL_PAGEMAP_SCAN,
-				  &populated) &&
-	       !populated;
-}
-
-/* Page i was taken from an address that its mapping has left: put back what is not ours. */
-static int put_back(struct piece *piece, uintptr_t source, unsigned i)
-{
-	struct umm_ctx *ctx = piece->ctx;
-	struct block *block = block_find(ctx, piece->va);
-	int ret = 0;
-
-	if (is_robbed(ctx, block, i)) {
-		ret = uffd_move(ctx->uffd, at(piece, i), source, UMM_PAGE_SIZE, true, NULL);
-		if (!ret)
-			bit_set(piece->stay, i);
-	}
-	lock_drop(&block->lock);
-	return ret;
-}
-
-/*
- * Pages were moved while the program changed its mappings: whether before or after is known when
- * its messages have been applied. The program goes on only then, so nobody has touched them.
- */
-static void put_back_others(struct piece *piece, uintptr_t target, unsigned first, unsigned last)
-{
-	struct umm_ctx *ctx = piece->ctx;
-	int ret = 0;
-
-	for (unsigned i = first; i < last; i += ret != -EAGAIN) {
-		while (uffd_is_changing(ctx->uffd))
-			event_read_ahead(ctx);
-		ret = bit_test(piece->left, i) ? put_back(piece, target + bytes(i - first), i) : 0;
-		if (ret && ret != -EAGAIN)
-			log_error("page at %#lx is lost: %s", (unsigned long)at(piece, i),
-				  umm_strerror(ret));
-	}
-}
-
-/*
- * Move first .. last out, as far as it goes: returns the first page that did not go,
- * and why in *ret (0: only because it stays). The kernel knows nothing of books: that these are
- * still the pages that were collected is made sure by reading no message meanwhile, and by
- * asking whether there is one, before and after.
- */
-static unsigned move_run(struct piece *piece, uintptr_t target, unsigned first, unsigned last,
-			 int *ret)
-{
-	struct umm_ctx *ctx = piece->ctx;
-	size_t done = 0;
-	unsigned next;
-
-	*ret = 0;
-	rwlock_take(&ctx->gate);
-	while (uffd_is_changing(ctx->uffd))
-		event_read_ahead(ctx);
-	last = leave_dropped(piece, first, last);
-	if (first < last)
-		*ret = uffd_move(ctx->staging.uffd, target, at(piece, first), bytes(last - first),
-				 false, &done);
-	next = first + (unsigned)(done >> UMM_PAGE_SHIFT);
-	if (next > first && uffd_is_changing(ctx->uffd))
-		put_back_others(piece, target, first, next);
-	rwlock_drop(&ctx->gate);
-	return next;
 }
 
 /* These pages are in the slot, unless they stay. */
@@ -481,7 +89,7 @@ static bool move_refused(struct piece *piece, unsigned i, unsigned last, int why
 	switch (why) {
 	case -ENOENT:
 		/* Nothing is mapped here (any more): its contents are zero. */
-		if (moved_away(piece, i)) {
+		if (take_moved_away(piece, i)) {
 			bit_set(piece->stay, i);
 		} else {
 			bit_clear(piece->system, i);
@@ -491,13 +99,13 @@ static bool move_refused(struct piece *piece, unsigned i, unsigned last, int why
 	case -EBUSY:
 	case -EAGAIN:
 		if ((*tries)++ < BUSY_TRIES) {
-			make_unshared(piece, i, last);
+			take_unshare(piece, i, last);
 			return !bit_test(piece->stay, i);
 		}
 		bit_set(piece->stay, i);
 		return false;
 	case -EINVAL:
-		remap_run(piece, i, i + 1);
+		take_by_remap(piece, i, i + 1);
 		return false;
 	default:
 		bit_set(piece->stay, i);
@@ -511,21 +119,21 @@ static bool move_refused(struct piece *piece, unsigned i, unsigned last, int why
  */
 static unsigned move_one_mapping(struct piece *piece, unsigned first, unsigned last)
 {
-	unsigned end = mapping_end(piece, first, last), next = first;
+	unsigned end = take_mapping_end(piece, first, last), next = first;
 	int ret = -EINVAL;
 
 	if (end < last)
-		next = move_run(piece, piece->slot + bytes(first), first, end, &ret);
+		next = take_by_move(piece, piece->slot + run_bytes(first), first, end, &ret);
 	set_slotted(piece, first, next);
 	if (next > first)
 		return next;
 	if (ret == -EINVAL) {
-		remap_run(piece, first, end);
+		take_by_remap(piece, first, end);
 		return end;
 	}
 	if (ret == -EBUSY) {
-		make_unshared(piece, first, end);
-		next = move_run(piece, piece->slot + bytes(first), first, end, &ret);
+		take_unshare(piece, first, end);
+		next = take_by_move(piece, piece->slot + run_bytes(first), first, end, &ret);
 		set_slotted(piece, first, next);
 	}
 	if (next == first)
@@ -535,16 +143,11 @@ static unsigned move_one_mapping(struct piece *piece, unsigned first, unsigned l
 
 static void move_pages_out(struct piece *piece, unsigned first, unsigned last)
 {
-	unsigned tries = 0;
-	unsigned next;
+	unsigned tries = 0, next;
 	int ret;
 
-	while (first < last) {
-		if (bit_test(piece->stay, first)) {
-			first++;
-			continue;
-		}
-		next = move_run(piece, piece->slot + bytes(first), first, last, &ret);
+	while ((first = next_run(piece, first, last, &next)) < last) {
+		next = take_by_move(piece, piece->slot + run_bytes(first), first, last, &ret);
 		set_slotted(piece, first, next);
 		if (next > first)
 			tries = 0;
@@ -585,7 +188,7 @@ static void unmap_system(struct piece *piece)
 		if (move)
 			move_pages_out(piece, first, last);
 		else
-			remap_run(piece, first, last);
+			take_by_remap(piece, first, last);
 	}
 }
 
@@ -603,7 +206,7 @@ static void refill_place(struct piece *piece, uintptr_t place, unsigned i)
 /* The lower rung for coherent pages: take them, and fill their places. */
 static void copy_places(struct piece *piece, const uintptr_t *place, unsigned first, unsigned last)
 {
-	remap_run(piece, first, last);
+	take_by_remap(piece, first, last);
 	for (unsigned i = first; i < last; i++) {
 		if (bit_test(piece->stay, i))
 			continue;
@@ -629,7 +232,7 @@ static bool place_refused(struct piece *piece, const uintptr_t *place, unsigned 
 {
 	switch (why) {
 	case -ENOENT:
-		if (moved_away(piece, i)) {
+		if (take_moved_away(piece, i)) {
 			bit_set(piece->stay, i);
 			return false;
 		}
@@ -646,7 +249,7 @@ static bool place_refused(struct piece *piece, const uintptr_t *place, unsigned 
 	case -EBUSY:
 	case -EAGAIN:
 		if ((*tries)++ < BUSY_TRIES) {
-			make_unshared(piece, i, i + 1);
+			take_unshare(piece, i, i + 1);
 			return !bit_test(piece->stay, i);
 		}
 		bit_set(piece->stay, i);
@@ -664,21 +267,16 @@ static bool place_refused(struct piece *piece, const uintptr_t *place, unsigned 
 static unsigned move_to_places(struct piece *piece, const uintptr_t *place, unsigned first,
 			       unsigned last)
 {
-	unsigned tries = 0;
-	unsigned next;
+	unsigned tries = 0, next;
 	int ret;
 
-	while (first < last) {
-		if (bit_test(piece->stay, first)) {
-			first++;
-			continue;
-		}
-		next = move_run(piece, place[first], first, last, &ret);
+	while ((first = next_run(piece, first, last, &next)) < last) {
+		next = take_by_move(piece, place[first], first, last, &ret);
 		if (next > first)
 			tries = 0;
 		first = next;
-		if (ret == -EINVAL && mapping_end(piece, first, last) < last) {
-			last = mapping_end(piece, first, last);
+		if (ret == -EINVAL && take_mapping_end(piece, first, last) < last) {
+			last = take_mapping_end(piece, first, last);
 			continue;
 		}
 		if (ret && !place_refused(piece, place, first, ret, &tries)) {
@@ -702,7 +300,7 @@ static void unmap_to_places(struct piece *piece, const uintptr_t *place, const u
 		}
 		for (unsigned from = first; from < last;) {
 			next = from + 1;
-			while (next < last && place[next] == place[from] + bytes(next - from))
+			while (next < last && place[next] == place[from] + run_bytes(next - from))
 				next++;
 			from = move_to_places(piece, place, from, next);
 		}
@@ -770,7 +368,8 @@ static void end_duplication(struct piece *piece)
 		return;
 	if (!piece->duplicate) {
 		piece_drop_copies(piece, piece->duplicated);
-		for_each_run(piece->duplicated, first, last) protect(piece, first, last, false);
+		for_each_run(piece->duplicated, first, last)
+			take_protect(piece, first, last, false);
 	}
 	for (unsigned w = 0; w < BITMAP_WORDS; w++) {
 		piece->system[w] |= piece->duplicated[w];
@@ -786,9 +385,9 @@ static int populate_run(struct piece *piece, unsigned first, unsigned last)
 	int ret = -EBUSY;
 
 	rwlock_take_shared(&piece->ctx->gate);
-	if (leave_dropped(piece, first, last) == last)
-		ret = uffd_zeropage(piece->ctx->uffd, at(piece, first), bytes(last - first), false,
-				    NULL);
+	if (take_leave_dropped(piece, first, last) == last)
+		ret = uffd_zeropage(piece->ctx->uffd, piece_at(piece, first),
+				    run_bytes(last - first), false, NULL);
 	rwlock_drop_shared(&piece->ctx->gate);
 	return ret;
 }
@@ -803,9 +402,9 @@ static void populate_empty(struct piece *piece)
 	{
 		while ((ret = populate_run(piece, first, last)) == -EAGAIN)
 			event_pump(piece->ctx);
-		set_run(piece->system, first, last);
+		pages_set(piece->system, first, last);
 		if (ret)
-			set_run(piece->stay, first, last);
+			pages_set(piece->stay, first, last);
 	}
 	memset(piece->empty, 0, sizeof(piece->empty));
 }
@@ -820,7 +419,7 @@ static bool has_mapped(const struct piece *piece)
 void piece_unmap(struct piece *piece)
 {
 	if (has_mapped(piece))
-		leave_left(piece, bit_next(piece->all, 0), UMM_BLOCK_PAGES);
+		take_leave_left(piece, bit_next(piece->all, 0), UMM_BLOCK_PAGES);
 	if (piece->duplicate)
 		populate_empty(piece);
 	end_duplication(piece);

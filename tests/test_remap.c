@@ -427,7 +427,7 @@ static void act_fork(void *arg)
 	forker->ok = in_child(child_looks, &forker->look);
 }
 
-/* fork() brings pages home from the lowest address up; one that moves down meanwhile counts, too. */
+/* fork() brings pages home from the lowest address up; what moves down meanwhile counts, too. */
 static void page_that_moves_behind_a_fork_is_the_childs(struct env *e)
 {
 	struct ref_device *ref = env_device(e, 2 * PAGES);

@@ -1,0 +1,360 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Taking mapped pages, rung by rung.
+ *
+ * The top rung is UFFDIO_MOVE: one atomic step that unmaps a page, keeps its data in
+ * a staging slot, and refuses one that others hold pinned (EBUSY) or share after
+ * a fork; MADV_POPULATE_WRITE makes the latter ours, then it moves too.
+ *
+ * The lower rung serves kernels without MOVE, and pages whose mapping refuses it
+ * (read-only, locked): write-protect, then mremap(MREMAP_DONTUNMAP) into address space of our
+ * own, which takes the pages and leaves the mapping. Its message says where the pages went, and
+ * so is known for ours, whatever the program does to its mappings meanwhile.
+ *
+ * While pages are write-protected or touched in place they are marked COLLECT: if the program drops
+ * one meanwhile and touches it again, its fault is filled with zeroes at once (this thread itself
+ * may be what waits for it), and the page stays with the CPU. The mark moves with the mapping.
+ *
+ * Invariant: what was taken cannot be changed by the CPU any more.
+ * Locks: the gate, where it must be certain that no event is applied in between; the block's, for
+ * marks only.
+ */
+#include "take.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "event.h"
+#include "log.h"
+#include "maps.h"
+#include "pagemap.h"
+#include "uapi.h"
+#include "uffd.h"
+#include "util.h"
+
+void take_begin_touching(struct piece *piece, unsigned first, unsigned last)
+{
+	struct block *block = block_find(piece->ctx, piece->va);
+
+	for (unsigned i = first; i < last; i++) {
+		if (bit_test(piece->left, i))
+			bit_set(piece->stay, i);
+		else
+			block->page[i] |= PG_COLLECT;
+	}
+	lock_drop(&block->lock);
+}
+
+void take_end_touching(struct piece *piece, unsigned first, unsigned last)
+{
+	struct block *block = block_find(piece->ctx, piece->va);
+
+	for (unsigned i = first; i < last; i++) {
+		if (!bit_test(piece->left, i))
+			block->page[i] &= (uint16_t)~PG_COLLECT;
+		/* Dropped before it was write-protected, perhaps: what is there now counts. */
+		if (piece_lost_sight(piece, block, i) || block->page[i] & PG_REFILLED)
+			bit_set(piece->stay, i);
+	}
+	lock_drop(&block->lock);
+}
+
+/* Protect those of first .. last that are still where they were; *next is where it stopped. */
+static int protect_some(struct piece *piece, unsigned first, unsigned last, bool on, unsigned *next)
+{
+	struct umm_ctx *ctx = piece->ctx;
+	int ret = 0;
+
+	rwlock_take_shared(&ctx->gate);
+	while (first < last && bit_test(piece->left, first))
+		first++;
+	for (*next = first; *next < last && !bit_test(piece->left, *next);)
+		(*next)++;
+	/* Nobody is woken here: the commit does it, when the page is where it belongs. */
+	if (first < *next)
+		ret = uffd_writeprotect(ctx->uffd, piece_at(piece, first), run_bytes(*next - first),
+					on, false);
+	rwlock_drop_shared(&ctx->gate);
+	return ret;
+}
+
+int take_protect(struct piece *piece, unsigned first, unsigned last, bool on)
+{
+	unsigned next;
+	int ret = 0;
+
+	while (first < last && !ret) {
+		ret = protect_some(piece, first, last, on, &next);
+		if (ret == -EAGAIN) {
+			event_pump(piece->ctx);
+			ret = 0;
+		} else {
+			first = next;
+		}
+	}
+	return ret;
+}
+
+bool take_leave_left(struct piece *piece, unsigned first, unsigned last)
+{
+	struct block *block;
+	bool any = false;
+
+	while (uffd_is_changing(piece->ctx->uffd))
+		event_pump(piece->ctx);
+	block = block_find(piece->ctx, piece->va);
+	for (unsigned i = first; i < last; i = bit_next(piece->all, i + 1)) {
+		if (!piece_lost_sight(piece, block, i))
+			continue;
+		bit_set(piece->stay, i);
+		any = true;
+	}
+	lock_drop(&block->lock);
+	return any;
+}
+
+unsigned take_mapping_end(const struct piece *piece, unsigned first, unsigned last)
+{
+	bool query = piece->ctx->features & UMM_KERNEL_PROCMAP_QUERY;
+	struct maps_vma vma;
+
+	if (maps_find(piece_at(piece, first), query, &vma) || vma.end >= piece_at(piece, last))
+		return last;
+	return first + (unsigned)((vma.end - piece_at(piece, first)) >> UMM_PAGE_SHIFT);
+}
+
+void take_unprotect_stayed(struct piece *piece, unsigned first, unsigned last)
+{
+	for (unsigned i = first; i < last; i++)
+		if (bit_test(piece->stay, i) && !bit_test(piece->duplicated, i))
+			take_protect(piece, i, i + 1, false);
+}
+
+/* Address space for pages that are taken with their mapping. */
+static uintptr_t scratch_get(struct piece *piece)
+{
+	uintptr_t base;
+	void *map;
+
+	if (piece->scratch)
+		return piece->scratch;
+	map = mmap(NULL, 2 * UMM_BLOCK_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+		   -1, 0);
+	if (map == MAP_FAILED)
+		return 0;
+	/* Aligned, so that huge pages move whole. */
+	base = align_up((uintptr_t)map, UMM_BLOCK_SIZE);
+	if (base > (uintptr_t)map)
+		munmap(map, base - (uintptr_t)map);
+	if (base - (uintptr_t)map < UMM_BLOCK_SIZE)
+		munmap((void *)(base + UMM_BLOCK_SIZE), UMM_BLOCK_SIZE - (base - (uintptr_t)map));
+	piece->scratch = base;
+	return base;
+}
+
+/* Take pages of one mapping, and leave the mapping: one step, and one message, for all of them. */
+static int remap_pages(struct piece *piece, unsigned first, unsigned last)
+{
+	uintptr_t scratch = scratch_get(piece);
+	struct expect expect = {
+		.start = piece_at(piece, first),
+		.end = piece_at(piece, last),
+		.to = scratch + run_bytes(first),
+	};
+	uint64_t present[BITMAP_WORDS];
+	void *map;
+
+	if (!scratch)
+		return -ENOMEM;
+	event_expect(piece->ctx, &expect);
+	map = mremap((void *)piece_at(piece, first), run_bytes(last - first),
+		     run_bytes(last - first), MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP,
+		     (void *)expect.to);
+	event_expect_end(piece->ctx, &expect);
+	if (map == MAP_FAILED)
+		return -errno;
+	/* Both are inherited from the program's mapping. */
+	uffd_unregister(piece->ctx->uffd, expect.to, run_bytes(last - first));
+	mprotect(map, run_bytes(last - first), PROT_READ | PROT_WRITE);
+	/* The program may have dropped pages, or moved them away, a moment before. */
+	if (pagemap_populated(expect.to, last - first,
+			      piece->ctx->features & UMM_KERNEL_PAGEMAP_SCAN, present))
+		memset(present, 0xff, sizeof(present));
+	for (unsigned i = first; i < last; i++)
+		bit_set(bit_test(present, i - first) ? piece->apart : piece->stay, i);
+	return 0;
+}
+
+/* The same for pages of several mappings. What cannot be taken stays. */
+static void take_apart(struct piece *piece, unsigned first, unsigned last)
+{
+	unsigned end;
+
+	for (; (first = next_run(piece, first, last, &end)) < last; first = end) {
+		end = take_mapping_end(piece, first, end);
+		if (take_leave_left(piece, first, end))
+			end = first;
+		else if (remap_pages(piece, first, end))
+			pages_set(piece->stay, first, end);
+	}
+}
+
+/* There is no such mapping any more, and nobody has told: whatever the books say ends here. */
+static void forget_untold(struct piece *piece, unsigned i)
+{
+	struct umm_ctx *ctx = piece->ctx;
+
+	rwlock_take(&ctx->gate);
+	if (!bit_test(piece->left, i)) {
+		log_warning("the mapping at %#lx went away unseen",
+			    (unsigned long)piece_at(piece, i));
+		event_clear(ctx, piece_at(piece, i), piece_at(piece, i + 1), true);
+	}
+	rwlock_drop(&ctx->gate);
+}
+
+bool take_moved_away(struct piece *piece, unsigned i)
+{
+	bool gone = take_protect(piece, i, i + 1, false) == -ENOENT, left;
+	struct block *block;
+
+	/* What was read is also applied. */
+	ctx_pass_gate(piece->ctx);
+	block = block_find(piece->ctx, piece->va);
+	left = bit_test(piece->left, i);
+	lock_drop(&block->lock);
+	if (gone && !left)
+		forget_untold(piece, i);
+	return gone || left;
+}
+
+/* Write-protect a run; what was dropped, unmapped or filled afresh meanwhile stays. */
+static void protect_run(struct piece *piece, unsigned first, unsigned last)
+{
+	int ret;
+
+	take_begin_touching(piece, first, last);
+	ret = take_protect(piece, first, last, true);
+	take_end_touching(piece, first, last);
+	for (unsigned i = first; i < last && ret == -ENOENT; i++)
+		take_moved_away(piece, i);
+	if (ret)
+		pages_set(piece->stay, first, last);
+}
+
+void take_by_remap(struct piece *piece, unsigned first, unsigned last)
+{
+	protect_run(piece, first, last);
+	take_apart(piece, first, last);
+	take_unprotect_stayed(piece, first, last);
+}
+
+void take_unshare(struct piece *piece, unsigned first, unsigned last)
+{
+	unsigned from, to;
+
+	take_begin_touching(piece, first, last);
+	/* A protection that outlived its reason would make this thread wait for itself. */
+	take_protect(piece, first, last, false);
+	for_each_going(piece, first, last, from, to)
+		madvise((void *)piece_at(piece, from), run_bytes(to - from), MADV_POPULATE_WRITE);
+	take_end_touching(piece, first, last);
+}
+
+unsigned take_leave_dropped(struct piece *piece, unsigned first, unsigned last)
+{
+	struct block *block = block_find(piece->ctx, piece->va);
+	unsigned end = last;
+
+	for (unsigned i = first; i < last; i++) {
+		/* Refilled: what is there is not what was collected, and counts. */
+		if (piece_lost_sight(piece, block, i) || block->page[i] & PG_REFILLED)
+			bit_set(piece->stay, i);
+		if (bit_test(piece->stay, i))
+			end = min(end, i);
+	}
+	lock_drop(&block->lock);
+	return end;
+}
+
+/* Has the page at this address, which is another one's by now, to be there, and is not? */
+static bool is_robbed(struct umm_ctx *ctx, struct block *block, unsigned i)
+{
+	enum page_state state = page_state(block, i);
+	uint64_t populated = 1;
+
+	/* The program is dropping it: that it is not there is as it should be. */
+	if (block->page[i] & PG_DROPPING)
+		return false;
+	if (state != PG_SYSTEM && state != PG_COHERENT &&
+	    !(state == PG_MIGRATING && piece_expects_mapped(ctx, page_addr(block, i))))
+		return false;
+	return !pagemap_populated(page_addr(block, i), 1, ctx->features & UMM_KERNEL_PAGEMAP_SCAN,
+				  &populated) &&
+	       !populated;
+}
+
+/* Page i was taken from an address that its mapping has left: put back what is not ours. */
+static int put_back(struct piece *piece, uintptr_t source, unsigned i)
+{
+	struct umm_ctx *ctx = piece->ctx;
+	struct block *block = block_find(ctx, piece->va);
+	int ret = 0;
+
+	if (is_robbed(ctx, block, i)) {
+		ret = uffd_move(ctx->uffd, piece_at(piece, i), source, UMM_PAGE_SIZE, true, NULL);
+		if (!ret)
+			bit_set(piece->stay, i);
+	}
+	lock_drop(&block->lock);
+	return ret;
+}
+
+/*
+ * Pages were moved while the program changed its mappings: whether before or after is known when
+ * its messages have been applied. The program goes on only then, so nobody has touched them.
+ */
+static void put_back_others(struct piece *piece, uintptr_t target, unsigned first, unsigned last)
+{
+	struct umm_ctx *ctx = piece->ctx;
+	int ret = 0;
+
+	for (unsigned i = first; i < last; i += ret != -EAGAIN) {
+		while (uffd_is_changing(ctx->uffd))
+			event_read_ahead(ctx);
+		ret = bit_test(piece->left, i) ? put_back(piece, target + run_bytes(i - first), i) :
+						 0;
+		if (ret && ret != -EAGAIN)
+			log_error("page at %#lx is lost: %s", (unsigned long)piece_at(piece, i),
+				  umm_strerror(ret));
+	}
+}
+
+/*
+ * Move first .. last out, as far as it goes: returns the first page that did not go,
+ * and why in *ret (0: only because it stays). The kernel knows nothing of books: that these are
+ * still the pages that were collected is made sure by reading no message meanwhile, and by
+ * asking whether there is one, before and after.
+ */
+unsigned take_by_move(struct piece *piece, uintptr_t target, unsigned first, unsigned last,
+		      int *ret)
+{
+	struct umm_ctx *ctx = piece->ctx;
+	size_t done = 0;
+	unsigned next;
+
+	*ret = 0;
+	rwlock_take(&ctx->gate);
+	while (uffd_is_changing(ctx->uffd))
+		event_read_ahead(ctx);
+	last = take_leave_dropped(piece, first, last);
+	if (first < last)
+		*ret = uffd_move(ctx->staging.uffd, target, piece_at(piece, first),
+				 run_bytes(last - first), false, &done);
+	next = first + (unsigned)(done >> UMM_PAGE_SHIFT);
+	if (next > first && uffd_is_changing(ctx->uffd))
+		put_back_others(piece, target, first, next);
+	rwlock_drop(&ctx->gate);
+	return next;
+}
