@@ -2,7 +2,7 @@
 /*
  * Unmapping a piece: its pages are taken from the CPU (take.c), so that their data can be read
  * while nobody changes it; system pages into a staging slot, coherent and exclusive ones to or from
- * places of their frames.
+ * the places of their frames.
  *
  * Pages to be duplicated are write-protected and read in place, by process_vm_readv(), which
  * says EFAULT where a plain load would be a SIGSEGV. All pages of a piece that reads are marked
