@@ -4,6 +4,7 @@
  * asks for it, whatever the program does to it, and in whatever order that happens.
  */
 #include "harness.h"
+#include "ctx.h"
 
 #include <errno.h>
 #include <string.h>
@@ -122,7 +123,7 @@ static void exclusive_page_is_moved_not_copied(struct env *e)
 	assert_int_equal(ref_counts(ref).calls, 0);
 	assert_int_equal(env_delta_causes(e, UMM_COUNT_TO_DEVICE), 0);
 	assert_int_equal(env_delta_causes(e, UMM_COUNT_TO_SYSTEM), 0);
-	if (e->variant.features_off & UMM_KERNEL_MOVE)
+	if (!(e->ctx->features & UMM_KERNEL_MOVE))
 		return;
 	assert_int_equal(env_delta(e, UMM_COUNT_FRAMES_FRESH), 0);
 	assert_int_equal(env_delta(e, UMM_COUNT_FRAMES_RECYCLED), 0);
@@ -138,7 +139,7 @@ static void pages_of_several_mappings_are_moved_too(struct env *e)
 	env_mark(e);
 	assert_int_equal(ref_make_exclusive(ref, (uintptr_t)p, PAGES), PAGES);
 	assert_exclusive(e, ref, p, PAGES);
-	if (!(e->variant.features_off & UMM_KERNEL_MOVE))
+	if (e->ctx->features & UMM_KERNEL_MOVE)
 		assert_int_equal(env_delta(e, UMM_COUNT_FRAMES_FRESH), 0);
 	to_system(e, p, PAGES, PAGES);
 	assert_filled(p, PAGES, 1);

@@ -4,6 +4,7 @@
  * eviction, duplicates, fences.
  */
 #include "harness.h"
+#include "ctx.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -787,7 +788,7 @@ static void pages_pinned_by_others_stay(struct env *e)
 	} buffer = { p + 6 * PAGE, PAGE };
 	int ring;
 
-	if (e->variant.features_off & UMM_KERNEL_MOVE)
+	if (!(e->ctx->features & UMM_KERNEL_MOVE))
 		env_skip("only UFFDIO_MOVE tells that a page is pinned");
 	fill(p, 16, 1);
 	ring = (int)syscall(SYS_io_uring_setup, 1, &params);

@@ -766,7 +766,7 @@ static void random_moves_lose_nothing(struct env *e)
 {
 	struct walk *w = calloc(1, sizeof(*w));
 	/* Without UFFDIO_MOVE, addresses that change hands during a migration are the program's. */
-	bool beside = !(e->variant.features_off & UMM_KERNEL_MOVE);
+	bool beside = e->ctx->features & UMM_KERNEL_MOVE;
 	struct actor mover;
 
 	assert_non_null(w);
