@@ -22,6 +22,7 @@
 
 #include "ctx.h"
 #include "device.h"
+#include "hook.h"
 #include "log.h"
 #include "maps.h"
 #include "pagemap.h"
@@ -298,12 +299,16 @@ static int register_run(struct umm_ctx *ctx, struct block *block, unsigned first
 	ret = uffd_register(ctx->uffd, start, len);
 	if (ret)
 		return ret;
+	hook_run(HOOK_REGISTERED, start);
 	ret = pagemap_populated(start, last - first, ctx->features & UMM_KERNEL_PAGEMAP_SCAN,
 				populated);
 	if (ret) {
 		uffd_unregister(ctx->uffd, start, len);
 		return ret;
 	}
+	/* What is not there may have moved away: its message will find it where it was. */
+	if (uffd_is_changing(ctx->uffd))
+		memset(populated, 0xff, sizeof(populated));
 	for (unsigned i = first; i < last; i++)
 		page_set(block, i, bit_test(populated, i - first) ? PG_SYSTEM : PG_EMPTY);
 	return 0;

@@ -147,7 +147,8 @@ bool page_drop_is_over(struct umm_ctx *ctx, struct block *block, unsigned i);
 
 /*
  * Register NATIVE pages with the userfaultfd and find out what they hold. MIRRORED ones are looked
- * at again: nobody may have told that something else is mapped there. 0 or -errno.
+ * at again: nobody may have told that something else is mapped there. Under the gate: no
+ * message is applied in between. 0 or -errno.
  */
 int block_register(struct umm_ctx *ctx, struct block *block);
 

@@ -21,6 +21,7 @@ enum hook_point {
 	HOOK_WORK,	 /* a worker is about to start an item */
 	HOOK_DETACHING,	 /* memory that is being detached is home, still managed */
 	HOOK_FORK_PREPARED, /* everything is home, fork has not happened */
+	HOOK_REGISTERED,    /* pages are registered, not looked at; gate shared, block locked */
 	HOOK_NR,
 };
 

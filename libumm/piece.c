@@ -433,31 +433,64 @@ static unsigned collect_marked(struct piece *piece, const struct piece_want *wan
 	return n;
 }
 
+/* How many pages qualify, or -errno. */
+static int count_for_device(struct piece *piece, const struct piece_want *want,
+			    struct piece_found *found)
+{
+	struct umm_ctx *ctx = piece->ctx;
+	struct block *block;
+	unsigned n = 0;
+	int ret = 0;
+
+	rwlock_take_shared(&ctx->gate);
+	block = block_get(ctx, want->va, &ret);
+	if (block) {
+		ret = block_register(ctx, block);
+		n = ret ? 0 : count_candidates(piece, want, block, found);
+		if (found->mirrored && claim_choose(ctx, block, want->pages, piece->claimable))
+			n = count_candidates(piece, want, block, found);
+		found->settled = ctx_settle_count(ctx);
+		block_put(ctx, block);
+	}
+	rwlock_drop_shared(&ctx->gate);
+	return ret ? ret : (int)n;
+}
+
+/* Mark pages, and give them frames of dst: how many, or -errno. */
 static int collect_for_device(struct piece *piece, const struct piece_want *want,
-			      struct piece_found *found, struct block *block)
+			      struct piece_found *found)
 {
 	uint32_t *frames = piece->freed; /* not in use yet */
-	unsigned n;
-	int ret, got;
+	int n = count_for_device(piece, want, found), got;
 
-	ret = block_register(piece->ctx, block);
-	n = ret ? 0 : count_candidates(piece, want, block, found);
-	if (found->mirrored && claim_choose(piece->ctx, block, want->pages, piece->claimable))
-		n = count_candidates(piece, want, block, found);
-	found->settled = ctx_settle_count(piece->ctx);
-	block_put(piece->ctx, block);
-	if (ret || !n)
-		return ret;
+	if (n <= 0)
+		return n;
 	if (want->by_driver || takes_places(want))
 		return (int)collect_marked(piece, want, found, UMM_BLOCK_PAGES, NULL);
-	got = take_frames(want, n, frames);
+	got = take_frames(want, (unsigned)n, frames);
 	if (got <= 0) {
 		found->full = true;
 		return got;
 	}
-	n = collect_marked(piece, want, found, (unsigned)got, frames);
-	for (int i = (int)n; i < got; i++)
+	n = (int)collect_marked(piece, want, found, (unsigned)got, frames);
+	for (int i = n; i < got; i++)
 		devmem_give_quietly(want->dst, frames[i], 1);
+	return n;
+}
+
+/* Mark pages that are to come home: how many. */
+static int collect_for_system(struct piece *piece, const struct piece_want *want,
+			      struct piece_found *found)
+{
+	struct block *block = block_find(piece->ctx, want->va);
+	unsigned n;
+
+	if (!block)
+		return 0;
+	n = mark(piece, want, block, found, UMM_BLOCK_PAGES, NULL);
+	found->settled = ctx_settle_count(piece->ctx);
+	hold_source(piece);
+	block_put(piece->ctx, block);
 	return (int)n;
 }
 
@@ -474,29 +507,16 @@ static void count_pinned(struct umm_ctx *ctx, const struct piece_want *want,
 struct piece *piece_collect(struct umm_ctx *ctx, const struct piece_want *want,
 			    struct piece_found *found, int *ret)
 {
-	struct piece *piece;
-	struct block *block;
+	struct piece *piece = piece_new(ctx, want);
 	int n;
 
 	memset(found, 0, sizeof(*found));
+	*ret = -ENOMEM;
+	if (!piece)
+		return NULL;
+	n = want->dst ? collect_for_device(piece, want, found) :
+			collect_for_system(piece, want, found);
 	*ret = 0;
-	block = want->dst ? block_get(ctx, want->va, ret) : block_find(ctx, want->va);
-	if (!block)
-		return NULL;
-	piece = piece_new(ctx, want);
-	if (!piece) {
-		*ret = -ENOMEM;
-		block_put(ctx, block);
-		return NULL;
-	}
-	if (want->dst) {
-		n = collect_for_device(piece, want, found, block);
-	} else {
-		n = (int)mark(piece, want, block, found, UMM_BLOCK_PAGES, NULL);
-		found->settled = ctx_settle_count(ctx);
-		hold_source(piece);
-		block_put(ctx, block);
-	}
 	count_pinned(ctx, want, found);
 	if (n <= 0) {
 		*ret = n;

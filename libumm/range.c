@@ -203,19 +203,21 @@ static long snapshot_block(struct umm_range *range, struct umm_ctx *ctx, uintptr
 	uint64_t *entry = &range->entries[(start - range->start) >> UMM_PAGE_SHIFT];
 	struct look look = { .start = start, .npages = (end - start) >> UMM_PAGE_SHIFT };
 	struct block *block;
-	long valid;
+	long valid = 0;
 	int ret;
 
+	rwlock_take_shared(&ctx->gate);
 	block = block_get(ctx, start, &ret);
-	if (!block && ret != -EFAULT)
-		return ret;
-	if (!block) {
+	if (block) {
+		ret = block_register(ctx, block);
+		valid = ret ? ret : snapshot_locked(range, block, &look, prot, entry);
+		block_put(ctx, block);
+	} else if (ret == -EFAULT) {
 		snapshot_unmanaged(start, end, prot, entry);
-		return 0;
+	} else {
+		valid = ret;
 	}
-	ret = block_register(ctx, block);
-	valid = ret ? ret : snapshot_locked(range, block, &look, prot, entry);
-	block_put(ctx, block);
+	rwlock_drop_shared(&ctx->gate);
 	return valid;
 }
 
@@ -296,12 +298,12 @@ static int range_check(struct umm_range *range, struct umm_range *mine)
 		return -EINVAL;
 	if (mine->end > (uintptr_t)1 << 47)
 		return -EINVAL;
-	if (mine->owner && !device_valid(mine->owner))
+	if (mine->owner && (!device_valid(mine->owner) || mine->owner->ctx != mine->notifier->ctx))
 		return -EINVAL;
 	if (mine->encoding && (!mine->encoding->flags[UMM_ENCODING_VALID] ||
 			       mine->encoding->pfn_shift >= 64 || mine->encoding->reserved))
 		return -EINVAL;
-	if (mine->mem && !devmem_valid(mine->mem))
+	if (mine->mem && (!devmem_valid(mine->mem) || mine->mem->ctx != mine->notifier->ctx))
 		return -EINVAL;
 	node = &mine->notifier->node;
 	if (mine->start < node->start || mine->end > node->end)

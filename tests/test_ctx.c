@@ -50,6 +50,8 @@ static void contexts_do_not_know_each_other(struct env *e)
 	struct ref_options options = { .nframes = 64, .inline_copy = true };
 	struct ref_device *mine = env_device(e, 64), *theirs;
 	char *p = env_alloc(e, 8 * PAGE);
+	uint64_t entries[8];
+	struct umm_range range = { .size = sizeof(range), .entries = entries };
 	struct umm_ctx *other;
 	void *q;
 
@@ -64,6 +66,17 @@ static void contexts_do_not_know_each_other(struct env *e)
 	assert_int_equal(umm_free(other, p), -EFAULT);
 	assert_int_equal(umm_migrate_to_device(e->ctx, mine->mem, q, 8 * PAGE), -EFAULT);
 	assert_int_equal(umm_migrate_to_device(e->ctx, theirs->mem, p, 8 * PAGE), -EINVAL);
+
+	range.notifier = umm_mirror_notifier(mine->mirror);
+	range.seq = umm_notifier_read_begin(range.notifier);
+	range.start = (uintptr_t)p;
+	range.end = range.start + 8 * PAGE;
+	range.owner = theirs->dev;
+	assert_int_equal(umm_range_snapshot(&range), -EINVAL);
+	assert_int_equal(umm_range_fault(&range, 0), -EINVAL);
+	range.owner = mine->dev;
+	range.mem = theirs->mem;
+	assert_int_equal(umm_range_snapshot(&range), -EINVAL);
 
 	to_device(e, mine, p, 8, 8);
 	assert_int_equal(umm_migrate_to_device(other, theirs->mem, q, 8 * PAGE), 8);

@@ -372,6 +372,17 @@ static void back_and_dropped_before_it_is_read(struct env *e)
 	assert_filled_part(p, 6, PAGES - 6, 1);
 }
 
+struct shift {
+	char *from, *to;
+};
+
+static void act_shift(void *arg)
+{
+	struct shift *shift = arg;
+
+	mremap(shift->from, PAGES * PAGE, PAGES * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, shift->to);
+}
+
 static void child_waits(void *arg)
 {
 	char byte;
@@ -452,6 +463,31 @@ static void page_that_moves_behind_a_fork_is_the_childs(struct env *e)
 	assert_true(forker.ok);
 	assert_filled(to, PAGES, 1);
 	assert_filled(low, PAGES, 2);
+}
+
+/* Not yet looked at, and gone: that nothing is there does not mean that it was never touched. */
+static void remapped_while_it_is_registered(struct env *e)
+{
+	struct ref_device *ref = env_device(e, PAGES);
+	char *p = env_attach(e, PAGES * PAGE), *q = env_map(e, PAGES * PAGE);
+	struct act mover = { e, ref, p, PAGES, 0, 0 };
+	struct shift shift = { p, q };
+	struct actor moving, shifting;
+
+	fill(p, PAGES, 1);
+	hook_arm(HOOK_REGISTERED, p, PAGES);
+	actor_start(&moving, act_migrate, &mover);
+	assert_true(hook_stopped());
+	actor_start(&shifting, act_shift, &shift);
+	/* It has moved, and waits for somebody to read of it. */
+	assert_true(actor_blocks(&shifting));
+	hook_go(HOOK_REGISTERED);
+	actor_join(&shifting);
+	actor_join(&moving);
+	env_forget(e, p, PAGES * PAGE);
+	assert_filled(q, PAGES, 1);
+	assert_device_sees(ref, q, PAGES, 1);
+	assert_filled(q, PAGES, 1);
 }
 
 /* ---- threads that move mappings at the same instant ----------------------------------- */
@@ -809,6 +845,7 @@ static const struct test_case cases[] = {
 	TEST(PRIVATE, moved_again_and_again_before_mirrors_are_told),
 	TEST(PRIVATE, touch_at_the_new_address_waits_until_mirrors_are_told),
 	TEST(ALL, mapping_that_went_away_unseen_keeps_no_frames),
+	TEST(ALL, remapped_while_it_is_registered),
 	TEST(ALL, back_and_dropped_before_it_is_read),
 	TEST(ALL, back_and_dropped_before_it_is_unshared),
 	TEST(PRIVATE, page_that_moves_behind_a_fork_is_the_childs),
