@@ -112,8 +112,12 @@ struct piece_found {
 	uint64_t pinned[BITMAP_WORDS]; /* stay because they are pinned */
 };
 
+/* For collect.c: a piece in the list of those in flight, without pages; NULL: no memory. */
+struct piece *piece_new(struct umm_ctx *ctx, const struct piece_want *want);
+void piece_free(struct piece *piece);
+
 /*
- * Collect and invalidate. NULL: nothing qualified, or *ret (-EAGAIN: a
+ * Collect and invalidate (collect.c). NULL: nothing qualified, or *ret (-EAGAIN: a
  * callback would have to sleep; -ENOMEM, -ENODEV, -EFAULT).
  */
 struct piece *piece_collect(struct umm_ctx *ctx, const struct piece_want *want,

@@ -1,0 +1,423 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Collecting: which pages of a block a migration takes, and the frames for them; then mirrors are
+ * told. See piece.h for the life of a piece.
+ *
+ * Pages are counted, frames are taken (which may evict, and wait), and then pages are marked, as far
+ * as they still qualify and frames go.
+ *
+ * Invariants: every page in `all` is MIGRATING from here to the commit, and no other piece has
+ * it. A piece holds frames of dst for all of its pages, and the source frames stay recorded in the
+ * block until the commit, so that a piece that fails can always put back what it took.
+ * Locks: the gate, shared, while pages are registered; the block's; none where frames are taken or
+ * mirrors are told.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "claim.h"
+#include "hook.h"
+#include "pin.h"
+#include "piece.h"
+#include "util.h"
+
+/* How long to wait for frames that are about to be given back: a mirror may be slow to be told. */
+#define RETURNING_NS UINT64_C(1000000000)
+
+/* Pages are to become exclusive: system pages do, others come home first. */
+static bool to_places(const struct piece_want *want)
+{
+	return want->dst && want->dst->places;
+}
+
+static bool source_wanted(const struct piece_want *want, const struct resident *resident)
+{
+	const struct umm_devmem *mem = resident->mem;
+	uint64_t flag = mem->type == UMM_DEVMEM_PRIVATE ? UMM_MIGRATE_SELECT_PRIVATE :
+							  UMM_MIGRATE_SELECT_COHERENT;
+
+	if (mem == want->dst || mem == want->leave || (want->src && mem != want->src))
+		return false;
+	if (to_places(want))
+		return false;
+	/* To all but its device an EXCLUSIVE page is a system page; a driver brings none home. */
+	if (mem->places)
+		return want->dst ? want->select & UMM_MIGRATE_SELECT_SYSTEM : !want->by_driver;
+	return want->select & flag && (!want->src_dev || mem->dev == want->src_dev);
+}
+
+/* It qualifies, unless it is pinned. Ending a duplication moves nothing. */
+static uint64_t *unless_pinned(uint64_t *map, const struct piece_want *want,
+			       const struct block *block, unsigned i, struct piece_found *found)
+{
+	if (!page_pinned(block, i) || (page_state(block, i) == PG_DUPLICATED && !want->dst))
+		return map;
+	bit_set(found->pinned, i);
+	return NULL;
+}
+
+static bool has_copy(struct block *block, const struct umm_devmem *mem, unsigned i)
+{
+	struct resident *resident = mem ? resident_find(block, mem) : NULL;
+
+	return resident && bit_test(resident->bitmap, i);
+}
+
+/* A duplicated page goes to a device, or loses its copies: where one memory is emptied, its own. */
+static bool duplicated_wanted(struct block *block, const struct piece_want *want, unsigned i)
+{
+	if (!want->dst)
+		return !want->src || has_copy(block, want->src, i);
+	if (!(want->select & UMM_MIGRATE_SELECT_SYSTEM))
+		return false;
+	return !want->duplicate || !has_copy(block, want->dst, i);
+}
+
+/* The bitmap of a page that is in a frame. */
+static uint64_t *classify_frame(struct piece *piece, const struct piece_want *want,
+				struct block *block, unsigned i, struct piece_found *found)
+{
+	struct resident *resident = resident_of(block, i);
+
+	if (want->duplicate || !source_wanted(want, resident))
+		return NULL;
+	if (page_state(block, i) == PG_COHERENT &&
+	    !unless_pinned(piece->coherent, want, block, i, found))
+		return NULL;
+	if (piece->src && piece->src != resident->mem) {
+		found->more = true;
+		return NULL;
+	}
+	piece->src = resident->mem;
+	if (page_state(block, i) == PG_EXCLUSIVE)
+		return piece->exclusive;
+	return page_state(block, i) == PG_DEVICE ? piece->device : piece->coherent;
+}
+
+/* The bitmap of a page that is of a file, or was. Only what migrates whole can be claimed. */
+static uint64_t *classify_mirrored(struct piece *piece, const struct piece_want *want,
+				   struct block *block, unsigned i, struct piece_found *found)
+{
+	if (want->duplicate || to_places(want))
+		return NULL;
+	if (bit_test(piece->claimable, i))
+		return unless_pinned(piece->claimed, want, block, i, found);
+	found->mirrored = true;
+	return NULL;
+}
+
+/* Which bitmap of the piece page i belongs in; NULL: it does not qualify. */
+static uint64_t *classify(struct piece *piece, const struct piece_want *want, struct block *block,
+			  unsigned i, struct piece_found *found)
+{
+	bool system = want->dst && want->select & UMM_MIGRATE_SELECT_SYSTEM;
+
+	if (want->dst && !devmem_has_place(want->dst, page_addr(block, i)))
+		return NULL;
+	if (block->page[i] & PG_HELD) {
+		found->busy = true;
+		return NULL;
+	}
+	if (block->page[i] & PG_DROPPING && !page_drop_is_over(piece->ctx, block, i))
+		return NULL;
+	switch (page_state(block, i)) {
+	case PG_SYSTEM:
+		return system ? unless_pinned(piece->system, want, block, i, found) : NULL;
+	case PG_EMPTY:
+		return system ? unless_pinned(piece->empty, want, block, i, found) : NULL;
+	case PG_DUPLICATED:
+		if (to_places(want) || !duplicated_wanted(block, want, i))
+			return NULL;
+		return unless_pinned(piece->duplicated, want, block, i, found);
+	case PG_MIRRORED:
+		return system ? classify_mirrored(piece, want, block, i, found) : NULL;
+	case PG_DEVICE:
+	case PG_COHERENT:
+	case PG_EXCLUSIVE:
+		return classify_frame(piece, want, block, i, found);
+	case PG_MIGRATING:
+		found->busy = true;
+		return NULL;
+	default:
+		return NULL;
+	}
+}
+
+static unsigned count_candidates(struct piece *piece, const struct piece_want *want,
+				 struct block *block, struct piece_found *found)
+{
+	unsigned n = 0;
+
+	for (unsigned i = bit_next(want->pages, 0); i < UMM_BLOCK_PAGES;
+	     i = bit_next(want->pages, i + 1))
+		n += classify(piece, want, block, i, found) != NULL;
+	piece->src = NULL;
+	return n;
+}
+
+static bool takes_places(const struct piece_want *want)
+{
+	return want->dst && want->dst->placed && !want->by_driver;
+}
+
+/*
+ * The frame of a page of PLACED memory. False: the page has only just left it, and waits until
+ * the frame is given back; or the frame's page was moved to another address, and this one stays.
+ */
+static bool take_place(struct piece *piece, unsigned i, struct piece_found *found)
+{
+	uintptr_t addr = piece->va + ((uintptr_t)i << UMM_PAGE_SHIFT);
+
+	if (devmem_take_place(piece->dst, addr, &piece->frames[i]))
+		return true;
+	found->busy |= atomic_load(&piece->dst->returning) != 0;
+	return false;
+}
+
+/* Mark up to `limit` pages, and give each its frame. */
+static unsigned mark(struct piece *piece, const struct piece_want *want, struct block *block,
+		     struct piece_found *found, unsigned limit, const uint32_t *frames)
+{
+	uint64_t *map;
+	unsigned n = 0;
+
+	for (unsigned i = bit_next(want->pages, 0); i < UMM_BLOCK_PAGES;
+	     i = bit_next(want->pages, i + 1)) {
+		map = classify(piece, want, block, i, found);
+		if (!map)
+			continue;
+		if (n == limit) {
+			found->more = true;
+			break;
+		}
+		if (takes_places(want) && !take_place(piece, i, found))
+			continue;
+		bit_set(map, i);
+		bit_set(piece->all, i);
+		if (piece_has_origin(piece, i))
+			piece->origin[i] = resident_frame(resident_of(block, i), i);
+		page_set(block, i, PG_MIGRATING);
+		if (map != piece->empty && map != piece->device && map != piece->exclusive)
+			block->page[i] |= PG_COLLECT;
+		if (frames)
+			piece->frames[i] = frames[n];
+		n++;
+	}
+	block->npieces += n != 0;
+	return n;
+}
+
+/* Frames for n pages; evicts as allowed. How many there were, or -errno. */
+static int take_frames(const struct piece_want *want, unsigned n, uint32_t *frames)
+{
+	struct umm_ctx *ctx = want->dst->ctx;
+	uint64_t deadline = now_ns() + RETURNING_NS;
+	uint32_t seen;
+	int got;
+
+	/* Frames of pages that have just gone home, or were dropped, count as free. */
+	while (seen = ctx_settle_count(ctx), umm_devmem_nfree(want->dst) < n &&
+						     atomic_load(&want->dst->returning) &&
+						     now_ns() < deadline)
+		ctx_settle_wait(ctx, seen, now_ns() + UINT64_C(10000000));
+	if (!want->no_evict && umm_devmem_nfree(want->dst) < n)
+		evict(want->dst, n, want->clock, want->va);
+	got = devmem_take(want->dst, n, frames);
+	/* There were fewer than was thought: the device had no memory for them. */
+	if (got || want->no_evict)
+		return got;
+	evict(want->dst, n, want->clock, want->va);
+	return devmem_take(want->dst, n, frames);
+}
+
+/* Tell mirrors of what lies between the first and the last of these pages. */
+static bool notify_pages(struct piece *piece, const uint64_t *pages, enum umm_event event,
+			 struct umm_device *owner)
+{
+	unsigned first = bit_next(pages, 0), last = first;
+	struct umm_notifier_range range = {
+		.event = event,
+		.owner = owner,
+		.blockable = piece->blockable,
+	};
+
+	for (unsigned i = first; i < UMM_BLOCK_PAGES; i = bit_next(pages, i + 1))
+		last = i;
+	range.start = piece->va + ((uintptr_t)first << UMM_PAGE_SHIFT);
+	range.end = piece->va + ((uintptr_t)(last + 1) << UMM_PAGE_SHIFT);
+	/* Who asked for exclusive access hears when it ends, not when it begins. */
+	if (piece->dst && piece->dst->places)
+		return notifier_invalidate_others(piece->ctx, &range, owner) == 0;
+	return notifier_invalidate(piece->ctx, &range) == 0;
+}
+
+static enum umm_event event_of(const struct piece *piece)
+{
+	if (piece->failed)
+		return UMM_EVENT_CLEAR;
+	return piece->duplicate ? UMM_EVENT_PROTECTION_PAGE : UMM_EVENT_MIGRATE;
+}
+
+static bool notify(struct piece *piece)
+{
+	struct umm_device *dev = piece->dst ? piece->dst->dev : NULL;
+
+	if (piece->dst && piece->dst->places)
+		return notify_pages(piece, piece->all, UMM_EVENT_EXCLUSIVE, dev);
+	if (bit_next(piece->exclusive, 0) < UMM_BLOCK_PAGES) {
+		if (!notify_pages(piece, piece->exclusive, UMM_EVENT_EXCLUSIVE, piece->src->dev))
+			return false;
+		if (!memcmp(piece->all, piece->exclusive, sizeof(piece->all)))
+			return true;
+	}
+	return notify_pages(piece, piece->all, event_of(piece), dev);
+}
+
+/*
+ * Until mirrors have been told, pages that should be mapped but are not (the program dropped them)
+ * are filled when touched: a device that uses them in place may be what touches them, and
+ * what its invalidation waits for. From here on who touches one waits.
+ */
+static void collected(struct piece *piece)
+{
+	struct block *block = block_find(piece->ctx, piece->va);
+
+	for (unsigned i = bit_next(piece->all, 0); i < UMM_BLOCK_PAGES;
+	     i = bit_next(piece->all, i + 1)) {
+		if (bit_test(piece->left, i))
+			continue;
+		block->page[i] &= (uint16_t)~PG_COLLECT;
+		if (block->page[i] & PG_REFILLED)
+			bit_set(piece->stay, i);
+	}
+	lock_drop(&block->lock);
+}
+
+/* The source memory must stay until the piece has given its frames back. */
+static void hold_source(struct piece *piece)
+{
+	if (piece->src)
+		devmem_hold(piece->src);
+}
+
+/* The second half of collecting, once frames are at hand. Returns pages marked. */
+static unsigned collect_marked(struct piece *piece, const struct piece_want *want,
+			       struct piece_found *found, unsigned limit, const uint32_t *frames)
+{
+	struct block *block = block_find(piece->ctx, want->va);
+	unsigned n = 0;
+
+	if (!block)
+		return 0;
+	found->busy = false;
+	found->more = false;
+	memset(found->pinned, 0, sizeof(found->pinned));
+	n = mark(piece, want, block, found, limit, frames);
+	found->settled = ctx_settle_count(piece->ctx);
+	hold_source(piece);
+	block_put(piece->ctx, block);
+	return n;
+}
+
+/* How many pages qualify, or -errno. */
+static int count_for_device(struct piece *piece, const struct piece_want *want,
+			    struct piece_found *found)
+{
+	struct umm_ctx *ctx = piece->ctx;
+	struct block *block;
+	unsigned n = 0;
+	int ret = 0;
+
+	rwlock_take_shared(&ctx->gate);
+	block = block_get(ctx, want->va, &ret);
+	if (block) {
+		ret = block_register(ctx, block);
+		n = ret ? 0 : count_candidates(piece, want, block, found);
+		if (found->mirrored && claim_choose(ctx, block, want->pages, piece->claimable))
+			n = count_candidates(piece, want, block, found);
+		found->settled = ctx_settle_count(ctx);
+		block_put(ctx, block);
+	}
+	rwlock_drop_shared(&ctx->gate);
+	return ret ? ret : (int)n;
+}
+
+/* Mark pages, and give them frames of dst: how many, or -errno. */
+static int collect_for_device(struct piece *piece, const struct piece_want *want,
+			      struct piece_found *found)
+{
+	uint32_t *frames = piece->freed; /* not in use yet */
+	int n = count_for_device(piece, want, found), got;
+
+	if (n <= 0)
+		return n;
+	if (want->by_driver || takes_places(want))
+		return (int)collect_marked(piece, want, found, UMM_BLOCK_PAGES, NULL);
+	got = take_frames(want, (unsigned)n, frames);
+	if (got <= 0) {
+		found->full = true;
+		return got;
+	}
+	n = (int)collect_marked(piece, want, found, (unsigned)got, frames);
+	for (int i = n; i < got; i++)
+		devmem_give_quietly(want->dst, frames[i], 1);
+	return n;
+}
+
+/* Mark pages that are to come home: how many. */
+static int collect_for_system(struct piece *piece, const struct piece_want *want,
+			      struct piece_found *found)
+{
+	struct block *block = block_find(piece->ctx, want->va);
+	unsigned n;
+
+	if (!block)
+		return 0;
+	n = mark(piece, want, block, found, UMM_BLOCK_PAGES, NULL);
+	found->settled = ctx_settle_count(piece->ctx);
+	hold_source(piece);
+	block_put(piece->ctx, block);
+	return (int)n;
+}
+
+static void count_pinned(struct umm_ctx *ctx, const struct piece_want *want,
+			 const struct piece_found *found)
+{
+	unsigned n = bit_count(found->pinned);
+
+	/* A memory that is removed asks again and again. */
+	if (n && want->cause != UMM_CAUSE_REMOVE)
+		ctx_count(ctx, want->dst ? want->dst->dev : NULL, want->va, UMM_COUNT_BUSY, n);
+}
+
+struct piece *piece_collect(struct umm_ctx *ctx, const struct piece_want *want,
+			    struct piece_found *found, int *ret)
+{
+	struct piece *piece = piece_new(ctx, want);
+	int n;
+
+	memset(found, 0, sizeof(*found));
+	*ret = -ENOMEM;
+	if (!piece)
+		return NULL;
+	n = want->dst ? collect_for_device(piece, want, found) :
+			collect_for_system(piece, want, found);
+	*ret = 0;
+	count_pinned(ctx, want, found);
+	if (n <= 0) {
+		*ret = n;
+		piece_free(piece);
+		return NULL;
+	}
+	if (!notify(piece)) {
+		*ret = -EAGAIN;
+		memcpy(piece->stay, piece->all, sizeof(piece->stay));
+		piece->deferred = !want->blockable;
+		piece_commit(piece);
+		piece_finish(piece);
+		return NULL;
+	}
+	collected(piece);
+	hook_run(HOOK_COLLECTED, piece->va);
+	return piece;
+}
