@@ -3,8 +3,8 @@
  * Collecting: which pages of a block a migration takes, and the frames for them; then mirrors are
  * told. See piece.h for the life of a piece.
  *
- * Pages are counted, frames are taken (which may evict, and wait), and then pages are marked, as far
- * as they still qualify and frames go.
+ * Pages are counted, frames are taken (which may evict, and wait), and then pages are marked, as
+ * far as they still qualify and frames go.
  *
  * Invariants: every page in `all` is MIGRATING from here to the commit, and no other piece has
  * it. A piece holds frames of dst for all of its pages, and the source frames stay recorded in the
