@@ -73,6 +73,11 @@ void ref_backend_use(ref_backend *make)
 	backend = make;
 }
 
+bool ref_backend_used(void)
+{
+	return backend;
+}
+
 static uint64_t count_add(uint64_t *counter, uint64_t n)
 {
 	return __atomic_fetch_add(counter, n, __ATOMIC_SEQ_CST);

@@ -103,6 +103,7 @@ typedef int ref_backend(struct ref_device *ref, const struct ref_options *option
 
 /* Devices that are created from now on stand on it. */
 void ref_backend_use(ref_backend *make);
+bool ref_backend_used(void);
 
 /* 0 or a negative errno. */
 int ref_create(struct umm_ctx *ctx, const struct ref_options *options, struct ref_device **out);

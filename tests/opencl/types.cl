@@ -134,13 +134,17 @@ __kernel void atomics64(UMM_KERNEL_ARGS, ulong at)
 }
 #endif
 
-/* Each work-item adds up len bytes, in as few pieces as there are; and says how many. */
+/*
+ * Each work-item adds up every 17th word of len bytes, in as few pieces as there are; and says how
+ * many. Not every word: llvmpipe leaves its loops after 65535 rounds.
+ */
 __kernel void sum_spans(UMM_KERNEL_ARGS, ulong in, ulong len, ulong out)
 {
 	ulong addr = in + len * get_global_id(0), left, n;
 	__global const uint *p;
 	struct umm u;
 	uint sum = 0, pieces = 0;
+	ulong skip = 0;
 
 	if (!umm_begin(&u, UMM_ARGS))
 		return;
@@ -148,8 +152,9 @@ __kernel void sum_spans(UMM_KERNEL_ARGS, ulong in, ulong len, ulong out)
 		p = (__global const uint *)umm_span_load(&u, addr, left, &n);
 		if (!n)
 			return;
-		for (ulong i = 0; i < n / 4; i++)
-			sum += p[i];
+		for (; skip < n / 4; skip += 17)
+			sum += p[skip];
+		skip -= n / 4;
 	}
 	umm_store_uint2(&u, out + 8 * get_global_id(0), (uint2)(sum, pieces));
 }
