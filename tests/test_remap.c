@@ -654,46 +654,48 @@ static void walk_renew(struct walk *w, unsigned place)
 	}
 }
 
+/* In place of munmap(): nobody else, like the library, shall get the address meanwhile. */
 static void walk_unmap(struct walk *w, unsigned place, unsigned first, unsigned npages)
 {
-	if (munmap(place_addr(w, place) + first * PAGE, npages * PAGE))
-		walk_wrong(w, "munmap: %s\n", strerror(errno));
+	if (mmap(place_addr(w, place) + first * PAGE, npages * PAGE, PROT_NONE,
+		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == MAP_FAILED)
+		walk_wrong(w, "unmapping: %s\n", strerror(errno));
 	memset(&w->places[place].mapped[first], 0, npages * sizeof(bool));
 }
 
 static void walk_drop(struct walk *w, unsigned place, unsigned first, unsigned npages)
 {
-	/* A hole is ENOMEM; what is mapped was dropped. */
-	if (madvise(place_addr(w, place) + first * PAGE, npages * PAGE, MADV_DONTNEED) &&
-	    errno != ENOMEM)
+	if (madvise(place_addr(w, place) + first * PAGE, npages * PAGE, MADV_DONTNEED))
 		walk_wrong(w, "madvise: %s\n", strerror(errno));
 	memset(&w->places[place].seed[first], 0, npages * sizeof(unsigned));
 }
 
 static void walk_move(struct walk *w, unsigned place, unsigned to, bool leave)
 {
-	unsigned first = draw(&w->random, PLACE_PAGES);
-	unsigned npages = 1 + draw(&w->random, PLACE_PAGES - first);
+	unsigned first = draw(&w->random, PLACE_PAGES), npages = 0;
+	unsigned most = 1 + draw(&w->random, PLACE_PAGES - first);
 	struct place *a = &w->places[place], *b = &w->places[to];
 	int flags = MREMAP_MAYMOVE | MREMAP_FIXED | (leave ? MREMAP_DONTUNMAP : 0);
-	void *map = mremap(place_addr(w, place) + first * PAGE, npages * PAGE, npages * PAGE, flags,
-			   place_addr(w, to) + first * PAGE);
 
-	if (map == MAP_FAILED) {
-		/* Several mappings, or a hole: some of them may have moved before it failed. */
+	while (npages < most && a->mapped[first + npages])
+		npages++;
+	if (!npages)
+		return;
+	if (mremap(place_addr(w, place) + first * PAGE, npages * PAGE, npages * PAGE, flags,
+		   place_addr(w, to) + first * PAGE) == MAP_FAILED) {
+		/* Several mappings: some of them may have moved before it failed. */
 		walk_unmap(w, place, first, npages);
 		walk_unmap(w, to, first, npages);
 		return;
 	}
 	for (unsigned i = first; i < first + npages; i++) {
-		if (!a->mapped[i])
-			walk_wrong(w, "place %u page %u was not mapped, but moved\n", place, i);
 		b->mapped[i] = true;
 		b->seed[i] = a->seed[i];
 		b->of[i] = a->of[i];
-		a->mapped[i] = leave;
 		a->seed[i] = 0;
 	}
+	if (!leave)
+		walk_unmap(w, place, first, npages);
 }
 
 static void walk_touch(struct walk *w, unsigned place)
