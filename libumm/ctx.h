@@ -41,6 +41,8 @@ struct umm_ctx {
 	struct arrivals arrivals;
 	struct departure *departures;
 	struct doubt *doubts;
+	struct uffd_msg_info postponed[NR_POSTPONED];
+	unsigned npostponed;
 	struct lock pieces_lock; /* RANK_LEAF. Protects: the list of pieces */
 	struct piece *pieces;	 /* in flight */
 	struct pool piece_pool;

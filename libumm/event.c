@@ -197,25 +197,31 @@ void event_notify(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bool unma
 	notifier_invalidate(ctx, &range);
 }
 
-static void event_apply(struct umm_ctx *ctx, const struct uffd_msg_info *info)
+void event_dispatch(struct umm_ctx *ctx, const struct uffd_msg_info *info)
 {
-	stats_add(&ctx->stats, UMM_COUNT_EVENTS, 1);
 	switch (info->kind) {
 	case UFFD_UNMAP:
-		if (!expected(ctx, info) && !remap_is_echo(ctx, info))
+		if (!expected(ctx, info) && !remap_is_echo(ctx, info) && !remap_postpone(ctx, info))
 			remap_unmapped(ctx, info);
 		break;
 	case UFFD_REMOVE:
-		event_clear(ctx, info->addr, info->end, false);
+		if (!remap_postpone(ctx, info))
+			event_clear(ctx, info->addr, info->end, false);
 		break;
 	case UFFD_REMAP:
-		if (!expected(ctx, info))
+		if (!expected(ctx, info) && !remap_postpone(ctx, info))
 			remap_apply(ctx, info);
 		break;
 	default:
 		log_warning("unknown userfaultfd message");
 		break;
 	}
+}
+
+static void event_apply(struct umm_ctx *ctx, const struct uffd_msg_info *info)
+{
+	stats_add(&ctx->stats, UMM_COUNT_EVENTS, 1);
+	event_dispatch(ctx, info);
 	hook_run(HOOK_EVENT, info->addr);
 }
 

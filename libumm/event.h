@@ -27,6 +27,9 @@ void event_await_quiet(struct umm_ctx *ctx);
  */
 void event_read_ahead(struct umm_ctx *ctx);
 
+/* Apply a message that was read, or note it for later. Under the gate, held exclusively. */
+void event_dispatch(struct umm_ctx *ctx, const struct uffd_msg_info *info);
+
 /* Read the messages of the watch, likewise. */
 void event_read_watch(struct umm_ctx *ctx);
 

@@ -351,6 +351,50 @@ bool remap_is_echo(struct umm_ctx *ctx, const struct uffd_msg_info *info)
 	return departure;
 }
 
+/* Do they speak of the same addresses? */
+static bool concerns(const struct uffd_msg_info *info, uintptr_t start, uintptr_t end)
+{
+	uintptr_t to_end = info->to + (info->end - info->addr);
+
+	if (info->addr < end && start < info->end)
+		return true;
+	return info->kind == UFFD_REMAP && info->to < end && start < to_end;
+}
+
+static bool concerns_same(const struct uffd_msg_info *info, const struct uffd_msg_info *other)
+{
+	uintptr_t to_end = other->to + (other->end - other->addr);
+
+	return concerns(info, other->addr, other->end) ||
+	       (other->kind == UFFD_REMAP && concerns(info, other->to, to_end));
+}
+
+bool remap_postpone(struct umm_ctx *ctx, const struct uffd_msg_info *info)
+{
+	bool wait = false;
+
+	for (const struct departure *d = ctx->departures; d && !wait; d = d->next)
+		wait = concerns(info, d->start, d->end);
+	for (unsigned k = 0; k < ctx->npostponed && !wait; k++)
+		wait = concerns_same(info, &ctx->postponed[k]);
+	if (!wait || ctx->npostponed == NR_POSTPONED)
+		return false;
+	ctx->postponed[ctx->npostponed++] = *info;
+	return true;
+}
+
+/* A move is in the books: what had to wait for it goes on, or waits for another one. */
+static void resume_postponed(struct umm_ctx *ctx)
+{
+	struct uffd_msg_info list[NR_POSTPONED];
+	unsigned n = ctx->npostponed;
+
+	memcpy(list, ctx->postponed, n * sizeof(*list));
+	ctx->npostponed = 0;
+	for (unsigned k = 0; k < n; k++)
+		event_dispatch(ctx, &list[k]);
+}
+
 void remap_apply(struct umm_ctx *ctx, const struct uffd_msg_info *info)
 {
 	size_t len = info->end - info->addr;
@@ -374,4 +418,5 @@ void remap_apply(struct umm_ctx *ctx, const struct uffd_msg_info *info)
 		at = move_pages(&move, block, max(at, block->va), info->end);
 	change_announce(ctx, move.change);
 	arrival_note(ctx, info->to, len);
+	resume_postponed(ctx);
 }

@@ -6,10 +6,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "umm.h"
+#include "uffd.h"
 
 struct umm_ctx;
-struct uffd_msg_info;
 
 /*
  * Where mappings have moved to lately. Each thread sends its message when it has let go of its
@@ -30,6 +29,12 @@ struct departure {
 	bool echoed; /* the message that it was unmapped here, too, has been read already */
 };
 
+/*
+ * Messages that were read while a move waits, of addresses that it has left, but not yet in the books.
+ * They are applied behind it, in order.
+ */
+#define NR_POSTPONED 64
+
 /* Whether start .. end was unmapped is being found out up the stack. */
 struct doubt {
 	struct doubt *next;
@@ -48,6 +53,12 @@ void remap_unmapped(struct umm_ctx *ctx, const struct uffd_msg_info *info);
  * Under the gate, held exclusively.
  */
 bool remap_is_echo(struct umm_ctx *ctx, const struct uffd_msg_info *info);
+
+/*
+ * Does the message have to wait for a move that is being applied up the stack? If so it is noted,
+ * and applied (event_dispatch()) in its time. Under the gate, held exclusively.
+ */
+bool remap_postpone(struct umm_ctx *ctx, const struct uffd_msg_info *info);
 
 /* No message is on its way: what comes is younger than all arrivals. Under the gate, exclusive. */
 void remap_forget_arrivals(struct umm_ctx *ctx);
