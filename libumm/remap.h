@@ -30,8 +30,8 @@ struct departure {
 };
 
 /*
- * Messages that were read while a move waits, of addresses that it has left, but not yet in the books.
- * They are applied behind it, in order.
+ * Messages that were read while a move waits, of addresses that it has left, but not yet in the
+ * books. They are applied behind it, in order.
  */
 #define NR_POSTPONED 64
 
