@@ -621,7 +621,7 @@ void residents_release(struct umm_ctx *ctx, struct resident *list)
 	}
 }
 
-unsigned bit_next(const uint64_t *map, unsigned from)
+unsigned bit_search(const uint64_t *map, unsigned from)
 {
 	uint64_t word;
 

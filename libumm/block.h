@@ -189,9 +189,15 @@ static inline void bit_clear(uint64_t *map, unsigned i)
 	map[i / 64] &= ~(UINT64_C(1) << (i % 64));
 }
 
-unsigned bit_next(const uint64_t *map, unsigned from);	     /* first set bit >= from, or 512 */
+unsigned bit_search(const uint64_t *map, unsigned from);     /* first set bit >= from, or 512 */
 unsigned bit_next_clear(const uint64_t *map, unsigned from); /* first clear bit >= from, or 512 */
 unsigned bit_count(const uint64_t *map);
+
+/* As bit_search(): in most bitmaps it is the very next one. */
+static inline unsigned bit_next(const uint64_t *map, unsigned from)
+{
+	return from < UMM_BLOCK_PAGES && bit_test(map, from) ? from : bit_search(map, from);
+}
 
 /* for each maximal run first .. last (half open) of set bits */
 #define for_each_run(map, first, last)                                        \

@@ -152,8 +152,15 @@ static void free_origin(struct piece *piece, unsigned i)
 		uffd_zeropage(piece->ctx->staging.uffd, devmem_host(piece->src, piece->origin[i]),
 			      UMM_PAGE_SIZE, false, NULL);
 	piece->freed[piece->nfreed++] = piece->origin[i];
-	atomic_fetch_add(&piece->src->returning, 1);
-	atomic_fetch_sub(&piece->src->pages, 1);
+}
+
+/* Frames have been put on `freed`: their memory's counts. */
+static void count_freed(struct piece *piece, unsigned n)
+{
+	if (!n)
+		return;
+	atomic_fetch_add(&piece->src->returning, n);
+	atomic_fetch_sub(&piece->src->pages, n);
 }
 
 static void release_source(const struct run *run, unsigned i)
@@ -175,8 +182,6 @@ static bool adopt(const struct run *run, unsigned i, enum page_state state)
 	if (devmem_failed(piece->dst, piece->frames[i]) ||
 	    resident_set(piece->ctx, run->block, piece->dst, in_block(run, i), piece->frames[i]))
 		return false;
-	if (state != PG_DUPLICATED)
-		atomic_fetch_add(&piece->dst->pages, 1);
 	page_set(run->block, in_block(run, i), state);
 	piece->moved++;
 	bit_set(piece->done, i);
@@ -375,17 +380,23 @@ static enum action action_for_refusal(struct piece *piece, enum action action, u
 
 static void settle_pages(const struct run *run, enum action action, unsigned first, unsigned last)
 {
+	struct piece *piece = run->piece;
+	unsigned nfreed = piece->nfreed, moved = piece->moved;
+
 	for (unsigned i = first; i < last; i++) {
 		bool dropped = run->block->page[in_block(run, i)] & (PG_DISCARD | PG_REFILLED);
 
 		if (!settle_page(run, action, i)) {
-			bit_set(run->piece->undo, i);
+			bit_set(piece->undo, i);
 			continue;
 		}
 		bit_clear(run->todo, i);
-		bit_set(run->piece->settled, i);
+		bit_set(piece->settled, i);
 		history_note(run, action, i, dropped);
 	}
+	count_freed(piece, piece->nfreed - nfreed);
+	if (piece->dst && action != ACT_COPIED && piece->moved > moved)
+		atomic_fetch_add(&piece->dst->pages, piece->moved - moved);
 }
 
 /* Returns -EAGAIN when an event has to be read first, else 0. */
@@ -459,8 +470,10 @@ static int commit_here(struct piece *piece, struct block *block, unsigned first,
 /* The mapping of page i is gone, and what it held with it. */
 static void commit_gone(struct piece *piece, unsigned i, uint64_t *todo)
 {
-	if (piece_has_origin(piece, i))
+	if (piece_has_origin(piece, i)) {
 		free_origin(piece, i);
+		count_freed(piece, 1);
+	}
 	if (piece->dst && !piece->by_driver)
 		devmem_give_quietly(piece->dst, piece->frames[i], 1);
 	bit_clear(todo, i);
