@@ -29,6 +29,7 @@
 #include "event.h"
 #include "hook.h"
 #include "log.h"
+#include "pagemap.h"
 #include "piece.h"
 #include "poison.h"
 #include "uffd.h"
@@ -314,6 +315,36 @@ static int copy_at(const struct run *run, uintptr_t to, size_t len, size_t *byte
 	return ret;
 }
 
+/*
+ * UFFDIO_MOVE sometimes (6.18) moves pages and then finds them in its own way: EEXIST. What is no
+ * longer at `source`, which is ours alone, has gone where it was to go.
+ */
+static size_t moved_already(struct umm_ctx *ctx, uintptr_t source, size_t len)
+{
+	unsigned n = (unsigned)(len >> UMM_PAGE_SHIFT);
+	uint64_t there[BITMAP_WORDS] = { 0 };
+
+	if (pagemap_populated(source, n, ctx->features & UMM_KERNEL_PAGEMAP_SCAN, there))
+		return 0;
+	return (size_t)min(bit_next(there, 0), n) << UMM_PAGE_SHIFT;
+}
+
+static int install_by_move(struct umm_ctx *ctx, uintptr_t to, uintptr_t source, size_t len,
+			   size_t *bytes)
+{
+	int ret = uffd_move(ctx->uffd, to, source, len, true, bytes);
+	size_t more;
+
+	if (ret != -EEXIST)
+		return ret;
+	more = moved_already(ctx, source + *bytes, len - *bytes);
+	if (!more)
+		return ret;
+	uffd_wake(ctx->uffd, to + *bytes, more);
+	*bytes += more;
+	return 0;
+}
+
 /* Install what is at run->source; *bytes say how far it went. */
 static int install_at(struct run *run, uintptr_t to, size_t len, size_t *bytes)
 {
@@ -323,7 +354,7 @@ static int install_at(struct run *run, uintptr_t to, size_t len, size_t *bytes)
 	*bytes = 0;
 	run->moved = ctx->features & UMM_KERNEL_MOVE;
 	if (run->moved)
-		ret = uffd_move(ctx->uffd, to, run->source, len, true, bytes);
+		ret = install_by_move(ctx, to, run->source, len, bytes);
 	/* Read-only and locked mappings, and pages that DMA still pins, refuse a move. */
 	if (!*bytes && (ret == -EINVAL || ret == -EBUSY || ret == -ENOENT)) {
 		run->moved = false;
