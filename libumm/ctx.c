@@ -33,8 +33,6 @@
 
 /* A wait that is longer is worth a line in the log. */
 #define PATIENCE_NS UINT64_C(5000000000)
-/* Who waits for a fork looks up so often. */
-#define FORK_NS UINT64_C(1000000000)
 
 static struct lock list_lock = { PTHREAD_MUTEX_INITIALIZER, RANK_GLOBAL };
 static struct umm_ctx *list;

@@ -74,6 +74,7 @@ bool ctx_is_forked(const struct umm_ctx *ctx);
 size_t ctx_bookkeeping_bytes(struct umm_ctx *ctx);
 
 /* A migration to a device begins (waits while a fork is being made) and ends. */
+#define FORK_NS UINT64_C(1000000000) /* how often those look up who wait for a fork, or in one */
 void ctx_move_out_begin(struct umm_ctx *ctx);
 void ctx_move_out_end(struct umm_ctx *ctx);
 

@@ -279,18 +279,13 @@ void event_pump(struct umm_ctx *ctx)
 
 void event_await_quiet(struct umm_ctx *ctx)
 {
-	bool quiet;
-
-	do {
-		while (uffd_is_changing(ctx->uffd))
-			event_pump(ctx);
-		/* What was read is applied, too, once its reader has let go of the gate. */
-		rwlock_take(&ctx->gate);
-		quiet = !uffd_is_changing(ctx->uffd);
-		if (quiet)
-			remap_forget_arrivals(ctx);
-		rwlock_drop(&ctx->gate);
-	} while (!quiet);
+	while (uffd_is_changing(ctx->uffd))
+		event_pump(ctx);
+	/* What was read is applied, too, once its reader has let go of the gate. */
+	rwlock_take(&ctx->gate);
+	if (!uffd_is_changing(ctx->uffd))
+		remap_forget_arrivals(ctx);
+	rwlock_drop(&ctx->gate);
 }
 
 bool event_any_in_flight(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)

@@ -33,8 +33,6 @@
 #include "signals.h"
 #include "util.h"
 
-/* How often those who wait look up. */
-#define FORK_NS UINT64_C(1000000000)
 /* So many times pages that were moved meanwhile are looked for. */
 #define HOME_TRIES 16
 

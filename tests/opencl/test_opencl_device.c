@@ -6,8 +6,6 @@
 #include "rig.h"
 
 #include <pthread.h>
-#include <sched.h>
-#include <stdatomic.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -628,18 +626,34 @@ struct turns {
 	struct rig *rig;
 	cl_kernel kernel;
 	size_t npages;
-	atomic_bool stop;
-	atomic_uint turn; /* the last that began */
 	int ret;
+	pthread_mutex_t lock; /* of the following */
+	pthread_cond_t changed;
+	bool stop, over;
+	unsigned turn; /* the last that began */
 };
+
+/* Number of the next turn; 0: there is none. */
+static unsigned next_turn(struct turns *turns)
+{
+	unsigned turn;
+
+	pthread_mutex_lock(&turns->lock);
+	turns->over = turns->ret || turns->stop;
+	turn = turns->over ? 0 : ++turns->turn;
+	pthread_cond_signal(&turns->changed);
+	pthread_mutex_unlock(&turns->lock);
+	return turn;
+}
 
 static void *launch_in_turns(void *priv)
 {
 	struct turns *turns = priv;
 	struct umm_opencl_result result;
+	unsigned turn;
 
-	while (!turns->ret && !atomic_load(&turns->stop)) {
-		rig_uint(turns->kernel, 2, atomic_fetch_add(&turns->turn, 1) + 1);
+	while ((turn = next_turn(turns))) {
+		rig_uint(turns->kernel, 2, turn);
 		turns->ret = rig_try(turns->rig, turns->kernel, turns->npages, &result);
 	}
 	return NULL;
@@ -648,17 +662,23 @@ static void *launch_in_turns(void *priv)
 /* Another launch has begun, or they ended early. */
 static void wait_for_next(struct turns *turns)
 {
-	const struct timespec nap = { .tv_nsec = 100000 };
-	unsigned before = atomic_load(&turns->turn);
+	unsigned before;
 
-	for (int tries = 0; atomic_load(&turns->turn) == before && tries < 20000; tries++)
-		nanosleep(&nap, NULL);
+	pthread_mutex_lock(&turns->lock);
+	for (before = turns->turn; turns->turn == before && !turns->over;)
+		pthread_cond_wait(&turns->changed, &turns->lock);
+	pthread_mutex_unlock(&turns->lock);
 }
 
 static void a_child_forked_while_launches_run_has_a_snapshot(void **state)
 {
 	struct rig *rig = *state;
-	struct turns turns = { .rig = rig, .npages = 100 };
+	struct turns turns = {
+		.rig = rig,
+		.npages = 100,
+		.lock = PTHREAD_MUTEX_INITIALIZER,
+		.changed = PTHREAD_COND_INITIALIZER,
+	};
 	uint32_t *words;
 	pthread_t thread;
 	pid_t child;
@@ -679,7 +699,9 @@ static void a_child_forked_while_launches_run_has_a_snapshot(void **state)
 		bad += child < 0 || waitpid(child, &status, 0) != child || !WIFEXITED(status) ||
 		       WEXITSTATUS(status);
 	}
-	atomic_store(&turns.stop, true);
+	pthread_mutex_lock(&turns.lock);
+	turns.stop = true;
+	pthread_mutex_unlock(&turns.lock);
 	pthread_join(thread, NULL);
 	assert_int_equal(bad, 0);
 	assert_int_equal(turns.ret, 0);
