@@ -247,6 +247,21 @@ static void run_name(struct run *run, const char *kernel)
 			 copies, kernel);
 }
 
+/* Is the name in the list, whose entries commas part? */
+static bool listed(const char *list, const char *name)
+{
+	size_t len = strlen(name);
+
+	while (list) {
+		if (strncmp(list, name, len) == 0 && (list[len] == ',' || !list[len]))
+			return true;
+		list = strchr(list, ',');
+		if (list)
+			list++;
+	}
+	return false;
+}
+
 /* Fill in the runs of the cases that match the pattern; returns how many. */
 static size_t runs_make(const struct test_case *cases, size_t ncases, const char *pattern,
 			struct run *runs, struct CMUnitTest *tests)
@@ -260,7 +275,7 @@ static size_t runs_make(const struct test_case *cases, size_t ncases, const char
 		for (n = 0; variant_of(n, &run->env.variant, &kernel); n++) {
 			run->test = &cases[i];
 			if (!matrix_has(cases[i].matrix, &run->env.variant) ||
-			    (only && strcmp(kernel, only) != 0))
+			    (only && !listed(only, kernel)))
 				continue;
 			run_name(run, kernel);
 			if (pattern && fnmatch(pattern, run->name, 0) != 0)

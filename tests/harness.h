@@ -6,9 +6,9 @@
  *
  * A test is a function of one environment; it runs once for each variant that its case asks
  * for, under the name behaviour/memory/copies/kernel. A pattern on the command line
- * chooses: test_fault '*one_page*private*'; --list prints the names. UMM_TEST_KERNEL=all leaves
- * out those kernels that are only pretended; UMM_TEST_BACKEND=numa puts a memory node below
- * the reference device.
+ * chooses: test_fault '*one_page*private*'; --list prints the names. UMM_TEST_KERNEL=all,no-move
+ * keeps to these of the sets of kernel features; UMM_TEST_BACKEND=numa puts a memory node
+ * below the reference device.
  */
 #ifndef HARNESS_H
 #define HARNESS_H
