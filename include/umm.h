@@ -1148,9 +1148,9 @@ struct umm_invalidation;
  * concerned is called before the return; snapshots taken meanwhile are stale, and
  * umm_notifier_read_begin() waits for the end.
  *
- * Ownership: @out is the caller's until umm_invalidate_range_end().
+ * Ownership: @out is the caller's until umm_invalidate_range_end(), or its context's end.
  * Context:   any thread, not from a callback; may sleep.
- * Return:    0; -EINVAL; -ENOMEM.
+ * Return:    0; -EINVAL; -ENOMEM; -ENODEV in a forked child.
  * Since:     0.1
  */
 UMM_API int umm_invalidate_range_start(struct umm_ctx *ctx, const struct umm_notifier_range *range,
@@ -1159,7 +1159,7 @@ UMM_API int umm_invalidate_range_start(struct umm_ctx *ctx, const struct umm_not
 /**
  * umm_invalidate_range_end() - the change has happened
  * @ctx:          the context
- * @invalidation: of umm_invalidate_range_start(); NULL: nothing happens
+ * @invalidation: of umm_invalidate_range_start(); NULL, or one that has ended: nothing happens
  *
  * After UMM_EVENT_UNMAP, file and shared memory of the range is no longer managed.
  *

@@ -409,6 +409,7 @@ void umm_ctx_put(struct umm_ctx *ctx)
 		return;
 	}
 	pins_close(ctx);
+	notifiers_close(ctx);
 	while (ctx->devices)
 		umm_device_destroy(ctx->devices);
 	release_all(ctx);

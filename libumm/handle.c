@@ -35,6 +35,7 @@ _Static_assert(offsetof(struct umm_mirror, handle) == 0, "a handle comes first")
 _Static_assert(offsetof(struct umm_notifier, handle) == 0, "a handle comes first");
 _Static_assert(offsetof(struct umm_fence, handle) == 0, "a handle comes first");
 _Static_assert(offsetof(struct umm_pin, handle) == 0, "a handle comes first");
+_Static_assert(offsetof(struct umm_invalidation, handle) == 0, "a handle comes first");
 
 static const size_t sizes[HANDLE_KINDS] = {
 	[HANDLE_CTX] = sizeof(struct umm_ctx),
@@ -44,6 +45,7 @@ static const size_t sizes[HANDLE_KINDS] = {
 	[HANDLE_NOTIFIER] = sizeof(struct umm_notifier),
 	[HANDLE_FENCE] = sizeof(struct umm_fence),
 	[HANDLE_PIN] = sizeof(struct umm_pin),
+	[HANDLE_INVALIDATION] = sizeof(struct umm_invalidation),
 };
 
 /* Objects of one kind; pool.lock protects all of it. */

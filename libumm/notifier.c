@@ -39,9 +39,9 @@ void notifiers_init(struct notifiers *notifiers)
 	lock_init(&notifiers->lock, RANK_NOTIFIER);
 	lock_cond_init(&notifiers->quiet);
 	pool_init(&notifiers->active_pool, sizeof(struct notifier_active), NULL);
-	pool_init(&notifiers->invalidation_pool, sizeof(struct umm_invalidation), NULL);
 	notifiers->tree.root = NULL;
 	notifiers->active = NULL;
+	notifiers->announced = NULL;
 	atomic_store(&notifiers->count, 0);
 }
 
@@ -60,7 +60,6 @@ void notifiers_fini(struct notifiers *notifiers)
 		handle_free(notifier_of(node), HANDLE_NOTIFIER);
 	}
 	pthread_cond_destroy(&notifiers->quiet);
-	pool_fini(&notifiers->invalidation_pool);
 	pool_fini(&notifiers->active_pool);
 	lock_fini(&notifiers->lock);
 }
@@ -260,6 +259,37 @@ int umm_notifier_remove(struct umm_notifier *notifier)
 	return 0;
 }
 
+static void invalidation_publish(struct umm_invalidation *invalidation)
+{
+	struct notifiers *notifiers = &invalidation->ctx->notifiers;
+
+	handle_publish(invalidation, HANDLE_INVALIDATION);
+	lock_take(&notifiers->lock);
+	invalidation->next = notifiers->announced;
+	invalidation->link = &notifiers->announced;
+	if (invalidation->next)
+		invalidation->next->link = &invalidation->next;
+	notifiers->announced = invalidation;
+	lock_drop(&notifiers->lock);
+}
+
+static void invalidation_unlist(struct umm_invalidation *invalidation)
+{
+	struct notifiers *notifiers = &invalidation->ctx->notifiers;
+
+	lock_take(&notifiers->lock);
+	*invalidation->link = invalidation->next;
+	if (invalidation->next)
+		invalidation->next->link = invalidation->link;
+	lock_drop(&notifiers->lock);
+}
+
+static void invalidation_finish(struct umm_invalidation *invalidation)
+{
+	invalidation_end(&invalidation->ctx->notifiers, &invalidation->active);
+	handle_free(invalidation, HANDLE_INVALIDATION);
+}
+
 int umm_invalidate_range_start(struct umm_ctx *ctx, const struct umm_notifier_range *range,
 			       struct umm_invalidation **out)
 {
@@ -270,27 +300,45 @@ int umm_invalidate_range_start(struct umm_ctx *ctx, const struct umm_notifier_ra
 		return -EINVAL;
 	if (ctx_is_forked(ctx))
 		return -ENODEV;
-	invalidation = pool_alloc(&ctx->notifiers.invalidation_pool);
+	invalidation = handle_new(HANDLE_INVALIDATION);
 	if (!invalidation)
 		return -ENOMEM;
-	*invalidation = (struct umm_invalidation){
-		.active = { .start = range->start, .end = range->end },
-		.event = range->event,
-	};
+	invalidation->ctx = ctx;
+	invalidation->active.start = range->start;
+	invalidation->active.end = range->end;
+	invalidation->event = range->event;
 	invalidation_begin(&ctx->notifiers, &invalidation->active);
 	notifier_invalidate(ctx, range);
+	invalidation_publish(invalidation);
 	*out = invalidation;
 	return 0;
 }
 
 void umm_invalidate_range_end(struct umm_ctx *ctx, struct umm_invalidation *invalidation)
 {
-	if (!ctx_valid(ctx) || !invalidation)
+	if (!ctx_valid(ctx) || !handle_is(invalidation, HANDLE_INVALIDATION) ||
+	    invalidation->ctx != ctx || !handle_close(invalidation, HANDLE_INVALIDATION))
 		return;
+	/* A forked child has the handle, and its parent the change. */
+	if (ctx_is_forked(ctx)) {
+		handle_free(invalidation, HANDLE_INVALIDATION);
+		return;
+	}
 	if (invalidation->event == UMM_EVENT_UNMAP)
 		event_forget(ctx, invalidation->active.start, invalidation->active.end);
-	invalidation_end(&ctx->notifiers, &invalidation->active);
-	pool_free(&ctx->notifiers.invalidation_pool, invalidation);
+	invalidation_unlist(invalidation);
+	invalidation_finish(invalidation);
+}
+
+void notifiers_close(struct umm_ctx *ctx)
+{
+	struct umm_invalidation *invalidation;
+
+	while ((invalidation = ctx->notifiers.announced)) {
+		invalidation_unlist(invalidation);
+		if (handle_close(invalidation, HANDLE_INVALIDATION))
+			invalidation_finish(invalidation);
+	}
 }
 
 int notifier_wait_quiet(struct umm_notifier *notifier, uint64_t deadline_ns)

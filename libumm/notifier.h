@@ -32,23 +32,28 @@ struct notifier_active {
 
 /* The same, announced by an interposer. */
 struct umm_invalidation {
+	struct handle handle;
+	struct umm_ctx *ctx;
 	struct notifier_active active;
 	enum umm_event event;
+	struct umm_invalidation *next, **link; /* of the context's; under notifiers.lock */
 };
 
 struct notifiers {
 	struct lock lock; /* RANK_NOTIFIER. Protects: everything below */
 	struct itree tree;
 	struct notifier_active *active;
+	struct umm_invalidation *announced;
 	pthread_cond_t quiet; /* some notifier's active reached 0 */
 
 	struct pool active_pool;
-	struct pool invalidation_pool;
 	_Atomic unsigned count; /* also read without the lock: nobody listens */
 };
 
 void notifiers_init(struct notifiers *notifiers);
 void notifiers_fini(struct notifiers *notifiers);
+/* The context closes: changes that were announced and never happened hold up nobody. */
+void notifiers_close(struct umm_ctx *ctx);
 
 /*
  * Announce a change: make snapshots stale, run the callbacks of every overlapping

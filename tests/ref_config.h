@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What tests set on the reference device while it runs: which copies fail, who watches
- * its invalidations. Included by ref_device.c alone.
+ * its invalidations.
  */
 #ifndef REF_CONFIG_H
 #define REF_CONFIG_H
@@ -24,7 +24,7 @@ struct config {
 	void *watch_priv;
 };
 
-static bool failure_hits(const struct ref_failure *failure, const struct umm_copy *copy)
+static inline bool failure_hits(const struct ref_failure *failure, const struct umm_copy *copy)
 {
 	bool dir = copy->dir == UMM_COPY_TO_DEVICE ? failure->to_device : failure->from_device;
 
@@ -35,7 +35,8 @@ static bool failure_hits(const struct ref_failure *failure, const struct umm_cop
 }
 
 /* The error that this call is to end with. Counts it against config.failures_left. */
-static int config_failure(struct config *config, const struct umm_copy *copies, unsigned ncopies)
+static inline int config_failure(struct config *config, const struct umm_copy *copies,
+				 unsigned ncopies)
 {
 	const struct ref_failure *failure = &config->failure;
 	unsigned left, i;
@@ -56,7 +57,7 @@ static int config_failure(struct config *config, const struct umm_copy *copies, 
 }
 
 /* A copy of the configuration, for the caller to change and to publish; NULL: no memory. */
-static struct config *config_copy(struct config *older)
+static inline struct config *config_copy(struct config *older)
 {
 	struct config *config = calloc(1, sizeof(*config));
 

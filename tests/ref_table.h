@@ -32,13 +32,13 @@ struct table {
 	};
 };
 
-static unsigned level_index(uintptr_t addr, int level)
+static inline unsigned level_index(uintptr_t addr, int level)
 {
 	return (unsigned)(addr >> (UMM_PAGE_SHIFT + LEVEL_BITS * level)) & (LEVEL_SIZE - 1);
 }
 
 /* The slot of a page; NULL where there is none, and none is to be created or can be. */
-static uint64_t *table_slot(struct table **root, uintptr_t addr, bool create)
+static inline uint64_t *table_slot(struct table **root, uintptr_t addr, bool create)
 {
 	struct table **node = root;
 	int level;
@@ -55,8 +55,8 @@ static uint64_t *table_slot(struct table **root, uintptr_t addr, bool create)
 }
 
 /* Clear start..end below a node that covers the addresses from base. */
-static void table_clear(struct table *node, int level, uintptr_t base, uintptr_t start,
-			uintptr_t end)
+static inline void table_clear(struct table *node, int level, uintptr_t base, uintptr_t start,
+			       uintptr_t end)
 {
 	uintptr_t step = (uintptr_t)1 << (UMM_PAGE_SHIFT + LEVEL_BITS * level);
 	unsigned i;
@@ -75,7 +75,7 @@ static void table_clear(struct table *node, int level, uintptr_t base, uintptr_t
 	}
 }
 
-static void table_free(struct table *node, int level)
+static inline void table_free(struct table *node, int level)
 {
 	unsigned i;
 

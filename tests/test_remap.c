@@ -4,78 +4,19 @@
  * and addresses that get a second life before the first one is cleaned up. Orders are forced
  * at hook points; test_remap_walk.c does the rest.
  */
-#include "harness.h"
+#include "race.h"
+
 #include "ctx.h"
-#include "hooked.h"
 #include "uffd.h"
 
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #ifndef MREMAP_DONTUNMAP
 #define MREMAP_DONTUNMAP 4
 #endif
-
-#define PAGES 16
-
-/* A migration that a second thread makes. */
-struct act {
-	struct env *env;
-	struct ref_device *ref; /* NULL: home */
-	char *p;
-	size_t npages;
-	uint64_t flags;
-	long ret;
-};
-
-static void act_migrate(void *arg)
-{
-	struct act *a = arg;
-
-	a->ret = migrate(a->env, a->ref, a->p, a->npages, a->flags);
-}
-
-/* How many pages of a fill with 1 are as they should be. */
-static void act_read(void *arg)
-{
-	struct act *a = arg;
-
-	for (size_t i = 0; i < a->npages; i++)
-		a->ret += filled_at(a->p, i, 1);
-}
-
-/* PAGES pages with a fill, and a migration of them that stops at a point. */
-struct race {
-	struct ref_device *ref;
-	char *p;
-	struct act mover;
-	struct actor mover_actor;
-};
-
-static void race_begin(struct env *e, struct race *r, bool home, enum hook_point point)
-{
-	memset(r, 0, sizeof(*r));
-	r->ref = env_device(e, 64);
-	r->p = env_attach(e, PAGES * PAGE);
-	fill(r->p, PAGES, 1);
-	if (home)
-		to_device(e, r->ref, r->p, PAGES, PAGES);
-	r->mover =
-		(struct act){ .env = e, .ref = home ? NULL : r->ref, .p = r->p, .npages = PAGES };
-	hook_arm(point, r->p, PAGES);
-	actor_start(&r->mover_actor, act_migrate, &r->mover);
-	assert_true(hook_stopped());
-}
-
-static void race_end(struct race *r, enum hook_point point)
-{
-	hook_go(point);
-	actor_join(&r->mover_actor);
-	assert_true(r->mover.ret >= 0);
-}
 
 /* mremap() onto an address of the test's; the old one is no mapping any more. */
 static void move_onto(struct env *e, char *from, char *to, size_t npages)
@@ -87,19 +28,19 @@ static void move_onto(struct env *e, char *from, char *to, size_t npages)
 
 static void remap_during(struct env *e, bool home, enum hook_point point)
 {
-	char *q = env_map(e, 2 * PAGES * PAGE);
+	char *q = env_map(e, 2 * RACE_PAGES * PAGE);
 	struct race r;
 
 	race_begin(e, &r, home, point);
-	assert_ptr_equal(mremap(r.p, PAGES * PAGE, PAGES * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED,
-				q + 3 * PAGE),
+	assert_ptr_equal(mremap(r.p, RACE_PAGES * PAGE, RACE_PAGES * PAGE,
+				MREMAP_MAYMOVE | MREMAP_FIXED, q + 3 * PAGE),
 			 q + 3 * PAGE);
-	env_forget(e, r.p, PAGES * PAGE);
+	env_forget(e, r.p, RACE_PAGES * PAGE);
 	race_end(&r, point);
-	assert_filled(q + 3 * PAGE, PAGES, 1);
-	fill(q + 3 * PAGE, PAGES, 2);
-	assert_device_sees(r.ref, q + 3 * PAGE, PAGES, 2);
-	assert_filled(q + 3 * PAGE, PAGES, 2);
+	assert_filled(q + 3 * PAGE, RACE_PAGES, 1);
+	fill(q + 3 * PAGE, RACE_PAGES, 2);
+	assert_device_sees(r.ref, q + 3 * PAGE, RACE_PAGES, 2);
+	assert_filled(q + 3 * PAGE, RACE_PAGES, 2);
 }
 
 static void remapped_while_collected_for_the_device(struct env *e)
@@ -120,19 +61,19 @@ static void remapped_while_copied_home(struct env *e)
 /* MREMAP_DONTUNMAP: the pages go, the old mapping stays behind, empty, and is the program's. */
 static void remap_away_during(struct env *e, bool home, enum hook_point point)
 {
-	char *q = env_map(e, PAGES * PAGE);
+	char *q = env_map(e, RACE_PAGES * PAGE);
 	struct race r;
 
 	race_begin(e, &r, home, point);
-	assert_ptr_equal(mremap(r.p, PAGES * PAGE, PAGES * PAGE,
+	assert_ptr_equal(mremap(r.p, RACE_PAGES * PAGE, RACE_PAGES * PAGE,
 				MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, q),
 			 q);
-	assert_zero(r.p, PAGES);
-	fill(r.p, PAGES, 3);
+	assert_zero(r.p, RACE_PAGES);
+	fill(r.p, RACE_PAGES, 3);
 	race_end(&r, point);
-	assert_filled(q, PAGES, 1);
-	assert_device_sees(r.ref, q, PAGES, 1);
-	assert_filled(r.p, PAGES, 3);
+	assert_filled(q, RACE_PAGES, 1);
+	assert_device_sees(r.ref, q, RACE_PAGES, 1);
+	assert_filled(r.p, RACE_PAGES, 3);
 }
 
 static void remapped_away_while_copied_to_the_device(struct env *e)
@@ -148,16 +89,16 @@ static void remapped_away_while_copied_home(struct env *e)
 /* Neither the device nor the old address can have the pages: they go where the mapping went. */
 static void remapped_twice_before_the_device_refuses_the_pages(struct env *e)
 {
-	char *q = env_map(e, PAGES * PAGE), *s = env_map(e, PAGES * PAGE);
+	char *q = env_map(e, RACE_PAGES * PAGE), *s = env_map(e, RACE_PAGES * PAGE);
 	struct ref_device *ref = env_device(e, 64);
-	char *p = env_attach(e, PAGES * PAGE);
-	struct act mover = { .env = e, .ref = ref, .p = p, .npages = PAGES };
+	char *p = env_attach(e, RACE_PAGES * PAGE);
+	struct act mover = { .env = e, .ref = ref, .p = p, .npages = RACE_PAGES };
 	struct actor actor;
-	size_t len = PAGES * PAGE;
+	size_t len = RACE_PAGES * PAGE;
 
-	fill(p, PAGES, 1);
+	fill(p, RACE_PAGES, 1);
 	ref_fail(ref, &(struct ref_failure){ .error = -EIO, .to_device = true });
-	hook_arm(HOOK_COPIED, p, PAGES);
+	hook_arm(HOOK_COPIED, p, RACE_PAGES);
 	actor_start(&actor, act_migrate, &mover);
 	assert_true(hook_stopped());
 	assert_ptr_equal(mremap(p, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, q), q);
@@ -167,32 +108,33 @@ static void remapped_twice_before_the_device_refuses_the_pages(struct env *e)
 	hook_go(HOOK_COPIED);
 	actor_join(&actor);
 	assert_true(mover.ret < 0);
-	assert_filled(s, PAGES, 1);
+	assert_filled(s, RACE_PAGES, 1);
 	assert_free_frames(ref, 64);
 }
 
 /* The frames of pages that were moved away and dropped can be used again: all of them. */
 static void dropped_at_the_new_address_before_the_frames_are_carried(struct env *e)
 {
-	struct ref_device *ref = env_device(e, PAGES);
-	char *p = env_attach(e, PAGES * PAGE), *q = env_map(e, PAGES * PAGE);
-	char *other = env_alloc_small(e, PAGES * PAGE);
+	struct ref_device *ref = env_device(e, RACE_PAGES);
+	char *p = env_attach(e, RACE_PAGES * PAGE), *q = env_map(e, RACE_PAGES * PAGE);
+	char *other = env_alloc_small(e, RACE_PAGES * PAGE);
 
-	fill(p, PAGES, 1);
-	fill(other, PAGES, 2);
-	to_device(e, ref, p, PAGES, PAGES);
-	hook_arm(HOOK_WORK, p, PAGES);
-	assert_ptr_equal(mremap(p, PAGES * PAGE, PAGES * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, q),
+	fill(p, RACE_PAGES, 1);
+	fill(other, RACE_PAGES, 2);
+	to_device(e, ref, p, RACE_PAGES, RACE_PAGES);
+	hook_arm(HOOK_WORK, p, RACE_PAGES);
+	assert_ptr_equal(mremap(p, RACE_PAGES * PAGE, RACE_PAGES * PAGE,
+				MREMAP_MAYMOVE | MREMAP_FIXED, q),
 			 q);
-	env_forget(e, p, PAGES * PAGE);
+	env_forget(e, p, RACE_PAGES * PAGE);
 	assert_true(hook_stopped());
-	assert_int_equal(madvise(q, PAGES * PAGE, MADV_DONTNEED), 0);
+	assert_int_equal(madvise(q, RACE_PAGES * PAGE, MADV_DONTNEED), 0);
 	hook_go(HOOK_WORK);
-	assert_zero(q, PAGES);
-	assert_free_frames(ref, PAGES);
-	to_device(e, ref, other, PAGES, PAGES);
-	assert_device_sees(ref, other, PAGES, 2);
-	assert_filled(other, PAGES, 2);
+	assert_zero(q, RACE_PAGES);
+	assert_free_frames(ref, RACE_PAGES);
+	to_device(e, ref, other, RACE_PAGES, RACE_PAGES);
+	assert_device_sees(ref, other, RACE_PAGES, 2);
+	assert_filled(other, RACE_PAGES, 2);
 }
 
 /* ---- addresses with a second life --------------------------------------------------- */
@@ -200,28 +142,29 @@ static void dropped_at_the_new_address_before_the_frames_are_carried(struct env 
 /* Memory that no device has used the kernel tells nothing of. */
 static void known_to_device(struct ref_device *ref, const char *p)
 {
-	assert_int_equal(ref_map(ref, (uintptr_t)p, PAGES * PAGE, true), 0);
+	assert_int_equal(ref_map(ref, (uintptr_t)p, RACE_PAGES * PAGE, true), 0);
 }
 
 /* What was in flight at q goes on to where its mapping went, whatever came to q since. */
 static void second_life_during(struct env *e, bool home, enum hook_point point)
 {
-	char *next = env_attach(e, PAGES * PAGE), *s = env_map(e, 2 * PAGES * PAGE) + 3 * PAGE;
+	char *next = env_attach(e, RACE_PAGES * PAGE),
+	     *s = env_map(e, 2 * RACE_PAGES * PAGE) + 3 * PAGE;
 	struct race r;
 
 	race_begin(e, &r, home, point);
-	fill(next, PAGES, 2);
+	fill(next, RACE_PAGES, 2);
 	known_to_device(r.ref, next);
-	move_onto(e, r.p, s, PAGES);
-	move_onto(e, next, r.p, PAGES);
-	assert_filled(r.p, PAGES, 2);
+	move_onto(e, r.p, s, RACE_PAGES);
+	move_onto(e, next, r.p, RACE_PAGES);
+	assert_filled(r.p, RACE_PAGES, 2);
 	race_end(&r, point);
-	assert_filled(r.p, PAGES, 2);
-	assert_filled(s, PAGES, 1);
-	assert_device_sees(r.ref, r.p, PAGES, 2);
-	assert_device_sees(r.ref, s, PAGES, 1);
-	env_unmap(e, s, PAGES * PAGE);
-	assert_int_equal(munmap(r.p, PAGES * PAGE), 0);
+	assert_filled(r.p, RACE_PAGES, 2);
+	assert_filled(s, RACE_PAGES, 1);
+	assert_device_sees(r.ref, r.p, RACE_PAGES, 2);
+	assert_device_sees(r.ref, s, RACE_PAGES, 1);
+	env_unmap(e, s, RACE_PAGES * PAGE);
+	assert_int_equal(munmap(r.p, RACE_PAGES * PAGE), 0);
 	assert_free_frames(r.ref, 64);
 }
 
@@ -243,18 +186,18 @@ static void address_gets_other_pages_while_its_own_come_home(struct env *e)
 /* Pages unmapped in flight, and others moved to their address: both are what they should be. */
 static void unmapped_and_moved_onto_during(struct env *e, bool home)
 {
-	char *next = env_attach(e, PAGES * PAGE);
+	char *next = env_attach(e, RACE_PAGES * PAGE);
 	struct race r;
 
 	race_begin(e, &r, home, HOOK_COPIED);
-	fill(next, PAGES, 2);
+	fill(next, RACE_PAGES, 2);
 	known_to_device(r.ref, next);
-	assert_int_equal(munmap(r.p, PAGES * PAGE), 0);
-	move_onto(e, next, r.p, PAGES);
+	assert_int_equal(munmap(r.p, RACE_PAGES * PAGE), 0);
+	move_onto(e, next, r.p, RACE_PAGES);
 	race_end(&r, HOOK_COPIED);
-	assert_filled(r.p, PAGES, 2);
+	assert_filled(r.p, RACE_PAGES, 2);
 	assert_free_frames(r.ref, 64);
-	assert_device_sees(r.ref, r.p, PAGES, 2);
+	assert_device_sees(r.ref, r.p, RACE_PAGES, 2);
 }
 
 static void unmapped_and_moved_onto_while_copied_to_the_device(struct env *e)
@@ -270,46 +213,47 @@ static void unmapped_and_moved_onto_while_copied_home(struct env *e)
 /* Device pages go on and on before any mirror has heard of the first move. */
 static void moved_again_and_again_before_mirrors_are_told(struct env *e)
 {
-	struct ref_device *ref = env_device(e, 3 * PAGES);
-	char *a = env_attach(e, PAGES * PAGE), *b = env_attach(e, PAGES * PAGE);
-	char *c = env_attach(e, PAGES * PAGE), *s = env_map(e, 2 * PAGES * PAGE) + 5 * PAGE;
+	struct ref_device *ref = env_device(e, 3 * RACE_PAGES);
+	char *a = env_attach(e, RACE_PAGES * PAGE), *b = env_attach(e, RACE_PAGES * PAGE);
+	char *c = env_attach(e, RACE_PAGES * PAGE),
+	     *s = env_map(e, 2 * RACE_PAGES * PAGE) + 5 * PAGE;
 
-	fill(a, PAGES, 1);
-	fill(b, PAGES, 2);
-	fill(c, PAGES, 3);
-	to_device(e, ref, a, PAGES, PAGES);
-	to_device(e, ref, b, PAGES, PAGES);
-	to_device(e, ref, c, PAGES, PAGES);
-	hook_arm(HOOK_WORK, a, PAGES);
-	move_onto(e, a, s, PAGES);
+	fill(a, RACE_PAGES, 1);
+	fill(b, RACE_PAGES, 2);
+	fill(c, RACE_PAGES, 3);
+	to_device(e, ref, a, RACE_PAGES, RACE_PAGES);
+	to_device(e, ref, b, RACE_PAGES, RACE_PAGES);
+	to_device(e, ref, c, RACE_PAGES, RACE_PAGES);
+	hook_arm(HOOK_WORK, a, RACE_PAGES);
+	move_onto(e, a, s, RACE_PAGES);
 	assert_true(hook_stopped());
 	/* Each to the address that the one before has just left; the last onto the first. */
-	move_onto(e, b, a, PAGES);
-	move_onto(e, c, b, PAGES);
-	assert_int_equal(munmap(s, PAGES * PAGE), 0);
-	move_onto(e, a, s, PAGES);
+	move_onto(e, b, a, RACE_PAGES);
+	move_onto(e, c, b, RACE_PAGES);
+	assert_int_equal(munmap(s, RACE_PAGES * PAGE), 0);
+	move_onto(e, a, s, RACE_PAGES);
 	/* The first one's frames may still be written to: nobody gets them before it is known. */
 	assert_int_equal(umm_devmem_nfree(ref->mem), 0);
 	hook_go(HOOK_WORK);
-	assert_free_frames(ref, PAGES);
-	assert_filled(s, PAGES, 2);
-	assert_filled(b, PAGES, 3);
-	assert_device_sees(ref, s, PAGES, 2);
-	assert_device_sees(ref, b, PAGES, 3);
+	assert_free_frames(ref, RACE_PAGES);
+	assert_filled(s, RACE_PAGES, 2);
+	assert_filled(b, RACE_PAGES, 3);
+	assert_device_sees(ref, s, RACE_PAGES, 2);
+	assert_device_sees(ref, b, RACE_PAGES, 3);
 }
 
 /* A touch of a page that has moved waits until no mirror translates its old address any more. */
 static void touch_at_the_new_address_waits_until_mirrors_are_told(struct env *e)
 {
-	struct ref_device *ref = env_device(e, PAGES);
-	char *p = env_attach(e, PAGES * PAGE), *q = env_map(e, PAGES * PAGE);
-	struct act reader = { .p = q, .npages = PAGES };
+	struct ref_device *ref = env_device(e, RACE_PAGES);
+	char *p = env_attach(e, RACE_PAGES * PAGE), *q = env_map(e, RACE_PAGES * PAGE);
+	struct act reader = { .p = q, .npages = RACE_PAGES };
 	struct actor actor;
 
-	fill(p, PAGES, 1);
-	to_device(e, ref, p, PAGES, PAGES);
-	hook_arm(HOOK_WORK, p, PAGES);
-	move_onto(e, p, q, PAGES);
+	fill(p, RACE_PAGES, 1);
+	to_device(e, ref, p, RACE_PAGES, RACE_PAGES);
+	hook_arm(HOOK_WORK, p, RACE_PAGES);
+	move_onto(e, p, q, RACE_PAGES);
 	assert_true(hook_stopped());
 	env_mark(e);
 	actor_start(&actor, act_read, &reader);
@@ -317,24 +261,24 @@ static void touch_at_the_new_address_waits_until_mirrors_are_told(struct env *e)
 	assert_int_equal(env_delta_causes(e, UMM_COUNT_TO_SYSTEM), 0);
 	hook_go(HOOK_WORK);
 	actor_join(&actor);
-	assert_int_equal(reader.ret, PAGES);
+	assert_false(reader.wrong);
 	assert_delta(e, UMM_COUNT_FAULT_WAIT, 1);
-	assert_delta(e, UMM_COUNT_FAULT_DEVICE, PAGES);
+	assert_delta(e, UMM_COUNT_FAULT_DEVICE, RACE_PAGES);
 }
 
 /* Should a message ever be missed, the pages go, but nobody waits for them. */
 static void mapping_that_went_away_unseen_keeps_no_frames(struct env *e)
 {
-	struct ref_device *ref = env_device(e, PAGES);
-	char *p = env_attach(e, PAGES * PAGE);
+	struct ref_device *ref = env_device(e, RACE_PAGES);
+	char *p = env_attach(e, RACE_PAGES * PAGE);
 
-	fill(p, PAGES, 1);
-	to_device(e, ref, p, PAGES, PAGES);
-	assert_int_equal(uffd_unregister(e->ctx->uffd, (uintptr_t)p, PAGES * PAGE), 0);
-	env_unmap(e, p, PAGES * PAGE);
-	assert_state(e, p, PAGES, env_home(e));
-	assert_true(umm_devmem_evict(ref->mem, PAGES) == 0);
-	assert_free_frames(ref, PAGES);
+	fill(p, RACE_PAGES, 1);
+	to_device(e, ref, p, RACE_PAGES, RACE_PAGES);
+	assert_int_equal(uffd_unregister(e->ctx->uffd, (uintptr_t)p, RACE_PAGES * PAGE), 0);
+	env_unmap(e, p, RACE_PAGES * PAGE);
+	assert_state(e, p, RACE_PAGES, env_home(e));
+	assert_true(umm_devmem_evict(ref->mem, RACE_PAGES) == 0);
+	assert_free_frames(ref, RACE_PAGES);
 }
 
 /* ---- the core itself touches memory that goes and comes back ---------------------------- */
@@ -354,22 +298,19 @@ static void there_and_back(char *p, char *q, size_t npages)
 
 static void back_and_dropped_before_it_is_read(struct env *e)
 {
-	struct ref_device *ref = env_device(e, PAGES);
-	char *p = env_attach(e, PAGES * PAGE), *q = env_map(e, PAGES * PAGE);
-	struct act copier = { e, ref, p, PAGES, UMM_MIGRATE_DUPLICATE, 0 };
-	struct actor actor;
+	struct ref_device *ref = env_device(e, RACE_PAGES);
+	char *p = env_attach(e, RACE_PAGES * PAGE), *q = env_map(e, RACE_PAGES * PAGE);
+	struct act copier = { .env = e, .ref = ref, .p = p, .npages = RACE_PAGES };
+	struct race r;
 
-	fill(p, PAGES, 1);
-	hook_arm(HOOK_COLLECTED, p, PAGES);
-	actor_start(&actor, act_migrate, &copier);
-	assert_true(hook_stopped());
+	fill(p, RACE_PAGES, 1);
+	race_start(&r, HOOK_COLLECTED, act_duplicate, copier);
 	there_and_back(p + 4 * PAGE, q, 2);
-	hook_go(HOOK_COLLECTED);
-	actor_join(&actor);
-	assert_int_equal(copier.ret, PAGES - 2);
+	race_end(&r, HOOK_COLLECTED);
+	assert_int_equal(r.mover.ret, RACE_PAGES - 2);
 	assert_filled(p, 4, 1);
 	assert_zero(p + 4 * PAGE, 2);
-	assert_filled_part(p, 6, PAGES - 6, 1);
+	assert_filled_part(p, 6, RACE_PAGES - 6, 1);
 }
 
 struct shift {
@@ -380,7 +321,8 @@ static void act_shift(void *arg)
 {
 	struct shift *shift = arg;
 
-	mremap(shift->from, PAGES * PAGE, PAGES * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, shift->to);
+	mremap(shift->from, RACE_PAGES * PAGE, RACE_PAGES * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED,
+	       shift->to);
 }
 
 static void child_waits(void *arg)
@@ -393,89 +335,67 @@ static void child_waits(void *arg)
 /* What a child shares is made the parent's own, in place, before it can be moved. */
 static void back_and_dropped_before_it_is_unshared(struct env *e)
 {
-	struct ref_device *ref = env_device(e, PAGES);
-	char *p = env_attach(e, PAGES * PAGE), *q = env_map(e, PAGES * PAGE);
-	struct act mover = { e, ref, p, PAGES, 0, 0 };
-	struct actor actor;
+	struct ref_device *ref = env_device(e, RACE_PAGES);
+	char *p = env_attach(e, RACE_PAGES * PAGE), *q = env_map(e, RACE_PAGES * PAGE);
+	struct act mover = { .env = e, .ref = ref, .p = p, .npages = RACE_PAGES };
+	struct race r;
 	int pair[2], pid;
 
 	/* A device has used it: what is dropped is told. */
-	to_device(e, ref, p, PAGES, PAGES);
-	fill(p, PAGES, 1);
+	to_device(e, ref, p, RACE_PAGES, RACE_PAGES);
+	fill(p, RACE_PAGES, 1);
 	assert_int_equal(pipe(pair), 0);
 	pid = child_fork(child_waits, &pair[0]);
-	hook_arm(HOOK_COLLECTED, p, PAGES);
-	actor_start(&actor, act_migrate, &mover);
-	assert_true(hook_stopped());
+	race_start(&r, HOOK_COLLECTED, act_migrate, mover);
 	there_and_back(p + 4 * PAGE, q, 2);
-	hook_go(HOOK_COLLECTED);
-	actor_join(&actor);
-	assert_true(mover.ret >= 0);
+	race_end(&r, HOOK_COLLECTED);
 	assert_int_equal(write(pair[1], "x", 1), 1);
 	assert_true(child_wait(pid));
 	close(pair[0]);
 	close(pair[1]);
 	assert_filled(p, 4, 1);
 	assert_zero(p + 4 * PAGE, 2);
-	assert_filled_part(p, 6, PAGES - 6, 1);
-}
-
-struct forker {
-	struct act look; /* what the child is to find filled with 1 */
-	bool ok;
-};
-
-static void child_looks(void *arg)
-{
-	act_read(arg);
-	child_check(((struct act *)arg)->ret == PAGES);
-}
-
-static void act_fork(void *arg)
-{
-	struct forker *forker = arg;
-
-	forker->ok = in_child(child_looks, &forker->look);
+	assert_filled_part(p, 6, RACE_PAGES - 6, 1);
 }
 
 /* fork() brings pages home from the lowest address up; what moves down meanwhile counts, too. */
 static void page_that_moves_behind_a_fork_is_the_childs(struct env *e)
 {
-	struct ref_device *ref = env_device(e, 2 * PAGES);
+	struct ref_device *ref = env_device(e, 2 * RACE_PAGES);
 	char *map = env_map(e, 4 * BLOCK);
 	char *to = (char *)(((uintptr_t)map + BLOCK - 1) & ~(uintptr_t)(BLOCK - 1));
 	char *low = to + BLOCK, *high = low + BLOCK;
-	struct forker forker = { .look = { .p = to, .npages = PAGES } };
+	struct act forker = { .env = e, .p = to, .npages = RACE_PAGES };
 	struct actor actor;
 
-	assert_int_equal(umm_attach(e->ctx, low, PAGES * PAGE), 0);
-	assert_int_equal(umm_attach(e->ctx, high, PAGES * PAGE), 0);
-	fill(low, PAGES, 2);
-	fill(high, PAGES, 1);
-	to_device(e, ref, low, PAGES, PAGES);
-	to_device(e, ref, high, PAGES, PAGES);
-	hook_arm(HOOK_COLLECTED, low, PAGES);
+	assert_int_equal(umm_attach(e->ctx, low, RACE_PAGES * PAGE), 0);
+	assert_int_equal(umm_attach(e->ctx, high, RACE_PAGES * PAGE), 0);
+	fill(low, RACE_PAGES, 2);
+	fill(high, RACE_PAGES, 1);
+	to_device(e, ref, low, RACE_PAGES, RACE_PAGES);
+	to_device(e, ref, high, RACE_PAGES, RACE_PAGES);
+	hook_arm(HOOK_COLLECTED, low, RACE_PAGES);
 	actor_start(&actor, act_fork, &forker);
 	assert_true(hook_stopped());
-	move_onto(e, high, to, PAGES);
+	move_onto(e, high, to, RACE_PAGES);
 	hook_go(HOOK_COLLECTED);
 	actor_join(&actor);
-	assert_true(forker.ok);
-	assert_filled(to, PAGES, 1);
-	assert_filled(low, PAGES, 2);
+	assert_false(forker.wrong);
+	assert_filled(to, RACE_PAGES, 1);
+	assert_filled(low, RACE_PAGES, 2);
 }
 
 /* Not yet looked at, and gone: that nothing is there does not mean that it was never touched. */
 static void remapped_while_it_is_registered(struct env *e)
 {
-	struct ref_device *ref = env_device(e, PAGES);
-	char *p = env_attach(e, PAGES * PAGE), *q = env_map(e, PAGES * PAGE);
-	struct act mover = { e, ref, p, PAGES, 0, 0 };
+	struct ref_device *ref = env_device(e, RACE_PAGES);
+	char *p = env_attach(e, RACE_PAGES * PAGE), *q = env_map(e, RACE_PAGES * PAGE);
+	struct act mover = { .env = e, .ref = ref, .p = p, .npages = RACE_PAGES };
 	struct shift shift = { p, q };
 	struct actor moving, shifting;
 
-	fill(p, PAGES, 1);
-	hook_arm(HOOK_REGISTERED, p, PAGES);
+	fill(p, RACE_PAGES, 1);
+	hook_arm(HOOK_REGISTERED, p, RACE_PAGES);
 	actor_start(&moving, act_migrate, &mover);
 	assert_true(hook_stopped());
 	actor_start(&shifting, act_shift, &shift);
@@ -484,10 +404,10 @@ static void remapped_while_it_is_registered(struct env *e)
 	hook_go(HOOK_REGISTERED);
 	actor_join(&shifting);
 	actor_join(&moving);
-	env_forget(e, p, PAGES * PAGE);
-	assert_filled(q, PAGES, 1);
-	assert_device_sees(ref, q, PAGES, 1);
-	assert_filled(q, PAGES, 1);
+	env_forget(e, p, RACE_PAGES * PAGE);
+	assert_filled(q, RACE_PAGES, 1);
+	assert_device_sees(ref, q, RACE_PAGES, 1);
+	assert_filled(q, RACE_PAGES, 1);
 }
 
 static const struct test_case cases[] = {

@@ -1,0 +1,348 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The reference device's own accesses: its faults, and loads, stores and atomics by its page
+ * table.
+ *
+ * An access looks the page up and touches it with the table's lock held. That is what makes
+ * an invalidation wait until "the device has stopped using" a translation.
+ * Pages mapped in place, and coherent ones, are reached at their CPU address (exclusive ones
+ * at their own) by process_vm_readv() and its sister: where the program unmapped the page a
+ * moment ago, they answer EFAULT instead of raising a signal, and the access becomes a device
+ * fault. Where the kernel may not fault pages in, they answer EFAULT too, and options.touch
+ * does it.
+ *
+ * Invariants: a valid entry is only used under the table's lock; the table is only
+ * programmed under it, after umm_notifier_read_retry() said no.
+ */
+#include "ref_private.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+/* Every use of the umm objects by the device's own threads is between these two. */
+static bool use_begin(struct ref_private *p)
+{
+	if (atomic_load(&p->quiesced))
+		return false;
+	pthread_rwlock_rdlock(&p->use_lock);
+	if (!atomic_load(&p->quiesced))
+		return true;
+	pthread_rwlock_unlock(&p->use_lock);
+	return false;
+}
+
+static void use_end(struct ref_private *p)
+{
+	pthread_rwlock_unlock(&p->use_lock);
+}
+
+static int map_entries(struct ref_device *ref, struct umm_range *range)
+{
+	struct ref_private *p = ref->priv;
+	size_t i, npages = (range->end - range->start) / UMM_PAGE_SIZE;
+	uint64_t *slot;
+	int ret = 0;
+
+	pthread_mutex_lock(&p->table_lock);
+	if (umm_notifier_read_retry(range->notifier, range->seq)) {
+		pthread_mutex_unlock(&p->table_lock);
+		return -EBUSY;
+	}
+	for (i = 0; i < npages && ret == 0; i++) {
+		slot = table_slot(&p->root, range->start + i * UMM_PAGE_SIZE, true);
+		if (slot)
+			*slot = range->entries[i];
+		else
+			ret = -ENOMEM;
+	}
+	pthread_mutex_unlock(&p->table_lock);
+	return ret;
+}
+
+static int map_range(struct ref_device *ref, uintptr_t addr, size_t len, bool write)
+{
+	uintptr_t start = addr & ~(UMM_PAGE_SIZE - 1);
+	struct umm_range range = {
+		.size = sizeof(range),
+		.notifier = umm_mirror_notifier(ref->mirror),
+		.start = start,
+		.end = (addr + len + UMM_PAGE_SIZE - 1) & ~(UMM_PAGE_SIZE - 1),
+		.default_flags = UMM_ENTRY_REQ_FAULT | (write ? UMM_ENTRY_REQ_WRITE : 0),
+		.owner = ref->dev,
+		.mem = ref->mem,
+	};
+	long ret;
+
+	range.entries = calloc((range.end - range.start) / UMM_PAGE_SIZE, sizeof(uint64_t));
+	if (!range.entries)
+		return -ENOMEM;
+	do {
+		range.seq = umm_notifier_read_begin(range.notifier);
+		ret = umm_range_fault(&range, 100);
+		if (ret >= 0)
+			ret = map_entries(ref, &range);
+	} while (ret == -EBUSY);
+	free(range.entries);
+	return (int)ret;
+}
+
+int ref_map(struct ref_device *ref, uintptr_t addr, size_t len, bool write)
+{
+	int ret;
+
+	if (!use_begin(ref->priv))
+		return -ENODEV;
+	ret = map_range(ref, addr, len, write);
+	use_end(ref->priv);
+	return ret;
+}
+
+/* Bring the page, and its neighbours if so configured, into device memory. */
+static int fault_migrate(struct ref_device *ref, uintptr_t addr)
+{
+	struct ref_private *p = ref->priv;
+	size_t window = (size_t)(p->options.fault_pages ? p->options.fault_pages : 1);
+	struct umm_span span = { .len = window * UMM_PAGE_SIZE };
+	struct umm_migrate_request req = {
+		.size = sizeof(req),
+		.spans = &span,
+		.nspans = 1,
+		.dst = ref->mem,
+		.cause = UMM_CAUSE_DEVICE_FAULT,
+	};
+	long ret;
+
+	span.start = addr - addr % span.len;
+	ret = umm_migrate_spans(ref->ctx, &req, NULL);
+	/* Full, or not to be moved: then it is used where it is. */
+	return ret < 0 && ret != -ENOSPC && ret != -EIO ? (int)ret : 0;
+}
+
+static int device_fault(struct ref_device *ref, uintptr_t addr, bool write)
+{
+	struct ref_private *p = ref->priv;
+	int ret;
+
+	count_add(&p->counts.faults, 1);
+	if (write)
+		count_add(&p->counts.write_faults, 1);
+	if (atomic_load(&p->policy) == REF_MIGRATE) {
+		ret = fault_migrate(ref, addr);
+		if (ret)
+			return ret;
+	}
+	return map_range(ref, addr, 1, write);
+}
+
+void *ref_frame(struct ref_device *ref, uint32_t frame)
+{
+	return memory_frame(umm_devmem_priv(ref->mem), frame);
+}
+
+/* Where the CPU has what an entry says that is not a private frame. */
+static uintptr_t entry_host(uint64_t entry, uintptr_t addr)
+{
+	return entry & UMM_ENTRY_COHERENT ? addr : UMM_ENTRY_ADDR(entry) + addr % UMM_PAGE_SIZE;
+}
+
+/* Touch memory at a CPU address. -EFAULT: nothing is there. */
+static int touch_in_place(uintptr_t addr, void *buf, size_t len, bool write)
+{
+	struct iovec local = { .iov_base = buf, .iov_len = len };
+	struct iovec remote = { .iov_base = (char *)addr, .iov_len = len };
+	ssize_t n;
+
+	if (write)
+		n = process_vm_writev(getpid(), &local, 1, &remote, 1, 0);
+	else
+		n = process_vm_readv(getpid(), &local, 1, &remote, 1, 0);
+	return n == (ssize_t)len ? 0 : -EFAULT;
+}
+
+/*
+ * Access what lies inside one page. 0; -EAGAIN the table has no fitting entry; -EFAULT it had one,
+ * of a page in place that is not there.
+ */
+static int access_locked(struct ref_device *ref, uintptr_t addr, void *buf, size_t len, bool write)
+{
+	uint64_t *slot = table_slot(&ref->priv->root, addr, false);
+	char *frame;
+
+	if (!slot || !(*slot & UMM_ENTRY_VALID) || (write && !(*slot & UMM_ENTRY_WRITE)))
+		return -EAGAIN;
+	if (!(*slot & UMM_ENTRY_DEVICE)) {
+		if (touch_in_place(entry_host(*slot, addr), buf, len, write) == 0)
+			return 0;
+		*slot = 0;
+		return -EFAULT;
+	}
+	frame = ref_frame(ref, UMM_ENTRY_FRAME(*slot));
+	if (write)
+		memcpy(frame + addr % UMM_PAGE_SIZE, buf, len);
+	else
+		memcpy(buf, frame + addr % UMM_PAGE_SIZE, len);
+	return 0;
+}
+
+static int device_access(struct ref_device *ref, uintptr_t addr, void *buf, size_t len, bool write)
+{
+	struct ref_private *p = ref->priv;
+	size_t part;
+	int ret;
+
+	while (len) {
+		part = UMM_PAGE_SIZE - addr % UMM_PAGE_SIZE;
+		if (part > len)
+			part = len;
+		pthread_mutex_lock(&p->table_lock);
+		ret = access_locked(ref, addr, buf, part, write);
+		pthread_mutex_unlock(&p->table_lock);
+		if (ret == -EFAULT && p->options.touch)
+			p->options.touch((const void *)addr);
+		if (ret) {
+			ret = device_fault(ref, addr & ~(UMM_PAGE_SIZE - 1), write);
+			if (ret)
+				return ret;
+			continue;
+		}
+		addr += part;
+		buf = (char *)buf + part;
+		len -= part;
+	}
+	return 0;
+}
+
+static int access_once(struct ref_device *ref, uintptr_t addr, void *buf, size_t len, bool write)
+{
+	int ret;
+
+	if (!use_begin(ref->priv))
+		return -ENODEV;
+	/* A "kernel" starts: what the program has changed before this must have been heard of. */
+	umm_notifier_read_begin(umm_mirror_notifier(ref->mirror));
+	ret = device_access(ref, addr, buf, len, write);
+	use_end(ref->priv);
+	return ret;
+}
+
+int ref_read(struct ref_device *ref, uintptr_t addr, void *buf, size_t len)
+{
+	return access_once(ref, addr, buf, len, false);
+}
+
+int ref_write(struct ref_device *ref, uintptr_t addr, const void *buf, size_t len)
+{
+	return access_once(ref, addr, (void *)(uintptr_t)buf, len, true);
+}
+
+uint64_t ref_entry(struct ref_device *ref, uintptr_t addr)
+{
+	struct ref_private *p = ref->priv;
+	uint64_t *slot, entry;
+
+	pthread_mutex_lock(&p->table_lock);
+	slot = table_slot(&p->root, addr, false);
+	entry = slot ? *slot : 0;
+	pthread_mutex_unlock(&p->table_lock);
+	return entry;
+}
+
+/* Enter pages that are ours exclusively; leave the others. */
+static int exclusive_enter(struct ref_device *ref, uintptr_t addr, size_t npages,
+			   const uint64_t *entries, uint64_t seq)
+{
+	struct ref_private *p = ref->priv;
+	int ret = 0;
+
+	pthread_mutex_lock(&p->table_lock);
+	if (umm_notifier_read_retry(umm_mirror_notifier(ref->mirror), seq))
+		ret = -EBUSY;
+	for (size_t i = 0; i < npages && ret == 0; i++) {
+		uint64_t *slot = table_slot(&p->root, addr + i * UMM_PAGE_SIZE, true);
+
+		if (slot)
+			*slot = entries[i];
+		else
+			ret = -ENOMEM;
+	}
+	pthread_mutex_unlock(&p->table_lock);
+	return ret;
+}
+
+static long make_exclusive(struct ref_device *ref, uintptr_t addr, size_t npages)
+{
+	uint64_t *entries = calloc(npages, sizeof(*entries)), seq;
+	long n, ret;
+
+	if (!entries)
+		return -ENOMEM;
+	do {
+		seq = umm_notifier_read_begin(umm_mirror_notifier(ref->mirror));
+		ret = n =
+			umm_make_exclusive(ref->dev, addr, addr + npages * UMM_PAGE_SIZE, entries);
+		if (n >= 0)
+			ret = exclusive_enter(ref, addr, npages, entries, seq);
+	} while (ret == -EBUSY);
+	free(entries);
+	return ret < 0 ? ret : n;
+}
+
+long ref_make_exclusive(struct ref_device *ref, uintptr_t addr, size_t npages)
+{
+	long ret;
+
+	if (!use_begin(ref->priv))
+		return -ENODEV;
+	ret = make_exclusive(ref, addr, npages);
+	use_end(ref->priv);
+	return ret;
+}
+
+/* -EAGAIN: the page is not ours exclusively. */
+static int atomic_add_once(struct ref_device *ref, uintptr_t addr, uint64_t n, uint64_t *old)
+{
+	uintptr_t page = addr & ~(UMM_PAGE_SIZE - 1);
+	uint64_t *slot, *word;
+	int ret = -EAGAIN;
+
+	pthread_mutex_lock(&ref->priv->table_lock);
+	slot = table_slot(&ref->priv->root, addr, false);
+	if (slot && *slot & UMM_ENTRY_WRITE && !(*slot & (UMM_ENTRY_DEVICE | UMM_ENTRY_COHERENT)) &&
+	    UMM_ENTRY_ADDR(*slot) != page) {
+		word = (uint64_t *)entry_host(*slot, addr);
+		*old = *word;
+		/* Two steps on purpose: nobody else may be there in between. */
+		*(volatile uint64_t *)word = *old + n;
+		ret = 0;
+	}
+	pthread_mutex_unlock(&ref->priv->table_lock);
+	return ret;
+}
+
+int ref_atomic_add(struct ref_device *ref, uintptr_t addr, uint64_t n, uint64_t *old)
+{
+	int ret;
+	long got;
+
+	if (!use_begin(ref->priv))
+		return -ENODEV;
+	while ((ret = atomic_add_once(ref, addr, n, old)) == -EAGAIN) {
+		got = make_exclusive(ref, addr & ~(UMM_PAGE_SIZE - 1), 1);
+		if (got < 0)
+			ret = (int)got;
+		if (got == 0)
+			ret = -EBUSY;
+		if (got <= 0)
+			break;
+	}
+	use_end(ref->priv);
+	return ret;
+}
+
+void ref_policy_set(struct ref_device *ref, enum ref_policy policy)
+{
+	atomic_store(&ref->priv->policy, (int)policy);
+}

@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: MIT */
+/* Device memory that is full: what fits, who has to go, and that nothing is lost. */
+#include "harness.h"
+
+#include <errno.h>
+
+#define BLOCK_PAGES UMM_BLOCK_PAGES
+
+static void without_eviction_what_fits_moves(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 100);
+	char *p = env_alloc_small(e, 260 * PAGE);
+
+	fill(p, 260, 1);
+	assert_int_equal(migrate(e, ref, p, 60, UMM_MIGRATE_NO_EVICT), 60);
+	assert_int_equal(migrate(e, ref, p + 60 * PAGE, 200, UMM_MIGRATE_NO_EVICT), 40);
+	assert_state(e, p, 60, env_home(e));
+	assert_int_equal(count_state(e, p + 60 * PAGE, 200, env_home(e)), 40);
+	assert_int_equal(count_state(e, p + 60 * PAGE, 200, UMM_PAGE_SYSTEM), 160);
+	assert_free_frames(ref, 0);
+	to_system(e, p, 260, 100);
+	assert_filled(p, 260, 1);
+}
+
+static void without_eviction_full_memory_is_enospc(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 32);
+	char *p = env_alloc_small(e, 64 * PAGE);
+
+	fill(p, 64, 1);
+	to_device(e, ref, p, 32, 32);
+	assert_int_equal(migrate(e, ref, p + 32 * PAGE, 32, UMM_MIGRATE_NO_EVICT), -ENOSPC);
+	assert_state(e, p, 32, env_home(e));
+	assert_state(e, p + 32 * PAGE, 32, UMM_PAGE_SYSTEM);
+	assert_filled(p, 64, 1);
+}
+
+static void eviction_takes_the_least_recently_used_block(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 2 * BLOCK_PAGES);
+	char *p = env_alloc(e, 4 * BLOCK);
+	char *a = p, *b = p + BLOCK, *c = p + 2 * BLOCK, *d = p + 3 * BLOCK;
+
+	fill(p, 4 * BLOCK_PAGES, 1);
+	to_device(e, ref, a, BLOCK_PAGES, BLOCK_PAGES);
+	to_device(e, ref, b, BLOCK_PAGES, BLOCK_PAGES);
+	env_mark(e);
+	to_device(e, ref, c, BLOCK_PAGES, BLOCK_PAGES);
+	assert_state(e, a, BLOCK_PAGES, UMM_PAGE_SYSTEM);
+	assert_state(e, b, BLOCK_PAGES, env_home(e));
+	assert_state(e, c, BLOCK_PAGES, env_home(e));
+	assert_delta(e, UMM_COUNT_EVICTIONS, 1);
+	assert_delta(e, UMM_COUNT_TO_SYSTEM + UMM_CAUSE_EVICT, BLOCK_PAGES);
+
+	/* b is older than c, but was used since. */
+	umm_devmem_touch(ref->mem, (uintptr_t)b + 5 * PAGE, 1);
+	to_device(e, ref, d, BLOCK_PAGES, BLOCK_PAGES);
+	assert_state(e, b, BLOCK_PAGES, env_home(e));
+	assert_state(e, c, BLOCK_PAGES, UMM_PAGE_SYSTEM);
+	assert_state(e, d, BLOCK_PAGES, env_home(e));
+	assert_filled(p, 4 * BLOCK_PAGES, 1);
+}
+
+static void evict_on_request_frees_frames(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 2 * BLOCK_PAGES);
+	char *p = env_alloc(e, 2 * BLOCK);
+
+	fill(p, 2 * BLOCK_PAGES, 1);
+	to_device(e, ref, p, 2 * BLOCK_PAGES, 2 * BLOCK_PAGES);
+	assert_int_equal(umm_devmem_evict(ref->mem, 100), 0);
+	assert_true(umm_devmem_nfree(ref->mem) >= 100);
+	/* Both arrived by one request, in any order. */
+	assert_int_equal(count_state(e, p, 2 * BLOCK_PAGES, env_home(e)), BLOCK_PAGES);
+	assert_int_equal(umm_devmem_evict(ref->mem, 2 * BLOCK_PAGES), 0);
+	assert_free_frames(ref, 2 * BLOCK_PAGES);
+	assert_int_equal(umm_devmem_evict(ref->mem, 2 * BLOCK_PAGES + 1), -EINVAL);
+	assert_filled(p, 2 * BLOCK_PAGES, 1);
+}
+
+static void evicting_more_than_pages_hold_is_enospc(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	uint32_t frames[10];
+
+	assert_int_equal(umm_devmem_alloc(ref->mem, 10, frames), 0);
+	assert_int_equal(umm_devmem_evict(ref->mem, 60), -ENOSPC);
+	umm_devmem_free(ref->mem, 10, frames);
+	assert_int_equal(umm_devmem_evict(ref->mem, 64), 0);
+}
+
+static void working_set_of_four_times_the_memory_streams_through(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 2 * BLOCK_PAGES);
+	const size_t npages = 8 * BLOCK_PAGES;
+	char *p = env_alloc(e, npages * PAGE);
+	unsigned round;
+	size_t b;
+
+	fill(p, npages, 0);
+	for (round = 0; round < 2; round++)
+		for (b = 0; b < 8; b++)
+			to_device(e, ref, p + b * BLOCK, BLOCK_PAGES, BLOCK_PAGES);
+	assert_int_equal(count_state(e, p, npages, env_home(e)), 2 * BLOCK_PAGES);
+	assert_filled(p, npages, 0);
+}
+
+static void device_with_less_memory_than_one_block_works(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 3);
+	char *p = env_alloc(e, 40 * PAGE);
+
+	fill(p, 40, 1);
+	assert_device_sees(ref, p, 40, 1);
+	device_fill(ref, p, 40, 2);
+	assert_device_sees(ref, p, 40, 2);
+	assert_filled(p, 40, 2);
+}
+
+static void one_request_larger_than_the_memory_loses_nothing(struct env *e)
+{
+	struct ref_device *ref = env_device(e, BLOCK_PAGES + 100);
+	const size_t npages = 4 * BLOCK_PAGES;
+	char *p = env_alloc(e, npages * PAGE);
+	long moved;
+
+	fill(p, npages, 1);
+	moved = migrate(e, ref, p, npages, 0);
+	assert_true(moved > 0);
+	assert_true(count_state(e, p, npages, env_home(e)) <= BLOCK_PAGES + 100);
+	assert_int_equal(count_state(e, p, npages, env_home(e)) +
+				 count_state(e, p, npages, UMM_PAGE_SYSTEM),
+			 npages);
+	assert_filled(p, npages, 1);
+}
+
+static const struct test_case cases[] = {
+	TEST(ALL, without_eviction_what_fits_moves),
+	TEST(ALL, without_eviction_full_memory_is_enospc),
+	TEST(ALL, eviction_takes_the_least_recently_used_block),
+	TEST(ALL, evict_on_request_frees_frames),
+	TEST(ALL, evicting_more_than_pages_hold_is_enospc),
+	TEST(ALL, working_set_of_four_times_the_memory_streams_through),
+	TEST(ALL, device_with_less_memory_than_one_block_works),
+	TEST(ALL, one_request_larger_than_the_memory_loses_nothing),
+};
+
+int main(int argc, char **argv)
+{
+	return harness_main("eviction", cases, sizeof(cases) / sizeof(cases[0]), argc, argv);
+}

@@ -1,0 +1,339 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The ends of things while pages are in flight: memory is freed or detached, a device goes, the
+ * process forks, a signal handler runs in the middle, a context is put. Orders are forced at
+ * hook points. No sleeps.
+ */
+#include "race.h"
+
+#include <string.h>
+
+#define BLOCK_PAGES UMM_BLOCK_PAGES
+
+/* ---- freed, destroyed, forked while pages move -------------------------------------- */
+
+static void free_during(struct env *e, bool home, enum hook_point point)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = env_alloc_small(e, RACE_PAGES * PAGE);
+	struct act mover = { .env = e, .ref = home ? NULL : ref, .p = p, .npages = RACE_PAGES };
+	struct race r;
+
+	fill(p, RACE_PAGES, 1);
+	if (home)
+		to_device(e, ref, p, RACE_PAGES, RACE_PAGES);
+	race_start(&r, point, act_migrate, mover);
+	race_other(e, &r, act_free, 0, RACE_PAGES);
+	assert_true(actor_blocks(&r.other_actor));
+	race_go(&r, point);
+	assert_int_equal(r.other.ret, 0);
+	assert_free_frames(ref, 64);
+}
+
+static void free_waits_for_a_collected_migration(struct env *e)
+{
+	free_during(e, false, HOOK_COLLECTED);
+}
+
+static void free_waits_for_a_copied_migration(struct env *e)
+{
+	free_during(e, false, HOOK_COPIED);
+}
+
+static void free_waits_for_a_migration_home(struct env *e)
+{
+	free_during(e, true, HOOK_COPIED);
+}
+
+static void device_destroyed_during(struct env *e, bool home, enum hook_point point)
+{
+	struct race r;
+
+	race_begin(e, &r, home, point);
+	race_other(e, &r, act_destroy, 0, RACE_PAGES);
+	assert_true(actor_blocks(&r.other_actor));
+	race_go(&r, point);
+	assert_int_equal(ref_counts(r.ref).destroys, 1);
+	assert_filled(r.p, RACE_PAGES, 1);
+	assert_state(e, r.p, RACE_PAGES, UMM_PAGE_SYSTEM);
+}
+
+static void destroy_waits_for_a_migration_to_the_device(struct env *e)
+{
+	device_destroyed_during(e, false, HOOK_COPIED);
+}
+
+static void destroy_waits_for_a_migration_home(struct env *e)
+{
+	device_destroyed_during(e, true, HOOK_COPIED);
+}
+
+static void fork_during(struct env *e, bool home, enum hook_point point)
+{
+	struct race r;
+
+	race_begin(e, &r, home, point);
+	race_other(e, &r, act_fork, 0, RACE_PAGES);
+	assert_true(actor_blocks(&r.other_actor));
+	race_end(&r, point);
+	assert_false(r.other.wrong);
+	assert_filled(r.p, RACE_PAGES, 1);
+	to_device(e, r.ref, r.p, RACE_PAGES,
+		  (long)(RACE_PAGES - count_state(e, r.p, RACE_PAGES, env_home(e))));
+	assert_filled(r.p, RACE_PAGES, 1);
+}
+
+static void detach_beside(void *priv, enum hook_point point, uintptr_t addr)
+{
+	struct actor *mover = priv;
+
+	(void)addr;
+	hook_set(point, NULL, NULL);
+	hook_go(HOOK_CHOSEN);
+	actor_join(mover);
+}
+
+/* A migration that has chosen the memory gets it, between coming home and the end of the detach. */
+static void migration_in_the_middle_of_a_detach_loses_nothing(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = env_attach(e, RACE_PAGES * PAGE);
+	struct act mover = { .env = e, .ref = ref, .p = p, .npages = RACE_PAGES };
+	struct actor actor;
+
+	fill(p, RACE_PAGES, 1);
+	to_device(e, ref, p, RACE_PAGES, RACE_PAGES);
+	assert_filled(p, RACE_PAGES, 1);
+	to_system(e, p, RACE_PAGES, (long)count_state(e, p, RACE_PAGES, env_home(e)));
+	hook_arm(HOOK_CHOSEN, p, RACE_PAGES);
+	actor_start(&actor, act_migrate, &mover);
+	assert_true(hook_stopped());
+	hook_set(HOOK_CHOSEN, NULL, NULL);
+	hook_set(HOOK_DETACHING, detach_beside, &actor);
+	assert_int_equal(umm_detach(e->ctx, p), 0);
+	assert_int_equal(mover.ret, RACE_PAGES);
+	assert_filled(p, RACE_PAGES, 1);
+	assert_free_frames(ref, 64);
+	assert_state(e, p, RACE_PAGES, UMM_PAGE_UNMANAGED);
+}
+
+static void fork_waits_for_a_migration_to_the_device(struct env *e)
+{
+	fork_during(e, false, HOOK_COPIED);
+}
+
+static void fork_during_a_migration_home(struct env *e)
+{
+	fork_during(e, true, HOOK_COPIED);
+}
+
+/* Everything is home for a fork, and it stays there until the fork happened. */
+static void migration_waits_for_a_prepared_fork(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = env_alloc_small(e, RACE_PAGES * PAGE);
+	struct act forker = { .env = e, .ref = ref, .p = p, .npages = RACE_PAGES };
+	struct act mover = forker;
+	struct actor fork_actor, move_actor;
+
+	fill(p, RACE_PAGES, 1);
+	to_device(e, ref, p, RACE_PAGES, RACE_PAGES);
+	hook_arm(HOOK_FORK_PREPARED, NULL, SIZE_MAX / PAGE);
+	actor_start(&fork_actor, act_fork, &forker);
+	assert_true(hook_stopped());
+	actor_start(&move_actor, act_migrate, &mover);
+	assert_true(actor_blocks(&move_actor));
+	hook_go(HOOK_FORK_PREPARED);
+	actor_join(&fork_actor);
+	actor_join(&move_actor);
+	assert_false(forker.wrong);
+	assert_int_equal(mover.ret, RACE_PAGES);
+	assert_filled(p, RACE_PAGES, 1);
+}
+
+/* ---- signals ------------------------------------------------------------------------- */
+
+static struct {
+	char *p;
+	size_t npages;
+	pthread_t thread; /* the one to interrupt */
+	atomic_int runs;
+	atomic_bool wrong;
+} handler;
+
+static void handle(int sig)
+{
+	(void)sig;
+	for (size_t i = 0; i < handler.npages; i++)
+		if (!filled_at(handler.p, i, 1))
+			atomic_store(&handler.wrong, true);
+	atomic_fetch_add(&handler.runs, 1);
+}
+
+static void handle_with(char *p, size_t npages)
+{
+	struct sigaction action = { .sa_handler = handle };
+
+	handler.p = p;
+	handler.npages = npages;
+	handler.thread = pthread_self();
+	atomic_store(&handler.runs, 0);
+	atomic_store(&handler.wrong, false);
+	assert_int_equal(sigaction(SIGUSR1, &action, NULL), 0);
+}
+
+static void raise_here(void *priv, enum hook_point point, uintptr_t addr)
+{
+	(void)priv;
+	(void)point;
+	(void)addr;
+	pthread_kill(handler.thread, SIGUSR1);
+}
+
+/* A signal comes while its thread moves pages, and its handler touches just these pages. */
+static void handler_during(struct env *e, bool home, enum hook_point point)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = env_alloc_small(e, RACE_PAGES * PAGE);
+
+	fill(p, RACE_PAGES, 1);
+	if (home)
+		to_device(e, ref, p, RACE_PAGES, RACE_PAGES);
+	handle_with(p, RACE_PAGES);
+	hook_set(point, raise_here, NULL);
+	/* What the handler's own faults brought home first is not counted. */
+	assert_in_range(migrate(e, home ? NULL : ref, p, RACE_PAGES, 0), home ? 0 : RACE_PAGES,
+			RACE_PAGES);
+	hook_set(point, NULL, NULL);
+	wait_until(atomic_load(&handler.runs) > 0);
+	assert_false(atomic_load(&handler.wrong));
+	assert_filled(p, RACE_PAGES, 1);
+}
+
+static void handler_touches_what_its_thread_collects(struct env *e)
+{
+	handler_during(e, false, HOOK_COLLECTED);
+}
+
+static void handler_touches_what_its_thread_invalidates(struct env *e)
+{
+	handler_during(e, true, HOOK_INVALIDATE);
+}
+
+static void handler_touches_what_its_thread_commits(struct env *e)
+{
+	handler_during(e, false, HOOK_COPIED);
+}
+
+static void handler_touches_what_its_thread_brings_home(struct env *e)
+{
+	handler_during(e, true, HOOK_COPIED);
+}
+
+/* A device that takes its time does not make the program deaf. */
+static void handler_runs_while_its_thread_waits_for_a_device(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = env_alloc_small(e, RACE_PAGES * PAGE);
+	struct act act = { .env = e, .ref = ref, .p = p, .npages = RACE_PAGES };
+	struct actor actor;
+
+	fill(p, RACE_PAGES, 1);
+	handle_with(p, 0);
+	ref_gate_close(ref, REF_GATE_COPY);
+	actor_start(&actor, act_migrate, &act);
+	assert_true(ref_gate_wait(ref, REF_GATE_COPY, PATIENCE_MS));
+	assert_int_equal(pthread_kill(actor.thread, SIGUSR1), 0);
+	wait_until(atomic_load(&handler.runs) == 1);
+	ref_gate_open(ref, REF_GATE_COPY);
+	actor_join(&actor);
+	assert_int_equal(act.ret, RACE_PAGES);
+	assert_filled(p, RACE_PAGES, 1);
+}
+
+/* ---- patience ------------------------------------------------------------------------ */
+
+static atomic_uint long_waits;
+
+static void count_long_waits(void *priv, enum umm_log_level level, const char *line)
+{
+	(void)priv;
+	(void)level;
+	if (!strncmp(line, "waiting for pages at", 20))
+		atomic_fetch_add(&long_waits, 1);
+}
+
+/* It is not an error, but whoever looks for the reason has to find it. */
+static void waits_for_a_device_that_never_signals_are_told(struct env *e)
+{
+	char *p = env_alloc_small(e, RACE_PAGES * PAGE);
+	struct act mover = { .env = e, .p = p, .npages = RACE_PAGES }, other = mover;
+	struct actor mover_actor, other_actor;
+	struct ref_device *ref;
+
+	e->variant.inline_copy = false;
+	ref = env_device(e, 64);
+	mover.ref = ref;
+	fill(p, RACE_PAGES, 1);
+	atomic_store(&long_waits, 0);
+	umm_log_set(count_long_waits, NULL, UMM_LOG_WARNING);
+	ref_gate_close(ref, REF_GATE_COPY);
+	actor_start(&mover_actor, act_migrate, &mover);
+	assert_true(ref_gate_wait(ref, REF_GATE_COPY, PATIENCE_MS));
+	actor_start(&other_actor, act_free, &other);
+	wait_until(atomic_load(&long_waits) == 2);
+	umm_log_set(NULL, NULL, UMM_LOG_WARNING);
+	ref_gate_open(ref, REF_GATE_COPY);
+	actor_join(&mover_actor);
+	actor_join(&other_actor);
+	assert_int_equal(other.ret, 0);
+}
+
+/* A page is home and its thread goes on: that must not keep the context, nor need it. */
+static void context_goes_while_a_device_returns_from_its_signal(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = env_alloc_small(e, PAGE);
+	struct act reader = { .env = e, .p = p, .npages = 1 };
+	struct actor actor;
+
+	fill(p, 1, 1);
+	to_device(e, ref, p, 1, 1);
+	ref_gate_close(ref, REF_GATE_COPY);
+	actor_start(&actor, act_read, &reader);
+	assert_true(ref_gate_wait(ref, REF_GATE_COPY, PATIENCE_MS));
+	/* The worker that asked for the copy is back at its queue: the device's thread commits. */
+	assert_true(actor_blocks(&actor));
+	hook_arm(HOOK_FINISHED, p, 1);
+	ref_gate_open(ref, REF_GATE_COPY);
+	assert_true(hook_stopped());
+	actor_join(&actor);
+	assert_false(reader.wrong);
+	env_close(e);
+	hook_go(HOOK_FINISHED);
+}
+
+static const struct test_case cases[] = {
+	TEST(ASYNC_PRIVATE, context_goes_while_a_device_returns_from_its_signal),
+	TEST(ALL, free_waits_for_a_collected_migration),
+	TEST(ALL, free_waits_for_a_copied_migration),
+	TEST(ALL, free_waits_for_a_migration_home),
+	TEST(ALL, destroy_waits_for_a_migration_to_the_device),
+	TEST(ALL, destroy_waits_for_a_migration_home),
+	TEST(ALL, migration_in_the_middle_of_a_detach_loses_nothing),
+	TEST(ALL, fork_waits_for_a_migration_to_the_device),
+	TEST(ALL, fork_during_a_migration_home),
+	TEST(ALL, migration_waits_for_a_prepared_fork),
+	TEST(ALL, handler_touches_what_its_thread_collects),
+	TEST(ALL, handler_touches_what_its_thread_invalidates),
+	TEST(ALL, handler_touches_what_its_thread_commits),
+	TEST(ALL, handler_touches_what_its_thread_brings_home),
+	TEST(ASYNC, handler_runs_while_its_thread_waits_for_a_device),
+	TEST(ONCE, waits_for_a_device_that_never_signals_are_told),
+};
+
+int main(int argc, char **argv)
+{
+	hook_init();
+	return harness_main("test_race_life", cases, sizeof(cases) / sizeof(cases[0]), argc, argv);
+}
