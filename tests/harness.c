@@ -18,6 +18,9 @@
 #ifdef HARNESS_NUMA
 #include "ref_numa.h"
 #endif
+#ifdef HARNESS_OPENCL
+#include "ref_opencl.h"
+#endif
 
 #include <errno.h>
 #include <fnmatch.h>
@@ -53,6 +56,7 @@ static const struct {
 #define NKERNELS (sizeof(kernels) / sizeof(kernels[0]))
 
 static unsigned nskipped;
+static bool private_only; /* the backend has no coherent memory */
 static void (*cleanup)(void);
 
 /* ---- signals of a touch ------------------------------------------------------------- */
@@ -266,6 +270,7 @@ static size_t runs_make(const struct test_case *cases, size_t ncases, const char
 		for (n = 0; variant_of(n, &run->env.variant, &kernel); n++) {
 			run->test = &cases[i];
 			if (!matrix_has(cases[i].matrix, &run->env.variant) ||
+			    (private_only && run->env.variant.type != UMM_DEVMEM_PRIVATE) ||
 			    (only && !listed(only, kernel)))
 				continue;
 			run_name(run, kernel);
@@ -288,10 +293,13 @@ static size_t runs_make(const struct test_case *cases, size_t ncases, const char
 static bool backend_use(void)
 {
 #ifdef HARNESS_NUMA
-	return ref_numa_use();
-#else
-	return false;
+	if (ref_numa_use())
+		return true;
 #endif
+#ifdef HARNESS_OPENCL
+	private_only = ref_opencl_use();
+#endif
+	return private_only;
 }
 
 int harness_main(const char *group, const struct test_case *cases, size_t ncases, int argc,
@@ -308,6 +316,13 @@ int harness_main(const char *group, const struct test_case *cases, size_t ncases
 		fprintf(stderr, "%s: there is no backend %s\n", group, getenv("UMM_TEST_BACKEND"));
 		goto out;
 	}
+#ifdef HARNESS_OPENCL
+	if (private_only && ref_opencl_missing()) {
+		printf("SKIP there is no OpenCL device named %s\n", getenv("UMM_TEST_OPENCL"));
+		failed = EXIT_SKIPPED;
+		goto out;
+	}
+#endif
 	if (!runs || !tests || watchdog_start()) {
 		fprintf(stderr, "%s: no memory or no thread for the tests\n", group);
 		goto out;

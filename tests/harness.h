@@ -8,7 +8,7 @@
  * for, under the name behaviour/memory/copies/kernel. A pattern on the command line
  * chooses: test_fault '*one_page*private*'; --list prints the names. UMM_TEST_KERNEL=all,no-move
  * keeps to these of the sets of kernel features; UMM_TEST_BACKEND=numa puts a memory node
- * below the reference device.
+ * below the reference device, UMM_TEST_BACKEND=opencl an OpenCL device.
  */
 #ifndef HARNESS_H
 #define HARNESS_H

@@ -142,6 +142,30 @@ void *ref_frame(struct ref_device *ref, uint32_t frame)
 	return memory_frame(umm_devmem_priv(ref->mem), frame);
 }
 
+static void frame_access(struct ref_device *ref, uint32_t frame, size_t offset, void *buf,
+			 size_t len, bool write)
+{
+	const struct memory *memory = umm_devmem_priv(ref->mem);
+	const struct ref_real *real = &ref->priv->real;
+
+	if (!memory->frames)
+		real->access(real->priv, frame, offset, buf, len, write);
+	else if (write)
+		memcpy(memory_frame(memory, frame) + offset, buf, len);
+	else
+		memcpy(buf, memory_frame(memory, frame) + offset, len);
+}
+
+void ref_frame_read(struct ref_device *ref, uint32_t frame, void *page)
+{
+	frame_access(ref, frame, 0, page, UMM_PAGE_SIZE, false);
+}
+
+void ref_frame_write(struct ref_device *ref, uint32_t frame, const void *page)
+{
+	frame_access(ref, frame, 0, (void *)(uintptr_t)page, UMM_PAGE_SIZE, true);
+}
+
 /* Where the CPU has what an entry says that is not a private frame. */
 static uintptr_t entry_host(uint64_t entry, uintptr_t addr)
 {
@@ -169,7 +193,6 @@ static int touch_in_place(uintptr_t addr, void *buf, size_t len, bool write)
 static int access_locked(struct ref_device *ref, uintptr_t addr, void *buf, size_t len, bool write)
 {
 	uint64_t *slot = table_slot(&ref->priv->root, addr, false);
-	char *frame;
 
 	if (!slot || !(*slot & UMM_ENTRY_VALID) || (write && !(*slot & UMM_ENTRY_WRITE)))
 		return -EAGAIN;
@@ -179,11 +202,7 @@ static int access_locked(struct ref_device *ref, uintptr_t addr, void *buf, size
 		*slot = 0;
 		return -EFAULT;
 	}
-	frame = ref_frame(ref, UMM_ENTRY_FRAME(*slot));
-	if (write)
-		memcpy(frame + addr % UMM_PAGE_SIZE, buf, len);
-	else
-		memcpy(buf, frame + addr % UMM_PAGE_SIZE, len);
+	frame_access(ref, UMM_ENTRY_FRAME(*slot), addr % UMM_PAGE_SIZE, buf, len, write);
 	return 0;
 }
 

@@ -105,6 +105,26 @@ static void copy_garbage(struct ref_private *p, const struct umm_copy *copies, u
 			memset(copies[i].host, SCRIBBLE, (size_t)copies[i].npages * UMM_PAGE_SIZE);
 }
 
+/* By the backend; an inline device is done when this returns, whatever the backend does. */
+static void real_copy(struct ref_private *p, const struct umm_copy *copies, unsigned ncopies,
+		      struct umm_fence *done)
+{
+	struct umm_fence *end = done;
+	int error = 0;
+
+	if (p->options.inline_copy)
+		error = umm_fence_create(&end);
+	if (!error)
+		error = p->real.ops.copy(p->real.priv, copies, ncopies, end);
+	if (!error && end != done)
+		error = umm_fence_wait(end, -1);
+	else if (!error)
+		return;
+	umm_fence_signal(done, error, 0);
+	if (end != done)
+		umm_fence_put(end);
+}
+
 /* Copy, and signal `done` when that is complete. */
 static void copy_run(struct ref_private *p, const struct umm_copy *copies, unsigned ncopies,
 		     int error, struct umm_fence *done)
@@ -117,9 +137,7 @@ static void copy_run(struct ref_private *p, const struct umm_copy *copies, unsig
 		if (copy_is_sane(p, &copies[i]))
 			count_copy(p, &copies[i]);
 	if (!error && is_real(copies[0].mem, p)) {
-		error = p->real.ops.copy(p->real.priv, copies, ncopies, done);
-		if (error)
-			umm_fence_signal(done, error, 0);
+		real_copy(p, copies, ncopies, done);
 		return;
 	}
 	for (i = 0; i < ncopies && !error; i++)
@@ -178,7 +196,7 @@ static void ref_op_page_free(void *priv, struct umm_devmem *mem, uint32_t frame,
 	}
 	count_add(&p->counts.pages_freed, nframes);
 	/* Whoever still reads the frame shall notice. A coherent base is the core's to touch. */
-	if (!p->options.keep_freed && memory->options.type == UMM_DEVMEM_PRIVATE)
+	if (!p->options.keep_freed && memory->frames && memory->options.type == UMM_DEVMEM_PRIVATE)
 		memset(memory_frame(memory, frame), SCRIBBLE, (size_t)nframes * UMM_PAGE_SIZE);
 	if (is_real(mem, p) && p->real.ops.page_free)
 		p->real.ops.page_free(p->real.priv, mem, frame, nframes);

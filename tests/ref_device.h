@@ -91,7 +91,10 @@ struct ref_real {
 	struct umm_device_ops ops; /* the backend's */
 	void *priv;
 	struct umm_devmem *mem;
-	char *frames; /* the memory's first */
+	char *frames; /* the memory's first; NULL: access() reaches them */
+	/* Load or store a part of a frame. */
+	void (*access)(void *priv, uint32_t frame, size_t offset, void *buf, size_t len,
+		       bool write);
 };
 
 /* To be called instead of umm_device_create(). */
@@ -119,8 +122,11 @@ bool ref_destroy(struct ref_device *ref);
 int ref_memory_add(struct ref_device *ref, enum umm_devmem_type type, uint32_t nframes,
 		   struct umm_devmem **out);
 
-/* The device's own view of a frame of ref->mem: what a copy engine would be pointed at. */
+/* The device's own view of a frame of ref->mem, where the host reaches it: its own, coherent ones. */
 void *ref_frame(struct ref_device *ref, uint32_t frame);
+/* The page in a frame, also of a backend whose frames the host does not reach. */
+void ref_frame_read(struct ref_device *ref, uint32_t frame, void *page);
+void ref_frame_write(struct ref_device *ref, uint32_t frame, const void *page);
 
 /*
  * Load and store like a device kernel: through the page table, with device faults for

@@ -34,8 +34,8 @@ static int alloc_and_copy(void *priv, struct umm_migrate *migrate)
 	for (size_t i = d->leave; i < PAGES; i++) {
 		if (!(migrate->src[i] & UMM_MPFN_MIGRATE))
 			continue;
-		memcpy(ref_frame(d->ref, d->frames[i]),
-		       (void *)(uintptr_t)(migrate->src[i] & ~(uint64_t)(PAGE - 1)), PAGE);
+		ref_frame_write(d->ref, d->frames[i],
+				(void *)(uintptr_t)(migrate->src[i] & ~(uint64_t)(PAGE - 1)));
 		migrate->dst[i] =
 			UMM_MPFN_VALID | UMM_MPFN_DEVICE | (uint64_t)d->frames[i] << UMM_PAGE_SHIFT;
 	}

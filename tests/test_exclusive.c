@@ -446,7 +446,7 @@ static void exclusive_pages_are_sources_for_drivers(struct env *e)
 	assert_false(src[0] & UMM_MPFN_DEVICE);
 	assert_true(page_filled((void *)UMM_ENTRY_ADDR(src[1]), 1, 1));
 	assert_int_equal(umm_devmem_alloc(b->mem, 1, &frame), 0);
-	memcpy(ref_frame(b, frame), (void *)UMM_ENTRY_ADDR(src[0]), PAGE);
+	ref_frame_write(b, frame, (void *)UMM_ENTRY_ADDR(src[0]));
 	dst[0] = UMM_MPFN_VALID | UMM_MPFN_DEVICE | (uint64_t)frame << UMM_PAGE_SHIFT;
 	umm_migrate_pages(&m);
 	umm_migrate_finalize(&m);

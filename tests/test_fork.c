@@ -421,9 +421,12 @@ static void child_has_a_context_and_a_device_of_its_own(struct env *e)
 	struct ref_device *ref = env_device(e, 64);
 	char *p = env_alloc(e, 16 * PAGE);
 	struct scene s = { e, ref, p, 16, 1 };
+	const char *backend = getenv("UMM_TEST_BACKEND");
 
 	if (HARNESS_TSAN)
 		env_skip("ThreadSanitizer cannot start threads in a child of threads");
+	if (backend && strcmp(backend, "opencl") == 0)
+		env_skip("OpenCL does not survive fork()");
 	fill(p, 16, 1);
 	to_device(e, ref, p, 16, 16);
 	assert_true(in_child(child_makes_its_own_context, &s));

@@ -100,6 +100,7 @@ static void snapshot_reports_every_home(struct env *e)
 	struct ref_device *a = env_device(e, 64), *b = env_device(e, 64);
 	bool private = e->variant.type == UMM_DEVMEM_PRIVATE;
 	char *p = homes(e, a, b);
+	char frame[PAGE];
 	uint64_t entry[NR_HOMES];
 
 	env_mark(e);
@@ -114,8 +115,8 @@ static void snapshot_reports_every_home(struct env *e)
 		assert_entry(e, p + PAGE_OTHER * PAGE, entry[PAGE_OTHER], device_flags(e));
 	assert_entry(e, p + PAGE_COPY * PAGE, entry[PAGE_COPY],
 		     UMM_ENTRY_VALID | UMM_ENTRY_DEVICE | UMM_ENTRY_DUPLICATE);
-	assert_memory_equal(ref_frame(a, UMM_ENTRY_FRAME(entry[PAGE_COPY])), p + PAGE_COPY * PAGE,
-			    PAGE);
+	ref_frame_read(a, UMM_ENTRY_FRAME(entry[PAGE_COPY]), frame);
+	assert_memory_equal(frame, p + PAGE_COPY * PAGE, PAGE);
 	assert_entry(e, p + PAGE_OTHERS_COPY * PAGE, entry[PAGE_OTHERS_COPY], UMM_ENTRY_VALID);
 	/* Nothing was faulted in. */
 	assert_state(e, p, 1, UMM_PAGE_EMPTY);

@@ -41,14 +41,12 @@ static void *mpfn_addr(uint64_t mpfn)
 /* Copy page i to a frame of the device, like a driver's own copy engine. */
 static void copy_in(struct steps *s, struct ref_device *ref, size_t i)
 {
-	void *frame = ref_frame(ref, s->frames[i]);
+	static const char zero[PAGE];
 
 	if (!(s->src[i] & UMM_MPFN_MIGRATE))
 		return;
-	if (s->src[i] & UMM_MPFN_EMPTY)
-		memset(frame, 0, PAGE);
-	else
-		memcpy(frame, mpfn_addr(s->src[i]), PAGE);
+	ref_frame_write(ref, s->frames[i],
+			s->src[i] & UMM_MPFN_EMPTY ? zero : mpfn_addr(s->src[i]));
 	s->dst[i] = UMM_MPFN_VALID | UMM_MPFN_DEVICE | (uint64_t)s->frames[i] << UMM_PAGE_SHIFT;
 }
 
@@ -63,7 +61,7 @@ static void copy_out(struct steps *s, struct ref_device *ref, size_t i)
 	assert_ptr_equal(umm_migrate_src_mem(&s->migrate, i), ref->mem);
 	host = umm_migrate_host(&s->migrate, i);
 	assert_non_null(host);
-	memcpy(host, ref_frame(ref, (uint32_t)(s->src[i] >> UMM_PAGE_SHIFT)), PAGE);
+	ref_frame_read(ref, (uint32_t)(s->src[i] >> UMM_PAGE_SHIFT), host);
 	s->dst[i] = UMM_MPFN_VALID;
 }
 
@@ -238,6 +236,7 @@ static void steps_move_from_device_to_device(struct env *e)
 {
 	struct ref_device *a = env_device(e, 64), *b = env_device(e, 64);
 	char *p = env_alloc_small(e, 8 * PAGE);
+	char page[PAGE];
 	struct steps s;
 	size_t i;
 
@@ -249,8 +248,8 @@ static void steps_move_from_device_to_device(struct env *e)
 	assert_int_equal(umm_devmem_alloc(b->mem, 8, s.frames), 0);
 	for (i = 0; i < 8; i++) {
 		assert_true(s.src[i] & UMM_MPFN_DEVICE);
-		memcpy(ref_frame(b, s.frames[i]),
-		       ref_frame(a, (uint32_t)(s.src[i] >> UMM_PAGE_SHIFT)), PAGE);
+		ref_frame_read(a, (uint32_t)(s.src[i] >> UMM_PAGE_SHIFT), page);
+		ref_frame_write(b, s.frames[i], page);
 		s.dst[i] =
 			UMM_MPFN_VALID | UMM_MPFN_DEVICE | (uint64_t)s.frames[i] << UMM_PAGE_SHIFT;
 	}
