@@ -122,7 +122,7 @@ bool ref_destroy(struct ref_device *ref);
 int ref_memory_add(struct ref_device *ref, enum umm_devmem_type type, uint32_t nframes,
 		   struct umm_devmem **out);
 
-/* The device's own view of a frame of ref->mem, where the host reaches it: its own, coherent ones. */
+/* The device's own view of a frame of ref->mem, where the host reaches it. */
 void *ref_frame(struct ref_device *ref, uint32_t frame);
 /* The page in a frame, also of a backend whose frames the host does not reach. */
 void ref_frame_read(struct ref_device *ref, uint32_t frame, void *page);
