@@ -7,6 +7,8 @@
 #include <stddef.h>
 #include <string.h>
 
+#define SIZE_MOST ((size_t)4096) /* bytes; no structure of any version is larger */
+
 /* May the caller's structure be taken for one of our_size bytes? 0, -EINVAL or -E2BIG. */
 static inline int size_check(const void *theirs, size_t our_size)
 {
@@ -18,6 +20,8 @@ static inline int size_check(const void *theirs, size_t our_size)
 	memcpy(&their_size, theirs, sizeof(their_size));
 	if (their_size < sizeof(their_size))
 		return -EINVAL;
+	if (their_size > SIZE_MOST)
+		return -E2BIG;
 	for (size_t i = our_size; i < their_size; i++)
 		if (bytes[i])
 			return -E2BIG;

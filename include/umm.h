@@ -50,7 +50,7 @@
  *	-ENODEV      the device is gone, or this process was forked from its owner
  *	-EIO         the device failed; the affected pages are poisoned
  *	-EDEADLK     called from a callback that it would have to wait for
- *	-E2BIG       the caller's structure is newer than this library
+ *	-E2BIG       the caller's structure is newer than this library, or its size is no size
  *
  * A handle that is NULL, dead (its object is gone) or of another kind is misuse: -EINVAL, or NULL,
  * 0 or nothing from functions that return no error. That one thread destroys an object while

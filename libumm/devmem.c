@@ -35,6 +35,8 @@
 
 /* Slots of the window of places that a device gets: address space, and 152 bytes of books each. */
 #define PLACE_SLOTS 512
+/* Frames that are freed at a time: what the caller names is copied first. */
+#define FREE_BATCH 128
 /* How long to do without frames that had no memory. */
 #define ABSENT_NS UINT64_C(1000000000)
 
@@ -604,36 +606,11 @@ static int driver_alloc(struct umm_devmem *mem, uint32_t nframes, uint32_t *fram
 	return ret;
 }
 
-int umm_devmem_alloc(struct umm_devmem *mem, uint32_t nframes, uint32_t *frames)
-{
-	uint32_t missing = 0;
-	int ret;
-
-	if (!devmem_valid(mem) || mem->placed || !nframes || !frames)
-		return -EINVAL;
-	if (ctx_is_forked(mem->ctx))
-		return -ENODEV;
-	ret = devmem_use(mem);
-	if (ret)
-		return ret;
-	ret = driver_alloc(mem, nframes, frames);
-	if (!ret) {
-		ret = frames_back(mem, nframes, frames, &missing);
-		if (ret)
-			umm_devmem_free(mem, nframes, frames);
-		if (ret == -ENOSPC)
-			chunk_leave_out(mem, missing);
-	}
-	devmem_unuse(mem);
-	return ret;
-}
-
-void umm_devmem_free(struct umm_devmem *mem, uint32_t nframes, const uint32_t *frames)
+/* Returns how many are not the driver's: left alone. */
+static uint32_t driver_free(struct umm_devmem *mem, uint32_t nframes, const uint32_t *frames)
 {
 	uint32_t ignored = 0;
 
-	if (!devmem_valid(mem) || !frames)
-		return;
 	lock_take(&mem->lock);
 	for (uint32_t i = 0; i < nframes; i++) {
 		if (!is_drivers(mem, frames[i])) {
@@ -645,6 +622,49 @@ void umm_devmem_free(struct umm_devmem *mem, uint32_t nframes, const uint32_t *f
 		give_locked(mem, frames[i]);
 	}
 	lock_drop(&mem->lock);
+	return ignored;
+}
+
+int umm_devmem_alloc(struct umm_devmem *mem, uint32_t nframes, uint32_t *frames)
+{
+	uint32_t missing = 0, *mine;
+	int ret;
+
+	if (!devmem_valid(mem) || mem->placed || !nframes || !frames)
+		return -EINVAL;
+	if (ctx_is_forked(mem->ctx))
+		return -ENODEV;
+	ret = devmem_use(mem);
+	if (ret)
+		return ret;
+	/* The caller's array may be managed memory: it is not touched while anything is locked. */
+	mine = arena_map(nframes * sizeof(*mine));
+	ret = mine ? driver_alloc(mem, nframes, mine) : -ENOMEM;
+	if (!ret) {
+		ret = frames_back(mem, nframes, mine, &missing);
+		if (ret)
+			driver_free(mem, nframes, mine);
+		else
+			memcpy(frames, mine, nframes * sizeof(*mine));
+		if (ret == -ENOSPC)
+			chunk_leave_out(mem, missing);
+	}
+	arena_unmap(mine, nframes * sizeof(*mine));
+	devmem_unuse(mem);
+	return ret;
+}
+
+void umm_devmem_free(struct umm_devmem *mem, uint32_t nframes, const uint32_t *frames)
+{
+	uint32_t some[FREE_BATCH], n, ignored = 0;
+
+	if (!devmem_valid(mem) || !frames)
+		return;
+	for (uint32_t done = 0; done < nframes; done += n) {
+		n = min(nframes - done, (uint32_t)FREE_BATCH);
+		memcpy(some, frames + done, n * sizeof(*some));
+		ignored += driver_free(mem, n, some);
+	}
 	if (ignored)
 		log_warning("umm_devmem_free: %u of %u frames are not the driver's: left alone",
 			    ignored, nframes);
@@ -684,83 +704,6 @@ bool devmem_failed(struct umm_devmem *mem, uint32_t frame)
 	bad = bit_test(mem->chunks[frame / UMM_BLOCK_PAGES].bad, frame % UMM_BLOCK_PAGES);
 	lock_drop(&mem->lock);
 	return bad;
-}
-
-void devmem_lru_add(struct umm_devmem *mem, struct resident *resident)
-{
-	lock_take(&mem->lock);
-	resident->lru_prev = NULL;
-	resident->lru_next = mem->lru_head;
-	if (mem->lru_head)
-		mem->lru_head->lru_prev = resident;
-	else
-		mem->lru_tail = resident;
-	mem->lru_head = resident;
-	resident->stamp = mem->clock++;
-	lock_drop(&mem->lock);
-}
-
-static void lru_unlink(struct umm_devmem *mem, struct resident *resident)
-{
-	if (resident->lru_prev)
-		resident->lru_prev->lru_next = resident->lru_next;
-	else
-		mem->lru_head = resident->lru_next;
-	if (resident->lru_next)
-		resident->lru_next->lru_prev = resident->lru_prev;
-	else
-		mem->lru_tail = resident->lru_prev;
-}
-
-void devmem_lru_del(struct umm_devmem *mem, struct resident *resident)
-{
-	lock_take(&mem->lock);
-	lru_unlink(mem, resident);
-	lock_drop(&mem->lock);
-}
-
-bool devmem_victim(struct umm_devmem *mem, uint32_t skip, uint64_t clock, uintptr_t *va)
-{
-	struct resident *resident;
-
-	lock_take(&mem->lock);
-	for (resident = mem->lru_tail; resident && skip; skip--)
-		resident = resident->lru_prev;
-	if (resident && resident->stamp >= clock)
-		resident = NULL;
-	if (resident)
-		*va = resident->va;
-	lock_drop(&mem->lock);
-	return resident;
-}
-
-uint64_t devmem_clock(struct umm_devmem *mem)
-{
-	uint64_t clock;
-
-	lock_take(&mem->lock);
-	clock = mem->clock;
-	lock_drop(&mem->lock);
-	return clock;
-}
-
-void umm_devmem_touch(struct umm_devmem *mem, uintptr_t start, size_t len)
-{
-	struct resident *resident;
-	struct block *block;
-	uintptr_t at = start;
-
-	if (!devmem_valid(mem))
-		return;
-	while (at < start + len && (block = block_next(mem->ctx, at, start + len))) {
-		at = block->va + UMM_BLOCK_SIZE;
-		resident = resident_find(block, mem);
-		if (resident) {
-			devmem_lru_del(mem, resident);
-			devmem_lru_add(mem, resident);
-		}
-		lock_drop(&block->lock);
-	}
 }
 
 struct umm_device *umm_devmem_device(struct umm_devmem *mem)

@@ -197,10 +197,10 @@ static void snapshot_unmanaged(uintptr_t start, uintptr_t end, struct prot *prot
 }
 
 /* Entries of the part of the range inside one block. Returns how many are valid. */
-static long snapshot_block(struct umm_range *range, struct umm_ctx *ctx, uintptr_t start,
-			   uintptr_t end, struct prot *prot)
+static long snapshot_block(struct umm_range *range, uintptr_t start, uintptr_t end,
+			   struct prot *prot, uint64_t *entry)
 {
-	uint64_t *entry = &range->entries[(start - range->start) >> UMM_PAGE_SHIFT];
+	struct umm_ctx *ctx = prot->ctx;
 	struct look look = { .start = start, .npages = (end - start) >> UMM_PAGE_SHIFT };
 	struct block *block;
 	long valid = 0;
@@ -245,12 +245,14 @@ static uint64_t encode(const struct umm_range_encoding *encoding, uint64_t entry
 	return encoded;
 }
 
-static void encode_entries(const struct umm_range *range)
+/* Nothing is locked: the caller's array may be managed memory, and writing it a fault. */
+static void entries_out(const struct umm_range *range, uintptr_t start, uintptr_t end,
+			const uint64_t *entry)
 {
-	size_t npages = (range->end - range->start) >> UMM_PAGE_SHIFT;
+	uint64_t *out = &range->entries[(start - range->start) >> UMM_PAGE_SHIFT];
 
-	for (size_t i = 0; range->encoding && i < npages; i++)
-		range->entries[i] = encode(range->encoding, range->entries[i]);
+	for (size_t i = 0; i < (end - start) >> UMM_PAGE_SHIFT; i++)
+		out[i] = range->encoding ? encode(range->encoding, entry[i]) : entry[i];
 }
 
 /* What a request asks for, in the core's words. */
@@ -270,17 +272,18 @@ static uint64_t decode_request(const struct umm_range_encoding *encoding, uint64
 static long snapshot(struct umm_range *range, struct umm_ctx *ctx)
 {
 	struct prot prot = { .ctx = ctx };
+	uint64_t entry[UMM_BLOCK_PAGES];
 	uintptr_t next;
 	long valid = 0, n;
 
 	for (uintptr_t at = range->start; at < range->end; at = next) {
 		next = min(align_down(at, UMM_BLOCK_SIZE) + UMM_BLOCK_SIZE, range->end);
-		n = snapshot_block(range, ctx, at, next, &prot);
+		n = snapshot_block(range, at, next, &prot, entry);
 		if (n < 0)
 			return n;
+		entries_out(range, at, next, entry);
 		valid += n;
 	}
-	encode_entries(range);
 	return umm_notifier_read_retry(range->notifier, range->seq) ? -EBUSY : valid;
 }
 
@@ -336,6 +339,15 @@ struct touch {
 	bool write;
 };
 
+/* The part of a range inside one block, on its way to be resident. */
+struct part {
+	const struct umm_range *range;
+	struct prot prot;
+	uintptr_t start, end, at; /* at: the first page that may still lack something */
+	struct touch touch;
+	uint64_t request[UMM_BLOCK_PAGES]; /* of the page at start, and so on */
+};
+
 /* What page i lacks for the request; or -errno. */
 static int need_of(const struct umm_range *range, struct block *block, unsigned i, bool write)
 {
@@ -372,19 +384,19 @@ static int prot_check(struct prot *prot, uintptr_t addr, uint64_t request)
 }
 
 /* One page under the block's lock: fills it, or says what has to be done without the lock. */
-static int fault_locked(struct umm_range *range, struct umm_ctx *ctx, struct block *block,
-			uintptr_t addr, uint64_t request)
+static int fault_locked(const struct part *part, struct block *block, uint64_t request)
 {
-	unsigned i = page_index(addr);
+	struct umm_ctx *ctx = part->prot.ctx;
+	unsigned i = page_index(part->at);
 	int need, ret;
 
 	/* What the program has dropped is not there, whatever the books say still. */
 	if (block->page[i] & PG_DROPPING)
 		page_drop_is_over(ctx, block, i);
-	need = need_of(range, block, i, request & UMM_ENTRY_REQ_WRITE);
+	need = need_of(part->range, block, i, request & UMM_ENTRY_REQ_WRITE);
 	if (need != NEED_FILL)
 		return need;
-	ret = uffd_zeropage(ctx->uffd, addr, UMM_PAGE_SIZE, true, NULL);
+	ret = uffd_zeropage(ctx->uffd, part->at, UMM_PAGE_SIZE, true, NULL);
 	if (ret && ret != -EEXIST)
 		return ret;
 	page_set(block, i, PG_SYSTEM);
@@ -401,6 +413,20 @@ static uint64_t request_of(const struct umm_range *range, uintptr_t addr)
 	return decode_request(range->encoding, request);
 }
 
+/* Before anything is locked: the caller's array may be managed memory. False: nothing is asked. */
+static bool requests_in(struct part *part)
+{
+	uint64_t any = 0;
+
+	for (uintptr_t at = part->start; at < part->end; at += UMM_PAGE_SIZE) {
+		uint64_t request = request_of(part->range, at);
+
+		part->request[(at - part->start) >> UMM_PAGE_SHIFT] = request;
+		any |= request;
+	}
+	return any;
+}
+
 /* Page addr is to be touched, too: true unless it does not belong to what is collected. */
 static bool touch_add(struct touch *touch, uintptr_t addr, bool write)
 {
@@ -413,43 +439,43 @@ static bool touch_add(struct touch *touch, uintptr_t addr, bool write)
 }
 
 /*
- * Returns 0, -errno, or what is needed: NEED_HOME or NEED_WAIT for the page *at, NEED_TOUCH for
- * what is in *touch, which lies before *at.
+ * Returns 0, -errno, or what is needed: NEED_HOME or NEED_WAIT for the page at part->at,
+ * NEED_TOUCH for what is in part->touch, which lies before it.
  */
-static int fault_locked_pages(struct umm_range *range, struct block *block, uintptr_t *at,
-			      uintptr_t end, struct prot *prot, struct touch *touch)
+static int fault_locked_pages(struct part *part, struct block *block)
 {
 	uint64_t request;
 	int ret = 0;
 
-	for (; *at < end; *at += UMM_PAGE_SIZE) {
-		request = request_of(range, *at);
+	for (; part->at < part->end; part->at += UMM_PAGE_SIZE) {
+		request = part->request[(part->at - part->start) >> UMM_PAGE_SHIFT];
 		if (!request)
 			continue;
-		ret = prot_check(prot, *at, request);
+		ret = prot_check(&part->prot, part->at, request);
 		if (!ret)
-			ret = fault_locked(range, prot->ctx, block, *at, request);
-		if (ret == NEED_TOUCH && touch_add(touch, *at, request & UMM_ENTRY_REQ_WRITE))
+			ret = fault_locked(part, block, request);
+		if (ret == NEED_TOUCH &&
+		    touch_add(&part->touch, part->at, request & UMM_ENTRY_REQ_WRITE))
 			ret = 0;
 		if (ret)
 			break;
 	}
-	return touch->start ? NEED_TOUCH : ret;
+	return part->touch.start ? NEED_TOUCH : ret;
 }
 
-static int fault_block(struct umm_range *range, uintptr_t *at, uintptr_t end, struct prot *prot,
-		       struct touch *touch)
+static int fault_block(struct part *part)
 {
-	struct umm_ctx *ctx = prot->ctx;
+	struct umm_ctx *ctx = part->prot.ctx;
 	struct block *block;
 	int ret;
 
+	part->touch = (struct touch){ 0 };
 	rwlock_take_shared(&ctx->gate);
-	block = block_get(ctx, *at, &ret);
+	block = block_get(ctx, part->at, &ret);
 	if (block) {
 		ret = block_register(ctx, block);
 		if (!ret)
-			ret = fault_locked_pages(range, block, at, end, prot, touch);
+			ret = fault_locked_pages(part, block);
 		block_put(ctx, block);
 	}
 	rwlock_drop_shared(&ctx->gate);
@@ -468,14 +494,6 @@ static int fault_touch(const struct touch *touch)
 	return 0;
 }
 
-static bool any_request(const struct umm_range *range, uintptr_t start, uintptr_t end)
-{
-	for (uintptr_t at = start; at < end; at += UMM_PAGE_SIZE)
-		if (request_of(range, at))
-			return true;
-	return false;
-}
-
 static int bring_home(struct umm_ctx *ctx, uintptr_t addr)
 {
 	struct umm_span span = { .start = addr, .len = UMM_PAGE_SIZE };
@@ -485,26 +503,22 @@ static int bring_home(struct umm_ctx *ctx, uintptr_t addr)
 	return ret == -EIO ? -EFAULT : ret < 0 ? (int)ret : 0;
 }
 
-/* Make one block's part resident, waiting for others until the deadline. */
-static int fault_part(struct umm_range *range, struct umm_ctx *ctx, uintptr_t start, uintptr_t end,
-		      uint64_t deadline)
+/* Make it resident, waiting for others until the deadline. */
+static int fault_part(struct part *part, uint64_t deadline)
 {
-	struct prot prot = { .ctx = ctx };
-	uintptr_t at = start;
-	struct touch touch;
+	struct umm_ctx *ctx = part->prot.ctx;
 	uint32_t seen;
 	int ret;
 
-	if (!any_request(range, start, end))
+	if (!requests_in(part))
 		return 0;
-	while (at < end) {
-		touch = (struct touch){ 0 };
+	while (part->at < part->end) {
 		seen = ctx_settle_count(ctx);
-		ret = fault_block(range, &at, end, &prot, &touch);
+		ret = fault_block(part);
 		if (ret == NEED_TOUCH)
-			ret = fault_touch(&touch);
+			ret = fault_touch(&part->touch);
 		else if (ret == NEED_HOME)
-			ret = bring_home(ctx, at);
+			ret = bring_home(ctx, part->at);
 		else if (ret == -EAGAIN)
 			event_pump(ctx);
 		else if (ret == NEED_WAIT && now_ns() < deadline)
@@ -531,14 +545,16 @@ int umm_range_wait_until_valid(struct umm_range *range, unsigned timeout_ms)
 	return notifier_wait_quiet(mine.notifier, now_ns() + timeout_ms * UINT64_C(1000000));
 }
 
-static int fault_parts(struct umm_range *range, struct umm_ctx *ctx, uint64_t deadline)
+static int fault_parts(const struct umm_range *range, struct umm_ctx *ctx, uint64_t deadline)
 {
-	uintptr_t next;
+	struct part part = { .range = range, .end = range->start };
 	int ret = 0;
 
-	for (uintptr_t at = range->start; at < range->end && !ret; at = next) {
-		next = min(align_down(at, UMM_BLOCK_SIZE) + UMM_BLOCK_SIZE, range->end);
-		ret = fault_part(range, ctx, at, next, deadline);
+	while (part.end < range->end && !ret) {
+		part.prot = (struct prot){ .ctx = ctx };
+		part.start = part.at = part.end;
+		part.end = min(align_down(part.start, UMM_BLOCK_SIZE) + UMM_BLOCK_SIZE, range->end);
+		ret = fault_part(&part, deadline);
 	}
 	return ret;
 }

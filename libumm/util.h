@@ -76,10 +76,12 @@ static inline uint64_t now_ns(void)
 	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
+#define STRUCT_MOST ((size_t)4096) /* bytes; no structure of any version is larger */
+
 /*
  * May a library whose structure has our_size bytes take the caller's? Its first
  * member is its size_t size. 0; -EINVAL NULL or too short to have a size; -E2BIG a
- * byte that we do not know is set.
+ * byte that we do not know is set, or it cannot be the size of a structure.
  */
 static inline int struct_check(const void *theirs, size_t our_size)
 {
@@ -91,6 +93,8 @@ static inline int struct_check(const void *theirs, size_t our_size)
 	memcpy(&their_size, theirs, sizeof(their_size));
 	if (their_size < sizeof(their_size))
 		return -EINVAL;
+	if (their_size > STRUCT_MOST)
+		return -E2BIG;
 	for (size_t i = our_size; i < their_size; i++)
 		if (bytes[i])
 			return -E2BIG;

@@ -96,6 +96,19 @@ static void probe_says_what_is_there(void **state)
 	assert_true(info.uffd_access != UMM_UFFD_NONE || info.advice[0]);
 }
 
+/* What follows the structure is not looked at, nor need it be there. */
+static void sizes_of_no_structure_are_refused(void **state)
+{
+	struct umm_probe_info info = { .size = SIZE_MAX };
+
+	(void)state;
+	assert_int_equal(umm_probe(&info), -E2BIG);
+	info.size = UMM_PAGE_SIZE + 1;
+	assert_int_equal(umm_probe(&info), -E2BIG);
+	info.size = 1;
+	assert_int_equal(umm_probe(&info), -EINVAL);
+}
+
 struct line {
 	unsigned n;
 	enum umm_log_level level;
@@ -366,6 +379,7 @@ int main(void)
 		cmocka_unit_test(version_is_that_of_the_header),
 		cmocka_unit_test(every_error_has_a_meaning),
 		cmocka_unit_test(probe_says_what_is_there),
+		cmocka_unit_test(sizes_of_no_structure_are_refused),
 		cmocka_unit_test(log_goes_where_it_is_sent),
 		cmocka_unit_test(fences_are_signalled_and_waited_for),
 	};

@@ -681,7 +681,72 @@ static void encodings_that_make_no_sense_are_refused(struct env *e)
 	assert_int_equal(umm_range_fault(&range, 0), -EINVAL);
 }
 
+/* As drivers do. Where the entries come home, so that they can be written, that is a change, too. */
+static long until_valid(struct umm_range *range, bool fault)
+{
+	long ret;
+	unsigned rounds = 0;
+
+	do {
+		assert_true(rounds++ < 3);
+		range->seq = umm_notifier_read_begin(range->notifier);
+		ret = fault ? umm_range_fault(range, 1000) : umm_range_snapshot(range);
+	} while (ret == -EBUSY);
+	return ret;
+}
+
+/* What the driver reads and writes by the call may itself be on its device. */
+static void entries_and_requests_may_be_on_the_device(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = env_alloc_small(e, 4 * PAGE);
+	uint64_t *entries = (uint64_t *)env_alloc_small(e, 2 * PAGE);
+	struct umm_range range = {
+		.size = sizeof(range),
+		.notifier = umm_mirror_notifier(ref->mirror),
+		.start = (uintptr_t)p,
+		.end = (uintptr_t)p + 4 * PAGE,
+		.entries = entries,
+		.flags_mask = UMM_ENTRY_REQ_FAULT,
+	};
+
+	fill(p, 2, 1);
+	memset(entries, 0, PAGE);
+	entries[3] = UMM_ENTRY_REQ_FAULT;
+	to_device(e, ref, entries, 1, 1);
+	assert_int_equal(until_valid(&range, true), 3);
+	assert_int_equal(entries[2], 0);
+	assert_true(entries[3] & UMM_ENTRY_VALID);
+	assert_true(migrate(e, ref, entries, 1, 0) >= 0);
+	assert_int_equal(until_valid(&range, false), 3);
+	assert_true(entries[0] & entries[1] & entries[3] & UMM_ENTRY_VALID);
+	/* The range may contain its own entries. */
+	range.start = (uintptr_t)entries;
+	range.end = range.start + 2 * PAGE;
+	range.flags_mask = 0;
+	assert_true(migrate(e, ref, entries, 1, 0) >= 0);
+	assert_int_equal(until_valid(&range, false), 1);
+	assert_true(entries[0] & UMM_ENTRY_VALID);
+	assert_filled(p, 2, 1);
+}
+
+static void frame_numbers_may_be_on_the_device(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 1024);
+	uint32_t *frames = (uint32_t *)env_alloc_small(e, PAGE);
+
+	memset(frames, 0, PAGE);
+	to_device(e, ref, frames, 1, 1);
+	assert_int_equal(umm_devmem_alloc(ref->mem, 300, frames), 0);
+	assert_true(migrate(e, ref, frames, 1, 0) >= 0);
+	umm_devmem_free(ref->mem, 300, frames);
+	to_system(e, frames, 1, (long)count_state(e, frames, 1, env_home(e)));
+	assert_free_frames(ref, 1024);
+}
+
 static const struct test_case cases[] = {
+	TEST(ALL, entries_and_requests_may_be_on_the_device),
+	TEST(ALL, frame_numbers_may_be_on_the_device),
 	TEST(ALL, entries_may_be_the_driver_s_own),
 	TEST(ONCE, encodings_that_make_no_sense_are_refused),
 	TEST(ALL, snapshot_reports_every_home),
