@@ -1377,7 +1377,8 @@ UMM_API int umm_range_unmap(struct umm_range *range, const struct umm_range_map_
  * Ownership: entries[] stays the caller's; the pages are borrowed until the event.
  * Context:   any thread, not from a callback; may sleep.
  * Return:    the number of pages that are exclusive now; -EINVAL; -EFAULT a page is not private
- *            anonymous memory, or not managed; -EPERM read-only memory; -ENOMEM; -ENODEV.
+ *            anonymous memory, or not managed; -EPERM read-only memory; -EDEADLK the stack that
+ *            this thread runs on; -ENOMEM; -ENODEV.
  * Since:     0.1
  */
 UMM_API long umm_make_exclusive(struct umm_device *dev, uintptr_t start, uintptr_t end,
@@ -1466,7 +1467,7 @@ struct umm_migrate {
 	enum umm_cause cause;
 	unsigned long npages; /* out: pages in the range */
 	unsigned long cpages; /* out: pages collected, then: pages moved */
-	void *core;	      /* the core's */
+	void *core;	      /* the core's; NULL before the setup */
 };
 
 /**
@@ -1479,8 +1480,9 @@ struct umm_migrate {
  *
  * Ownership: @migrate must be finalized unless this fails.
  * Context:   any thread, not from a callback; may sleep; mirrors are invalidated.
- * Return:    0; -EINVAL; -EFAULT a page is not managed; -ENOENT nothing
- *            qualifies; -ENOMEM; -E2BIG.
+ * Return:    0; -EINVAL, also if core is not NULL: it is set up already; -EFAULT a page is not
+ *            managed; -ENOENT nothing qualifies; -EDEADLK @migrate, its arrays or the stack
+ *            that this thread runs on are in the range; -ENOMEM; -E2BIG.
  * Since:     0.1
  */
 UMM_API int umm_migrate_setup(struct umm_migrate *migrate);

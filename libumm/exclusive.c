@@ -33,6 +33,8 @@ static int request_check(struct umm_device *dev, uintptr_t start, uintptr_t end,
 	if (!device_valid(dev) || !entries || start >= end || end > (uintptr_t)1 << 47 ||
 	    !is_aligned(start | end, UMM_PAGE_SIZE))
 		return -EINVAL;
+	if (own_stack_in(start, end))
+		return -EDEADLK;
 	return ctx_is_forked(dev->ctx) ? -ENODEV : 0;
 }
 
@@ -60,7 +62,7 @@ static bool never_exclusive(enum page_state state)
 }
 
 /* What the device has now of one block's part. How many pages, or -EFAULT. */
-static long list_block(struct umm_devmem *places, uintptr_t start, uintptr_t end, uint64_t *entries)
+static long list_block(struct umm_devmem *places, uintptr_t start, uintptr_t end, uint64_t *entry)
 {
 	struct block *block = block_find(places->ctx, start);
 	struct resident *resident;
@@ -69,15 +71,16 @@ static long list_block(struct umm_devmem *places, uintptr_t start, uintptr_t end
 	if (!block)
 		return -EFAULT;
 	resident = resident_find(block, places);
-	for (uintptr_t at = start; at < end && n >= 0; at += UMM_PAGE_SIZE, entries++) {
+	for (uintptr_t at = start; at < end && n >= 0; at += UMM_PAGE_SIZE, entry++) {
+		*entry = 0;
 		unsigned i = page_index(at);
 
 		if (never_exclusive(page_state(block, i))) {
 			n = -EFAULT;
 		} else if (page_state(block, i) == PG_EXCLUSIVE && resident &&
 			   bit_test(resident->bitmap, i) && !(block->page[i] & PG_HELD)) {
-			*entries = UMM_ENTRY_VALID | UMM_ENTRY_WRITE |
-				   devmem_host(places, resident_frame(resident, i));
+			*entry = UMM_ENTRY_VALID | UMM_ENTRY_WRITE |
+				 devmem_host(places, resident_frame(resident, i));
 			n++;
 		}
 	}
@@ -88,15 +91,18 @@ static long list_block(struct umm_devmem *places, uintptr_t start, uintptr_t end
 static long list_entries(struct umm_devmem *places, uintptr_t start, uintptr_t end,
 			 uint64_t *entries)
 {
+	uint64_t entry[UMM_BLOCK_PAGES];
 	uintptr_t next;
 	long got = 0, n;
 
-	memset(entries, 0, ((end - start) >> UMM_PAGE_SHIFT) * sizeof(*entries));
 	for (uintptr_t at = start; at < end; at = next) {
 		next = min(align_down(at, UMM_BLOCK_SIZE) + UMM_BLOCK_SIZE, end);
-		n = list_block(places, at, next, &entries[(at - start) >> UMM_PAGE_SHIFT]);
+		n = list_block(places, at, next, entry);
 		if (n < 0)
 			return n;
+		/* Nothing is locked: the caller's array may be managed memory. */
+		memcpy(&entries[(at - start) >> UMM_PAGE_SHIFT], entry,
+		       ((next - at) >> UMM_PAGE_SHIFT) * sizeof(*entry));
 		got += n;
 	}
 	return got;

@@ -301,6 +301,35 @@ err_unmap:
 	return ret;
 }
 
+/* Is what this thread uses meanwhile, its stack or the list, among what is to move? */
+static bool needs_another_thread(const struct umm_migrate_request *req)
+{
+	uintptr_t list = (uintptr_t)req->spans, list_end = (uintptr_t)(req->spans + req->nspans);
+
+	for (size_t i = 0; i < req->nspans; i++) {
+		uintptr_t start = align_down(req->spans[i].start, UMM_PAGE_SIZE);
+		uintptr_t end = align_up(req->spans[i].start + req->spans[i].len, UMM_PAGE_SIZE);
+
+		if (own_stack_in(start, end) || (start < list_end && end > list))
+			return true;
+	}
+	return false;
+}
+
+static long migrate_elsewhere(struct umm_ctx *ctx, const struct umm_migrate_request *req)
+{
+	struct umm_fence *fence;
+	long ret = migrate_later(ctx, req, &fence);
+
+	if (ret)
+		return ret;
+	ret = umm_fence_wait(fence, -1);
+	if (!ret)
+		ret = umm_fence_value(fence);
+	umm_fence_put(fence);
+	return ret;
+}
+
 long umm_migrate_spans(struct umm_ctx *ctx, const struct umm_migrate_request *req,
 		       struct umm_fence **fence)
 {
@@ -317,6 +346,8 @@ long umm_migrate_spans(struct umm_ctx *ctx, const struct umm_migrate_request *re
 		return ret;
 	if (fence)
 		return migrate_later(ctx, &mine, fence);
+	if (needs_another_thread(&mine))
+		return migrate_elsewhere(ctx, &mine);
 	want = want_of(&mine);
 	return batch_move(ctx, mine.spans, mine.nspans, &want);
 }
@@ -345,16 +376,31 @@ long umm_migrate_to_system(struct umm_ctx *ctx, void *addr, size_t len)
 	return migrate_one(ctx, NULL, addr, len);
 }
 
+/* This thread's stack may be on coherent memory, where the thread goes on using it. */
+static bool stack_is_managed(struct umm_ctx *ctx)
+{
+	uintptr_t here = (uintptr_t)__builtin_frame_address(0);
+	struct umm_span piece;
+
+	return region_next(ctx, here - STACK_NEED, here, &piece);
+}
+
 long umm_bring_home(struct umm_ctx *ctx)
 {
-	struct umm_span all = { .start = 0, .len = (uintptr_t)1 << 47 };
-	struct batch_want want = { .cause = UMM_CAUSE_EXPLICIT };
+	static const struct umm_span all = { .start = 0, .len = (uintptr_t)1 << 47 };
+	struct umm_migrate_request req = { .spans = &all,
+					   .nspans = 1,
+					   .cause = UMM_CAUSE_EXPLICIT };
+	struct batch_want want = want_of(&req);
 	long ret;
 
 	if (!ctx_valid(ctx))
 		return -EINVAL;
 	if (ctx_is_forked(ctx))
 		return -ENODEV;
-	ret = batch_move(ctx, &all, 1, &want);
+	if (stack_is_managed(ctx))
+		ret = migrate_elsewhere(ctx, &req);
+	else
+		ret = batch_move(ctx, &all, 1, &want);
 	return ret == -EFAULT ? 0 : ret;
 }

@@ -6,7 +6,8 @@
  * umm_migrate_vma() is the same with the driver's part as callbacks.
  *
  * Invariant: every piece of a setup is committed exactly once, by
- * umm_migrate_pages() or, untouched, by umm_migrate_finalize().
+ * umm_migrate_pages() or, untouched, by umm_migrate_finalize(). What was asked for is copied at
+ * the setup: whatever the driver writes into its structure afterwards, the core works on that.
  */
 #include <errno.h>
 #include <string.h>
@@ -19,13 +20,33 @@
 #include "util.h"
 
 struct step {
-	struct umm_ctx *ctx;
+	struct umm_migrate asked; /* npages and cpages are what was answered */
 	struct piece *pieces;
+	struct maps_vma vma; /* the mapping looked at last */
 	bool committed;
 };
 
+#define MAX_ERRNO 4095
+
 #define SELECT_ALL \
 	(UMM_MIGRATE_SELECT_SYSTEM | UMM_MIGRATE_SELECT_PRIVATE | UMM_MIGRATE_SELECT_COHERENT)
+
+/* Is part of this memory, which the steps use, among the pages that are to move? */
+static bool overlaps(const struct umm_migrate *migrate, const void *memory, size_t len)
+{
+	uintptr_t start = (uintptr_t)memory;
+
+	return start < migrate->end && start + len > migrate->start;
+}
+
+static bool needs_own_pages(const struct umm_migrate *migrate)
+{
+	size_t len = ((migrate->end - migrate->start) >> UMM_PAGE_SHIFT) * sizeof(*migrate->src);
+
+	return overlaps(migrate, migrate->src, len) || overlaps(migrate, migrate->dst, len) ||
+	       overlaps(migrate, migrate, sizeof(*migrate)) ||
+	       own_stack_in(migrate->start, migrate->end);
+}
 
 static int setup_check(const struct umm_migrate *migrate)
 {
@@ -35,7 +56,8 @@ static int setup_check(const struct umm_migrate *migrate)
 		return -EINVAL;
 	if (struct_check(migrate, zero_from))
 		return struct_check(migrate, zero_from);
-	if (migrate->size < zero_from || !ctx_valid(migrate->ctx) || !migrate->src || !migrate->dst)
+	if (migrate->size < zero_from || !ctx_valid(migrate->ctx) || !migrate->src ||
+	    !migrate->dst || migrate->core)
 		return -EINVAL;
 	if (!(migrate->flags & SELECT_ALL) || migrate->flags & ~(uint64_t)SELECT_ALL)
 		return -EINVAL;
@@ -49,6 +71,8 @@ static int setup_check(const struct umm_migrate *migrate)
 		return -EINVAL;
 	if (migrate->owner && !device_valid(migrate->owner))
 		return -EINVAL;
+	if (needs_own_pages(migrate))
+		return -EDEADLK;
 	return ctx_is_forked(migrate->ctx) ? -ENODEV : 0;
 }
 
@@ -88,8 +112,17 @@ static unsigned long index_of(const struct umm_migrate *migrate, const struct pi
 	return (piece->va + ((uintptr_t)i << UMM_PAGE_SHIFT) - migrate->start) >> UMM_PAGE_SHIFT;
 }
 
+static bool is_writable(struct step *step, uintptr_t addr)
+{
+	bool query = step->asked.ctx->features & UMM_KERNEL_PROCMAP_QUERY;
+
+	if ((addr < step->vma.start || addr >= step->vma.end) && maps_find(addr, query, &step->vma))
+		step->vma = (struct maps_vma){ 0 };
+	return addr >= step->vma.start && addr < step->vma.end && step->vma.write;
+}
+
 /* Tell the driver where the data of one piece is. */
-static unsigned describe(struct umm_migrate *migrate, struct piece *piece)
+static unsigned describe(struct step *step, struct piece *piece)
 {
 	unsigned n = 0;
 	uint64_t entry;
@@ -98,21 +131,24 @@ static unsigned describe(struct umm_migrate *migrate, struct piece *piece)
 	     i = bit_next(piece->all, i + 1)) {
 		if (bit_test(piece->stay, i))
 			continue;
-		entry = UMM_MPFN_VALID | UMM_MPFN_MIGRATE | UMM_MPFN_WRITE;
+		entry = UMM_MPFN_VALID | UMM_MPFN_MIGRATE;
+		if (is_writable(step, piece->va + ((uintptr_t)i << UMM_PAGE_SHIFT)))
+			entry |= UMM_MPFN_WRITE;
 		if (bit_test(piece->empty, i))
 			entry |= UMM_MPFN_EMPTY;
 		else if (piece_host(piece, i))
 			entry |= piece_host(piece, i);
 		else
 			entry |= UMM_MPFN_DEVICE | (uint64_t)piece->origin[i] << UMM_PAGE_SHIFT;
-		migrate->src[index_of(migrate, piece, i)] = entry;
+		step->asked.src[index_of(&step->asked, piece, i)] = entry;
 		n++;
 	}
 	return n;
 }
 
-static int setup_block(struct umm_migrate *migrate, struct step *step, uintptr_t va)
+static int setup_block(struct step *step, uintptr_t va)
 {
+	struct umm_migrate *migrate = &step->asked;
 	uint64_t pages[BITMAP_WORDS] = { 0 };
 	uintptr_t low = max(migrate->start, va), high = min(migrate->end, va + UMM_BLOCK_SIZE);
 	struct piece_want want = {
@@ -137,7 +173,7 @@ static int setup_block(struct umm_migrate *migrate, struct step *step, uintptr_t
 	piece->next = step->pieces;
 	step->pieces = piece;
 	piece_unmap(piece);
-	migrate->cpages += describe(migrate, piece);
+	migrate->cpages += describe(step, piece);
 	return 0;
 }
 
@@ -166,7 +202,6 @@ int umm_migrate_setup(struct umm_migrate *migrate)
 			devmem_unuse(migrate->dst_mem);
 		return -ENOMEM;
 	}
-	step->ctx = migrate->ctx;
 	signals_hold();
 	/* Once for all blocks: a fork would wait for the first, and the second for the fork. */
 	if (migrate->dst_mem)
@@ -174,11 +209,13 @@ int umm_migrate_setup(struct umm_migrate *migrate)
 	migrate->core = step;
 	migrate->npages = (migrate->end - migrate->start) >> UMM_PAGE_SHIFT;
 	migrate->cpages = 0;
+	step->asked = *migrate;
 	memset(migrate->src, 0, migrate->npages * sizeof(*migrate->src));
 	memset(migrate->dst, 0, migrate->npages * sizeof(*migrate->dst));
-	for (uintptr_t va = align_down(migrate->start, UMM_BLOCK_SIZE); va < migrate->end && !ret;
-	     va += UMM_BLOCK_SIZE)
-		ret = setup_block(migrate, step, va);
+	for (uintptr_t va = align_down(step->asked.start, UMM_BLOCK_SIZE);
+	     va < step->asked.end && !ret; va += UMM_BLOCK_SIZE)
+		ret = setup_block(step, va);
+	migrate->cpages = step->asked.cpages;
 	if (!ret && !migrate->cpages)
 		ret = -ENOENT;
 	if (ret)
@@ -187,24 +224,33 @@ int umm_migrate_setup(struct umm_migrate *migrate)
 	return ret;
 }
 
-static struct piece *piece_at(struct umm_migrate *migrate, unsigned long i, unsigned *page)
+static struct step *step_of(const struct umm_migrate *migrate)
 {
-	struct step *step = migrate ? migrate->core : NULL;
-	struct piece *piece = step && i < migrate->npages ? step->pieces : NULL;
-	uintptr_t addr = migrate ? migrate->start + (i << UMM_PAGE_SHIFT) : 0;
+	return migrate ? migrate->core : NULL;
+}
 
+static struct piece *piece_at(struct step *step, unsigned long i, unsigned *page)
+{
+	struct piece *piece;
+	uintptr_t addr;
+
+	if (!step || i >= step->asked.npages)
+		return NULL;
+	addr = step->asked.start + (i << UMM_PAGE_SHIFT);
 	*page = page_index(addr);
-	while (piece && piece->va != align_down(addr, UMM_BLOCK_SIZE))
-		piece = piece->next;
+	for (piece = step->pieces; piece; piece = piece->next)
+		if (piece->va == align_down(addr, UMM_BLOCK_SIZE))
+			break;
 	return piece && bit_test(piece->all, *page) ? piece : NULL;
 }
 
 struct umm_devmem *umm_migrate_src_mem(struct umm_migrate *migrate, unsigned long i)
 {
 	unsigned page;
-	struct piece *piece = piece_at(migrate, i, &page);
+	struct step *step = step_of(migrate);
+	struct piece *piece = piece_at(step, i, &page);
 
-	if (!piece || !(migrate->src[i] & UMM_MPFN_DEVICE))
+	if (!piece || !(step->asked.src[i] & UMM_MPFN_DEVICE))
 		return NULL;
 	return piece->src;
 }
@@ -213,7 +259,7 @@ void *umm_migrate_host(struct umm_migrate *migrate, unsigned long i)
 {
 	uint64_t map[BITMAP_WORDS] = { 0 };
 	unsigned page;
-	struct piece *piece = piece_at(migrate, i, &page);
+	struct piece *piece = piece_at(step_of(migrate), i, &page);
 
 	if (!piece || piece->dst || bit_test(piece->stay, page))
 		return NULL;
@@ -257,46 +303,69 @@ static void commit_piece(struct umm_migrate *migrate, struct piece *piece)
 	migrate->cpages += piece->moved;
 }
 
-void umm_migrate_pages(struct umm_migrate *migrate)
+static void commit(struct step *step)
 {
-	struct step *step = migrate ? migrate->core : NULL;
-
-	if (!step || step->committed)
+	if (step->committed)
 		return;
 	step->committed = true;
-	migrate->cpages = 0;
+	step->asked.cpages = 0;
 	signals_hold();
 	for (struct piece *piece = step->pieces; piece; piece = piece->next)
-		commit_piece(migrate, piece);
+		commit_piece(&step->asked, piece);
 	signals_let();
 }
 
-void umm_migrate_finalize(struct umm_migrate *migrate)
+void umm_migrate_pages(struct umm_migrate *migrate)
 {
-	struct step *step = migrate ? migrate->core : NULL;
-	struct piece *piece;
+	struct step *step = step_of(migrate);
 
 	if (!step)
 		return;
+	commit(step);
+	migrate->cpages = step->asked.cpages;
+}
+
+static void nothing_moves(struct step *step)
+{
+	memset(step->asked.dst, 0, step->asked.npages * sizeof(*step->asked.dst));
+}
+
+/* Returns how many pages have moved. */
+static unsigned long finalize(struct step *step)
+{
+	unsigned long moved;
+	struct piece *piece;
+
 	if (!step->committed)
-		memset(migrate->dst, 0, migrate->npages * sizeof(*migrate->dst));
-	umm_migrate_pages(migrate);
+		nothing_moves(step);
+	commit(step);
 	while ((piece = step->pieces)) {
 		step->pieces = piece->next;
 		piece_finish(piece);
 	}
-	if (migrate->dst_mem) {
-		ctx_move_out_end(migrate->ctx);
-		devmem_unuse(migrate->dst_mem);
+	if (step->asked.dst_mem) {
+		ctx_move_out_end(step->asked.ctx);
+		devmem_unuse(step->asked.dst_mem);
 	}
-	migrate->core = NULL;
+	moved = step->asked.cpages;
 	arena_unmap(step, sizeof(*step));
+	return moved;
+}
+
+void umm_migrate_finalize(struct umm_migrate *migrate)
+{
+	struct step *step = step_of(migrate);
+
+	if (!step)
+		return;
+	migrate->cpages = finalize(step);
+	migrate->core = NULL;
 }
 
 /* What a callback returned, or -EINVAL where it makes no sense. */
 static int sane(int ret)
 {
-	if (ret <= 0)
+	if (ret <= 0 && ret >= -MAX_ERRNO)
 		return ret;
 	log_error("alloc_and_copy returned %d, which is no error number: nothing migrates", ret);
 	return -EINVAL;
@@ -305,6 +374,7 @@ static int sane(int ret)
 long umm_migrate_vma(struct umm_migrate *migrate, const struct umm_migrate_ops *ops, void *priv)
 {
 	struct umm_migrate_ops mine;
+	struct step *step;
 	int ret;
 
 	ret = struct_in(&mine, sizeof(mine), ops);
@@ -314,12 +384,15 @@ long umm_migrate_vma(struct umm_migrate *migrate, const struct umm_migrate_ops *
 		ret = umm_migrate_setup(migrate);
 	if (ret)
 		return ret;
+	step = step_of(migrate);
 	ret = sane(mine.alloc_and_copy(priv, migrate));
 	if (ret)
-		memset(migrate->dst, 0, migrate->npages * sizeof(*migrate->dst));
-	umm_migrate_pages(migrate);
+		nothing_moves(step);
+	commit(step);
+	migrate->cpages = step->asked.cpages;
 	if (mine.finalize_and_map)
 		mine.finalize_and_map(priv, migrate);
-	umm_migrate_finalize(migrate);
+	migrate->cpages = finalize(step);
+	migrate->core = NULL;
 	return ret ? ret : (long)migrate->cpages;
 }

@@ -76,6 +76,19 @@ static inline uint64_t now_ns(void)
 	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
+/*
+ * Does this thread run on these addresses, or need them in this call? It cannot take such pages
+ * away itself: it would touch them in the middle, and wait for itself.
+ */
+#define STACK_NEED ((uintptr_t)16 << 10)
+
+static inline bool own_stack_in(uintptr_t start, uintptr_t end)
+{
+	uintptr_t here = (uintptr_t)__builtin_frame_address(0);
+
+	return start <= here && end > here - STACK_NEED;
+}
+
 #define STRUCT_MOST ((size_t)4096) /* bytes; no structure of any version is larger */
 
 /*

@@ -6,6 +6,7 @@
 #include "harness.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -53,6 +54,12 @@ static void finalize_and_map(void *priv, struct umm_migrate *migrate)
 		else if (d->copied)
 			umm_devmem_free(d->ref->mem, 1, &d->frames[i]);
 	}
+}
+
+static void child_reads(void *arg)
+{
+	for (size_t i = 0; i < PAGES; i++)
+		child_check(filled_at(arg, i, 1));
 }
 
 static const struct umm_migrate_ops ops = {
@@ -124,6 +131,51 @@ static void an_answer_that_is_no_error_number_is_einval(struct env *e)
 	assert_int_equal(umm_migrate_vma(&migrate, &ops, &d), -EINVAL);
 	assert_int_equal(d.moved, 0);
 	assert_free_frames(d.ref, 64);
+	assert_filled(p, PAGES, 1);
+}
+
+static void an_answer_beyond_all_error_numbers_is_einval(struct env *e)
+{
+	struct driver d = { .ref = env_device(e, 64), .answer = INT_MIN };
+	char *p = pages(e);
+	struct umm_migrate migrate = migration(e, &d, p);
+
+	assert_int_equal(umm_migrate_vma(&migrate, &ops, &d), -EINVAL);
+	assert_free_frames(d.ref, 64);
+	assert_filled(p, PAGES, 1);
+}
+
+/* Nothing of this is the driver's to change. */
+static int alloc_and_spoil(void *priv, struct umm_migrate *migrate)
+{
+	int ret = alloc_and_copy(priv, migrate);
+
+	migrate->dst_mem = NULL;
+	migrate->npages = (unsigned long)1 << 40;
+	migrate->start += PAGE;
+	migrate->src = migrate->dst = NULL;
+	migrate->core = NULL;
+	return ret;
+}
+
+static void what_a_driver_writes_into_its_request_changes_nothing(struct env *e)
+{
+	static const struct umm_migrate_ops spoil = {
+		.size = sizeof(spoil),
+		.alloc_and_copy = alloc_and_spoil,
+	};
+	struct driver d = { .ref = env_device(e, 64) };
+	char *p = pages(e);
+	struct umm_migrate migrate = migration(e, &d, p);
+
+	assert_int_equal(umm_migrate_vma(&migrate, &spoil, &d), PAGES);
+	assert_state(e, p, PAGES, env_home(e));
+	assert_free_frames(d.ref, 64 - PAGES);
+	assert_device_sees(d.ref, p, PAGES, 1);
+	assert_true(in_child(child_reads, p));
+	d.answer = -EIO;
+	migrate = migration(e, &d, pages(e));
+	assert_int_equal(umm_migrate_vma(&migrate, &spoil, &d), -EIO);
 	assert_filled(p, PAGES, 1);
 }
 
@@ -262,6 +314,8 @@ static const struct test_case cases[] = {
 	TEST(ALL, one_call_moves_pages_with_the_driver_s_copies),
 	TEST(ALL, an_error_of_the_driver_s_leaves_all_pages),
 	TEST(ONCE, an_answer_that_is_no_error_number_is_einval),
+	TEST(ONCE, an_answer_beyond_all_error_numbers_is_einval),
+	TEST(ONCE, what_a_driver_writes_into_its_request_changes_nothing),
 	TEST(ONCE, a_setup_that_fails_calls_nobody),
 	TEST(KERNEL, copies_that_end_with_no_error_number_are_einval),
 	TEST(KERNEL, the_first_of_several_signals_counts),

@@ -427,7 +427,74 @@ static void nonsense_is_not_announced(struct env *e)
 	assert_int_equal(umm_range_wait_until_valid(NULL, 0), -EINVAL);
 }
 
+/* A thread whose stack is managed memory. */
+struct runner {
+	struct env *env;
+	struct ref_device *ref;
+	char *stack;
+	long moved, spans_moved;
+	int setup, exclusive;
+	bool wrong;
+};
+
+#define STACK_LEN ((size_t)1 << 20)
+
+static void *stack_runner(void *arg)
+{
+	struct runner *r = arg;
+	char local[2 * PAGE];
+	struct umm_span spans[2] = { { (uintptr_t)r->stack, STACK_LEN / 2 },
+				     { (uintptr_t)r->stack + STACK_LEN / 2, STACK_LEN / 2 } };
+	struct umm_migrate_request req = {
+		.size = sizeof(req), .spans = spans, .nspans = 2, .dst = r->ref->mem
+	};
+	uint64_t mpfn[2], entry;
+	struct umm_migrate m = {
+		.size = sizeof(m),
+		.flags = UMM_MIGRATE_SELECT_SYSTEM,
+		.ctx = r->env->ctx,
+		.start = (uintptr_t)local & ~(PAGE - 1),
+		.end = ((uintptr_t)local & ~(PAGE - 1)) + PAGE,
+		.dst_mem = r->ref->mem,
+		.src = &mpfn[0],
+		.dst = &mpfn[1],
+	};
+
+	memset(local, 7, sizeof(local));
+	r->moved = umm_migrate_to_device(r->env->ctx, r->ref->mem, r->stack, STACK_LEN);
+	for (size_t i = 0; i < sizeof(local); i++)
+		r->wrong |= local[i] != 7;
+	r->spans_moved = umm_migrate_spans(r->env->ctx, &req, NULL);
+	for (size_t i = 0; i < sizeof(local); i++)
+		r->wrong |= local[i] != 7;
+	r->setup = umm_migrate_setup(&m);
+	r->exclusive = (int)umm_make_exclusive(r->ref->dev, m.start, m.end, &entry);
+	r->wrong |= umm_bring_home(r->env->ctx) < 0;
+	return NULL;
+}
+
+static void thread_migrates_the_stack_that_it_runs_on(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 1024);
+	struct runner r = { .env = e, .ref = ref, .stack = env_attach(e, STACK_LEN) };
+	pthread_attr_t attr;
+	pthread_t thread;
+
+	pthread_attr_init(&attr);
+	assert_int_equal(pthread_attr_setstack(&attr, r.stack, STACK_LEN), 0);
+	assert_int_equal(pthread_create(&thread, &attr, stack_runner, &r), 0);
+	pthread_join(thread, NULL);
+	pthread_attr_destroy(&attr);
+	assert_true(r.moved > 0);
+	assert_true(r.spans_moved >= 0);
+	assert_false(r.wrong);
+	/* What cannot be done for a thread by itself. */
+	assert_int_equal(r.setup, -EDEADLK);
+	assert_int_equal(r.exclusive, -EDEADLK);
+}
+
 static const struct test_case cases[] = {
+	TEST(SYSCALLS, thread_migrates_the_stack_that_it_runs_on),
 	TEST(ALL, any_memory_is_shared_with_the_device),
 	TEST(ALL, files_and_shared_memory_do_not_migrate),
 	TEST(KERNEL, device_writes_reach_the_file),

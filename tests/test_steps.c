@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #define MOST 64
 
@@ -527,7 +528,50 @@ static void steps_over_several_blocks(struct env *e)
 	assert_filled(q, 32, 1);
 }
 
+static void setups_that_would_wait_for_themselves_are_refused(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = env_alloc_small(e, 8 * PAGE);
+	struct steps s, again;
+
+	fill(p, 8, 1);
+	/* Its own arrays among the pages that would move. */
+	steps_init(e, &s, p, 8, ref);
+	s.migrate.src = (uint64_t *)(p + 7 * PAGE);
+	assert_int_equal(umm_migrate_setup(&s.migrate), -EDEADLK);
+	s.migrate.src = s.src;
+	s.migrate.dst = (uint64_t *)(p - 2 * sizeof(uint64_t));
+	assert_int_equal(umm_migrate_setup(&s.migrate), -EDEADLK);
+	/* One that is under way. */
+	s.migrate.dst = s.dst;
+	assert_int_equal(umm_migrate_setup(&s.migrate), 0);
+	again = s;
+	assert_int_equal(umm_migrate_setup(&again.migrate), -EINVAL);
+	umm_migrate_finalize(&s.migrate);
+	assert_filled(p, 8, 1);
+}
+
+static void pages_that_may_not_be_written_are_described_so(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = env_alloc_small(e, 4 * PAGE);
+	struct steps s;
+
+	fill(p, 4, 1);
+	assert_int_equal(mprotect(p + PAGE, 2 * PAGE, PROT_READ), 0);
+	steps_init(e, &s, p, 4, ref);
+	assert_int_equal(umm_migrate_setup(&s.migrate), 0);
+	assert_true(s.src[0] & UMM_MPFN_WRITE);
+	assert_false(s.src[1] & UMM_MPFN_WRITE);
+	assert_false(s.src[2] & UMM_MPFN_WRITE);
+	assert_true(s.src[3] & UMM_MPFN_WRITE);
+	umm_migrate_finalize(&s.migrate);
+	assert_filled(p, 4, 1);
+}
+
 static const struct test_case cases[] = {
+	TEST(ALL, setups_that_would_wait_for_themselves_are_refused),
+	TEST(ALL, pages_that_may_not_be_written_are_described_so),
 	/* First: the same line too often is not logged. */
 	TEST(ONCE, freeing_what_is_not_the_drivers_is_logged),
 	TEST(ALL, steps_move_pages_with_the_drivers_copies),
