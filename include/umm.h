@@ -722,7 +722,9 @@ struct umm_device_ops {
 	 * A device created with UMM_DEVICE_INLINE_COPY copies at least a single page
 	 * before it returns, with plain CPU loads and stores and without taking any
 	 * lock; then the op also runs on fault servers, for one page each.
-	 * Return: 0, or a negative errno and @done will never be signalled.
+	 * Return: 0, or a negative errno and @done will never be signalled. -ENOMEM: there is no
+	 * host memory to begin with; the pages stay where they are, and a CPU that needs one
+	 * asks again. Any other error is the device's, as if @done were signalled with it.
 	 */
 	int (*copy)(void *priv, const struct umm_copy *copies, unsigned ncopies,
 		    struct umm_fence *done);

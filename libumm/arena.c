@@ -98,6 +98,11 @@ static bool pool_grow(struct pool *pool)
 	return true;
 }
 
+bool pool_reserve(struct pool *pool)
+{
+	return atomic_load_explicit(&pool->mapped, memory_order_relaxed) || pool_grow(pool);
+}
+
 void *pool_alloc(struct pool *pool)
 {
 	void *obj;

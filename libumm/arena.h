@@ -28,6 +28,8 @@ struct pool {
  */
 void pool_init(struct pool *pool, size_t obj_size, void (*ctor)(void *obj));
 void pool_fini(struct pool *pool);
+/* What a fault needs is there before memory is short: map a first slab. False: no memory. */
+bool pool_reserve(struct pool *pool);
 void *pool_alloc(struct pool *pool); /* contents: as ctor or the last user left them; or NULL */
 void pool_free(struct pool *pool, void *obj);
 void pool_free_locked(struct pool *pool, void *obj) UMM_REQUIRES(&pool->lock);

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/sysinfo.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "device.h"
@@ -33,6 +34,8 @@
 
 /* A wait that is longer is worth a line in the log. */
 #define PATIENCE_NS UINT64_C(5000000000)
+/* How often to say that memory is short. */
+#define STARVED_SAY_NS UINT64_C(1000000000)
 
 static struct lock list_lock = { PTHREAD_MUTEX_INITIALIZER, RANK_GLOBAL };
 static struct umm_ctx *list;
@@ -97,6 +100,19 @@ void ctx_still_waiting(struct patience *patience, uintptr_t addr)
 	log_warning("waiting for pages at %#lx: a device has not completed a copy, a driver not "
 		    "finalized a migration, or they are pinned",
 		    (unsigned long)addr);
+}
+
+void ctx_starve(struct umm_ctx *ctx, uintptr_t addr)
+{
+	static const struct timespec moment = { .tv_nsec = 1000000 };
+	uint64_t now = now_ns(), said = atomic_load(&ctx->starved_ns);
+
+	if (now - said >= STARVED_SAY_NS &&
+	    atomic_compare_exchange_strong(&ctx->starved_ns, &said, now))
+		log_error("no host memory for what the page at %#lx needs: it is tried again and "
+			  "again",
+			  (unsigned long)addr);
+	nanosleep(&moment, NULL);
 }
 
 void ctx_pass_gate(struct umm_ctx *ctx)
@@ -286,6 +302,8 @@ static int ctx_open(struct umm_ctx *ctx, const struct umm_ctx_options *options)
 	size_t cache = options->frame_cache ? options->frame_cache : default_frame_cache();
 	int ret;
 
+	if (!pool_reserve(&ctx->piece_pool) || !handle_reserve(HANDLE_FENCE))
+		return -ENOMEM;
 	ret = ctx_open_kernel(ctx, options);
 	if (ret)
 		goto err_kernel;

@@ -57,6 +57,7 @@ struct umm_ctx {
 	/* Counts migrations that ended: who waits for a MIGRATING page sleeps on it. */
 	_Atomic uint32_t settled;
 	_Atomic uint32_t settle_waiters;
+	_Atomic uint64_t starved_ns; /* when it was last said that faults lack memory */
 
 	struct lock expect_lock; /* RANK_LEAF. Protects: events that the core itself causes */
 	struct expect *expected;
@@ -95,6 +96,8 @@ struct patience {
 	bool said;
 };
 void ctx_still_waiting(struct patience *patience, uintptr_t addr);
+/* There is no host memory for what has to be done with this page: say so, and wait a moment. */
+void ctx_starve(struct umm_ctx *ctx, uintptr_t addr);
 
 /*
  * Let events that the program has caused be applied: its call returns as soon as

@@ -198,6 +198,13 @@ static bool defer_once(struct umm_ctx *ctx, const struct uffd_msg_info *info)
 	return first;
 }
 
+/* There is no memory to serve it: it comes again in a moment. */
+static void starve(struct umm_ctx *ctx, const struct uffd_msg_info *info)
+{
+	ctx_starve(ctx, info->addr);
+	wake(ctx, info);
+}
+
 /* The worker begins: from here on a fault is deferred again, or finds the page MIGRATING. */
 static void defer_end(struct umm_ctx *ctx, uintptr_t addr)
 {
@@ -236,7 +243,10 @@ static bool serve_home(struct umm_ctx *ctx, const struct uffd_msg_info *info, bo
 	if (!piece) {
 		if (ret == -EAGAIN && !blockable)
 			return false;
-		wake(ctx, info);
+		if (ret == -ENOMEM)
+			starve(ctx, info);
+		else
+			wake(ctx, info);
 		return true;
 	}
 	count(ctx, dev, info, info->wp ? UMM_COUNT_FAULT_WRITE : UMM_COUNT_FAULT_DEVICE);
@@ -309,11 +319,9 @@ static void fault_defer(struct umm_ctx *ctx, const struct uffd_msg_info *info)
 	};
 
 	stats_add(&ctx->stats, UMM_COUNT_DEFERRED, 1);
-	/* Without memory to queue it: let it fault again, later. */
 	if (workers_queue(&ctx->workers, &work)) {
 		defer_end(ctx, info->addr);
-		sched_yield();
-		wake(ctx, info);
+		starve(ctx, info);
 	}
 }
 

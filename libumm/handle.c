@@ -3,7 +3,7 @@
  * Handles. Objects of one kind come from a pool of the process that is never given
  * back, so that a pointer to one that is gone can still be looked at: its word says that
  * it is dead. The dead wait in a queue, first in, first out; only when it holds
- * HANDLE_QUARANTINE bytes does the oldest become an object again. Until then every use
+ * HANDLE_QUARANTINE bytes, or memory is short, does the oldest become an object again. Until then every use
  * of the old pointer is found out, with one load.
  *
  * Invariants: an object is with its user, in the queue, or free in the pool; dead and free
@@ -64,10 +64,41 @@ static void handles_init(void)
 		pool_init(&all[kind].pool, sizes[kind], NULL);
 }
 
-void *handle_new(enum handle_kind kind)
+bool handle_reserve(enum handle_kind kind)
 {
 	pthread_once(&once, handles_init);
-	return pool_alloc(&all[kind].pool);
+	return pool_reserve(&all[kind].pool);
+}
+
+/* The one that has waited longest, or NULL. */
+static struct handle *queue_oldest_locked(struct handles *handles)
+{
+	struct handle *oldest = handles->oldest;
+
+	if (!oldest)
+		return NULL;
+	handles->oldest = oldest->next;
+	if (!handles->oldest)
+		handles->newest = NULL;
+	handles->ndead--;
+	oldest->next = NULL;
+	return oldest;
+}
+
+void *handle_new(enum handle_kind kind)
+{
+	struct handles *handles = &all[kind];
+	void *object;
+
+	pthread_once(&once, handles_init);
+	object = pool_alloc(&handles->pool);
+	if (object)
+		return object;
+	/* Rather than to fail where memory is short. */
+	lock_take(&handles->pool.lock);
+	object = queue_oldest_locked(handles);
+	lock_drop(&handles->pool.lock);
+	return object;
 }
 
 void handle_publish(void *object, enum handle_kind kind)
@@ -90,21 +121,14 @@ bool handle_close(void *object, enum handle_kind kind)
 /* Put it at the end of the queue; the first has waited long enough once the queue is full. */
 static void queue_rotate(struct handles *handles, struct handle *handle, size_t size)
 {
-	struct handle *oldest;
-
 	lock_take(&handles->pool.lock);
 	if (handles->newest)
 		handles->newest->next = handle;
 	else
 		handles->oldest = handle;
 	handles->newest = handle;
-	if (++handles->ndead * size > HANDLE_QUARANTINE) {
-		oldest = handles->oldest;
-		handles->oldest = oldest->next;
-		handles->ndead--;
-		oldest->next = NULL;
-		pool_free_locked(&handles->pool, oldest);
-	}
+	if (++handles->ndead * size > HANDLE_QUARANTINE)
+		pool_free_locked(&handles->pool, queue_oldest_locked(handles));
 	lock_drop(&handles->pool.lock);
 }
 

@@ -50,6 +50,8 @@ static inline bool handle_is(const void *object, enum handle_kind kind)
 
 /* An object of this kind, zeroed, not yet a live handle; or NULL: no memory. Uses no malloc. */
 void *handle_new(enum handle_kind kind);
+/* The first of this kind are there before memory is short. False: no memory. */
+bool handle_reserve(enum handle_kind kind);
 /* It is ready for use. Also for one that is part of another object. */
 void handle_publish(void *object, enum handle_kind kind);
 /* Begin to destroy it. False: NULL, dead, of another kind, or somebody has begun already. */

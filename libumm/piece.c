@@ -231,6 +231,17 @@ static void count_copies(struct piece *piece, struct umm_device *dev)
 	ctx_count(piece->ctx, dev, piece_start(piece), UMM_COUNT_COPIES, piece->ncopies);
 }
 
+/* Nothing was begun for want of host memory: all pages stay where they are. */
+static void no_memory(struct piece *piece)
+{
+	ctx_starve(piece->ctx, piece_start(piece));
+	memcpy(piece->undo, piece->all, sizeof(piece->undo));
+	memset(piece->lost, 0, sizeof(piece->lost));
+	piece->refused = -ENOMEM;
+	piece_commit(piece);
+	piece_finish(piece);
+}
+
 /* Hand the list over; copies_done() runs when they are complete. */
 static void submit(struct piece *piece, struct umm_device *dev)
 {
@@ -240,12 +251,18 @@ static void submit(struct piece *piece, struct umm_device *dev)
 	piece->copy_began = now_ns();
 	ret = umm_fence_create(&fence);
 	if (ret) {
-		copies_done(piece, ret);
+		no_memory(piece);
 		return;
 	}
 	piece->fence = fence;
 	count_copies(piece, dev);
 	ret = dev->ops.copy(dev->priv, piece->copies, piece->ncopies, fence);
+	if (ret == -ENOMEM) {
+		umm_fence_put(fence);
+		piece->fence = NULL;
+		no_memory(piece);
+		return;
+	}
 	if (ret)
 		umm_fence_signal(fence, ret, 0);
 	/* The piece may be gone when this returns. */

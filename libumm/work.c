@@ -85,6 +85,10 @@ int workers_start(struct workers *workers, struct umm_ctx *ctx, unsigned nthread
 	workers->nthreads = 0;
 	workers->stop = false;
 	pool_init(&workers->pool, sizeof(struct work), NULL);
+	if (!pool_reserve(&workers->pool)) {
+		workers_stop(workers);
+		return -ENOMEM;
+	}
 	for (unsigned i = 0; i < nthreads; i++) {
 		ret = thread_start(&workers->threads[i], workers_main, workers, name);
 		if (ret) {

@@ -360,6 +360,54 @@ static void limited_address_space_is_enough(struct env *e)
 	assert_true(in_child(child_has_little_address_space, NULL));
 }
 
+#define STARVED_PAGES 2048
+
+/* No page more than what the process has mapped already. */
+static void address_space_close(void)
+{
+	struct rlimit limit;
+	unsigned long pages = 0;
+	FILE *statm = fopen("/proc/self/statm", "r");
+
+	child_check(statm && fscanf(statm, "%lu", &pages) == 1);
+	fclose(statm);
+	child_check(getrlimit(RLIMIT_AS, &limit) == 0);
+	limit.rlim_cur = pages * PAGE;
+	child_check(setrlimit(RLIMIT_AS, &limit) == 0);
+}
+
+static void child_reads_without_memory(void *arg)
+{
+	struct env *e = arg;
+	struct ref_options options = { .nframes = STARVED_PAGES,
+				       .type = e->variant.type,
+				       .inline_copy = e->variant.inline_copy };
+	struct umm_ctx_options ctx_options = { .size = sizeof(ctx_options) };
+	struct umm_stats stats = { .size = sizeof(stats) };
+	struct ref_device *ref;
+	struct umm_ctx *ctx;
+	void *p;
+
+	ctx_options.kernel_features_off = e->variant.features_off;
+	child_check(umm_ctx_create(&ctx_options, &ctx) == 0);
+	child_check(ref_create(ctx, &options, &ref) == 0);
+	child_check(umm_alloc(ctx, STARVED_PAGES * PAGE, UMM_ALLOC_SMALL_PAGES, &p) == 0);
+	fill(p, STARVED_PAGES, 1);
+	child_check(umm_migrate_to_device(ctx, ref->mem, p, STARVED_PAGES * PAGE) == STARVED_PAGES);
+	address_space_close();
+	for (size_t i = 0; i < STARVED_PAGES; i++)
+		child_check(filled_at(p, i, 1));
+	child_check(umm_ctx_stats(ctx, &stats) == 0);
+	child_check(stats.counter[UMM_COUNT_POISONED] == 0);
+}
+
+static void host_memory_that_runs_out_costs_no_page(struct env *e)
+{
+	if (HARNESS_TSAN || HARNESS_ASAN)
+		env_skip("sanitizers need all of the address space");
+	assert_true(in_child(child_reads_without_memory, e));
+}
+
 static void address_space_limit_is_enomem(struct env *e)
 {
 	(void)e;
@@ -585,6 +633,7 @@ static const struct test_case cases[] = {
 	TEST(ONCE, mapping_limit_is_enomem_and_harmless),
 	TEST(ONCE, address_space_limit_is_enomem),
 	TEST(ONCE, limited_address_space_is_enough),
+	TEST(PRIVATE, host_memory_that_runs_out_costs_no_page),
 	TEST(ALL, locked_memory_keeps_its_data),
 	TEST(SYSCALLS, memory_locked_on_the_device_comes_home),
 	TEST(KERNEL, many_ranges_are_as_good_as_few),
