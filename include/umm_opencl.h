@@ -235,6 +235,7 @@ struct umm_opencl_work {
 	const size_t *global; /* @dims items; fewer than 2^32 work-items in all */
 	const size_t *local;  /* @dims items, or NULL */
 	const cl_event *wait; /* @nwait items */
+	cl_event *event;      /* NULL: wait for the end; or do not, and here is its event */
 };
 
 /** What a launch took. */
@@ -250,10 +251,14 @@ struct umm_opencl_result {
 	uint64_t kernel_ns;	 /* from handing the kernel over to knowing its outcome */
 	uint64_t service_ns;	 /* in serving its faults */
 	uint64_t total_ns;
-	uint64_t fault_addr; /* with -EFAULT, -EPERM, -EBUSY, -ENOSPC or -EINVAL: the */
-	uint64_t fault_item; /* address, its work-item (counted row by row) */
-	bool fault_valid;    /* (these three say something) */
-	bool fault_write;    /* and whether it was a store */
+	uint64_t fault_addr;   /* with -EFAULT, -EPERM, -EBUSY, -ENOSPC or -EINVAL: the */
+	uint64_t fault_item;   /* address, its work-item (counted row by row) */
+	bool fault_valid;      /* (these three say something) */
+	bool fault_write;      /* and whether it was a store */
+	int32_t status;	       /* 0, or the error that it ended with */
+	uint64_t device_ns;    /* the kernel's time on the device, all rounds together: by the */
+	uint64_t device_start; /* device's clock, where options.queue has profiling, else 0; */
+	uint64_t device_end;   /* and when the first began and the last ended */
 };
 
 /**
@@ -265,7 +270,20 @@ struct umm_opencl_result {
  * Launches on one @ocl take turns. A CPU thread that touches a page which the
  * kernel uses waits for the end of the round, not of the launch.
  *
- * Ownership: none.
+ * In an in-order queue (umm_opencl_cl_queue()) a launch comes after the commands that are there
+ * already, in an out-of-order queue after those of work.wait.
+ *
+ * With work.event the launch is handed over: it returns at once, and the event completes when the
+ * kernel has really finished, after its last round. Commands of an in-order queue that are
+ * enqueued later wait for it by themselves, clFinish() too. On errors from then on the
+ * event's status is negative, and result.status says which. It is a user event: it has no
+ * profiling, see result.device_ns. PoCL's "basic" device does the launch before it returns, for it
+ * does everything in the calling thread. Destroying the device or closing its context waits for
+ * what the launch waits for, and ends it with -ENODEV, after its round where it has begun.
+ *
+ * Ownership: none. With work.event the caller releases that, and @result and what the kernel's
+ *            arguments refer to stay until it completes; the kernel is copied where the device has
+ *            OpenCL 2.1, else its arguments stay as they are until then.
  * Context:   any thread, not from a callback; may sleep. As in OpenCL, one
  *            cl_kernel must not be used by two threads at once.
  * Return:    0; -EINVAL @work makes no sense, or a work-item used a misaligned
