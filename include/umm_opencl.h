@@ -290,7 +290,8 @@ struct umm_opencl_result {
  *            address, or bad @ocl; -E2BIG; -EFAULT a work-item touched memory that is not managed
  *            (or poisoned); -EPERM it stored to read-only memory; -ENOSPC one work-item
  *            needs more pages at once than the device holds; -EBUSY a page that it
- *            needs is pinned by others; -ENODEV; -ENOMEM; -EIO.
+ *            needs is pinned by others; -ENODEV the device is lost, or as everywhere; -ENOMEM;
+ *            -EIO a command failed, but the device answers.
  *            On error some work-items have run and some have not.
  * Since:     0.1
  */

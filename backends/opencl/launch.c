@@ -362,7 +362,7 @@ static int run_locked(struct umm_opencl *ocl, const struct umm_opencl_work *work
 	window_start(&l, 0, l.nitems);
 	ret = launch_rounds(&l);
 	visited_clear(&l.visited);
-	return ret;
+	return ret && loss_is_known(&ocl->transfer.loss) ? -ENODEV : ret;
 }
 
 int launch_run(struct umm_opencl *ocl, const struct umm_opencl_work *work,
@@ -410,7 +410,7 @@ static int launch_entered(struct umm_opencl *ocl, const struct umm_opencl_work *
 	uint32_t nitems;
 	int ret;
 
-	ret = check_work(work);
+	ret = loss_is_known(&ocl->transfer.loss) ? -ENODEV : check_work(work);
 	if (!ret)
 		ret = count_items(work, &nitems);
 	if (!ret && work->event) {

@@ -360,7 +360,7 @@ static void recover(struct umm_opencl *ocl)
 int round_run(struct umm_opencl *ocl, const struct umm_opencl_work *work, struct round_args *args,
 	      struct round_outcome *outcome)
 {
-	int ret = mirror_round_begin(ocl);
+	int ret = loss_is_known(&ocl->transfer.loss) ? -ENODEV : mirror_round_begin(ocl);
 
 	if (ret)
 		return ret;
@@ -374,6 +374,8 @@ int round_run(struct umm_opencl *ocl, const struct umm_opencl_work *work, struct
 	ret = run_prepared(ocl, work, args, outcome);
 	if (ret)
 		recover(ocl);
+	if (ret && loss_ask(&ocl->transfer.loss))
+		ret = -ENODEV;
 	mirror_round_end(ocl);
 	return ret;
 }
