@@ -298,6 +298,47 @@ struct umm_opencl_result {
 UMM_API int umm_opencl_launch(struct umm_opencl *ocl, const struct umm_opencl_work *work,
 			      struct umm_opencl_result *result);
 
+/** What kernels do with memory. */
+enum umm_opencl_access {
+	UMM_OPENCL_READ = 1 << 0,  /* the CPU may go on reading */
+	UMM_OPENCL_WRITE = 1 << 1, /* all of it, or parts: the rest stays as it is */
+};
+
+/** What to bring before a kernel asks for it. */
+struct umm_opencl_prefetch {
+	size_t size;
+	uint64_t flags;		      /* UMM_MIGRATE_NO_EVICT: only into free memory */
+	const struct umm_span *spans; /* @nspans items */
+	size_t nspans;
+	unsigned access; /* enum umm_opencl_access: for reading alone, the CPU keeps its pages */
+	cl_uint nwait;	 /* events that it waits for first */
+	const cl_event *wait; /* @nwait items */
+	cl_event *event;      /* NULL: wait for the end; or do not, and here is its event */
+	int64_t *moved;	      /* pages brought, or the error; or NULL */
+};
+
+/**
+ * umm_opencl_prefetch() - have pages on the device before a kernel touches them
+ * @ocl:  the device
+ * @what: which, and when
+ *
+ * A kernel that is launched afterwards does not fault on them. Pages that do not fit stay where
+ * they are, as do pinned ones; no page is brought twice.
+ *
+ * It is no command of a queue, so that it goes on while kernels run: it waits for
+ * @what->wait, and a launch that is to come after it names its event. Where a launch is under way
+ * the event completes after that, though the pages come at once.
+ *
+ * Ownership: the caller releases *@what->event; @what->moved stays until it completes. The spans
+ *            are copied.
+ * Context:   any thread, not from a callback; may sleep.
+ * Return:    0; -EINVAL; -E2BIG; -ENODEV; -ENOMEM; and where it waits, -EFAULT nothing of the
+ *            spans is managed; -ENOSPC no page fitted; -EIO. Else these are the event's status
+ *            (which is negative then) and *@what->moved.
+ * Since:     0.1
+ */
+UMM_API int umm_opencl_prefetch(struct umm_opencl *ocl, const struct umm_opencl_prefetch *what);
+
 /* ------------------------------------------------------------------------
  * 5. Windows: managed memory for kernels that nobody changes
  *
@@ -320,12 +361,6 @@ enum umm_opencl_window_flag {
 	/* Find out exactly which pages are written, at the cost of as much device memory again, a
 	 * copy and a comparison. */
 	UMM_OPENCL_WINDOW_TRACK = 1 << 0,
-};
-
-/** What kernels do with a window. */
-enum umm_opencl_access {
-	UMM_OPENCL_READ = 1 << 0,  /* the CPU may go on reading */
-	UMM_OPENCL_WRITE = 1 << 1, /* all of it, or parts: the rest stays as it is */
 };
 
 /**

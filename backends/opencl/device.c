@@ -52,7 +52,8 @@ static void close_queues(struct umm_opencl *ocl)
 static void ocl_close(struct umm_opencl *ocl)
 {
 	windows_destroy(ocl);
-	pending_destroy(ocl);
+	pending_destroy(ocl->pending);
+	pending_destroy(ocl->prefetches);
 	service_destroy(ocl);
 	round_fini(ocl);
 	table_fini(&ocl->table);
@@ -241,14 +242,17 @@ static int ocl_open(struct umm_opencl *ocl, const struct umm_opencl_options *opt
 	ret = round_init(ocl);
 	if (!ret)
 		ret = service_create(ocl);
-	if (!ret)
-		ret = pending_create(ocl);
+	ocl->pending = pending_create(ocl, true);
+	ocl->prefetches = pending_create(ocl, false);
+	if (!ret && (!ocl->pending || !ocl->prefetches))
+		ret = -ENOMEM;
 	if (!ret)
 		ret = windows_create(ocl, options->window_bytes);
 	if (!ret)
 		return 0;
 
-	pending_destroy(ocl);
+	pending_destroy(ocl->prefetches);
+	pending_destroy(ocl->pending);
 	service_destroy(ocl);
 	round_fini(ocl);
 	table_fini(&ocl->table);

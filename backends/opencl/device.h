@@ -44,7 +44,8 @@ struct umm_opencl {
 	bool foreign_queue;	/* it came from there, with work in it perhaps */
 	bool out_of_order;
 	bool profiled;
-	struct pending *pending;
+	struct pending *pending; /* launches */
+	struct pending *prefetches;
 
 	uint32_t fault_entries;
 	uint32_t readahead; /* pages */

@@ -102,5 +102,5 @@ int later_launch(struct umm_opencl *ocl, const struct umm_opencl_work *work,
 		later_drop(later);
 		return -ENOMEM;
 	}
-	return pending_submit(ocl, &op, work->event);
+	return pending_submit(ocl->pending, &op, work->event);
 }

@@ -9,8 +9,9 @@
  *	in order:	marker (what is before)	operation	barrier (what comes after)
  *	out of order:				operation	marker, for clFinish()
  *
- * The barrier would hold up the kernels of the operation itself, therefore rounds get a queue of
- * their own before the first operation is handed over.
+ * Operations that are not of the queue have the first event only. The barrier would hold up the
+ * kernels of the operation itself, therefore rounds get a queue of their own before the first
+ * operation is handed over.
  *
  * In order, operations are done one after the other. Out of order the first whose events are all
  * complete is next; where there is none the thread asks again a little later, because
@@ -50,6 +51,9 @@ struct job {
 };
 
 struct pending {
+	struct umm_opencl *ocl;
+	bool in_queue;
+	bool ordered; /* the first in the list is the next */
 	bool at_once; /* the caller does it: see above */
 
 	/* Protects: what follows, and the order of operations in the queue. Inside: launch. */
@@ -61,27 +65,27 @@ struct pending {
 	struct job *jobs;
 };
 
-int pending_create(struct umm_opencl *ocl)
+struct pending *pending_create(struct umm_opencl *ocl, bool in_queue)
 {
 	struct pending *pending = calloc(1, sizeof(*pending));
 	pthread_condattr_t attr;
 
 	if (!pending)
-		return -ENOMEM;
+		return NULL;
+	pending->ocl = ocl;
+	pending->in_queue = in_queue;
+	pending->ordered = in_queue && !ocl->out_of_order;
 	pending->at_once = platform_completes_in_caller(ocl->device);
 	pthread_mutex_init(&pending->lock, NULL);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&pending->added, &attr);
 	pthread_condattr_destroy(&attr);
-	ocl->pending = pending;
-	return 0;
+	return pending;
 }
 
-void pending_destroy(struct umm_opencl *ocl)
+void pending_destroy(struct pending *pending)
 {
-	struct pending *pending = ocl->pending;
-
 	if (!pending)
 		return;
 	pthread_mutex_lock(&pending->lock);
@@ -93,7 +97,6 @@ void pending_destroy(struct umm_opencl *ocl)
 	pthread_cond_destroy(&pending->added);
 	pthread_mutex_destroy(&pending->lock);
 	free(pending);
-	ocl->pending = NULL;
 }
 
 static void job_destroy(struct job *job)
@@ -156,11 +159,11 @@ static bool job_ready(const struct job *job)
 	return true;
 }
 
-static struct job **find_next_locked(const struct umm_opencl *ocl)
+static struct job **find_next_locked(struct pending *pending)
 {
-	struct job **link = &ocl->pending->jobs;
+	struct job **link = &pending->jobs;
 
-	if (!ocl->out_of_order)
+	if (pending->ordered)
 		return link;
 	while (*link && !job_ready(*link))
 		link = &(*link)->next;
@@ -184,13 +187,12 @@ static void nap_locked(struct pending *pending)
 
 static void *pending_main(void *priv)
 {
-	struct umm_opencl *ocl = priv;
-	struct pending *pending = ocl->pending;
+	struct pending *pending = priv;
 	struct job **link, *job;
 
 	pthread_mutex_lock(&pending->lock);
 	while (pending->jobs || !pending->stop) {
-		link = find_next_locked(ocl);
+		link = find_next_locked(pending);
 		job = *link;
 		if (!job) {
 			nap_locked(pending);
@@ -198,8 +200,8 @@ static void *pending_main(void *priv)
 		}
 		*link = job->next;
 		pthread_mutex_unlock(&pending->lock);
-		job_run(ocl, job);
-		device_leave(ocl, NULL);
+		job_run(pending->ocl, job);
+		device_leave(pending->ocl, NULL);
 		pthread_mutex_lock(&pending->lock);
 	}
 	pthread_mutex_unlock(&pending->lock);
@@ -225,47 +227,47 @@ static int separate(struct umm_opencl *ocl)
 }
 
 /* With signals blocked: a handler that touches a page of the device would wait for this thread. */
-static int start_locked(struct umm_opencl *ocl)
+static int start_locked(struct pending *pending)
 {
-	struct pending *pending = ocl->pending;
 	sigset_t all, before;
 	int ret;
 
 	if (pending->started)
 		return 0;
-	ret = separate(ocl);
+	ret = pending->in_queue ? separate(pending->ocl) : 0;
 	if (ret)
 		return ret;
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
-	ret = -pthread_create(&pending->thread, NULL, pending_main, ocl);
+	ret = -pthread_create(&pending->thread, NULL, pending_main, pending);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	if (ret)
-		report(UMM_LOG_ERROR, "no thread for launches could be started: %s",
+		report(UMM_LOG_ERROR, "no thread for operations could be started: %s",
 		       umm_strerror(ret));
 	pending->started = !ret;
 	return ret;
 }
 
 /* Its place in the queue, between what is there already and what comes later. */
-static int enqueue_locked(struct umm_opencl *ocl, struct job *job)
+static int enqueue_locked(struct pending *pending, struct job *job)
 {
+	cl_command_queue queue = pending->ocl->queue;
 	cl_int err = CL_SUCCESS;
 	cl_event passed;
 
-	if (!ocl->out_of_order) {
-		err = clEnqueueMarkerWithWaitList(ocl->queue, 0, NULL, &job->wait[job->nwait]);
+	if (pending->ordered) {
+		err = clEnqueueMarkerWithWaitList(queue, 0, NULL, &job->wait[job->nwait]);
 		job->nwait += err == CL_SUCCESS;
 	}
 	if (err != CL_SUCCESS)
 		return report_cl(err, "a marker in the queue");
-	passed = clCreateUserEvent(ocl->context, &err);
+	passed = clCreateUserEvent(pending->ocl->context, &err);
 	if (err != CL_SUCCESS)
 		return report_cl(err, "creating an event");
 	job->passed = passed;
-	err = ocl->out_of_order ? clEnqueueMarkerWithWaitList(ocl->queue, 1, &passed, NULL) :
-				  clEnqueueBarrierWithWaitList(ocl->queue, 1, &passed, NULL);
-	clFlush(ocl->queue);
+	err = pending->ordered ? clEnqueueBarrierWithWaitList(queue, 1, &passed, NULL) :
+				 clEnqueueMarkerWithWaitList(queue, 1, &passed, NULL);
+	clFlush(queue);
 	return report_cl(err, "a barrier in the queue");
 }
 
@@ -279,26 +281,25 @@ static void append_locked(struct pending *pending, struct job *job)
 	pthread_cond_signal(&pending->added);
 }
 
-static int hand_over(struct umm_opencl *ocl, struct job *job)
+static int hand_over(struct pending *pending, struct job *job)
 {
-	struct pending *pending = ocl->pending;
 	int ret;
 
 	pthread_mutex_lock(&pending->lock);
-	ret = start_locked(ocl);
-	if (!ret)
-		ret = enqueue_locked(ocl, job);
+	ret = start_locked(pending);
+	if (!ret && pending->in_queue)
+		ret = enqueue_locked(pending, job);
 	if (!ret) {
-		device_stay(ocl);
+		device_stay(pending->ocl);
 		append_locked(pending, job);
 	}
 	pthread_mutex_unlock(&pending->lock);
 	return ret;
 }
 
-int pending_submit(struct umm_opencl *ocl, const struct pending_op *op, cl_event *event)
+int pending_submit(struct pending *pending, const struct pending_op *op, cl_event *event)
 {
-	struct job *job = job_create(ocl, op);
+	struct job *job = job_create(pending->ocl, op);
 	cl_event done;
 	int ret = 0;
 
@@ -306,10 +307,10 @@ int pending_submit(struct umm_opencl *ocl, const struct pending_op *op, cl_event
 		return -ENOMEM;
 	done = job->done;
 	clRetainEvent(done);
-	if (ocl->pending->at_once)
-		job_run(ocl, job);
+	if (pending->at_once)
+		job_run(pending->ocl, job);
 	else
-		ret = hand_over(ocl, job);
+		ret = hand_over(pending, job);
 	if (!ret) {
 		*event = done;
 		return 0;

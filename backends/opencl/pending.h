@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Operations that were handed over: they stand in the caller's queue, and a thread does them. */
+/* Operations that were handed over: a thread does them, where they are due. */
 #ifndef OPENCL_PENDING_H
 #define OPENCL_PENDING_H
+
+#include <stdbool.h>
 
 #include "umm_opencl.h"
 
@@ -17,16 +19,21 @@ struct pending_op {
 	const cl_event *wait;
 };
 
-/* 0 or -ENOMEM. */
-int pending_create(struct umm_opencl *ocl);
+struct pending;
 
-/* Nothing is pending, and nobody submits any more. */
-void pending_destroy(struct umm_opencl *ocl);
+/*
+ * in_queue: operations are commands of the program's queue; else only their events order them.
+ * NULL: out of memory.
+ */
+struct pending *pending_create(struct umm_opencl *ocl, bool in_queue);
+
+/* Nothing is pending, and nobody submits any more. NULL is ignored. */
+void pending_destroy(struct pending *pending);
 
 /*
  * Hand op over; event completes after it, and is the caller's to release. The caller is inside
  * the device (device_enter()) and holds no lock. 0 or an error, reported.
  */
-int pending_submit(struct umm_opencl *ocl, const struct pending_op *op, cl_event *event);
+int pending_submit(struct pending *pending, const struct pending_op *op, cl_event *event);
 
 #endif
