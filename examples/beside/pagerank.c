@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * PageRank of WordNet's meanings by the pointers between them. The graph is as a C program has it:
- * structs and pointers, which the kernel follows. For buffers it is turned into arrays first.
+ * PageRank of WordNet's meanings. The graph is as a C program has it, structs and pointers, which
+ * the kernel follows. For buffers it is turned into arrays first.
  */
 #include <math.h>
 #include <stdio.h>
@@ -124,14 +124,13 @@ int main(void)
 {
 	struct vertex *vertices;
 	float *rank, worst = 0;
-	struct beside b;
 	double start, middle;
+	struct beside b;
 	size_t copied;
 
 	beside_start(&b);
 	vertices = build_graph(&b);
-	rank = calloc(nvertices, sizeof(*rank));
-	beside_need(rank != NULL, "memory is exhausted");
+	beside_need((rank = calloc(nvertices, sizeof(*rank))) != NULL, "memory is exhausted");
 	beside_open(&b, pagerank_cl, 8 << 20);
 	start = beside_seconds();
 	for (cl_ulong step = 0; step < STEPS; step++)

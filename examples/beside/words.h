@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * WordNet's tables (Debian: wordnet-base), for examples that want real data. A meaning is named by
- * a key: its part of speech and where it is in its file. Without the files the program exits with 77.
+ * WordNet's tables (Debian: wordnet-base), for examples that want real data. A meaning is
+ * named by a key: its part of speech and where it is in its file. Without the files the
+ * program exits with 77.
  */
 #ifndef WORDS_H
 #define WORDS_H
