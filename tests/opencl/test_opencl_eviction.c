@@ -5,7 +5,7 @@
  */
 #include "rig.h"
 
-#define UNIT 64 /* pages that a test uses of a block */
+#define UNIT ((size_t)64) /* pages that a test uses of a block */
 
 /* Nothing but what is asked for. */
 static const struct umm_opencl_options exact = {
@@ -131,7 +131,7 @@ static void a_stream_through_a_small_device_brings_each_page_once(void **state)
 	rig_build(rig);
 	kernel = rig_kernel(rig, "load");
 	blocks = blocks_new(rig, 1);
-	/* A block is four times the device: each work-item needs a page, and none needs it again. */
+	/* A block is four times the device: each work-item needs one page, and none again. */
 	result = load(rig, kernel, blocks, BLOCK / PAGE, PAGE);
 	assert_int_equal(result.pages_migrated, BLOCK / PAGE);
 	assert_intact(blocks, 1);
