@@ -235,6 +235,7 @@ struct umm_opencl_work {
 	const size_t *global; /* @dims items; fewer than 2^32 work-items in all */
 	const size_t *local;  /* @dims items, or NULL */
 	const cl_event *wait; /* @nwait items */
+	cl_event *event;      /* NULL: wait for the end; or do not, and here is its event */
 };
 
 /** What a launch took. */
@@ -250,10 +251,14 @@ struct umm_opencl_result {
 	uint64_t kernel_ns;	 /* from handing the kernel over to knowing its outcome */
 	uint64_t service_ns;	 /* in serving its faults */
 	uint64_t total_ns;
-	uint64_t fault_addr; /* with -EFAULT, -EPERM, -EBUSY, -ENOSPC or -EINVAL: the */
-	uint64_t fault_item; /* address, its work-item (counted row by row) */
-	bool fault_valid;    /* (these three say something) */
-	bool fault_write;    /* and whether it was a store */
+	uint64_t fault_addr;   /* with -EFAULT, -EPERM, -EBUSY, -ENOSPC or -EINVAL: the */
+	uint64_t fault_item;   /* address, its work-item (counted row by row) */
+	bool fault_valid;      /* (these three say something) */
+	bool fault_write;      /* and whether it was a store */
+	int32_t status;	       /* 0, or the error that it ended with */
+	uint64_t device_ns;    /* the kernel's time on the device, all rounds together: by the */
+	uint64_t device_start; /* device's clock, where options.queue has profiling, else 0; */
+	uint64_t device_end;   /* and when the first began and the last ended */
 };
 
 /**
@@ -265,19 +270,74 @@ struct umm_opencl_result {
  * Launches on one @ocl take turns. A CPU thread that touches a page which the
  * kernel uses waits for the end of the round, not of the launch.
  *
- * Ownership: none.
+ * In an in-order queue (umm_opencl_cl_queue()) a launch comes after the commands that are there
+ * already, in an out-of-order queue after those of work.wait.
+ *
+ * With work.event the launch is handed over: it returns at once, and the event completes when the
+ * kernel has really finished, after its last round. Commands of an in-order queue that are
+ * enqueued later wait for it by themselves, clFinish() too. On errors from then on the
+ * event's status is negative, and result.status says which. It is a user event: it has no
+ * profiling, see result.device_ns. PoCL's "basic" device does the launch before it returns, for it
+ * does everything in the calling thread. Destroying the device or closing its context waits for
+ * what the launch waits for, and ends it with -ENODEV, after its round where it has begun.
+ *
+ * Ownership: none. With work.event the caller releases that, and @result and what the kernel's
+ *            arguments refer to stay until it completes; the kernel is copied where the device has
+ *            OpenCL 2.1, else its arguments stay as they are until then.
  * Context:   any thread, not from a callback; may sleep. As in OpenCL, one
  *            cl_kernel must not be used by two threads at once.
  * Return:    0; -EINVAL @work makes no sense, or a work-item used a misaligned
  *            address, or bad @ocl; -E2BIG; -EFAULT a work-item touched memory that is not managed
  *            (or poisoned); -EPERM it stored to read-only memory; -ENOSPC one work-item
  *            needs more pages at once than the device holds; -EBUSY a page that it
- *            needs is pinned by others; -ENODEV; -ENOMEM; -EIO.
+ *            needs is pinned by others; -ENODEV the device is lost, or as everywhere; -ENOMEM;
+ *            -EIO a command failed, but the device answers.
  *            On error some work-items have run and some have not.
  * Since:     0.1
  */
 UMM_API int umm_opencl_launch(struct umm_opencl *ocl, const struct umm_opencl_work *work,
 			      struct umm_opencl_result *result);
+
+/** What kernels do with memory. */
+enum umm_opencl_access {
+	UMM_OPENCL_READ = 1 << 0,  /* the CPU may go on reading */
+	UMM_OPENCL_WRITE = 1 << 1, /* all of it, or parts: the rest stays as it is */
+};
+
+/** What to bring before a kernel asks for it. */
+struct umm_opencl_prefetch {
+	size_t size;
+	uint64_t flags;		      /* UMM_MIGRATE_NO_EVICT: only into free memory */
+	const struct umm_span *spans; /* @nspans items */
+	size_t nspans;
+	unsigned access; /* enum umm_opencl_access: for reading alone, the CPU keeps its pages */
+	cl_uint nwait;	 /* events that it waits for first */
+	const cl_event *wait; /* @nwait items */
+	cl_event *event;      /* NULL: wait for the end; or do not, and here is its event */
+	int64_t *moved;	      /* pages brought, or the error; or NULL */
+};
+
+/**
+ * umm_opencl_prefetch() - have pages on the device before a kernel touches them
+ * @ocl:  the device
+ * @what: which, and when
+ *
+ * A kernel that is launched afterwards does not fault on them. Pages that do not fit stay where
+ * they are, as do pinned ones; no page is brought twice.
+ *
+ * It is no command of a queue, so that it goes on while kernels run: it waits for
+ * @what->wait, and a launch that is to come after it names its event. Where a launch is under way
+ * the event completes after that, though the pages come at once.
+ *
+ * Ownership: the caller releases *@what->event; @what->moved stays until it completes. The spans
+ *            are copied.
+ * Context:   any thread, not from a callback; may sleep.
+ * Return:    0; -EINVAL; -E2BIG; -ENODEV; -ENOMEM; and where it waits, -EFAULT nothing of the
+ *            spans is managed; -ENOSPC no page fitted; -EIO. Else these are the event's status
+ *            (which is negative then) and *@what->moved.
+ * Since:     0.1
+ */
+UMM_API int umm_opencl_prefetch(struct umm_opencl *ocl, const struct umm_opencl_prefetch *what);
 
 /* ------------------------------------------------------------------------
  * 5. Windows: managed memory for kernels that nobody changes
@@ -301,12 +361,6 @@ enum umm_opencl_window_flag {
 	/* Find out exactly which pages are written, at the cost of as much device memory again, a
 	 * copy and a comparison. */
 	UMM_OPENCL_WINDOW_TRACK = 1 << 0,
-};
-
-/** What kernels do with a window. */
-enum umm_opencl_access {
-	UMM_OPENCL_READ = 1 << 0,  /* the CPU may go on reading */
-	UMM_OPENCL_WRITE = 1 << 1, /* all of it, or parts: the rest stays as it is */
 };
 
 /**

@@ -22,6 +22,7 @@
 
 #include "device.h"
 #include "live.h"
+#include "pending.h"
 #include "report.h"
 #include "service.h"
 #include "size.h"
@@ -40,17 +41,25 @@ static int ocl_copy(void *priv, const struct umm_copy *copies, unsigned ncopies,
 	return transfer_start(&ocl->transfer, umm_devmem_priv(copies->mem), copies, ncopies, done);
 }
 
+static void close_queues(struct umm_opencl *ocl)
+{
+	clReleaseCommandQueue(ocl->rounds);
+	clReleaseCommandQueue(ocl->queue);
+	clReleaseContext(ocl->context);
+}
+
 /* The parts in reverse order of device_open(). */
 static void ocl_close(struct umm_opencl *ocl)
 {
 	windows_destroy(ocl);
+	pending_destroy(ocl->pending);
+	pending_destroy(ocl->prefetches);
 	service_destroy(ocl);
 	round_fini(ocl);
 	table_fini(&ocl->table);
 	transfer_fini(&ocl->transfer);
 	pools_destroy(&ocl->pools);
-	clReleaseCommandQueue(ocl->queue);
-	clReleaseContext(ocl->context);
+	close_queues(ocl);
 }
 
 static void ocl_free(struct umm_opencl *ocl)
@@ -113,6 +122,7 @@ static int take_queue(struct umm_opencl *ocl, cl_command_queue queue)
 	if (err != CL_SUCCESS)
 		return report_cl(err, "asking the queue for its context and device");
 	ocl->out_of_order = properties & CL_QUEUE_OUT_OF_ORDER_EXEC_MODE_ENABLE;
+	ocl->profiled = properties & CL_QUEUE_PROFILING_ENABLE;
 	ocl->foreign_queue = true;
 	ocl->queue = queue;
 	clRetainContext(ocl->context);
@@ -169,7 +179,7 @@ static int open_context(struct umm_opencl *ocl, const struct umm_opencl_options 
 	return report_cl(err, "creating a context");
 }
 
-static int open_queue(struct umm_opencl *ocl, const struct umm_opencl_options *options)
+static int open_program_queue(struct umm_opencl *ocl, const struct umm_opencl_options *options)
 {
 	cl_int err;
 	int ret;
@@ -184,6 +194,19 @@ static int open_queue(struct umm_opencl *ocl, const struct umm_opencl_options *o
 		return 0;
 	clReleaseContext(ocl->context);
 	return report_cl(err, "creating a queue");
+}
+
+/* Kernels run in the program's queue, until pending.c makes them another. */
+static int open_queue(struct umm_opencl *ocl, const struct umm_opencl_options *options)
+{
+	int ret = open_program_queue(ocl, options);
+
+	if (ret)
+		return ret;
+	ocl->rounds = ocl->queue;
+	ocl->rounds_out_of_order = ocl->out_of_order;
+	clRetainCommandQueue(ocl->rounds);
+	return 0;
 }
 
 static int check_device(struct umm_opencl *ocl)
@@ -219,11 +242,17 @@ static int ocl_open(struct umm_opencl *ocl, const struct umm_opencl_options *opt
 	ret = round_init(ocl);
 	if (!ret)
 		ret = service_create(ocl);
+	ocl->pending = pending_create(ocl, true);
+	ocl->prefetches = pending_create(ocl, false);
+	if (!ret && (!ocl->pending || !ocl->prefetches))
+		ret = -ENOMEM;
 	if (!ret)
 		ret = windows_create(ocl, options->window_bytes);
 	if (!ret)
 		return 0;
 
+	pending_destroy(ocl->prefetches);
+	pending_destroy(ocl->pending);
 	service_destroy(ocl);
 	round_fini(ocl);
 	table_fini(&ocl->table);
@@ -232,8 +261,7 @@ err_transfer:
 err_pools:
 	pools_destroy(&ocl->pools);
 err_queue:
-	clReleaseCommandQueue(ocl->queue);
-	clReleaseContext(ocl->context);
+	close_queues(ocl);
 	return ret;
 }
 
@@ -361,6 +389,27 @@ void device_leave(struct umm_opencl *ocl, struct umm_ctx *ctx)
 		pthread_cond_broadcast(&ocl->changed);
 	pthread_mutex_unlock(&ocl->update);
 	umm_ctx_put(ctx); /* the last one destroys the device */
+}
+
+void device_stay(struct umm_opencl *ocl)
+{
+	pthread_mutex_lock(&ocl->update);
+	ocl->inside++;
+	pthread_mutex_unlock(&ocl->update);
+}
+
+int device_verdict(struct umm_opencl *ocl, int err)
+{
+	struct umm_stats stats = { .size = sizeof(stats) };
+	bool gone;
+
+	if (!err)
+		return 0;
+	pthread_mutex_lock(&ocl->update);
+	gone = ocl->gone;
+	pthread_mutex_unlock(&ocl->update);
+	/* A context that is being closed answers nothing, and is going to destroy its devices. */
+	return gone || umm_ctx_stats(ocl->ctx, &stats) ? -ENODEV : err;
 }
 
 void umm_opencl_destroy(struct umm_opencl *ocl)

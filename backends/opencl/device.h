@@ -40,9 +40,12 @@ struct umm_opencl {
 
 	cl_context context;
 	cl_device_id device;
-	cl_command_queue queue;
-	bool foreign_queue; /* the caller's: others may have work in it */
+	cl_command_queue queue; /* the program's: umm_opencl_cl_queue() */
+	bool foreign_queue;	/* it came from there, with work in it perhaps */
 	bool out_of_order;
+	bool profiled;
+	struct pending *pending; /* launches */
+	struct pending *prefetches;
 
 	uint32_t fault_entries;
 	uint32_t readahead; /* pages */
@@ -56,6 +59,8 @@ struct umm_opencl {
 	 */
 	pthread_mutex_t launch;
 
+	cl_command_queue rounds; /* where kernels run: queue, or one of our own */
+	bool rounds_out_of_order;
 	struct buffer directory;
 	struct buffer leaves;
 	struct buffer used;    /* a word for each leaf: the last round that used it */
@@ -73,7 +78,7 @@ struct umm_opencl {
 	struct table table;    /* written only while no round runs */
 	bool running;	       /* a round is under way: the device reads the table */
 	unsigned invalidators; /* callbacks that wait for its end */
-	unsigned inside;       /* threads between device_enter() and device_leave() */
+	unsigned inside;       /* between device_enter() and device_leave(), operations included */
 	bool gone;	       /* being destroyed */
 };
 
@@ -83,6 +88,12 @@ struct umm_opencl {
  */
 int device_enter(struct umm_opencl *ocl, struct umm_ctx **ctx);
 void device_leave(struct umm_opencl *ocl, struct umm_ctx *ctx);
+
+/* By one who is inside: count one more, which keeps no context; device_leave() it with NULL. */
+void device_stay(struct umm_opencl *ocl);
+
+/* What an operation that ended with err ended with: -ENODEV where the device goes away. */
+int device_verdict(struct umm_opencl *ocl, int err);
 
 /* Take part in the context's mirroring: the callbacks. */
 extern const struct umm_mirror_ops mirror_ops;

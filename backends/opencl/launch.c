@@ -28,6 +28,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "launch.h"
+#include "later.h"
 #include "live.h"
 #include "report.h"
 #include "service.h"
@@ -105,15 +107,44 @@ static int check_work(const struct umm_opencl_work *work)
 	return 0;
 }
 
-/* What a foreign queue or the caller's events hold up must not count as a round. */
-static int wait_before(struct umm_opencl *ocl, const struct umm_opencl_work *work)
+static int wait_events(const struct umm_opencl_work *work)
 {
-	int ret = 0;
+	if (!work->nwait)
+		return 0;
+	return report_cl(clWaitForEvents(work->nwait, work->wait), "waiting for events");
+}
 
-	if (work->nwait)
-		ret = report_cl(clWaitForEvents(work->nwait, work->wait), "waiting for events");
-	if (!ret && ocl->foreign_queue)
-		ret = report_cl(clFinish(ocl->queue), "waiting for the queue");
+/*
+ * For what is in the program's queue, operations that were handed over included. A marker,
+ * because clFinish() of rusticl does not wait for what was flushed before.
+ */
+static int wait_queue(struct umm_opencl *ocl)
+{
+	cl_event event;
+	cl_int err = clEnqueueMarkerWithWaitList(ocl->queue, 0, NULL, &event);
+
+	if (err == CL_SUCCESS) {
+		err = clWaitForEvents(1, &event);
+		clReleaseEvent(event);
+	}
+	return report_cl(err, "waiting for the queue");
+}
+
+/*
+ * The right to run rounds. What a foreign queue or the caller's events hold up must not count
+ * as a round; and where rounds are not in the program's queue, what is there comes first. That
+ * may be operations which need the same right.
+ */
+static int launch_lock(struct umm_opencl *ocl)
+{
+	int ret = ocl->foreign_queue ? wait_queue(ocl) : 0;
+
+	pthread_mutex_lock(&ocl->launch);
+	if (ret || ocl->foreign_queue || ocl->rounds == ocl->queue)
+		return ret;
+	pthread_mutex_unlock(&ocl->launch);
+	ret = wait_queue(ocl);
+	pthread_mutex_lock(&ocl->launch);
 	return ret;
 }
 
@@ -281,6 +312,15 @@ static int serve(struct launch *l, const struct round_outcome *round)
 	return judge(l, round, further, &outcome);
 }
 
+static void add_times(struct umm_opencl_result *result, const struct round_outcome *round)
+{
+	result->kernel_ns += round->kernel_ns;
+	result->device_ns += round->device_end - round->device_start;
+	result->device_end = round->device_end;
+	if (!result->device_start)
+		result->device_start = round->device_start;
+}
+
 static int launch_rounds(struct launch *l)
 {
 	struct round_outcome round;
@@ -291,7 +331,7 @@ static int launch_rounds(struct launch *l)
 		if (ret)
 			return ret;
 		l->result->rounds++;
-		l->result->kernel_ns += round.kernel_ns;
+		add_times(l->result, &round);
 		l->result->items_replayed += round.nitems;
 		service_touch(l->ocl);
 		if (!round.nitems) {
@@ -305,15 +345,13 @@ static int launch_rounds(struct launch *l)
 	}
 }
 
-static int launch_run(struct umm_opencl *ocl, const struct umm_opencl_work *work,
+static int run_locked(struct umm_opencl *ocl, const struct umm_opencl_work *work,
 		      struct umm_opencl_result *result)
 {
 	struct launch l = { .ocl = ocl, .work = work, .result = result };
 	int ret;
 
 	ret = count_items(work, &l.nitems);
-	if (!ret)
-		ret = wait_before(ocl, work);
 	if (!ret)
 		ret = round_prepare(ocl, l.nitems);
 	if (ret)
@@ -324,26 +362,69 @@ static int launch_run(struct umm_opencl *ocl, const struct umm_opencl_work *work
 	window_start(&l, 0, l.nitems);
 	ret = launch_rounds(&l);
 	visited_clear(&l.visited);
+	return ret && loss_is_known(&ocl->transfer.loss) ? -ENODEV : ret;
+}
+
+int launch_run(struct umm_opencl *ocl, const struct umm_opencl_work *work,
+	       struct umm_opencl_result *result)
+{
+	uint64_t start = now_ns();
+	int ret;
+
+	pthread_mutex_lock(&ocl->launch);
+	ret = run_locked(ocl, work, result);
+	pthread_mutex_unlock(&ocl->launch);
+	result->total_ns = now_ns() - start;
+	return ret;
+}
+
+/* The caller waits: what is in the queue comes first. */
+static int launch_now(struct umm_opencl *ocl, const struct umm_opencl_work *work,
+		      struct umm_opencl_result *result)
+{
+	uint64_t start = now_ns();
+	int ret = wait_events(work);
+
+	if (ret)
+		return ret;
+	ret = launch_lock(ocl);
+	if (!ret)
+		ret = run_locked(ocl, work, result);
+	pthread_mutex_unlock(&ocl->launch);
+	result->total_ns = now_ns() - start;
+	return ret;
+}
+
+static int answer(struct umm_opencl_result *result, struct umm_opencl_result *ours, int ret)
+{
+	ours->status = ret;
+	if (result)
+		size_out(result, ours, sizeof(*ours));
 	return ret;
 }
 
 static int launch_entered(struct umm_opencl *ocl, const struct umm_opencl_work *work,
 			  struct umm_opencl_result *result)
 {
-	uint64_t start = now_ns();
+	struct umm_opencl_result ours = { 0 };
+	uint32_t nitems;
 	int ret;
 
-	pthread_mutex_lock(&ocl->launch);
-	ret = launch_run(ocl, work, result);
-	pthread_mutex_unlock(&ocl->launch);
-	result->total_ns = now_ns() - start;
-	return ret;
+	ret = loss_is_known(&ocl->transfer.loss) ? -ENODEV : check_work(work);
+	if (!ret)
+		ret = count_items(work, &nitems);
+	if (!ret && work->event) {
+		ret = later_launch(ocl, work, result);
+		return ret ? answer(result, &ours, ret) : 0;
+	}
+	if (!ret)
+		ret = launch_now(ocl, work, &ours);
+	return answer(result, &ours, ret);
 }
 
 int umm_opencl_launch(struct umm_opencl *ocl, const struct umm_opencl_work *work,
 		      struct umm_opencl_result *result)
 {
-	struct umm_opencl_result ours = { .size = sizeof(ours) };
 	struct umm_opencl_work request;
 	struct umm_ctx *ctx;
 	int ret;
@@ -352,17 +433,13 @@ int umm_opencl_launch(struct umm_opencl *ocl, const struct umm_opencl_work *work
 		return -EINVAL;
 	ret = size_in(&request, sizeof(request), work);
 	if (!ret && result)
-		ret = size_check(result, sizeof(ours));
+		ret = size_check(result, sizeof(*result));
 	if (ret)
 		return ret;
 	ret = device_enter(ocl, &ctx);
-	if (!ret) {
-		ret = check_work(&request);
-		if (!ret)
-			ret = launch_entered(ocl, &request, &ours);
-		device_leave(ocl, ctx);
-	}
-	if (result)
-		size_out(result, &ours, sizeof(ours));
+	if (ret)
+		return answer(result, &(struct umm_opencl_result){ 0 }, ret);
+	ret = launch_entered(ocl, &request, result);
+	device_leave(ocl, ctx);
 	return ret;
 }

@@ -68,7 +68,7 @@ static bool device_has(cl_device_id device, const char *extension)
 	return found;
 }
 
-static bool at_least_1_2(cl_device_id device)
+bool platform_at_least(cl_device_id device, int want_major, int want_minor)
 {
 	char version[NAME_BYTES];
 	int major, minor;
@@ -76,7 +76,20 @@ static bool at_least_1_2(cl_device_id device)
 	device_string(device, CL_DEVICE_VERSION, version);
 	if (sscanf(version, "OpenCL %d.%d", &major, &minor) != 2)
 		return false;
-	return major > 1 || (major == 1 && minor >= 2);
+	return major > want_major || (major == want_major && minor >= want_minor);
+}
+
+bool platform_completes_in_caller(cl_device_id device)
+{
+	cl_platform_id platform = NULL;
+	char name[NAME_BYTES];
+
+	device_string(device, CL_DEVICE_NAME, name);
+	if (strncmp(name, "basic", strlen("basic")) != 0)
+		return false;
+	clGetDeviceInfo(device, CL_DEVICE_PLATFORM, sizeof(cl_platform_id), &platform, NULL);
+	platform_string(platform, CL_PLATFORM_NAME, name);
+	return strcmp(name, "Portable Computing Language") == 0;
 }
 
 int platform_check(cl_device_id device, const char **reason)
@@ -87,7 +100,7 @@ int platform_check(cl_device_id device, const char **reason)
 		why = "the device is not available";
 	else if (!device_uint(device, CL_DEVICE_COMPILER_AVAILABLE))
 		why = "its platform has no compiler for OpenCL C";
-	else if (!at_least_1_2(device))
+	else if (!platform_at_least(device, 1, 2))
 		why = "it is older than OpenCL 1.2";
 	else if (!device_uint(device, CL_DEVICE_ENDIAN_LITTLE))
 		why = "its byte order is not that of the CPU";

@@ -19,6 +19,12 @@ int platform_choose(const struct umm_opencl_options *options, cl_device_id *out)
  */
 int platform_check(cl_device_id device, const char **reason);
 
+/* Is the device's OpenCL of this version or later? */
+bool platform_at_least(cl_device_id device, int major, int minor);
+
+/* Does completing a user event do the commands that wait for it, in the same thread? */
+bool platform_completes_in_caller(cl_device_id device);
+
 struct platform_limits {
 	uint64_t global_bytes;
 	uint64_t max_alloc_bytes;

@@ -92,6 +92,22 @@ int report_cl_errno(cl_int err)
 	}
 }
 
+cl_int report_cl_status(int err)
+{
+	switch (err) {
+	case -ENODEV:
+		return CL_DEVICE_NOT_AVAILABLE;
+	case -ENOMEM:
+		return CL_OUT_OF_HOST_MEMORY;
+	case -ENOSPC:
+		return CL_MEM_OBJECT_ALLOCATION_FAILURE;
+	case -EINVAL:
+		return CL_INVALID_VALUE;
+	default:
+		return CL_OUT_OF_RESOURCES;
+	}
+}
+
 int report_cl(cl_int err, const char *what)
 {
 	int ret = report_cl_errno(err);

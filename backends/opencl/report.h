@@ -15,7 +15,10 @@ const char *report_cl_name(cl_int err);
 /* The negative errno that an OpenCL error amounts to; 0 for CL_SUCCESS. Silent. */
 int report_cl_errno(cl_int err);
 
-/* The same, and where it is an error tell that @what failed. */
+/* The other way round: the status of an event that stands for what ended with -errno err. */
+cl_int report_cl_status(int err);
+
+/* As report_cl_errno(), and where it is an error tell that @what failed. */
 int report_cl(cl_int err, const char *what);
 
 #endif

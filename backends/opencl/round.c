@@ -8,7 +8,7 @@
  * states, leaves used and pages seen carry the number of the round that they
  * belong to.
  *
- * Commands rely on the queue's order; in an out-of-order queue barriers stand
+ * Commands rely on the order of umm_opencl.rounds; in an out-of-order queue barriers stand
  * between them. A round leaves nothing in the queue, also when it fails, for the table
  * is read from host memory by the queue and may change once the round is over.
  *
@@ -55,7 +55,7 @@ static int buffer_zero(struct umm_opencl *ocl, struct buffer *buffer)
 {
 	static const cl_uint zero;
 
-	return report_cl(clEnqueueFillBuffer(ocl->queue, buffer->mem, &zero, sizeof(zero), 0,
+	return report_cl(clEnqueueFillBuffer(ocl->rounds, buffer->mem, &zero, sizeof(zero), 0,
 					     buffer->len, 0, NULL, NULL),
 			 "clearing a buffer");
 }
@@ -86,9 +86,9 @@ static int buffer_grow(struct umm_opencl *ocl, struct buffer *buffer, size_t len
 
 static int barrier(struct umm_opencl *ocl)
 {
-	if (!ocl->out_of_order)
+	if (!ocl->rounds_out_of_order)
 		return 0;
-	return report_cl(clEnqueueBarrierWithWaitList(ocl->queue, 0, NULL, NULL), "a barrier");
+	return report_cl(clEnqueueBarrierWithWaitList(ocl->rounds, 0, NULL, NULL), "a barrier");
 }
 
 int round_init(struct umm_opencl *ocl)
@@ -102,7 +102,7 @@ int round_init(struct umm_opencl *ocl)
 	ret = buffer_grow(ocl, &ocl->control, (words + SEEN_WORDS) * sizeof(cl_uint));
 	if (ret < 0)
 		return ret;
-	ret = report_cl(clFinish(ocl->queue), "clearing a buffer");
+	ret = report_cl(clFinish(ocl->rounds), "clearing a buffer");
 	return ret;
 }
 
@@ -127,7 +127,7 @@ static int restart_epochs(struct umm_opencl *ocl)
 		ret = buffer_zero(ocl, &ocl->state);
 	if (!ret && ocl->used.mem)
 		ret = buffer_zero(ocl, &ocl->used);
-	return ret ? ret : report_cl(clFinish(ocl->queue), "clearing a buffer");
+	return ret ? ret : report_cl(clFinish(ocl->rounds), "clearing a buffer");
 }
 
 int round_prepare(struct umm_opencl *ocl, uint32_t nitems)
@@ -145,7 +145,7 @@ int round_prepare(struct umm_opencl *ocl, uint32_t nitems)
 static int upload(struct umm_opencl *ocl, struct buffer *buffer, const void *base, size_t offset,
 		  size_t len)
 {
-	return report_cl(clEnqueueWriteBuffer(ocl->queue, buffer->mem, CL_FALSE, offset, len,
+	return report_cl(clEnqueueWriteBuffer(ocl->rounds, buffer->mem, CL_FALSE, offset, len,
 					      (const char *)base + offset, 0, NULL, NULL),
 			 "uploading the page table");
 }
@@ -241,7 +241,7 @@ static int reset_control(struct umm_opencl *ocl)
 
 	if (!ocl->control_host[CONTROL_FAULTS] && !ocl->control_host[CONTROL_ITEMS])
 		return 0;
-	return report_cl(clEnqueueWriteBuffer(ocl->queue, ocl->control.mem, CL_FALSE, 0,
+	return report_cl(clEnqueueWriteBuffer(ocl->rounds, ocl->control.mem, CL_FALSE, 0,
 					      sizeof(zero), zero, 0, NULL, NULL),
 			 "resetting the fault buffer");
 }
@@ -249,8 +249,9 @@ static int reset_control(struct umm_opencl *ocl)
 static int read_words(struct umm_opencl *ocl, const struct buffer *buffer, uint32_t *to,
 		      size_t first, size_t count, cl_bool blocking)
 {
-	return report_cl(clEnqueueReadBuffer(ocl->queue, buffer->mem, blocking, first * sizeof(*to),
-					     count * sizeof(*to), to + first, 0, NULL, NULL),
+	return report_cl(clEnqueueReadBuffer(ocl->rounds, buffer->mem, blocking,
+					     first * sizeof(*to), count * sizeof(*to), to + first,
+					     0, NULL, NULL),
 			 "reading what the kernel reported");
 }
 
@@ -264,7 +265,7 @@ static int read_outcome(struct umm_opencl *ocl, struct round_outcome *outcome)
 
 	if (ocl->table.nleaves)
 		ret = read_words(ocl, &ocl->used, ocl->used_host, 0, ocl->table.nleaves,
-				 ocl->out_of_order ? CL_TRUE : CL_FALSE);
+				 ocl->rounds_out_of_order ? CL_TRUE : CL_FALSE);
 	if (!ret)
 		ret = read_words(ocl, &ocl->control, host, 0,
 				 CONTROL_LOG + (size_t)FAULT_WORDS * first, CL_TRUE);
@@ -291,6 +292,20 @@ static int kernel_status(cl_event event)
 	return state == CL_DEVICE_NOT_AVAILABLE ? -ENODEV : -EIO;
 }
 
+/* What the device's clock says, where the queue has it looked at. */
+static void profile(cl_event event, struct round_outcome *outcome)
+{
+	cl_ulong start, end;
+
+	if (clGetEventProfilingInfo(event, CL_PROFILING_COMMAND_START, sizeof(start), &start,
+				    NULL) != CL_SUCCESS ||
+	    clGetEventProfilingInfo(event, CL_PROFILING_COMMAND_END, sizeof(end), &end, NULL) !=
+		    CL_SUCCESS)
+		return;
+	outcome->device_start = start;
+	outcome->device_end = end;
+}
+
 static int run_kernel(struct umm_opencl *ocl, const struct umm_opencl_work *work,
 		      struct round_outcome *outcome)
 {
@@ -298,7 +313,7 @@ static int run_kernel(struct umm_opencl *ocl, const struct umm_opencl_work *work
 	cl_event event;
 	int ret;
 
-	ret = report_cl(clEnqueueNDRangeKernel(ocl->queue, work->kernel, work->dims, work->offset,
+	ret = report_cl(clEnqueueNDRangeKernel(ocl->rounds, work->kernel, work->dims, work->offset,
 					       work->global, work->local, 0, NULL, &event),
 			"launching the kernel");
 	if (ret)
@@ -309,6 +324,8 @@ static int run_kernel(struct umm_opencl *ocl, const struct umm_opencl_work *work
 	if (!ret)
 		ret = kernel_status(event);
 	outcome->kernel_ns = now_ns() - start;
+	if (!ret && ocl->profiled)
+		profile(event, outcome);
 	clReleaseEvent(event);
 	return ret;
 }
@@ -334,7 +351,7 @@ static int run_prepared(struct umm_opencl *ocl, const struct umm_opencl_work *wo
 /* Nobody knows what has arrived: wait for what is under way, and send all of it again. */
 static void recover(struct umm_opencl *ocl)
 {
-	clFinish(ocl->queue);
+	clFinish(ocl->rounds);
 	memset(ocl->table.dirty, 1, ocl->table.nleaves);
 	memset(ocl->table.dirty_chunks, 1, table_nchunks(&ocl->table));
 	ocl->control_host[CONTROL_ITEMS] = 1; /* resets the counters */
@@ -343,7 +360,7 @@ static void recover(struct umm_opencl *ocl)
 int round_run(struct umm_opencl *ocl, const struct umm_opencl_work *work, struct round_args *args,
 	      struct round_outcome *outcome)
 {
-	int ret = mirror_round_begin(ocl);
+	int ret = loss_is_known(&ocl->transfer.loss) ? -ENODEV : mirror_round_begin(ocl);
 
 	if (ret)
 		return ret;
@@ -357,6 +374,8 @@ int round_run(struct umm_opencl *ocl, const struct umm_opencl_work *work, struct
 	ret = run_prepared(ocl, work, args, outcome);
 	if (ret)
 		recover(ocl);
+	if (ret && loss_ask(&ocl->transfer.loss))
+		ret = -ENODEV;
 	mirror_round_end(ocl);
 	return ret;
 }

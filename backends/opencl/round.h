@@ -34,6 +34,8 @@ struct round_outcome {
 	uint32_t nfaults;
 	uint32_t nitems; /* work-items that faulted */
 	uint64_t kernel_ns;
+	uint64_t device_start; /* by the device's clock; 0: the queue is not profiled */
+	uint64_t device_end;
 };
 
 /* The buffers that every round needs. 0 or an error, reported. */

@@ -199,7 +199,7 @@ static int program_pages(struct umm_opencl *ocl, uintptr_t start, uintptr_t end)
 }
 
 /* The pages of sorted spans, and what lies between neighbours; a block at a time. */
-static int program(struct umm_opencl *ocl, const struct umm_span *spans, size_t nspans)
+int service_program(struct umm_opencl *ocl, const struct umm_span *spans, size_t nspans)
 {
 	uintptr_t start = 0, end = 0, at, next, span_end;
 	int ret = 0;
@@ -275,7 +275,7 @@ static int refresh(struct umm_opencl *ocl, struct fault *faults, uint32_t *count
 		   struct service_outcome *outcome)
 {
 	size_t nspans = coalesce(faults, *count, 0, ocl->service->spans);
-	int ret = program(ocl, ocl->service->spans, nspans);
+	int ret = service_program(ocl, ocl->service->spans, nspans);
 	uintptr_t block, done = 0;
 	uint32_t entry, n = 0;
 
@@ -344,9 +344,9 @@ static int bring(struct umm_opencl *ocl, const struct fault *faults, uint32_t co
 		return (int)(moved < 0 ? moved : ahead);
 	outcome->nmigrated += (uint64_t)(moved + ahead);
 	outcome->nreadahead += (uint64_t)ahead;
-	ret = program(ocl, service->spans, nspans);
+	ret = service_program(ocl, service->spans, nspans);
 	if (!ret && ahead)
-		ret = program(ocl, service->ahead, nahead);
+		ret = service_program(ocl, service->ahead, nahead);
 	return ret;
 }
 

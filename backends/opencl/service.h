@@ -29,4 +29,7 @@ int service_run(struct umm_opencl *ocl, const struct round_outcome *round, uint3
 /* Tell the core which blocks the last round used. */
 void service_touch(struct umm_opencl *ocl);
 
+/* Put into the table what the core says about these pages; the caller holds umm_opencl.launch. */
+int service_program(struct umm_opencl *ocl, const struct umm_span *spans, size_t nspans);
+
 #endif

@@ -12,6 +12,8 @@
  * works in the calling thread) is signalled at once; one that finds the ring full is
  * waited for in place, for the caller may be the thread that empties the ring.
  *
+ * Of a lost device only what the host reaches by itself is copied; all else fails at once.
+ *
  * Invariants: all commands of a batch are in the queue before those of the next; a
  * batch's slots follow each other in the ring; every fence is signalled once, with
  * no lock held.
@@ -28,7 +30,7 @@
 #define SMALL_PAGES 16 /* copied in less time than handing over a command takes */
 
 /* Wait for a slot's events and let them go. */
-static int slot_wait(struct transfer_slot *slot)
+static int slot_wait(struct transfer *transfer, struct transfer_slot *slot)
 {
 	int status = slot->status;
 	cl_int err;
@@ -38,6 +40,7 @@ static int slot_wait(struct transfer_slot *slot)
 	err = clWaitForEvents(slot->nevents, slot->events);
 	if (err != CL_SUCCESS && !status) {
 		report(UMM_LOG_ERROR, "a copy failed: %s (%d)", report_cl_name(err), err);
+		loss_ask(&transfer->loss);
 		status = -EIO;
 	}
 	while (slot->nevents)
@@ -74,7 +77,7 @@ static void *transfer_main(void *priv)
 		transfer->count--;
 		pthread_mutex_unlock(&transfer->lock);
 
-		ret = slot_wait(&slot);
+		ret = slot_wait(transfer, &slot);
 		status = status ? status : ret;
 		if (!slot.done)
 			continue;
@@ -116,14 +119,19 @@ int transfer_init(struct transfer *transfer, cl_context context, cl_device_id de
 	transfer->queue = clCreateCommandQueue(context, device, queue_properties(device), &err);
 	if (err != CL_SUCCESS)
 		return report_cl(err, "creating a queue for copies");
+	ret = loss_init(&transfer->loss, context, transfer->queue);
+	if (ret)
+		goto err_queue;
 	pthread_mutex_init(&transfer->lock, NULL);
 	pthread_cond_init(&transfer->filled, NULL);
 	ret = thread_start(transfer);
-	if (ret) {
-		report(UMM_LOG_ERROR, "no thread for copies could be started: %s",
-		       umm_strerror(ret));
-		clReleaseCommandQueue(transfer->queue);
-	}
+	if (!ret)
+		return 0;
+	report(UMM_LOG_ERROR, "no thread for copies could be started: %s", umm_strerror(ret));
+
+	loss_fini(&transfer->loss);
+err_queue:
+	clReleaseCommandQueue(transfer->queue);
 	return ret;
 }
 
@@ -134,6 +142,7 @@ void transfer_fini(struct transfer *transfer)
 	pthread_cond_signal(&transfer->filled);
 	pthread_mutex_unlock(&transfer->lock);
 	pthread_join(transfer->thread, NULL);
+	loss_fini(&transfer->loss);
 	clReleaseCommandQueue(transfer->queue);
 	pthread_cond_destroy(&transfer->filled);
 	pthread_mutex_destroy(&transfer->lock);
@@ -163,7 +172,7 @@ static void batch_spill(struct batch *batch)
 		ring_push_locked(batch->transfer, &batch->slot);
 	} else {
 		batch->slot.status = batch->status;
-		batch->status = slot_wait(&batch->slot);
+		batch->status = slot_wait(batch->transfer, &batch->slot);
 	}
 	batch->slot.nevents = 0;
 }
@@ -201,6 +210,7 @@ static void batch_run(struct batch *batch, struct umm_copy run)
 			      pools_offset(pools, run.frame), &slot->events[slot->nevents]);
 		if (err != CL_SUCCESS) {
 			report_cl(err, "starting a copy");
+			loss_ask(&batch->transfer->loss);
 			batch->status = -EIO;
 			return;
 		}
@@ -283,6 +293,10 @@ int transfer_start(struct transfer *transfer, const struct pools *pools,
 		umm_fence_signal(done, 0, 0);
 		return 0;
 	}
+	if (loss_is_known(&transfer->loss)) {
+		umm_fence_signal(done, -EIO, 0);
+		return 0;
+	}
 	pthread_mutex_lock(&transfer->lock);
 	batch.use_ring = most_events / TRANSFER_EVENTS + 1 <= TRANSFER_SLOTS - transfer->count;
 	batch_enqueue(&batch, copies, ncopies);
@@ -294,6 +308,6 @@ int transfer_start(struct transfer *transfer, const struct pools *pools,
 		ring_push_locked(transfer, &batch.slot);
 	pthread_mutex_unlock(&transfer->lock);
 	if (in_place)
-		umm_fence_signal(done, slot_wait(&batch.slot), 0);
+		umm_fence_signal(done, slot_wait(transfer, &batch.slot), 0);
 	return 0;
 }

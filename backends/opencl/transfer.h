@@ -5,6 +5,7 @@
 
 #include <pthread.h>
 
+#include "loss.h"
 #include "pools.h"
 
 #define TRANSFER_EVENTS 32
@@ -20,6 +21,7 @@ struct transfer_slot {
 
 struct transfer {
 	cl_command_queue queue;
+	struct loss loss;
 	pthread_t thread;
 
 	pthread_mutex_t lock; /* Protects: the order in queue, and what follows; inside: nothing */

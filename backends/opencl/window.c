@@ -488,6 +488,7 @@ static int acquire_locked(struct umm_opencl_window *window, unsigned access)
 int umm_opencl_window_acquire(struct umm_opencl_window *window, unsigned access, cl_mem *out)
 {
 	struct umm_ctx *ctx;
+	struct loss *loss;
 	int ret;
 
 	if (!window || !out || !access || access & ~(unsigned)ACCESS_ALL)
@@ -495,8 +496,11 @@ int umm_opencl_window_acquire(struct umm_opencl_window *window, unsigned access,
 	ret = device_enter(window->ocl, &ctx);
 	if (ret)
 		return ret;
+	loss = &window->ocl->transfer.loss;
 	pthread_mutex_lock(&window->ocl->windows->residency);
-	ret = acquire_locked(window, access);
+	ret = loss_is_known(loss) ? -ENODEV : acquire_locked(window, access);
+	if (ret && loss_is_known(loss))
+		ret = -ENODEV;
 	if (!ret)
 		*out = window->pools.mem[0];
 	pthread_mutex_unlock(&window->ocl->windows->residency);

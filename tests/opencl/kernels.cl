@@ -144,6 +144,22 @@ __kernel void map(UMM_KERNEL_ARGS, ulong in, ulong out)
 	umm_store_uint(&u, out + at, 3 * umm_load_uint(&u, in + at) + 1);
 }
 
+/* Buffers beside managed memory: to[i] = out[i] = 3 * in[i] + from[i] */
+__kernel void beside(UMM_KERNEL_ARGS, ulong in, ulong out, __global const uint *from,
+		     __global uint *to)
+{
+	size_t i = get_global_id(0);
+	struct umm u;
+	uint value;
+
+	if (!umm_begin(&u, UMM_ARGS))
+		return;
+	value = 3 * umm_load_uint(&u, in + 4 * i) + from[i];
+	umm_store_uint(&u, out + 4 * i, value);
+	if (!umm_faulted(&u))
+		to[i] = value;
+}
+
 /* Each work-item: the sum of its n words, step bytes apart. */
 __kernel void sum(UMM_KERNEL_ARGS, ulong in, ulong n, ulong step, ulong stride, ulong out)
 {

@@ -1,0 +1,414 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Devices that are lost: what they alone had ends in SIGBUS, everything else stays.
+ *
+ * This program stands between the library and OpenCL: it has functions of the same names, which
+ * are found first, and which answer with an error from the moment on that a test names. One thing
+ * more: devices share no memory with the host, unless a test wants that, for then their pages would
+ * outlive them.
+ */
+#define CL_TARGET_OPENCL_VERSION 200 /* what is asked for shared memory */
+
+#include "rig.h"
+
+#include <dlfcn.h>
+#include <signal.h>
+#include <stdatomic.h>
+
+#define WORDS (PAGE / 4)
+#define FEW   24
+
+/* What the layer answers; a new rig starts with a sound device. */
+static struct {
+	atomic_int error;     /* of all commands, or of the one kernel */
+	atomic_int kernels;   /* so many launches are good before that one, */
+	atomic_bool begun;    /* which it began with */
+	atomic_bool one_only; /* and ended with */
+	atomic_bool shared;   /* the host may use the device's buffers */
+	atomic_uint refused;
+} layer;
+
+#define REAL(name)                                                        \
+	static atomic_uintptr_t found;                                    \
+	__typeof__(&(name)) real;                                         \
+                                                                          \
+	if (!atomic_load(&found))                                         \
+		atomic_store(&found, (uintptr_t)dlsym(RTLD_NEXT, #name)); \
+	real = (__typeof__(&(name)))atomic_load(&found)
+
+static cl_int refusal(void)
+{
+	cl_int err = atomic_load(&layer.error);
+
+	if (!err || !atomic_load(&layer.begun))
+		return CL_SUCCESS;
+	atomic_fetch_add(&layer.refused, 1);
+	return err;
+}
+
+static cl_int kernel_refusal(void)
+{
+	cl_int err = atomic_load(&layer.error);
+
+	if (!err || atomic_fetch_sub(&layer.kernels, 1) > 0)
+		return CL_SUCCESS;
+	atomic_store(&layer.kernels, 0);
+	if (atomic_exchange(&layer.one_only, false))
+		atomic_store(&layer.error, CL_SUCCESS);
+	else
+		atomic_store(&layer.begun, true);
+	atomic_fetch_add(&layer.refused, 1);
+	return err;
+}
+
+/* The library is to find these. */
+#pragma GCC visibility push(default)
+
+cl_int clGetDeviceInfo(cl_device_id device, cl_device_info name, size_t len, void *value,
+		       size_t *needed)
+{
+	REAL(clGetDeviceInfo);
+
+	if (name == CL_DEVICE_SVM_CAPABILITIES && !atomic_load(&layer.shared))
+		return CL_INVALID_VALUE;
+	return real(device, name, len, value, needed);
+}
+
+cl_int clEnqueueReadBuffer(cl_command_queue queue, cl_mem mem, cl_bool blocking, size_t offset,
+			   size_t len, void *to, cl_uint nwait, const cl_event *wait,
+			   cl_event *event)
+{
+	cl_int err = refusal();
+	REAL(clEnqueueReadBuffer);
+
+	return err ? err : real(queue, mem, blocking, offset, len, to, nwait, wait, event);
+}
+
+cl_int clEnqueueWriteBuffer(cl_command_queue queue, cl_mem mem, cl_bool blocking, size_t offset,
+			    size_t len, const void *from, cl_uint nwait, const cl_event *wait,
+			    cl_event *event)
+{
+	cl_int err = refusal();
+	REAL(clEnqueueWriteBuffer);
+
+	return err ? err : real(queue, mem, blocking, offset, len, from, nwait, wait, event);
+}
+
+cl_int clEnqueueFillBuffer(cl_command_queue queue, cl_mem mem, const void *pattern, size_t size,
+			   size_t offset, size_t len, cl_uint nwait, const cl_event *wait,
+			   cl_event *event)
+{
+	cl_int err = refusal();
+	REAL(clEnqueueFillBuffer);
+
+	return err ? err : real(queue, mem, pattern, size, offset, len, nwait, wait, event);
+}
+
+cl_int clEnqueueNDRangeKernel(cl_command_queue queue, cl_kernel kernel, cl_uint dims,
+			      const size_t *offset, const size_t *global, const size_t *local,
+			      cl_uint nwait, const cl_event *wait, cl_event *event)
+{
+	cl_int err = kernel_refusal();
+	REAL(clEnqueueNDRangeKernel);
+
+	return err ? err : real(queue, kernel, dims, offset, global, local, nwait, wait, event);
+}
+
+#pragma GCC visibility pop
+
+/* Now, or with the launch after so many. */
+static void lose_device(cl_int error, int kernels)
+{
+	atomic_store(&layer.refused, 0);
+	atomic_store(&layer.begun, error && !kernels && !atomic_load(&layer.one_only));
+	atomic_store(&layer.kernels, kernels);
+	atomic_store(&layer.error, error);
+}
+
+static int loss_setup(void **state)
+{
+	atomic_store(&layer.shared, false);
+	atomic_store(&layer.one_only, false);
+	lose_device(CL_SUCCESS, 0);
+	return rig_setup(state);
+}
+
+#define loss_test(fn) cmocka_unit_test_setup_teardown(fn, loss_setup, rig_teardown)
+
+static sigjmp_buf escape;
+
+static void on_bus(int number)
+{
+	siglongjmp(escape, number);
+}
+
+/* Pages of which a load raises SIGBUS. */
+static size_t count_dead(const uint32_t *words, size_t npages)
+{
+	struct sigaction action = { .sa_handler = on_bus }, before;
+	volatile size_t ndead = 0;
+
+	sigaction(SIGBUS, &action, &before);
+	for (volatile size_t i = 0; i < npages; i++) {
+		if (sigsetjmp(escape, 1))
+			ndead++;
+		else
+			(void)*(const volatile uint32_t *)&words[i * WORDS];
+	}
+	sigaction(SIGBUS, &before, NULL);
+	return ndead;
+}
+
+static uint32_t *numbered(struct rig *rig, size_t npages)
+{
+	uint32_t *words = rig_alloc(rig, npages * PAGE);
+
+	for (size_t i = 0; i < npages * WORDS; i++)
+		words[i] = (uint32_t)i;
+	return words;
+}
+
+static void assert_numbered(const uint32_t *words, size_t npages)
+{
+	for (size_t i = 0; i < npages * WORDS; i++)
+		assert_int_equal(words[i], i);
+}
+
+static cl_kernel map_kernel(struct rig *rig, const uint32_t *in, const uint32_t *out)
+{
+	cl_kernel kernel = rig_kernel(rig, "map");
+
+	rig_ulong(kernel, 0, (uintptr_t)in);
+	rig_ulong(kernel, 1, (uintptr_t)out);
+	return kernel;
+}
+
+/* Nothing is read ahead: what comes along with other pages is lost with them. */
+static void open_sound(struct rig *rig)
+{
+	struct umm_opencl_options options = { .size = sizeof(options), .readahead = 1 };
+
+	rig_open(rig, 4 * MIB, &options);
+	rig_build(rig);
+}
+
+/* Memory in each of the three places: in is read by the device, out written, home neither. */
+struct places {
+	uint32_t *in;
+	uint32_t *out;
+	uint32_t *home;
+	cl_kernel kernel;
+};
+
+static struct places places_open(struct rig *rig)
+{
+	struct places p;
+
+	open_sound(rig);
+	p.in = numbered(rig, FEW);
+	p.out = numbered(rig, FEW);
+	p.home = numbered(rig, FEW);
+	p.kernel = map_kernel(rig, p.in, p.out);
+	rig_launch(rig, p.kernel, FEW * WORDS);
+	assert_int_equal(rig_pages_in(rig, p.in, FEW * PAGE, UMM_PAGE_DUPLICATED), FEW);
+	assert_int_equal(rig_pages_in(rig, p.out, FEW * PAGE, UMM_PAGE_DEVICE), FEW);
+	return p;
+}
+
+static uint64_t count_poisoned(struct rig *rig)
+{
+	struct umm_stats stats = { .size = sizeof(stats) };
+
+	assert_int_equal(umm_ctx_stats(rig->ctx, &stats), 0);
+	return stats.counter[UMM_COUNT_POISONED];
+}
+
+/* Another one takes its place, in the same context. */
+static void assert_replaceable(struct rig *rig, struct places *p)
+{
+	rig_close(rig);
+	lose_device(CL_SUCCESS, 0);
+	open_sound(rig);
+	p->kernel = map_kernel(rig, p->in, p->home);
+	rig_launch(rig, p->kernel, FEW * WORDS);
+	for (size_t i = 0; i < FEW * WORDS; i++)
+		assert_int_equal(p->home[i], 3 * i + 1);
+}
+
+static void lose_and_look(struct rig *rig, cl_int error)
+{
+	struct places p = places_open(rig);
+	struct umm_opencl_result result;
+	unsigned refused;
+
+	lose_device(error, 0);
+	assert_int_equal(rig_try(rig, p.kernel, FEW * WORDS, &result), -ENODEV);
+	assert_int_equal(result.status, -ENODEV);
+	assert_true(rig_logged("the device is lost"));
+	/* It is known now: nobody asks the device again. */
+	refused = atomic_load(&layer.refused);
+	assert_int_equal(rig_try(rig, p.kernel, FEW * WORDS, &result), -ENODEV);
+	assert_numbered(p.in, FEW);
+	assert_numbered(p.home, FEW);
+	p.in[5] = 5;
+	assert_int_equal(count_dead(p.out, FEW), FEW);
+	assert_int_equal(rig_pages_in(rig, p.out, FEW * PAGE, UMM_PAGE_POISONED), FEW);
+	rig_eventually(count_poisoned(rig) == FEW);
+	assert_int_equal(atomic_load(&layer.refused), refused);
+	assert_false(rig_logged("the device is lost"));
+	assert_replaceable(rig, &p);
+}
+
+static void a_device_that_is_not_available_loses_only_what_it_alone_had(void **state)
+{
+	lose_and_look(*state, CL_DEVICE_NOT_AVAILABLE);
+}
+
+static void a_device_out_of_resources_for_good_is_lost_too(void **state)
+{
+	lose_and_look(*state, CL_OUT_OF_RESOURCES);
+}
+
+static void a_device_whose_queue_is_invalid_is_lost_too(void **state)
+{
+	lose_and_look(*state, CL_INVALID_COMMAND_QUEUE);
+}
+
+static void a_command_that_fails_once_loses_nothing(void **state)
+{
+	static const cl_int errors[] = { CL_OUT_OF_RESOURCES, CL_DEVICE_NOT_AVAILABLE };
+	static const int rets[] = { -EIO, -ENODEV };
+	struct rig *rig = *state;
+	struct places p = places_open(rig);
+	struct umm_opencl_result result;
+
+	for (int i = 0; i < 2; i++) {
+		atomic_store(&layer.one_only, true);
+		lose_device(errors[i], 0);
+		assert_int_equal(rig_try(rig, p.kernel, FEW * WORDS, &result), rets[i]);
+		assert_int_equal(atomic_load(&layer.refused), 1);
+		assert_false(rig_logged("the device is lost"));
+		rig_launch(rig, p.kernel, FEW * WORDS);
+	}
+	assert_numbered(p.in, FEW);
+	for (size_t i = 0; i < FEW * WORDS; i++)
+		assert_int_equal(p.out[i], 3 * i + 1);
+	assert_int_equal(count_poisoned(rig), 0);
+}
+
+static void a_device_lost_between_two_rounds_ends_the_launch(void **state)
+{
+	struct rig *rig = *state;
+	struct umm_opencl_result result = { .size = sizeof(result) };
+	size_t n = FEW * WORDS;
+	struct umm_opencl_work work = { .size = sizeof(work), .dims = 1, .global = &n };
+	cl_event event;
+	cl_int state_now = 0;
+	uint32_t *in, *out;
+
+	open_sound(rig);
+	in = numbered(rig, FEW);
+	out = numbered(rig, FEW);
+	work.kernel = map_kernel(rig, in, out);
+	work.event = &event;
+	/* The first misses what is read, the second what is written, the third does it. */
+	lose_device(CL_DEVICE_NOT_AVAILABLE, 2);
+	assert_int_equal(umm_opencl_launch(rig->ocl, &work, &result), 0);
+	assert_int_not_equal(clWaitForEvents(1, &event), CL_SUCCESS);
+	clGetEventInfo(event, CL_EVENT_COMMAND_EXECUTION_STATUS, sizeof(state_now), &state_now,
+		       NULL);
+	assert_int_equal(state_now, CL_DEVICE_NOT_AVAILABLE);
+	clReleaseEvent(event);
+	assert_int_equal(result.status, -ENODEV);
+	assert_int_equal(result.rounds, 2);
+	assert_int_equal(result.pages_migrated, 2 * FEW);
+	assert_numbered(in, FEW);
+	assert_int_equal(count_dead(out, FEW), FEW);
+}
+
+static void what_the_host_shares_with_a_lost_device_stays(void **state)
+{
+	struct rig *rig = *state;
+	cl_device_svm_capabilities svm = 0;
+	struct umm_opencl_result result;
+	struct places p;
+
+	atomic_store(&layer.shared, true);
+	p = places_open(rig);
+	clGetDeviceInfo(umm_opencl_cl_device(rig->ocl), CL_DEVICE_SVM_CAPABILITIES, sizeof(svm),
+			&svm, NULL);
+	if (!(svm & CL_DEVICE_SVM_FINE_GRAIN_BUFFER))
+		rig_skip("%s shares no memory with the host", rig_device_name());
+	lose_device(CL_DEVICE_NOT_AVAILABLE, 0);
+	assert_int_equal(rig_try(rig, p.kernel, FEW * WORDS, &result), -ENODEV);
+	assert_int_equal(count_dead(p.out, FEW), 0);
+	for (size_t i = 0; i < FEW * WORDS; i++)
+		assert_int_equal(p.out[i], 3 * i + 1);
+	assert_int_equal(count_poisoned(rig), 0);
+}
+
+static void pages_do_not_go_to_a_lost_device(void **state)
+{
+	struct rig *rig = *state;
+	struct places p = places_open(rig);
+
+	lose_device(CL_DEVICE_NOT_AVAILABLE, 0);
+	assert_true(umm_migrate_to_device(rig->ctx, umm_opencl_devmem(rig->ocl), p.home,
+					  FEW * PAGE) <= 0);
+	assert_true(rig_logged("the device is lost"));
+	assert_int_equal(rig_pages_in(rig, p.home, FEW * PAGE, UMM_PAGE_DEVICE), 0);
+	assert_numbered(p.home, FEW);
+	assert_int_equal(count_poisoned(rig), 0);
+}
+
+static void windows_of_a_lost_device_say_so(void **state)
+{
+	struct rig *rig = *state;
+	struct places p = places_open(rig);
+	struct umm_opencl_window *written, *read;
+	cl_mem mem;
+
+	assert_int_equal(umm_opencl_window_create(rig->ocl, p.home, FEW * PAGE, 0, &written), 0);
+	assert_int_equal(umm_opencl_window_create(rig->ocl, p.in, FEW * PAGE, 0, &read), 0);
+	assert_int_equal(umm_opencl_window_acquire(written, UMM_OPENCL_WRITE, &mem), 0);
+	assert_int_equal(umm_opencl_window_release(written, 0, NULL), 0);
+	assert_int_equal(umm_opencl_window_acquire(read, UMM_OPENCL_READ, &mem), 0);
+	assert_int_equal(umm_opencl_window_release(read, 0, NULL), 0);
+	lose_device(CL_DEVICE_NOT_AVAILABLE, 0);
+	assert_int_equal(count_dead(p.home, FEW), FEW);
+	assert_int_equal(umm_opencl_window_acquire(read, UMM_OPENCL_READ, &mem), -ENODEV);
+	assert_int_equal(umm_opencl_window_acquire(written, UMM_OPENCL_WRITE, &mem), -ENODEV);
+	assert_numbered(p.in, FEW);
+	umm_opencl_window_destroy(read);
+	umm_opencl_window_destroy(written);
+}
+
+static void destroying_a_lost_device_brings_home_what_can_come(void **state)
+{
+	struct rig *rig = *state;
+	struct places p = places_open(rig);
+
+	lose_device(CL_DEVICE_NOT_AVAILABLE, 0);
+	rig_close(rig);
+	assert_int_equal(rig_pages_in(rig, p.out, FEW * PAGE, UMM_PAGE_POISONED), FEW);
+	assert_int_equal(count_dead(p.out, FEW), FEW);
+	assert_numbered(p.in, FEW);
+	assert_numbered(p.home, FEW);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		loss_test(a_device_that_is_not_available_loses_only_what_it_alone_had),
+		loss_test(a_device_out_of_resources_for_good_is_lost_too),
+		loss_test(a_device_whose_queue_is_invalid_is_lost_too),
+		loss_test(a_command_that_fails_once_loses_nothing),
+		loss_test(a_device_lost_between_two_rounds_ends_the_launch),
+		loss_test(what_the_host_shares_with_a_lost_device_stays),
+		loss_test(pages_do_not_go_to_a_lost_device),
+		loss_test(windows_of_a_lost_device_say_so),
+		loss_test(destroying_a_lost_device_brings_home_what_can_come),
+	};
+
+	return rig_main("opencl-loss", tests, argc, argv);
+}
