@@ -280,7 +280,29 @@ static void bad_frames_and_ranges_are_refused(struct env *e)
 	assert_int_equal(umm_clear_poison(e->ctx, (uintptr_t)p, 1, NULL), 0);
 }
 
+static void copies_that_lack_host_memory_are_asked_for_again(struct env *e)
+{
+	struct ref_device *ref = env_device(e, FRAMES);
+	char *p = device_pages(e, ref);
+
+	env_mark(e);
+	ref_fail(ref, &(struct ref_failure){
+			      .error = -ENOMEM, .from_device = true, .refuse = true, .times = 3 });
+	assert_filled(p, PAGES, 1);
+	assert_int_equal(ref_counts(ref).failures, 3);
+	assert_delta(e, UMM_COUNT_POISONED, 0);
+	/* A request says so, and leaves them where they are. */
+	to_device(e, ref, p, PAGES, (long)(PAGES - count_state(e, p, PAGES, env_home(e))));
+	ref_fail(ref, &(struct ref_failure){
+			      .error = -ENOMEM, .from_device = true, .refuse = true, .times = 1 });
+	assert_int_equal(umm_migrate_to_system(e->ctx, p, PAGES * PAGE), -ENOMEM);
+	assert_state(e, p, PAGES, env_home(e));
+	to_system(e, p, PAGES, PAGES);
+	assert_filled(p, PAGES, 1);
+}
+
 static const struct test_case cases[] = {
+	TEST(PRIVATE, copies_that_lack_host_memory_are_asked_for_again),
 	TEST(ALL, page_of_a_failed_frame_is_sigbus_and_its_neighbours_are_fine),
 	TEST(ALL, failed_frames_never_come_back),
 	TEST(ALL, free_and_driver_s_frames_fail_too),
