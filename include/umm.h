@@ -47,7 +47,7 @@
  *	-ENOMEM      host memory, descriptors or the kernel's VMA limit exhausted
  *	-ENOSPC      device memory full
  *	-EOPNOTSUPP  operation or kernel feature absent
- *	-ENODEV      the device is gone, or this process was forked from its owner
+ *	-ENODEV      no such device, or it is gone, or this process was forked from its owner
  *	-EIO         the device failed; the affected pages are poisoned
  *	-EDEADLK     called from a callback that it would have to wait for
  *	-E2BIG       the caller's structure is newer than this library, or its size is no size
@@ -1592,7 +1592,7 @@ enum umm_counter {
 	UMM_COUNT_COPIES,	   /* struct umm_copy handed to devices */
 	UMM_COUNT_CLEARED,	   /* pages cleared on a device instead of copied */
 	UMM_COUNT_COPY_NS,	   /* time from handing copies over to their completion */
-	UMM_COUNT_EVICTIONS,	   /* blocks evicted */
+	UMM_COUNT_EVICTIONS,	   /* blocks evicted: pages went home, or copies ended */
 	UMM_COUNT_BUSY,		   /* pages that stayed: pinned or lost a race */
 	UMM_COUNT_RETRIES,	   /* kernel operations that answered EAGAIN */
 	UMM_COUNT_POISONED,	   /* pages lost */

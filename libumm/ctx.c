@@ -222,6 +222,16 @@ static void ctx_fini(struct umm_ctx *ctx)
 	lock_fini(&ctx->lock);
 }
 
+/* Pass an error on, and say what failed. */
+static int failed(int ret, const char *what)
+{
+	if (ret)
+		log_error("no context: %s: %s; raise 'ulimit -n' (files), 'ulimit -v' (address "
+			  "space) or 'ulimit -u' (threads)",
+			  what, umm_strerror(ret));
+	return ret;
+}
+
 static void say_why_refused(int err)
 {
 	struct umm_probe_info info = { .size = sizeof(info) };
@@ -238,9 +248,11 @@ static void open_proc(void)
 	int ret = maps_open();
 
 	if (ret)
-		log_warning("/proc/self/maps cannot be opened (%s): devices can use no memory; "
-			    "mount /proc",
-			    umm_strerror(ret));
+		log_warning("/proc/self/maps cannot be opened: devices can use no memory; %s",
+			    ret == -EACCES ? "create the first context before setresuid(), or call "
+					     "prctl(PR_SET_DUMPABLE, 1) after it" :
+			    ret == -ENOMEM ? "raise 'ulimit -n' or close files" :
+					     "mount /proc");
 	if (pagemap_open() == -EACCES)
 		log_warning("this process may not read its own /proc/self/pagemap: memory that "
 			    "was never touched counts as touched; create the first context before "
@@ -269,7 +281,7 @@ static int ctx_open_kernel(struct umm_ctx *ctx, const struct umm_ctx_options *op
 	ctx->features &= ~options->kernel_features_off;
 	/* Without it nobody tells when files are unmapped, but an interposer. */
 	ctx->watch = ctx->features & UMM_KERNEL_PAGEMAP_SCAN ? uffd_open_watch() : -EOPNOTSUPP;
-	return ctx->watch == -ENOMEM ? -ENOMEM : 0;
+	return ctx->watch == -ENOMEM ? failed(-ENOMEM, "a userfaultfd for files") : 0;
 }
 
 static void ctx_close_kernel(struct umm_ctx *ctx)
@@ -307,16 +319,18 @@ static int ctx_open(struct umm_ctx *ctx, const struct umm_ctx_options *options)
 	ret = ctx_open_kernel(ctx, options);
 	if (ret)
 		goto err_kernel;
-	ret = staging_init(&ctx->staging, ctx->features, cache);
+	ret = failed(staging_init(&ctx->staging, ctx->features, cache), "memory for copies");
 	if (ret)
 		goto err_staging;
-	ret = workers_start(&ctx->workers, ctx, WORK_THREADS, "umm-worker");
+	ret = failed(workers_start(&ctx->workers, ctx, WORK_THREADS, "umm-worker"),
+		     "threads for migrations");
 	if (ret)
 		goto err_staging;
-	ret = workers_start(&ctx->movers, ctx, 1, "umm-mover");
+	ret = failed(workers_start(&ctx->movers, ctx, 1, "umm-mover"),
+		     "a thread for requests with a fence");
 	if (ret)
 		goto err_workers;
-	ret = servers_start(ctx, options->fault_servers);
+	ret = failed(servers_start(ctx, options->fault_servers), "fault servers");
 	if (ret)
 		goto err_movers;
 	return 0;

@@ -6,6 +6,9 @@
  * memory's clock), so that a large request, or the faults of one device launch,
  * never evict what they have just brought; and never the block it is filling.
  *
+ * Duplicated pages are at home already: their copies end, and nothing moves. A block counts as
+ * evicted where either freed frames.
+ *
  * Locks: none held while pages move.
  */
 #include <errno.h>
@@ -18,12 +21,18 @@
 static bool evict_block(struct umm_devmem *mem, uintptr_t va, enum umm_cause cause)
 {
 	struct umm_span span = { .start = va, .len = UMM_BLOCK_SIZE };
-	struct batch_want want = { .src = mem, .cause = cause, .clock = UINT64_MAX };
+	unsigned long ended = 0;
+	struct batch_want want = {
+		.src = mem,
+		.cause = cause,
+		.clock = UINT64_MAX,
+		.ended = &ended,
+	};
 	uint32_t before = umm_devmem_nfree(mem);
 	long ret;
 
 	ret = batch_move(mem->ctx, &span, 1, &want);
-	if (ret > 0)
+	if (ret > 0 || ended)
 		ctx_count(mem->ctx, mem->dev, va, UMM_COUNT_EVICTIONS, 1);
 	return umm_devmem_nfree(mem) > before;
 }

@@ -22,6 +22,7 @@ enum hook_point {
 	HOOK_DETACHING,	 /* memory that is being detached is home, still managed */
 	HOOK_FORK_PREPARED, /* everything is home, fork has not happened */
 	HOOK_REGISTERED,    /* pages are registered, not looked at; gate shared, block locked */
+	HOOK_REPAIRING,	    /* a page that may be poisoned is about to be looked at */
 	HOOK_NR,
 };
 

@@ -227,7 +227,7 @@ static int maps_text(uintptr_t addr, struct maps_vma *vma)
 		return dir;
 	fd = openat(dir, MAPS_NAME, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
-		return errno == ENOENT ? -EOPNOTSUPP : -errno;
+		return procfd_error();
 	for (;;) {
 		got = read(fd, piece, sizeof(piece));
 		if (got < 0 && errno == EINTR)

@@ -28,6 +28,7 @@ struct batch {
 	const struct batch_want *want;
 	_Atomic uint32_t in_flight;
 	_Atomic long moved;
+	_Atomic unsigned long ended;
 	_Atomic int status; /* of what did not move */
 	_Atomic bool lost;
 	bool full;
@@ -36,12 +37,13 @@ struct batch {
 	struct patience patience; /* with pages that others have in flight */
 };
 
-void batch_piece_done(struct batch *batch, unsigned moved, int refused, bool lost)
+void batch_piece_done(struct batch *batch, const struct piece_outcome *outcome)
 {
-	atomic_fetch_add(&batch->moved, moved);
-	if (refused)
-		atomic_store(&batch->status, refused);
-	if (lost)
+	atomic_fetch_add(&batch->moved, outcome->moved);
+	atomic_fetch_add(&batch->ended, outcome->ended);
+	if (outcome->refused)
+		atomic_store(&batch->status, outcome->refused);
+	if (outcome->lost)
 		atomic_store(&batch->lost, true);
 	if (batch->want->dst)
 		ctx_move_out_end(batch->ctx);
@@ -202,6 +204,8 @@ long batch_move(struct umm_ctx *ctx, const struct umm_span *spans, size_t nspans
 	batch_wait(&batch, 0);
 	if (want->dst)
 		devmem_unuse(want->dst);
+	if (want->ended)
+		*want->ended = atomic_load(&batch.ended);
 	moved = atomic_load(&batch.moved);
 	ret = atomic_load(&batch.status);
 	if (atomic_load(&batch.lost))
@@ -224,8 +228,8 @@ static int request_check(struct umm_ctx *ctx, const struct umm_migrate_request *
 	if (req->dst && (!devmem_valid(req->dst) || req->dst->ctx != ctx))
 		return -EINVAL;
 	for (size_t i = 0; i < req->nspans; i++)
-		if (!req->spans[i].len ||
-		    req->spans[i].start + req->spans[i].len < req->spans[i].start)
+		if (!req->spans[i].len || req->spans[i].start >= ADDRESS_END ||
+		    req->spans[i].len > ADDRESS_END - req->spans[i].start)
 			return -EINVAL;
 	return ctx_is_forked(ctx) ? -ENODEV : 0;
 }
@@ -387,7 +391,7 @@ static bool stack_is_managed(struct umm_ctx *ctx)
 
 long umm_bring_home(struct umm_ctx *ctx)
 {
-	static const struct umm_span all = { .start = 0, .len = (uintptr_t)1 << 47 };
+	static const struct umm_span all = { .start = 0, .len = ADDRESS_END };
 	struct umm_migrate_request req = { .spans = &all,
 					   .nspans = 1,
 					   .cause = UMM_CAUSE_EXPLICIT };

@@ -121,6 +121,7 @@ struct piece *piece_new(struct umm_ctx *ctx, const struct piece_want *want)
 	piece->deferred = false;
 	piece->refused = 0;
 	piece->moved = 0;
+	piece->ended = 0;
 	piece->ncopies = 0;
 	piece->fence = NULL;
 	piece_link(piece);
@@ -397,10 +398,14 @@ void piece_finish(struct piece *piece)
 	struct staging *staging = &piece->ctx->staging;
 	struct batch *batch = piece->batch;
 	struct umm_devmem *src = piece->src;
-	unsigned first, moved = piece->moved;
+	struct piece_outcome outcome = {
+		.moved = piece->moved,
+		.ended = piece->ended,
+		.refused = piece->refused,
+		.lost = bit_next(piece->lost, 0) < UMM_BLOCK_PAGES,
+	};
 	uintptr_t va = piece->va;
-	bool lost = bit_next(piece->lost, 0) < UMM_BLOCK_PAGES;
-	int refused = piece->refused;
+	unsigned first;
 
 	for (first = bit_next(piece->staged, 0); first < UMM_BLOCK_PAGES;
 	     first = bit_next(piece->staged, first + 1))
@@ -415,7 +420,7 @@ void piece_finish(struct piece *piece)
 	if (src)
 		devmem_unuse(src);
 	if (batch)
-		batch_piece_done(batch, moved, refused, lost);
+		batch_piece_done(batch, &outcome);
 	else
 		hook_run(HOOK_FINISHED, va);
 }

@@ -72,6 +72,7 @@ struct piece {
 	uint32_t freed[UMM_BLOCK_PAGES];  /* frames of src to give back */
 	unsigned nfreed;
 	unsigned moved;
+	unsigned ended; /* duplications of pages that stay at home */
 
 	bool copying_in;
 	bool retrying;	/* page by page, to find out which ones the device lost */
@@ -182,7 +183,15 @@ static inline uintptr_t piece_start(const struct piece *piece)
 	return piece->va + ((uintptr_t)bit_next(piece->all, 0) << UMM_PAGE_SHIFT);
 }
 
-/* A batch ended one piece: pages moved, what the destination said, whether the source lost some. */
-void batch_piece_done(struct batch *batch, unsigned moved, int refused, bool lost);
+/* What became of one piece. */
+struct piece_outcome {
+	unsigned moved;
+	unsigned ended; /* duplications */
+	int refused;	/* what the destination said */
+	bool lost;	/* the source lost pages */
+};
+
+/* A batch ended one piece. */
+void batch_piece_done(struct batch *batch, const struct piece_outcome *outcome);
 
 #endif

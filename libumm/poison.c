@@ -20,6 +20,7 @@
 #include "ctx.h"
 #include "event.h"
 #include "exchange.h"
+#include "hook.h"
 #include "log.h"
 #include "signals.h"
 #include "uffd.h"
@@ -145,10 +146,23 @@ static int repair(struct umm_ctx *ctx, uintptr_t addr, const void *data)
 	return ret;
 }
 
+/* The first address from `at` on in a block that exists, or end: elsewhere nothing is poisoned. */
+static uintptr_t next_known(struct umm_ctx *ctx, uintptr_t at, uintptr_t end)
+{
+	struct block *block = block_next(ctx, at, end);
+
+	if (!block)
+		return end;
+	at = max(at, block->va);
+	lock_drop(&block->lock);
+	return at;
+}
+
 long umm_clear_poison(struct umm_ctx *ctx, uintptr_t start, size_t npages, const void *data)
 {
 	size_t most = ADDRESS_END >> UMM_PAGE_SHIFT;
 	const char *from = data;
+	uintptr_t at, end;
 	long n = 0;
 	int ret = 0;
 
@@ -157,9 +171,14 @@ long umm_clear_poison(struct umm_ctx *ctx, uintptr_t start, size_t npages, const
 		return -EINVAL;
 	if (ctx_is_forked(ctx))
 		return -ENODEV;
-	for (size_t k = 0; k < npages && ret >= 0; k++) {
-		ret = repair(ctx, start + (k << UMM_PAGE_SHIFT),
-			     from ? from + (k << UMM_PAGE_SHIFT) : NULL);
+	end = start + (npages << UMM_PAGE_SHIFT);
+	for (at = next_known(ctx, start, end); at < end && ret >= 0; at += UMM_PAGE_SIZE) {
+		if (is_aligned(at, UMM_BLOCK_SIZE))
+			at = next_known(ctx, at, end);
+		if (at == end)
+			break;
+		hook_run(HOOK_REPAIRING, at);
+		ret = repair(ctx, at, from ? from + (at - start) : NULL);
 		n += ret == 1;
 	}
 	return ret < 0 ? ret : n;

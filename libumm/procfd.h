@@ -17,7 +17,15 @@
 /* Process id in the upper half, descriptor + 1 in the lower; 0: nothing open. */
 typedef _Atomic uint64_t procfd_cache;
 
-/* The descriptor for this process, or -errno. */
+/* What errno says of such a file, in the library's terms. */
+static inline int procfd_error(void)
+{
+	if (errno == EMFILE || errno == ENFILE)
+		return -ENOMEM;
+	return errno == ENOENT ? -EOPNOTSUPP : -errno;
+}
+
+/* The descriptor for this process, or a negative error. */
 static inline int procfd_get(procfd_cache *cache, const char *path)
 {
 	uint64_t pid = (uint64_t)getpid();
@@ -27,7 +35,7 @@ static inline int procfd_get(procfd_cache *cache, const char *path)
 	while (seen >> 32 != pid) {
 		fd = open(path, O_RDONLY | O_CLOEXEC);
 		if (fd < 0)
-			return errno == ENOENT ? -EOPNOTSUPP : -errno;
+			return procfd_error();
 		/* A descriptor carries no data of ours that would need publishing. */
 		if (atomic_compare_exchange_strong_explicit(
 			    cache, &seen, pid << 32 | ((uint64_t)fd + 1), memory_order_relaxed,

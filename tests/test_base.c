@@ -151,6 +151,14 @@ static void every_error_has_a_text_of_its_own(void **state)
 	}
 }
 
+/* One text for all who return it: it claims nothing that is true for some of them only. */
+static void errors_of_several_meanings_say_what_all_have_in_common(void **state)
+{
+	(void)state;
+	assert_string_equal(umm_strerror(-EPERM), "permission denied");
+	assert_non_null(strstr(umm_strerror(-ENODEV), "none found"));
+}
+
 static void foreign_errors_have_some_text(void **state)
 {
 	(void)state;
@@ -429,6 +437,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(longer_structure_is_e2big_if_it_says_more),
 		cmocka_unit_test(filled_structure_keeps_its_size),
 		cmocka_unit_test(every_error_has_a_text_of_its_own),
+		cmocka_unit_test(errors_of_several_meanings_say_what_all_have_in_common),
 		cmocka_unit_test(foreign_errors_have_some_text),
 		cmocka_unit_test(version_is_that_of_the_header),
 		cmocka_unit_test_teardown(lines_go_where_they_are_sent, restore_log),

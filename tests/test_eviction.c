@@ -61,6 +61,37 @@ static void eviction_takes_the_least_recently_used_block(struct env *e)
 	assert_filled(p, 4 * BLOCK_PAGES, 1);
 }
 
+/* Copies end without a move: the block was evicted all the same. */
+static void evicted_duplicates_count(struct env *e)
+{
+	struct ref_device *ref = env_device(e, BLOCK_PAGES + 8);
+	char *p = env_alloc(e, 4 * BLOCK);
+	size_t b;
+
+	fill(p, 4 * BLOCK_PAGES, 1);
+	env_mark(e);
+	for (b = 0; b < 4; b++)
+		assert_int_equal(migrate(e, ref, p + b * BLOCK, BLOCK_PAGES, UMM_MIGRATE_DUPLICATE),
+				 BLOCK_PAGES);
+	assert_delta(e, UMM_COUNT_EVICTIONS, 3);
+	assert_delta(e, UMM_COUNT_DUPLICATED, 4 * BLOCK_PAGES);
+	assert_int_equal(env_delta_causes(e, UMM_COUNT_TO_SYSTEM), 0);
+	assert_state(e, p, 3 * BLOCK_PAGES, UMM_PAGE_SYSTEM);
+	assert_state(e, p + 3 * BLOCK, BLOCK_PAGES, UMM_PAGE_DUPLICATED);
+
+	/* A block of both kinds is one. */
+	device_fill(ref, p + 3 * BLOCK, 7, 2);
+	assert_int_equal(count_state(e, p + 3 * BLOCK, BLOCK_PAGES, UMM_PAGE_DUPLICATED),
+			 BLOCK_PAGES - 7);
+	assert_int_equal(umm_devmem_evict(ref->mem, BLOCK_PAGES), 0);
+	assert_delta(e, UMM_COUNT_EVICTIONS, 4);
+	assert_delta(e, UMM_COUNT_TO_SYSTEM + UMM_CAUSE_EVICT, 7);
+	/* Nothing is left to go. */
+	assert_int_equal(umm_devmem_evict(ref->mem, BLOCK_PAGES), 0);
+	assert_delta(e, UMM_COUNT_EVICTIONS, 4);
+	assert_filled(p + 3 * BLOCK, 7, 2);
+}
+
 static void evict_on_request_frees_frames(struct env *e)
 {
 	struct ref_device *ref = env_device(e, 2 * BLOCK_PAGES);
@@ -138,6 +169,7 @@ static const struct test_case cases[] = {
 	TEST(ALL, without_eviction_what_fits_moves),
 	TEST(ALL, without_eviction_full_memory_is_enospc),
 	TEST(ALL, eviction_takes_the_least_recently_used_block),
+	TEST(ALL, evicted_duplicates_count),
 	TEST(ALL, evict_on_request_frees_frames),
 	TEST(ALL, evicting_more_than_pages_hold_is_enospc),
 	TEST(ALL, working_set_of_four_times_the_memory_streams_through),

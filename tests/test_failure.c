@@ -145,6 +145,39 @@ static void a_page_that_is_written_anew_is_repaired(struct env *e)
 	assert_int_equal(touch_write(p + 3 * PAGE), 0);
 }
 
+static void count_look(void *priv, enum hook_point point, uintptr_t addr)
+{
+	(void)point;
+	(void)addr;
+	++*(size_t *)priv;
+}
+
+/* 64 GiB of which two blocks exist: one page in each is poisoned. */
+static void repairing_looks_only_where_pages_can_be_poisoned(struct env *e)
+{
+	const size_t len = (size_t)64 << 30;
+	struct ref_device *ref = env_device(e, FRAMES);
+	char *p = env_alloc_small(e, len), *far = p + len - BLOCK;
+	size_t nlooks = 0;
+
+	page_fill(p + 5 * PAGE, 5, 1);
+	page_fill(far + 511 * PAGE, 511, 1);
+	to_device(e, ref, p + 5 * PAGE, 1, 1);
+	to_device(e, ref, far + 511 * PAGE, 1, 1);
+	assert_int_equal(umm_memory_failure(ref->mem, frame_of(e, p + 5 * PAGE), 1), 1);
+	assert_int_equal(umm_memory_failure(ref->mem, frame_of(e, far + 511 * PAGE), 1), 1);
+
+	hook_set(HOOK_REPAIRING, count_look, &nlooks);
+	assert_int_equal(umm_clear_poison(e->ctx, (uintptr_t)p + BLOCK, len / PAGE - 1024, NULL),
+			 0);
+	assert_int_equal(nlooks, 0);
+	assert_int_equal(umm_clear_poison(e->ctx, (uintptr_t)p, len / PAGE, NULL), 2);
+	hook_set(HOOK_REPAIRING, NULL, NULL);
+	assert_int_equal(nlooks, 2 * UMM_BLOCK_PAGES);
+	assert_zero(p + 5 * PAGE, 1);
+	assert_zero(far + 511 * PAGE, 1);
+}
+
 static void repaired_pages_read_zero_by_default(struct env *e)
 {
 	struct ref_device *ref = env_device(e, FRAMES);
@@ -310,6 +343,7 @@ static const struct test_case cases[] = {
 	TEST(ALL, a_duplicate_s_copy_ends_and_the_page_stays),
 	TEST(COHERENT, a_pin_does_not_hold_a_failed_frame),
 	TEST(ALL, a_page_that_is_written_anew_is_repaired),
+	TEST(KERNEL, repairing_looks_only_where_pages_can_be_poisoned),
 	TEST(ALL, repaired_pages_read_zero_by_default),
 	TEST(ASYNC, frames_that_fail_while_pages_arrive_get_none),
 	TEST(ASYNC_PRIVATE, a_page_that_is_on_its_way_home_gets_there),

@@ -246,10 +246,17 @@ static void refused_userfaultfd_is_eperm_and_says_what_to_do(struct env *e)
 
 /* ---- descriptors, mappings, address space ------------------------------------------- */
 
+static void count_line(void *priv, enum umm_log_level level, const char *line)
+{
+	(void)level;
+	*(unsigned *)priv += strstr(line, "ulimit -n") != NULL;
+}
+
 static void no_descriptor_left_is_enomem(struct env *e)
 {
 	struct rlimit before, few;
 	struct umm_ctx *ctx;
+	unsigned nlines;
 	int fd, i, ret;
 
 	(void)e;
@@ -261,18 +268,59 @@ static void no_descriptor_left_is_enomem(struct env *e)
 	for (i = 0; i < 20; i++) {
 		few = before;
 		few.rlim_cur = (rlim_t)fd + (rlim_t)i;
+		nlines = 0;
+		umm_log_set(count_line, &nlines, UMM_LOG_WARNING);
 		assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
 		ret = umm_ctx_create(NULL, &ctx);
 		assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+		umm_log_set(NULL, NULL, UMM_LOG_WARNING);
 		if (ret == 0)
 			break;
 		assert_int_equal(ret, -ENOMEM);
+		/* Whatever it was that failed, a message says what to do. */
+		assert_true(nlines);
 	}
 	assert_in_range(i, 1, 19);
 	umm_ctx_put(ctx);
 	ret = dup(0);
 	close(ret);
 	assert_int_equal(ret, fd);
+}
+
+/* Nothing of this process may be opened: not even its mappings can be looked at. */
+static void child_without_descriptors(void *arg)
+{
+	const struct umm_ctx_options options = {
+		.size = sizeof(options),
+		.kernel_features_off = UMM_KERNEL_PROCMAP_QUERY,
+	};
+	struct ref_options ref_options = { .nframes = 64, .inline_copy = true };
+	struct rlimit none = { 0, 0 };
+	struct ref_device *ref = NULL;
+	struct umm_ctx *ctx = NULL;
+	struct umm_pin *pin;
+	uint64_t entry;
+	void *p = NULL;
+
+	(void)arg;
+	child_check(umm_ctx_create(&options, &ctx) == 0);
+	child_check(ref_create(ctx, &ref_options, &ref) == 0);
+	child_check(umm_alloc(ctx, 16 * PAGE, 0, &p) == 0);
+	fill(p, 16, 1);
+	child_check(setrlimit(RLIMIT_NOFILE, &none) == 0);
+	child_check(umm_migrate_to_device(ctx, ref->mem, p, 16 * PAGE) == -ENOMEM);
+	child_check(umm_make_exclusive(ref->dev, (uintptr_t)p, (uintptr_t)p + PAGE, &entry) ==
+		    -ENOMEM);
+	child_check(umm_pin(ctx, (uintptr_t)p, 1, 0, &pin) == -ENOMEM);
+	for (size_t i = 0; i < 16; i++)
+		child_check(filled_at(p, i, 1));
+}
+
+static void mappings_that_cannot_be_looked_at_are_enomem(struct env *e)
+{
+	(void)e;
+	skip_unless_children_may_have_threads();
+	assert_true(in_child(child_without_descriptors, NULL));
 }
 
 /* Blocks that a device has used are mappings of their own, and those are limited. */
@@ -632,6 +680,7 @@ static const struct test_case cases[] = {
 	TEST(KERNEL, context_outlives_access_to_proc),
 	TEST(ONCE, refused_userfaultfd_is_eperm_and_says_what_to_do),
 	TEST(ONCE, no_descriptor_left_is_enomem),
+	TEST(ONCE, mappings_that_cannot_be_looked_at_are_enomem),
 	TEST(ONCE, mapping_limit_is_enomem_and_harmless),
 	TEST(ONCE, address_space_limit_is_enomem),
 	TEST(ONCE, limited_address_space_is_enough),

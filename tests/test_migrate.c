@@ -316,6 +316,28 @@ static void requests_with_bad_arguments_are_refused(struct env *e)
 	assert_int_equal(umm_migrate_to_system(e->ctx, &p, 1), -EFAULT);
 }
 
+static void spans_beyond_the_address_space_are_einval(struct env *e)
+{
+	static const size_t lens[] = { (size_t)1 << 63, (size_t)1 << 47, SIZE_MAX, SIZE_MAX / 2 };
+	struct ref_device *ref = env_device(e, 64);
+	const uintptr_t end = (uintptr_t)1 << 47;
+	char *p = env_alloc(e, PAGE);
+	size_t i;
+
+	fill(p, 1, 1);
+	to_device(e, ref, p, 1, 1);
+	for (i = 0; i < sizeof(lens) / sizeof(lens[0]); i++) {
+		assert_int_equal(umm_migrate_to_system(e->ctx, p, lens[i]), -EINVAL);
+		assert_int_equal(umm_migrate_to_device(e->ctx, ref->mem, p, lens[i]), -EINVAL);
+	}
+	assert_int_equal(umm_migrate_to_system(e->ctx, (void *)end, PAGE), -EINVAL);
+	assert_int_equal(umm_migrate_to_system(e->ctx, (void *)(end - PAGE), PAGE + 1), -EINVAL);
+	assert_state(e, p, 1, env_home(e));
+	/* All of it, and no more. */
+	assert_int_equal(umm_migrate_to_system(e->ctx, p, end - (uintptr_t)p), 1);
+	assert_filled(p, 1, 1);
+}
+
 static void several_homes_gather_on_one_device(struct env *e)
 {
 	struct ref_device *a = env_device(e, 64), *b = env_device(e, 64);
@@ -561,6 +583,7 @@ static const struct test_case cases[] = {
 	TEST(ALL, overlapping_spans_move_each_page_once),
 	TEST(ALL, holes_and_foreign_memory_are_passed_over),
 	TEST(ONCE, requests_with_bad_arguments_are_refused),
+	TEST(ONCE, spans_beyond_the_address_space_are_einval),
 	TEST(ALL, several_homes_gather_on_one_device),
 	TEST(ALL, page_of_one_device_is_asked_for_by_another),
 	TEST(ALL, memory_of_two_kinds_on_one_device),

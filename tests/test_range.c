@@ -681,7 +681,7 @@ static void encodings_that_make_no_sense_are_refused(struct env *e)
 	assert_int_equal(umm_range_fault(&range, 0), -EINVAL);
 }
 
-/* As drivers do. Where the entries come home, so that they can be written, that is a change, too. */
+/* As drivers do. Where entries come home, so that they can be written, that is a change, too. */
 static long until_valid(struct umm_range *range, bool fault)
 {
 	long ret;

@@ -198,6 +198,8 @@ static void describe(struct launch *l, const struct fault *fault, int err)
 	l->result->fault_valid = true;
 	if (err == -EINVAL)
 		why = "the address is not a multiple of the type's size";
+	else if (err == -EPERM)
+		why = "the memory is read-only";
 	report(UMM_LOG_ERROR, "work-item %" PRIu32 " %s 0x%" PRIx64 ": %s", fault->item, what,
 	       fault->addr, why);
 }

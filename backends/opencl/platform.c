@@ -7,9 +7,12 @@
 #define CL_TARGET_OPENCL_VERSION 200 /* to ask for SVM; no function newer than 1.2 is called */
 
 #include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "platform.h"
 #include "report.h"
@@ -21,6 +24,41 @@ const char *umm_opencl_advice(void)
 	return "no OpenCL platform was found: install one (Debian: apt-get install "
 	       "pocl-opencl-icd for the CPU, or the driver package of your GPU), and check that "
 	       "OCL_ICD_VENDORS, if it is set, names a directory with .icd files";
+}
+
+/* A directory in which this process may create files, or could create it: its nearest parent. */
+static bool may_write(char *path)
+{
+	char *slash;
+
+	while (faccessat(AT_FDCWD, path, W_OK | X_OK, AT_EACCESS)) {
+		slash = strrchr(path, '/');
+		if (errno != ENOENT || !slash || slash == path)
+			return false;
+		*slash = '\0';
+	}
+	return true;
+}
+
+/* PoCL offers no device where it cannot keep the kernels that it has compiled. NULL: it can. */
+static const char *cache_advice(void)
+{
+	const char *cache = getenv("POCL_CACHE_DIR"), *xdg = getenv("XDG_CACHE_HOME");
+	const char *home = getenv("HOME");
+	char path[PATH_MAX];
+
+	if (cache)
+		snprintf(path, sizeof(path), "%s", cache);
+	else if (xdg)
+		snprintf(path, sizeof(path), "%s/pocl", xdg);
+	else if (home)
+		snprintf(path, sizeof(path), "%s/.cache/pocl", home);
+	else
+		return NULL;
+	return may_write(path) ? NULL :
+				 "PoCL may not write to its kernel cache (POCL_CACHE_DIR, or below "
+				 "XDG_CACHE_HOME or HOME): set POCL_CACHE_DIR to a directory that "
+				 "this user may write to";
 }
 
 static uint64_t device_number(cl_device_id device, cl_device_info what, size_t len)
@@ -193,8 +231,10 @@ static int visit_platform(cl_platform_id platform, visit_fn fn, void *priv, int 
 	if (clGetDeviceIDs(platform, CL_DEVICE_TYPE_ALL, 0, NULL, &count) != CL_SUCCESS || !count) {
 		info.device_name = info.device_version = "";
 		info.usable = -ENODEV;
-		info.reason = "the platform offers no device (rusticl: set RUSTICL_ENABLE=llvmpipe "
-			      "or the name of the driver)";
+		info.reason = cache_advice();
+		if (!info.reason)
+			info.reason = "the platform offers no device (rusticl: set "
+				      "RUSTICL_ENABLE=llvmpipe or the name of the driver)";
 		return fn(priv, &info);
 	}
 	devices = calloc(count, sizeof(cl_device_id));
@@ -277,6 +317,24 @@ static int choose_visit(void *priv, const struct umm_opencl_info *info)
 	return 1;
 }
 
+static void report_no_fit(const struct choice *choice)
+{
+	const struct umm_opencl_options *options = choice->options;
+	const char *advice = cache_advice();
+	char type[32] = "any";
+
+	if (options->type)
+		snprintf(type, sizeof(type), "0x%llx", (unsigned long long)options->type);
+	if (!advice)
+		advice = "rusticl: set RUSTICL_ENABLE=llvmpipe";
+	report(UMM_LOG_ERROR,
+	       "no device fits (platform: %s, device: %s, type: %s); there are: %s%s%s",
+	       options->platform_name ? options->platform_name : "any",
+	       options->device_name ? options->device_name : "any", type,
+	       *choice->seen ? choice->seen : "none (", *choice->seen ? "" : advice,
+	       *choice->seen ? "" : ")");
+}
+
 int platform_choose(const struct umm_opencl_options *options, cl_device_id *out)
 {
 	struct choice choice = { .options = options };
@@ -295,11 +353,6 @@ int platform_choose(const struct umm_opencl_options *options, cl_device_id *out)
 		report(UMM_LOG_ERROR, "no device will do: %s", choice.reason);
 		return -EOPNOTSUPP;
 	}
-	report(UMM_LOG_ERROR,
-	       "no device fits (platform: %s, device: %s, type: 0x%llx); there are: %s",
-	       options->platform_name ? options->platform_name : "any",
-	       options->device_name ? options->device_name : "any",
-	       (unsigned long long)options->type,
-	       *choice.seen ? choice.seen : "none (rusticl: set RUSTICL_ENABLE=llvmpipe)");
+	report_no_fit(&choice);
 	return -ENODEV;
 }

@@ -161,6 +161,7 @@ static void count(struct job *job, const struct device *device, const struct umm
 #define SINCE(which) (after.counter[which] - before->counter[which])
 	tally->cpu_faults = SINCE(UMM_COUNT_FAULT_DEVICE);
 	tally->bytes_in = SINCE(UMM_COUNT_BYTES_TO_DEVICE);
+	tally->bytes_copied = SINCE(UMM_COUNT_DUPLICATED) * UMM_PAGE_SIZE;
 	tally->bytes_out = SINCE(UMM_COUNT_BYTES_FROM_DEVICE);
 	tally->evictions = SINCE(UMM_COUNT_EVICTIONS);
 #undef SINCE
@@ -178,6 +179,32 @@ static void progress(const struct job *job, unsigned round, const struct tally *
 	       (double)(tally->bytes_out - before->bytes_out) / (1 << 20),
 	       (unsigned long long)(tally->evictions - before->evictions));
 	fflush(stdout);
+}
+
+/*
+ * In the first round the CPU touches nothing, and pages leave the device only to make room: what
+ * was copied there and has not moved there since must have fitted, or there were evictions.
+ */
+static bool uncounted(const struct job *job, const struct umm_stats *before,
+		      const struct tally *tally)
+{
+	struct umm_stats after = { .size = sizeof(after) };
+	uint64_t copied, moved = 0;
+	unsigned cause;
+
+	umm_ctx_stats(job->ctx, &after);
+	copied = after.counter[UMM_COUNT_DUPLICATED] - before->counter[UMM_COUNT_DUPLICATED];
+	for (cause = 0; cause < UMM_NR_CAUSES; cause++)
+		moved += after.counter[UMM_COUNT_TO_DEVICE + cause] -
+			 before->counter[UMM_COUNT_TO_DEVICE + cause];
+	if (after.counter[UMM_COUNT_EVICTIONS] > before->counter[UMM_COUNT_EVICTIONS] ||
+	    copied <= moved + tally->device_bytes / UMM_PAGE_SIZE)
+		return false;
+	fprintf(stderr,
+		"wordnet-paths: %llu pages were copied into room for %llu, but none was evicted\n",
+		(unsigned long long)copied,
+		(unsigned long long)(tally->device_bytes / UMM_PAGE_SIZE));
+	return true;
 }
 
 static int all_rounds(struct job *job, struct device *device, unsigned flags,
@@ -202,6 +229,8 @@ static int all_rounds(struct job *job, struct device *device, unsigned flags,
 		if (!ret)
 			ret = answer_round(job, device, job->queries + round * job->nqueries,
 					   picture, tally);
+		if (!ret && !round)
+			tally->uncounted = uncounted(job, &stats, tally);
 		if (!ret && round + 1 < job->nrounds)
 			ret = change(job, round, picture, tally);
 		count(job, device, &stats, tally);

@@ -27,12 +27,14 @@ struct tally {
 	uint64_t kernel_rounds;
 	uint64_t device_faults;
 	uint64_t cpu_faults;
-	uint64_t bytes_in;  /* to the device */
-	uint64_t bytes_out; /* and home */
+	uint64_t bytes_in;     /* to the device */
+	uint64_t bytes_copied; /* of these, duplicated: nothing has to come home of them */
+	uint64_t bytes_out;    /* home */
 	uint64_t evictions;
 	uint64_t edits;
 	double seconds;
-	bool damaged; /* undoing all changes did not restore the structure */
+	bool uncounted; /* more pages went there than fit, but none was evicted */
+	bool damaged;	/* undoing all changes did not restore the structure */
 };
 
 /** Flags of job_run(). */

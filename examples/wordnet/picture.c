@@ -2,11 +2,13 @@
 /*
  * Looks at the home of every page again and again, and draws what it saw as SVG: addresses from
  * top to bottom, time from left to right, the colour says how many pages of a strip of memory
- * were on the device. A second panel shows how full the device was.
+ * were on the device, and whether the CPU had them, too. A second panel shows how full the device
+ * was.
  *
- * A look is the state from the one before it until its own time. Strips of a look have a shade
- * from 0 (no page is on the device) to SHADES - 1 (all are), or BLANK where no page was ever
- * touched; equal shades next to each other in time become one rectangle.
+ * A look is the state from the one before it until its own time. Strips of a look have a shade:
+ * HOME (no page is on the device), one of LEVELS of the colour of the side that has most of those
+ * that are (the last level: all of the strip), or BLANK where no page was ever touched. Equal
+ * shades next to each other in time become one rectangle.
  */
 #include <errno.h>
 #include <stdbool.h>
@@ -16,9 +18,17 @@
 
 #include "picture.h"
 
-#define SHADES	  9
-#define BLANK	  SHADES
 #define AREAS_MAX 8
+
+#define LEVELS 8
+
+/* The first shade of each colour. */
+enum {
+	HOME,
+	BOTH,
+	ALONE = BOTH + LEVELS,
+	BLANK = ALONE + LEVELS,
+};
 
 /* The layout, in pixels. */
 #define WIDTH	     1120
@@ -31,6 +41,8 @@
 #define AREA_GAP     7
 #define AREA_TALL    40 /* there is room for its address */
 #define FILL_GAP     44
+#define LEVEL_WIDTH  9
+#define LEGEND_STEP  185
 #define FILL_HEIGHT  90
 
 struct area {
@@ -40,10 +52,15 @@ struct area {
 	unsigned nstrips;
 };
 
+/* Pages that the device has: duplicates, which the CPU may read as well, and others. */
+struct pages {
+	size_t both, alone;
+};
+
 struct look {
 	double seconds;
 	enum picture_what what;
-	size_t device_pages;
+	struct pages pages;
 	unsigned char *shade; /* of every strip of every area */
 };
 
@@ -125,26 +142,33 @@ static void lay_out(struct picture *picture)
 	}
 }
 
-static unsigned char shade_of(const struct umm_page_info *page, size_t npages, size_t *device_pages)
+static unsigned char shade_of(const struct umm_page_info *page, size_t npages, struct pages *sum)
 {
-	size_t i, device = 0, touched = 0;
+	struct pages here = { 0 };
+	size_t i, touched = 0, level;
 
 	for (i = 0; i < npages; i++) {
 		touched += page[i].state != UMM_PAGE_EMPTY;
-		device += page[i].state == UMM_PAGE_DEVICE;
+		here.both += page[i].state == UMM_PAGE_DUPLICATED;
+		here.alone += page[i].state == UMM_PAGE_DEVICE;
 	}
-	*device_pages += device;
+	sum->both += here.both;
+	sum->alone += here.alone;
 	if (!touched)
 		return BLANK;
 	/* Whatever there is must be seen, so round up. */
-	return (unsigned char)((device * (SHADES - 1) + touched - 1) / touched);
+	level = ((here.both + here.alone) * LEVELS + touched - 1) / touched;
+	if (!level)
+		return HOME;
+	return (unsigned char)((here.alone > here.both ? ALONE : BOTH) + level - 1);
 }
 
 static int look_at(struct picture *picture, const struct area *area, struct look *look,
 		   unsigned char *shade)
 {
 	struct umm_page_info *pages = calloc(area->npages, sizeof(*pages));
-	size_t first, end, nothing;
+	struct pages counted;
+	size_t first, end;
 	unsigned i;
 	int ret;
 
@@ -154,10 +178,10 @@ static int look_at(struct picture *picture, const struct area *area, struct look
 	for (i = 0; i < area->nstrips && !ret; i++) {
 		first = i * area->npages / area->nstrips;
 		end = (i + 1) * area->npages / area->nstrips;
-		nothing = 0;
+		counted = (struct pages){ 0 };
 		/* Where there are fewer pages than strips, a page shows in several. */
 		shade[i] = shade_of(pages + first, end > first ? end - first : 1,
-				    end > first ? &look->device_pages : &nothing);
+				    end > first ? &look->pages : &counted);
 	}
 	free(pages);
 	return ret;
@@ -208,17 +232,24 @@ static unsigned map_bottom(const struct picture *picture)
 	return MAP_TOP + picture->nstrips * STRIP_HEIGHT + (picture->nareas - 1) * AREA_GAP;
 }
 
-/* From the grey of system memory to the orange of device memory. */
+/* From the grey of system memory to the orange of the device's, or to the green of both. */
 static void draw_colour(FILE *svg, unsigned shade)
 {
-	static const int system[3] = { 0xd3, 0xdc, 0xe6 }, device[3] = { 0xe0, 0x4e, 0x0b };
+	static const int home[3] = { 0xd3, 0xdc, 0xe6 };
+	static const int full[2][3] = { { 0x0b, 0x7d, 0x5c }, { 0xe0, 0x4e, 0x0b } };
+	const int *to = full[shade >= ALONE];
+	int i, level = shade == HOME ? 0 : (int)(shade - (shade < ALONE ? BOTH : ALONE)) + 1;
 	/* In per cent; even one page on the device must be told from none. */
-	int i, percent = shade ? 25 + 75 * (int)shade / (SHADES - 1) : 0;
+	int percent = level ? 25 + 75 * level / LEVELS : 0;
 
 	fputc('#', svg);
 	for (i = 0; i < 3; i++)
-		fprintf(svg, "%02x",
-			(unsigned)(system[i] + percent * (device[i] - system[i]) / 100));
+		fprintf(svg, "%02x", (unsigned)(home[i] + percent * (to[i] - home[i]) / 100));
+}
+
+static const char *class_of(unsigned shade)
+{
+	return shade == BLANK ? "blank" : shade >= ALONE ? "alone" : "both";
 }
 
 static void draw_escaped(FILE *svg, const char *text)
@@ -258,8 +289,9 @@ static void draw_map(FILE *svg, const struct picture *picture)
 {
 	unsigned shade, strip, y, i, j;
 
-	for (shade = 1; shade <= BLANK; shade++) {
-		fputs("<path shape-rendering=\"crispEdges\" fill=\"", svg);
+	for (shade = BOTH; shade <= BLANK; shade++) {
+		fprintf(svg, "<path class=\"%s\" shape-rendering=\"crispEdges\" fill=\"",
+			class_of(shade));
 		if (shade == BLANK)
 			fputs("#ffffff", svg);
 		else
@@ -285,7 +317,7 @@ static void draw_areas(FILE *svg, const struct picture *picture)
 		middle = y + height / 2;
 		fprintf(svg, "<rect x=\"%d\" y=\"%u\" width=\"%d\" height=\"%u\" fill=\"", MAP_LEFT,
 			y, MAP_RIGHT - MAP_LEFT, height);
-		draw_colour(svg, 0);
+		draw_colour(svg, HOME);
 		fprintf(svg,
 			"\"/>\n<text x=\"%d\" y=\"%u\" text-anchor=\"end\">"
 			"<tspan font-weight=\"bold\">%s</tspan> %.1f MiB</text>\n",
@@ -306,33 +338,51 @@ static void draw_areas(FILE *svg, const struct picture *picture)
 		(MAP_TOP + map_bottom(picture)) / 2);
 }
 
-static bool ever_left(const struct picture *picture, unsigned first, unsigned nstrips)
+static bool ever_seen(const struct picture *picture, unsigned first, unsigned nstrips)
 {
 	size_t i;
 	unsigned j;
 
 	for (i = 0; i < picture->nlooks; i++)
 		for (j = first; j < first + nstrips; j++)
-			if (picture->looks[i].shade[j] && picture->looks[i].shade[j] != BLANK)
+			if (picture->looks[i].shade[j] != HOME &&
+			    picture->looks[i].shade[j] != BLANK)
 				return true;
 	return false;
 }
 
-/* Say so where the device never asked for anything of an area. */
+/* By the counters of its allocation: pages come and go between looks. */
+static bool ever_asked_for(const struct picture *picture, const struct area *area)
+{
+	struct umm_stats stats = { .size = sizeof(stats) };
+	uint64_t n;
+	unsigned cause;
+
+	if (umm_alloc_stats(picture->ctx, (const void *)area->start, &stats))
+		return true;
+	n = stats.counter[UMM_COUNT_DUPLICATED];
+	for (cause = 0; cause < UMM_NR_CAUSES; cause++)
+		n += stats.counter[UMM_COUNT_TO_DEVICE + cause];
+	return n;
+}
+
+/* Say so where the device never asked for anything of an area, or had it too shortly. */
 static void draw_remarks(FILE *svg, const struct picture *picture)
 {
 	const struct area *area;
 	unsigned y = MAP_TOP, strip = 0;
 
 	for (area = picture->area; area < picture->area + picture->nareas; area++) {
-		if (!ever_left(picture, strip, area->nstrips))
+		if (!ever_seen(picture, strip, area->nstrips))
 			fprintf(svg,
 				"<text x=\"%d\" y=\"%u\" text-anchor=\"middle\" fill=\"#556\" "
 				"stroke=\"#d3dce6\" stroke-width=\"8\" paint-order=\"stroke\">"
-				"the device never followed a pointer to here, so nothing moved"
-				"</text>\n",
+				"%s</text>\n",
 				(MAP_LEFT + MAP_RIGHT) / 2,
-				y + area->nstrips * STRIP_HEIGHT / 2 + 5);
+				y + area->nstrips * STRIP_HEIGHT / 2 + 5,
+				ever_asked_for(picture, area) ?
+					"the device was here, but never when this was drawn" :
+					"the device never followed a pointer to here");
 		strip += area->nstrips;
 		y += area->nstrips * STRIP_HEIGHT + AREA_GAP;
 	}
@@ -383,22 +433,32 @@ static void draw_time(FILE *svg, const struct picture *picture, unsigned y)
 		(MAP_LEFT + MAP_RIGHT) / 2, y + 40);
 }
 
+/* One curve of the second panel: the pages on both sides, with or without the others. */
+static void draw_curve(FILE *svg, const struct picture *picture, unsigned bottom, bool others)
+{
+	double per_page = (FILL_HEIGHT - 12.0) / (double)picture->capacity_pages, y;
+	const struct look *look;
+
+	fprintf(svg, "<path fill=\"%s\" d=\"M%d %u", others ? "#f0a070" : "#6db39f", MAP_LEFT,
+		bottom);
+	for (look = picture->looks + 1; look < picture->looks + picture->nlooks; look++) {
+		y = bottom -
+		    per_page * (double)(look->pages.both + (others ? look->pages.alone : 0));
+		fprintf(svg, "L%.1f %.1fL%.1f %.1f", x_of(picture, look[-1].seconds), y,
+			x_of(picture, look->seconds), y);
+	}
+	fprintf(svg, "L%d %uz\"/>\n", MAP_RIGHT, bottom);
+}
+
 /* How many pages the device had, and how many it can have. */
 static void draw_fill(FILE *svg, const struct picture *picture, unsigned top)
 {
-	double per_page = (FILL_HEIGHT - 12.0) / (double)picture->capacity_pages, y;
 	unsigned bottom = top + FILL_HEIGHT;
-	size_t i;
 
 	fprintf(svg, "<rect x=\"%d\" y=\"%u\" width=\"%d\" height=\"%d\" fill=\"#f4f6f8\"/>\n",
 		MAP_LEFT, top, MAP_RIGHT - MAP_LEFT, FILL_HEIGHT);
-	fprintf(svg, "<path fill=\"#f0a070\" d=\"M%d %u", MAP_LEFT, bottom);
-	for (i = 1; i < picture->nlooks; i++) {
-		y = bottom - per_page * (double)picture->looks[i].device_pages;
-		fprintf(svg, "L%.1f %.1fL%.1f %.1f", x_of(picture, picture->looks[i - 1].seconds),
-			y, x_of(picture, picture->looks[i].seconds), y);
-	}
-	fprintf(svg, "L%d %uz\"/>\n", MAP_RIGHT, bottom);
+	draw_curve(svg, picture, bottom, true);
+	draw_curve(svg, picture, bottom, false);
 	fprintf(svg,
 		"<path stroke=\"#222\" stroke-dasharray=\"6 4\" d=\"M%d %uH%d\"/>\n"
 		"<text x=\"%d\" y=\"%u\" text-anchor=\"end\">full: %.1f MiB</text>\n"
@@ -410,9 +470,24 @@ static void draw_fill(FILE *svg, const struct picture *picture, unsigned top)
 		top + FILL_HEIGHT / 2 + 10, MAP_LEFT - 14, bottom);
 }
 
+/* All levels of one colour, and what they stand for. Returns where the next may begin. */
+static unsigned draw_levels(FILE *svg, unsigned x, unsigned first, const char *meaning)
+{
+	unsigned shade;
+
+	for (shade = first; shade < first + LEVELS; shade++, x += LEVEL_WIDTH) {
+		fprintf(svg, "<rect x=\"%u\" y=\"94\" width=\"%d\" height=\"16\" fill=\"", x,
+			LEVEL_WIDTH);
+		draw_colour(svg, shade);
+		fputs("\"/>\n", svg);
+	}
+	fprintf(svg, "<text x=\"%u\" y=\"107\">%s</text>\n", x + 8, meaning);
+	return x + LEGEND_STEP;
+}
+
 static void draw_legend(FILE *svg, const char *title, const char *subtitle)
 {
-	unsigned shade, x = MAP_LEFT;
+	unsigned x = MAP_LEFT;
 
 	fprintf(svg, "<text x=\"%d\" y=\"34\" font-size=\"20\" font-weight=\"bold\">", MAP_LEFT);
 	draw_escaped(svg, title);
@@ -420,20 +495,13 @@ static void draw_legend(FILE *svg, const char *title, const char *subtitle)
 	draw_escaped(svg, subtitle);
 	fprintf(svg,
 		"</text>\n<text x=\"%d\" y=\"76\">Each row is a strip of memory; its colour says "
-		"where the pages of it were at that moment.</text>\n"
+		"where it was at that moment. The paler, the fewer of its pages.</text>\n"
 		"<rect x=\"%u\" y=\"94\" width=\"26\" height=\"16\" fill=\"",
 		MAP_LEFT, x);
-	draw_colour(svg, 0);
-	fprintf(svg, "\"/>\n<text x=\"%u\" y=\"107\">in the CPU's memory</text>\n", x + 34);
-	x += 190;
-	for (shade = 1; shade < SHADES; shade++, x += 14) {
-		fprintf(svg, "<rect x=\"%u\" y=\"94\" width=\"14\" height=\"16\" fill=\"", x);
-		draw_colour(svg, shade);
-		fputs("\"/>\n", svg);
-	}
-	fprintf(svg, "<text x=\"%u\" y=\"107\">on the device: a few pages … all of them</text>\n",
-		x + 8);
-	x += 310;
+	draw_colour(svg, HOME);
+	fprintf(svg, "\"/>\n<text x=\"%u\" y=\"107\">at home, with the CPU</text>\n", x + 34);
+	x = draw_levels(svg, x + LEGEND_STEP + 14, BOTH, "on both sides, to read");
+	x = draw_levels(svg, x, ALONE, "on the device alone") + 10;
 	fprintf(svg,
 		"<path fill=\"#1c4e80\" d=\"M%u 107l-5 -9h10z\"/>\n"
 		"<text x=\"%u\" y=\"107\">the CPU changes links</text>\n",

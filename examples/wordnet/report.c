@@ -108,7 +108,8 @@ void report_tallies(const struct tally *paged, const struct tally *copied)
 	row_number("kernel runs, replays included", paged->kernel_rounds, OTHER(kernel_rounds));
 	row_number("pages that the device missed", paged->device_faults, OTHER(device_faults));
 	row_number("pages that the CPU missed", paged->cpu_faults, OTHER(cpu_faults));
-	row_mib("moved to the device", paged->bytes_in, OTHER(bytes_in));
+	row_mib("sent to the device", paged->bytes_in, OTHER(bytes_in));
+	row_mib("  as copies of what stays at home", paged->bytes_copied, OTHER(bytes_copied));
 	row_mib("moved home", paged->bytes_out, OTHER(bytes_out));
 	row_number("evictions of 2 MiB blocks", paged->evictions, OTHER(evictions));
 	row_unit("time", "s", paged->seconds, OTHER(seconds));
