@@ -52,7 +52,7 @@ static int map_entries(struct ref_device *ref, struct umm_range *range)
 		return -EBUSY;
 	}
 	for (i = 0; i < npages && ret == 0; i++) {
-		slot = table_slot(&p->root, range->start + i * UMM_PAGE_SIZE, true);
+		slot = ref_table_slot(&p->table, range->start + i * UMM_PAGE_SIZE, true);
 		if (slot)
 			*slot = range->entries[i];
 		else
@@ -192,7 +192,7 @@ static int touch_in_place(uintptr_t addr, void *buf, size_t len, bool write)
  */
 static int access_locked(struct ref_device *ref, uintptr_t addr, void *buf, size_t len, bool write)
 {
-	uint64_t *slot = table_slot(&ref->priv->root, addr, false);
+	uint64_t *slot = ref_table_slot(&ref->priv->table, addr, false);
 
 	if (!slot || !(*slot & UMM_ENTRY_VALID) || (write && !(*slot & UMM_ENTRY_WRITE)))
 		return -EAGAIN;
@@ -263,7 +263,7 @@ uint64_t ref_entry(struct ref_device *ref, uintptr_t addr)
 	uint64_t *slot, entry;
 
 	pthread_mutex_lock(&p->table_lock);
-	slot = table_slot(&p->root, addr, false);
+	slot = ref_table_slot(&p->table, addr, false);
 	entry = slot ? *slot : 0;
 	pthread_mutex_unlock(&p->table_lock);
 	return entry;
@@ -280,7 +280,7 @@ static int exclusive_enter(struct ref_device *ref, uintptr_t addr, size_t npages
 	if (umm_notifier_read_retry(umm_mirror_notifier(ref->mirror), seq))
 		ret = -EBUSY;
 	for (size_t i = 0; i < npages && ret == 0; i++) {
-		uint64_t *slot = table_slot(&p->root, addr + i * UMM_PAGE_SIZE, true);
+		uint64_t *slot = ref_table_slot(&p->table, addr + i * UMM_PAGE_SIZE, true);
 
 		if (slot)
 			*slot = entries[i];
@@ -328,7 +328,7 @@ static int atomic_add_once(struct ref_device *ref, uintptr_t addr, uint64_t n, u
 	int ret = -EAGAIN;
 
 	pthread_mutex_lock(&ref->priv->table_lock);
-	slot = table_slot(&ref->priv->root, addr, false);
+	slot = ref_table_slot(&ref->priv->table, addr, false);
 	if (slot && *slot & UMM_ENTRY_WRITE && !(*slot & (UMM_ENTRY_DEVICE | UMM_ENTRY_COHERENT)) &&
 	    UMM_ENTRY_ADDR(*slot) != page) {
 		word = (uint64_t *)entry_host(*slot, addr);

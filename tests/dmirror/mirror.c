@@ -28,11 +28,9 @@
 
 #include "pages.h"
 
-#define TABLE_ALLOC(size)   pages_alloc(size)
-#define TABLE_FREE(p, size) pages_free(p, size)
-#include "ref_table.h"
-
 #define TIMEOUT_MS 1000
+
+static const struct ref_table_heap table_heap = { .alloc = pages_alloc, .free = pages_free };
 
 /* ---- invalidation ----------------------------------------------------------------- */
 
@@ -48,7 +46,7 @@ static int mirror_invalidate(void *priv, const struct umm_notifier_range *range)
 		pthread_mutex_lock(&mirror->lock);
 	else if (pthread_mutex_trylock(&mirror->lock))
 		return -EAGAIN;
-	table_clear(mirror->table, TOP_LEVEL, 0, range->start, range->end);
+	ref_table_clear(&mirror->table, range->start, range->end);
 	pthread_mutex_unlock(&mirror->lock);
 	return 0;
 }
@@ -58,8 +56,7 @@ static void mirror_release(void *priv)
 	struct mirror *mirror = priv;
 
 	pthread_mutex_lock(&mirror->lock);
-	table_free(mirror->table, TOP_LEVEL);
-	mirror->table = NULL;
+	ref_table_empty(&mirror->table);
 	pthread_mutex_unlock(&mirror->lock);
 }
 
@@ -77,6 +74,7 @@ int mirror_open(struct device *device, struct mirror **out)
 	if (!mirror)
 		return -ENOMEM;
 	mirror->device = device;
+	mirror->table.heap = &table_heap;
 	pthread_mutex_init(&mirror->lock, NULL);
 	ret = umm_mirror_register(device->dev, &mirror_ops, mirror, &mirror->mirror);
 	if (ret) {
@@ -179,7 +177,7 @@ bool mirror_is_own(const struct mirror *mirror, const struct batch *batch, size_
 static int program_locked(struct mirror *mirror, const struct batch *batch, size_t i)
 {
 	uintptr_t addr = batch->range.start + (i << UMM_PAGE_SHIFT);
-	uint64_t *slot = table_slot(&mirror->table, addr, true);
+	uint64_t *slot = ref_table_slot(&mirror->table, addr, true);
 
 	if (!slot)
 		return -ENOMEM;
@@ -284,7 +282,7 @@ bool mirror_has_exclusive(struct mirror *mirror, uintptr_t start, uintptr_t end)
 
 	pthread_mutex_lock(&mirror->lock);
 	for (uintptr_t at = start; at < end && !found; at += UMM_PAGE_SIZE) {
-		slot = table_slot(&mirror->table, at, false);
+		slot = ref_table_slot(&mirror->table, at, false);
 		found = slot && is_exclusive(*slot, at);
 	}
 	pthread_mutex_unlock(&mirror->lock);
@@ -309,7 +307,7 @@ static bool copy_in_place(uintptr_t addr, char *buf, bool write)
 /* Copy one page by its entry. False: the device has to fault first. */
 static bool copy_locked(struct mirror *mirror, uintptr_t addr, char *buf, bool write)
 {
-	uint64_t *slot = table_slot(&mirror->table, addr, false);
+	uint64_t *slot = ref_table_slot(&mirror->table, addr, false);
 	void *page;
 
 	if (!slot || !(*slot & (write ? UMM_ENTRY_WRITE : UMM_ENTRY_VALID)))

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "device.h"
+#include "ref_table.h"
 #include "umm.h"
 
 /*
@@ -22,8 +23,9 @@ struct mirror {
 	struct umm_mirror *mirror;
 	struct umm_notifier *notifier;
 
-	pthread_mutex_t lock; /* Protects: table. Held over every use of an entry of it. */
-	struct table *table;
+	/* Protects: table; inside: device.lock. Held over every use of an entry of it. */
+	pthread_mutex_t lock;
+	struct ref_table table;
 };
 
 /* What is asked about one batch; the answer is in entries[] and pages[]. */
