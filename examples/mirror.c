@@ -47,7 +47,7 @@ static void release(void *priv)
 }
 
 /* A device fault: ask for page i, and enter the answer if it still holds. The lock is held on 0. */
-static int fault_locked(size_t i)
+static int fault_and_lock(size_t i)
 {
 	uint64_t entry;
 	struct umm_range range = {
@@ -74,18 +74,25 @@ static int fault_locked(size_t i)
 	}
 }
 
-/* The device loads a word of page i, through its table. */
+/*
+ * The device loads a word of page i, through its table. Not with the lock held: the load may have
+ * to wait for the core, and the core for invalidate(). This memory stays mapped; of other memory
+ * a device would use process_vm_readv(), which raises no signal where nothing is left.
+ */
 static int device_load(size_t i, uint64_t *word, unsigned *faults)
 {
+	uint64_t entry;
+
 	pthread_mutex_lock(&update);
 	if (!table[i]) {
 		pthread_mutex_unlock(&update);
 		(*faults)++;
-		if (fault_locked(i))
+		if (fault_and_lock(i))
 			return -1;
 	}
-	*word = atomic_load((_Atomic uint64_t *)UMM_ENTRY_ADDR(table[i]));
+	entry = table[i];
 	pthread_mutex_unlock(&update);
+	*word = atomic_load((_Atomic uint64_t *)UMM_ENTRY_ADDR(entry));
 	return 0;
 }
 

@@ -1180,6 +1180,12 @@ UMM_API void umm_invalidate_range_end(struct umm_ctx *ctx, struct umm_invalidati
  * Bits of an entry. Bits 12 and up are the page's CPU address (address & ~0xfff) where
  * neither DEVICE nor COHERENT is set, else the frame number << 12. Of a page that the range's
  * owner has exclusively it is the address that umm_make_exclusive() gave.
+ *
+ * At its CPU address a page is only for as long as the program leaves it there, and of munmap()
+ * a device hears afterwards. So a driver uses it there by calls that answer EFAULT, such as
+ * process_vm_readv(), and with no lock held that an invalidate callback takes: a touch may have to
+ * wait for the core, and the core for the callback. Frames, and pages that the device has
+ * exclusively, are its own until the callback has returned: use those with the lock held.
  */
 #define UMM_ENTRY_VALID	    (UINT64_C(1) << 0)
 #define UMM_ENTRY_WRITE	    (UINT64_C(1) << 1)
@@ -1360,7 +1366,8 @@ UMM_API int umm_range_unmap(struct umm_range *range, const struct umm_range_map_
 /**
  * umm_make_exclusive() - take pages from everybody else, so that a device can do atomics on them
  * @dev:     the device; its mirrors are not called for the EXCLUSIVE event that begins its own
- *           access. Interval notifiers are, and snapshots of all grow stale
+ *           access: forget before the call where the pages are, for a touch there ends the
+ *           access. Interval notifiers are called, and snapshots of all grow stale
  * @start:   page aligned
  * @end:     page aligned
  * @entries: out, one per page: VALID | WRITE and the host address where the page is meanwhile,

@@ -5,50 +5,67 @@
 #include "harness.h"
 
 static struct {
-	struct stop stop;
-	atomic_int budget;   /* how many more calls pass before the one that stops */
-	uintptr_t low, high; /* only for addresses of this range */
+	struct stop stops[2]; /* somebody may still leave the one when the other is armed */
+	unsigned armed;	      /* which of them */
+	atomic_int budget;    /* how many more calls pass before the one that stops */
+	uintptr_t low, high;  /* only for addresses of this range */
 } hook;
 
 static void hook_here(void *priv, enum hook_point point, uintptr_t addr)
 {
-	(void)priv;
 	(void)point;
 	if (addr < hook.low || addr >= hook.high)
 		return;
 	if (atomic_fetch_sub(&hook.budget, 1) == 0)
-		stop_here(&hook.stop);
+		stop_here(priv);
+}
+
+static void hook_set_stop(enum hook_point point)
+{
+	stop_init(&hook.stops[hook.armed]);
+	atomic_store(&hook.budget, 0);
+	hook_set(point, hook_here, &hook.stops[hook.armed]);
 }
 
 void hook_arm(enum hook_point point, const void *addr, size_t npages)
 {
-	stop_init(&hook.stop);
 	hook.low = (uintptr_t)addr & ~(BLOCK - 1);
 	hook.high = (uintptr_t)addr + npages * PAGE;
-	atomic_store(&hook.budget, 0);
-	hook_set(point, hook_here, NULL);
+	hook_set_stop(point);
 }
 
 bool hook_stopped(void)
 {
-	return stop_arrived(&hook.stop);
+	return stop_arrived(&hook.stops[hook.armed]);
 }
 
 void hook_go(enum hook_point point)
 {
 	hook_set(point, NULL, NULL);
-	stop_go(&hook.stop);
+	stop_go(&hook.stops[hook.armed]);
+}
+
+void hook_go_to(enum hook_point point, enum hook_point next)
+{
+	struct stop *left = &hook.stops[hook.armed];
+
+	hook_set(point, NULL, NULL);
+	hook.armed = !hook.armed;
+	hook_set_stop(next);
+	stop_go(left);
 }
 
 static void hook_cleanup(void)
 {
 	for (int point = 0; point < HOOK_NR; point++)
 		hook_set((enum hook_point)point, NULL, NULL);
-	stop_go(&hook.stop);
+	for (unsigned i = 0; i < 2; i++)
+		stop_go(&hook.stops[i]);
 }
 
 void hook_init(void)
 {
-	stop_init(&hook.stop);
+	for (unsigned i = 0; i < 2; i++)
+		stop_init(&hook.stops[i]);
 	harness_cleanup(hook_cleanup);
 }

@@ -16,5 +16,7 @@ void hook_arm(enum hook_point point, const void *addr, size_t npages);
 bool hook_stopped(void);
 /* Let it go on. */
 void hook_go(enum hook_point point);
+/* Let it go on, and stop the next thread that gets to another point, for the same memory. */
+void hook_go_to(enum hook_point point, enum hook_point next);
 
 #endif

@@ -3,22 +3,26 @@
  * The reference device's own accesses: its faults, and loads, stores and atomics by its page
  * table.
  *
- * An access looks the page up and touches it with the table's lock held. That is what makes
- * an invalidation wait until "the device has stopped using" a translation.
- * Pages mapped in place, and coherent ones, are reached at their CPU address (exclusive ones
- * at their own) by process_vm_readv() and its sister: where the program unmapped the page a
- * moment ago, they answer EFAULT instead of raising a signal, and the access becomes a device
- * fault. Where the kernel may not fault pages in, they answer EFAULT too, and options.touch
- * does it.
+ * Frames, and pages that the device has exclusively, it looks up and touches with the table's
+ * lock held. That is what makes an invalidation wait until "the device has stopped using" a
+ * translation.
  *
- * Invariants: a valid entry is only used under the table's lock; the table is only
- * programmed under it, after umm_notifier_read_retry() said no.
+ * Pages mapped in place, and coherent ones, are reached at their CPU address, as the program
+ * reaches them: by the CPU's page table, which is right at every moment. The table's lock is
+ * not held meanwhile, for such a touch may wait for the core, and that for an invalidation.
+ * It is by system calls: where the program unmapped the page a moment ago, they answer EFAULT
+ * instead of raising a signal, and the access becomes a device fault. Where the kernel may not
+ * fault pages in, they answer EFAULT too, and options.touch does it.
+ *
+ * Invariants: a valid entry that is not of a page in place is only used under the table's
+ * lock; the table is only programmed under it, after umm_notifier_read_retry() said no.
  */
 #include "ref_private.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -52,7 +56,7 @@ static int map_entries(struct ref_device *ref, struct umm_range *range)
 		return -EBUSY;
 	}
 	for (i = 0; i < npages && ret == 0; i++) {
-		slot = table_slot(&p->root, range->start + i * UMM_PAGE_SIZE, true);
+		slot = ref_table_slot(&p->table, range->start + i * UMM_PAGE_SIZE, true);
 		if (slot)
 			*slot = range->entries[i];
 		else
@@ -166,44 +170,84 @@ void ref_frame_write(struct ref_device *ref, uint32_t frame, const void *page)
 	frame_access(ref, frame, 0, (void *)(uintptr_t)page, UMM_PAGE_SIZE, true);
 }
 
-/* Where the CPU has what an entry says that is not a private frame. */
-static uintptr_t entry_host(uint64_t entry, uintptr_t addr)
+/* Does the entry say that the device has the page of addr exclusively? It is elsewhere then. */
+static bool is_exclusive(uint64_t entry, uintptr_t addr)
 {
-	return entry & UMM_ENTRY_COHERENT ? addr : UMM_ENTRY_ADDR(entry) + addr % UMM_PAGE_SIZE;
+	return entry & UMM_ENTRY_VALID && !(entry & (UMM_ENTRY_DEVICE | UMM_ENTRY_COHERENT)) &&
+	       UMM_ENTRY_ADDR(entry) != (addr & ~(UMM_PAGE_SIZE - 1));
 }
 
-/* Touch memory at a CPU address. -EFAULT: nothing is there. */
+static bool is_in_place(uint64_t entry, uintptr_t addr)
+{
+	return !(entry & UMM_ENTRY_DEVICE) && !is_exclusive(entry, addr);
+}
+
+/* Where an exclusive page has the byte of addr. */
+static void *exclusive_host(uint64_t entry, uintptr_t addr)
+{
+	return (void *)(UMM_ENTRY_ADDR(entry) + addr % UMM_PAGE_SIZE);
+}
+
+/*
+ * Touch the program's memory as a load or store of its own does: it is the local side of the
+ * call, which goes by the CPU's page table. The other side is looked up first and used
+ * then, when the page may be elsewhere already. -EFAULT: nothing is there.
+ *
+ * By syscall(): the C library's functions are known to sanitizers, which would take the
+ * device for a thread of the program.
+ */
 static int touch_in_place(uintptr_t addr, void *buf, size_t len, bool write)
 {
-	struct iovec local = { .iov_base = buf, .iov_len = len };
-	struct iovec remote = { .iov_base = (char *)addr, .iov_len = len };
-	ssize_t n;
+	struct iovec page = { .iov_base = (char *)addr, .iov_len = len };
+	struct iovec own = { .iov_base = buf, .iov_len = len };
+	long n;
 
-	if (write)
-		n = process_vm_writev(getpid(), &local, 1, &remote, 1, 0);
-	else
-		n = process_vm_readv(getpid(), &local, 1, &remote, 1, 0);
-	return n == (ssize_t)len ? 0 : -EFAULT;
+	n = syscall(write ? SYS_process_vm_readv : SYS_process_vm_writev, getpid(), &page, 1, &own,
+		    1, 0);
+	return n == (long)len ? 0 : -EFAULT;
+}
+
+/* Forget where pages are used in place. */
+static void forget_in_place(struct ref_device *ref, uintptr_t addr, size_t npages)
+{
+	struct ref_private *p = ref->priv;
+	uint64_t *slot;
+
+	pthread_mutex_lock(&p->table_lock);
+	for (size_t i = 0; i < npages; i++, addr += UMM_PAGE_SIZE) {
+		slot = ref_table_slot(&p->table, addr, false);
+		if (slot && is_in_place(*slot, addr))
+			*slot = 0;
+	}
+	pthread_mutex_unlock(&p->table_lock);
 }
 
 /*
  * Access what lies inside one page. 0; -EAGAIN the table has no fitting entry; -EFAULT it had one,
  * of a page in place that is not there.
  */
-static int access_locked(struct ref_device *ref, uintptr_t addr, void *buf, size_t len, bool write)
+static int page_access(struct ref_device *ref, uintptr_t addr, void *buf, size_t len, bool write)
 {
-	uint64_t *slot = table_slot(&ref->priv->root, addr, false);
+	struct ref_private *p = ref->priv;
+	uint64_t entry;
+	int ret = 0;
 
-	if (!slot || !(*slot & UMM_ENTRY_VALID) || (write && !(*slot & UMM_ENTRY_WRITE)))
-		return -EAGAIN;
-	if (!(*slot & UMM_ENTRY_DEVICE)) {
-		if (touch_in_place(entry_host(*slot, addr), buf, len, write) == 0)
-			return 0;
-		*slot = 0;
-		return -EFAULT;
-	}
-	frame_access(ref, UMM_ENTRY_FRAME(*slot), addr % UMM_PAGE_SIZE, buf, len, write);
-	return 0;
+	pthread_mutex_lock(&p->table_lock);
+	entry = ref_table_entry(&p->table, addr);
+	if (!(entry & UMM_ENTRY_VALID) || (write && !(entry & UMM_ENTRY_WRITE)))
+		ret = -EAGAIN;
+	else if (entry & UMM_ENTRY_DEVICE)
+		frame_access(ref, UMM_ENTRY_FRAME(entry), addr % UMM_PAGE_SIZE, buf, len, write);
+	else if (is_exclusive(entry, addr))
+		memcpy(write ? exclusive_host(entry, addr) : buf,
+		       write ? buf : exclusive_host(entry, addr), len);
+	pthread_mutex_unlock(&p->table_lock);
+	if (ret || !is_in_place(entry, addr))
+		return ret;
+	ret = touch_in_place(addr, buf, len, write);
+	if (ret)
+		forget_in_place(ref, addr & ~(UMM_PAGE_SIZE - 1), 1);
+	return ret;
 }
 
 static int device_access(struct ref_device *ref, uintptr_t addr, void *buf, size_t len, bool write)
@@ -216,9 +260,7 @@ static int device_access(struct ref_device *ref, uintptr_t addr, void *buf, size
 		part = UMM_PAGE_SIZE - addr % UMM_PAGE_SIZE;
 		if (part > len)
 			part = len;
-		pthread_mutex_lock(&p->table_lock);
-		ret = access_locked(ref, addr, buf, part, write);
-		pthread_mutex_unlock(&p->table_lock);
+		ret = page_access(ref, addr, buf, part, write);
 		if (ret == -EFAULT && p->options.touch)
 			p->options.touch((const void *)addr);
 		if (ret) {
@@ -260,11 +302,10 @@ int ref_write(struct ref_device *ref, uintptr_t addr, const void *buf, size_t le
 uint64_t ref_entry(struct ref_device *ref, uintptr_t addr)
 {
 	struct ref_private *p = ref->priv;
-	uint64_t *slot, entry;
+	uint64_t entry;
 
 	pthread_mutex_lock(&p->table_lock);
-	slot = table_slot(&p->root, addr, false);
-	entry = slot ? *slot : 0;
+	entry = ref_table_entry(&p->table, addr);
 	pthread_mutex_unlock(&p->table_lock);
 	return entry;
 }
@@ -280,7 +321,7 @@ static int exclusive_enter(struct ref_device *ref, uintptr_t addr, size_t npages
 	if (umm_notifier_read_retry(umm_mirror_notifier(ref->mirror), seq))
 		ret = -EBUSY;
 	for (size_t i = 0; i < npages && ret == 0; i++) {
-		uint64_t *slot = table_slot(&p->root, addr + i * UMM_PAGE_SIZE, true);
+		uint64_t *slot = ref_table_slot(&p->table, addr + i * UMM_PAGE_SIZE, true);
 
 		if (slot)
 			*slot = entries[i];
@@ -291,6 +332,10 @@ static int exclusive_enter(struct ref_device *ref, uintptr_t addr, size_t npages
 	return ret;
 }
 
+/*
+ * The core does not tell a device what that device takes itself. So it forgets by itself where
+ * the pages were: what uses them meanwhile in place would take them back.
+ */
 static long make_exclusive(struct ref_device *ref, uintptr_t addr, size_t npages)
 {
 	uint64_t *entries = calloc(npages, sizeof(*entries)), seq;
@@ -300,6 +345,7 @@ static long make_exclusive(struct ref_device *ref, uintptr_t addr, size_t npages
 		return -ENOMEM;
 	do {
 		seq = umm_notifier_read_begin(umm_mirror_notifier(ref->mirror));
+		forget_in_place(ref, addr, npages);
 		ret = n =
 			umm_make_exclusive(ref->dev, addr, addr + npages * UMM_PAGE_SIZE, entries);
 		if (n >= 0)
@@ -323,15 +369,13 @@ long ref_make_exclusive(struct ref_device *ref, uintptr_t addr, size_t npages)
 /* -EAGAIN: the page is not ours exclusively. */
 static int atomic_add_once(struct ref_device *ref, uintptr_t addr, uint64_t n, uint64_t *old)
 {
-	uintptr_t page = addr & ~(UMM_PAGE_SIZE - 1);
-	uint64_t *slot, *word;
+	uint64_t entry, *word;
 	int ret = -EAGAIN;
 
 	pthread_mutex_lock(&ref->priv->table_lock);
-	slot = table_slot(&ref->priv->root, addr, false);
-	if (slot && *slot & UMM_ENTRY_WRITE && !(*slot & (UMM_ENTRY_DEVICE | UMM_ENTRY_COHERENT)) &&
-	    UMM_ENTRY_ADDR(*slot) != page) {
-		word = (uint64_t *)entry_host(*slot, addr);
+	entry = ref_table_entry(&ref->priv->table, addr);
+	if (entry & UMM_ENTRY_WRITE && is_exclusive(entry, addr)) {
+		word = exclusive_host(entry, addr);
 		*old = *word;
 		/* Two steps on purpose: nobody else may be there in between. */
 		*(volatile uint64_t *)word = *old + n;

@@ -5,7 +5,7 @@
  * Device memory is an anonymous mapping, used as frames: a PRIVATE memory keeps it to
  * itself, a COHERENT one lends it to the core as its base. The copy op does its memcpy()
  * before it returns (inline) or queues it for one worker thread (ref_queue.h). The page
- * table is in ref_table.h, and what uses it in ref_access.c.
+ * table is in ref_table.c, and what uses it in ref_access.c.
  *
  * Invariants: a valid entry is only used under the table's lock; the table is only
  * programmed under it, after umm_notifier_read_retry() said no; invalidation clears under it.
@@ -302,7 +302,7 @@ static int invalidate_clear(struct ref_private *p, const struct umm_notifier_ran
 	} else {
 		pthread_mutex_lock(&p->table_lock);
 	}
-	table_clear(p->root, TOP_LEVEL, 0, range->start, range->end);
+	ref_table_clear(&p->table, range->start, range->end);
 	pthread_mutex_unlock(&p->table_lock);
 	return 0;
 }
@@ -337,8 +337,7 @@ static void ref_mirror_release(void *priv)
 	if (count_add(&p->counts.releases, 1))
 		violation(p, "released twice");
 	pthread_mutex_lock(&p->table_lock);
-	table_free(p->root, TOP_LEVEL);
-	p->root = NULL;
+	ref_table_empty(&p->table);
 	pthread_mutex_unlock(&p->table_lock);
 }
 
@@ -468,7 +467,7 @@ static void private_free(struct ref_private *p)
 		memory_unmap(memory);
 		free(memory);
 	}
-	table_free(p->root, TOP_LEVEL);
+	ref_table_empty(&p->table);
 	pthread_rwlock_destroy(&p->use_lock);
 	pthread_mutex_destroy(&p->table_lock);
 	pthread_mutex_destroy(&p->watch_lock);

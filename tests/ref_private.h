@@ -27,8 +27,8 @@ struct ref_private {
 	pthread_rwlock_t use_lock; /* shared by who uses the umm objects, against quiesce */
 	_Atomic bool quiesced;
 
-	pthread_mutex_t table_lock; /* Protects: root and everything below it */
-	struct table *root;
+	pthread_mutex_t table_lock; /* Protects: table; inside: nothing */
+	struct ref_table table;
 
 	pthread_mutex_t watch_lock; /* orders counts.events against watch_cond */
 	pthread_cond_t watch_cond;

@@ -206,6 +206,54 @@ static void device_destroyed_meanwhile(struct env *e)
 	assert_filled(r.p, RACE_PAGES, 1);
 }
 
+/* ---- the device itself -------------------------------------------------------------- */
+
+static void device_forgets_what_it_takes(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	struct act mover = { .ref = ref, .npages = RACE_PAGES };
+	struct race r;
+
+	mover.p = env_attach(e, RACE_PAGES * PAGE);
+	fill(mover.p, RACE_PAGES, 1);
+	assert_int_equal(ref_map(ref, (uintptr_t)mover.p, RACE_PAGES * PAGE, true), 0);
+	assert_int_equal(UMM_ENTRY_ADDR(ref_entry(ref, (uintptr_t)mover.p)), mover.p);
+	race_start(&r, HOOK_COLLECTED, act_exclusive, mover);
+	for (size_t i = 0; i < RACE_PAGES; i++)
+		assert_int_equal(ref_entry(ref, (uintptr_t)r.p + i * PAGE), 0);
+	race_go(&r, HOOK_COLLECTED);
+	assert_int_equal(r.mover.ret, RACE_PAGES);
+	assert_exclusive(e, ref, r.p, RACE_PAGES);
+}
+
+/*
+ * It looks up where the pages are after it has forgotten that and before it has them, and uses
+ * that after it has got them: a touch by the CPU, which takes them back.
+ */
+static void device_uses_in_place_what_it_takes(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	struct act mover = { .ref = ref, .npages = RACE_PAGES };
+	struct race r;
+
+	ref_policy_set(ref, REF_IN_PLACE);
+	mover.p = env_attach(e, RACE_PAGES * PAGE);
+	fill(mover.p, RACE_PAGES, 1);
+	race_start(&r, HOOK_CHOSEN, act_exclusive, mover);
+	assert_int_equal(ref_map(ref, (uintptr_t)r.p, RACE_PAGES * PAGE, true), 0);
+	hook_go_to(HOOK_CHOSEN, HOOK_COMMITTED);
+	assert_true(hook_stopped());
+	assert_state(e, r.p, RACE_PAGES, UMM_PAGE_EXCLUSIVE);
+	assert_int_equal(UMM_ENTRY_ADDR(ref_entry(ref, (uintptr_t)r.p)), r.p);
+	assert_device_sees(ref, r.p, RACE_PAGES, 1);
+	assert_state(e, r.p, 1, UMM_PAGE_SYSTEM);
+	assert_true(ref_counts(ref).events[UMM_EVENT_EXCLUSIVE] >= 1);
+	race_go(&r, HOOK_COMMITTED);
+	assert_int_equal(r.mover.ret, RACE_PAGES);
+	assert_exclusive(e, ref, r.p, RACE_PAGES);
+	assert_filled(r.p, RACE_PAGES, 1);
+}
+
 static const struct test_case cases[] = {
 	TEST(ALL, touched_meanwhile),
 	TEST(ALL, dropped_meanwhile),
@@ -215,6 +263,8 @@ static const struct test_case cases[] = {
 	TEST(ALL, taken_by_another_device_meanwhile),
 	TEST(ALL, old_address_is_dropped_before_pages_follow),
 	TEST(ALL, device_destroyed_meanwhile),
+	TEST(ALL, device_forgets_what_it_takes),
+	TEST(ALL, device_uses_in_place_what_it_takes),
 };
 
 int main(int argc, char **argv)

@@ -16,9 +16,12 @@ struct device {
 	struct umm_device *dev;
 	enum umm_devmem_type type;
 
-	pthread_mutex_t lock; /* outermost; held over migrations to the memory and its removal */
-	/* Protected by lock, and stays while a table has entries of it. NULL: none (yet). */
-	struct umm_devmem *mem;
+	/*
+	 * Protects: mem; inside: nothing. Held over migrations to the memory, and its removal: so
+	 * mirror.lock is taken inside.
+	 */
+	pthread_mutex_t lock;
+	struct umm_devmem *mem; /* stays while a table has entries of it. NULL: none (yet) */
 };
 
 /* 0 or a negative errno. */

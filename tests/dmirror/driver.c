@@ -162,7 +162,6 @@ static unsigned char page_home(const struct mirror *mirror, const struct batch *
 static unsigned char page_prot(const struct mirror *mirror, const struct batch *batch, size_t i)
 {
 	uint64_t entry = batch->entries[i];
-	unsigned order = UMM_ENTRY_ORDER(entry);
 	unsigned char prot;
 
 	if (entry & UMM_ENTRY_ERROR)
@@ -171,9 +170,7 @@ static unsigned char page_prot(const struct mirror *mirror, const struct batch *
 		return PROT_NOTHING;
 	prot = page_home(mirror, batch, i);
 	prot |= entry & UMM_ENTRY_WRITE ? PROT_WRITABLE : PROT_READABLE;
-	if (order >= 18)
-		prot |= PROT_HUGE_1G;
-	else if (order >= UMM_BLOCK_SHIFT - UMM_PAGE_SHIFT)
+	if (UMM_ENTRY_ORDER(entry))
 		prot |= PROT_HUGE_2M;
 	return prot;
 }
@@ -202,7 +199,7 @@ static int snapshot_batch(struct mirror *mirror, struct batch *batch, unsigned c
 				  &range->notifier);
 	if (ret)
 		return ret;
-	ret = mirror_look_locked(mirror, batch);
+	ret = mirror_look_and_lock(mirror, batch);
 	if (ret == 0) {
 		for (size_t i = 0; i < batch_npages(range->start, range->end); i++)
 			prot[i] = page_prot(mirror, batch, i);

@@ -4,19 +4,22 @@
  * filled, how the device reads and writes through it, and how the core takes entries out
  * again.
  *
- * The one lock makes all of that safe: an entry is only used, and the table only
- * programmed, with it held, and mirror_invalidate() takes it. So when an invalidation
- * returns the device has stopped using what it was told to forget; and an answer of the
- * core that umm_notifier_read_retry() accepts under the lock cannot go stale before the
- * lock is dropped.
+ * The table is only programmed with the one lock held, and mirror_invalidate() takes it. So
+ * an answer of the core that umm_notifier_read_retry() accepts under the lock cannot go
+ * stale before the lock is dropped.
  *
  * Entries are the core's own (UMM_ENTRY_*). Three kinds of page differ in how the device
  * gets at them:
  *	DEVICE		a frame of its private memory: by the device's own address;
  *	exclusive	where the core has put the page meanwhile;
- *	all others	where the CPU sees them, coherent memory included. A program may unmap them
- *			at any moment: process_vm_readv() and its sister then answer EFAULT
- *			instead of raising a signal, and the access becomes a device fault.
+ *	all others	in place: where the CPU sees them, coherent memory included.
+ * The first two are the device's while the table says so. They are used with the lock held:
+ * when an invalidation returns the device has stopped using what it was told to forget.
+ *
+ * What is in place may go, or become exclusive, at any moment, and touching it may wait for
+ * the core, which may wait for an invalidation, which waits for the lock. So the lock is not
+ * held meanwhile, and needs not be: the device goes by the CPU's page table then, as the
+ * program itself does, and that is right at every moment.
  */
 #include "mirror.h"
 
@@ -28,11 +31,9 @@
 
 #include "pages.h"
 
-#define TABLE_ALLOC(size)   pages_alloc(size)
-#define TABLE_FREE(p, size) pages_free(p, size)
-#include "ref_table.h"
-
 #define TIMEOUT_MS 1000
+
+static const struct ref_table_heap table_heap = { .alloc = pages_alloc, .free = pages_free };
 
 /* ---- invalidation ----------------------------------------------------------------- */
 
@@ -48,7 +49,7 @@ static int mirror_invalidate(void *priv, const struct umm_notifier_range *range)
 		pthread_mutex_lock(&mirror->lock);
 	else if (pthread_mutex_trylock(&mirror->lock))
 		return -EAGAIN;
-	table_clear(mirror->table, TOP_LEVEL, 0, range->start, range->end);
+	ref_table_clear(&mirror->table, range->start, range->end);
 	pthread_mutex_unlock(&mirror->lock);
 	return 0;
 }
@@ -58,8 +59,7 @@ static void mirror_release(void *priv)
 	struct mirror *mirror = priv;
 
 	pthread_mutex_lock(&mirror->lock);
-	table_free(mirror->table, TOP_LEVEL);
-	mirror->table = NULL;
+	ref_table_empty(&mirror->table);
 	pthread_mutex_unlock(&mirror->lock);
 }
 
@@ -77,6 +77,7 @@ int mirror_open(struct device *device, struct mirror **out)
 	if (!mirror)
 		return -ENOMEM;
 	mirror->device = device;
+	mirror->table.heap = &table_heap;
 	pthread_mutex_init(&mirror->lock, NULL);
 	ret = umm_mirror_register(device->dev, &mirror_ops, mirror, &mirror->mirror);
 	if (ret) {
@@ -139,7 +140,7 @@ static int batch_ask(struct mirror *mirror, struct batch *batch)
  * The loop that every driver has: ask, take the lock that invalidations take, and if one came
  * in between, start over. On 0 the lock is held.
  */
-static int batch_ask_locked(struct mirror *mirror, struct batch *batch)
+static int batch_ask_and_lock(struct mirror *mirror, struct batch *batch)
 {
 	uint64_t deadline = now_ms() + TIMEOUT_MS;
 	int ret;
@@ -161,10 +162,10 @@ static int batch_ask_locked(struct mirror *mirror, struct batch *batch)
 	return -EBUSY;
 }
 
-int mirror_look_locked(struct mirror *mirror, struct batch *batch)
+int mirror_look_and_lock(struct mirror *mirror, struct batch *batch)
 {
 	batch->range.default_flags = 0;
-	return batch_ask_locked(mirror, batch);
+	return batch_ask_and_lock(mirror, batch);
 }
 
 bool mirror_is_own(const struct mirror *mirror, const struct batch *batch, size_t i)
@@ -179,7 +180,7 @@ bool mirror_is_own(const struct mirror *mirror, const struct batch *batch, size_
 static int program_locked(struct mirror *mirror, const struct batch *batch, size_t i)
 {
 	uintptr_t addr = batch->range.start + (i << UMM_PAGE_SHIFT);
-	uint64_t *slot = table_slot(&mirror->table, addr, true);
+	uint64_t *slot = ref_table_slot(&mirror->table, addr, true);
 
 	if (!slot)
 		return -ENOMEM;
@@ -196,7 +197,7 @@ int mirror_fault(struct mirror *mirror, uintptr_t start, uintptr_t end, bool wri
 	for (uintptr_t at = start; at < end && !ret; at = batch.range.end) {
 		batch.range.start = at;
 		batch.range.end = batch_end(at, end);
-		ret = batch_ask_locked(mirror, &batch);
+		ret = batch_ask_and_lock(mirror, &batch);
 		if (ret)
 			return ret;
 		for (size_t i = 0; i < batch_npages(at, batch.range.end) && !ret; i++)
@@ -214,7 +215,7 @@ int mirror_map_own(struct mirror *mirror, uintptr_t start, uintptr_t end)
 	for (uintptr_t at = start; at < end && !ret; at = batch.range.end) {
 		batch.range.start = at;
 		batch.range.end = batch_end(at, end);
-		ret = mirror_look_locked(mirror, &batch);
+		ret = mirror_look_and_lock(mirror, &batch);
 		if (ret)
 			return ret;
 		for (size_t i = 0; i < batch_npages(at, batch.range.end) && !ret; i++)
@@ -234,7 +235,36 @@ static bool is_exclusive(uint64_t entry, uintptr_t addr)
 	       UMM_ENTRY_ADDR(entry) != addr;
 }
 
-/* All of a batch or nothing, as the kernel's driver does it. */
+/* The device's own address of a page; NULL: it is used in place. */
+static void *page_locked(struct mirror *mirror, uintptr_t addr, uint64_t entry)
+{
+	if (entry & UMM_ENTRY_DEVICE)
+		return device_frame(mirror->device->mem, UMM_ENTRY_FRAME(entry));
+	return is_exclusive(entry, addr) ? (void *)UMM_ENTRY_ADDR(entry) : NULL;
+}
+
+/*
+ * Forget where pages of start .. end are used in place. That the device has a page to itself
+ * only the core says.
+ */
+static void forget_in_place(struct mirror *mirror, uintptr_t start, uintptr_t end)
+{
+	uint64_t *slot;
+
+	pthread_mutex_lock(&mirror->lock);
+	for (uintptr_t at = start; at < end; at += UMM_PAGE_SIZE) {
+		slot = ref_table_slot(&mirror->table, at, false);
+		if (slot && !page_locked(mirror, at, *slot))
+			*slot = 0;
+	}
+	pthread_mutex_unlock(&mirror->lock);
+}
+
+/*
+ * All of a batch or nothing, as the kernel's driver does it. The core does not tell a device
+ * what that device takes itself. So it forgets by itself where the pages were: what uses them
+ * meanwhile in place would take them back.
+ */
 static int exclusive_batch(struct mirror *mirror, struct batch *batch)
 {
 	struct umm_range *range = &batch->range;
@@ -245,6 +275,7 @@ static int exclusive_batch(struct mirror *mirror, struct batch *batch)
 
 	do {
 		range->seq = umm_notifier_read_begin(range->notifier);
+		forget_in_place(mirror, range->start, range->end);
 		ret = umm_make_exclusive(mirror->device->dev, range->start, range->end,
 					 batch->entries);
 		if (ret < 0)
@@ -280,52 +311,54 @@ int mirror_make_exclusive(struct mirror *mirror, uintptr_t start, uintptr_t end)
 bool mirror_has_exclusive(struct mirror *mirror, uintptr_t start, uintptr_t end)
 {
 	bool found = false;
-	uint64_t *slot;
 
 	pthread_mutex_lock(&mirror->lock);
-	for (uintptr_t at = start; at < end && !found; at += UMM_PAGE_SIZE) {
-		slot = table_slot(&mirror->table, at, false);
-		found = slot && is_exclusive(*slot, at);
-	}
+	for (uintptr_t at = start; at < end && !found; at += UMM_PAGE_SIZE)
+		found = is_exclusive(ref_table_entry(&mirror->table, at), at);
 	pthread_mutex_unlock(&mirror->lock);
 	return found;
 }
 
 /* ---- the device at work ----------------------------------------------------------- */
 
+/*
+ * As a load or store of the program: the page is the local side of the call, which goes by
+ * the CPU's page table. The other side is looked up first and used then, when the page
+ * may be elsewhere already. EFAULT, instead of a signal, where nothing is there.
+ */
 static bool copy_in_place(uintptr_t addr, char *buf, bool write)
 {
-	struct iovec local = { .iov_base = buf, .iov_len = UMM_PAGE_SIZE };
-	struct iovec remote = { .iov_base = (void *)addr, .iov_len = UMM_PAGE_SIZE };
+	struct iovec page = { .iov_base = (void *)addr, .iov_len = UMM_PAGE_SIZE };
+	struct iovec own = { .iov_base = buf, .iov_len = UMM_PAGE_SIZE };
 	ssize_t n;
 
 	if (write)
-		n = process_vm_writev(getpid(), &local, 1, &remote, 1, 0);
+		n = process_vm_readv(getpid(), &page, 1, &own, 1, 0);
 	else
-		n = process_vm_readv(getpid(), &local, 1, &remote, 1, 0);
+		n = process_vm_writev(getpid(), &page, 1, &own, 1, 0);
 	return n == (ssize_t)UMM_PAGE_SIZE;
 }
 
 /* Copy one page by its entry. False: the device has to fault first. */
-static bool copy_locked(struct mirror *mirror, uintptr_t addr, char *buf, bool write)
+static bool copy_page(struct mirror *mirror, uintptr_t addr, char *buf, bool write)
 {
-	uint64_t *slot = table_slot(&mirror->table, addr, false);
+	uint64_t entry;
 	void *page;
 
-	if (!slot || !(*slot & (write ? UMM_ENTRY_WRITE : UMM_ENTRY_VALID)))
-		return false;
-	if (*slot & UMM_ENTRY_DEVICE) {
-		page = device_frame(mirror->device->mem, UMM_ENTRY_FRAME(*slot));
-	} else if (is_exclusive(*slot, addr)) {
-		page = (void *)(UMM_ENTRY_ADDR(*slot));
-	} else if (copy_in_place(addr, buf, write)) {
-		return true;
-	} else {
-		*slot = 0;
+	pthread_mutex_lock(&mirror->lock);
+	entry = ref_table_entry(&mirror->table, addr);
+	if (!(entry & (write ? UMM_ENTRY_WRITE : UMM_ENTRY_VALID))) {
+		pthread_mutex_unlock(&mirror->lock);
 		return false;
 	}
-	memcpy(write ? page : buf, write ? buf : page, UMM_PAGE_SIZE);
-	return true;
+	page = page_locked(mirror, addr, entry);
+	if (page)
+		memcpy(write ? page : buf, write ? buf : page, UMM_PAGE_SIZE);
+	pthread_mutex_unlock(&mirror->lock);
+	if (page || copy_in_place(addr, buf, write))
+		return true;
+	forget_in_place(mirror, addr, addr + UMM_PAGE_SIZE);
+	return false;
 }
 
 static size_t mirror_copy(struct mirror *mirror, uintptr_t addr, char *buf, size_t npages,
@@ -333,11 +366,9 @@ static size_t mirror_copy(struct mirror *mirror, uintptr_t addr, char *buf, size
 {
 	size_t done = 0;
 
-	pthread_mutex_lock(&mirror->lock);
-	while (done < npages && copy_locked(mirror, addr + (done << UMM_PAGE_SHIFT),
-					    buf + (done << UMM_PAGE_SHIFT), write))
+	while (done < npages && copy_page(mirror, addr + (done << UMM_PAGE_SHIFT),
+					  buf + (done << UMM_PAGE_SHIFT), write))
 		done++;
-	pthread_mutex_unlock(&mirror->lock);
 	return done;
 }
 

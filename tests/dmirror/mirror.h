@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "device.h"
+#include "ref_table.h"
 #include "umm.h"
 
 /*
@@ -22,8 +23,9 @@ struct mirror {
 	struct umm_mirror *mirror;
 	struct umm_notifier *notifier;
 
-	pthread_mutex_t lock; /* Protects: table. Held over every use of an entry of it. */
-	struct table *table;
+	/* Protects: table; inside: device.lock. Held over uses of what is not in place. */
+	pthread_mutex_t lock;
+	struct ref_table table;
 };
 
 /* What is asked about one batch; the answer is in entries[] and pages[]. */
@@ -60,7 +62,7 @@ bool mirror_has_exclusive(struct mirror *mirror, uintptr_t start, uintptr_t end)
  * See what is in batch->range, without faulting anything in. On 0 the mirror's lock is
  * held, and the answer true until it is dropped; else a negative errno.
  */
-int mirror_look_locked(struct mirror *mirror, struct batch *batch);
+int mirror_look_and_lock(struct mirror *mirror, struct batch *batch);
 
 /* Is page i of a batch that was looked at in memory of this device? */
 bool mirror_is_own(const struct mirror *mirror, const struct batch *batch, size_t i);

@@ -33,8 +33,8 @@
 struct unit {
 	const char *path;
 	enum umm_devmem_type type;
-	struct device *device; /* NULL: nobody has it open */
-	unsigned files;
+	unsigned files;	       /* that have it open, or are being opened or closed */
+	struct device *device; /* NULL: there are none. It does not change while there are some */
 };
 
 struct file {
@@ -45,7 +45,7 @@ struct file {
 	struct mirror *mirror; /* NULL: gup_test */
 };
 
-/* Protects: files, units. Held while devices are created and destroyed. */
+/* Protects: files, units; inside: nothing. Held while the context and devices are created. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 static struct file *files;
@@ -121,42 +121,49 @@ bool process_has(const char *path)
 	return path && (unit_find(path) || strcmp(path, GUP_PATH) == 0);
 }
 
-static void unit_put_locked(struct unit *unit)
+/* Have the context, and of a unit the device. NULL: the context alone. */
+static int unit_get(struct unit *unit)
 {
-	if (--unit->files)
-		return;
-	device_destroy(unit->device);
-	unit->device = NULL;
+	int ret;
+
+	pthread_mutex_lock(&lock);
+	ret = ctx_need_locked();
+	if (!ret && unit && !unit->device)
+		ret = device_create(process_ctx(), unit->type, &unit->device);
+	if (!ret && unit)
+		unit->files++;
+	pthread_mutex_unlock(&lock);
+	return ret;
 }
 
-static int unit_open_locked(struct unit *unit, struct mirror **out)
+/* Pages come home when the last goes; whoever uses other devices does not wait for that. */
+static void unit_put(struct unit *unit)
 {
-	int ret = 0;
+	struct device *device = NULL;
 
-	if (!unit->device)
-		ret = device_create(process_ctx(), unit->type, &unit->device);
-	if (ret)
-		return ret;
-	unit->files++;
-	ret = mirror_open(unit->device, out);
-	if (ret)
-		unit_put_locked(unit);
-	return ret;
+	pthread_mutex_lock(&lock);
+	if (--unit->files == 0) {
+		device = unit->device;
+		unit->device = NULL;
+	}
+	pthread_mutex_unlock(&lock);
+	if (device)
+		device_destroy(device);
 }
 
 /* ---- files ------------------------------------------------------------------------ */
 
-static int file_open_locked(struct file *file)
+/* The context, and of a unit's file the unit and a mirror. 0 or a negative errno. */
+static int file_open(struct file *file)
 {
-	int ret = ctx_need_locked();
+	int ret = unit_get(file->unit);
 
-	if (ret == 0 && file->unit)
-		ret = unit_open_locked(file->unit, &file->mirror);
-	if (ret)
+	if (ret || !file->unit)
 		return ret;
-	file->next = files;
-	files = file;
-	return 0;
+	ret = mirror_open(file->unit->device, &file->mirror);
+	if (ret)
+		unit_put(file->unit);
+	return ret;
 }
 
 int process_open(const char *path, int flags)
@@ -173,12 +180,14 @@ int process_open(const char *path, int flags)
 		ret = -errno;
 		goto err_free;
 	}
-	fd = file->fd;
-	pthread_mutex_lock(&lock);
-	ret = file_open_locked(file);
-	pthread_mutex_unlock(&lock);
+	ret = file_open(file);
 	if (ret)
 		goto err_close;
+	fd = file->fd;
+	pthread_mutex_lock(&lock);
+	file->next = files;
+	files = file;
+	pthread_mutex_unlock(&lock);
 	return fd;
 
 err_close:
@@ -215,13 +224,14 @@ void process_file_put(struct file *file)
 
 	pthread_mutex_lock(&lock);
 	last = --file->refs == 0;
-	if (last && file->unit) {
-		mirror_close(file->mirror);
-		unit_put_locked(file->unit);
-	}
 	pthread_mutex_unlock(&lock);
-	if (last)
-		pages_free(file, sizeof(*file));
+	if (!last)
+		return;
+	if (file->unit) {
+		mirror_close(file->mirror);
+		unit_put(file->unit);
+	}
+	pages_free(file, sizeof(*file));
 }
 
 void process_close(int fd)
