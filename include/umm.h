@@ -59,7 +59,9 @@
  * fork: all private device pages come home before fork() continues, so the child has
  * ordinary memory with the parent's data. The child may read, write and
  * umm_free() it, allocate more, and drop its contexts; devices stay with the
- * parent (-ENODEV). A child that wants devices creates a context of its own.
+ * parent (-ENODEV). A child that wants devices creates a context of its own. A page
+ * that was lost, or that its device does not give back, is SIGBUS in the child; there
+ * only unmapping it, or mapping something else over it, ends that.
  *
  * Signals: handlers may touch managed memory, and must not call libumm unless a function
  * says so. While a thread is inside libumm its signals wait, except during long waits for

@@ -25,22 +25,37 @@
 #include "uffd.h"
 #include "util.h"
 
+/* Map an empty file over start .. start + len. 0 or -errno. */
+static int map_empty_file(uintptr_t start, size_t len)
+{
+	int fd = memfd_create("umm-poison", MFD_CLOEXEC), ret;
+	long map;
+
+	if (fd < 0)
+		return -errno;
+	/* Not mmap(): ThreadSanitizer takes that for a store by this thread. */
+	map = syscall(SYS_mmap, start, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0);
+	ret = map == -1 ? -errno : 0;
+	close(fd);
+	return ret;
+}
+
 static void poison_by_mapping(struct umm_ctx *ctx, uintptr_t addr)
 {
-	int fd = memfd_create("umm-poison", MFD_CLOEXEC);
 	struct expect expect = { .start = addr, .end = addr + UMM_PAGE_SIZE };
-	long map = -1;
+	int ret;
 
-	if (fd >= 0) {
-		event_expect(ctx, &expect);
-		/* Not mmap(): ThreadSanitizer takes that for a store by this thread. */
-		map = syscall(SYS_mmap, addr, UMM_PAGE_SIZE, PROT_READ | PROT_WRITE,
-			      MAP_SHARED | MAP_FIXED, fd, 0);
-		event_expect_end(ctx, &expect);
-		close(fd);
-	}
-	if (map == -1)
+	event_expect(ctx, &expect);
+	ret = map_empty_file(addr, UMM_PAGE_SIZE);
+	event_expect_end(ctx, &expect);
+	if (ret)
 		log_error("cannot poison the page at %#lx", (unsigned long)addr);
+}
+
+void poison_inherited(uintptr_t start, size_t len)
+{
+	if (map_empty_file(start, len))
+		mprotect((void *)start, len, PROT_NONE);
 }
 
 bool poison_page(struct umm_ctx *ctx, uintptr_t addr, bool may_sleep)

@@ -4,6 +4,7 @@
 #define POISON_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct umm_ctx;
@@ -13,5 +14,11 @@ struct umm_ctx;
  * wait for somewhere where one may sleep: the next touch of the page will ask again. No lock held.
  */
 bool poison_page(struct umm_ctx *ctx, uintptr_t addr, bool may_sleep);
+
+/*
+ * In a forked child: pages that it cannot have. Where no file can be mapped, touching them is
+ * a SIGSEGV. Takes no lock, and no memory.
+ */
+void poison_inherited(uintptr_t start, size_t len);
 
 #endif
