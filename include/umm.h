@@ -950,8 +950,10 @@ UMM_API int umm_devmem_evict(struct umm_devmem *mem, uint32_t nframes);
  *
  * Pages in these frames are lost: mirrors hear UMM_EVENT_CLEAR, pins forget them, and touching
  * one is SIGBUS, or -EFAULT for a device, until umm_clear_poison() or until the program drops or
- * unmaps it. Of a duplicated page only the copies end. The frames are never handed out
- * again, nor counted as free. ops->memory_failure is called once for each frame.
+ * unmaps it. Without UMM_KERNEL_POISON a dropped page may still be SIGBUS for a moment after
+ * madvise() has returned, MADV_FREE fails with EINVAL, and mremap() with MREMAP_DONTUNMAP leaves
+ * SIGBUS at the old address, too. Of a duplicated page only the copies end. The frames are never
+ * handed out again, nor counted as free. ops->memory_failure is called once for each frame.
  *
  * Ownership: the frames are nobody's.
  * Context:   any thread, not from a callback; may sleep.

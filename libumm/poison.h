@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct block;
 struct umm_ctx;
 
 /*
@@ -14,6 +15,12 @@ struct umm_ctx;
  * wait for somewhere where one may sleep: the next touch of the page will ask again. No lock held.
  */
 bool poison_page(struct umm_ctx *ctx, uintptr_t addr, bool may_sleep);
+
+/*
+ * The program drops these pages of a block, which is locked: what is poisoned of them becomes
+ * DISCARD, unless the kernel itself ends the poison of what is dropped.
+ */
+void poison_drop(struct umm_ctx *ctx, struct block *block, unsigned first, unsigned last);
 
 /*
  * In a forked child: pages that it cannot have. Where no file can be mapped, touching them is
