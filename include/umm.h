@@ -1279,7 +1279,8 @@ UMM_API long umm_range_snapshot(struct umm_range *range);
  * Ownership: entries[] stays the caller's; no page is pinned.
  * Context:   any thread, not from a callback; may sleep.
  * Return:    the number of valid entries; -EINVAL as umm_range_snapshot();
- *            -EFAULT a requested page is a hole, PROT_NONE, not managed or poisoned;
+ *            or a requested page is of a special mapping (device I/O, [vdso]);
+ *            -EFAULT one is a hole, PROT_NONE, not managed or poisoned;
  *            -EPERM write requested on read-only memory; -EBUSY invalidated
  *            meanwhile or still migrating when the time ran out; -ENOMEM; -E2BIG.
  *            On error entries[] is unspecified.
@@ -1416,7 +1417,8 @@ enum umm_pin_flag {
  *
  * Ownership: the caller drops it with umm_unpin().
  * Context:   any thread, not from a callback; may sleep.
- * Return:    0; -EINVAL; -EFAULT a hole, PROT_NONE, poisoned or not managed; -EPERM read-only
+ * Return:    0; -EINVAL, also for special mappings (device I/O, [vdso]);
+ *            -EFAULT a hole, PROT_NONE, poisoned or not managed; -EPERM read-only
  *            memory and UMM_PIN_WRITE; -EBUSY pages would not come home; -ENOMEM; -ENODEV.
  *            On error nothing is pinned.
  * Since:     0.1

@@ -501,6 +501,9 @@ static int fault_part(struct umm_range *range, struct umm_ctx *ctx, uintptr_t st
 		touch = (struct touch){ 0 };
 		seen = ctx_settle_count(ctx);
 		ret = fault_block(range, &at, end, &prot, &touch);
+		/* Nobody manages it. */
+		if (ret == -EFAULT && prot_find(&prot, at) && prot.vma.special)
+			return -EINVAL;
 		if (ret == NEED_TOUCH)
 			ret = fault_touch(&touch);
 		else if (ret == NEED_HOME)
