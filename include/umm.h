@@ -59,7 +59,9 @@
  * fork: all private device pages come home before fork() continues, so the child has
  * ordinary memory with the parent's data. The child may read, write and
  * umm_free() it, allocate more, and drop its contexts; devices stay with the
- * parent (-ENODEV). A child that wants devices creates a context of its own.
+ * parent (-ENODEV). A child that wants devices creates a context of its own. A page
+ * that was lost, or that its device does not give back, is SIGBUS in the child; there
+ * only unmapping it, or mapping something else over it, ends that.
  *
  * Signals: handlers may touch managed memory, and must not call libumm unless a function
  * says so. While a thread is inside libumm its signals wait, except during long waits for
@@ -950,8 +952,10 @@ UMM_API int umm_devmem_evict(struct umm_devmem *mem, uint32_t nframes);
  *
  * Pages in these frames are lost: mirrors hear UMM_EVENT_CLEAR, pins forget them, and touching
  * one is SIGBUS, or -EFAULT for a device, until umm_clear_poison() or until the program drops or
- * unmaps it. Of a duplicated page only the copies end. The frames are never handed out
- * again, nor counted as free. ops->memory_failure is called once for each frame.
+ * unmaps it. Without UMM_KERNEL_POISON a dropped page may still be SIGBUS for a moment after
+ * madvise() has returned, MADV_FREE fails with EINVAL, and mremap() with MREMAP_DONTUNMAP leaves
+ * SIGBUS at the old address, too. Of a duplicated page only the copies end. The frames are never
+ * handed out again, nor counted as free. ops->memory_failure is called once for each frame.
  *
  * Ownership: the frames are nobody's.
  * Context:   any thread, not from a callback; may sleep.
@@ -1283,7 +1287,8 @@ UMM_API long umm_range_snapshot(struct umm_range *range);
  * Ownership: entries[] stays the caller's; no page is pinned.
  * Context:   any thread, not from a callback; may sleep.
  * Return:    the number of valid entries; -EINVAL as umm_range_snapshot();
- *            -EFAULT a requested page is a hole, PROT_NONE, not managed or poisoned;
+ *            or a requested page is of a special mapping (device I/O, [vdso]);
+ *            -EFAULT one is a hole, PROT_NONE, not managed or poisoned;
  *            -EPERM write requested on read-only memory; -EBUSY invalidated
  *            meanwhile or still migrating when the time ran out; -ENOMEM; -E2BIG.
  *            On error entries[] is unspecified.
@@ -1422,7 +1427,8 @@ enum umm_pin_flag {
  *
  * Ownership: the caller drops it with umm_unpin().
  * Context:   any thread, not from a callback; may sleep.
- * Return:    0; -EINVAL; -EFAULT a hole, PROT_NONE, poisoned or not managed; -EPERM read-only
+ * Return:    0; -EINVAL, also for special mappings (device I/O, [vdso]);
+ *            -EFAULT a hole, PROT_NONE, poisoned or not managed; -EPERM read-only
  *            memory and UMM_PIN_WRITE; -EBUSY pages would not come home; -ENOMEM; -ENODEV.
  *            On error nothing is pinned.
  * Since:     0.1

@@ -25,8 +25,9 @@ enum page_state {
 	PG_MIRRORED, /* of a file, shared or hugetlb: stays the kernel's, who is asked every time */
 	PG_EXCLUSIVE, /* taken from the CPU: in a place of the device that has it (exclusive.c) */
 	PG_STATE_MASK = 0x0f,
+	/* MIGRATING; POISONED. */
+	PG_DISCARD = 0x10, /* contents were dropped meanwhile: ends EMPTY; or is repaired */
 	/* MIGRATING. */
-	PG_DISCARD = 0x10,  /* contents were dropped meanwhile: ends EMPTY */
 	PG_COLLECT = 0x20,  /* still the CPU's while its piece tells mirrors, or reads it: a missing
 			     * fault means that it was dropped, and is filled with zeroes */
 	PG_REFILLED = 0x40, /* that has happened: the page stays with the CPU */

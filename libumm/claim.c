@@ -163,7 +163,7 @@ static int claim_run(struct piece *piece, struct pages_pipe *p, unsigned first, 
 	ret = piece_stage(piece, map);
 	if (ret)
 		return ret;
-	guarded = exchange_make(piece->ctx, len);
+	guarded = exchange_make(piece->ctx, len, PROT_READ | PROT_WRITE);
 	if (!guarded)
 		return -ENOMEM;
 	if (madvise((void *)at(piece, first), len, MADV_POPULATE_WRITE))

@@ -11,6 +11,7 @@
  *	COHERENT, DUPLICATED, likewise	SYSTEM, DROPPING	UNMANAGED
  *	MIGRATING			+ DISCARD		UNMANAGED; it leaves its piece
  *	EMPTY, POISONED			EMPTY			UNMANAGED
+ *	POISONED by a mapping		+ DISCARD		UNMANAGED
  *	MIRRORED			MIRRORED		UNMANAGED
  *	REMAP	see remap.c
  *
@@ -29,6 +30,7 @@
 #include "hook.h"
 #include "log.h"
 #include "piece.h"
+#include "poison.h"
 #include "remap.h"
 #include "uapi.h"
 #include "uffd.h"
@@ -105,7 +107,8 @@ static void clear_page(struct block *block, unsigned i, const struct change *cha
 		page_drop(block, i);
 		break;
 	case PG_POISONED:
-		page_set(block, i, PG_EMPTY);
+		if (!(block->page[i] & PG_DISCARD))
+			page_set(block, i, PG_EMPTY);
 		break;
 	default:
 		break;
@@ -144,6 +147,8 @@ static void clear_pages(struct umm_ctx *ctx, struct block *block, unsigned first
 {
 	uint64_t loose[BITMAP_WORDS] = { 0 };
 
+	if (!change->unmap)
+		poison_drop(ctx, block, first, last);
 	for (unsigned i = first; i < last; i++) {
 		if (page_leaves_frames(ctx, block, i, change->unmap))
 			bit_set(loose, i);

@@ -15,10 +15,9 @@
 #include "event.h"
 #include "uffd.h"
 
-uintptr_t exchange_make(struct umm_ctx *ctx, size_t len)
+uintptr_t exchange_make(struct umm_ctx *ctx, size_t len, int prot)
 {
-	void *map = mmap(NULL, len, PROT_READ | PROT_WRITE,
-			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	void *map = mmap(NULL, len, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	if (map == MAP_FAILED)
 		return 0;

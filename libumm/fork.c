@@ -10,8 +10,8 @@
  * posix_spawn(), vfork() and system() share the address space until they exec:
  * the C library runs no fork handlers for them, and nothing is needed.
  *
- * A page that could not be brought home (its device is broken) must not read as
- * zeroes in the child: it is made inaccessible there.
+ * A page that could not be brought home (its device is broken), or that was lost before, must
+ * not read as zeroes in the child: it is poisoned there, too, for as long as the child has it.
  *
  * Locks: from prepare to parent/child this thread holds the list of contexts, and of
  * each context ctx->lock and regions.lock, so that the child's books are
@@ -22,7 +22,6 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include "batch.h"
@@ -30,6 +29,7 @@
 #include "hook.h"
 #include "log.h"
 #include "piece.h"
+#include "poison.h"
 #include "signals.h"
 #include "util.h"
 
@@ -167,7 +167,20 @@ static void parent(void)
 	signals_let();
 }
 
-/* Blocks, whose locks others may have held; and pages that are not here: their device kept them. */
+/* A block, whose lock others may have held; and its pages that are lost, or that a device kept. */
+static void inherit_block(struct block *block)
+{
+	uint64_t lost[BITMAP_WORDS] = { 0 };
+	unsigned first, last;
+
+	lock_init(&block->lock, RANK_BLOCK);
+	for (unsigned i = 0; i < UMM_BLOCK_PAGES; i++)
+		if (is_away(block, i) || page_state(block, i) == PG_POISONED)
+			bit_set(lost, i);
+	for_each_run(lost, first, last)
+		poison_inherited(page_addr(block, first), (size_t)(last - first) << UMM_PAGE_SHIFT);
+}
+
 static void inherit_blocks(struct umm_ctx *ctx)
 {
 	lock_init(&ctx->blocks.pool.lock, RANK_LEAF);
@@ -179,11 +192,7 @@ static void inherit_blocks(struct umm_ctx *ctx)
 			struct block *block = atomic_load(&leaf->block[s]);
 
 			if (block)
-				lock_init(&block->lock, RANK_BLOCK);
-			for (unsigned i = 0; block && i < UMM_BLOCK_PAGES; i++)
-				if (is_away(block, i) || page_state(block, i) == PG_POISONED)
-					mprotect((void *)page_addr(block, i), UMM_PAGE_SIZE,
-						 PROT_NONE);
+				inherit_block(block);
 		}
 	}
 }

@@ -50,9 +50,15 @@ static bool begins(const char *name, const char *with)
 	return !strncmp(name, with, strlen(with));
 }
 
-/* A file under /dev is a device's memory, but for some that only live there. */
+/*
+ * A file under /dev is a device's memory, but for some that only live there; as are buffers that
+ * the kernel shares by descriptors of its own (perf, io_uring, BPF, DMA). What the kernel knows of
+ * it (VM_IO, VM_PFNMAP) is in smaps only, which costs a walk of page tables.
+ */
 static bool name_is_device(const char *name)
 {
+	if (begins(name, "anon_inode:") || begins(name, "/anon_inode:") || begins(name, "/dmabuf:"))
+		return true;
 	return begins(name, "/dev/") && !begins(name, "/dev/zero") && !begins(name, "/dev/shm/") &&
 	       !begins(name, "/dev/hugepages/");
 }

@@ -2,12 +2,18 @@
 /*
  * Poisoning pages. With UFFDIO_POISON the kernel keeps a marker in the page table. Without
  * it an empty file is mapped over the page: every touch is beyond its end, which is
- * a SIGBUS for loads and stores and EFAULT for system calls, by the kernel itself.
+ * a SIGBUS for loads and stores and EFAULT for system calls, by the kernel itself. That mapping has
+ * the protection of the one before it, and is registered: so the kernel tells when it is
+ * unmapped, moved or dropped.
  *
  * Repairing a page is writing it anew, as a whole: UFFDIO_COPY replaces the marker. The empty file
- * is exchanged for an anonymous mapping, while the page is MIGRATING: whoever touches it waits.
+ * is exchanged for an anonymous mapping; until then a touch is still a SIGBUS.
  *
- * Locks: none held. The mapping raises an event, so it is not made on a fault server. Repairs lock
+ * Dropping a page takes the marker away, but no mapping. A worker exchanges it: soon after
+ * madvise() has returned, since whoever called it goes on when its message is read. Until then
+ * the page is POISONED and DISCARD.
+ *
+ * Locks: none held. The mapping raises events, so it is not made on a fault server. Repairs lock
  * the gate and the block while they look at the page and write it.
  */
 #include "poison.h"
@@ -22,26 +28,74 @@
 #include "exchange.h"
 #include "hook.h"
 #include "log.h"
+#include "maps.h"
 #include "signals.h"
 #include "uffd.h"
 #include "util.h"
 
-static void poison_by_mapping(struct umm_ctx *ctx, uintptr_t addr)
+/* Map an empty file over start .. start + len. 0 or -errno. */
+static int map_empty_file(uintptr_t start, size_t len)
+{
+	int fd = memfd_create("umm-poison", MFD_CLOEXEC), ret;
+	long map;
+
+	if (fd < 0)
+		return -errno;
+	/* Not mmap(): ThreadSanitizer takes that for a store by this thread. */
+	map = syscall(SYS_mmap, start, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0);
+	ret = map == -1 ? -errno : 0;
+	close(fd);
+	return ret;
+}
+
+/* The protection of what is mapped there; -1: nothing is. */
+static int protection_at(const struct umm_ctx *ctx, uintptr_t addr)
+{
+	struct maps_vma vma;
+
+	if (maps_find(addr, ctx->features & UMM_KERNEL_PROCMAP_QUERY, &vma) || vma.start > addr)
+		return -1;
+	return (vma.read ? PROT_READ : 0) | (vma.write ? PROT_WRITE : 0) |
+	       (vma.exec ? PROT_EXEC : 0);
+}
+
+/* Memory beyond the end of a file, somewhere, that the kernel tells of. 0: cannot be had. */
+static uintptr_t make_beyond_end(const struct umm_ctx *ctx, int prot)
 {
 	int fd = memfd_create("umm-poison", MFD_CLOEXEC);
-	struct expect expect = { .start = addr, .end = addr + UMM_PAGE_SIZE };
-	long map = -1;
+	void *map = MAP_FAILED;
 
 	if (fd >= 0) {
-		event_expect(ctx, &expect);
-		/* Not mmap(): ThreadSanitizer takes that for a store by this thread. */
-		map = syscall(SYS_mmap, addr, UMM_PAGE_SIZE, PROT_READ | PROT_WRITE,
-			      MAP_SHARED | MAP_FIXED, fd, 0);
-		event_expect_end(ctx, &expect);
+		map = mmap(NULL, UMM_PAGE_SIZE, prot, MAP_SHARED, fd, 0);
 		close(fd);
 	}
-	if (map == -1)
+	if (map == MAP_FAILED)
+		return 0;
+	/* Who cannot be told of it has to leave it there. */
+	uffd_register_missing(ctx->uffd, (uintptr_t)map, UMM_PAGE_SIZE);
+	return (uintptr_t)map;
+}
+
+static void poison_by_mapping(struct umm_ctx *ctx, uintptr_t addr)
+{
+	int prot = protection_at(ctx, addr), ret;
+	uintptr_t map;
+
+	/* It is gone already: so is what it held. */
+	if (prot < 0)
+		return;
+	map = make_beyond_end(ctx, prot);
+	ret = map ? exchange_put(ctx, map, addr, UMM_PAGE_SIZE) : -ENOMEM;
+	if (ret && map)
+		exchange_drop(ctx, map, UMM_PAGE_SIZE);
+	if (ret)
 		log_error("cannot poison the page at %#lx", (unsigned long)addr);
+}
+
+void poison_inherited(uintptr_t start, size_t len)
+{
+	if (map_empty_file(start, len))
+		mprotect((void *)start, len, PROT_NONE);
 }
 
 bool poison_page(struct umm_ctx *ctx, uintptr_t addr, bool may_sleep)
@@ -83,14 +137,15 @@ static int replace_marker(struct umm_ctx *ctx, uintptr_t addr, const void *data)
 	return ret;
 }
 
-/* This thread repairs the page from here on, if it is poisoned. */
-static bool repair_begin(struct umm_ctx *ctx, uintptr_t addr)
+/* This thread repairs the page from here on, if it is poisoned, with this flag. */
+static bool repair_begin(struct umm_ctx *ctx, uintptr_t addr, unsigned flag)
 {
 	struct block *block = block_find(ctx, addr);
-	bool mine = block && is_poisoned(block, page_index(addr));
+	unsigned i = page_index(addr);
+	bool mine = block && is_poisoned(block, i) && (block->page[i] & flag) == flag;
 
 	if (mine)
-		block->page[page_index(addr)] |= PG_REPAIRING;
+		block->page[i] |= PG_REPAIRING;
 	if (block)
 		lock_drop(&block->lock);
 	return mine;
@@ -104,27 +159,83 @@ static void repair_end(struct umm_ctx *ctx, uintptr_t addr, bool repaired)
 
 	if (!block)
 		return;
-	if (page_state(block, i) == PG_POISONED && block->page[i] & PG_REPAIRING)
-		page_set(block, i, repaired ? PG_SYSTEM : PG_POISONED);
+	if (page_state(block, i) == PG_POISONED && block->page[i] & PG_REPAIRING) {
+		block->page[i] &= (uint16_t)~PG_REPAIRING;
+		if (repaired)
+			page_set(block, i, PG_SYSTEM);
+	}
 	lock_drop(&block->lock);
 }
 
-/* Write a page over which an empty file is mapped. As above. */
-static int replace_file(struct umm_ctx *ctx, uintptr_t addr, const void *data)
+/* Exchange the empty file for a page with this data, as protected as the file is now. */
+static int exchange_file(struct umm_ctx *ctx, uintptr_t addr, const void *data)
 {
+	int prot = protection_at(ctx, addr), ret;
 	uintptr_t map;
-	int ret;
 
-	if (!repair_begin(ctx, addr))
-		return 0;
-	map = exchange_make(ctx, UMM_PAGE_SIZE);
-	ret = map ? uffd_copy(ctx->uffd, map, data, UMM_PAGE_SIZE, false, NULL) : -ENOMEM;
+	if (prot < 0)
+		return -ENOENT;
+	map = exchange_make(ctx, UMM_PAGE_SIZE, prot);
+	if (!map)
+		return -ENOMEM;
+	ret = uffd_copy(ctx->uffd, map, data, UMM_PAGE_SIZE, false, NULL);
 	if (!ret)
 		ret = exchange_put(ctx, map, addr, UMM_PAGE_SIZE);
-	if (ret && map)
+	if (ret)
 		exchange_drop(ctx, map, UMM_PAGE_SIZE);
+	return ret;
+}
+
+/* Write a page over which an empty file is mapped. As replace_marker(). */
+static int replace_file(struct umm_ctx *ctx, uintptr_t addr, const void *data, unsigned flag)
+{
+	int ret;
+
+	if (!repair_begin(ctx, addr, flag))
+		return 0;
+	ret = exchange_file(ctx, addr, data);
 	repair_end(ctx, addr, !ret);
+	/* The program has just unmapped it. */
+	if (ret == -ENOENT)
+		return 0;
 	return ret ? ret : 1;
+}
+
+/* Pages that the program has dropped. */
+static void dropped_work(struct umm_ctx *ctx, const struct work *work)
+{
+	static const char zeroes[UMM_PAGE_SIZE];
+	int ret;
+
+	for (uintptr_t addr = work->addr; addr < work->end; addr += UMM_PAGE_SIZE) {
+		while ((ret = replace_file(ctx, addr, zeroes, PG_DISCARD)) == -EAGAIN)
+			event_pump(ctx);
+		if (ret < 0)
+			log_error("the page at %#lx was dropped, and stays poisoned: %s",
+				  (unsigned long)addr, umm_strerror(ret));
+	}
+}
+
+void poison_drop(struct umm_ctx *ctx, struct block *block, unsigned first, unsigned last)
+{
+	struct work work = {
+		.fn = dropped_work,
+		.addr = page_addr(block, first),
+		.end = page_addr(block, last),
+	};
+	bool any = false;
+
+	if (ctx->features & UMM_KERNEL_POISON)
+		return;
+	for (unsigned i = first; i < last; i++) {
+		if (page_state(block, i) != PG_POISONED)
+			continue;
+		block->page[i] |= PG_DISCARD;
+		any = true;
+	}
+	if (any && workers_queue(&ctx->workers, &work))
+		log_error("no memory to end the poison of dropped pages at %#lx",
+			  (unsigned long)work.addr);
 }
 
 static int repair(struct umm_ctx *ctx, uintptr_t addr, const void *data)
@@ -140,7 +251,7 @@ static int repair(struct umm_ctx *ctx, uintptr_t addr, const void *data)
 		while ((ret = replace_marker(ctx, addr, page)) == -EAGAIN)
 			event_pump(ctx);
 	else
-		while ((ret = replace_file(ctx, addr, page)) == -EAGAIN)
+		while ((ret = replace_file(ctx, addr, page, 0)) == -EAGAIN)
 			event_pump(ctx);
 	signals_let();
 	return ret;

@@ -515,6 +515,9 @@ static int fault_part(struct part *part, uint64_t deadline)
 	while (part->at < part->end) {
 		seen = ctx_settle_count(ctx);
 		ret = fault_block(part);
+		/* Nobody manages it. */
+		if (ret == -EFAULT && prot_find(&part->prot, part->at) && part->prot.vma.special)
+			return -EINVAL;
 		if (ret == NEED_TOUCH)
 			ret = fault_touch(&part->touch);
 		else if (ret == NEED_HOME)

@@ -194,6 +194,102 @@ static void repaired_pages_read_zero_by_default(struct env *e)
 	assert_int_equal(umm_free(e->ctx, p), 0);
 }
 
+/* A frame of one page fails. */
+static void lose(struct env *e, struct ref_device *ref, char *addr)
+{
+	assert_int_equal(umm_memory_failure(ref->mem, frame_of(e, addr), 1), 1);
+	assert_int_equal(touch_read(addr), SIGBUS);
+}
+
+static void a_repaired_page_is_as_protected_as_before(struct env *e)
+{
+	struct ref_device *ref = env_device(e, FRAMES);
+	char *p = device_pages(e, ref), page[PAGE];
+
+	page_fill(page, 0, 7);
+	assert_int_equal(mprotect(p, PAGE, PROT_READ), 0);
+	for (size_t i = 0; i < 4; i++)
+		lose(e, ref, p + i * PAGE);
+	assert_int_equal(mprotect(p + PAGE, PAGE, PROT_READ), 0);
+	assert_int_equal(mprotect(p + 2 * PAGE, PAGE, PROT_NONE), 0);
+	for (size_t i = 0; i < 4; i++)
+		assert_int_equal(umm_clear_poison(e->ctx, (uintptr_t)p + i * PAGE, 1, page), 1);
+	for (size_t i = 0; i < 2; i++) {
+		assert_int_equal(touch_write(p + i * PAGE), SIGSEGV);
+		assert_true(page_filled(p + i * PAGE, 0, 7));
+	}
+	assert_int_equal(touch_read(p + 2 * PAGE), SIGSEGV);
+	assert_int_equal(mprotect(p, 3 * PAGE, PROT_READ | PROT_WRITE), 0);
+	for (size_t i = 0; i < 4; i++) {
+		assert_true(page_filled(p + i * PAGE, 0, 7));
+		assert_int_equal(touch_write(p + i * PAGE), 0);
+	}
+	assert_true(filled_at(p, 4, 1));
+}
+
+/* ---- what the program does to a poisoned page --------------------------------------- */
+
+static void dropping_a_page_ends_its_poison(struct env *e)
+{
+	struct ref_device *ref = env_device(e, FRAMES);
+	char *p = device_pages(e, ref);
+
+	for (size_t i = 2; i < 6; i++)
+		lose(e, ref, p + i * PAGE);
+	assert_int_equal(madvise(p + 3 * PAGE, 2 * PAGE, MADV_DONTNEED), 0);
+	/* Where the poison is a mapping, that goes a moment later. */
+	if (!(e->variant.features_off & UMM_KERNEL_POISON))
+		assert_zero(p + 3 * PAGE, 2);
+	wait_until(!touch_read(p + 3 * PAGE) && !touch_read(p + 4 * PAGE));
+	wait_until(count_state(e, p + 3 * PAGE, 2, UMM_PAGE_POISONED) == 0);
+	assert_zero(p + 3 * PAGE, 2);
+	to_device(e, ref, p + 3 * PAGE, 2, 2);
+	assert_device_sees_zero(ref, p + 3 * PAGE, 2);
+	fill(p + 3 * PAGE, 2, 5);
+	assert_filled(p + 3 * PAGE, 2, 5);
+	assert_int_equal(touch_read(p + 2 * PAGE), SIGBUS);
+	assert_int_equal(touch_read(p + 5 * PAGE), SIGBUS);
+}
+
+static void unmapping_a_page_ends_its_poison(struct env *e)
+{
+	struct ref_device *ref = env_device(e, FRAMES);
+	char *p = env_attach(e, PAGES * PAGE);
+
+	fill(p, PAGES, 1);
+	to_device(e, ref, p, PAGES, PAGES);
+	lose(e, ref, p + 3 * PAGE);
+	assert_ptr_equal(mmap(p + 3 * PAGE, PAGE, PROT_READ | PROT_WRITE,
+			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0),
+			 p + 3 * PAGE);
+	wait_until(state_of(e, p + 3 * PAGE) == UMM_PAGE_UNMANAGED);
+	fill(p + 3 * PAGE, 1, 8);
+	/* That is not ours to repair. */
+	assert_int_equal(umm_clear_poison(e->ctx, (uintptr_t)p + 3 * PAGE, 1, NULL), 0);
+	assert_filled(p + 3 * PAGE, 1, 8);
+	assert_true(filled_at(p, 2, 1));
+	assert_true(filled_at(p, 4, 1));
+}
+
+static void a_page_that_moves_stays_poisoned(struct env *e)
+{
+	struct ref_device *ref = env_device(e, FRAMES);
+	char *p = env_attach(e, PAGES * PAGE), *to = env_map(e, PAGE);
+
+	fill(p, PAGES, 1);
+	to_device(e, ref, p, PAGES, PAGES);
+	lose(e, ref, p + 3 * PAGE);
+	assert_ptr_equal(mremap(p + 3 * PAGE, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, to), to);
+	env_forget(e, p + 3 * PAGE, PAGE);
+	wait_until(state_of(e, to) == UMM_PAGE_POISONED);
+	assert_int_equal(state_of(e, p + 3 * PAGE), UMM_PAGE_UNMANAGED);
+	assert_int_equal(touch_read(to), SIGBUS);
+	assert_int_equal(umm_clear_poison(e->ctx, (uintptr_t)to, 1, NULL), 1);
+	assert_zero(to, 1);
+	to_device(e, ref, to, 1, 1);
+	assert_zero(to, 1);
+}
+
 /* ---- in flight ---------------------------------------------------------------------- */
 
 static void frames_that_fail_while_pages_arrive_get_none(struct env *e)
@@ -345,6 +441,10 @@ static const struct test_case cases[] = {
 	TEST(ALL, a_page_that_is_written_anew_is_repaired),
 	TEST(KERNEL, repairing_looks_only_where_pages_can_be_poisoned),
 	TEST(ALL, repaired_pages_read_zero_by_default),
+	TEST(ALL, a_repaired_page_is_as_protected_as_before),
+	TEST(ALL, dropping_a_page_ends_its_poison),
+	TEST(ALL, unmapping_a_page_ends_its_poison),
+	TEST(ALL, a_page_that_moves_stays_poisoned),
 	TEST(ASYNC, frames_that_fail_while_pages_arrive_get_none),
 	TEST(ASYNC_PRIVATE, a_page_that_is_on_its_way_home_gets_there),
 	TEST(ALL, pages_in_a_range_of_frames_come_home),

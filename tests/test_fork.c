@@ -612,6 +612,23 @@ static void many_threads_fork_at_once(struct env *e)
 	assert_filled(p, 16, 1);
 }
 
+static void child_touches_a_lost_page(void *arg)
+{
+	struct scene *s = arg;
+	char *lost = s->p + 9 * PAGE;
+
+	child_check(all_filled(s->p, s->npages, s->seed));
+	child_check(touch_read(lost) == SIGBUS);
+	child_check(touch_write(lost) == SIGBUS);
+	child_check(umm_clear_poison(s->env->ctx, (uintptr_t)lost, 1, NULL) == -ENODEV);
+	/* It may map something of its own there. */
+	child_check(mmap(lost, PAGE, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == lost);
+	child_check(touch_write(lost) == 0);
+	child_check(touch_read(s->p + 10 * PAGE) == SIGBUS);
+}
+
+/* Of a device that gives nothing back: pages are lost on the way to the child. */
 static void fork_with_a_lost_page(struct env *e)
 {
 	struct ref_device *ref = env_device(e, 64);
@@ -621,10 +638,31 @@ static void fork_with_a_lost_page(struct env *e)
 	fill(p, 16, 1);
 	to_device(e, ref, p + 8 * PAGE, 8, 8);
 	ref_fail(ref, &(struct ref_failure){ .error = -EIO, .from_device = true });
-	assert_true(in_child(child_sees, &s));
+	assert_true(in_child(child_touches_a_lost_page, &s));
 	ref_fail(ref, NULL);
 	assert_int_equal(touch_read(p + 9 * PAGE), SIGBUS);
 	assert_filled(p, 8, 1);
+}
+
+/* Two frames fail; later there is a fork. */
+static void a_child_gets_no_page_that_was_lost_before(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = env_alloc_small(e, 16 * PAGE);
+	struct scene s = { e, ref, p, 9, 1 };
+	struct umm_page_info info[2];
+
+	fill(p, 16, 1);
+	to_device(e, ref, p, 16, 16);
+	assert_int_equal(umm_query(e->ctx, (uintptr_t)p + 9 * PAGE, 2, info), 0);
+	for (unsigned k = 0; k < 2; k++)
+		assert_int_equal(umm_memory_failure(ref->mem, info[k].frame, 1), 1);
+	assert_true(in_child(child_touches_a_lost_page, &s));
+	assert_int_equal(touch_read(p + 9 * PAGE), SIGBUS);
+	assert_int_equal(umm_clear_poison(e->ctx, (uintptr_t)p + 9 * PAGE, 2, NULL), 2);
+	assert_zero(p + 9 * PAGE, 2);
+	assert_filled(p, 9, 1);
+	assert_filled_part(p, 11, 5, 1);
 }
 
 static const struct test_case cases[] = {
@@ -649,6 +687,7 @@ static const struct test_case cases[] = {
 	TEST(ALL, forks_while_others_migrate_and_fault),
 	TEST(ALL, many_threads_fork_at_once),
 	TEST(ALL, fork_with_a_lost_page),
+	TEST(ALL, a_child_gets_no_page_that_was_lost_before),
 };
 
 int main(int argc, char **argv)

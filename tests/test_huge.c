@@ -327,16 +327,16 @@ static void a_device_reads_what_another_userfaultfd_fills(struct env *e)
 static const struct test_case cases[] = {
 	TEST(ALL, untouched_memory_goes_to_the_device_without_a_system_page),
 	TEST(ALL, a_device_fault_on_untouched_memory_allocates_on_the_device),
-	TEST(KERNEL, the_zero_page_migrates_as_zeroes),
+	TEST(ALL, the_zero_page_migrates_as_zeroes),
 	TEST(ASYNC, half_back_and_the_mix_again),
 	TEST(ASYNC, freed_pages_give_their_frames_back),
 	TEST(ASYNC, unmapping_half_leaves_the_rest),
 	TEST(ASYNC, half_that_moves_takes_its_frames_along),
-	TEST(KERNEL, half_that_has_moved_migrates_from_there),
-	TEST(KERNEL, without_a_huge_frame_small_ones_do),
-	TEST(KERNEL, a_block_that_does_not_fit_goes_in_part),
-	TEST(KERNEL, a_child_s_stores_do_not_reach_its_parent),
-	TEST(KERNEL, a_device_reads_what_another_userfaultfd_fills),
+	TEST(ALL, half_that_has_moved_migrates_from_there),
+	TEST(ALL, without_a_huge_frame_small_ones_do),
+	TEST(ALL, a_block_that_does_not_fit_goes_in_part),
+	TEST(ALL, a_child_s_stores_do_not_reach_its_parent),
+	TEST(ALL, a_device_reads_what_another_userfaultfd_fills),
 };
 
 int main(int argc, char **argv)

@@ -8,9 +8,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/perf_event.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define PAGES 16
@@ -200,20 +202,81 @@ static void unmapping_any_memory_is_followed(struct env *e)
 	for_each_kind(e, is_followed);
 }
 
-static void device_io_cannot_be_attached(struct env *e)
+/* Where a mapping of that name is; NULL: there is none. */
+static char *special_mapping(const char *name)
 {
+	unsigned long start = 0, end;
 	char line[256];
-	unsigned long start = 0, end = 0;
 	FILE *maps = fopen("/proc/self/maps", "r");
 
 	assert_non_null(maps);
 	while (!start && fgets(line, sizeof(line), maps))
-		if (strstr(line, "[vdso]"))
+		if (strstr(line, name))
 			assert_int_equal(sscanf(line, "%lx-%lx", &start, &end), 2);
 	fclose(maps);
-	if (!start)
-		env_skip("this process has no [vdso]");
-	assert_int_equal(umm_attach(e->ctx, (void *)start, PAGE), -EINVAL);
+	return (char *)start;
+}
+
+/* Neither attached, nor faulted or pinned by a device. */
+static void assert_refused(struct env *e, struct ref_device *ref, const char *p)
+{
+	struct umm_range range = {
+		.size = sizeof(range),
+		.notifier = umm_mirror_notifier(ref->mirror),
+		.start = (uintptr_t)p,
+		.end = (uintptr_t)p + PAGE,
+		.default_flags = UMM_ENTRY_REQ_FAULT,
+	};
+	uint64_t entry = 7;
+	struct umm_pin *pin;
+
+	assert_int_equal(umm_attach(e->ctx, (void *)(uintptr_t)p, PAGE), -EINVAL);
+	range.entries = &entry;
+	range.seq = umm_notifier_read_begin(range.notifier);
+	assert_int_equal(umm_range_fault(&range, 0), -EINVAL);
+	assert_int_equal(umm_range_snapshot(&range), 0);
+	assert_int_equal(entry, 0);
+	assert_int_equal(umm_pin(e->ctx, (uintptr_t)p, 1, 0, &pin), -EINVAL);
+}
+
+static void special_mappings_are_refused(struct env *e)
+{
+	static const char *const names[] = { "[vdso]", "[vvar]" };
+	struct ref_device *ref = env_device(e, 8);
+	unsigned found = 0;
+
+	for (unsigned i = 0; i < 2; i++) {
+		const char *p = special_mapping(names[i]);
+
+		if (p)
+			assert_refused(e, ref, p);
+		found += p != NULL;
+	}
+	if (!found)
+		env_skip("this process has neither [vdso] nor [vvar]");
+}
+
+static void device_memory_is_refused(struct env *e)
+{
+	struct perf_event_attr attr = {
+		.type = PERF_TYPE_SOFTWARE,
+		.size = sizeof(attr),
+		.config = PERF_COUNT_SW_DUMMY,
+		.exclude_kernel = 1,
+		.exclude_hv = 1,
+	};
+	struct ref_device *ref = env_device(e, 8);
+	int fd = (int)syscall(SYS_perf_event_open, &attr, 0, -1, -1, PERF_FLAG_FD_CLOEXEC);
+	char *p;
+
+	if (fd < 0)
+		env_skip("no perf event: %s", strerror(errno));
+	/* A ring buffer that the kernel writes to. */
+	p = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	assert_ptr_not_equal(p, MAP_FAILED);
+	assert_refused(e, ref, p);
+	munmap(p, 2 * PAGE);
+	close(fd);
 }
 
 /* ---- contexts of the whole process -------------------------------------------------- */
@@ -499,7 +562,8 @@ static const struct test_case cases[] = {
 	TEST(ALL, files_and_shared_memory_do_not_migrate),
 	TEST(KERNEL, device_writes_reach_the_file),
 	TEST(ALL, unmapping_any_memory_is_followed),
-	TEST(KERNEL, device_io_cannot_be_attached),
+	TEST(KERNEL, special_mappings_are_refused),
+	TEST(KERNEL, device_memory_is_refused),
 	TEST(ALL, heap_and_stack_need_no_attach),
 	TEST(ALL, memory_mapped_again_is_managed_again),
 	TEST(KERNEL, holes_stay_errors),
