@@ -24,8 +24,8 @@ static const char usage[] =
 	"default: what 'apt-cache dumpavail' prints) through memory that is placed in four ways.\n"
 	"\n"
 	"  --copies N   how many copies of the archive there are in memory (default: 4)\n"
-	"  --quick      a small run, as a test: one copy of /var/lib/dpkg/status, one round; exits\n"
-	"               with status 77 where there is no such file, no memory node or userfaultfd\n"
+	"  --quick      a small run, as a test: one copy of /var/lib/dpkg/status, one round; ends\n"
+	"               with 77 where there is no such file, no memory node or no userfaultfd\n"
 	"\n"
 	"Exit status: 0 all four found the same, 1 not so, 2 wrong usage.\n";
 

@@ -38,7 +38,7 @@ static inline int place_far(const struct place_nodes *nodes)
 /** place_nodes_get() - which there are. Return: 0 or a negative errno, said by the library */
 int place_nodes_get(struct place_nodes *nodes);
 
-/** place_prefer_near() - this thread's new pages are to be near, where their memory has no policy */
+/** place_prefer_near() - this thread's new pages are near, where their memory has no policy */
 int place_prefer_near(const struct place_nodes *nodes);
 
 /** place_map() - zeroed memory, aligned to 2 MiB. Return: 0 or a negative errno */

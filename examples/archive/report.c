@@ -34,8 +34,8 @@ static int search_texts(struct tiers *tiers)
 	int ret = umm_numa_run(tiers->far, search_task, &search, search.data->ncopies, NULL);
 
 	if (!ret)
-		printf("\nA team next to node %d read all texts there in %.0f ms: %u of %u packages "
-		       "have a home page.\n",
+		printf("\nA team next to node %d read all texts there in %.0f ms: %u of %u "
+		       "packages have a home page.\n",
 		       place_far(&tiers->nodes), 1e3 * (tiers_now() - begin), search.found,
 		       search.data->ncopies * search.data->npackages);
 	return ret;
