@@ -41,7 +41,7 @@
 #define LEAVE_MAX ((uint64_t)64 << 20)
 
 /* Why frames are not to be had. */
-enum refusal { REFUSED_NOT, REFUSED_FULL, REFUSED_CPUSET, REFUSED_LIMIT };
+enum refusal { REFUSED_NOT, REFUSED_GONE, REFUSED_FULL, REFUSED_CPUSET, REFUSED_LIMIT };
 
 /* What the thread's policy was. Not to be allocated when first used: that may be on a fault. */
 static _Thread_local struct {
@@ -131,7 +131,12 @@ static void tell(const struct frames *frames, enum refusal why, const char *limi
 {
 	unsigned long long mib = atomic_load(&frames->taken) >> 8;
 
-	if (why == REFUSED_FULL)
+	if (why == REFUSED_GONE)
+		umm_log(UMM_LOG_WARNING,
+			"node %d has no memory any more, %llu MiB of it were in use: pages stay "
+			"where they are. Bring its memory online again ('chmem -e')",
+			frames->node, mib);
+	else if (why == REFUSED_FULL)
 		umm_log(UMM_LOG_WARNING,
 			"node %d is full after %llu MiB: pages stay where they are, or others are "
 			"evicted. Free memory there ('numactl -H'), or ask for a smaller pool",
@@ -177,14 +182,25 @@ static bool cpuset_allows(const struct frames *frames)
 	       mask[node / bits] >> node % bits & 1;
 }
 
-/* Are frames to be had? Asked first, for the kernel takes from elsewhere, or kills. */
+/* Can the node give them? Asked first, for the kernel takes from elsewhere. */
+static enum refusal node_gives(const struct frames *frames, uint64_t len)
+{
+	uint64_t unused;
+
+	if (!node_total_bytes(frames->node, &unused))
+		return REFUSED_GONE;
+	if (!cpuset_allows(frames))
+		return REFUSED_CPUSET;
+	return unused < len ? REFUSED_FULL : REFUSED_NOT;
+}
+
 static enum refusal may_take(struct frames *frames, uint64_t len, char file[LIMIT_FILE])
 {
-	if (!frames->alone && !cpuset_allows(frames))
-		return REFUSED_CPUSET;
-	if (!frames->alone && node_free_bytes(frames->node) < len)
-		return REFUSED_FULL;
-	return limit_allows(frames, len, file) ? REFUSED_NOT : REFUSED_LIMIT;
+	enum refusal why = frames->alone ? REFUSED_NOT : node_gives(frames, len);
+
+	if (why == REFUSED_NOT && !limit_allows(frames, len, file))
+		why = REFUSED_LIMIT;
+	return why;
 }
 
 static int refuse(struct frames *frames, uint32_t nframes, enum refusal why, const char *limit)
@@ -228,7 +244,7 @@ static bool strays_return(struct frames *frames, uint32_t frame, uint32_t n)
 {
 	int nodes[BATCH], status[BATCH];
 	void *pages[BATCH];
-	uint32_t nstrays, returned = 0;
+	uint32_t nstrays, left;
 
 	run_pages(frames, frame, n, pages);
 	nstrays = strays(frames, n, pages);
@@ -237,17 +253,17 @@ static bool strays_return(struct frames *frames, uint32_t frame, uint32_t n)
 	atomic_fetch_add(&frames->strayed, nstrays);
 	for (uint32_t i = 0; i < nstrays; i++)
 		nodes[i] = frames->node;
-	if (frames->library->move_pages(0, nstrays, pages, nodes, status, MPOL_MF_MOVE) < 0)
-		return false;
-	for (uint32_t i = 0; i < nstrays; i++)
-		returned += status[i] == frames->node;
-	atomic_fetch_add(&frames->returned, returned);
-	return returned == nstrays;
+	frames->library->move_pages(0, nstrays, pages, nodes, status, MPOL_MF_MOVE);
+	/* Of a huge page that was moved it says so only once: look. */
+	left = strays(frames, nstrays, pages);
+	atomic_fetch_add(&frames->returned, nstrays - left);
+	return !left;
 }
 
 int frames_settle(struct frames *frames, uint32_t frame, uint32_t nframes)
 {
 	void *first = frames_at(frames, frame);
+	enum refusal why;
 
 	if (frames->alone || !strays(frames, 1, &first))
 		return 0;
@@ -255,7 +271,8 @@ int frames_settle(struct frames *frames, uint32_t frame, uint32_t nframes)
 		nframes = BATCH;
 	if (strays_return(frames, frame, nframes))
 		return 0;
-	return refuse(frames, nframes, cpuset_allows(frames) ? REFUSED_FULL : REFUSED_CPUSET, NULL);
+	why = node_gives(frames, 0);
+	return refuse(frames, nframes, why != REFUSED_NOT ? why : REFUSED_FULL, NULL);
 }
 
 void frames_check(struct frames *frames, uint32_t frame, uint32_t nframes)

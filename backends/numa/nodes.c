@@ -44,12 +44,12 @@ static void meminfo_read(const char *root, int number, uint64_t *total, uint64_t
 	*unused = meminfo_bytes(text, "MemFree:");
 }
 
-uint64_t node_free_bytes(int number)
+uint64_t node_total_bytes(int number, uint64_t *unused)
 {
-	uint64_t total, unused;
+	uint64_t total;
 
-	meminfo_read(NODES_ROOT, number, &total, &unused);
-	return unused;
+	meminfo_read(NODES_ROOT, number, &total, unused);
+	return total;
 }
 
 /* Call fn for every number of a list like "0-3,8". libnuma parses those of this machine only. */
