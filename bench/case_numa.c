@@ -2,16 +2,21 @@
 /*
  * Moving memory to a node and home again with the NUMA backend: huge pages against memcpy()
  * and, where there are two nodes with memory, against move_pages(2), which moves small pages one by
- * one; and small pages that lie scattered, against move_pages(2) too. The node is the one
- * farthest from this process's CPUs.
+ * one; and small pages that lie scattered, against move_pages(2) too. How long a thread that
+ * reads a page has to wait when the page is moved there and back under it, against move_pages(2),
+ * and how many faults there are when it is there. The node is the one farthest from this process's
+ * CPUs.
  */
 #include "bench.h"
 
 #ifdef BENCH_NUMA
 
 #include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <umm_numa.h>
 #include <unistd.h>
@@ -23,12 +28,23 @@
 #define SCATTERED_STRIDE 4 /* pages */
 #define MOVE_BATCH	 512
 #define MPOL_MF_MOVE	 2
+#define STALL_MOVES	 200 /* of a run, there and back */
 
 enum numa_variant {
 	NUMA_OUT = 0,
 	NUMA_BACK = 1,
 	NUMA_SCATTERED = 2,
 	NUMA_AGAINST_KERNEL = 4, /* or'ed in */
+	NUMA_STALL = 8,
+	NUMA_FAULTS = 16,
+};
+
+/* A thread that loads from one page as fast as it can, and how long that took at worst. */
+struct reader {
+	const volatile char *page;
+	atomic_bool stop;
+	atomic_ulong loads;
+	_Atomic uint64_t worst_ns; /* since it was last set to 0 */
 };
 
 struct numa_state {
@@ -95,7 +111,7 @@ static int ours_open(struct numa_state *s, size_t len)
 	if (ret)
 		return bench_note(s->env, ret, "node %d: %s", s->far, umm_strerror(ret));
 	s->trip.mem = umm_numa_devmem(s->numa);
-	if (s->variant != (NUMA_SCATTERED | NUMA_AGAINST_KERNEL))
+	if (!(s->variant & (NUMA_SCATTERED | NUMA_STALL)))
 		return ours_memory(s->env, s->trip.ctx, len, &s->trip.memory);
 	ret = umm_alloc(s->trip.ctx, len, UMM_ALLOC_SMALL_PAGES, &memory);
 	if (ret)
@@ -103,7 +119,7 @@ static int ours_open(struct numa_state *s, size_t len)
 	s->trip.memory = memory;
 	for (size_t at = 0; at < len; at += UMM_PAGE_SIZE)
 		s->trip.memory[at] = 1;
-	return spans_make(s);
+	return s->variant & NUMA_SCATTERED ? spans_make(s) : 0;
 }
 
 static int numa_setup(struct bench_env *env, const struct bench_case *bcase, void **state)
@@ -122,6 +138,8 @@ static int numa_setup(struct bench_env *env, const struct bench_case *bcase, voi
 		return bench_note(env, BENCH_SKIP, "no memory node may be used");
 	if (s->variant & NUMA_AGAINST_KERNEL && s->near == s->far)
 		return bench_note(env, BENCH_SKIP, "move_pages needs two nodes with memory");
+	if (s->variant & NUMA_STALL)
+		len = UMM_BLOCK_SIZE;
 	if (s->variant & NUMA_SCATTERED)
 		len = SCATTERED_PAGES * SCATTERED_STRIDE * UMM_PAGE_SIZE;
 	s->trip.back = s->variant & NUMA_BACK;
@@ -129,7 +147,7 @@ static int numa_setup(struct bench_env *env, const struct bench_case *bcase, voi
 	ret = ours_warm_bulk(env, len);
 	if (!ret && s->variant & NUMA_AGAINST_KERNEL)
 		ret = theirs_open(s, len);
-	else if (!ret && floor_copy_open(len, &s->floor))
+	else if (!ret && !(s->variant & NUMA_FAULTS) && floor_copy_open(len, &s->floor))
 		ret = bench_note(env, -ENOMEM, "buffers for memcpy");
 	return ret ? ret : ours_open(s, len);
 }
@@ -197,6 +215,105 @@ static int numa_theirs(void *state, struct series *out)
 	return 0;
 }
 
+static void *reader_main(void *arg)
+{
+	struct reader *reader = arg;
+	uint64_t before = machine_now(), now;
+
+	while (!atomic_load(&reader->stop)) {
+		(void)*reader->page;
+		now = machine_now();
+		if (now - before > atomic_load(&reader->worst_ns))
+			atomic_store(&reader->worst_ns, now - before);
+		before = now;
+		atomic_fetch_add(&reader->loads, 1);
+	}
+	return NULL;
+}
+
+/* Two more loads: the second one began after the move. */
+static void reader_wait(struct reader *reader)
+{
+	unsigned long loads = atomic_load(&reader->loads);
+
+	while (atomic_load(&reader->loads) < loads + 2)
+		sched_yield();
+}
+
+/* One page to the node or back, by libumm or by the kernel. */
+static long stall_move(struct numa_state *s, bool ours, bool back)
+{
+	int node = back ? s->near : s->far, status = -1;
+	void *page = s->theirs;
+
+	if (!ours)
+		return syscall(SYS_move_pages, 0, 1ul, &page, &node, &status, MPOL_MF_MOVE) ?
+			       -errno :
+			       status == node;
+	if (back)
+		return umm_migrate_to_system(s->trip.ctx, s->trip.memory, UMM_PAGE_SIZE);
+	return umm_migrate_to_device(s->trip.ctx, s->trip.mem, s->trip.memory, UMM_PAGE_SIZE);
+}
+
+/* A page goes there and back under a reader; the wait that one of a hundred moves exceeds. */
+static int stall_run(struct numa_state *s, bool ours, struct series *out)
+{
+	struct reader reader = { .page = ours ? s->trip.memory : s->theirs };
+	struct series waits = { 0 };
+	pthread_t thread;
+	long moved = 1;
+
+	if (pthread_create(&thread, NULL, reader_main, &reader))
+		return bench_note(s->env, -EAGAIN, "no thread for the reader");
+	reader_wait(&reader);
+	for (unsigned i = 0; i < 2 * STALL_MOVES && moved == 1; i++) {
+		atomic_store(&reader.worst_ns, 0);
+		moved = stall_move(s, ours, i % 2);
+		reader_wait(&reader);
+		series_push(&waits, (double)atomic_load(&reader.worst_ns) / 1000);
+	}
+	atomic_store(&reader.stop, true);
+	pthread_join(thread, NULL);
+	series_push(out, series_quantile(&waits, 0.99));
+	series_fini(&waits);
+	return moved == 1 ? 0 : bench_note(s->env, -EIO, "the page did not move: %ld", moved);
+}
+
+static int stall_ours(void *state, struct series *out)
+{
+	return stall_run(state, true, out);
+}
+
+static int stall_theirs(void *state, struct series *out)
+{
+	return stall_run(state, false, out);
+}
+
+/* What libumm and the kernel count while a thread uses all pages that are on the node. */
+static int faults_ours(void *state, struct series *out)
+{
+	struct numa_state *s = state;
+	struct umm_stats before = { .size = sizeof(before) }, after = before;
+	size_t npages = s->trip.len / UMM_PAGE_SIZE;
+	struct rusage begin, end;
+	uint64_t faults = 0;
+	long moved = umm_migrate_to_device(s->trip.ctx, s->trip.mem, s->trip.memory, s->trip.len);
+
+	umm_ctx_stats(s->trip.ctx, &before);
+	getrusage(RUSAGE_THREAD, &begin);
+	for (size_t i = 0; i < npages; i++)
+		((volatile char *)s->trip.memory)[i * UMM_PAGE_SIZE + 8]++;
+	getrusage(RUSAGE_THREAD, &end);
+	umm_ctx_stats(s->trip.ctx, &after);
+	for (unsigned i = UMM_COUNT_FAULT_EMPTY; i <= UMM_COUNT_FAULT_ERROR; i++)
+		faults += after.counter[i] - before.counter[i];
+	series_push(out, (double)faults + (double)(end.ru_minflt - begin.ru_minflt));
+	if (moved != (long)npages ||
+	    umm_migrate_to_system(s->trip.ctx, s->trip.memory, s->trip.len) != moved)
+		return bench_note(s->env, -EIO, "%ld of %zu pages moved", moved, npages);
+	return 0;
+}
+
 static void numa_teardown(void *state)
 {
 	struct numa_state *s = state;
@@ -230,6 +347,32 @@ const struct bench_case case_numa[] = {
 		  2.0, NUMA_OUT | NUMA_AGAINST_KERNEL),
 	NUMA_CASE("numa/scattered", "small pages here and there, to the node", "move_pages", 1.0,
 		  NUMA_SCATTERED | NUMA_AGAINST_KERNEL),
+	{
+		.name = "numa/stall",
+		.summary = "a reader's longest wait while its page is moved, 99 % of moves",
+		.against = "move_pages",
+		.unit = "us",
+		.kind = BENCH_COST,
+		.goal = 1.5,
+		.pairs = 10,
+		.variant = NUMA_STALL | NUMA_AGAINST_KERNEL,
+		.setup = numa_setup,
+		.ours = stall_ours,
+		.theirs = stall_theirs,
+		.teardown = numa_teardown,
+	},
+	{
+		.name = "numa/faults",
+		.summary = "faults of all kinds when pages on the node are used: none is the goal",
+		.unit = "faults",
+		.kind = BENCH_LIMIT,
+		.goal = 0.5,
+		.pairs = 5,
+		.variant = NUMA_FAULTS,
+		.setup = numa_setup,
+		.ours = faults_ours,
+		.teardown = numa_teardown,
+	},
 #endif
 	{ 0 },
 };

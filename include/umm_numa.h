@@ -213,9 +213,9 @@ struct umm_numa_counts {
 	uint64_t copies_threaded; /* and by copy threads */
 	uint64_t bytes_streamed;  /* copied past the caches */
 	uint64_t frames_taken;	  /* frames that the node gave */
-	uint64_t frames_refused;  /* and did not: it was full */
+	uint64_t frames_refused;  /* and did not: it is full, or may not be used */
 	uint64_t frames_checked;  /* frames that came back, and were looked at */
-	uint64_t frames_strayed;  /* of those: on another node; others had moved them, */
+	uint64_t frames_strayed;  /* found on another node, then or before use: moved by others, */
 	uint64_t frames_returned; /* and moved back */
 	uint64_t teams;		  /* umm_numa_run() */
 };

@@ -29,8 +29,14 @@ static int numa_copy(void *priv, const struct umm_copy *copies, unsigned ncopies
 {
 	struct umm_numa *numa = priv;
 
-	if (copies[0].dir == UMM_COPY_TO_DEVICE && atomic_load(&numa->frames.offline))
-		return -ENODEV;
+	int ret = 0;
+
+	if (copies[0].dir == UMM_COPY_TO_DEVICE)
+		ret = atomic_load(&numa->frames.offline) ?
+			      -ENODEV :
+			      frames_settle(&numa->frames, copies[0].frame, copies[0].npages);
+	if (ret)
+		return ret;
 	copier_copy(&numa->copier, copies, ncopies, done);
 	return 0;
 }

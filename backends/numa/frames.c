@@ -8,12 +8,17 @@
  * full node is killed. So frames are populated explicitly, and looked at: what the kernel had to
  * take from elsewhere is given back, and the node counts as full.
  *
- * While a frame is in the program's mapping others may move it: automatic NUMA balancing,
- * migratepages(8), the kernel when it removes memory, or fork(), after which the side that writes
- * first gets a copy. So frames that come back are looked at too, and strays moved back.
+ * Others may move a frame: automatic NUMA balancing, migratepages(8), a cpuset that changes, the
+ * kernel when it removes memory, or fork(), after which the side that writes first gets a copy. So
+ * frames that come back are looked at, and strays moved back; and of frames that are lent, the
+ * first of each call, for what moves idle frames moves all of them.
  *
- * Invariants: a frame that was populated is on the node until it is lent. A place whose frame
- * is lent stays empty: nothing here touches places, it only asks the kernel about them.
+ * Who populates memory beyond the limit of a memory cgroup is killed too. So as much must be left
+ * there as brings every page home again while the pool keeps its frames, and once more as much: for
+ * what is on its way, and for kernels without UFFDIO_MOVE, which have each page twice.
+ *
+ * Invariants: a place whose frame is lent stays empty: nothing here touches places, it only asks
+ * the kernel about them.
  * Locks: none.
  */
 #include "frames.h"
@@ -23,12 +28,20 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "limit.h"
 #include "nodes.h"
 
 #define BATCH	       UMM_BLOCK_PAGES
 #define POLICY_NODES   1024
 #define POLICY_WORDS   (POLICY_NODES / (8 * sizeof(unsigned long)))
 #define POLICY_UNTAKEN (-1)
+#ifndef MPOL_F_STATIC_NODES
+#define MPOL_F_STATIC_NODES (1 << 15) /* of the kernel's; libnuma's header does not have it */
+#endif
+#define LEAVE_MAX ((uint64_t)64 << 20)
+
+/* Why frames are not to be had. */
+enum refusal { REFUSED_NOT, REFUSED_GONE, REFUSED_FULL, REFUSED_CPUSET, REFUSED_LIMIT };
 
 /* What the thread's policy was. Not to be allocated when first used: that may be on a fault. */
 static _Thread_local struct {
@@ -71,8 +84,8 @@ int frames_init(struct frames *frames, const struct library *library, int node, 
 	ret = frames_map(frames, len);
 	if (ret)
 		goto err_mask;
-	if (library->mbind(frames->base, len, MPOL_PREFERRED, frames->mask->maskp,
-			   frames->mask->size + 1, 0)) {
+	if (library->mbind(frames->base, len, MPOL_PREFERRED | MPOL_F_STATIC_NODES,
+			   frames->mask->maskp, frames->mask->size + 1, 0)) {
 		ret = -errno;
 		umm_log(UMM_LOG_ERROR, "node %d: mbind: %s", node, strerror(-ret));
 		ret = ret == -EINVAL || ret == -EPERM ? -ENODEV : ret;
@@ -114,20 +127,87 @@ static uint32_t strays(const struct frames *frames, uint32_t n, void **pages)
 	return nstrays;
 }
 
-static void tell_full(struct frames *frames)
+static void tell(const struct frames *frames, enum refusal why, const char *limit)
 {
-	if (!atomic_exchange(&frames->told_full, true))
+	unsigned long long mib = atomic_load(&frames->taken) >> 8;
+
+	if (why == REFUSED_GONE)
+		umm_log(UMM_LOG_WARNING,
+			"node %d has no memory any more, %llu MiB of it were in use: pages stay "
+			"where they are. Bring its memory online again ('chmem -e')",
+			frames->node, mib);
+	else if (why == REFUSED_FULL)
 		umm_log(UMM_LOG_WARNING,
 			"node %d is full after %llu MiB: pages stay where they are, or others are "
 			"evicted. Free memory there ('numactl -H'), or ask for a smaller pool",
-			frames->node, (unsigned long long)atomic_load(&frames->taken) >> 8);
+			frames->node, mib);
+	else if (why == REFUSED_CPUSET)
+		umm_log(UMM_LOG_WARNING,
+			"node %d has left this process's cpuset after %llu MiB: pages stay where "
+			"they are. Add it to cpuset.mems of its control group (/proc/self/cgroup)",
+			frames->node, mib);
+	else
+		umm_log(UMM_LOG_WARNING,
+			"node %d: after %llu MiB a memory cgroup leaves no room for more, if all "
+			"of them are to come home again: pages stay where they are. Raise %s, or "
+			"ask for a smaller pool",
+			frames->node, mib, limit);
 }
 
-static int refuse(struct frames *frames, uint32_t nframes)
+/* Room for so much more, with what comes home again? A look at the cgroup is good for a while. */
+static bool limit_allows(struct frames *frames, uint64_t len, char file[LIMIT_FILE])
+{
+	uint64_t leave = atomic_load(&frames->leave), home;
+
+	if (leave < len) {
+		leave = limit_headroom(file);
+		home = 2 * ((atomic_load(&frames->taken) << UMM_PAGE_SHIFT) + len);
+		leave = leave > home ? (leave - home) / 4 + len : 0;
+		if (leave < len)
+			return false;
+		if (leave > LEAVE_MAX)
+			leave = LEAVE_MAX;
+	}
+	atomic_store(&frames->leave, leave - len);
+	return true;
+}
+
+static bool cpuset_allows(const struct frames *frames)
+{
+	unsigned long mask[POLICY_WORDS] = { 0 };
+	size_t bits = 8 * sizeof(mask[0]), node = (size_t)frames->node;
+
+	return frames->library->get_mempolicy(NULL, mask, POLICY_NODES + 1, NULL,
+					      MPOL_F_MEMS_ALLOWED) ||
+	       mask[node / bits] >> node % bits & 1;
+}
+
+/* Can the node give them? Asked first, for the kernel takes from elsewhere. */
+static enum refusal node_gives(const struct frames *frames, uint64_t len)
+{
+	uint64_t unused;
+
+	if (!node_total_bytes(frames->node, &unused))
+		return REFUSED_GONE;
+	if (!cpuset_allows(frames))
+		return REFUSED_CPUSET;
+	return unused < len ? REFUSED_FULL : REFUSED_NOT;
+}
+
+static enum refusal may_take(struct frames *frames, uint64_t len, char file[LIMIT_FILE])
+{
+	enum refusal why = frames->alone ? REFUSED_NOT : node_gives(frames, len);
+
+	if (why == REFUSED_NOT && !limit_allows(frames, len, file))
+		why = REFUSED_LIMIT;
+	return why;
+}
+
+static int refuse(struct frames *frames, uint32_t nframes, enum refusal why, const char *limit)
 {
 	atomic_fetch_add(&frames->refused, nframes);
-	if (!atomic_load(&frames->offline))
-		tell_full(frames);
+	if (atomic_exchange(&frames->told, why) != (int)why)
+		tell(frames, why, limit);
 	return -ENOSPC;
 }
 
@@ -135,42 +215,64 @@ int frames_populate(struct frames *frames, uint32_t frame, uint32_t nframes)
 {
 	size_t len = (size_t)nframes << UMM_PAGE_SHIFT;
 	void *at = frames_at(frames, frame), *pages[BATCH];
+	char limit[LIMIT_FILE];
+	enum refusal why;
 
-	/* Rather than to let the kernel clear pages of another node, only to give them back. */
-	if (atomic_load(&frames->offline) ||
-	    (!frames->alone && node_free_bytes(frames->node) < len))
-		return refuse(frames, nframes);
+	if (atomic_load(&frames->offline)) {
+		atomic_fetch_add(&frames->refused, nframes);
+		return -ENOSPC;
+	}
+	why = may_take(frames, len, limit);
+	if (why != REFUSED_NOT)
+		return refuse(frames, nframes, why, limit);
 	if (madvise(at, len, MADV_POPULATE_WRITE))
-		return errno == ENOMEM || errno == EFAULT ? refuse(frames, nframes) : -ENOMEM;
+		return errno == ENOMEM || errno == EFAULT ?
+			       refuse(frames, nframes, REFUSED_FULL, limit) :
+			       -ENOMEM;
 	run_pages(frames, frame, nframes, pages);
 	if (strays(frames, nframes, pages)) {
 		madvise(at, len, MADV_DONTNEED);
-		return refuse(frames, nframes);
+		return refuse(frames, nframes, REFUSED_FULL, limit);
 	}
 	atomic_fetch_add(&frames->taken, nframes);
-	atomic_store(&frames->told_full, false);
+	atomic_store(&frames->told, REFUSED_NOT);
 	return 0;
 }
 
-static void check_batch(struct frames *frames, uint32_t frame, uint32_t n)
+/* Move those of at most BATCH frames that are elsewhere back. False: not all of them. */
+static bool strays_return(struct frames *frames, uint32_t frame, uint32_t n)
 {
 	int nodes[BATCH], status[BATCH];
 	void *pages[BATCH];
-	uint32_t nstrays, returned = 0;
+	uint32_t nstrays, left;
 
 	run_pages(frames, frame, n, pages);
-	nstrays = atomic_load(&frames->offline) ? 0 : strays(frames, n, pages);
-	atomic_fetch_add(&frames->checked, n);
+	nstrays = strays(frames, n, pages);
 	if (!nstrays)
-		return;
+		return true;
 	atomic_fetch_add(&frames->strayed, nstrays);
 	for (uint32_t i = 0; i < nstrays; i++)
 		nodes[i] = frames->node;
-	if (frames->library->move_pages(0, nstrays, pages, nodes, status, MPOL_MF_MOVE) < 0)
-		return;
-	for (uint32_t i = 0; i < nstrays; i++)
-		returned += status[i] == frames->node;
-	atomic_fetch_add(&frames->returned, returned);
+	frames->library->move_pages(0, nstrays, pages, nodes, status, MPOL_MF_MOVE);
+	/* Of a huge page that was moved it says so only once: look. */
+	left = strays(frames, nstrays, pages);
+	atomic_fetch_add(&frames->returned, nstrays - left);
+	return !left;
+}
+
+int frames_settle(struct frames *frames, uint32_t frame, uint32_t nframes)
+{
+	void *first = frames_at(frames, frame);
+	enum refusal why;
+
+	if (frames->alone || !strays(frames, 1, &first))
+		return 0;
+	if (nframes > BATCH)
+		nframes = BATCH;
+	if (strays_return(frames, frame, nframes))
+		return 0;
+	why = node_gives(frames, 0);
+	return refuse(frames, nframes, why != REFUSED_NOT ? why : REFUSED_FULL, NULL);
 }
 
 void frames_check(struct frames *frames, uint32_t frame, uint32_t nframes)
@@ -179,7 +281,9 @@ void frames_check(struct frames *frames, uint32_t frame, uint32_t nframes)
 
 	for (; nframes; nframes -= n, frame += n) {
 		n = nframes < BATCH ? nframes : BATCH;
-		check_batch(frames, frame, n);
+		if (!atomic_load(&frames->offline))
+			strays_return(frames, frame, n);
+		atomic_fetch_add(&frames->checked, n);
 	}
 }
 

@@ -20,8 +20,9 @@ struct frames {
 	void *mapped;
 	size_t mapped_len;
 	uint32_t nframes;
-	_Atomic bool offline; /* no memory is to be taken from the node */
-	_Atomic bool told_full;
+	_Atomic bool offline;	/* no memory is to be taken from the node */
+	_Atomic int told;	/* the reason of which the log spoke last: enum refusal */
+	_Atomic uint64_t leave; /* bytes that may be taken before the cgroup is asked again */
 	_Atomic uint64_t taken, refused, checked, strayed, returned; /* frames */
 };
 
@@ -32,9 +33,16 @@ void frames_fini(struct frames *frames);
 
 /*
  * Make frames real, on the node: 0; -ENOSPC it has no memory for them (some other node had:
- * that was given back); or -ENOMEM. No two calls for the same frames at once.
+ * that was given back), or this process may not have it; or -ENOMEM. No two calls for the same
+ * frames at once.
  */
 int frames_populate(struct frames *frames, uint32_t frame, uint32_t nframes);
+
+/*
+ * Frames are about to be lent: where somebody has moved the first of them while it lay in the
+ * pool, move all that are elsewhere back. 0; -ENOSPC the node does not take them.
+ */
+int frames_settle(struct frames *frames, uint32_t frame, uint32_t nframes);
 
 /* Look whether frames that came back are on the node still, and move those that are not. */
 void frames_check(struct frames *frames, uint32_t frame, uint32_t nframes);

@@ -15,42 +15,16 @@
 #include "nodes.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "sysfs.h"
 #include "umm_numa.h"
 
 #define DISTANCE_LOCAL	 10
 #define DISTANCE_UNKNOWN 255
-
-/* The whole file, without the last newline. 0 or -errno. */
-static int file_read(const char *path, char *text, size_t text_len)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	ssize_t len;
-
-	text[0] = '\0';
-	if (fd < 0)
-		return -errno;
-	len = read(fd, text, text_len - 1);
-	close(fd);
-	if (len < 0)
-		return -EIO;
-	while (len && text[len - 1] == '\n')
-		len--;
-	text[len] = '\0';
-	return 0;
-}
-
-static uint64_t file_number(const char *path)
-{
-	char text[32];
-
-	return file_read(path, text, sizeof(text)) ? 0 : strtoull(text, NULL, 10);
-}
 
 /* A line of meminfo, in bytes; 0 where there is none. */
 static uint64_t meminfo_bytes(const char *text, const char *name)
@@ -65,17 +39,17 @@ static void meminfo_read(const char *root, int number, uint64_t *total, uint64_t
 	char path[256], text[1024];
 
 	snprintf(path, sizeof(path), "%s/node%d/meminfo", root, number);
-	file_read(path, text, sizeof(text));
+	sysfs_read(path, text, sizeof(text));
 	*total = meminfo_bytes(text, "MemTotal:");
 	*unused = meminfo_bytes(text, "MemFree:");
 }
 
-uint64_t node_free_bytes(int number)
+uint64_t node_total_bytes(int number, uint64_t *unused)
 {
-	uint64_t total, unused;
+	uint64_t total;
 
-	meminfo_read(NODES_ROOT, number, &total, &unused);
-	return unused;
+	meminfo_read(NODES_ROOT, number, &total, unused);
+	return total;
 }
 
 /* Call fn for every number of a list like "0-3,8". libnuma parses those of this machine only. */
@@ -114,7 +88,7 @@ static void cpus_read(const char *root, struct node *node)
 
 	CPU_ZERO(&node->cpus);
 	snprintf(path, sizeof(path), "%s/node%d/cpulist", root, node->number);
-	if (!file_read(path, text, sizeof(text)))
+	if (!sysfs_read(path, text, sizeof(text)))
 		list_parse(text, cpu_add, &node->cpus);
 	node->ncpus = (uint32_t)CPU_COUNT(&node->cpus);
 }
@@ -128,13 +102,13 @@ static void performance_read(const char *root, struct node *node)
 	len = (size_t)snprintf(path, sizeof(path), "%s/node%d/access0/initiators/", root,
 			       node->number);
 	snprintf(path + len, sizeof(path) - len, "read_bandwidth");
-	node->read_bandwidth = file_number(path);
+	node->read_bandwidth = sysfs_number(path);
 	snprintf(path + len, sizeof(path) - len, "write_bandwidth");
-	node->write_bandwidth = file_number(path);
+	node->write_bandwidth = sysfs_number(path);
 	snprintf(path + len, sizeof(path) - len, "read_latency");
-	node->read_latency = (uint32_t)file_number(path);
+	node->read_latency = (uint32_t)sysfs_number(path);
 	snprintf(path + len, sizeof(path) - len, "write_latency");
-	node->write_latency = (uint32_t)file_number(path);
+	node->write_latency = (uint32_t)sysfs_number(path);
 }
 
 /* Row of the distance file: to the online nodes in ascending order. */
@@ -144,7 +118,7 @@ static unsigned distances_read(const char *root, int number, uint32_t *to, unsig
 	unsigned i;
 
 	snprintf(path, sizeof(path), "%s/node%d/distance", root, number);
-	file_read(path, text, sizeof(text));
+	sysfs_read(path, text, sizeof(text));
 	for (i = 0; i < n; i++, at = end) {
 		to[i] = (uint32_t)strtoul(at, &end, 10);
 		if (end == at)
@@ -326,7 +300,7 @@ static int online_read(const char *root, struct nodes *nodes)
 	char path[256], text[1024];
 
 	snprintf(path, sizeof(path), "%s/online", root);
-	if (file_read(path, text, sizeof(text)))
+	if (sysfs_read(path, text, sizeof(text)))
 		return -ENODEV;
 	list_parse(text, node_add, nodes);
 	return nodes->count ? 0 : -ENODEV;

@@ -46,8 +46,8 @@ struct nodes *nodes_get(const struct library *library, int *ret);
 /* The one that `which` names: a number, or enum umm_numa_choice. NULL: none, said in the log. */
 const struct node *nodes_find(const struct nodes *nodes, int which);
 
-/* Its free memory now; 0: it is not there. Opens one file, allocates nothing. */
-uint64_t node_free_bytes(int number);
+/* Its memory now, and what of it is free. 0: it is not there. Opens one file, allocates nothing. */
+uint64_t node_total_bytes(int number, uint64_t *unused);
 
 /* CPUs as a list, "0-3,8". */
 void cpus_text(const cpu_set_t *cpus, char *text, size_t text_len);

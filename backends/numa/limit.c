@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A process that populates memory beyond the limit of its memory cgroup is killed: the kernel has
+ * no error for it. So who is about to take much memory asks here first. The process's group and
+ * all above it count, in the unified hierarchy or, where the memory controller has one of its own,
+ * in that. Page cache is no obstacle, for the kernel drops it before it kills.
+ *
+ * Groups whose files are not there have no limit, or are outside of this container. No state, no
+ * locks.
+ */
+#include "limit.h"
+
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "sysfs.h"
+
+#define GROUPS_BYTES 4096
+
+/* The files of one version of control groups. */
+struct hierarchy {
+	const char *root;
+	const char *limit, *usage;
+	const char *inactive, *active; /* lines of memory.stat: page cache */
+};
+
+static const struct hierarchy unified = {
+	"/sys/fs/cgroup", "memory.max", "memory.current", "\ninactive_file ", "\nactive_file ",
+};
+
+static const struct hierarchy own = {
+	"/sys/fs/cgroup/memory",  "memory.limit_in_bytes", "memory.usage_in_bytes",
+	"\ntotal_inactive_file ", "\ntotal_active_file ",
+};
+
+static uint64_t number_after(const char *text, const char *name)
+{
+	const char *at = strstr(text, name);
+
+	return at ? strtoull(at + strlen(name), NULL, 10) : 0;
+}
+
+/* What one group leaves; UINT64_MAX: any amount. */
+static uint64_t group_headroom(const struct hierarchy *files, const char *group,
+			       char file[LIMIT_FILE])
+{
+	char text[GROUPS_BYTES], path[LIMIT_FILE];
+	uint64_t limit, usage, cache;
+
+	snprintf(file, LIMIT_FILE, "%s%s/%s", files->root, group, files->limit);
+	if (sysfs_read(file, text, sizeof(text)) || text[0] < '0' || text[0] > '9')
+		return UINT64_MAX;
+	limit = strtoull(text, NULL, 10);
+	snprintf(path, sizeof(path), "%s%s/%s", files->root, group, files->usage);
+	usage = sysfs_number(path);
+	snprintf(path, sizeof(path), "%s%s/memory.stat", files->root, group);
+	sysfs_read(path, text, sizeof(text));
+	cache = number_after(text, files->inactive) + number_after(text, files->active);
+	usage -= cache < usage ? cache : usage;
+	return usage < limit ? limit - usage : 0;
+}
+
+/* The process's group: the rest of the line of /proc/self/cgroup that begins, or goes on, so. */
+static bool group_find(const char *text, const char *controller, char *group, size_t group_len)
+{
+	const char *at = strstr(text, controller);
+
+	if (!at)
+		return false;
+	at += strlen(controller);
+	snprintf(group, group_len, "%.*s", (int)strcspn(at, "\n"), at);
+	return true;
+}
+
+uint64_t limit_headroom(char file[LIMIT_FILE])
+{
+	const struct hierarchy *files = &own;
+	char text[GROUPS_BYTES], group[LIMIT_FILE / 2], at[LIMIT_FILE];
+	uint64_t least = UINT64_MAX, headroom;
+	char *end;
+
+	file[0] = '\0';
+	if (sysfs_read("/proc/self/cgroup", text, sizeof(text)))
+		return UINT64_MAX;
+	if (!group_find(text, ":memory:", group, sizeof(group))) {
+		files = &unified;
+		if (!group_find(text, "0::", group, sizeof(group)))
+			return UINT64_MAX;
+	}
+	for (;;) {
+		if (!strcmp(group, "/"))
+			group[0] = '\0';
+		headroom = group_headroom(files, group, at);
+		if (headroom < least) {
+			least = headroom;
+			memcpy(file, at, LIMIT_FILE);
+		}
+		end = strrchr(group, '/');
+		if (!end)
+			return least;
+		*end = '\0';
+	}
+}
