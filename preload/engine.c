@@ -37,6 +37,7 @@
 #include "residency.h"
 #include "shim.h"
 #include "space.h"
+#include "survey.h"
 #include "tiers.h"
 #include "touches.h"
 
@@ -368,6 +369,7 @@ static void *engine_main(void *arg)
 		if (more) {
 			sleep_ns = round_run();
 			publish();
+			survey_answer(ctx, &channel->sheet);
 		}
 		pthread_mutex_unlock(&round_lock);
 	}

@@ -18,7 +18,7 @@
  * Order in what is touched is seen as the kernel's readahead does: a few streams remember which
  * page they expect next, and each time that they are right they fetch twice as many.
  *
- * A page costs two bytes once its block has been on a device, before that nothing; a block 32.
+ * A page costs two bytes once its block has been on a device, before that nothing; a block 40.
  *
  * Invariants: blocks in line have an entry in the directory and the other way round.
  */
@@ -61,6 +61,7 @@ struct block {
 	uintptr_t base;
 	struct block *next, *previous; /* in line, which is a ring */
 	union heats *pages;	       /* NULL: no page of it ever left */
+	unsigned touched;	       /* pages, since somebody asked */
 };
 
 struct leaf {
@@ -392,6 +393,8 @@ unsigned policy_touched(uintptr_t addr)
 
 	addr &= ~(((uintptr_t)1 << PAGE_SHIFT) - 1);
 	counts.touched++;
+	if (block)
+		block->touched++;
 	if (block && block->pages) {
 		struct page_heat *page = &block->pages->page[(addr >> PAGE_SHIFT) % POLICY_PAGES];
 
@@ -406,6 +409,16 @@ unsigned policy_touched(uintptr_t addr)
 	for (unsigned i = 1; i <= ahead; i++)
 		come_along(addr + ((uintptr_t)i << PAGE_SHIFT), i == ahead);
 	return ahead;
+}
+
+unsigned policy_touches_take(uintptr_t base)
+{
+	struct block *block = block_of(base);
+	unsigned touched = block ? block->touched : 0;
+
+	if (block)
+		block->touched = 0;
+	return touched;
 }
 
 bool policy_is_thrashing(void)

@@ -55,6 +55,9 @@ void policy_forget(uintptr_t base);
  */
 unsigned policy_touched(uintptr_t addr);
 
+/* How many pages of the block were touched on a device since the last call. */
+unsigned policy_touches_take(uintptr_t base);
+
 /*
  * Most of what leaves is wanted again soon: the limit is too small for the program, and putting
  * pages away ahead of need only makes it worse.

@@ -22,6 +22,7 @@ struct tool_verb {
 };
 
 int info_main(int argc, char **argv);
+int map_main(int argc, char **argv);
 int run_main(int argc, char **argv);
 int set_main(int argc, char **argv);
 int top_main(int argc, char **argv);
