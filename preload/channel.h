@@ -15,8 +15,9 @@
 
 #include "settings.h"
 #include "sheet.h"
+#include "trace_ring.h"
 
-#define CHANNEL_MAGIC UINT64_C(0x324c4e4843204d55) /* changes with the layout */
+#define CHANNEL_MAGIC UINT64_C(0x334c4e4843204d55) /* changes with the layout */
 
 enum channel_count {
 	CHANNEL_MANAGED,       /* bytes of address space that are kept track of */
@@ -51,7 +52,9 @@ struct channel {
 	_Atomic uint64_t count[CHANNEL_NR_COUNTS];
 	_Atomic uint32_t ntiers;
 	struct channel_tier tier[SETTINGS_DEVICES];
-	struct sheet sheet; /* has memory once channel_reserve() gave it some */
+	/* From here on there is memory only once channel_reserve() was called. */
+	struct sheet sheet;
+	struct trace_ring trace;
 };
 
 /* The program's side: make it. Where that fails, a private one, which nobody else sees. */

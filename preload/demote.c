@@ -21,6 +21,7 @@
 #include "space.h"
 #include "tiers.h"
 #include "touches.h"
+#include "trace.h"
 
 #define PAGE  ((uintptr_t)4096)
 #define BLOCK ((uintptr_t)2 << 20)
@@ -138,6 +139,7 @@ static void attach_block(struct umm_ctx *ctx, uintptr_t base)
 
 static long batch_move(struct umm_ctx *ctx)
 {
+	struct trace_event event = { .kind = TRACE_EVICT, .start_ns = trace_begin() };
 	uintptr_t start = UINTPTR_MAX, end = 0;
 	long moved;
 
@@ -149,9 +151,14 @@ static long batch_move(struct umm_ctx *ctx)
 	for (unsigned i = 0; i < batch.nblocks; i++)
 		attach_block(ctx, batch.base[i]);
 	moved = tiers_take(ctx, batch.span, batch.nspans);
-	if (moved > 0)
-		for (unsigned i = 0; i < batch.nspans; i++)
-			policy_demoted(batch.span[i].start, batch.span[i].len / PAGE);
+	if (moved <= 0)
+		return moved;
+	for (unsigned i = 0; i < batch.nspans; i++)
+		policy_demoted(batch.span[i].start, batch.span[i].len / PAGE);
+	event.addr = start;
+	event.len = end - start;
+	event.npages = (uint32_t)moved;
+	trace_put(event);
 	return moved;
 }
 
@@ -193,7 +200,19 @@ void promote_pages(struct umm_ctx *ctx, uintptr_t start, unsigned npages)
 		.size = sizeof(request), .spans = &span, .nspans = 1, .cause = UMM_CAUSE_CPU_FAULT
 	};
 
-	touches_ignore(start, start + span.len);
-	umm_migrate_spans(ctx, &request, NULL);
-	touches_heed();
+	struct trace_event event = {
+		.kind = TRACE_BRING_ALONG,
+		.start_ns = trace_begin(),
+		.addr = start,
+		.len = span.len,
+	};
+	long moved;
+
+	touches_own(true);
+	moved = umm_migrate_spans(ctx, &request, NULL);
+	touches_own(false);
+	if (moved <= 0)
+		return;
+	event.npages = (uint32_t)moved;
+	trace_put(event);
 }

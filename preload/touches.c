@@ -21,6 +21,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "shim.h"
+#include "trace.h"
+
 #define PAGE ((uintptr_t)4096)
 
 enum {
@@ -32,8 +35,8 @@ static _Atomic uintptr_t ring[SLOTS];
 static _Atomic unsigned head;
 static unsigned tail; /* the reader's */
 static _Atomic uintptr_t last;
-static _Atomic uintptr_t ignore_start, ignore_end;
 static _Atomic bool sleeping;
+static SHIM_TLS bool own;
 static int event = -1; /* readable when there is reason to look */
 
 void touches_wake(void)
@@ -73,14 +76,32 @@ static void push(uintptr_t addr)
 		touches_wake();
 }
 
+/* A change of a mapping, or pages that go home for a reason that is not known here. */
+static void changed(const struct umm_notifier_range *range)
+{
+	trace_put((struct trace_event){
+		.kind = TRACE_INVALIDATION,
+		.detail = range->event,
+		.addr = range->start,
+		.len = range->end - range->start,
+		.npages = (uint32_t)((range->end - range->start) / PAGE),
+	});
+}
+
 static int invalidate(void *priv, const struct umm_notifier_range *range)
 {
+	bool migrates = range->event == UMM_EVENT_MIGRATE;
+
 	(void)priv;
-	if (range->event != UMM_EVENT_MIGRATE || range->owner || range->end - range->start != PAGE)
+	if (migrates && (range->owner || own))
 		return 0;
-	if (range->start >= atomic_load(&ignore_start) && range->start < atomic_load(&ignore_end))
+	if (!migrates || range->end - range->start != PAGE) {
+		changed(range);
 		return 0;
+	}
 	push(range->start);
+	trace_put((struct trace_event){
+		.kind = TRACE_FAULT, .addr = range->start, .len = PAGE, .npages = 1 });
 	return 0;
 }
 
@@ -113,14 +134,7 @@ bool touches_next(uintptr_t *addr)
 	return false;
 }
 
-void touches_ignore(uintptr_t start, uintptr_t end)
+void touches_own(bool mine)
 {
-	atomic_store(&ignore_start, start);
-	atomic_store(&ignore_end, end);
-}
-
-void touches_heed(void)
-{
-	atomic_store(&ignore_end, 0);
-	atomic_store(&ignore_start, 0);
+	own = mine;
 }

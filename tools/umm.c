@@ -21,6 +21,7 @@ static const struct tool_verb verbs[] = {
 	{ "top", "watch programs that run so", top_main },
 	{ "set", "change their limits", set_main },
 	{ "map", "draw where their memory is", map_main },
+	{ "trace", "record what happens to it", trace_main },
 };
 
 #define NR_VERBS (sizeof(verbs) / sizeof(verbs[0]))

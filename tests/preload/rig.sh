@@ -38,6 +38,7 @@ need_userfaultfd() {
 
 # A program that keeps 128 MiB, and waits or what else is said; its number is in $program.
 start_program() { # [CASE]
+	: >"$scratch/waits"
 	"$umm" run "${limits[@]}" "$victims/victim_memory" "${1-waits}" >"$scratch/waits" 2>&1 &
 	program=$!
 	for _ in {1..300}; do
@@ -47,10 +48,19 @@ start_program() { # [CASE]
 	fail "it does not get ready: $(cat "$scratch/waits")"
 }
 
-# A file system of one page at $scratch/disk.
-small_disk() {
+# It has come so far as to catch SIGTERM.
+catches_term() { # PID
+	for _ in {1..300}; do
+		! (((0x$(awk '/^SigCgt/ { print $2 }' "/proc/$1/status") >> 14) & 1)) || return 0
+		sleep 0.1
+	done
+	fail "it does not get ready"
+}
+
+# A file system of so many bytes at $scratch/disk.
+small_disk() { # BYTES
 	[ "$(id -u)" = 0 ] || skip "only root can make a small file system"
 	mkdir "$scratch/disk"
-	mount -t tmpfs -o size=4k none "$scratch/disk" 2>/dev/null ||
+	mount -t tmpfs -o size="$1" none "$scratch/disk" 2>/dev/null ||
 		skip "file systems cannot be mounted here"
 }

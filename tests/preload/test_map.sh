@@ -82,6 +82,7 @@ ends_with_the_program() {
 	well_formed
 	"$umm" map --seconds 60 -o "$picture" "$program" 2>"$scratch/err" &
 	map=$!
+	catches_term "$map"
 	sleep 1
 	kill -9 "$program"
 	wait "$map" || fail "it exited with $?: $(cat "$scratch/err")"
@@ -91,6 +92,7 @@ ends_with_the_program() {
 	start_program
 	"$umm" map --seconds 60 -o "$picture" "$program" 2>"$scratch/err" &
 	map=$!
+	catches_term "$map"
 	sleep 1
 	kill -TERM "$map"
 	wait "$map" || fail "it exited with $?: $(cat "$scratch/err")"
@@ -107,7 +109,7 @@ full_disk() {
 	says err 'No such file'
 	expect 1 bash -c '"$@" >/dev/full' - "$umm" map --seconds 0 "$program"
 	says err 'writing standard output'
-	small_disk
+	small_disk 4k
 	expect 1 "$umm" map --seconds 0 -o "$scratch/disk/map.svg" "$program"
 	says err 'No space left on device'
 	[ ! -e "$scratch/disk/map.svg" ] || fail "half a picture is left"

@@ -26,18 +26,21 @@ completion() {
 	PATH=$(dirname "$umm"):$PATH
 	# shellcheck source=tools/completion/umm
 	. "$(dirname "$0")/../../tools/completion/umm"
-	[ "$(offers umm t)" = top ] || fail "umm t"
+	[ "$(offers umm to)" = top ] || fail "umm to"
 	[ "$(offers umm run --host)" = --host-limit ] || fail "umm run --host"
 	[ "$(offers umm run --device op)" = opencl: ] || fail "umm run --device op"
 	[ "$(offers umm set 1 c)" = cpu-budget= ] || fail "umm set 1 c"
 	[ "$(offers umm top --on)" = --once ] || fail "umm top --on"
 	[ "$(offers umm map --sec)" = --seconds ] || fail "umm map --sec"
 	[ "$(offers umm help m)" = map ] || fail "umm help m"
+	[ "$(offers umm trace --sec)" = --seconds ] || fail "umm trace --sec"
+	[ "$(offers umm trace -o x --host)" = --host-limit ] || fail "umm trace -o x --host"
+	offers umm trace --quiet -- bas | grep -qx bash || fail "umm trace --quiet -- bas"
 	offers umm run --quiet -- bas | grep -qx bash || fail "umm run --quiet -- bas"
 }
 
 usage() {
-	for verb in run top set map; do
+	for verb in run top set map trace; do
 		expect 0 "$umm" "$verb" --help
 		says out "usage: umm $verb"
 		expect 0 "$umm" help "$verb"
@@ -66,6 +69,14 @@ usage() {
 	expect 2 "$umm" set 1 host-limit=1K
 	expect 2 "$umm" top x
 	expect 2 "$umm" top --interval -1
+	expect 2 "$umm" trace
+	expect 2 "$umm" trace 1 2
+	expect 2 "$umm" trace x
+	expect 2 "$umm" trace -s 0 1
+	expect 2 "$umm" trace --size 1K 1
+	expect 2 "$umm" trace --nonsense -- true
+	expect 1 "$umm" trace 999999999
+	says err 'there is no process'
 	expect 2 "$umm" map
 	expect 2 "$umm" map 1 2
 	expect 2 "$umm" map --seconds -1 1
@@ -190,7 +201,7 @@ foreign() {
 	start_program
 	chmod 755 "$scratch"
 	cp "$umm" "$(ldd "$umm" | awk '/libumm.so/ { print $3 }')" "$scratch"
-	for verb in 'top --once' map set; do
+	for verb in 'top --once' map 'trace -o /dev/null' set; do
 		expect 1 env LD_LIBRARY_PATH="$scratch" setpriv --reuid=65534 --clear-groups \
 			"$scratch/umm" $verb "$program" \
 			$([ "$verb" != set ] || echo host-limit=64M)
