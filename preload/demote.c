@@ -29,7 +29,7 @@
 enum {
 	BATCH_BLOCKS = 16,
 	BATCH_SPANS = BATCH_BLOCKS * POLICY_PAGES / 2,
-	BATCH_PAGES = 8 * POLICY_PAGES,
+	BATCH_PAGES = 4 * POLICY_PAGES,
 };
 
 static struct batch {
@@ -168,7 +168,7 @@ static bool is_passing(long ret)
 	return ret >= 0 || ret == -EFAULT || ret == -EBUSY || ret == -ENOENT;
 }
 
-int demote_until(struct umm_ctx *ctx, uint64_t target)
+int demote_until(struct umm_ctx *ctx, uint64_t target, uint64_t enough)
 {
 	/* A hot page may stay 15 rounds: then all have had their chance. */
 	size_t turns = 16 * policy_blocks(), taken;
@@ -177,6 +177,8 @@ int demote_until(struct umm_ctx *ctx, uint64_t target)
 	while ((bound = residency_bound(ctx)) > target && turns) {
 		long moved = 0;
 
+		if (bound <= enough && touches_are_urgent())
+			return 0;
 		space_hold(0, UINTPTR_MAX);
 		taken = batch_fill(bound - target, turns);
 		if (batch.nspans)
@@ -193,18 +195,25 @@ int demote_until(struct umm_ctx *ctx, uint64_t target)
 	return bound > target ? -EBUSY : 0;
 }
 
-void promote_pages(struct umm_ctx *ctx, uintptr_t start, unsigned npages)
+void promote_pages(struct umm_ctx *ctx, const struct policy_fetch *fetch)
 {
-	struct umm_span span = { .start = start, .len = npages * PAGE };
-	struct umm_migrate_request request = {
-		.size = sizeof(request), .spans = &span, .nspans = 1, .cause = UMM_CAUSE_CPU_FAULT
+	uintptr_t end = fetch->start + fetch->npages * PAGE;
+	bool starts_with_mark = fetch->mark == fetch->start;
+	struct umm_span spans[] = {
+		{ .start = fetch->start, .len = fetch->mark - fetch->start },
+		{ .start = fetch->mark + PAGE, .len = end - fetch->mark - PAGE },
 	};
-
+	struct umm_migrate_request request = {
+		.size = sizeof(request),
+		.spans = spans + starts_with_mark,
+		.nspans = 2 - starts_with_mark,
+		.cause = UMM_CAUSE_CPU_FAULT,
+	};
 	struct trace_event event = {
 		.kind = TRACE_BRING_ALONG,
 		.start_ns = trace_begin(),
-		.addr = start,
-		.len = span.len,
+		.addr = fetch->start,
+		.len = end - fetch->start,
 	};
 	long moved;
 

@@ -147,7 +147,7 @@ static bool make_room(uint64_t target)
 
 	if (now_ns() < next_try_ns)
 		return false;
-	ret = demote_until(ctx, target);
+	ret = demote_until(ctx, target, limit);
 	if (!ret)
 		return true;
 	next_try_ns = now_ns() + RETRY_MS * MS;
@@ -159,16 +159,19 @@ static bool make_room(uint64_t target)
 /* Bring what follows the pages that were touched. True: some were. */
 static bool bring_along(void)
 {
+	struct policy_fetch fetch;
 	uintptr_t addr;
-	unsigned ahead, n;
+	unsigned n;
 
 	for (n = 0; n < TOUCHES_A_ROUND && touches_next(&addr); n++) {
-		ahead = policy_touched(addr);
-		if (!ahead)
+		fetch = policy_touched(addr);
+		if (!fetch.npages)
 			continue;
-		promote_pages(ctx, addr + PAGE, ahead);
+		touches_expect(fetch.mark);
+		promote_pages(ctx, &fetch);
+		/* No more than it takes: the program is waiting for the next ones. */
 		if (residency_bound(ctx) > limit)
-			make_room(high);
+			make_room(limit - (limit - high) / 4);
 	}
 	return n;
 }

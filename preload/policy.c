@@ -15,8 +15,14 @@
  * the epoch in which it left in 8 bits; one that left 256 epochs ago looks young again, and gets
  * some credit too much.
  *
+ * Blocks that a stream of touches in order has left behind are an exception: they give pages next.
+ * So what goes round and round over more than the host holds finds as much of it as the host
+ * can keep, instead of nothing.
+ *
  * Order in what is touched is seen as the kernel's readahead does: a few streams remember which
- * page they expect next, and each time that they are right they fetch twice as many.
+ * page they expect next, and each time that they are right they fetch twice as many. That page
+ * is a mark in the middle of what they fetch: when it is touched the next pages are fetched while
+ * the program works on those behind the mark.
  *
  * A page costs two bytes once its block has been on a device, before that nothing; a block 40.
  *
@@ -69,8 +75,9 @@ struct leaf {
 };
 
 struct stream {
-	uintptr_t next;	 /* the page that it expects */
-	uintptr_t start; /* what it fetched last begins here and ends at next */
+	uintptr_t start; /* the page that was touched last */
+	uintptr_t mark;	 /* the page that it expects; it was not fetched */
+	uintptr_t end;	 /* what was fetched ends here, behind the mark */
 	unsigned window;
 	unsigned used; /* for replacement */
 };
@@ -154,6 +161,15 @@ static void line_append(struct block *block)
 	block->previous = line.previous;
 	line.previous->next = block;
 	line.previous = block;
+}
+
+/* Its turn is next. */
+static void line_prepend(struct block *block)
+{
+	block->previous = &line;
+	block->next = line.next;
+	line.next->previous = block;
+	line.next = block;
 }
 
 static void line_leave(struct block *block)
@@ -330,7 +346,46 @@ static unsigned window_max(void)
 	return part < POLICY_READAHEAD_FIRST ? POLICY_READAHEAD_FIRST : (unsigned)part;
 }
 
-static unsigned readahead(uintptr_t addr)
+/*
+ * A stream is behind these blocks. If it comes round again, then after everything else: they give
+ * pages next, and what it has not reached yet is left in the host for it.
+ */
+static void passed(uintptr_t start, uintptr_t end)
+{
+	for (uintptr_t base = start & ~(BLOCK - 1); base + BLOCK <= end; base += BLOCK) {
+		struct block *block = block_of(base);
+
+		if (!block)
+			continue;
+		line_leave(block);
+		line_prepend(block);
+	}
+}
+
+/* The stream goes on at @addr: fetch up to two windows from there. */
+static struct policy_fetch stream_go_on(struct stream *stream, uintptr_t addr)
+{
+	const uintptr_t page = (uintptr_t)1 << PAGE_SHIFT;
+	struct policy_fetch fetch = { .start = addr + page };
+	unsigned window = stream->window ? 2 * stream->window : POLICY_READAHEAD_FIRST;
+
+	window = window > window_max() ? window_max() : window;
+	passed(stream->start, addr);
+	if (stream->end > fetch.start)
+		fetch.start = stream->end;
+	stream->window = window;
+	stream->start = addr;
+	stream->mark = addr + (window + 1) * page;
+	if (stream->mark < fetch.start)
+		stream->mark = fetch.start;
+	stream->end = stream->mark + window * page;
+	stream->used = stream_clock;
+	fetch.mark = stream->mark;
+	fetch.npages = (unsigned)((stream->end - fetch.start) >> PAGE_SHIFT);
+	return fetch;
+}
+
+static struct policy_fetch readahead(uintptr_t addr)
 {
 	const uintptr_t page = (uintptr_t)1 << PAGE_SHIFT;
 	struct stream *oldest = &streams[0];
@@ -338,25 +393,22 @@ static unsigned readahead(uintptr_t addr)
 	stream_clock++;
 	for (unsigned i = 0; i < STREAMS; i++) {
 		struct stream *stream = &streams[i];
+		uintptr_t near = stream->end + stream->window * page;
 
 		if (stream->used < oldest->used)
 			oldest = stream;
-		if (stream->window && addr >= stream->start && addr < stream->next) {
+		/* What lies between is in the host, or was skipped. */
+		if (addr == stream->mark || (addr >= stream->end && addr <= near && stream->window))
+			return stream_go_on(stream, addr);
+		if (addr >= stream->start && addr < stream->end) {
 			stream->used = stream_clock; /* it was quicker than what is on its way */
-			return 0;
+			return (struct policy_fetch){ .npages = 0 };
 		}
-		if (addr != stream->next)
-			continue;
-		stream->window = stream->window ? 2 * stream->window : POLICY_READAHEAD_FIRST;
-		if (stream->window > window_max())
-			stream->window = window_max();
-		stream->start = addr;
-		stream->next = addr + (stream->window + 1) * page;
-		stream->used = stream_clock;
-		return stream->window;
 	}
-	*oldest = (struct stream){ .next = addr + page, .start = addr, .used = stream_clock };
-	return 0;
+	*oldest = (struct stream){
+		.mark = addr + page, .start = addr, .end = addr + page, .used = stream_clock
+	};
+	return (struct policy_fetch){ .npages = 0 };
 }
 
 /* Many pages of it are on their way: its turn comes last. */
@@ -386,10 +438,23 @@ static void come_along(uintptr_t addr, bool is_last)
 	page->epoch = stay(page->heat);
 }
 
-unsigned policy_touched(uintptr_t addr)
+/* All of it but the mark is on its way. */
+static void fetch_comes(const struct policy_fetch *fetch)
+{
+	for (unsigned i = 0; i < fetch->npages; i++) {
+		uintptr_t addr = fetch->start + ((uintptr_t)i << PAGE_SHIFT);
+
+		if (addr == fetch->mark)
+			continue;
+		come_along(addr, i + 1 == fetch->npages);
+		counts.readahead++;
+	}
+}
+
+struct policy_fetch policy_touched(uintptr_t addr)
 {
 	struct block *block = block_of(addr);
-	unsigned ahead;
+	struct policy_fetch fetch;
 
 	addr &= ~(((uintptr_t)1 << PAGE_SHIFT) - 1);
 	counts.touched++;
@@ -402,13 +467,11 @@ unsigned policy_touched(uintptr_t addr)
 			heat_up(page);
 	}
 	judge();
-	ahead = readahead(addr);
-	counts.readahead += ahead;
-	if (ahead)
+	fetch = readahead(addr);
+	if (fetch.npages)
 		line_renew(block);
-	for (unsigned i = 1; i <= ahead; i++)
-		come_along(addr + ((uintptr_t)i << PAGE_SHIFT), i == ahead);
-	return ahead;
+	fetch_comes(&fetch);
+	return fetch;
 }
 
 unsigned policy_touches_take(uintptr_t base)

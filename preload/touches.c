@@ -6,7 +6,8 @@
  * server that serves it. It writes the address into a ring and returns; where the ring is full,
  * the address is dropped, for only guesses depend on it. The engine looks at the ring every
  * millisecond while there is something going on, and is woken at once by touches next to each
- * other: then it may bring what follows before the program gets there.
+ * other, and by those of pages that it expects: then it may bring what follows before the program
+ * gets there.
  *
  * Lock-free: writers take a slot by adding to head, and publish it by storing the address, which
  * is never 0; the one reader takes a published address and stores 0. Nothing here may allocate
@@ -29,6 +30,7 @@
 enum {
 	SLOTS = 1 << 14,
 	NEAR_PAGES = 4,
+	EXPECTED = 64, /* pages whose touch wakes the engine */
 };
 
 static _Atomic uintptr_t ring[SLOTS];
@@ -36,6 +38,8 @@ static _Atomic unsigned head;
 static unsigned tail; /* the reader's */
 static _Atomic uintptr_t last;
 static _Atomic bool sleeping;
+static _Atomic uintptr_t expected[EXPECTED]; /* by page number */
+static _Atomic bool urgent;
 static SHIM_TLS bool own;
 static int event = -1; /* readable when there is reason to look */
 
@@ -65,6 +69,16 @@ void touches_wait(uint64_t timeout_ns, int also_fd)
 		return; /* somebody else's reason is gone: look all the same */
 }
 
+static _Atomic uintptr_t *expected_at(uintptr_t addr)
+{
+	return &expected[addr / PAGE % EXPECTED];
+}
+
+void touches_expect(uintptr_t addr)
+{
+	atomic_store(expected_at(addr), addr);
+}
+
 static void push(uintptr_t addr)
 {
 	unsigned at = atomic_fetch_add(&head, 1) % SLOTS;
@@ -72,8 +86,11 @@ static void push(uintptr_t addr)
 	uintptr_t before = atomic_exchange(&last, addr);
 
 	atomic_compare_exchange_strong(&ring[at], &empty, addr);
-	if (addr - before <= NEAR_PAGES * PAGE)
-		touches_wake();
+	if (atomic_load(expected_at(addr)) == addr)
+		atomic_store(&urgent, true);
+	else if (addr - before > NEAR_PAGES * PAGE)
+		return;
+	touches_wake();
 }
 
 /* A change of a mapping, or pages that go home for a reason that is not known here. */
@@ -118,9 +135,17 @@ int touches_watch(struct umm_ctx *ctx)
 	return umm_notifier_insert(ctx, &everything, &ops, NULL, &notifier);
 }
 
+bool touches_are_urgent(void)
+{
+	return atomic_load(&urgent);
+}
+
 bool touches_next(uintptr_t *addr)
 {
-	unsigned end = atomic_load(&head);
+	unsigned end;
+
+	atomic_store(&urgent, false);
+	end = atomic_load(&head);
 
 	if (end - tail > SLOTS)
 		tail = end - SLOTS;
