@@ -10,9 +10,9 @@
 #include "policy.h"
 
 /*
- * Put pages on devices, coldest first, until the bound of residency.h is down to @target, or below
- * @enough and a touch is urgent. 0; or, where that cannot be: -ENOSPC the devices are full, -ENODEV all are broken, -EBUSY what is
- * left may not go: it is pinned, or hot.
+ * Put pages on devices, coldest first, until the bound of residency.h is down to @target, or down
+ * to @enough and a touch is urgent. 0; or, where that cannot be: -ENOSPC the devices are full,
+ * -ENODEV all are broken, -EBUSY what is left may not go: it is pinned, or hot.
  */
 int demote_until(struct umm_ctx *ctx, uint64_t target, uint64_t enough);
 

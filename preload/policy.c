@@ -49,6 +49,7 @@ enum {
 	STREAMS = 16,
 	POOL_LEN = 1 << 20,
 	JUDGED = 4096, /* touches after which thrashing is judged anew */
+	POOR_PART = 32,
 };
 
 struct page_heat {
@@ -96,8 +97,9 @@ static unsigned stream_clock;
 static struct policy_counts counts;
 static uint64_t judged_touched, judged_returned;
 static bool thrashing;
-static uint8_t aged;	 /* epochs that stays are shorter by */
-static size_t fruitless; /* turns in a row in which no page left */
+static uint8_t aged;	    /* epochs that stays are shorter by */
+static size_t poor_turns;   /* in a row: fewer pages left than were wanted, */
+static uint64_t poor_pages; /* so many in all of them */
 
 /* ---- memory --------------------------------------------------------------------------- */
 
@@ -261,14 +263,24 @@ static bool may_stay(const struct page_heat *page)
 	return page->heat && !page->away && (int8_t)(uint8_t)(page->epoch - epoch_now() - aged) > 0;
 }
 
-/* A whole round in which every page may stay: stays grow shorter, or nothing would ever leave. */
-static void round_without(unsigned chosen)
+/*
+ * A whole round in which hardly any page was not hot: stays grow shorter. Otherwise a program that
+ * needs more than the host holds, and all of it, would exceed its limit.
+ */
+static void turn_taken(unsigned want, unsigned chosen)
 {
-	fruitless = chosen ? 0 : fruitless + 1;
-	if (fruitless <= nblocks)
+	poor_turns++;
+	poor_pages += chosen;
+	if (chosen >= want) {
+		poor_turns = 0;
+		poor_pages = 0;
+	}
+	if (poor_turns <= nblocks)
 		return;
-	fruitless = 0;
-	aged += EPOCHS;
+	if (poor_pages < host_pages / POOR_PART)
+		aged += EPOCHS;
+	poor_turns = 0;
+	poor_pages = 0;
 }
 
 unsigned policy_choose(uintptr_t base, unsigned char present[POLICY_PAGES], unsigned want)
@@ -283,7 +295,7 @@ unsigned policy_choose(uintptr_t base, unsigned char present[POLICY_PAGES], unsi
 		present[i] &= chosen < want && !(page && may_stay(page));
 		chosen += present[i];
 	}
-	round_without(chosen);
+	turn_taken(want, chosen);
 	return chosen;
 }
 

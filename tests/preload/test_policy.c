@@ -194,6 +194,47 @@ static void touches_are_counted_by_block(void **state)
 	assert_int_equal(policy_touches_take(0), 0);
 }
 
+/* Let the block whose turn it is give what it may. */
+static unsigned take_turn(void)
+{
+	unsigned char present[POLICY_PAGES];
+	uintptr_t block;
+	unsigned first, n;
+
+	assert_true(policy_turn(&block));
+	first = (unsigned)((block - base) / PAGE);
+	bring(first + POLICY_PAGES - 1); /* there is always one that was never hot */
+	for (unsigned i = 0; i < POLICY_PAGES; i++)
+		present[i] = in_host[first + i];
+	n = policy_choose(block, present, POLICY_PAGES);
+	for (unsigned i = 0; i < POLICY_PAGES; i++)
+		if (present[i]) {
+			in_host[first + i] = false;
+			policy_demoted(block + i * PAGE, 1);
+		}
+	nhost -= n;
+	return n;
+}
+
+/*
+ * Everything is wanted again soon, but for a page of each block: room is made all the same, and
+ * soon, or the program would exceed its limit.
+ */
+static void room_is_made_where_nearly_all_is_hot(void **state)
+{
+	unsigned left = 0;
+
+	(void)state;
+	for (unsigned i = 0; i < 100 * PAGES; i++) {
+		unsigned page = next_random() % (HOST + HOST / 4);
+
+		touch(page % POLICY_PAGES == POLICY_PAGES - 1 ? page - 1 : page);
+	}
+	for (unsigned i = 0; i < 16 * BLOCKS; i++)
+		left += take_turn();
+	assert_true(left >= 16 * BLOCKS + HOST / 2);
+}
+
 static void a_block_that_is_gone_has_no_turn(void **state)
 {
 	uintptr_t block;
@@ -217,6 +258,7 @@ int main(void)
 		cmocka_unit_test_setup(a_scan_does_not_flush_what_is_hot, start),
 		cmocka_unit_test_setup(thrash_is_seen_and_ends, start),
 		cmocka_unit_test_setup(touches_are_counted_by_block, start),
+		cmocka_unit_test_setup(room_is_made_where_nearly_all_is_hot, start),
 		cmocka_unit_test_setup(a_block_that_is_gone_has_no_turn, start),
 	};
 
