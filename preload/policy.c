@@ -80,6 +80,7 @@ struct stream {
 	uintptr_t mark;	 /* the page that it expects; it was not fetched */
 	uintptr_t end;	 /* what was fetched ends here, behind the mark */
 	unsigned window;
+	bool has_two;  /* touches next to each other, as an object over a page's border makes */
 	unsigned used; /* for replacement */
 };
 
@@ -379,7 +380,8 @@ static struct policy_fetch stream_go_on(struct stream *stream, uintptr_t addr)
 {
 	const uintptr_t page = (uintptr_t)1 << PAGE_SHIFT;
 	struct policy_fetch fetch = { .start = addr + page };
-	unsigned window = stream->window ? 2 * stream->window : POLICY_READAHEAD_FIRST;
+	bool was_right = addr == stream->mark && stream->window;
+	unsigned window = was_right ? 2 * stream->window : POLICY_READAHEAD_FIRST;
 
 	window = window > window_max() ? window_max() : window;
 	passed(stream->start, addr);
@@ -397,6 +399,14 @@ static struct policy_fetch stream_go_on(struct stream *stream, uintptr_t addr)
 	return fetch;
 }
 
+/* Of one touch, expecting the next page. */
+static struct stream stream_make(uintptr_t addr)
+{
+	uintptr_t next = addr + ((uintptr_t)1 << PAGE_SHIFT);
+
+	return (struct stream){ .mark = next, .start = addr, .end = next, .used = stream_clock };
+}
+
 static struct policy_fetch readahead(uintptr_t addr)
 {
 	const uintptr_t page = (uintptr_t)1 << PAGE_SHIFT;
@@ -409,7 +419,12 @@ static struct policy_fetch readahead(uintptr_t addr)
 
 		if (stream->used < oldest->used)
 			oldest = stream;
-		/* What lies between is in the host, or was skipped. */
+		if (addr == stream->mark && !stream->has_two) {
+			*stream = stream_make(addr);
+			stream->has_two = true;
+			return (struct policy_fetch){ .npages = 0 };
+		}
+		/* A touch behind what was fetched skips what is there, or is mere chance. */
 		if (addr == stream->mark || (addr >= stream->end && addr <= near && stream->window))
 			return stream_go_on(stream, addr);
 		if (addr >= stream->start && addr < stream->end) {
@@ -417,9 +432,7 @@ static struct policy_fetch readahead(uintptr_t addr)
 			return (struct policy_fetch){ .npages = 0 };
 		}
 	}
-	*oldest = (struct stream){
-		.mark = addr + page, .start = addr, .end = addr + page, .used = stream_clock
-	};
+	*oldest = stream_make(addr);
 	return (struct policy_fetch){ .npages = 0 };
 }
 
