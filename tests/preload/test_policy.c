@@ -235,7 +235,7 @@ static void room_is_made_where_nearly_all_is_hot(void **state)
 	unsigned left = 0;
 
 	(void)state;
-	for (unsigned i = 0; i < 100 * PAGES; i++) {
+	for (unsigned i = 0; i < 30 * PAGES; i++) {
 		unsigned page = next_random() % (HOST + HOST / 4);
 
 		touch(page % POLICY_PAGES == POLICY_PAGES - 1 ? page - 1 : page);
