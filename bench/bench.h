@@ -69,6 +69,7 @@ extern const struct bench_case case_opencl[]; /* empty where OpenCL was not buil
 extern const struct bench_case case_kernel[]; /* likewise */
 extern const struct bench_case case_touch[];
 extern const struct bench_case case_books[];
+extern const struct bench_case case_shim[]; /* empty where the shim was not built */
 
 /* One pair of runs. */
 struct bench_pair {

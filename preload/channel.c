@@ -33,7 +33,8 @@ static int file_make(const char *path)
 	/* Of a program that was here before this one, or of one with our number. */
 	if (fd < 0 && errno == EEXIST && !unlink(path))
 		fd = open(path, flags, 0600);
-	if (fd >= 0 && ftruncate(fd, sizeof(struct channel))) {
+	if (fd >= 0 && (ftruncate(fd, sizeof(struct channel)) ||
+			posix_fallocate(fd, 0, offsetof(struct channel, sheet)))) {
 		close(fd);
 		unlink(path);
 		return -1;
@@ -138,6 +139,23 @@ void channel_remove(pid_t pid)
 
 	path_make(path, sizeof(path), geteuid(), pid);
 	unlink(path);
+}
+
+int channel_reserve(const struct channel *channel, const void *part, size_t len)
+{
+	long owner = owner_of(channel->pid);
+	char path[64];
+	int fd, ret;
+
+	if (owner < 0)
+		return -ESRCH;
+	path_make(path, sizeof(path), (uid_t)owner, channel->pid);
+	fd = open(path, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	ret = posix_fallocate(fd, (const char *)part - (const char *)channel, (off_t)len);
+	close(fd);
+	return -ret;
 }
 
 /* ---- for people ----------------------------------------------------------------------- */

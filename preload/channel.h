@@ -14,8 +14,10 @@
 #include <sys/types.h>
 
 #include "settings.h"
+#include "sheet.h"
+#include "trace_ring.h"
 
-#define CHANNEL_MAGIC UINT64_C(0x314c4e4843204d55) /* changes with the layout */
+#define CHANNEL_MAGIC UINT64_C(0x334c4e4843204d55) /* changes with the layout */
 
 enum channel_count {
 	CHANNEL_MANAGED,       /* bytes of address space that are kept track of */
@@ -50,6 +52,9 @@ struct channel {
 	_Atomic uint64_t count[CHANNEL_NR_COUNTS];
 	_Atomic uint32_t ntiers;
 	struct channel_tier tier[SETTINGS_DEVICES];
+	/* From here on there is memory only once channel_reserve() was called. */
+	struct sheet sheet;
+	struct trace_ring trace;
 };
 
 /* The program's side: make it. Where that fails, a private one, which nobody else sees. */
@@ -60,6 +65,12 @@ void channel_close(struct channel *channel);
 /* The command's side. NULL: @error says in one line why. */
 struct channel *channel_open(pid_t pid, char error[SETTINGS_ERROR_LEN]);
 void channel_remove(pid_t pid);
+
+/*
+ * Have memory for a part of it: without it who writes there gets SIGBUS when /dev/shm is full. 0 or
+ * a negative errno.
+ */
+int channel_reserve(const struct channel *channel, const void *part, size_t len);
 
 /* One screen: where memory is and what moved. */
 void channel_print(const struct channel *channel, FILE *out);

@@ -21,6 +21,7 @@
 #include "space.h"
 #include "tiers.h"
 #include "touches.h"
+#include "trace.h"
 
 #define PAGE  ((uintptr_t)4096)
 #define BLOCK ((uintptr_t)2 << 20)
@@ -28,7 +29,7 @@
 enum {
 	BATCH_BLOCKS = 16,
 	BATCH_SPANS = BATCH_BLOCKS * POLICY_PAGES / 2,
-	BATCH_PAGES = 8 * POLICY_PAGES,
+	BATCH_PAGES = 4 * POLICY_PAGES,
 };
 
 static struct batch {
@@ -138,6 +139,7 @@ static void attach_block(struct umm_ctx *ctx, uintptr_t base)
 
 static long batch_move(struct umm_ctx *ctx)
 {
+	struct trace_event event = { .kind = TRACE_EVICT, .start_ns = trace_begin() };
 	uintptr_t start = UINTPTR_MAX, end = 0;
 	long moved;
 
@@ -149,9 +151,14 @@ static long batch_move(struct umm_ctx *ctx)
 	for (unsigned i = 0; i < batch.nblocks; i++)
 		attach_block(ctx, batch.base[i]);
 	moved = tiers_take(ctx, batch.span, batch.nspans);
-	if (moved > 0)
-		for (unsigned i = 0; i < batch.nspans; i++)
-			policy_demoted(batch.span[i].start, batch.span[i].len / PAGE);
+	if (moved <= 0)
+		return moved;
+	for (unsigned i = 0; i < batch.nspans; i++)
+		policy_demoted(batch.span[i].start, batch.span[i].len / PAGE);
+	event.addr = start;
+	event.len = end - start;
+	event.npages = (uint32_t)moved;
+	trace_put(event);
 	return moved;
 }
 
@@ -161,7 +168,7 @@ static bool is_passing(long ret)
 	return ret >= 0 || ret == -EFAULT || ret == -EBUSY || ret == -ENOENT;
 }
 
-int demote_until(struct umm_ctx *ctx, uint64_t target)
+int demote_until(struct umm_ctx *ctx, uint64_t target, uint64_t enough)
 {
 	/* A hot page may stay 15 rounds: then all have had their chance. */
 	size_t turns = 16 * policy_blocks(), taken;
@@ -170,6 +177,8 @@ int demote_until(struct umm_ctx *ctx, uint64_t target)
 	while ((bound = residency_bound(ctx)) > target && turns) {
 		long moved = 0;
 
+		if (bound <= enough && touches_are_urgent())
+			return 0;
 		space_hold(0, UINTPTR_MAX);
 		taken = batch_fill(bound - target, turns);
 		if (batch.nspans)
@@ -186,14 +195,33 @@ int demote_until(struct umm_ctx *ctx, uint64_t target)
 	return bound > target ? -EBUSY : 0;
 }
 
-void promote_pages(struct umm_ctx *ctx, uintptr_t start, unsigned npages)
+void promote_pages(struct umm_ctx *ctx, const struct policy_fetch *fetch)
 {
-	struct umm_span span = { .start = start, .len = npages * PAGE };
-	struct umm_migrate_request request = {
-		.size = sizeof(request), .spans = &span, .nspans = 1, .cause = UMM_CAUSE_CPU_FAULT
+	uintptr_t end = fetch->start + fetch->npages * PAGE;
+	bool starts_with_mark = fetch->mark == fetch->start;
+	struct umm_span spans[] = {
+		{ .start = fetch->start, .len = fetch->mark - fetch->start },
+		{ .start = fetch->mark + PAGE, .len = end - fetch->mark - PAGE },
 	};
+	struct umm_migrate_request request = {
+		.size = sizeof(request),
+		.spans = spans + starts_with_mark,
+		.nspans = 2 - starts_with_mark,
+		.cause = UMM_CAUSE_CPU_FAULT,
+	};
+	struct trace_event event = {
+		.kind = TRACE_BRING_ALONG,
+		.start_ns = trace_begin(),
+		.addr = fetch->start,
+		.len = end - fetch->start,
+	};
+	long moved;
 
-	touches_ignore(start, start + span.len);
-	umm_migrate_spans(ctx, &request, NULL);
-	touches_heed();
+	touches_own(true);
+	moved = umm_migrate_spans(ctx, &request, NULL);
+	touches_own(false);
+	if (moved <= 0)
+		return;
+	event.npages = (uint32_t)moved;
+	trace_put(event);
 }

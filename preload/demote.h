@@ -7,14 +7,16 @@
 
 #include <umm.h>
 
-/*
- * Put pages on devices, coldest first, until the bound of residency.h is down to @target. 0; or,
- * where that cannot be: -ENOSPC the devices are full, -ENODEV all are broken, -EBUSY what is
- * left may not go: it is pinned, or hot.
- */
-int demote_until(struct umm_ctx *ctx, uint64_t target);
+#include "policy.h"
 
-/* Bring the pages at start.. home that are on devices. */
-void promote_pages(struct umm_ctx *ctx, uintptr_t start, unsigned npages);
+/*
+ * Put pages on devices, coldest first, until the bound of residency.h is down to @target, or down
+ * to @enough and a touch is urgent. 0; or, where that cannot be: -ENOSPC the devices are full,
+ * -ENODEV all are broken, -EBUSY what is left may not go: it is pinned, or hot.
+ */
+int demote_until(struct umm_ctx *ctx, uint64_t target, uint64_t enough);
+
+/* Bring those of the pages home that are on devices. */
+void promote_pages(struct umm_ctx *ctx, const struct policy_fetch *fetch);
 
 #endif

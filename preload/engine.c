@@ -22,6 +22,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <time.h>
@@ -37,8 +38,10 @@
 #include "residency.h"
 #include "shim.h"
 #include "space.h"
+#include "survey.h"
 #include "tiers.h"
 #include "touches.h"
+#include "trace.h"
 
 #define PAGE  4096u
 #define BLOCK ((uintptr_t)2 << 20)
@@ -54,6 +57,7 @@ enum {
 	TOUCHES_A_ROUND = 4096,
 	GRANT_AHEAD = 7, /* blocks */
 	RETRY_MS = 20,
+	TRACE_PATIENCE_MS = 60000,
 };
 
 static pthread_mutex_t start_lock = PTHREAD_MUTEX_INITIALIZER; /* Protects: changes of state */
@@ -69,6 +73,7 @@ static uint64_t next_count_ns;
 static struct channel *channel;
 
 static enum thread_mode mode_before_fork;
+static struct trace_event fork_event;
 
 static uint64_t now_ns(void)
 {
@@ -142,7 +147,7 @@ static bool make_room(uint64_t target)
 
 	if (now_ns() < next_try_ns)
 		return false;
-	ret = demote_until(ctx, target);
+	ret = demote_until(ctx, target, limit);
 	if (!ret)
 		return true;
 	next_try_ns = now_ns() + RETRY_MS * MS;
@@ -154,16 +159,19 @@ static bool make_room(uint64_t target)
 /* Bring what follows the pages that were touched. True: some were. */
 static bool bring_along(void)
 {
+	struct policy_fetch fetch;
 	uintptr_t addr;
-	unsigned ahead, n;
+	unsigned n;
 
 	for (n = 0; n < TOUCHES_A_ROUND && touches_next(&addr); n++) {
-		ahead = policy_touched(addr);
-		if (!ahead)
+		fetch = policy_touched(addr);
+		if (!fetch.npages)
 			continue;
-		promote_pages(ctx, addr + PAGE, ahead);
+		touches_expect(fetch.mark);
+		promote_pages(ctx, &fetch);
+		/* No more than it takes: the program is waiting for the next ones. */
 		if (residency_bound(ctx) > limit)
-			make_room(high);
+			make_room(limit - (limit - high) / 4);
 	}
 	return n;
 }
@@ -178,6 +186,7 @@ static bool grant_all(void)
 	bool any = false;
 
 	while (grant_wanted(&addr)) {
+		struct trace_event event = { .kind = TRACE_GRANT, .start_ns = trace_begin() };
 		uint64_t bound = bound_now(), ahead;
 
 		if (bound + POLICY_PAGES > limit) {
@@ -187,7 +196,10 @@ static bool grant_all(void)
 		ahead = bound < low ? (low - bound) / POLICY_PAGES / 8 : 0;
 		ahead = ahead < GRANT_AHEAD ? ahead : GRANT_AHEAD;
 		for (uint64_t i = 0; i <= ahead; i++)
-			grant_block(addr + i * BLOCK);
+			event.npages += (uint32_t)grant_block(addr + i * BLOCK);
+		event.addr = addr & ~(BLOCK - 1);
+		event.len = (ahead + 1) * BLOCK;
+		trace_put(event);
 		policy_see(addr & ~(BLOCK - 1));
 		channel->count[CHANNEL_GRANTS]++;
 		any = true;
@@ -285,27 +297,57 @@ static bool may_work(void)
 	return true;
 }
 
+/* Pages that came home for fork() so far. */
+static uint64_t home_for_fork(void)
+{
+	struct umm_stats stats = { .size = sizeof(stats) };
+
+	return umm_ctx_stats(ctx, &stats) ? 0 : stats.counter[UMM_COUNT_TO_SYSTEM + UMM_CAUSE_FORK];
+}
+
 static void fork_prepare(void)
 {
 	mode_before_fork = thread_mode;
 	pthread_mutex_lock(&round_lock);
 	/* What devices allocate while their pages come home is theirs. */
 	thread_mode = THREAD_INTERNAL;
+	touches_own(true);
+	fork_event = (struct trace_event){ .kind = TRACE_FORK, .start_ns = trace_begin() };
+	if (fork_event.start_ns)
+		fork_event.npages = (uint32_t)home_for_fork();
 }
 
 static void fork_parent(void)
 {
+	touches_own(false);
+	if (fork_event.start_ns) {
+		fork_event.npages = (uint32_t)home_for_fork() - fork_event.npages;
+		trace_put(fork_event);
+	}
 	thread_mode = mode_before_fork;
 	pthread_mutex_unlock(&round_lock);
 }
 
 static void fork_child(void)
 {
+	trace_to(NULL);
+	touches_own(false);
 	thread_mode = mode_before_fork;
 	pthread_mutex_init(&round_lock, NULL);
 	pthread_mutex_init(&start_lock, NULL);
 	atomic_store(&state, OFF);
 	grant_end();
+}
+
+/* What "umm trace" starts is traced from here on; the trace is read once its reader is there. */
+static void trace_start(void)
+{
+	const char *traced = getenv("UMM_TRACE_PID");
+	struct trace_ring *ring = &channel->trace;
+
+	if (traced && atoi(traced) == getpid() && !channel_reserve(channel, ring, sizeof(*ring)))
+		atomic_store(&ring->until_ns, now_ns() + TRACE_PATIENCE_MS * MS);
+	trace_to(ring);
 }
 
 static bool open_all(void)
@@ -329,6 +371,7 @@ static bool open_all(void)
 		return false;
 	}
 	channel = channel_create();
+	trace_start();
 	channel->cpu_budget = settings->cpu_budget;
 	channel->host_limit = settings->host_limit;
 	limit_set(settings->host_limit);
@@ -368,6 +411,8 @@ static void *engine_main(void *arg)
 		if (more) {
 			sleep_ns = round_run();
 			publish();
+			survey_answer(ctx, &channel->sheet);
+			trace_expire();
 		}
 		pthread_mutex_unlock(&round_lock);
 	}

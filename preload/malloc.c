@@ -19,6 +19,7 @@
 #include "heap.h"
 #include "jemalloc_renamed.h"
 #include "shim.h"
+#include "sites.h"
 
 #define LIKELY(condition) __builtin_expect(!!(condition), 1)
 
@@ -55,6 +56,12 @@ static int flags_for(size_t len, const void *caller)
 	return flags;
 }
 
+/* By what flags_for() answered: it is large and of the program. */
+static bool is_managed(int arena)
+{
+	return arena && thread_mode != THREAD_INTERNAL && shim_is_armed();
+}
+
 /* After an allocation, when no lock is held: is there more managed memory now? */
 static void look(void)
 {
@@ -69,6 +76,8 @@ static void *allocate(size_t len, int flags, const void *caller)
 
 	if (!ptr)
 		errno = ENOMEM;
+	else if (is_managed(arena))
+		sites_note(ptr, len, caller);
 	look();
 	return ptr;
 }
@@ -83,6 +92,8 @@ static void *reallocate(void *ptr, size_t len, const void *caller)
 		ptr = umm_je_rallocx(ptr, len, arena);
 		if (!ptr)
 			errno = ENOMEM;
+		else if (is_managed(arena))
+			sites_note(ptr, len, caller);
 	}
 	look();
 	return ptr;

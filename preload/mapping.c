@@ -23,6 +23,7 @@
 #include "grant.h"
 #include "raw.h"
 #include "shim.h"
+#include "sites.h"
 #include "space.h"
 
 #define PAGE  ((size_t)4096)
@@ -87,10 +88,16 @@ static void *map_aside(size_t len, int prot, int flags, int fd, off_t offset)
 
 PRELOAD_API void *mmap(void *addr, size_t len, int prot, int flags, int fd, off_t offset)
 {
+	const void *caller = __builtin_return_address(0);
+
 	if (!shim_is_armed())
 		return raw_mmap(addr, len, prot, flags, fd, offset);
-	if (is_ours_to_see(__builtin_return_address(0)))
-		return map(addr, len, prot, flags, fd, offset);
+	if (is_ours_to_see(caller)) {
+		addr = map(addr, len, prot, flags, fd, offset);
+		if (addr != MAP_FAILED && is_manageable(len, flags))
+			sites_note(addr, len, caller);
+		return addr;
+	}
 	if (addr)
 		return raw_mmap(addr, len, prot, flags, fd, offset);
 	return map_aside(len, prot, flags, fd, offset);

@@ -15,10 +15,16 @@
  * the epoch in which it left in 8 bits; one that left 256 epochs ago looks young again, and gets
  * some credit too much.
  *
- * Order in what is touched is seen as the kernel's readahead does: a few streams remember which
- * page they expect next, and each time that they are right they fetch twice as many.
+ * Blocks that a stream of touches in order has left behind are an exception: they give pages next.
+ * So what goes round and round over more than the host holds finds as much of it as the host
+ * can keep, instead of nothing.
  *
- * A page costs two bytes once its block has been on a device, before that nothing; a block 32.
+ * Order in what is touched is seen as the kernel's readahead does: a few streams remember which
+ * page they expect next, and each time that they are right they fetch twice as many. That page
+ * is a mark in the middle of what they fetch: when it is touched the next pages are fetched while
+ * the program works on those behind the mark.
+ *
+ * A page costs two bytes once its block has been on a device, before that nothing; a block 40.
  *
  * Invariants: blocks in line have an entry in the directory and the other way round.
  */
@@ -43,6 +49,7 @@ enum {
 	STREAMS = 16,
 	POOL_LEN = 1 << 20,
 	JUDGED = 4096, /* touches after which thrashing is judged anew */
+	POOR_PART = 32,
 };
 
 struct page_heat {
@@ -61,6 +68,7 @@ struct block {
 	uintptr_t base;
 	struct block *next, *previous; /* in line, which is a ring */
 	union heats *pages;	       /* NULL: no page of it ever left */
+	unsigned touched;	       /* pages, since somebody asked */
 };
 
 struct leaf {
@@ -68,9 +76,11 @@ struct leaf {
 };
 
 struct stream {
-	uintptr_t next;	 /* the page that it expects */
-	uintptr_t start; /* what it fetched last begins here and ends at next */
+	uintptr_t start; /* the page that was touched last */
+	uintptr_t mark;	 /* the page that it expects; it was not fetched */
+	uintptr_t end;	 /* what was fetched ends here, behind the mark */
 	unsigned window;
+	bool has_two;  /* touches next to each other, as an object over a page's border makes */
 	unsigned used; /* for replacement */
 };
 
@@ -88,8 +98,9 @@ static unsigned stream_clock;
 static struct policy_counts counts;
 static uint64_t judged_touched, judged_returned;
 static bool thrashing;
-static uint8_t aged;	 /* epochs that stays are shorter by */
-static size_t fruitless; /* turns in a row in which no page left */
+static uint8_t aged;	    /* epochs that stays are shorter by */
+static size_t poor_turns;   /* in a row: fewer pages left than were wanted, */
+static uint64_t poor_pages; /* so many in all of them */
 
 /* ---- memory --------------------------------------------------------------------------- */
 
@@ -153,6 +164,15 @@ static void line_append(struct block *block)
 	block->previous = line.previous;
 	line.previous->next = block;
 	line.previous = block;
+}
+
+/* Its turn is next. */
+static void line_prepend(struct block *block)
+{
+	block->previous = &line;
+	block->next = line.next;
+	line.next->previous = block;
+	line.next = block;
 }
 
 static void line_leave(struct block *block)
@@ -244,14 +264,24 @@ static bool may_stay(const struct page_heat *page)
 	return page->heat && !page->away && (int8_t)(uint8_t)(page->epoch - epoch_now() - aged) > 0;
 }
 
-/* A whole round in which every page may stay: stays grow shorter, or nothing would ever leave. */
-static void round_without(unsigned chosen)
+/*
+ * A whole round in which hardly any page was not hot: stays grow shorter. Otherwise a program that
+ * needs more than the host holds, and all of it, would exceed its limit.
+ */
+static void turn_taken(unsigned want, unsigned chosen)
 {
-	fruitless = chosen ? 0 : fruitless + 1;
-	if (fruitless <= nblocks)
+	poor_turns++;
+	poor_pages += chosen;
+	if (chosen >= want) {
+		poor_turns = 0;
+		poor_pages = 0;
+	}
+	if (poor_turns <= nblocks)
 		return;
-	fruitless = 0;
-	aged += EPOCHS;
+	if (poor_pages < host_pages / POOR_PART)
+		aged += EPOCHS;
+	poor_turns = 0;
+	poor_pages = 0;
 }
 
 unsigned policy_choose(uintptr_t base, unsigned char present[POLICY_PAGES], unsigned want)
@@ -266,7 +296,7 @@ unsigned policy_choose(uintptr_t base, unsigned char present[POLICY_PAGES], unsi
 		present[i] &= chosen < want && !(page && may_stay(page));
 		chosen += present[i];
 	}
-	round_without(chosen);
+	turn_taken(want, chosen);
 	return chosen;
 }
 
@@ -329,7 +359,55 @@ static unsigned window_max(void)
 	return part < POLICY_READAHEAD_FIRST ? POLICY_READAHEAD_FIRST : (unsigned)part;
 }
 
-static unsigned readahead(uintptr_t addr)
+/*
+ * A stream is behind these blocks. If it comes round again, then after everything else: they give
+ * pages next, and what it has not reached yet is left in the host for it.
+ */
+static void passed(uintptr_t start, uintptr_t end)
+{
+	for (uintptr_t base = start & ~(BLOCK - 1); base + BLOCK <= end; base += BLOCK) {
+		struct block *block = block_of(base);
+
+		if (!block)
+			continue;
+		line_leave(block);
+		line_prepend(block);
+	}
+}
+
+/* The stream goes on at @addr: fetch up to two windows from there. */
+static struct policy_fetch stream_go_on(struct stream *stream, uintptr_t addr)
+{
+	const uintptr_t page = (uintptr_t)1 << PAGE_SHIFT;
+	struct policy_fetch fetch = { .start = addr + page };
+	bool was_right = addr == stream->mark && stream->window;
+	unsigned window = was_right ? 2 * stream->window : POLICY_READAHEAD_FIRST;
+
+	window = window > window_max() ? window_max() : window;
+	passed(stream->start, addr);
+	if (stream->end > fetch.start)
+		fetch.start = stream->end;
+	stream->window = window;
+	stream->start = addr;
+	stream->mark = addr + (window + 1) * page;
+	if (stream->mark < fetch.start)
+		stream->mark = fetch.start;
+	stream->end = stream->mark + window * page;
+	stream->used = stream_clock;
+	fetch.mark = stream->mark;
+	fetch.npages = (unsigned)((stream->end - fetch.start) >> PAGE_SHIFT);
+	return fetch;
+}
+
+/* Of one touch, expecting the next page. */
+static struct stream stream_make(uintptr_t addr)
+{
+	uintptr_t next = addr + ((uintptr_t)1 << PAGE_SHIFT);
+
+	return (struct stream){ .mark = next, .start = addr, .end = next, .used = stream_clock };
+}
+
+static struct policy_fetch readahead(uintptr_t addr)
 {
 	const uintptr_t page = (uintptr_t)1 << PAGE_SHIFT;
 	struct stream *oldest = &streams[0];
@@ -337,25 +415,25 @@ static unsigned readahead(uintptr_t addr)
 	stream_clock++;
 	for (unsigned i = 0; i < STREAMS; i++) {
 		struct stream *stream = &streams[i];
+		uintptr_t near = stream->end + stream->window * page;
 
 		if (stream->used < oldest->used)
 			oldest = stream;
-		if (stream->window && addr >= stream->start && addr < stream->next) {
-			stream->used = stream_clock; /* it was quicker than what is on its way */
-			return 0;
+		if (addr == stream->mark && !stream->has_two) {
+			*stream = stream_make(addr);
+			stream->has_two = true;
+			return (struct policy_fetch){ .npages = 0 };
 		}
-		if (addr != stream->next)
-			continue;
-		stream->window = stream->window ? 2 * stream->window : POLICY_READAHEAD_FIRST;
-		if (stream->window > window_max())
-			stream->window = window_max();
-		stream->start = addr;
-		stream->next = addr + (stream->window + 1) * page;
-		stream->used = stream_clock;
-		return stream->window;
+		/* A touch behind what was fetched skips what is there, or is mere chance. */
+		if (addr == stream->mark || (addr >= stream->end && addr <= near && stream->window))
+			return stream_go_on(stream, addr);
+		if (addr >= stream->start && addr < stream->end) {
+			stream->used = stream_clock; /* it was quicker than what is on its way */
+			return (struct policy_fetch){ .npages = 0 };
+		}
 	}
-	*oldest = (struct stream){ .next = addr + page, .start = addr, .used = stream_clock };
-	return 0;
+	*oldest = stream_make(addr);
+	return (struct policy_fetch){ .npages = 0 };
 }
 
 /* Many pages of it are on their way: its turn comes last. */
@@ -385,13 +463,28 @@ static void come_along(uintptr_t addr, bool is_last)
 	page->epoch = stay(page->heat);
 }
 
-unsigned policy_touched(uintptr_t addr)
+/* All of it but the mark is on its way. */
+static void fetch_comes(const struct policy_fetch *fetch)
+{
+	for (unsigned i = 0; i < fetch->npages; i++) {
+		uintptr_t addr = fetch->start + ((uintptr_t)i << PAGE_SHIFT);
+
+		if (addr == fetch->mark)
+			continue;
+		come_along(addr, i + 1 == fetch->npages);
+		counts.readahead++;
+	}
+}
+
+struct policy_fetch policy_touched(uintptr_t addr)
 {
 	struct block *block = block_of(addr);
-	unsigned ahead;
+	struct policy_fetch fetch;
 
 	addr &= ~(((uintptr_t)1 << PAGE_SHIFT) - 1);
 	counts.touched++;
+	if (block)
+		block->touched++;
 	if (block && block->pages) {
 		struct page_heat *page = &block->pages->page[(addr >> PAGE_SHIFT) % POLICY_PAGES];
 
@@ -399,13 +492,21 @@ unsigned policy_touched(uintptr_t addr)
 			heat_up(page);
 	}
 	judge();
-	ahead = readahead(addr);
-	counts.readahead += ahead;
-	if (ahead)
+	fetch = readahead(addr);
+	if (fetch.npages)
 		line_renew(block);
-	for (unsigned i = 1; i <= ahead; i++)
-		come_along(addr + ((uintptr_t)i << PAGE_SHIFT), i == ahead);
-	return ahead;
+	fetch_comes(&fetch);
+	return fetch;
+}
+
+unsigned policy_touches_take(uintptr_t base)
+{
+	struct block *block = block_of(base);
+	unsigned touched = block ? block->touched : 0;
+
+	if (block)
+		block->touched = 0;
+	return touched;
 }
 
 bool policy_is_thrashing(void)

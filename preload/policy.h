@@ -14,7 +14,7 @@
 
 enum {
 	POLICY_PAGES = 512,	    /* of a block */
-	POLICY_READAHEAD = 1024,    /* most pages that come with one that was touched */
+	POLICY_READAHEAD = 1024,    /* most pages from one mark to the next */
 	POLICY_READAHEAD_FIRST = 8, /* so many at first */
 };
 
@@ -49,11 +49,18 @@ void policy_demoted(uintptr_t start, size_t npages);
 /* The block is gone. */
 void policy_forget(uintptr_t base);
 
-/*
- * The page at @addr was touched on a device and is back. Returns how many of the pages behind it
- * should come, too; 0 where no order is to be seen in what is touched.
- */
-unsigned policy_touched(uintptr_t addr);
+/* Pages that should come home before they are touched. */
+struct policy_fetch {
+	uintptr_t start;
+	unsigned npages; /* 0: no order is to be seen in what is touched */
+	uintptr_t mark;	 /* one of them that should stay: its touch asks for the next ones */
+};
+
+/* The page at @addr was touched on a device and is back. */
+struct policy_fetch policy_touched(uintptr_t addr);
+
+/* How many pages of the block were touched on a device since the last call. */
+unsigned policy_touches_take(uintptr_t base);
 
 /*
  * Most of what leaves is wanted again soon: the limit is too small for the program, and putting

@@ -6,7 +6,8 @@
  * server that serves it. It writes the address into a ring and returns; where the ring is full,
  * the address is dropped, for only guesses depend on it. The engine looks at the ring every
  * millisecond while there is something going on, and is woken at once by touches next to each
- * other: then it may bring what follows before the program gets there.
+ * other, and by those of pages that it expects: then it may bring what follows before the program
+ * gets there.
  *
  * Lock-free: writers take a slot by adding to head, and publish it by storing the address, which
  * is never 0; the one reader takes a published address and stores 0. Nothing here may allocate
@@ -21,19 +22,25 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "shim.h"
+#include "trace.h"
+
 #define PAGE ((uintptr_t)4096)
 
 enum {
 	SLOTS = 1 << 14,
 	NEAR_PAGES = 4,
+	EXPECTED = 64, /* pages whose touch wakes the engine */
 };
 
 static _Atomic uintptr_t ring[SLOTS];
 static _Atomic unsigned head;
 static unsigned tail; /* the reader's */
 static _Atomic uintptr_t last;
-static _Atomic uintptr_t ignore_start, ignore_end;
 static _Atomic bool sleeping;
+static _Atomic uintptr_t expected[EXPECTED]; /* by page number */
+static _Atomic bool urgent;
+static SHIM_TLS bool own;
 static int event = -1; /* readable when there is reason to look */
 
 void touches_wake(void)
@@ -62,6 +69,16 @@ void touches_wait(uint64_t timeout_ns, int also_fd)
 		return; /* somebody else's reason is gone: look all the same */
 }
 
+static _Atomic uintptr_t *expected_at(uintptr_t addr)
+{
+	return &expected[addr / PAGE % EXPECTED];
+}
+
+void touches_expect(uintptr_t addr)
+{
+	atomic_store(expected_at(addr), addr);
+}
+
 static void push(uintptr_t addr)
 {
 	unsigned at = atomic_fetch_add(&head, 1) % SLOTS;
@@ -69,18 +86,39 @@ static void push(uintptr_t addr)
 	uintptr_t before = atomic_exchange(&last, addr);
 
 	atomic_compare_exchange_strong(&ring[at], &empty, addr);
-	if (addr - before <= NEAR_PAGES * PAGE)
-		touches_wake();
+	if (atomic_load(expected_at(addr)) == addr)
+		atomic_store(&urgent, true);
+	else if (addr - before > NEAR_PAGES * PAGE)
+		return;
+	touches_wake();
+}
+
+/* A change of a mapping, or pages that go home for a reason that is not known here. */
+static void changed(const struct umm_notifier_range *range)
+{
+	trace_put((struct trace_event){
+		.kind = TRACE_INVALIDATION,
+		.detail = range->event,
+		.addr = range->start,
+		.len = range->end - range->start,
+		.npages = (uint32_t)((range->end - range->start) / PAGE),
+	});
 }
 
 static int invalidate(void *priv, const struct umm_notifier_range *range)
 {
+	bool migrates = range->event == UMM_EVENT_MIGRATE;
+
 	(void)priv;
-	if (range->event != UMM_EVENT_MIGRATE || range->owner || range->end - range->start != PAGE)
+	if (migrates && (range->owner || own))
 		return 0;
-	if (range->start >= atomic_load(&ignore_start) && range->start < atomic_load(&ignore_end))
+	if (!migrates || range->end - range->start != PAGE) {
+		changed(range);
 		return 0;
+	}
 	push(range->start);
+	trace_put((struct trace_event){
+		.kind = TRACE_FAULT, .addr = range->start, .len = PAGE, .npages = 1 });
 	return 0;
 }
 
@@ -97,9 +135,17 @@ int touches_watch(struct umm_ctx *ctx)
 	return umm_notifier_insert(ctx, &everything, &ops, NULL, &notifier);
 }
 
+bool touches_are_urgent(void)
+{
+	return atomic_load(&urgent);
+}
+
 bool touches_next(uintptr_t *addr)
 {
-	unsigned end = atomic_load(&head);
+	unsigned end;
+
+	atomic_store(&urgent, false);
+	end = atomic_load(&head);
 
 	if (end - tail > SLOTS)
 		tail = end - SLOTS;
@@ -113,14 +159,7 @@ bool touches_next(uintptr_t *addr)
 	return false;
 }
 
-void touches_ignore(uintptr_t start, uintptr_t end)
+void touches_own(bool mine)
 {
-	atomic_store(&ignore_start, start);
-	atomic_store(&ignore_end, end);
-}
-
-void touches_heed(void)
-{
-	atomic_store(&ignore_end, 0);
-	atomic_store(&ignore_start, 0);
+	own = mine;
 }

@@ -15,9 +15,13 @@ int touches_watch(struct umm_ctx *ctx);
 /* The next one that was heard of. False: there is none. The engine's thread only. */
 bool touches_next(uintptr_t *addr);
 
-/* What the engine itself brings home between these calls is not a touch. */
-void touches_ignore(uintptr_t start, uintptr_t end);
-void touches_heed(void);
+/* What the calling thread itself brings home is not a touch, until it says otherwise. */
+void touches_own(bool own);
+
+/* A touch of this page is a reason to look at once. The engine's thread only. */
+void touches_expect(uintptr_t addr);
+/* One was touched that nobody has looked at. */
+bool touches_are_urgent(void);
 
 /* Sleep until there is reason to look, or @also_fd is readable, @timeout_ns at most. */
 void touches_wait(uint64_t timeout_ns, int also_fd);

@@ -22,9 +22,14 @@ struct tool_verb {
 };
 
 int info_main(int argc, char **argv);
+int map_main(int argc, char **argv);
 int run_main(int argc, char **argv);
 int set_main(int argc, char **argv);
 int top_main(int argc, char **argv);
+int trace_main(int argc, char **argv);
+
+/* umm run, but this process becomes the program in every case; returns only where it cannot. */
+int run_become(int argc, char **argv);
 
 /* Say that a verb does not know the argument, and where to look. */
 int tool_usage_error(const char *verb, const char *argument);

@@ -20,6 +20,8 @@ static const struct tool_verb verbs[] = {
 	{ "run", "run a program with part of its memory on devices", run_main },
 	{ "top", "watch programs that run so", top_main },
 	{ "set", "change their limits", set_main },
+	{ "map", "draw where their memory is", map_main },
+	{ "trace", "record what happens to it", trace_main },
 };
 
 #define NR_VERBS (sizeof(verbs) / sizeof(verbs[0]))

@@ -6,26 +6,25 @@
  * configuration file, all by the shim's own table (settings.h), and goes to the program as an
  * environment variable. Devices are looked for before the program starts, so that a typing error
  * is told at once. Then this process becomes the program; only where a summary is asked for it
- * stays, passes signals on, and ends as the program did. Where libumm cannot work the program is
- * run without the shim, after one line that says why.
+ * stays, passes signals on, and ends as the program did (child.c). Where libumm cannot work the
+ * program is run without the shim, after one line that says why.
  *
- * One thread; a signal handler that does nothing but kill().
+ * One thread.
  */
 #include <errno.h>
 #include <getopt.h>
 #include <limits.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <umm.h>
 
 #include "channel.h"
+#include "child.h"
 #include "tier.h"
 #include "tool.h"
 
@@ -38,7 +37,6 @@ enum {
 };
 
 static char shim_path[PATH_MAX], shim_dir[PATH_MAX];
-static volatile sig_atomic_t child;
 
 static void help_print(void)
 {
@@ -287,23 +285,6 @@ static int become(char **argv)
 	return errno == ENOENT ? EXIT_NOT_FOUND : EXIT_CANNOT_RUN;
 }
 
-static void pass_on(int signal)
-{
-	if (child > 0)
-		kill((pid_t)child, signal);
-}
-
-static const int passed_on[] = { SIGHUP,  SIGINT,  SIGQUIT, SIGTERM,
-				 SIGUSR1, SIGUSR2, SIGALRM, SIGCONT };
-
-static void signals_pass_on(void)
-{
-	struct sigaction action = { .sa_handler = pass_on, .sa_flags = SA_RESTART };
-
-	for (size_t i = 0; i < sizeof(passed_on) / sizeof(passed_on[0]); i++)
-		sigaction(passed_on[i], &action, NULL);
-}
-
 static void summary_print(pid_t pid)
 {
 	char error[SETTINGS_ERROR_LEN];
@@ -316,25 +297,9 @@ static void summary_print(pid_t pid)
 				"limit\n");
 }
 
-/* End as the program did. */
-static int end_as(int status)
+static int become_for_child(void *argv)
 {
-	struct rlimit none = { 0, 0 };
-	sigset_t set;
-
-	if (WIFEXITED(status))
-		return WEXITSTATUS(status);
-	if (WTERMSIG(status) == SIGBUS)
-		fprintf(stderr,
-			"umm run: the program ended by SIGBUS: so ends who touches a page that "
-			"was lost with its device\n");
-	setrlimit(RLIMIT_CORE, &none);
-	signal(WTERMSIG(status), SIG_DFL);
-	sigemptyset(&set);
-	sigaddset(&set, WTERMSIG(status));
-	sigprocmask(SIG_UNBLOCK, &set, NULL);
-	raise(WTERMSIG(status));
-	return 128 + WTERMSIG(status);
+	return become(argv);
 }
 
 static int run_and_wait(char **argv)
@@ -347,18 +312,11 @@ static int run_and_wait(char **argv)
 	snprintf(pid_text, sizeof(pid_text), "%d", (int)getpid());
 	setenv("UMM_RUN_PID", pid_text, true);
 	unsetenv("UMM_SUMMARY");
-	signals_pass_on();
-	pid = fork();
+	pid = child_start(become_for_child, argv);
 	if (pid < 0) {
 		fprintf(stderr, "umm run: no process: %s\n", strerror(errno));
 		return TOOL_FAILED;
 	}
-	if (!pid) {
-		for (size_t i = 0; i < sizeof(passed_on) / sizeof(passed_on[0]); i++)
-			signal(passed_on[i], SIG_DFL);
-		_exit(become(argv));
-	}
-	child = pid;
 	/* While it is not reaped its number is its own, and so is what it left. */
 	while (waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT) && errno == EINTR)
 		;
@@ -366,15 +324,15 @@ static int run_and_wait(char **argv)
 	channel_remove(pid);
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
-	return end_as(status);
+	return child_end_as(status);
 }
 
-int run_main(int argc, char **argv)
+/* Everything up to the program, which begins at argv[optind]. TOOL_OK: it can be run. */
+static int run_prepare(int argc, char **argv, struct settings *settings)
 {
 	struct umm_probe_info info = { 0 };
-	struct settings settings;
 	const char *why;
-	int ret = settings_gather(argc, argv, &settings);
+	int ret = settings_gather(argc, argv, settings);
 
 	if (ret)
 		return ret;
@@ -384,18 +342,36 @@ int run_main(int argc, char **argv)
 			"jemalloc, or not installed\n");
 		return TOOL_FAILED;
 	}
-	ret = devices_check(&settings);
+	ret = devices_check(settings);
 	if (ret)
 		return ret;
-	why = obstacle(&settings, &info);
+	why = obstacle(settings, &info);
 	if (why) {
-		if (!settings.quiet)
+		if (!settings->quiet)
 			fprintf(stderr, "umm run: running without managed memory: %s\n", why);
-		return become(argv + optind);
+		settings->summary = false;
+		return TOOL_OK;
 	}
-	if (preload_set()) {
-		fprintf(stderr, "umm run: %s\n", strerror(errno));
-		return TOOL_FAILED;
-	}
+	if (!preload_set())
+		return TOOL_OK;
+	fprintf(stderr, "umm run: %s\n", strerror(errno));
+	return TOOL_FAILED;
+}
+
+int run_main(int argc, char **argv)
+{
+	struct settings settings;
+	int ret = run_prepare(argc, argv, &settings);
+
+	if (ret)
+		return ret;
 	return settings.summary ? run_and_wait(argv + optind) : become(argv + optind);
+}
+
+int run_become(int argc, char **argv)
+{
+	struct settings settings;
+	int ret = run_prepare(argc, argv, &settings);
+
+	return ret ? ret : become(argv + optind);
 }

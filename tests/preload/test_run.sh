@@ -6,34 +6,8 @@ set -euo pipefail
 
 case_name=$1 umm=$2 victims=$4
 export UMM_TIER_PATH=$3 XDG_CONFIG_HOME=/nonexistent
-scratch=$(mktemp -d)
-program=
-trap '[ -z "$program" ] || kill -9 "$program" 2>/dev/null || true; rm -rf "$scratch"' EXIT
-limits=(--device ref=1G --host-limit 32M)
-
-fail() {
-	printf 'FAILED: %s\n' "$*" >&2
-	exit 1
-}
-
-skip() {
-	printf 'SKIPPED: %s\n' "$*"
-	exit 77
-}
-
-# expect STATUS COMMAND...: its output goes to out and err
-expect() {
-	local wanted=$1 status=0
-
-	shift
-	"$@" >"$scratch/out" 2>"$scratch/err" </dev/null || status=$?
-	[ "$status" -eq "$wanted" ] ||
-		fail "$* exited with $status, not $wanted: $(cat "$scratch/out" "$scratch/err")"
-}
-
-says() { # FILE TEXT
-	grep -qF -- "$2" "$scratch/$1" || fail "\"$2\" is missing in: $(cat "$scratch"/{out,err})"
-}
+# shellcheck source=tests/preload/rig.sh
+. "$(dirname "$0")/rig.sh"
 
 silent() {
 	[ ! -s "$scratch/err" ] || fail "on standard error: $(cat "$scratch/err")"
@@ -52,21 +26,21 @@ completion() {
 	PATH=$(dirname "$umm"):$PATH
 	# shellcheck source=tools/completion/umm
 	. "$(dirname "$0")/../../tools/completion/umm"
-	[ "$(offers umm t)" = top ] || fail "umm t"
+	[ "$(offers umm to)" = top ] || fail "umm to"
 	[ "$(offers umm run --host)" = --host-limit ] || fail "umm run --host"
 	[ "$(offers umm run --device op)" = opencl: ] || fail "umm run --device op"
 	[ "$(offers umm set 1 c)" = cpu-budget= ] || fail "umm set 1 c"
 	[ "$(offers umm top --on)" = --once ] || fail "umm top --on"
+	[ "$(offers umm map --sec)" = --seconds ] || fail "umm map --sec"
+	[ "$(offers umm help m)" = map ] || fail "umm help m"
+	[ "$(offers umm trace --sec)" = --seconds ] || fail "umm trace --sec"
+	[ "$(offers umm trace -o x --host)" = --host-limit ] || fail "umm trace -o x --host"
+	offers umm trace --quiet -- bas | grep -qx bash || fail "umm trace --quiet -- bas"
 	offers umm run --quiet -- bas | grep -qx bash || fail "umm run --quiet -- bas"
 }
 
-need_userfaultfd() {
-	"$umm" info --json | grep -qE '"access": "(syscall|device)"' ||
-		skip "userfaultfd is refused, or fails system calls"
-}
-
 usage() {
-	for verb in run top set; do
+	for verb in run top set map trace; do
 		expect 0 "$umm" "$verb" --help
 		says out "usage: umm $verb"
 		expect 0 "$umm" help "$verb"
@@ -95,6 +69,20 @@ usage() {
 	expect 2 "$umm" set 1 host-limit=1K
 	expect 2 "$umm" top x
 	expect 2 "$umm" top --interval -1
+	expect 2 "$umm" trace
+	expect 2 "$umm" trace 1 2
+	expect 2 "$umm" trace x
+	expect 2 "$umm" trace -s 0 1
+	expect 2 "$umm" trace --size 1K 1
+	expect 2 "$umm" trace --nonsense -- true
+	expect 1 "$umm" trace 999999999
+	says err 'there is no process'
+	expect 2 "$umm" map
+	expect 2 "$umm" map 1 2
+	expect 2 "$umm" map --seconds -1 1
+	expect 2 "$umm" map --seconds x 1
+	expect 1 "$umm" map 999999999
+	says err 'there is no process'
 }
 
 # Status, arguments, standard streams; with the wrapper that a summary needs and without.
@@ -176,17 +164,6 @@ summary() {
 	[ ! -e "/dev/shm/umm-$(id -u)-$pid" ] || fail "its shared memory is left behind"
 }
 
-# A program that keeps 128 MiB and waits; its number is in $program.
-start_program() {
-	"$umm" run "${limits[@]}" "$victims/victim_memory" waits >"$scratch/waits" 2>&1 &
-	program=$!
-	for _ in {1..300}; do
-		! grep -q ready "$scratch/waits" || return 0
-		sleep 0.1
-	done
-	fail "it does not get ready: $(cat "$scratch/waits")"
-}
-
 host_now() {
 	"$umm" top --once "$program" | sed -nE 's/.* host +([0-9]+)\..*/\1/p'
 }
@@ -224,7 +201,7 @@ foreign() {
 	start_program
 	chmod 755 "$scratch"
 	cp "$umm" "$(ldd "$umm" | awk '/libumm.so/ { print $3 }')" "$scratch"
-	for verb in 'top --once' set; do
+	for verb in 'top --once' map 'trace -o /dev/null' set; do
 		expect 1 env LD_LIBRARY_PATH="$scratch" setpriv --reuid=65534 --clear-groups \
 			"$scratch/umm" $verb "$program" \
 			$([ "$verb" != set ] || echo host-limit=64M)

@@ -145,6 +145,27 @@ numa() {
 	kind numa numa:far=512M
 }
 
+# A program with a sanitizer in it: the runtime comes first and keeps malloc() to itself, mappings
+# are the shim's.
+sanitized() { # SHORT
+	local program=$victims/victim_$1 runtime
+
+	[ -x "$program" ] || skip "the compiler has no such sanitizer"
+	runtime=$(ldd "$program" | awk -v name="lib$1" 'index($1, name) == 1 { print $3 }')
+	[ -n "$runtime" ] || skip "its runtime is linked in, and so cannot be the first library"
+	shim=$runtime:$shim
+	export ASAN_OPTIONS=detect_leaks=0
+	victim "$program" mappings
+}
+
+asan() {
+	sanitized asan
+}
+
+tsan() {
+	sanitized tsan
+}
+
 # No permission for userfaultfd: the program runs, one line says why.
 refused() {
 	[ "$(id -u)" = 0 ] || skip "only root can give up root"

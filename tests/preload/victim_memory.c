@@ -295,13 +295,25 @@ static void waits(void)
 		pause();
 }
 
+/* Reads all of it, again and again, until it is killed. */
+static void scans(void)
+{
+	char *ptr = do_malloc(128 * MIB);
+
+	fill(ptr, 128 * MIB, 12);
+	puts("ready");
+	fflush(stdout);
+	for (;;)
+		check(is_filled(ptr, 128 * MIB, 12));
+}
+
 static const struct {
 	const char *name;
 	void (*run)(void);
 } programs[] = {
 	{ "family", family },	{ "resize", resize },	  { "sweep", sweep }, { "reuse", reuse },
 	{ "remap", remap },	{ "threads", threads },	  { "forks", forks }, { "calls", calls },
-	{ "library", library }, { "mappings", mappings }, { "waits", waits },
+	{ "library", library }, { "mappings", mappings }, { "waits", waits }, { "scans", scans },
 };
 
 int main(int argc, char **argv)

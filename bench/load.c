@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Running a program as the case wants it, and reading what it prints. The dynamic loader, the
+ * shim and the kernel do the rest. A program that takes ten minutes is ended by its alarm.
+ *
+ * The competitor of the shim's limit is a memory cgroup whose pages go to a swap device that is
+ * RAM: set up by who owns the machine, for it is there for all; without one the case is skipped.
+ */
+#include "load.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define TIMEOUT_S 600
+
+static int file_write(const char *dir, const char *name, const char *text)
+{
+	char path[256];
+	int fd, ret = 0;
+
+	snprintf(path, sizeof(path), "%s/%s", dir, name);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	if (write(fd, text, strlen(text)) < 0)
+		ret = -errno;
+	close(fd);
+	return ret;
+}
+
+/* In the child: never returns. */
+static void become(const struct load *load, int out)
+{
+	char limit[32];
+	char *argv[5] = { (char *)BENCH_LOAD };
+
+	alarm(TIMEOUT_S);
+	dup2(out, STDOUT_FILENO);
+	unsetenv("UMM_HOST_LIMIT");
+	unsetenv("UMM_DEVICE");
+	if (load->preload)
+		setenv("LD_PRELOAD", load->preload, true);
+	if (load->has_device) {
+		snprintf(limit, sizeof(limit), "%zuM", load->limit_mib);
+		setenv("UMM_HOST_LIMIT", limit, true);
+		setenv("UMM_DEVICE", "ref=4G", true);
+		setenv("UMM_TIER_PATH", BENCH_TIERS, true);
+	}
+	if (load->cgroup && file_write(load->cgroup, "cgroup.procs", "0"))
+		_exit(126);
+	for (unsigned i = 0; i < 4 && load->argv[i]; i++)
+		argv[i + 1] = (char *)load->argv[i];
+	execv(argv[0], argv);
+	_exit(127);
+}
+
+int load_run(struct bench_env *env, const struct load *load, struct load_result *out)
+{
+	int fds[2], status = 0, got;
+	FILE *answer;
+	pid_t pid;
+
+	if (pipe2(fds, O_CLOEXEC))
+		return bench_note(env, -errno, "pipe2");
+	pid = fork();
+	if (!pid)
+		become(load, fds[1]);
+	close(fds[1]);
+	answer = fdopen(fds[0], "r");
+	if (pid < 0 || !answer)
+		return bench_note(env, -ENOMEM, "no process");
+	got = fscanf(answer, "%lf %lf", &out->figure, &out->most_kib);
+	fclose(answer);
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	if (status || got != 2)
+		return bench_note(env, -EIO, "%s %s ended with %#x", BENCH_LOAD, load->argv[0],
+				  (unsigned)status);
+	return 0;
+}
+
+static bool swap_is_ram(void)
+{
+	FILE *swaps = fopen("/proc/swaps", "re");
+	char line[512];
+	bool found = false;
+
+	while (swaps && fgets(line, sizeof(line), swaps))
+		found |= !strncmp(line, "/dev/zram", 9) || !strncmp(line, "/dev/ram", 8);
+	if (swaps)
+		fclose(swaps);
+	return found;
+}
+
+int load_cgroup_make(struct bench_env *env, size_t mib, char *path, size_t path_len)
+{
+	static const char v1[] = "/sys/fs/cgroup/memory", v2[] = "/sys/fs/cgroup";
+	bool is_v1 = !access("/sys/fs/cgroup/memory/memory.limit_in_bytes", F_OK);
+	char bytes[32];
+	int ret;
+
+	if (!swap_is_ram())
+		return bench_note(
+			env, BENCH_SKIP,
+			"no swap on a RAM-backed block device: modprobe zram; echo 4G "
+			">/sys/block/zram0/disksize; mkswap /dev/zram0; swapon /dev/zram0");
+	snprintf(path, path_len, "%s/umm-bench-%d", is_v1 ? v1 : v2, (int)getpid());
+	snprintf(bytes, sizeof(bytes), "%zu", mib << 20);
+	if (mkdir(path, 0755))
+		return bench_note(env, BENCH_SKIP, "no cgroup can be made: %s", strerror(errno));
+	ret = file_write(path, is_v1 ? "memory.limit_in_bytes" : "memory.max", bytes);
+	if (!ret)
+		return 0;
+	rmdir(path);
+	return bench_note(env, BENCH_SKIP, "no limit of memory for cgroups here: %s",
+			  strerror(-ret));
+}
+
+void load_cgroup_remove(const char *path)
+{
+	/* The kernel may still be counting the last page out. */
+	for (unsigned i = 0; i < 100 && rmdir(path) && errno == EBUSY; i++)
+		usleep(10000);
+}

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT */
+/* Running the program of shim_load.c, in various company. */
+#ifndef LOAD_H
+#define LOAD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "bench.h"
+
+struct load {
+	const char *argv[4]; /* of the program, behind its name; ends with NULL */
+	const char *preload; /* a library; NULL: none */
+	bool has_device;     /* for the shim: the reference device */
+	size_t limit_mib;    /* with has_device: the host limit */
+	const char *cgroup;  /* directory of a memory cgroup to run in; NULL: none */
+};
+
+struct load_result {
+	double figure;
+	double most_kib; /* of host memory */
+};
+
+/* 0 or an error for env->note. */
+int load_run(struct bench_env *env, const struct load *load, struct load_result *out);
+
+/*
+ * Make a memory cgroup that holds @mib and may swap without end. BENCH_SKIP where that cannot be:
+ * env->note says why.
+ */
+int load_cgroup_make(struct bench_env *env, size_t mib, char *path, size_t path_len);
+void load_cgroup_remove(const char *path);
+
+#endif

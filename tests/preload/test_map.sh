@@ -1,0 +1,118 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# umm map: the picture is well-formed and shows what the program did. 77 is a skip and says why.
+# usage: test_map.sh CASE UMM TIERS VICTIMS
+set -euo pipefail
+
+case_name=$1 umm=$2 victims=$4
+export UMM_TIER_PATH=$3 XDG_CONFIG_HOME=/nonexistent
+# shellcheck source=tests/preload/rig.sh
+. "$(dirname "$0")/rig.sh"
+
+picture=$scratch/map.svg
+
+well_formed() {
+	command -v xmllint >/dev/null || skip "there is no xmllint (Debian: libxml2-utils)"
+	xmllint --noout "$picture" || fail "not well-formed: $(head -c 2000 "$picture")"
+}
+
+described() { # LOOK WHAT: MiB of it, as the description says
+	sed -nE "s/.*$1: .*$2 ([0-9]+)\.[0-9] MiB.*/\1/p" "$picture"
+}
+
+# What the rectangles of the first or last column say, MiB: each line of them is 2 MiB of addresses.
+drawn() { # first|last host|devices
+	sed -n '/<g id="cells">/,/<\/g>/p' "$picture" | awk -v column="$1" -v what="$2" '
+		/<rect/ {
+			match($0, /class="[a-z]+[0-8]?/); class = substr($0, RSTART + 7, RLENGTH - 7)
+			match($0, / x="[0-9.]+/); x = 0 + substr($0, RSTART + 4, RLENGTH - 4)
+			match($0, /width="[0-9.]+/); w = 0 + substr($0, RSTART + 7, RLENGTH - 7)
+			if (column == "first" ? x != 130 : x + w < 849)
+				next
+			if (class !~ /^d/)
+				next
+			share = substr(class, 2) / 8
+			sum += 2 * (what == "devices" ? share : 1 - share)
+		}
+		END { print int(sum + 0.5) }'
+}
+
+between() { # WHAT NUMBER LEAST MOST
+	{ [ "$2" -ge "$3" ] && [ "$2" -le "$4" ]; } ||
+		fail "$1: $2 is not in $3..$4: $(grep -v '<rect' "$picture")"
+}
+
+# Where memory is, then that more of it leaves when the limit shrinks, and who allocated it.
+shows_what_left() {
+	need_userfaultfd
+	start_program
+	"$umm" map --seconds 6 -o "$picture" "$program" 2>"$scratch/err" &
+	map=$!
+	sleep 2
+	"$umm" set "$program" host-limit=20M
+	wait "$map" || fail "umm map exited with $?: $(cat "$scratch/err")"
+	well_formed
+	between 'first, devices' "$(described first devices)" 96 128
+	between 'first, host' "$(described first host)" 8 32
+	between 'last, devices' "$(described last devices)" 108 128
+	between 'last, host' "$(described last host)" 1 20
+	between 'first column, devices' "$(drawn first devices)" 90 130
+	between 'first column, host' "$(drawn first host)" 8 40
+	between 'last column, devices' "$(drawn last devices)" 104 130
+	between 'last column, host' "$(drawn last host)" 1 26
+	grep -qE 'class="site".*victim_memory\+0x[0-9a-f]+ \(128\.0 MiB\)' "$picture" ||
+		fail "who allocated it is missing: $(grep '<text' "$picture")"
+	! grep -q '<circle' "$picture" || fail "it waits, and touches nothing"
+}
+
+# A program that reads everything in turn touches all of it on devices.
+shows_touches() {
+	need_userfaultfd
+	start_program scans
+	expect 0 "$umm" map --seconds 5 -o "$picture" "$program"
+	well_formed
+	[ "$(grep -c '<circle' "$picture")" -ge 30 ] || fail "$(grep -c '<circle' "$picture") touches"
+}
+
+# One look; on standard output; the program's end is the picture's end.
+ends_with_the_program() {
+	need_userfaultfd
+	start_program
+	"$umm" map --seconds 0 "$program" >"$picture"
+	well_formed
+	"$umm" map --seconds 60 -o "$picture" "$program" 2>"$scratch/err" &
+	map=$!
+	catches_term "$map"
+	sleep 1
+	kill -9 "$program"
+	wait "$map" || fail "it exited with $?: $(cat "$scratch/err")"
+	well_formed
+	between 'last, devices' "$(described last devices)" 96 128
+	# Nor does an interrupt lose what was seen.
+	start_program
+	"$umm" map --seconds 60 -o "$picture" "$program" 2>"$scratch/err" &
+	map=$!
+	catches_term "$map"
+	sleep 1
+	kill -TERM "$map"
+	wait "$map" || fail "it exited with $?: $(cat "$scratch/err")"
+	well_formed
+}
+
+full_disk() {
+	need_userfaultfd
+	start_program
+	expect 1 "$umm" map --seconds 0 -o /dev/full "$program"
+	says err 'umm map: writing /dev/full: No space left on device; there is no picture'
+	[ -c /dev/full ] || fail "it removed /dev/full"
+	expect 1 "$umm" map --seconds 0 -o "$scratch/none/map.svg" "$program"
+	says err 'No such file'
+	expect 1 bash -c '"$@" >/dev/full' - "$umm" map --seconds 0 "$program"
+	says err 'writing standard output'
+	small_disk 4k
+	expect 1 "$umm" map --seconds 0 -o "$scratch/disk/map.svg" "$program"
+	says err 'No space left on device'
+	[ ! -e "$scratch/disk/map.svg" ] || fail "half a picture is left"
+}
+
+"$case_name"

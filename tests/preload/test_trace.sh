@@ -1,0 +1,181 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# umm trace: the file has every event, or says how many it lacks, whatever happens to whom. 77 is a
+# skip and says why.
+# usage: test_trace.sh CASE UMM TIERS VICTIMS
+set -euo pipefail
+
+case_name=$1 umm=$2 victims=$4
+export UMM_TIER_PATH=$3 XDG_CONFIG_HOME=/nonexistent
+# shellcheck source=tests/preload/rig.sh
+. "$(dirname "$0")/rig.sh"
+
+trace=$scratch/trace.json
+
+need_python() {
+	command -v python3 >/dev/null || skip "there is no python3 (Debian: python3)"
+}
+
+# Loads the trace, then runs what is on standard input: events by category, totals by name.
+examine() {
+	cat - >"$scratch/examine"
+	python3 - "$trace" "$scratch/examine" "$scratch/err" <<-'END' || fail "in the trace"
+	import collections, json, re, sys
+	events = json.load(open(sys.argv[1]))
+	totals = events[-1]
+	assert totals["name"] == "totals", totals
+	totals = totals["args"]
+	number, pages = collections.Counter(), collections.Counter()
+	for e in events:
+	    assert e["ph"] in "XCM" and isinstance(e["pid"], int), e
+	    if e["ph"] != "X":
+	        continue
+	    assert e["ts"] > 0 and e["dur"] >= 0 and int(e["args"]["addr"], 16) >= 0, e
+	    number[e["cat"]] += 1
+	    pages[e["cat"]] += e["args"]["pages"]
+	for kind, t in totals.items():
+	    assert number[kind] == t["written"], (kind, number[kind], t)
+	    assert t["seen"] >= t["written"] + t["dropped"], (kind, t)
+	def summary(what):
+	    found = re.search("^ *" + what + " +([0-9.]+)", open(sys.argv[3]).read(), re.M)
+	    return float(found.group(1))
+	def is_whole():
+	    for kind, t in totals.items():
+	        assert t["seen"] == t["written"] and not t["dropped"], (kind, t)
+	        assert pages[kind] == t["pages"], (kind, t)
+	exec(open(sys.argv[2]).read())
+	END
+}
+
+# A program from its first event to its last: what the trace has is what its counters say.
+counts_as_the_counters_do() {
+	need_python
+	need_userfaultfd
+	expect 0 "$umm" trace -o "$trace" "${limits[@]}" --summary -- "$victims/victim_memory" sweep
+	says out 'all as it should be'
+	says err ' events, 0 dropped'
+	examine <<-'END'
+	is_whole()
+	assert number["fault"] == summary("touches of pages on devices"), number
+	assert number["fault"] >= 100 and number["evict"] >= 4 and number["grant"] >= 8, number
+	assert abs(pages["evict"] / 256 - summary("moved to devices")) <= 0.1, pages
+	home = (pages["fault"] + pages["bring along"]) / 256
+	assert abs(home - summary("moved home")) <= 0.1, pages
+	assert number["invalidation"] >= 20 and not number["fork"], number
+	memory = [e["args"] for e in events if e["name"] == "memory"]
+	assert max(m["devices MiB"] for m in memory) >= 60, memory
+	assert max(m["host MiB"] for m in memory) <= 40, memory
+	assert {e["args"].get("cause") for e in events if e.get("cat") == "evict"} == {"evict"}
+	END
+}
+
+forks_are_told_apart() {
+	need_python
+	need_userfaultfd
+	expect 0 "$umm" trace -o "$trace" "${limits[@]}" --summary -- "$victims/victim_memory" forks
+	examine <<-'END'
+	is_whole()
+	assert number["fork"] == 4, number
+	assert pages["fork"] >= 4 * 1024, pages
+	home = (pages["fault"] + pages["bring along"] + pages["fork"]) / 256
+	last = [m for m in re.findall("moved home +([0-9.]+)", open(sys.argv[3]).read())][-1]
+	assert abs(home - float(last)) <= 0.1, (pages, last)
+	END
+}
+
+# One that runs already, until an interrupt; afterwards it may be traced again.
+attaches() {
+	need_python
+	need_userfaultfd
+	start_program scans
+	for _ in 1 2; do
+		"$umm" trace -o "$trace" "$program" 2>"$scratch/err" &
+		tracer=$!
+		wait_for_events
+		expect 1 "$umm" trace -o "$scratch/other" "$program"
+		says err 'is being traced already'
+		kill -INT "$tracer"
+		wait "$tracer" || fail "it exited with $?: $(cat "$scratch/err")"
+		examine <<-'END'
+		assert number["fault"] >= 10 and number["evict"] >= 1, number
+		END
+		rm "$trace"
+	done
+	expect 0 "$umm" trace --seconds 2 -o "$trace" "$program"
+	examine <<<'assert number["fault"] >= 1, number'
+}
+
+wait_for_events() {
+	for _ in {1..300}; do
+		[ ! -e "$trace" ] || [ "$(stat -c %s "$trace")" -le 20000 ] || return 0
+		sleep 0.1
+	done
+	fail "no events come: $(cat "$scratch/err")"
+}
+
+# Whoever is killed, the file is whole up to the last flush.
+survives_kills() {
+	need_python
+	need_userfaultfd
+	start_program scans
+	"$umm" trace -o "$trace" "$program" 2>"$scratch/err" &
+	tracer=$!
+	wait_for_events
+	kill -9 "$tracer"
+	wait "$tracer" 2>/dev/null || true
+	examine <<<'assert number["fault"] >= 10, number'
+	rm "$trace"
+	"$umm" trace -o "$trace" "$program" 2>"$scratch/err" &
+	tracer=$!
+	wait_for_events
+	kill -9 "$program"
+	wait "$tracer" || fail "it exited with $?: $(cat "$scratch/err")"
+	examine <<<'assert number["fault"] >= 10, number'
+	expect 137 bash -c '"$@"' - "$umm" trace -o "$trace" "${limits[@]}" -- sh -c 'kill -9 $$'
+	examine <<<'assert not number, number'
+}
+
+# The file has its bound, and counts go on behind it.
+is_bounded() {
+	need_python
+	need_userfaultfd
+	expect 0 "$umm" trace -o "$trace" --size 64K "${limits[@]}" --summary -- \
+		"$victims/victim_memory" sweep
+	[ "$(stat -c %s "$trace")" -le 65536 ] || fail "$(stat -c %s "$trace") bytes"
+	examine <<-'END'
+	for kind, t in totals.items():
+	    assert t["seen"] == t["written"] + t["dropped"], (kind, t)
+	assert sum(t["dropped"] for t in totals.values()) >= 100, totals
+	assert totals["fault"]["seen"] == summary("touches of pages on devices"), totals
+	assert abs(totals["evict"]["pages"] / 256 - summary("moved to devices")) <= 0.1, totals
+	END
+}
+
+full_disk() {
+	need_python
+	need_userfaultfd
+	expect 1 "$umm" trace -o /dev/full "${limits[@]}" -- "$victims/victim_memory" sweep
+	says err 'umm trace: /dev/full: No space left on device'
+	says out 'all as it should be'
+	expect 1 "$umm" trace -o "$scratch/none/trace" "${limits[@]}" -- "$victims/victim_memory" sweep
+	says err 'No such file'
+	small_disk 64k
+	trace=$scratch/disk/trace.json
+	expect 1 "$umm" trace -o "$trace" "${limits[@]}" -- "$victims/victim_memory" sweep
+	says err 'No space left on device; what was written before is whole'
+	says out 'all as it should be'
+	examine <<<'assert number["grant"] + number["evict"] + number["fault"] >= 10, number'
+}
+
+# The program's own end, arguments and status; what is not managed at all has an empty trace.
+passes_on() {
+	need_python
+	expect 7 "$umm" trace -o "$trace" "${limits[@]}" -- sh -c 'exit 7'
+	says err 'no events'
+	examine <<<'assert not number, number'
+	expect 0 "$umm" trace -o "$trace" "${limits[@]}" -- printf '%s|' a 'b c' --size
+	[ "$(cat "$scratch/out")" = 'a|b c|--size|' ] || fail "$(cat "$scratch/out")"
+	expect 127 "$umm" trace -o "$trace" "${limits[@]}" -- "$scratch/missing"
+}
+
+"$case_name"

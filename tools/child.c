@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A program that a verb starts and waits for. One at a time; a signal handler that does nothing
+ * but kill().
+ */
+#include "child.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static volatile sig_atomic_t child;
+
+static void pass_on(int signal)
+{
+	if (child > 0)
+		kill((pid_t)child, signal);
+}
+
+static const int passed_on[] = { SIGHUP,  SIGINT,  SIGQUIT, SIGTERM,
+				 SIGUSR1, SIGUSR2, SIGALRM, SIGCONT };
+
+static void signals_pass_on(void)
+{
+	struct sigaction action = { .sa_handler = pass_on, .sa_flags = SA_RESTART };
+
+	for (size_t i = 0; i < sizeof(passed_on) / sizeof(passed_on[0]); i++)
+		sigaction(passed_on[i], &action, NULL);
+}
+
+pid_t child_start(int (*run)(void *arg), void *arg)
+{
+	pid_t pid;
+
+	signals_pass_on();
+	pid = fork();
+	if (!pid) {
+		for (size_t i = 0; i < sizeof(passed_on) / sizeof(passed_on[0]); i++)
+			signal(passed_on[i], SIG_DFL);
+		_exit(run(arg));
+	}
+	if (pid > 0)
+		child = pid;
+	return pid;
+}
+
+int child_end_as(int status)
+{
+	struct rlimit none = { 0, 0 };
+	sigset_t set;
+
+	if (WIFEXITED(status))
+		return WEXITSTATUS(status);
+	if (WTERMSIG(status) == SIGBUS)
+		fprintf(stderr,
+			"umm run: the program ended by SIGBUS: so ends who touches a page that "
+			"was lost with its device\n");
+	setrlimit(RLIMIT_CORE, &none);
+	signal(WTERMSIG(status), SIG_DFL);
+	sigemptyset(&set);
+	sigaddset(&set, WTERMSIG(status));
+	sigprocmask(SIG_UNBLOCK, &set, NULL);
+	raise(WTERMSIG(status));
+	return 128 + WTERMSIG(status);
+}
