@@ -3,8 +3,8 @@
  * Handles. Objects of one kind come from a pool of the process that is never given
  * back, so that a pointer to one that is gone can still be looked at: its word says that
  * it is dead. The dead wait in a queue, first in, first out; only when it holds
- * HANDLE_QUARANTINE bytes, or memory is short, does the oldest become an object again. Until then every use
- * of the old pointer is found out, with one load.
+ * HANDLE_QUARANTINE bytes, or memory is short, does the oldest become an object again. Until
+ * then every use of the old pointer is found out, with one load.
  *
  * Invariants: an object is with its user, in the queue, or free in the pool; dead and free
  * ones are zero, but for the queue's link.
