@@ -46,11 +46,24 @@ static bool source_wanted(const struct piece_want *want, const struct resident *
 	return want->select & flag && (!want->src_dev || mem->dev == want->src_dev);
 }
 
+#define REFUSED_NS UINT64_C(100000000)
+
+/*
+ * Did it stay a moment ago, when it was to become exclusive? To try again would be announced, and
+ * that makes stale what the driver has asked for: it would ask again, for ever.
+ */
+static bool refused_lately(const struct piece_want *want, const struct block *block, unsigned i)
+{
+	return to_places(want) && block->history[i] & HISTORY_HELD &&
+	       now_ns() - atomic_load(&want->dst->refused_ns) < REFUSED_NS;
+}
+
 /* It qualifies, unless it is pinned. Ending a duplication moves nothing. */
 static uint64_t *unless_pinned(uint64_t *map, const struct piece_want *want,
 			       const struct block *block, unsigned i, struct piece_found *found)
 {
-	if (!page_pinned(block, i) || (page_state(block, i) == PG_DUPLICATED && !want->dst))
+	if (!refused_lately(want, block, i) &&
+	    (!page_pinned(block, i) || (page_state(block, i) == PG_DUPLICATED && !want->dst)))
 		return map;
 	bit_set(found->pinned, i);
 	return NULL;

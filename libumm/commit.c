@@ -241,12 +241,15 @@ static void history_note(const struct run *run, enum action action, unsigned i, 
 	struct piece *piece = run->piece;
 	uint8_t *history = &run->block->history[in_block(run, i)];
 
-	if (bit_test(piece->done, i))
+	if (bit_test(piece->done, i)) {
 		*history = (uint8_t)(piece->cause + 1);
-	else if (action == ACT_EMPTY)
+	} else if (action == ACT_EMPTY) {
 		*history = 0;
-	else if (bit_test(piece->stay, i) && !dropped && !piece->deferred)
+	} else if (bit_test(piece->stay, i) && !dropped && !piece->deferred) {
 		*history |= HISTORY_HELD;
+		if (piece->dst && piece->dst->places)
+			atomic_store(&piece->dst->refused_ns, now_ns());
+	}
 }
 
 /* The books of one page, once it is where the action says. False: could not, undo. */

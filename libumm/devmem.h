@@ -31,7 +31,8 @@ struct umm_devmem {
 	uint32_t nchunks;
 	uintptr_t base; /* COHERENT, places */
 	bool places;	/* the core's own: frames are the places of EXCLUSIVE pages (exclusive.c) */
-	bool placed;	/* frame i is for the page at start + i pages, and for no other */
+	_Atomic uint64_t refused_ns; /* of places: when a page last stayed where it was */
+	bool placed; /* frame i is for the page at start + i pages, and for no other */
 	uintptr_t start;
 	void *priv;
 	struct umm_devmem *next;    /* of the device; under ctx->lock */

@@ -10,6 +10,11 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <linux/io_uring.h>
 
 #include "hook.h"
 
@@ -200,6 +205,38 @@ static void place_that_was_touched_after_the_end_is_emptied(struct env *e)
 			 1);
 	assert_true(page_filled((void *)UMM_ENTRY_ADDR(entry), 0, 2));
 	assert_filled(p, 1, 2);
+}
+
+/* Asked for again, it is not announced again: the other pages settle. */
+static void page_that_is_not_to_be_had_does_not_keep_the_others_stale(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	struct umm_notifier *notifier = umm_mirror_notifier(ref->mirror);
+	struct io_uring_params params = { 0 };
+	char *p = env_attach(e, 4 * PAGE);
+	struct iovec buffer = { page_of(p, 1), PAGE };
+	uint64_t entry[4], seq;
+	unsigned rounds = 0;
+	long got;
+	int ring;
+
+	if (!(e->ctx->features & UMM_KERNEL_MOVE))
+		env_skip("only UFFDIO_MOVE tells that a page is pinned");
+	fill(p, 4, 1);
+	ring = (int)syscall(SYS_io_uring_setup, 1, &params);
+	if (ring < 0 || syscall(SYS_io_uring_register, ring, IORING_REGISTER_BUFFERS, &buffer, 1))
+		env_skip("io_uring cannot pin a page here: %s", strerror(errno));
+	do {
+		assert_true(rounds++ < 20);
+		seq = umm_notifier_read_begin(notifier);
+		got = umm_make_exclusive(ref->dev, (uintptr_t)p, (uintptr_t)p + 4 * PAGE, entry);
+	} while (umm_notifier_read_retry(notifier, seq));
+	assert_int_equal(got, 3);
+	assert_int_equal(entry[1], 0);
+	close(ring);
+	/* The ring goes away in its own time. */
+	wait_until(umm_make_exclusive(ref->dev, (uintptr_t)p, (uintptr_t)p + 4 * PAGE, entry) == 4);
+	assert_filled(p, 4, 1);
 }
 
 static void what_is_exclusive_already_stays(struct env *e)
@@ -607,6 +644,7 @@ static const struct test_case cases[] = {
 	TEST(ONCE, oldest_come_home_when_places_run_out),
 	TEST(ALL, place_that_was_touched_after_the_end_is_emptied),
 	TEST(ALL, what_is_exclusive_already_stays),
+	TEST(ALL, page_that_is_not_to_be_had_does_not_keep_the_others_stale),
 	TEST(ALL, refused_invalidation_ends_the_access_on_a_worker),
 	TEST(ALL, others_hear_that_access_begins_and_all_that_it_ends),
 	TEST(ALL, snapshots_tell_the_owner_alone),

@@ -67,7 +67,7 @@ static void ocl_free(struct umm_opencl *ocl)
 	pthread_cond_destroy(&ocl->changed);
 	pthread_mutex_destroy(&ocl->update);
 	pthread_mutex_destroy(&ocl->launch);
-	live_end(ocl);
+	live_end(LIVE_DEVICE, ocl);
 }
 
 /* Launches end after their round, windows are released: nobody uses the core's handles then. */
@@ -97,7 +97,7 @@ static void ocl_destroy(void *priv)
 		service_destroy(ocl);
 		free(ocl->control_host);
 		free(ocl->used_host);
-		live_end(ocl);
+		live_end(LIVE_DEVICE, ocl);
 		return;
 	}
 	if (ocl->opened)
@@ -356,7 +356,7 @@ int umm_opencl_create(struct umm_ctx *ctx, const struct umm_opencl_options *opti
 	ret = ocl_join(ocl, &ours);
 	if (ret)
 		return ret;
-	ret = live_add(ocl);
+	ret = live_add(LIVE_DEVICE, ocl);
 	if (ret) {
 		umm_device_destroy(ocl->dev);
 		return ret;
@@ -414,31 +414,31 @@ int device_verdict(struct umm_opencl *ocl, int err)
 
 void umm_opencl_destroy(struct umm_opencl *ocl)
 {
-	if (live_is(ocl))
+	if (live_is(LIVE_DEVICE, ocl))
 		umm_device_destroy(ocl->dev);
 }
 
 struct umm_device *umm_opencl_device(struct umm_opencl *ocl)
 {
-	return live_is(ocl) ? ocl->dev : NULL;
+	return live_is(LIVE_DEVICE, ocl) ? ocl->dev : NULL;
 }
 
 struct umm_devmem *umm_opencl_devmem(struct umm_opencl *ocl)
 {
-	return live_is(ocl) ? ocl->mem : NULL;
+	return live_is(LIVE_DEVICE, ocl) ? ocl->mem : NULL;
 }
 
 cl_context umm_opencl_cl_context(struct umm_opencl *ocl)
 {
-	return live_is(ocl) ? ocl->context : NULL;
+	return live_is(LIVE_DEVICE, ocl) ? ocl->context : NULL;
 }
 
 cl_device_id umm_opencl_cl_device(struct umm_opencl *ocl)
 {
-	return live_is(ocl) ? ocl->device : NULL;
+	return live_is(LIVE_DEVICE, ocl) ? ocl->device : NULL;
 }
 
 cl_command_queue umm_opencl_cl_queue(struct umm_opencl *ocl)
 {
-	return live_is(ocl) ? ocl->queue : NULL;
+	return live_is(LIVE_DEVICE, ocl) ? ocl->queue : NULL;
 }

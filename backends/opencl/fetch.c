@@ -138,7 +138,7 @@ int umm_opencl_prefetch(struct umm_opencl *ocl, const struct umm_opencl_prefetch
 	struct umm_ctx *ctx;
 	int ret;
 
-	if (!live_is(ocl))
+	if (!live_is(LIVE_DEVICE, ocl))
 		return -EINVAL;
 	ret = size_in(&ours, sizeof(ours), what);
 	if (!ret && !is_sound(&ours))

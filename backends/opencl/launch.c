@@ -431,7 +431,7 @@ int umm_opencl_launch(struct umm_opencl *ocl, const struct umm_opencl_work *work
 	struct umm_ctx *ctx;
 	int ret;
 
-	if (!live_is(ocl))
+	if (!live_is(LIVE_DEVICE, ocl))
 		return -EINVAL;
 	ret = size_in(&request, sizeof(request), work);
 	if (!ret && result)

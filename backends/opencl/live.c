@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The live devices of the process: a list of slots that grows and never shrinks, each
- * with one device or none. A handle is good when some slot has it. What has ended
+ * The live handles of the process, by kind: a list of slots that grows and never shrinks, each
+ * with one object or none. A handle is good when some slot has it. What has ended
  * waits in a ring before its memory is freed, because malloc() would give the same
- * address to the next device, and an old handle would be good again.
+ * address to the next one, and an old handle would be good again.
  *
- * Invariants: a device is in one slot at most, and never in a slot and in the ring.
+ * Invariants: an object is in one slot at most, and never in a slot and in the ring.
  *
  * Locks: none, so that a forked child finds the list usable, whatever other threads did.
  */
@@ -18,55 +18,57 @@
 #define ENDED 64
 
 struct slot {
-	_Atomic(struct umm_opencl *) ocl;
+	_Atomic(void *) object;
 	struct slot *next;
 };
 
-static _Atomic(struct slot *) slots;
-static _Atomic(struct umm_opencl *) ended[ENDED];
-static atomic_uint next_ended;
+static struct {
+	_Atomic(struct slot *) slots;
+	_Atomic(void *) ended[ENDED];
+	atomic_uint next_ended;
+} live[LIVE_KINDS];
 
 /* Let a slot that has `from` have `to`. False: there is none. */
-static bool replace(struct umm_opencl *from, struct umm_opencl *to)
+static bool replace(enum live_kind kind, void *from, void *to)
 {
-	struct umm_opencl *seen;
+	void *seen;
 
-	for (struct slot *slot = atomic_load(&slots); slot; slot = slot->next) {
+	for (struct slot *slot = atomic_load(&live[kind].slots); slot; slot = slot->next) {
 		seen = from;
-		if (atomic_compare_exchange_strong(&slot->ocl, &seen, to))
+		if (atomic_compare_exchange_strong(&slot->object, &seen, to))
 			return true;
 	}
 	return false;
 }
 
-int live_add(struct umm_opencl *ocl)
+int live_add(enum live_kind kind, void *object)
 {
 	struct slot *slot;
 
-	if (replace(NULL, ocl))
+	if (replace(kind, NULL, object))
 		return 0;
 	slot = malloc(sizeof(*slot));
 	if (!slot)
 		return -ENOMEM;
-	atomic_init(&slot->ocl, ocl);
-	slot->next = atomic_load(&slots);
-	while (!atomic_compare_exchange_weak(&slots, &slot->next, slot))
+	atomic_init(&slot->object, object);
+	slot->next = atomic_load(&live[kind].slots);
+	while (!atomic_compare_exchange_weak(&live[kind].slots, &slot->next, slot))
 		;
 	return 0;
 }
 
-bool live_is(const struct umm_opencl *ocl)
+bool live_is(enum live_kind kind, const void *object)
 {
-	for (struct slot *slot = atomic_load(&slots); ocl && slot; slot = slot->next)
-		if (atomic_load(&slot->ocl) == ocl)
+	for (struct slot *slot = atomic_load(&live[kind].slots); object && slot; slot = slot->next)
+		if (atomic_load(&slot->object) == object)
 			return true;
 	return false;
 }
 
-void live_end(struct umm_opencl *ocl)
+void live_end(enum live_kind kind, void *object)
 {
-	unsigned place = atomic_fetch_add(&next_ended, 1) % ENDED;
+	unsigned place = atomic_fetch_add(&live[kind].next_ended, 1) % ENDED;
 
-	replace(ocl, NULL);
-	free(atomic_exchange(&ended[place], ocl));
+	replace(kind, object, NULL);
+	free(atomic_exchange(&live[kind].ended[place], object));
 }

@@ -94,7 +94,7 @@ int umm_opencl_build(struct umm_opencl *ocl, const char *source, const char *opt
 	char *text;
 	int ret;
 
-	if (!live_is(ocl) || !source || !out)
+	if (!live_is(LIVE_DEVICE, ocl) || !source || !out)
 		return -EINVAL;
 	if (ocl->owner != getpid())
 		return -ENODEV;

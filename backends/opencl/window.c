@@ -26,6 +26,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "live.h"
 #include "platform.h"
 #include "report.h"
 #include "window.h"
@@ -130,7 +131,7 @@ static void window_free(struct umm_opencl_window *window)
 	pthread_cond_destroy(&window->released);
 	pthread_mutex_destroy(&window->lock);
 	free(window->events);
-	free(window);
+	live_end(LIVE_WINDOW, window);
 }
 
 void windows_destroy(struct umm_opencl *ocl)
@@ -160,7 +161,7 @@ void windows_forget(struct umm_opencl *ocl)
 	while (ocl->windows && (window = ocl->windows->first)) {
 		ocl->windows->first = window->next;
 		free(window->events);
-		free(window);
+		live_end(LIVE_WINDOW, window);
 	}
 	free(ocl->windows);
 }
@@ -169,8 +170,10 @@ static struct umm_opencl_window *window_new(struct umm_opencl *ocl, uintptr_t st
 {
 	struct umm_opencl_window *window = calloc(1, sizeof(*window));
 
-	if (!window)
+	if (!window || live_add(LIVE_WINDOW, window)) {
+		free(window);
 		return NULL;
+	}
 	window->ocl = ocl;
 	window->start = start;
 	window->npages = (uint32_t)((len + UMM_PAGE_SIZE - 1) >> UMM_PAGE_SHIFT);
@@ -226,7 +229,7 @@ int umm_opencl_window_create(struct umm_opencl *ocl, void *addr, size_t len, uin
 	struct umm_ctx *ctx;
 	int ret;
 
-	if (!ocl || !out || check_range((uintptr_t)addr, len, flags))
+	if (!live_is(LIVE_DEVICE, ocl) || !out || check_range((uintptr_t)addr, len, flags))
 		return -EINVAL;
 	ret = device_enter(ocl, &ctx);
 	if (ret)
@@ -262,7 +265,7 @@ void umm_opencl_window_destroy(struct umm_opencl_window *window)
 	struct umm_opencl *ocl;
 	struct umm_ctx *ctx;
 
-	if (!window || device_enter(window->ocl, &ctx))
+	if (!live_is(LIVE_WINDOW, window) || device_enter(window->ocl, &ctx))
 		return;
 	ocl = window->ocl;
 	pthread_mutex_lock(&window->lock);
@@ -491,7 +494,7 @@ int umm_opencl_window_acquire(struct umm_opencl_window *window, unsigned access,
 	struct loss *loss;
 	int ret;
 
-	if (!window || !out || !access || access & ~(unsigned)ACCESS_ALL)
+	if (!live_is(LIVE_WINDOW, window) || !out || !access || access & ~(unsigned)ACCESS_ALL)
 		return -EINVAL;
 	ret = device_enter(window->ocl, &ctx);
 	if (ret)
@@ -550,7 +553,7 @@ int umm_opencl_window_release(struct umm_opencl_window *window, cl_uint nevents,
 {
 	int ret = -EINVAL;
 
-	if (!window || (nevents && !events))
+	if (!live_is(LIVE_WINDOW, window) || (nevents && !events))
 		return -EINVAL;
 	pthread_mutex_lock(&window->lock);
 	if (window->held)
@@ -600,7 +603,7 @@ int umm_opencl_window_dirty(struct umm_opencl_window *window, uint64_t *bits)
 	struct umm_ctx *ctx;
 	int ret;
 
-	if (!window || !bits)
+	if (!live_is(LIVE_WINDOW, window) || !bits)
 		return -EINVAL;
 	ret = device_enter(window->ocl, &ctx);
 	if (ret)

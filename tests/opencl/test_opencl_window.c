@@ -425,6 +425,39 @@ static void what_cannot_be_a_window_is_refused(void **state)
 	umm_opencl_window_destroy(NULL);
 }
 
+static void assert_not_a_window(void *w)
+{
+	uint64_t bits;
+	cl_mem mem;
+
+	assert_int_equal(umm_opencl_window_acquire(w, RW, &mem), -EINVAL);
+	assert_int_equal(umm_opencl_window_release(w, 0, NULL), -EINVAL);
+	assert_int_equal(umm_opencl_window_dirty(w, &bits), -EINVAL);
+	umm_opencl_window_destroy(w);
+}
+
+static void windows_that_are_gone_are_refused(void **state)
+{
+	struct rig *rig = *state;
+	uint32_t *words = open_with(rig, 20, 16 * PAGE);
+	struct umm_opencl_window *w = window(rig, words, 8 * PAGE, 0), *later, *live;
+	void *const others[] = { rig->ocl, words };
+
+	live = window(rig, words + 8 * PAGE / 4, PAGE, 0);
+	umm_opencl_window_destroy(w);
+	assert_not_a_window(w);
+	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
+		assert_not_a_window(others[i]);
+	/* Nothing new appears at its place for a while. */
+	for (int i = 0; i < 8; i++) {
+		later = window(rig, words, 8 * PAGE, 0);
+		assert_not_a_window(w);
+		umm_opencl_window_destroy(later);
+	}
+	rig_close(rig);
+	assert_not_a_window(live);
+}
+
 static void read_only_memory_is_a_window_for_reading_alone(void **state)
 {
 	struct rig *rig = *state;
@@ -547,6 +580,7 @@ int main(int argc, char **argv)
 		rig_test(dirty_pages_are_those_that_changed),
 		rig_test(untracked_pages_are_dirty_where_they_may_have_been_written),
 		rig_test(what_cannot_be_a_window_is_refused),
+		rig_test(windows_that_are_gone_are_refused),
 		rig_test(read_only_memory_is_a_window_for_reading_alone),
 		rig_test(memory_that_is_gone_is_efault_and_dropped_memory_zero),
 		rig_test(pages_of_another_device_come_to_the_window),
