@@ -49,7 +49,8 @@
  *	-EOPNOTSUPP  operation or kernel feature absent
  *	-ENODEV      no such device, or it is gone, or this process was forked from its owner
  *	-EIO         the device failed; the affected pages are poisoned
- *	-EDEADLK     called from a callback that it would have to wait for
+ *	-EDEADLK     would wait for itself: called from an invalidate callback though its Context
+ *	             says "not from a callback" (what returns no error logs it and does nothing)
  *	-E2BIG       the caller's structure is newer than this library, or its size is no size
  *
  * A handle that is NULL, dead (its object is gone) or of another kind is misuse: -EINVAL, or NULL,
@@ -1058,7 +1059,7 @@ UMM_API int umm_mirror_register(struct umm_device *dev, const struct umm_mirror_
  *
  * Ownership: @mirror is gone.
  * Context:   any thread; may sleep.
- * Return:    0; -EDEADLK from inside one of its own callbacks: nothing happened; -EINVAL it
+ * Return:    0; -EDEADLK from inside a callback: nothing happened; -EINVAL it
  *            is no live mirror, or its release is running.
  * Since:     0.1
  */
@@ -1104,7 +1105,7 @@ UMM_API int umm_notifier_insert(struct umm_ctx *ctx, const struct umm_span *span
  *
  * Ownership: @notifier is gone.
  * Context:   any thread; may sleep.
- * Return:    0; -EDEADLK from inside its own callback: nothing happened; -EINVAL it is no
+ * Return:    0; -EDEADLK from inside a callback: nothing happened; -EINVAL it is no
  *            live notifier, or a mirror's.
  * Since:     0.1
  */

@@ -433,6 +433,10 @@ void umm_ctx_put(struct umm_ctx *ctx)
 {
 	if (!ctx_valid(ctx) || atomic_fetch_sub(&ctx->refs, 1) != 1)
 		return;
+	if (notifier_refuses("the last umm_ctx_put")) {
+		atomic_fetch_add(&ctx->refs, 1);
+		return;
+	}
 	/* Callbacks that run while it closes may take references, and drop them. */
 	if (!handle_close(ctx, HANDLE_CTX))
 		return;
@@ -563,6 +567,8 @@ int umm_free(struct umm_ctx *ctx, void *addr)
 		return -EINVAL;
 	if (!addr)
 		return 0;
+	if (notifier_in_callback())
+		return -EDEADLK;
 	ctx_pass_gate(ctx);
 	alloc = region_release(ctx, (uintptr_t)addr, false);
 	if (!alloc)
@@ -699,6 +705,8 @@ int umm_detach(struct umm_ctx *ctx, void *addr)
 
 	if (!ctx_valid(ctx))
 		return -EINVAL;
+	if (notifier_in_callback())
+		return -EDEADLK;
 	ctx_pass_gate(ctx);
 	alloc = region_release(ctx, (uintptr_t)addr, true);
 	if (!alloc)

@@ -50,7 +50,7 @@ void umm_device_destroy(struct umm_device *dev)
 	struct umm_device **link;
 	struct umm_ctx *ctx;
 
-	if (!handle_close(dev, HANDLE_DEVICE))
+	if (notifier_refuses("umm_device_destroy") || !handle_close(dev, HANDLE_DEVICE))
 		return;
 	ctx = dev->ctx;
 	if (dev->ops.quiesce && !ctx_is_forked(ctx))

@@ -297,7 +297,7 @@ void umm_devmem_remove(struct umm_devmem *mem)
 	struct umm_devmem **link;
 	struct umm_ctx *ctx;
 
-	if (!handle_close(mem, HANDLE_DEVMEM))
+	if (notifier_refuses("umm_devmem_remove") || !handle_close(mem, HANDLE_DEVMEM))
 		return;
 	ctx = mem->ctx;
 	lock_take(&mem->lock);

@@ -59,6 +59,8 @@ int umm_devmem_evict(struct umm_devmem *mem, uint32_t nframes)
 		return -EINVAL;
 	if (ctx_is_forked(mem->ctx))
 		return -ENODEV;
+	if (notifier_in_callback())
+		return -EDEADLK;
 	ret = devmem_use(mem);
 	if (ret)
 		return ret;

@@ -33,7 +33,7 @@ static int request_check(struct umm_device *dev, uintptr_t start, uintptr_t end,
 	if (!device_valid(dev) || !entries || start >= end || end > (uintptr_t)1 << 47 ||
 	    !is_aligned(start | end, UMM_PAGE_SIZE))
 		return -EINVAL;
-	if (own_stack_in(start, end))
+	if (own_stack_in(start, end) || notifier_in_callback())
 		return -EDEADLK;
 	return ctx_is_forked(dev->ctx) ? -ENODEV : 0;
 }

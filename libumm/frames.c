@@ -55,6 +55,8 @@ static int frames_check(struct umm_devmem *mem, uint32_t frame, uint32_t nframes
 		return -EINVAL;
 	if (ctx_is_forked(mem->ctx))
 		return -ENODEV;
+	if (notifier_in_callback())
+		return -EDEADLK;
 	ctx_pass_gate(mem->ctx);
 	return devmem_use(mem);
 }

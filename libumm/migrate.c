@@ -231,7 +231,9 @@ static int request_check(struct umm_ctx *ctx, const struct umm_migrate_request *
 		if (!req->spans[i].len || req->spans[i].start >= ADDRESS_END ||
 		    req->spans[i].len > ADDRESS_END - req->spans[i].start)
 			return -EINVAL;
-	return ctx_is_forked(ctx) ? -ENODEV : 0;
+	if (ctx_is_forked(ctx))
+		return -ENODEV;
+	return notifier_in_callback() ? -EDEADLK : 0;
 }
 
 static struct batch_want want_of(const struct umm_migrate_request *req)
@@ -402,6 +404,8 @@ long umm_bring_home(struct umm_ctx *ctx)
 		return -EINVAL;
 	if (ctx_is_forked(ctx))
 		return -ENODEV;
+	if (notifier_in_callback())
+		return -EDEADLK;
 	if (stack_is_managed(ctx))
 		ret = migrate_elsewhere(ctx, &req);
 	else

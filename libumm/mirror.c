@@ -75,7 +75,7 @@ int umm_mirror_unregister(struct umm_mirror *mirror)
 		return 0;
 	if (!mirror_valid(mirror))
 		return -EINVAL;
-	if (notifier_is_running(&mirror->notifier))
+	if (notifier_in_callback())
 		return -EDEADLK;
 	if (!handle_close(mirror, HANDLE_MIRROR))
 		return -EINVAL;

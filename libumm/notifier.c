@@ -29,6 +29,7 @@
 #include "ctx.h"
 #include "event.h"
 #include "hook.h"
+#include "log.h"
 #include "util.h"
 
 /* The notifier whose callback this thread is in: removing it would wait for itself. */
@@ -69,9 +70,16 @@ bool notifier_valid(const struct umm_notifier *notifier)
 	return handle_is(notifier, HANDLE_NOTIFIER) && ctx_valid(notifier->ctx);
 }
 
-bool notifier_is_running(const struct umm_notifier *notifier)
+bool notifier_in_callback(void)
 {
-	return running == notifier;
+	return running;
+}
+
+bool notifier_refuses(const char *function)
+{
+	if (running)
+		log_error("%s from a callback, which it would wait for: nothing is done", function);
+	return running;
 }
 
 static void activate(struct umm_notifier *notifier)
@@ -250,7 +258,7 @@ int umm_notifier_remove(struct umm_notifier *notifier)
 		return 0;
 	if (!notifier_valid(notifier) || notifier->of_mirror)
 		return -EINVAL;
-	if (notifier_is_running(notifier))
+	if (notifier_in_callback())
 		return -EDEADLK;
 	if (!handle_close(notifier, HANDLE_NOTIFIER))
 		return -EINVAL;
@@ -361,6 +369,10 @@ uint64_t umm_notifier_read_begin(struct umm_notifier *notifier)
 	if (!notifier_valid(notifier))
 		return 0;
 	notifiers = &notifier->ctx->notifiers;
+	seq = atomic_load(&notifier->seq);
+	/* The end of what this thread announces would be waited for in vain: one that is stale. */
+	if (notifier_in_callback())
+		return seq & 1 ? seq - 1 : seq;
 	ctx_pass_gate(notifier->ctx);
 	seq = atomic_load(&notifier->seq);
 	if (!(seq & 1))

@@ -79,8 +79,13 @@ int notifier_wait_quiet(struct umm_notifier *notifier, uint64_t deadline_ns);
 
 /* Is it live, and its context too? In a forked child the context may go before it. */
 bool notifier_valid(const struct umm_notifier *notifier);
-/* Is this thread inside its callback? Removing it would wait for itself. */
-bool notifier_is_running(const struct umm_notifier *notifier);
+/*
+ * Is this thread inside a callback of some notifier? What waits for pages or for callbacks would
+ * wait for this very thread then. The second one logs what was called, for functions that have no
+ * error to return: they do nothing.
+ */
+bool notifier_in_callback(void);
+bool notifier_refuses(const char *function);
 
 /* Put it into the tree, make it live; take it out, waiting for callbacks. */
 void notifier_add(struct umm_ctx *ctx, struct umm_notifier *notifier);

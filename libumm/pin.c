@@ -273,6 +273,8 @@ int umm_pin(struct umm_ctx *ctx, uintptr_t start, size_t npages, uint64_t flags,
 		return -EINVAL;
 	if (ctx_is_forked(ctx))
 		return -ENODEV;
+	if (notifier_in_callback())
+		return -EDEADLK;
 	end = start + (npages << UMM_PAGE_SHIFT);
 	pin = pin_new(ctx, start, end);
 	if (!pin)

@@ -282,6 +282,8 @@ long umm_clear_poison(struct umm_ctx *ctx, uintptr_t start, size_t npages, const
 		return -EINVAL;
 	if (ctx_is_forked(ctx))
 		return -ENODEV;
+	if (notifier_in_callback())
+		return -EDEADLK;
 	end = start + (npages << UMM_PAGE_SHIFT);
 	for (at = next_known(ctx, start, end); at < end && ret >= 0; at += UMM_PAGE_SIZE) {
 		if (is_aligned(at, UMM_BLOCK_SIZE))

@@ -313,6 +313,8 @@ static int range_check(struct umm_range *range, struct umm_range *mine)
 		return -EINVAL;
 	if (ctx_is_forked(mine->notifier->ctx))
 		return -ENODEV;
+	if (notifier_in_callback())
+		return -EDEADLK;
 	ctx_pass_gate(mine->notifier->ctx);
 	return ctx_attach_asked(mine->notifier->ctx, mine->start, mine->end);
 }

@@ -71,7 +71,7 @@ static int setup_check(const struct umm_migrate *migrate)
 		return -EINVAL;
 	if (migrate->owner && !device_valid(migrate->owner))
 		return -EINVAL;
-	if (needs_own_pages(migrate))
+	if (needs_own_pages(migrate) || notifier_in_callback())
 		return -EDEADLK;
 	return ctx_is_forked(migrate->ctx) ? -ENODEV : 0;
 }

@@ -310,7 +310,104 @@ static void notifiers_that_refuse_where_they_may_block_are_not_heard(struct env 
 	assert_int_equal(umm_notifier_remove(notifier), 0);
 }
 
+/* ---- calls from callbacks ------------------------------------------------------------ */
+
+/* What a callback calls that it would have to wait for. */
+struct caller {
+	struct env *env;
+	struct ref_device *ref;
+	struct umm_notifier *mine, *other;
+	char *p, *q;
+	unsigned calls, wrong;
+	uint64_t src[1], dst[1], entries[1];
+};
+
+static void expect_deadlk(struct caller *c, long ret)
+{
+	if (ret != -EDEADLK)
+		c->wrong++;
+}
+
+static int call_everything(void *priv, const struct umm_notifier_range *range)
+{
+	struct caller *c = priv;
+	struct umm_ctx *ctx = c->env->ctx;
+	uintptr_t at = (uintptr_t)c->p;
+	struct umm_range asked = { .size = sizeof(asked),
+				   .notifier = c->mine,
+				   .start = at,
+				   .end = at + PAGE,
+				   .entries = c->entries };
+	struct umm_migrate migrate = { .size = sizeof(migrate),
+				       .flags = UMM_MIGRATE_SELECT_SYSTEM,
+				       .ctx = ctx,
+				       .start = at,
+				       .end = at + PAGE,
+				       .dst_mem = c->ref->mem,
+				       .src = c->src,
+				       .dst = c->dst };
+	struct umm_pin *pin;
+
+	(void)range;
+	if (c->calls++)
+		return 0;
+	expect_deadlk(c, umm_free(ctx, c->p));
+	expect_deadlk(c, umm_detach(ctx, c->q));
+	expect_deadlk(c, umm_migrate_to_system(ctx, c->p, PAGE));
+	expect_deadlk(c, umm_migrate_to_device(ctx, c->ref->mem, c->p, PAGE));
+	expect_deadlk(c, umm_bring_home(ctx));
+	expect_deadlk(c, umm_devmem_evict(c->ref->mem, 1));
+	expect_deadlk(c, umm_migrate_device_range(c->ref->mem, 0, 1));
+	expect_deadlk(c, umm_memory_failure(c->ref->mem, 0, 1));
+	expect_deadlk(c, umm_clear_poison(ctx, at, 1, NULL));
+	expect_deadlk(c, umm_pin(ctx, at, 1, 0, &pin));
+	expect_deadlk(c, umm_range_snapshot(&asked));
+	expect_deadlk(c, umm_range_fault(&asked, 0));
+	expect_deadlk(c, umm_migrate_setup(&migrate));
+	expect_deadlk(c, umm_make_exclusive(c->ref->dev, at, at + PAGE, c->entries));
+	expect_deadlk(c, umm_notifier_remove(c->mine));
+	expect_deadlk(c, umm_notifier_remove(c->other));
+	expect_deadlk(c, umm_mirror_unregister(c->ref->mirror));
+	/* These return nothing, and do nothing. */
+	umm_devmem_remove(c->ref->mem);
+	umm_device_destroy(c->ref->dev);
+	umm_ctx_put(ctx);
+	c->wrong += umm_devmem_device(c->ref->mem) != c->ref->dev;
+	/* It does not wait for what this very thread announces. */
+	if (!umm_notifier_read_retry(c->mine, umm_notifier_read_begin(c->mine)))
+		c->wrong++;
+	return 0;
+}
+
+static void calls_from_a_callback_are_refused_not_waited_for(struct env *e)
+{
+	static const struct umm_notifier_ops call_ops = {
+		.size = sizeof(call_ops),
+		.invalidate = call_everything,
+	};
+	struct caller c = { .env = e, .ref = env_device(e, 64) };
+	struct umm_span span;
+
+	c.p = pages(e);
+	c.q = env_attach(e, PAGE);
+	span = (struct umm_span){ (uintptr_t)c.p, PAGES * PAGE };
+	assert_int_equal(umm_notifier_insert(e->ctx, &span, &call_ops, &c, &c.mine), 0);
+	span.start = (uintptr_t)c.q;
+	span.len = PAGE;
+	assert_int_equal(umm_notifier_insert(e->ctx, &span, &call_ops, &c, &c.other), 0);
+	umm_log_set(NULL, NULL, UMM_LOG_NONE);
+	to_device(e, c.ref, c.p, PAGES, PAGES);
+	umm_log_set(NULL, NULL, UMM_LOG_WARNING);
+	assert_true(c.calls >= 1);
+	assert_int_equal(c.wrong, 0);
+	assert_int_equal(umm_notifier_remove(c.mine), 0);
+	assert_int_equal(umm_notifier_remove(c.other), 0);
+	assert_device_sees(c.ref, c.p, PAGES, 1);
+	assert_filled(c.p, PAGES, 1);
+}
+
 static const struct test_case cases[] = {
+	TEST(ALL, calls_from_a_callback_are_refused_not_waited_for),
 	TEST(ALL, one_call_moves_pages_with_the_driver_s_copies),
 	TEST(ALL, an_error_of_the_driver_s_leaves_all_pages),
 	TEST(ONCE, an_answer_that_is_no_error_number_is_einval),
