@@ -382,6 +382,16 @@ int device_enter(struct umm_opencl *ocl, struct umm_ctx **ctx)
 	return ret;
 }
 
+bool device_is_going(struct umm_opencl *ocl)
+{
+	bool going;
+
+	pthread_mutex_lock(&ocl->update);
+	going = ocl->gone;
+	pthread_mutex_unlock(&ocl->update);
+	return going;
+}
+
 void device_leave(struct umm_opencl *ocl, struct umm_ctx *ctx)
 {
 	pthread_mutex_lock(&ocl->update);

@@ -95,6 +95,9 @@ void device_stay(struct umm_opencl *ocl);
 /* What an operation that ended with err ended with: -ENODEV where the device goes away. */
 int device_verdict(struct umm_opencl *ocl, int err);
 
+/* It is being destroyed: what has not begun yet does not begin. */
+bool device_is_going(struct umm_opencl *ocl);
+
 /* Take part in the context's mirroring: the callbacks. */
 extern const struct umm_mirror_ops mirror_ops;
 

@@ -14,8 +14,9 @@
  * operation is handed over.
  *
  * In order, operations are done one after the other. Out of order the first whose events are all
- * complete is next; where there is none the thread asks again a little later, because
- * implementations call no callback for events that fail.
+ * complete is next. Where there is none the thread asks again a little later, because
+ * implementations call no callback for events that fail, and because the device may go meanwhile:
+ * operations end with -ENODEV then, whatever they wait for.
  *
  * PoCL's basic device does commands in the thread that completes what they wait for, with
  * locks held that they need: completing a user event that a command waits for never returns.
@@ -133,12 +134,16 @@ static struct job *job_create(struct umm_opencl *ocl, const struct pending_op *o
 	return NULL;
 }
 
-/* Do it, and let those who wait for it go on. */
+/* Do it, and let those who wait for it go on. Its events are complete, or the device goes. */
 static void job_run(struct umm_opencl *ocl, struct job *job)
 {
-	cl_int err = job->nwait ? clWaitForEvents(job->nwait, job->wait) : CL_SUCCESS;
-	int ret = report_cl(err, "waiting for the events of an operation");
+	int ret = device_is_going(ocl) ? -ENODEV : 0;
+	cl_int err;
 
+	if (!ret && job->nwait) {
+		err = clWaitForEvents(job->nwait, job->wait);
+		ret = report_cl(err, "waiting for the events of an operation");
+	}
 	ret = job->op.run(ocl, job->op.priv, ret);
 	clSetUserEventStatus(job->done, ret ? report_cl_status(ret) : CL_COMPLETE);
 	if (job->passed)
@@ -146,28 +151,50 @@ static void job_run(struct umm_opencl *ocl, struct job *job)
 	job_destroy(job);
 }
 
-/* Will waiting for its events return at once? */
-static bool job_ready(const struct job *job)
+static bool is_user_event(cl_event event)
+{
+	cl_command_type type = 0;
+
+	clGetEventInfo(event, CL_EVENT_COMMAND_TYPE, sizeof(type), &type, NULL);
+	return type == CL_COMMAND_USER;
+}
+
+/*
+ * May its events be waited for? Out of order, if that returns at once. In order, if it returns
+ * some time: only a user event may never complete. Of other events some implementations (rusticl)
+ * find out only when they are waited for.
+ */
+static bool job_ready(const struct job *job, bool ordered)
 {
 	cl_int state = CL_QUEUED;
 
-	for (cl_uint i = 0; i < job->nwait; i++)
+	for (cl_uint i = 0; i < job->nwait; i++) {
+		if (ordered && !is_user_event(job->wait[i]))
+			continue;
 		if (clGetEventInfo(job->wait[i], CL_EVENT_COMMAND_EXECUTION_STATUS, sizeof(state),
 				   &state, NULL) == CL_SUCCESS &&
 		    state > CL_COMPLETE)
 			return false;
+	}
 	return true;
 }
 
-static struct job **find_next_locked(struct pending *pending)
+/* The operation to be done now; NULL: none yet. */
+static struct job *take_next_locked(struct pending *pending)
 {
-	struct job **link = &pending->jobs;
+	bool going = device_is_going(pending->ocl);
+	struct job **link, *job;
 
-	if (pending->ordered)
-		return link;
-	while (*link && !job_ready(*link))
-		link = &(*link)->next;
-	return link;
+	/* If the device goes, what they wait for may never be completed. */
+	for (link = &pending->jobs; (job = *link); link = &job->next) {
+		if (going || job_ready(job, pending->ordered)) {
+			*link = job->next;
+			return job;
+		}
+		if (pending->ordered)
+			break;
+	}
+	return NULL;
 }
 
 static void nap_locked(struct pending *pending)
@@ -188,17 +215,15 @@ static void nap_locked(struct pending *pending)
 static void *pending_main(void *priv)
 {
 	struct pending *pending = priv;
-	struct job **link, *job;
+	struct job *job;
 
 	pthread_mutex_lock(&pending->lock);
 	while (pending->jobs || !pending->stop) {
-		link = find_next_locked(pending);
-		job = *link;
+		job = take_next_locked(pending);
 		if (!job) {
 			nap_locked(pending);
 			continue;
 		}
-		*link = job->next;
 		pthread_mutex_unlock(&pending->lock);
 		job_run(pending->ocl, job);
 		device_leave(pending->ocl, NULL);
