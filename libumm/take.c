@@ -81,16 +81,22 @@ static int protect_some(struct piece *piece, unsigned first, unsigned last, bool
 
 int take_protect(struct piece *piece, unsigned first, unsigned last, bool on)
 {
-	unsigned next;
+	unsigned until = last, next, end;
 	int ret = 0;
 
 	while (first < last && !ret) {
-		ret = protect_some(piece, first, last, on, &next);
+		ret = protect_some(piece, first, until, on, &next);
+		end = ret == -ENOENT ? take_mapping_end(piece, first, until) : until;
 		if (ret == -EAGAIN) {
 			event_pump(piece->ctx);
 			ret = 0;
+		} else if (end < until) {
+			/* Older kernels (6.1) protect what is of one mapping, and nothing else. */
+			until = end;
+			ret = 0;
 		} else {
 			first = next;
+			until = last;
 		}
 	}
 	return ret;
