@@ -35,8 +35,8 @@ completion() {
 	[ "$(offers umm help m)" = map ] || fail "umm help m"
 	[ "$(offers umm trace --sec)" = --seconds ] || fail "umm trace --sec"
 	[ "$(offers umm trace -o x --host)" = --host-limit ] || fail "umm trace -o x --host"
-	offers umm trace --quiet -- bas | grep -qx bash || fail "umm trace --quiet -- bas"
-	offers umm run --quiet -- bas | grep -qx bash || fail "umm run --quiet -- bas"
+	offers umm trace --quiet -- bas | grep -x bash >/dev/null || fail "umm trace --quiet -- bas"
+	offers umm run --quiet -- bas | grep -x bash >/dev/null || fail "umm run --quiet -- bas"
 }
 
 usage() {
