@@ -82,7 +82,8 @@ struct block {
 	uint8_t history[UMM_BLOCK_PAGES]; /* of each page: cause of its last migration + 1, or 0 */
 };
 
-#define HISTORY_HELD 0x80 /* it stayed when it was last to move */
+#define HISTORY_HELD	0x80 /* it stayed when it was last to move */
+#define HISTORY_REFUSED 0x40 /* the kernel refused to move it to a place of EXCLUSIVE pages */
 
 #define DIR_SLOTS 8192 /* 2^13 x 2^13 blocks of 2^21 bytes: 47 bits of address */
 

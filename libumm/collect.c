@@ -49,12 +49,12 @@ static bool source_wanted(const struct piece_want *want, const struct resident *
 #define REFUSED_NS UINT64_C(100000000)
 
 /*
- * Did it stay a moment ago, when it was to become exclusive? To try again would be announced, and
+ * Was it not to be had a moment ago, when it was to become exclusive? To try again would be announced, and
  * that makes stale what the driver has asked for: it would ask again, for ever.
  */
 static bool refused_lately(const struct piece_want *want, const struct block *block, unsigned i)
 {
-	return to_places(want) && block->history[i] & HISTORY_HELD &&
+	return to_places(want) && block->history[i] & HISTORY_REFUSED &&
 	       now_ns() - atomic_load(&want->dst->refused_ns) < REFUSED_NS;
 }
 

@@ -247,8 +247,6 @@ static void history_note(const struct run *run, enum action action, unsigned i, 
 		*history = 0;
 	} else if (bit_test(piece->stay, i) && !dropped && !piece->deferred) {
 		*history |= HISTORY_HELD;
-		if (piece->dst && piece->dst->places)
-			atomic_store(&piece->dst->refused_ns, now_ns());
 	}
 }
 

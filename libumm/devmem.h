@@ -31,7 +31,7 @@ struct umm_devmem {
 	uint32_t nchunks;
 	uintptr_t base; /* COHERENT, places */
 	bool places;	/* the core's own: frames are the places of EXCLUSIVE pages (exclusive.c) */
-	_Atomic uint64_t refused_ns; /* of places: when a page last stayed where it was */
+	_Atomic uint64_t refused_ns; /* of places: when a page was last not to be had */
 	bool placed; /* frame i is for the page at start + i pages, and for no other */
 	uintptr_t start;
 	void *priv;

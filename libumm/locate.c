@@ -43,7 +43,7 @@ static void locate_known(struct umm_ctx *ctx, uintptr_t start, size_t npages,
 
 		if (out[i].state == UMM_PAGE_EMPTY || out[i].state == UMM_PAGE_UNMANAGED)
 			continue;
-		out[i].cause = (block->history[at] & ~HISTORY_HELD) - 1;
+		out[i].cause = (block->history[at] & ~(HISTORY_HELD | HISTORY_REFUSED)) - 1;
 		if (block->history[at] & HISTORY_HELD)
 			out[i].flags |= UMM_PLACE_HELD;
 		if (resident && resident->npages == UMM_BLOCK_PAGES && !resident->frames &&

@@ -226,6 +226,18 @@ static void zero_place(struct piece *piece, uintptr_t place)
 	uffd_zeropage(uffd, place, UMM_PAGE_SIZE, false, NULL);
 }
 
+/* Others hold it: whoever asks for it again in a moment need not announce that. */
+static void note_refused(struct piece *piece, unsigned i)
+{
+	struct block *block = block_find(piece->ctx, piece->va);
+
+	if (piece->dst && piece->dst->places && !bit_test(piece->left, i)) {
+		block->history[i] |= HISTORY_REFUSED;
+		atomic_store(&piece->dst->refused_ns, now_ns());
+	}
+	lock_drop(&block->lock);
+}
+
 /* One page that would not move to its place. Returns true to try it again. */
 static bool place_refused(struct piece *piece, const uintptr_t *place, unsigned i, int why,
 			  unsigned *tries)
@@ -252,6 +264,7 @@ static bool place_refused(struct piece *piece, const uintptr_t *place, unsigned 
 			take_unshare(piece, i, i + 1);
 			return !bit_test(piece->stay, i);
 		}
+		note_refused(piece, i);
 		bit_set(piece->stay, i);
 		return false;
 	case -EINVAL:
