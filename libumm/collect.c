@@ -49,8 +49,8 @@ static bool source_wanted(const struct piece_want *want, const struct resident *
 #define REFUSED_NS UINT64_C(100000000)
 
 /*
- * Was it not to be had a moment ago, when it was to become exclusive? To try again would be announced, and
- * that makes stale what the driver has asked for: it would ask again, for ever.
+ * Was it not to be had a moment ago, when it was to become exclusive? To try again would be
+ * announced, and that makes stale what the driver has asked for: it would ask again, for ever.
  */
 static bool refused_lately(const struct piece_want *want, const struct block *block, unsigned i)
 {
