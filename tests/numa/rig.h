@@ -22,6 +22,15 @@
 #define BLOCK	    UMM_BLOCK_SIZE
 #define PATIENCE_MS 20000
 
+/* Sanitizers have memory of their own, which counts for limits, and an mlock() that does nothing. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define RIG_SANITIZED 1
+#elif defined(__has_feature)
+#define RIG_SANITIZED (__has_feature(address_sanitizer) || __has_feature(thread_sanitizer))
+#else
+#define RIG_SANITIZED 0
+#endif
+
 /* Nodes with memory that this process may use, the fastest first. */
 struct rig_nodes {
 	unsigned count;
