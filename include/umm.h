@@ -1601,8 +1601,8 @@ enum umm_counter {
 	UMM_COUNT_TO_DEVICE,	  /* pages moved to a device, by cause: + enum umm_cause */
 	UMM_COUNT_TO_SYSTEM = UMM_COUNT_TO_DEVICE + UMM_NR_CAUSES,  /* pages moved home, likewise */
 	UMM_COUNT_DUPLICATED = UMM_COUNT_TO_SYSTEM + UMM_NR_CAUSES, /* pages copied, not moved */
-	UMM_COUNT_BYTES_TO_DEVICE,				    /* bytes copied */
-	UMM_COUNT_BYTES_FROM_DEVICE,
+	UMM_COUNT_BYTES_TO_DEVICE,				    /* bytes copied, in all: */
+	UMM_COUNT_BYTES_FROM_DEVICE,				    /* by cause see below */
 	UMM_COUNT_COPIES,	   /* struct umm_copy handed to devices */
 	UMM_COUNT_CLEARED,	   /* pages cleared on a device instead of copied */
 	UMM_COUNT_COPY_NS,	   /* time from handing copies over to their completion */
@@ -1615,7 +1615,9 @@ enum umm_counter {
 	UMM_COUNT_EVENTS,	   /* unmap, remap, remove seen */
 	UMM_COUNT_FRAMES_RECYCLED, /* host frames taken from the cache, pages */
 	UMM_COUNT_FRAMES_FRESH,	   /* host frames taken from the kernel, pages */
-	UMM_NR_COUNTERS,
+	UMM_COUNT_BYTES_OUT,	   /* bytes copied to devices, by cause: + enum umm_cause */
+	UMM_COUNT_BYTES_IN = UMM_COUNT_BYTES_OUT + UMM_NR_CAUSES, /* and from devices, likewise */
+	UMM_NR_COUNTERS = UMM_COUNT_BYTES_IN + UMM_NR_CAUSES,
 };
 
 /** A copy of all counters. */

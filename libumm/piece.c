@@ -221,8 +221,8 @@ static void copies_done(void *priv, int status);
 
 static void count_copies(struct piece *piece, struct umm_device *dev)
 {
-	unsigned counter =
-		piece->copying_in ? UMM_COUNT_BYTES_FROM_DEVICE : UMM_COUNT_BYTES_TO_DEVICE;
+	unsigned counter = (piece->copying_in ? UMM_COUNT_BYTES_IN : UMM_COUNT_BYTES_OUT) +
+			   (unsigned)piece->cause;
 	uint64_t bytes = 0;
 
 	for (unsigned c = 0; c < piece->ncopies; c++)

@@ -47,12 +47,21 @@ static const char *const counter_names[UMM_NR_COUNTERS] = {
 	[UMM_COUNT_EVENTS] = "events",
 	[UMM_COUNT_FRAMES_RECYCLED] = "frames_recycled",
 	[UMM_COUNT_FRAMES_FRESH] = "frames_fresh",
+	CAUSES("bytes_out_", UMM_COUNT_BYTES_OUT),
+	CAUSES("bytes_in_", UMM_COUNT_BYTES_IN),
 };
 
 void stats_read(const struct stats *stats, struct umm_stats *out)
 {
 	for (unsigned i = 0; i < UMM_NR_COUNTERS; i++)
 		out->counter[i] = atomic_load_explicit(&stats->counter[i], memory_order_relaxed);
+	/* Only counted by cause. */
+	for (unsigned cause = 0; cause < UMM_NR_CAUSES; cause++) {
+		out->counter[UMM_COUNT_BYTES_TO_DEVICE] +=
+			out->counter[UMM_COUNT_BYTES_OUT + cause];
+		out->counter[UMM_COUNT_BYTES_FROM_DEVICE] +=
+			out->counter[UMM_COUNT_BYTES_IN + cause];
+	}
 }
 
 const char *umm_counter_name(unsigned counter)

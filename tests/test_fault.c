@@ -26,6 +26,8 @@ static void assert_one_page_came_home(struct env *e, struct ref_device *ref, cha
 	assert_delta(e, UMM_COUNT_TO_SYSTEM + UMM_CAUSE_CPU_FAULT, 1);
 	assert_int_equal(env_delta_causes(e, UMM_COUNT_TO_SYSTEM), 1);
 	assert_delta(e, UMM_COUNT_BYTES_FROM_DEVICE, PAGE);
+	assert_delta(e, UMM_COUNT_BYTES_IN + UMM_CAUSE_CPU_FAULT, PAGE);
+	assert_delta(e, UMM_COUNT_BYTES_OUT + UMM_CAUSE_CPU_FAULT, 0);
 	assert_delta(e, UMM_COUNT_COPIES, 1);
 	assert_delta(e, UMM_COUNT_FAULT_EMPTY, 0);
 	assert_delta(e, UMM_COUNT_FAULT_ERROR, 0);

@@ -44,6 +44,8 @@ static void round_trip_keeps_data_and_counts_pages(struct env *e)
 	assert_delta(e, UMM_COUNT_COPIES, counts.copies);
 	assert_delta(e, UMM_COUNT_BYTES_TO_DEVICE, BLOCK);
 	assert_delta(e, UMM_COUNT_BYTES_FROM_DEVICE, BLOCK);
+	assert_delta(e, UMM_COUNT_BYTES_OUT + UMM_CAUSE_EXPLICIT, BLOCK);
+	assert_delta(e, UMM_COUNT_BYTES_IN + UMM_CAUSE_EXPLICIT, BLOCK);
 	assert_delta(e, UMM_COUNT_TO_DEVICE + UMM_CAUSE_EXPLICIT, BLOCK_PAGES);
 	assert_delta(e, UMM_COUNT_TO_SYSTEM + UMM_CAUSE_EXPLICIT, BLOCK_PAGES);
 	assert_int_equal(env_delta_causes(e, UMM_COUNT_TO_DEVICE), BLOCK_PAGES);

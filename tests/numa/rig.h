@@ -22,7 +22,7 @@
 #define BLOCK	    UMM_BLOCK_SIZE
 #define PATIENCE_MS 20000
 
-/* Sanitizers have memory of their own, which counts for limits, and an mlock() that does nothing. */
+/* Sanitizers have memory of their own, which counts for limits; and their mlock() does nothing. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define RIG_SANITIZED 1
 #elif defined(__has_feature)
