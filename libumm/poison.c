@@ -42,7 +42,7 @@ static int map_empty_file(uintptr_t start, size_t len)
 	if (fd < 0)
 		return -errno;
 	/* Not mmap(): ThreadSanitizer takes that for a store by this thread. */
-	map = syscall(SYS_mmap, start, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0);
+	map = syscall(SYS_mmap, start, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0L);
 	ret = map == -1 ? -errno : 0;
 	close(fd);
 	return ret;

@@ -202,8 +202,8 @@ static int touch_in_place(uintptr_t addr, void *buf, size_t len, bool write)
 	struct iovec own = { .iov_base = buf, .iov_len = len };
 	long n;
 
-	n = syscall(write ? SYS_process_vm_readv : SYS_process_vm_writev, getpid(), &page, 1, &own,
-		    1, 0);
+	n = syscall(write ? SYS_process_vm_readv : SYS_process_vm_writev, getpid(), &page, 1UL,
+		    &own, 1UL, 0UL);
 	return n == (long)len ? 0 : -EFAULT;
 }
 
