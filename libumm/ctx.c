@@ -315,7 +315,7 @@ static int ctx_open(struct umm_ctx *ctx, const struct umm_ctx_options *options)
 	int ret;
 
 	if (!pool_reserve(&ctx->piece_pool) || !handle_reserve(HANDLE_FENCE))
-		return -ENOMEM;
+		return failed(-ENOMEM, "memory to serve faults");
 	ret = ctx_open_kernel(ctx, options);
 	if (ret)
 		goto err_kernel;

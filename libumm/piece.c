@@ -256,7 +256,6 @@ static void submit(struct piece *piece, struct umm_device *dev)
 		return;
 	}
 	piece->fence = fence;
-	count_copies(piece, dev);
 	ret = dev->ops.copy(dev->priv, piece->copies, piece->ncopies, fence);
 	if (ret == -ENOMEM) {
 		umm_fence_put(fence);
@@ -264,6 +263,7 @@ static void submit(struct piece *piece, struct umm_device *dev)
 		no_memory(piece);
 		return;
 	}
+	count_copies(piece, dev);
 	if (ret)
 		umm_fence_signal(fence, ret, 0);
 	/* The piece may be gone when this returns. */

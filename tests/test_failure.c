@@ -420,6 +420,7 @@ static void copies_that_lack_host_memory_are_asked_for_again(struct env *e)
 	assert_filled(p, PAGES, 1);
 	assert_int_equal(ref_counts(ref).failures, 3);
 	assert_delta(e, UMM_COUNT_POISONED, 0);
+	assert_delta(e, UMM_COUNT_BYTES_FROM_DEVICE, PAGES * PAGE);
 	/* A request says so, and leaves them where they are. */
 	to_device(e, ref, p, PAGES, (long)(PAGES - count_state(e, p, PAGES, env_home(e))));
 	ref_fail(ref, &(struct ref_failure){

@@ -288,3 +288,51 @@ uint64_t rig_sum(const uint32_t *words, size_t n)
 		sum += words[i];
 	return sum;
 }
+
+bool rig_is_at_once(void)
+{
+	return rig_device_name() && strstr(rig_device_name(), "basic");
+}
+
+cl_event rig_gate_new(struct rig *rig)
+{
+	cl_int err;
+	cl_event gate = clCreateUserEvent(umm_opencl_cl_context(rig->ocl), &err);
+
+	assert_int_equal(err, CL_SUCCESS);
+	if (rig_is_at_once())
+		clSetUserEventStatus(gate, CL_COMPLETE);
+	return gate;
+}
+
+void rig_gate_open(cl_event gate)
+{
+	if (!rig_is_at_once())
+		assert_int_equal(clSetUserEventStatus(gate, CL_COMPLETE), CL_SUCCESS);
+}
+
+cl_int rig_state_of(cl_event event)
+{
+	cl_int state = CL_QUEUED;
+
+	assert_int_equal(clGetEventInfo(event, CL_EVENT_COMMAND_EXECUTION_STATUS, sizeof(state),
+					&state, NULL),
+			 CL_SUCCESS);
+	return state;
+}
+
+bool rig_sleeps(int tid)
+{
+	char path[64], state = 'R';
+	FILE *stat;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/stat", tid);
+	stat = fopen(path, "r");
+	if (!stat)
+		return false;
+	/* Names of threads in these tests have no spaces. */
+	if (fscanf(stat, "%*d %*s %c", &state) != 1)
+		state = 'R';
+	fclose(stat);
+	return state == 'S' || state == 'D';
+}

@@ -108,6 +108,16 @@ size_t rig_pages_in(struct rig *rig, const void *start, size_t len, enum umm_pag
 		assert_true(condition);                                            \
 	} while (0)
 
+/* Everything is done in the calling thread: PoCL's basic device. */
+bool rig_is_at_once(void);
+/* A user event that holds things up; where all is done at once it stands open. */
+cl_event rig_gate_new(struct rig *rig);
+void rig_gate_open(cl_event gate);
+cl_int rig_state_of(cl_event event);
+
+/* Does the thread sleep in the kernel? */
+bool rig_sleeps(int tid);
+
 /* Log lines since the last call that contain text; the log is kept from stderr. */
 bool rig_logged(const char *text);
 

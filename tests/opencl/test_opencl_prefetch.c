@@ -15,36 +15,6 @@ static const struct umm_opencl_options exact = {
 	.readahead = 1,
 };
 
-static bool is_at_once(void)
-{
-	return rig_device_name() && strstr(rig_device_name(), "basic");
-}
-
-static cl_event gate_new(struct rig *rig)
-{
-	cl_int err;
-	cl_event gate = clCreateUserEvent(umm_opencl_cl_context(rig->ocl), &err);
-
-	assert_int_equal(err, CL_SUCCESS);
-	if (is_at_once())
-		clSetUserEventStatus(gate, CL_COMPLETE);
-	return gate;
-}
-
-static void gate_open(cl_event gate)
-{
-	if (!is_at_once())
-		assert_int_equal(clSetUserEventStatus(gate, CL_COMPLETE), CL_SUCCESS);
-}
-
-static cl_int state_of(cl_event event)
-{
-	cl_int state = CL_QUEUED;
-
-	clGetEventInfo(event, CL_EVENT_COMMAND_EXECUTION_STATUS, sizeof(state), &state, NULL);
-	return state;
-}
-
 static uint32_t *numbered(struct rig *rig, size_t npages)
 {
 	uint32_t *words = rig_alloc(rig, npages * PAGE);
@@ -141,7 +111,7 @@ static void a_prefetch_begins_after_its_events_and_completes_its_own(void **stat
 	rig_build(rig);
 	words = numbered(rig, FEW);
 	span = span_of(words, FEW * PAGE);
-	gate = gate_new(rig);
+	gate = rig_gate_new(rig);
 	what = request(&span, 1, UMM_OPENCL_WRITE, &moved);
 	what.nwait = 1;
 	what.wait = &gate;
@@ -154,14 +124,14 @@ static void a_prefetch_begins_after_its_events_and_completes_its_own(void **stat
 	work.wait = &event;
 	work.event = &done;
 	assert_int_equal(umm_opencl_launch(rig->ocl, &work, &result), 0);
-	if (!is_at_once()) {
-		assert_true(state_of(event) > CL_COMPLETE);
+	if (!rig_is_at_once()) {
+		assert_true(rig_state_of(event) > CL_COMPLETE);
 		assert_int_equal(rig_device_pages(rig), 0);
 		assert_true(moved == INT64_MAX);
 	}
-	gate_open(gate);
+	rig_gate_open(gate);
 	assert_int_equal(clWaitForEvents(1, &done), CL_SUCCESS);
-	assert_int_equal(state_of(event), CL_COMPLETE);
+	assert_int_equal(rig_state_of(event), CL_COMPLETE);
 	assert_int_equal(moved, FEW);
 	assert_int_equal(result.rounds, 1);
 	assert_int_equal(result.faults, 0);
@@ -186,7 +156,7 @@ static void pages_come_while_the_queue_is_held_up(void **state)
 	rig_build(rig);
 	busy = numbered(rig, FEW);
 	next = numbered(rig, FEW);
-	gate = gate_new(rig);
+	gate = rig_gate_new(rig);
 	work.kernel = map_kernel(rig, busy, busy);
 	work.nwait = 1;
 	work.wait = &gate;
@@ -199,9 +169,9 @@ static void pages_come_while_the_queue_is_held_up(void **state)
 	assert_int_equal(clWaitForEvents(1, &event), CL_SUCCESS);
 	assert_int_equal(moved, FEW);
 	assert_int_equal(rig_pages_in(rig, next, FEW * PAGE, UMM_PAGE_DUPLICATED), FEW);
-	if (!is_at_once())
-		assert_true(state_of(held) > CL_COMPLETE);
-	gate_open(gate);
+	if (!rig_is_at_once())
+		assert_true(rig_state_of(held) > CL_COMPLETE);
+	rig_gate_open(gate);
 	assert_int_equal(clWaitForEvents(1, &held), CL_SUCCESS);
 	assert_mapped(busy);
 	clReleaseEvent(event);
@@ -259,7 +229,7 @@ static void what_cannot_come_is_said_by_the_return_the_event_and_the_count(void 
 	what.event = &event;
 	assert_int_equal(umm_opencl_prefetch(rig->ocl, &what), 0);
 	assert_int_not_equal(clWaitForEvents(1, &event), CL_SUCCESS);
-	assert_int_equal(state_of(event), CL_OUT_OF_RESOURCES);
+	assert_int_equal(rig_state_of(event), CL_OUT_OF_RESOURCES);
 	assert_int_equal(moved, -EFAULT);
 	clReleaseEvent(event);
 

@@ -15,42 +15,10 @@
 #define WORDS  (PAGE / 4)
 #define NWORDS (NPAGES * WORDS)
 
-static bool is_at_once(void)
-{
-	return rig_device_name() && strstr(rig_device_name(), "basic");
-}
-
-static cl_event gate_new(struct rig *rig)
-{
-	cl_int err;
-	cl_event gate = clCreateUserEvent(umm_opencl_cl_context(rig->ocl), &err);
-
-	assert_int_equal(err, CL_SUCCESS);
-	if (is_at_once())
-		clSetUserEventStatus(gate, CL_COMPLETE);
-	return gate;
-}
-
-static void gate_open(cl_event gate)
-{
-	if (!is_at_once())
-		assert_int_equal(clSetUserEventStatus(gate, CL_COMPLETE), CL_SUCCESS);
-}
-
-static cl_int state_of(cl_event event)
-{
-	cl_int state = CL_QUEUED;
-
-	assert_int_equal(clGetEventInfo(event, CL_EVENT_COMMAND_EXECUTION_STATUS, sizeof(state),
-					&state, NULL),
-			 CL_SUCCESS);
-	return state;
-}
-
 static void assert_pending(cl_event event)
 {
-	if (!is_at_once())
-		assert_true(state_of(event) > CL_COMPLETE);
+	if (!rig_is_at_once())
+		assert_true(rig_state_of(event) > CL_COMPLETE);
 }
 
 /* The device with a queue of these properties; skips where it has none such. */
@@ -126,7 +94,7 @@ static cl_event hand_over(struct rig *rig, cl_kernel kernel, size_t n, cl_event 
 static void finish(cl_event event)
 {
 	assert_int_equal(clWaitForEvents(1, &event), CL_SUCCESS);
-	assert_int_equal(state_of(event), CL_COMPLETE);
+	assert_int_equal(rig_state_of(event), CL_COMPLETE);
 	clReleaseEvent(event);
 }
 
@@ -140,14 +108,14 @@ static void the_event_completes_after_the_last_round_and_no_earlier(void **state
 	rig_open(rig, 4 * MIB, NULL);
 	rig_build(rig);
 	words = numbered(rig);
-	gate = gate_new(rig);
+	gate = rig_gate_new(rig);
 	event = hand_over(rig, map_kernel(rig, words), NWORDS, gate, &result);
 	assert_pending(event);
-	if (!is_at_once()) {
+	if (!rig_is_at_once()) {
 		assert_int_equal(words[NWORDS - 1], NWORDS - 1);
 		assert_int_equal(result.status, 1);
 	}
-	gate_open(gate);
+	rig_gate_open(gate);
 	finish(event);
 	/* A page for the load and the same for the store: at least so many rounds and faults. */
 	assert_int_equal(result.status, 0);
@@ -206,7 +174,7 @@ static void commands_around_a_launch_keep_the_order_of_the_queue(void **state)
 	queue = umm_opencl_cl_queue(rig->ocl);
 	kernel = rig_kernel(rig, "beside");
 	b = beside_new(rig, kernel, numbered(rig));
-	gate = gate_new(rig);
+	gate = rig_gate_new(rig);
 	/* No event is handed on but the gate: the order is the queue's. */
 	assert_int_equal(clEnqueueWriteBuffer(queue, b->from, CL_FALSE, 0, sizeof(b->ones), b->ones,
 					      1, &gate, NULL),
@@ -218,9 +186,9 @@ static void commands_around_a_launch_keep_the_order_of_the_queue(void **state)
 	clFlush(queue);
 	assert_pending(event);
 	assert_pending(read);
-	gate_open(gate);
+	rig_gate_open(gate);
 	finish(read);
-	assert_int_equal(state_of(event), CL_COMPLETE);
+	assert_int_equal(rig_state_of(event), CL_COMPLETE);
 	for (size_t i = 0; i < NWORDS; i++)
 		assert_int_equal(b->got[i], 3 * i + 1);
 	clReleaseEvent(event);
@@ -245,7 +213,7 @@ static void launches_of_one_queue_follow_each_other(void **state)
 	/* One that is waited for comes last as well. */
 	assert_int_equal(rig_try(rig, kernel, NWORDS, &result), 0);
 	for (int i = 0; i < 3; i++) {
-		assert_int_equal(state_of(events[i]), CL_COMPLETE);
+		assert_int_equal(rig_state_of(events[i]), CL_COMPLETE);
 		clReleaseEvent(events[i]);
 	}
 	for (size_t i = 0; i < NWORDS; i++)
@@ -258,12 +226,12 @@ static void out_of_order_a_launch_that_waits_holds_up_no_other(void **state)
 	cl_event gate, held, free_to_go;
 	uint32_t *first, *second;
 
-	if (is_at_once())
+	if (rig_is_at_once())
 		rig_skip("basic does launches before umm_opencl_launch() returns");
 	open_with_queue(rig, CL_QUEUE_OUT_OF_ORDER_EXEC_MODE_ENABLE);
 	first = numbered(rig);
 	second = numbered(rig);
-	gate = gate_new(rig);
+	gate = rig_gate_new(rig);
 	held = hand_over(rig, map_kernel(rig, first), NWORDS, gate, NULL);
 	free_to_go = hand_over(rig, map_kernel(rig, second), NWORDS, NULL, NULL);
 	finish(free_to_go);
@@ -271,10 +239,10 @@ static void out_of_order_a_launch_that_waits_holds_up_no_other(void **state)
 	for (size_t i = 0; i < NWORDS; i++)
 		assert_int_equal(second[i], 3 * i + 1);
 	assert_int_equal(first[1], 1);
-	gate_open(gate);
+	rig_gate_open(gate);
 	/* clFinish() knows of launches in such a queue too. */
 	assert_int_equal(clFinish(umm_opencl_cl_queue(rig->ocl)), CL_SUCCESS);
-	assert_int_equal(state_of(held), CL_COMPLETE);
+	assert_int_equal(rig_state_of(held), CL_COMPLETE);
 	for (size_t i = 0; i < NWORDS; i++)
 		assert_int_equal(first[i], 3 * i + 1);
 	clReleaseEvent(held);
@@ -292,7 +260,7 @@ static void arguments_and_sizes_are_those_of_the_call(void **state)
 	rig_open(rig, 4 * MIB, NULL);
 	rig_build(rig);
 	words = numbered(rig);
-	gate = gate_new(rig);
+	gate = rig_gate_new(rig);
 	work.kernel = rig_kernel(rig, "store");
 	work.offset = &offset;
 	work.global = &n;
@@ -307,7 +275,7 @@ static void arguments_and_sizes_are_those_of_the_call(void **state)
 	rig_uint(work.kernel, 2, 7);
 	offset = n = local = 1;
 	rig_close_kernels(rig);
-	gate_open(gate);
+	rig_gate_open(gate);
 	finish(event);
 	for (uint32_t i = 0; i < 10; i++)
 		assert_int_equal(words[i], i >= 2 && i < 6 ? 9 : i);
@@ -332,7 +300,7 @@ static void a_failed_launch_fails_its_event_and_nothing_else(void **state)
 	rig_ulong(kernel, 1, 0);
 	event = hand_over(rig, kernel, 1, NULL, &result);
 	assert_int_equal(clWaitForEvents(1, &event), CL_EXEC_STATUS_ERROR_FOR_EVENTS_IN_WAIT_LIST);
-	assert_int_equal(state_of(event), CL_OUT_OF_RESOURCES);
+	assert_int_equal(rig_state_of(event), CL_OUT_OF_RESOURCES);
 	assert_int_equal(result.status, -EFAULT);
 	assert_true(result.fault_valid);
 	assert_int_equal(result.fault_addr, (uintptr_t)&plain & ~UINT64_C(3));
@@ -436,7 +404,7 @@ static void take_away_while_launches_are_pending(struct rig *rig, bool with_cont
 	rig_open(rig, 4 * MIB, NULL);
 	rig_build(rig);
 	kernel = map_kernel(rig, numbered(rig));
-	gate = gate_new(rig);
+	gate = rig_gate_new(rig);
 	ending.ocl = rig->ocl;
 	for (size_t i = 0; i < HELD; i++) {
 		events[i] = hand_over(rig, kernel, NWORDS, gate, &results[i]);
@@ -450,23 +418,23 @@ static void take_away_while_launches_are_pending(struct rig *rig, bool with_cont
 	for (size_t i = 0; i < HELD; i++) {
 		assert_int_equal(results[i].status, -ENODEV);
 		assert_int_equal(results[i].rounds, 0);
-		assert_int_equal(state_of(events[i]), CL_DEVICE_NOT_AVAILABLE);
+		assert_int_equal(rig_state_of(events[i]), CL_DEVICE_NOT_AVAILABLE);
 		clReleaseEvent(events[i]);
 	}
-	gate_open(gate);
+	rig_gate_open(gate);
 	clReleaseEvent(gate);
 }
 
 static void launches_that_are_pending_end_with_their_device(void **state)
 {
-	if (is_at_once())
+	if (rig_is_at_once())
 		rig_skip("basic does launches before umm_opencl_launch() returns");
 	take_away_while_launches_are_pending(*state, false);
 }
 
 static void launches_that_are_pending_end_with_their_context(void **state)
 {
-	if (is_at_once())
+	if (rig_is_at_once())
 		rig_skip("basic does launches before umm_opencl_launch() returns");
 	take_away_while_launches_are_pending(*state, true);
 }

@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -222,7 +223,7 @@ static void kernels_with_and_without_the_prelude_share_pages(void **state)
 }
 
 struct toucher {
-	_Atomic bool touching;
+	_Atomic int tid; /* 0: not running yet */
 	_Atomic bool done;
 	volatile uint32_t *at;
 	uint32_t seen;
@@ -232,18 +233,17 @@ static void *touch(void *priv)
 {
 	struct toucher *toucher = priv;
 
-	toucher->touching = true;
+	toucher->tid = (int)syscall(SYS_gettid);
 	toucher->seen = *toucher->at;
 	toucher->done = true;
 	return NULL;
 }
 
-/* Give a thread that does not wait the time to show it. */
+/* Until it waits for its page, or shows that it does not. */
 static void start_touching(struct toucher *toucher, pthread_t *thread)
 {
 	assert_int_equal(pthread_create(thread, NULL, touch, toucher), 0);
-	rig_eventually(toucher->touching);
-	nanosleep(&(struct timespec){ .tv_nsec = 50000000 }, NULL);
+	rig_eventually(toucher->done || (toucher->tid && rig_sleeps(toucher->tid)));
 	assert_false(toucher->done);
 }
 
