@@ -43,7 +43,7 @@ static const struct {
 	{ ENODEV,
 	  "no such device: none found, removed, or of the process that this one was forked from" },
 	{ EIO, "the device failed; pages that were only there are lost and poisoned" },
-	{ EDEADLK, "called from a callback that the call would have to wait for" },
+	{ EDEADLK, "the call would wait for itself: it is in a callback, or moves its own stack" },
 	{ E2BIG, "the caller's structure is newer than this library" },
 };
 
