@@ -14,6 +14,13 @@
 
 #include "victim.h"
 
+/* Far more than there is. ThreadSanitizer leaves a program 1.5 TiB of addresses for everything. */
+#ifdef __SANITIZE_THREAD__
+#define RESERVED (64 * (size_t)1024 * MIB)
+#else
+#define RESERVED (1024 * (size_t)1024 * MIB)
+#endif
+
 /* Called through these, so that the compiler takes nothing for granted. */
 static void *(*volatile do_malloc)(size_t) = malloc;
 static void *(*volatile do_calloc)(size_t, size_t) = calloc;
@@ -144,12 +151,11 @@ static void mappings(void)
 		      (UINT64_C(1) << 40) + i / 8 * UINT64_C(0x9e3779b97f4a7c15));
 	check(!munmap(ptr, 128 * MIB));
 
-	ptr = mmap(NULL, (size_t)1 << 40, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-		   -1, 0);
+	ptr = mmap(NULL, RESERVED, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	check(ptr != MAP_FAILED && !mprotect(ptr + 5 * MIB, 96 * MIB, PROT_READ | PROT_WRITE));
 	fill(ptr + 5 * MIB, 96 * MIB, 2);
 	check(is_filled(ptr + 5 * MIB, 96 * MIB, 2));
-	check(!munmap(ptr, (size_t)1 << 40));
+	check(!munmap(ptr, RESERVED));
 }
 
 /* Memory that is partly on a device is resized and moved; the kernel sees many mappings. */
