@@ -238,6 +238,8 @@ enum umm_ctx_flag {
 	/* Whatever memory of the process a request names is managed: ranges and migrations attach
 	 * by themselves what nobody has attached. */
 	UMM_CTX_WHOLE_PROCESS = 1 << 0,
+	/* A thread serves its own faults, in a handler of SIGBUS: see umm_handle_sigbus(). */
+	UMM_CTX_FAULTS_IN_THREAD = 1 << 1,
 };
 
 /** Options of umm_ctx_create(); all zero asks for the defaults. */
@@ -262,8 +264,9 @@ struct umm_ctx_options {
  * Ownership: the caller owns one reference, dropped by umm_ctx_put().
  * Context:   any thread; may sleep; not async-signal-safe.
  * Return:    0; -EINVAL; -E2BIG; -EPERM or -EOPNOTSUPP userfaultfd is refused or
- *            too old (umm_probe() has the remedy, the log repeats it); -ENOMEM;
- *            -EAGAIN no thread could be started.
+ *            too old (umm_probe() has the remedy, the log repeats it), or
+ *            UMM_CTX_FAULTS_IN_THREAD on a processor other than x86-64; -ENOMEM, also with
+ *            more than 64 contexts of that flag; -EAGAIN no thread could be started.
  * Since:     0.1
  */
 UMM_API int umm_ctx_create(const struct umm_ctx_options *options, struct umm_ctx **out);
@@ -293,6 +296,31 @@ UMM_API struct umm_ctx *umm_ctx_get(struct umm_ctx *ctx);
  * Since:     0.1
  */
 UMM_API void umm_ctx_put(struct umm_ctx *ctx);
+
+/**
+ * umm_handle_sigbus() - serve the fault that a SIGBUS stands for
+ * @siginfo:  the siginfo_t that the handler was given
+ * @ucontext: the context, likewise
+ *
+ * In a context of UMM_CTX_FAULTS_IN_THREAD the kernel answers a CPU fault by SIGBUS, and the
+ * thread that faults brings the page home itself: no other thread has to wake up. It is the
+ * fastest way, and has limits:
+ * - system calls that touch a page on a device fail with EFAULT: touch it first, or
+ *   umm_migrate_to_system();
+ * - a thread that blocks SIGBUS, or whose stack is on a device, is killed by its fault;
+ * - device ops and callbacks that a fault server may call (UMM_DEVICE_INLINE_COPY, notifiers that
+ *   are not blockable), and the log function, run in a signal handler.
+ *
+ * The first such context of a process installs a handler of SIGBUS, for good; what it does not
+ * serve goes to the handler that was there before. A program that installs its own afterwards
+ * calls this in it, and returns from the handler where it says 1.
+ *
+ * Context:   a handler of SIGBUS; async-signal-safe.
+ * Return:    1 served: the access is repeated when the handler returns; 0 it is no fault of any
+ *            context.
+ * Since:     0.1
+ */
+UMM_API int umm_handle_sigbus(const void *siginfo, void *ucontext);
 
 /** Flags of umm_alloc(). */
 enum umm_alloc_flag {

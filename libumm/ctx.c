@@ -28,6 +28,7 @@
 #include "pin.h"
 #include "piece.h"
 #include "probe.h"
+#include "sigbus.h"
 #include "signals.h"
 #include "uffd.h"
 #include "util.h"
@@ -125,7 +126,10 @@ void ctx_pass_gate(struct umm_ctx *ctx)
 
 void ctx_wake_block(struct umm_ctx *ctx, uintptr_t va)
 {
-	uffd_wake(ctx->uffd, va, UMM_BLOCK_SIZE);
+	if (ctx->in_thread)
+		ctx_settled(ctx);
+	else
+		uffd_wake(ctx->uffd, va, UMM_BLOCK_SIZE);
 }
 
 void ctx_move_out_begin(struct umm_ctx *ctx)
@@ -264,7 +268,8 @@ static int ctx_open_kernel(struct umm_ctx *ctx, const struct umm_ctx_options *op
 	bool user_mode = options->kernel_features_off & UMM_KERNEL_SYSCALL_FAULTS;
 	enum umm_uffd_access access;
 
-	ctx->uffd = uffd_open(UFFD_OPEN_EVENTS | (user_mode ? UFFD_OPEN_USER_MODE : 0),
+	ctx->uffd = uffd_open(UFFD_OPEN_EVENTS | (user_mode ? UFFD_OPEN_USER_MODE : 0) |
+				      (ctx->in_thread ? UFFD_OPEN_SIGBUS : 0),
 			      &ctx->features, &access);
 	if (ctx->uffd < 0) {
 		say_why_refused(ctx->uffd);
@@ -301,8 +306,8 @@ static int options_check(const struct umm_ctx_options *options)
 {
 	uint64_t off = options->kernel_features_off;
 
-	if (options->flags & ~(uint64_t)UMM_CTX_WHOLE_PROCESS || options->reserved ||
-	    options->fault_servers > 1024)
+	if (options->flags & ~(uint64_t)(UMM_CTX_WHOLE_PROCESS | UMM_CTX_FAULTS_IN_THREAD) ||
+	    options->reserved || options->fault_servers > 1024)
 		return -EINVAL;
 	if (off & ~(uint64_t)(FEATURES_REQUIRED | FEATURES_OPTIONAL))
 		return -EINVAL;
@@ -333,8 +338,13 @@ static int ctx_open(struct umm_ctx *ctx, const struct umm_ctx_options *options)
 	ret = failed(servers_start(ctx, options->fault_servers), "fault servers");
 	if (ret)
 		goto err_movers;
+	ret = ctx->in_thread ? sigbus_open(ctx) : 0;
+	if (ret)
+		goto err_servers;
 	return 0;
 
+err_servers:
+	servers_stop(ctx);
 err_movers:
 	workers_stop(&ctx->movers);
 err_workers:
@@ -369,6 +379,7 @@ int umm_ctx_create(const struct umm_ctx_options *options, struct umm_ctx **out)
 	if (ret)
 		goto err_free;
 	ctx->whole_process = mine.flags & UMM_CTX_WHOLE_PROCESS;
+	ctx->in_thread = mine.flags & UMM_CTX_FAULTS_IN_THREAD;
 	ret = ctx_open(ctx, &mine);
 	if (ret)
 		goto err_fini;
@@ -452,6 +463,8 @@ void umm_ctx_put(struct umm_ctx *ctx)
 	workers_stop(&ctx->movers);
 	workers_stop(&ctx->workers);
 	ctx_unlist(ctx);
+	if (ctx->in_thread)
+		sigbus_close(ctx);
 	servers_stop(ctx);
 	staging_fini(&ctx->staging);
 	ctx_close_kernel(ctx);
@@ -711,11 +724,13 @@ int umm_detach(struct umm_ctx *ctx, void *addr)
 	alloc = region_release(ctx, (uintptr_t)addr, true);
 	if (!alloc)
 		return -EFAULT;
+	atomic_fetch_add(&ctx->detaching, 1);
 	do {
 		more = region_pop(ctx, alloc, &piece);
 		if (detach_piece(ctx, &piece))
 			ret = -EIO;
 		unwatch_piece(ctx, &piece);
 	} while (more);
+	atomic_fetch_sub(&ctx->detaching, 1);
 	return ret;
 }

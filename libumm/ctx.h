@@ -24,6 +24,7 @@ struct umm_ctx {
 	int uffd;
 	int watch; /* a userfaultfd for events of mirrored memory only; -1: there is none */
 	bool whole_process; /* UMM_CTX_WHOLE_PROCESS */
+	bool in_thread;	    /* UMM_CTX_FAULTS_IN_THREAD */
 	uint64_t features;  /* enum umm_kernel_feature in use */
 	struct stats stats;
 
@@ -57,6 +58,7 @@ struct umm_ctx {
 	/* Counts migrations that ended: who waits for a MIGRATING page sleeps on it. */
 	_Atomic uint32_t settled;
 	_Atomic uint32_t settle_waiters;
+	_Atomic unsigned detaching;  /* calls of umm_detach() */
 	_Atomic uint64_t starved_ns; /* when it was last said that faults lack memory */
 
 	struct lock expect_lock; /* RANK_LEAF. Protects: events that the core itself causes */

@@ -49,7 +49,8 @@ static void count(struct umm_ctx *ctx, struct umm_device *dev, const struct uffd
 
 static void wake(struct umm_ctx *ctx, const struct uffd_msg_info *info)
 {
-	uffd_wake(ctx->uffd, info->addr, UMM_PAGE_SIZE);
+	if (!ctx->in_thread)
+		uffd_wake(ctx->uffd, info->addr, UMM_PAGE_SIZE);
 }
 
 /* A zeroed page. Writes get a page of their own at once, reads the kernel's zero page. */
@@ -62,10 +63,20 @@ static int fill(struct umm_ctx *ctx, const struct uffd_msg_info *info)
 
 enum serve {
 	SERVE_DONE,
-	SERVE_WAKE,   /* resolved by somebody else: just wake it */
-	SERVE_AGAIN,  /* an event has to be read first */
-	SERVE_HOME,   /* bring the page home */
-	SERVE_POISON, /* end in SIGBUS */
+	SERVE_WAKE,    /* resolved by somebody else: just wake it */
+	SERVE_FOREIGN, /* likewise; or there was nothing to resolve */
+	SERVE_LATER,   /* its block's waiters are woken when the page may be used */
+	SERVE_AGAIN,   /* an event has to be read first */
+	SERVE_HOME,    /* bring the page home */
+	SERVE_POISON,  /* end in SIGBUS */
+};
+
+/* What becomes of a fault. */
+enum fault_end {
+	FAULT_OVER,    /* resolved, or it comes again if it still has reason to */
+	FAULT_FOREIGN, /* likewise, but nothing here explains it */
+	FAULT_WAITS,   /* its block's waiters are woken, or it is a worker's already */
+	FAULT_SLEEPS,  /* it has to be served where one may sleep */
 };
 
 /* What the fault is counted as goes to *counter: counting takes a lock of a lower rank. */
@@ -78,7 +89,7 @@ static enum serve serve_fill(struct umm_ctx *ctx, struct block *block,
 	if (info->wp) {
 		/* A protection that outlived its reason. */
 		ret = uffd_writeprotect(ctx->uffd, info->addr, UMM_PAGE_SIZE, false, true);
-		return ret == -EAGAIN ? SERVE_AGAIN : ret ? SERVE_WAKE : SERVE_DONE;
+		return ret == -EAGAIN ? SERVE_AGAIN : ret ? SERVE_FOREIGN : SERVE_DONE;
 	}
 	ret = fill(ctx, info);
 	if (ret == -EAGAIN)
@@ -87,15 +98,19 @@ static enum serve serve_fill(struct umm_ctx *ctx, struct block *block,
 	if (block && !ret && (page_state(block, i) == PG_EMPTY || block->page[i] & PG_DROPPING))
 		page_set(block, i, PG_SYSTEM);
 	*counter = ret ? UMM_COUNT_FAULT_SPURIOUS : UMM_COUNT_FAULT_EMPTY;
-	return ret ? SERVE_WAKE : SERVE_DONE;
+	if (ret)
+		return ret == -EEXIST ? SERVE_WAKE : SERVE_FOREIGN;
+	return SERVE_DONE;
 }
 
 /* It will be woken when the page may be used. */
-static enum serve serve_later(struct block *block, unsigned *counter)
+static enum serve serve_later(struct block *block, const struct uffd_msg_info *info,
+			      unsigned *counter)
 {
 	block->waiters = true;
-	*counter = UMM_COUNT_FAULT_WAIT;
-	return SERVE_DONE;
+	if (!info->again)
+		*counter = UMM_COUNT_FAULT_WAIT;
+	return SERVE_LATER;
 }
 
 /* The page is on its way. */
@@ -106,7 +121,7 @@ static enum serve serve_migrating(struct umm_ctx *ctx, struct block *block,
 	int ret;
 
 	if (!(block->page[i] & PG_COLLECT) || info->wp)
-		return serve_later(block, counter);
+		return serve_later(block, info, counter);
 	ret = fill(ctx, info);
 	if (ret == -EAGAIN)
 		return SERVE_AGAIN;
@@ -117,12 +132,22 @@ static enum serve serve_migrating(struct umm_ctx *ctx, struct block *block,
 	return SERVE_DONE;
 }
 
+/* A message says that the page is of this context; SIGBUS can come from anywhere. */
+static bool is_ours(const struct umm_ctx *ctx, struct block *block, unsigned i)
+{
+	if (!ctx->in_thread)
+		return true;
+	return block && page_state(block, i) != PG_UNMANAGED && page_state(block, i) != PG_MIRRORED;
+}
+
 static enum serve serve_locked(struct umm_ctx *ctx, struct block *block,
 			       const struct uffd_msg_info *info, unsigned *counter)
 {
 	unsigned i = page_index(info->addr);
 	bool held;
 
+	if (!is_ours(ctx, block, i))
+		return SERVE_FOREIGN;
 	if (!block)
 		return serve_fill(ctx, NULL, info, counter);
 	held = block->page[i] & PG_HELD;
@@ -131,9 +156,10 @@ static enum serve serve_locked(struct umm_ctx *ctx, struct block *block,
 		return serve_migrating(ctx, block, info, counter);
 	case PG_DEVICE:
 	case PG_EXCLUSIVE:
-		return held ? serve_later(block, counter) : SERVE_HOME;
+		return held ? serve_later(block, info, counter) : SERVE_HOME;
 	case PG_EMPTY:
-		return held ? serve_later(block, counter) : serve_fill(ctx, block, info, counter);
+		return held ? serve_later(block, info, counter) :
+			      serve_fill(ctx, block, info, counter);
 	case PG_DUPLICATED:
 		return info->wp ? SERVE_HOME : serve_fill(ctx, block, info, counter);
 	case PG_POISONED:
@@ -143,13 +169,16 @@ static enum serve serve_locked(struct umm_ctx *ctx, struct block *block,
 	}
 }
 
-/* Returns false when it has to be done where one may sleep. */
-static bool serve_poison(struct umm_ctx *ctx, const struct uffd_msg_info *info, bool blockable)
+static enum fault_end serve_poison(struct umm_ctx *ctx, const struct uffd_msg_info *info,
+				   bool blockable)
 {
+	/* In the thread this is the SIGBUS that it is to end in: it needs no mapping for that. */
+	if (ctx->in_thread && !(ctx->features & UMM_KERNEL_POISON))
+		return FAULT_FOREIGN;
 	if (!poison_page(ctx, info->addr, blockable))
-		return false;
+		return FAULT_SLEEPS;
 	wake(ctx, info);
-	return true;
+	return ctx->in_thread ? FAULT_FOREIGN : FAULT_OVER;
 }
 
 /*
@@ -186,14 +215,13 @@ static bool defer_once(struct umm_ctx *ctx, const struct uffd_msg_info *info)
 
 	if (!block)
 		return true;
-	if (page_state(block, i) == PG_DEVICE && block->page[i] & PG_DEFERRED) {
-		block->waiters = true;
-		first = false;
-	} else if (page_state(block, i) == PG_DEVICE) {
+	if (page_state(block, i) == PG_DEVICE) {
+		first = !(block->page[i] & PG_DEFERRED);
 		block->page[i] |= PG_DEFERRED;
+		block->waiters |= !first || ctx->in_thread;
 	}
 	lock_drop(&block->lock);
-	if (!first)
+	if (!first && !info->again)
 		count(ctx, NULL, info, UMM_COUNT_FAULT_WAIT);
 	return first;
 }
@@ -216,11 +244,9 @@ static void defer_end(struct umm_ctx *ctx, uintptr_t addr)
 	lock_drop(&block->lock);
 }
 
-/*
- * Bring one page home. Returns false when it has to be done where one may sleep. A fault
- * that lost a race is woken, and comes again if it still has reason to.
- */
-static bool serve_home(struct umm_ctx *ctx, const struct uffd_msg_info *info, bool blockable)
+/* Bring one page home. A fault that lost a race is woken. */
+static enum fault_end serve_home(struct umm_ctx *ctx, const struct uffd_msg_info *info,
+				 bool blockable)
 {
 	bool inlined;
 	struct umm_device *dev = home_device(ctx, info->addr, &inlined);
@@ -237,22 +263,22 @@ static bool serve_home(struct umm_ctx *ctx, const struct uffd_msg_info *info, bo
 	int ret;
 
 	if (!inlined && !blockable)
-		return !defer_once(ctx, info);
+		return defer_once(ctx, info) ? FAULT_SLEEPS : FAULT_WAITS;
 	bit_set(page, page_index(info->addr));
 	piece = piece_collect(ctx, &want, &found, &ret);
 	if (!piece) {
 		if (ret == -EAGAIN && !blockable)
-			return false;
+			return defer_once(ctx, info) ? FAULT_SLEEPS : FAULT_WAITS;
 		if (ret == -ENOMEM)
 			starve(ctx, info);
 		else
 			wake(ctx, info);
-		return true;
+		return FAULT_OVER;
 	}
 	count(ctx, dev, info, info->wp ? UMM_COUNT_FAULT_WRITE : UMM_COUNT_FAULT_DEVICE);
 	piece_unmap(piece);
 	piece_copy(piece);
-	return true;
+	return FAULT_OVER;
 }
 
 static enum serve serve_once(struct umm_ctx *ctx, const struct uffd_msg_info *info)
@@ -272,8 +298,8 @@ static enum serve serve_once(struct umm_ctx *ctx, const struct uffd_msg_info *in
 	return serve;
 }
 
-/* Resolve one fault; false: has to be done where one may sleep. */
-static bool fault_serve(struct umm_ctx *ctx, const struct uffd_msg_info *info, bool blockable)
+static enum fault_end fault_serve(struct umm_ctx *ctx, const struct uffd_msg_info *info,
+				  bool blockable)
 {
 	for (;;) {
 		switch (serve_once(ctx, info)) {
@@ -283,13 +309,18 @@ static bool fault_serve(struct umm_ctx *ctx, const struct uffd_msg_info *info, b
 			continue;
 		case SERVE_WAKE:
 			wake(ctx, info);
-			return true;
+			return FAULT_OVER;
+		case SERVE_FOREIGN:
+			wake(ctx, info);
+			return FAULT_FOREIGN;
+		case SERVE_LATER:
+			return FAULT_WAITS;
 		case SERVE_HOME:
 			return serve_home(ctx, info, blockable);
 		case SERVE_POISON:
 			return serve_poison(ctx, info, blockable);
 		case SERVE_DONE:
-			return true;
+			return FAULT_OVER;
 		}
 	}
 }
@@ -306,6 +337,9 @@ static void fault_work(struct umm_ctx *ctx, const struct work *work)
 
 	defer_end(ctx, info.addr);
 	fault_serve(ctx, &info, true);
+	/* Who handed it over may sleep, though nothing was migrated. */
+	if (ctx->in_thread)
+		ctx_settled(ctx);
 	stats_add(&ctx->stats, UMM_COUNT_FAULT_NS, now_ns() - began);
 }
 
@@ -327,8 +361,48 @@ static void fault_defer(struct umm_ctx *ctx, const struct uffd_msg_info *info)
 
 void fault_take(struct umm_ctx *ctx, const struct uffd_msg_info *info)
 {
-	if (!fault_serve(ctx, info, false))
+	if (fault_serve(ctx, info, false) == FAULT_SLEEPS)
 		fault_defer(ctx, info);
+}
+
+/* So long at most a thread sleeps in the handler: its other signals are held until it returns. */
+#define HANDLER_NS UINT64_C(50000000)
+
+/* What this thread has slept for in the handler; it is not counted again. 0: nothing. */
+static _Thread_local uintptr_t slept_for;
+
+static void sleep_here(struct umm_ctx *ctx, uintptr_t addr, uint32_t seen)
+{
+	slept_for = addr;
+	/* Held twice: no other handler runs meanwhile, it might never return to this one. */
+	signals_hold();
+	ctx_settle_wait(ctx, seen, now_ns() + HANDLER_NS);
+	signals_let();
+}
+
+bool fault_serve_here(struct umm_ctx *ctx, const struct uffd_msg_info *what)
+{
+	struct uffd_msg_info info = *what;
+	uint32_t seen = ctx_settle_count(ctx);
+	uint64_t began = now_ns();
+	enum fault_end end;
+
+	info.again = slept_for == info.addr;
+	slept_for = 0;
+	hook_run(HOOK_FAULT_READ, info.addr);
+	end = fault_serve(ctx, &info, false);
+	if (end == FAULT_SLEEPS) {
+		/* What was tried until here, and undone, is no news. */
+		seen = ctx_settle_count(ctx);
+		fault_defer(ctx, &info);
+	}
+	/* Pages that are being given back to the kernel are nobody's for a moment. */
+	if (end == FAULT_FOREIGN && atomic_load(&ctx->detaching))
+		end = FAULT_WAITS;
+	if (end == FAULT_SLEEPS || end == FAULT_WAITS)
+		sleep_here(ctx, info.addr, seen);
+	stats_add(&ctx->stats, UMM_COUNT_FAULT_NS, now_ns() - began);
+	return end != FAULT_FOREIGN;
 }
 
 /* After so many faults of one thread, or of another one, look where it runs (some 10 us). */
@@ -490,10 +564,13 @@ static void *server_main(void *arg)
 	return NULL;
 }
 
-static unsigned servers_default(void)
+static unsigned servers_default(const struct umm_ctx *ctx)
 {
 	cpu_set_t allowed;
 
+	/* It only reads events. */
+	if (ctx->in_thread)
+		return 1;
 	if (sched_getaffinity(0, sizeof(allowed), &allowed))
 		return 2;
 	return min((unsigned)CPU_COUNT(&allowed), (unsigned)MAX_SERVERS);
@@ -504,7 +581,7 @@ int servers_start(struct umm_ctx *ctx, unsigned wanted)
 	struct servers *servers = &ctx->servers;
 	int ret;
 
-	servers->wanted = wanted ? min(wanted, (unsigned)MAX_SERVERS) : servers_default();
+	servers->wanted = wanted ? min(wanted, (unsigned)MAX_SERVERS) : servers_default(ctx);
 	servers->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (servers->stop_fd < 0)
 		return -ENOMEM;

@@ -31,4 +31,10 @@ void servers_stop(struct umm_ctx *ctx);
  */
 void fault_take(struct umm_ctx *ctx, const struct uffd_msg_info *info);
 
+/*
+ * Serve the calling thread's own fault, in a signal handler: returns when it may try again. False:
+ * nothing of ctx explains this fault.
+ */
+bool fault_serve_here(struct umm_ctx *ctx, const struct uffd_msg_info *info);
+
 #endif

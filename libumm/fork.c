@@ -30,6 +30,7 @@
 #include "log.h"
 #include "piece.h"
 #include "poison.h"
+#include "sigbus.h"
 #include "signals.h"
 #include "util.h"
 
@@ -206,6 +207,7 @@ static void child(void)
 	log_after_fork();
 	handle_fork_child();
 	ctx_list_reset();
+	sigbus_after_fork();
 	for (ctx = ctx_list_first(); ctx; ctx = ctx->next) {
 		lock_init(&ctx->lock, RANK_CTX);
 		region_fork_child(ctx);

@@ -8,7 +8,6 @@
 #include "signals.h"
 
 #include <pthread.h>
-#include <signal.h>
 
 #include "util.h"
 
@@ -16,14 +15,20 @@
 static _Thread_local unsigned depth __attribute__((tls_model("initial-exec")));
 static _Thread_local sigset_t before __attribute__((tls_model("initial-exec")));
 
-static void block(sigset_t *old)
+void signals_fill(sigset_t *held)
 {
 	static const int own[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGABRT, SIGSYS };
+
+	sigfillset(held);
+	for (size_t i = 0; i < ARRAY_SIZE(own); i++)
+		sigdelset(held, own[i]);
+}
+
+static void block(sigset_t *old)
+{
 	sigset_t held;
 
-	sigfillset(&held);
-	for (size_t i = 0; i < ARRAY_SIZE(own); i++)
-		sigdelset(&held, own[i]);
+	signals_fill(&held);
 	pthread_sigmask(SIG_BLOCK, &held, old);
 }
 
@@ -50,6 +55,17 @@ void signals_resume(void)
 {
 	if (depth == 1)
 		block(NULL);
+}
+
+void signals_enter_handler(const sigset_t *mask)
+{
+	if (depth++ == 0)
+		before = *mask;
+}
+
+void signals_leave_handler(void)
+{
+	depth--;
 }
 
 void signals_after_fork(void)

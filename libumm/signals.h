@@ -11,6 +11,8 @@
 #ifndef SIGNALS_H
 #define SIGNALS_H
 
+#include <signal.h>
+
 /* Hold, and let go. They nest; only the outermost costs a system call each. */
 void signals_hold(void);
 void signals_let(void);
@@ -22,6 +24,16 @@ void signals_let(void);
  */
 void signals_pause(void);
 void signals_resume(void);
+
+/* The signals that are held: for the mask of a handler. */
+void signals_fill(sigset_t *held);
+
+/*
+ * In a handler that was entered with these signals held already: the same without system calls.
+ * mask: what the interrupted thread had.
+ */
+void signals_enter_handler(const sigset_t *mask);
+void signals_leave_handler(void);
 
 /* In a forked child, whose thread was inside when it forked: let go of everything. */
 void signals_after_fork(void);

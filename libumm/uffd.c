@@ -155,7 +155,8 @@ static uint64_t features_of(uint64_t offered, unsigned flags, enum umm_uffd_acce
 int uffd_open(unsigned flags, uint64_t *features, enum umm_uffd_access *access)
 {
 	bool events = flags & UFFD_OPEN_EVENTS;
-	uint64_t required = UFFD_FEATURE_PAGEFAULT_FLAG_WP | (events ? UFFD_WANTED_EVENTS : 0);
+	uint64_t required = UFFD_FEATURE_PAGEFAULT_FLAG_WP | (events ? UFFD_WANTED_EVENTS : 0) |
+			    (flags & UFFD_OPEN_SIGBUS ? UFFD_FEATURE_SIGBUS : 0);
 	enum umm_uffd_access how;
 	uint64_t offered = 0;
 	int uffd, ret;

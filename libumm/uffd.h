@@ -28,6 +28,7 @@ struct uffd_msg_info {
 	uintptr_t to;
 	bool write;
 	bool wp;
+	bool again; /* it has waited already, and was counted */
 	uint32_t thread;
 };
 
@@ -36,6 +37,7 @@ struct uffd_msg;
 enum uffd_open_flag {
 	UFFD_OPEN_EVENTS = 1 << 0,    /* unmap, remap and remove messages, too */
 	UFFD_OPEN_USER_MODE = 1 << 1, /* no faults of system calls, even where they could be had */
+	UFFD_OPEN_SIGBUS = 1 << 2,    /* a fault is SIGBUS, or EFAULT, instead of a message */
 };
 
 /*

@@ -44,13 +44,15 @@ struct run {
 
 static const struct {
 	uint64_t off;
+	uint64_t ctx_flags;
 	const char *name;
 } kernels[] = {
-	{ 0, "all" },
-	{ UMM_KERNEL_MOVE, "no-move" },
-	{ UMM_KERNEL_POISON, "no-poison" },
-	{ UMM_KERNEL_PAGEMAP_SCAN | UMM_KERNEL_PROCMAP_QUERY, "no-scan" },
-	{ UMM_KERNEL_SYSCALL_FAULTS, "user-mode" },
+	{ 0, 0, "all" },
+	{ UMM_KERNEL_MOVE, 0, "no-move" },
+	{ UMM_KERNEL_POISON, 0, "no-poison" },
+	{ UMM_KERNEL_PAGEMAP_SCAN | UMM_KERNEL_PROCMAP_QUERY, 0, "no-scan" },
+	{ UMM_KERNEL_SYSCALL_FAULTS, 0, "user-mode" },
+	{ 0, UMM_CTX_FAULTS_IN_THREAD, "in-thread" },
 };
 
 #define NKERNELS (sizeof(kernels) / sizeof(kernels[0]))
@@ -66,8 +68,8 @@ static struct sigaction touch_before_bus, touch_before_segv;
 
 static void touch_signal(int number, siginfo_t *info, void *context)
 {
-	(void)info;
-	(void)context;
+	if (number == SIGBUS && umm_handle_sigbus(info, context))
+		return;
 	if (touch_escape)
 		siglongjmp(*touch_escape, number);
 	/* Not ours: the access is repeated, and whoever was there before us hears of it. */
@@ -125,6 +127,7 @@ static int case_setup(void **state)
 	struct run *run = *state;
 	struct umm_ctx_options options = {
 		.size = sizeof(options),
+		.flags = run->env.variant.ctx_flags,
 		.kernel_features_off = run->env.variant.features_off,
 		.fault_servers = fault_servers(),
 	};
@@ -191,11 +194,11 @@ void harness_skip_note(const char *format, ...)
 static bool matrix_has(enum matrix matrix, const struct variant *v)
 {
 	bool first = v->type == UMM_DEVMEM_PRIVATE && v->inline_copy;
-	bool user_mode = v->features_off & UMM_KERNEL_SYSCALL_FAULTS;
+	bool user_mode = !variant_has_syscalls(v);
 
 	switch (matrix) {
 	case MATRIX_ONCE:
-		return first && !v->features_off;
+		return first && !v->features_off && !v->ctx_flags;
 	case MATRIX_KERNEL:
 		return first;
 	case MATRIX_PRIVATE:
@@ -224,6 +227,7 @@ static bool variant_of(size_t n, struct variant *v, const char **kernel)
 	v->type = n / NKERNELS % 2 ? UMM_DEVMEM_COHERENT : UMM_DEVMEM_PRIVATE;
 	v->inline_copy = n / NKERNELS / 2 == 0;
 	v->features_off = kernels[n % NKERNELS].off;
+	v->ctx_flags = kernels[n % NKERNELS].ctx_flags;
 	*kernel = kernels[n % NKERNELS].name;
 	return true;
 }

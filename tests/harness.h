@@ -55,7 +55,15 @@ struct variant {
 	enum umm_devmem_type type;
 	bool inline_copy;
 	uint64_t features_off; /* enum umm_kernel_feature */
+	uint64_t ctx_flags;    /* enum umm_ctx_flag */
 };
+
+/* May system calls touch pages that are on a device? */
+static inline bool variant_has_syscalls(const struct variant *v)
+{
+	return !(v->features_off & UMM_KERNEL_SYSCALL_FAULTS) &&
+	       !(v->ctx_flags & UMM_CTX_FAULTS_IN_THREAD);
+}
 
 #define MAX_DEVICES  8
 #define MAX_MAPPINGS 64

@@ -15,7 +15,7 @@ struct ref_device *env_device_with(struct env *env, struct ref_options options)
 	assert_in_range(env->ndevices, 0, MAX_DEVICES - 1);
 	options.type = env->variant.type;
 	options.inline_copy = env->variant.inline_copy;
-	if (env->variant.features_off & UMM_KERNEL_SYSCALL_FAULTS)
+	if (!variant_has_syscalls(&env->variant))
 		options.touch = touch_read;
 	assert_int_equal(ref_create(env->ctx, &options, &ref), 0);
 	env->devices[env->ndevices++] = ref;

@@ -389,6 +389,7 @@ static void child_makes_its_own_context(void *arg)
 	struct scene *s = arg;
 	struct umm_ctx_options ctx_options = {
 		.size = sizeof(ctx_options),
+		.flags = s->env->variant.ctx_flags,
 		.kernel_features_off = s->env->variant.features_off,
 	};
 	struct ref_options options = { .nframes = 64,

@@ -182,6 +182,7 @@ static void skip_unless_proc_can_be_hidden(void)
 static void process_that_may_not_read_its_pagemap_is_served(struct env *e)
 {
 	struct hidden h = { .options = { .size = sizeof(h.options),
+					 .flags = e->variant.ctx_flags,
 					 .kernel_features_off = e->variant.features_off } };
 
 	skip_unless_proc_can_be_hidden();
@@ -191,6 +192,7 @@ static void process_that_may_not_read_its_pagemap_is_served(struct env *e)
 static void context_outlives_access_to_proc(struct env *e)
 {
 	struct hidden h = { .options = { .size = sizeof(h.options),
+					 .flags = e->variant.ctx_flags,
 					 .kernel_features_off = e->variant.features_off },
 			    .early = true,
 			    .room = "/tmp/umm-test-XXXXXX" };
@@ -436,6 +438,7 @@ static void child_reads_without_memory(void *arg)
 	struct umm_ctx *ctx;
 	void *p;
 
+	ctx_options.flags = e->variant.ctx_flags;
 	ctx_options.kernel_features_off = e->variant.features_off;
 	child_check(umm_ctx_create(&ctx_options, &ctx) == 0);
 	child_check(ref_create(ctx, &options, &ref) == 0);
@@ -530,6 +533,7 @@ static void recycled_frames_are_limited(struct env *e)
 {
 	struct umm_ctx_options options = { .size = sizeof(options),
 					   .frame_cache = 4 * BLOCK,
+					   .flags = e->variant.ctx_flags,
 					   .kernel_features_off = e->variant.features_off };
 	struct ref_options device = { .nframes = 16 * UMM_BLOCK_PAGES, .inline_copy = true };
 	struct umm_stats stats = { .size = sizeof(stats) };

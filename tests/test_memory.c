@@ -285,13 +285,15 @@ static void device_memory_is_refused(struct env *e)
 static struct ref_device *whole_process(struct env *e, struct umm_ctx **ctx)
 {
 	struct umm_ctx_options options = { .size = sizeof(options),
-					   .flags = UMM_CTX_WHOLE_PROCESS,
+					   .flags = UMM_CTX_WHOLE_PROCESS | e->variant.ctx_flags,
 					   .kernel_features_off = e->variant.features_off };
 	struct ref_options device = { .nframes = 64,
 				      .type = e->variant.type,
 				      .inline_copy = e->variant.inline_copy };
 	struct ref_device *ref;
 
+	if (!variant_has_syscalls(&e->variant))
+		device.touch = touch_read;
 	assert_int_equal(umm_ctx_create(&options, ctx), 0);
 	assert_int_equal(ref_create(*ctx, &device, &ref), 0);
 	return ref;

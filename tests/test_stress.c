@@ -398,7 +398,8 @@ static struct ref_device *device(struct env *e, enum umm_devmem_type type, bool 
 
 static void everything_at_once(struct env *e)
 {
-	static const char *const kernels[] = { "all", "no-move", "no-poison", "no-scan" };
+	static const char *const kernels[] = { "all", "no-move", "no-poison", "no-scan",
+					       "in-thread" };
 	static void (*const runs[])(void *) = { wrecker_run, forker_run };
 	unsigned long seconds = (seconds_wanted() + 3) / 4, now;
 	struct world *w = calloc(1, sizeof(*w));
@@ -408,6 +409,7 @@ static void everything_at_once(struct env *e)
 	const char *kernel = kernels[e->variant.features_off == UMM_KERNEL_MOVE	  ? 1 :
 				     e->variant.features_off == UMM_KERNEL_POISON ? 2 :
 				     e->variant.features_off			  ? 3 :
+				     e->variant.ctx_flags			  ? 4 :
 										    0];
 	unsigned i;
 	size_t s;

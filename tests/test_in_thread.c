@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Contexts of UMM_CTX_FAULTS_IN_THREAD in a program as it is: the handler that libumm installs, and
+ * what was there before it. (What such a context does beyond that is tested with all others, as the
+ * variant in-thread; there the test's own handler calls umm_handle_sigbus().)
+ *
+ * Each case is a process of its own, in which the program's handler is there first.
+ */
+#include <errno.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "ref_device.h"
+#include "umm.h"
+
+#define PAGE   UMM_PAGE_SIZE
+#define NPAGES 64
+
+#define CHECK(what)                                                                        \
+	do {                                                                               \
+		if (!(what)) {                                                             \
+			fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #what); \
+			_exit(1);                                                          \
+		}                                                                          \
+	} while (0)
+
+static struct {
+	struct umm_ctx *ctx;
+	struct ref_device *ref;
+	unsigned char *memory; /* NPAGES pages */
+} world;
+
+static sigjmp_buf escape;
+static volatile sig_atomic_t npassed, nserved;
+
+static void programs_handler(int number)
+{
+	npassed++;
+	siglongjmp(escape, number);
+}
+
+/* A program's handler that came after ours. */
+static void later_handler(int number, siginfo_t *info, void *ucontext)
+{
+	if (umm_handle_sigbus(info, ucontext))
+		nserved++;
+	else
+		programs_handler(number);
+}
+
+/* 0, or the signal that it raised. */
+static int touch(volatile unsigned char *addr)
+{
+	int number = sigsetjmp(escape, 1);
+
+	if (!number)
+		(void)*addr;
+	return number;
+}
+
+static void world_open(void)
+{
+	struct umm_ctx_options options = { .size = sizeof(options),
+					   .flags = UMM_CTX_FAULTS_IN_THREAD };
+	struct ref_options device = { .nframes = NPAGES, .inline_copy = true };
+	int ret = umm_ctx_create(&options, &world.ctx);
+	void *memory;
+
+	if (ret == -EPERM || ret == -EOPNOTSUPP) {
+		printf("SKIP no userfaultfd, or not x86-64: %s\n", umm_strerror(ret));
+		fflush(stdout);
+		_exit(77);
+	}
+	CHECK(!ret);
+	CHECK(!ref_create(world.ctx, &device, &world.ref));
+	CHECK(!umm_alloc(world.ctx, NPAGES * PAGE, UMM_ALLOC_SMALL_PAGES, &memory));
+	world.memory = memory;
+}
+
+static void world_close(void)
+{
+	CHECK(ref_destroy(world.ref));
+	umm_ctx_put(world.ctx);
+}
+
+static void to_device(void)
+{
+	for (size_t i = 0; i < NPAGES; i++)
+		world.memory[i * PAGE] = (unsigned char)(i + 1);
+	CHECK(umm_migrate_to_device(world.ctx, world.ref->mem, world.memory, NPAGES * PAGE) ==
+	      NPAGES);
+}
+
+static void check_all(void)
+{
+	for (size_t i = 0; i < NPAGES; i++)
+		CHECK(world.memory[i * PAGE] == i + 1);
+}
+
+static uint64_t counted(unsigned counter)
+{
+	struct umm_stats stats = { .size = sizeof(stats) };
+
+	CHECK(!umm_ctx_stats(world.ctx, &stats));
+	return stats.counter[counter];
+}
+
+static void handle_by(void (*handler)(int))
+{
+	struct sigaction action = { .sa_handler = handler };
+
+	CHECK(!sigaction(SIGBUS, &action, NULL));
+}
+
+/* Memory beyond the end of a file: its SIGBUS is the program's own. */
+static unsigned char *beyond_end(void)
+{
+	int fd = memfd_create("test", MFD_CLOEXEC);
+	void *map = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd, 0);
+
+	CHECK(fd >= 0 && map != MAP_FAILED);
+	return map;
+}
+
+static void faults_are_served_by_the_handler_that_libumm_installs(void)
+{
+	handle_by(programs_handler);
+	world_open();
+	to_device();
+	errno = 12345;
+	check_all();
+	CHECK(errno == 12345);
+	CHECK(!npassed);
+	CHECK(counted(UMM_COUNT_FAULT_DEVICE) == NPAGES);
+	world_close();
+}
+
+static void other_sigbus_reaches_the_handler_before_ours(void)
+{
+	handle_by(programs_handler);
+	world_open();
+	to_device();
+	CHECK(touch(beyond_end()) == SIGBUS);
+	CHECK(npassed == 1);
+	check_all();
+	CHECK(touch(beyond_end()) == SIGBUS);
+	CHECK(npassed == 2);
+	world_close();
+	CHECK(touch(beyond_end()) == SIGBUS);
+	CHECK(npassed == 3);
+}
+
+static void poisoned_page_reaches_the_handler_before_ours(void)
+{
+	struct ref_failure failure = { .error = -EIO, .from_device = true };
+
+	handle_by(programs_handler);
+	world_open();
+	to_device();
+	CHECK(!ref_fail(world.ref, &failure));
+	CHECK(touch(world.memory) == SIGBUS);
+	CHECK(touch(world.memory) == SIGBUS);
+	CHECK(npassed == 2);
+	CHECK(!ref_fail(world.ref, NULL));
+	CHECK(!touch(world.memory + PAGE));
+	CHECK(world.memory[PAGE] == 2);
+	CHECK(umm_clear_poison(world.ctx, (uintptr_t)world.memory, 1, NULL) == 1);
+	CHECK(!world.memory[0]);
+	world_close();
+}
+
+static void handler_that_came_later_asks_ours(void)
+{
+	struct sigaction action = { .sa_sigaction = later_handler, .sa_flags = SA_SIGINFO };
+
+	world_open();
+	CHECK(!sigaction(SIGBUS, &action, NULL));
+	to_device();
+	check_all();
+	CHECK(nserved == NPAGES);
+	CHECK(touch(beyond_end()) == SIGBUS);
+	CHECK(npassed == 1);
+	world_close();
+}
+
+/* How a child of this process ends that does so. */
+static int child_ends(void (*fn)(void))
+{
+	pid_t child = fork();
+	int status;
+
+	if (child == 0) {
+		fn();
+		_exit(0);
+	}
+	CHECK(child > 0 && waitpid(child, &status, 0) == child);
+	return status;
+}
+
+static void touch_beyond_end(void)
+{
+	(void)*(volatile unsigned char *)beyond_end();
+}
+
+static void without_a_handler_other_sigbus_ends_the_process(void)
+{
+	handle_by(SIG_DFL);
+	world_open();
+	to_device();
+	CHECK(WTERMSIG(child_ends(touch_beyond_end)) == SIGBUS);
+	check_all();
+	world_close();
+}
+
+static void forked_child_reads_what_was_on_the_device(void)
+{
+	handle_by(programs_handler);
+	world_open();
+	to_device();
+	CHECK(child_ends(check_all) == 0);
+	check_all();
+	world_close();
+}
+
+static void two_contexts_serve_their_own(void)
+{
+	unsigned char *first;
+	struct ref_device *ref;
+	struct umm_ctx *ctx;
+
+	handle_by(programs_handler);
+	world_open();
+	to_device();
+	first = world.memory;
+	ref = world.ref;
+	ctx = world.ctx;
+	world_open();
+	to_device();
+	CHECK(first[PAGE] == 2 && world.memory[2 * PAGE] == 3);
+	CHECK(counted(UMM_COUNT_FAULT_DEVICE) == 1);
+	CHECK(touch(beyond_end()) == SIGBUS);
+	world_close();
+	world.ctx = ctx;
+	world.ref = ref;
+	world.memory = first;
+	check_all();
+	CHECK(counted(UMM_COUNT_FAULT_DEVICE) == NPAGES);
+	world_close();
+}
+
+static const struct {
+	const char *name;
+	void (*fn)(void);
+} cases[] = {
+#define CASE(fn)        \
+	{               \
+#fn, fn \
+	}
+	CASE(faults_are_served_by_the_handler_that_libumm_installs),
+	CASE(other_sigbus_reaches_the_handler_before_ours),
+	CASE(poisoned_page_reaches_the_handler_before_ours),
+	CASE(handler_that_came_later_asks_ours),
+	CASE(without_a_handler_other_sigbus_ends_the_process),
+	CASE(forked_child_reads_what_was_on_the_device),
+	CASE(two_contexts_serve_their_own),
+};
+
+int main(void)
+{
+	unsigned n = sizeof(cases) / sizeof(cases[0]), nfailed = 0, nskipped = 0;
+	int status;
+
+	for (unsigned i = 0; i < n; i++) {
+		printf("[ RUN      ] %s\n", cases[i].name);
+		fflush(stdout);
+		status = child_ends(cases[i].fn);
+		if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
+			nskipped++;
+		else if (status)
+			nfailed++;
+		printf("%s %s\n", status ? "[  FAILED  ]" : "[       OK ]", cases[i].name);
+	}
+	return nfailed ? 1 : nskipped == n ? 77 : 0;
+}
