@@ -315,6 +315,7 @@ UMM_API void umm_ctx_put(struct umm_ctx *ctx);
  * serve goes to the handler that was there before. A program that installs its own afterwards
  * calls this in it, and returns from the handler where it says 1.
  *
+ * Ownership: none.
  * Context:   a handler of SIGBUS; async-signal-safe.
  * Return:    1 served: the access is repeated when the handler returns; 0 it is no fault of any
  *            context.
