@@ -724,13 +724,11 @@ int umm_detach(struct umm_ctx *ctx, void *addr)
 	alloc = region_release(ctx, (uintptr_t)addr, true);
 	if (!alloc)
 		return -EFAULT;
-	atomic_fetch_add(&ctx->detaching, 1);
 	do {
 		more = region_pop(ctx, alloc, &piece);
 		if (detach_piece(ctx, &piece))
 			ret = -EIO;
 		unwatch_piece(ctx, &piece);
 	} while (more);
-	atomic_fetch_sub(&ctx->detaching, 1);
 	return ret;
 }

@@ -132,12 +132,17 @@ static enum serve serve_migrating(struct umm_ctx *ctx, struct block *block,
 	return SERVE_DONE;
 }
 
-/* A message says that the page is of this context; SIGBUS can come from anywhere. */
-static bool is_ours(const struct umm_ctx *ctx, struct block *block, unsigned i)
+/* As fill(), of a page that the books do not know: in the thread it may be anybody's. */
+static enum serve serve_unknown(struct umm_ctx *ctx, const struct uffd_msg_info *info,
+				unsigned *counter)
 {
-	if (!ctx->in_thread)
-		return true;
-	return block && page_state(block, i) != PG_UNMANAGED && page_state(block, i) != PG_MIRRORED;
+	int ret = ctx->in_thread && ctx->features & UMM_KERNEL_MOVE ?
+			  uffd_owns(ctx->uffd, info->addr) :
+			  0;
+
+	if (ret)
+		return ret == -EAGAIN ? SERVE_AGAIN : SERVE_FOREIGN;
+	return serve_fill(ctx, NULL, info, counter);
 }
 
 static enum serve serve_locked(struct umm_ctx *ctx, struct block *block,
@@ -146,10 +151,8 @@ static enum serve serve_locked(struct umm_ctx *ctx, struct block *block,
 	unsigned i = page_index(info->addr);
 	bool held;
 
-	if (!is_ours(ctx, block, i))
-		return SERVE_FOREIGN;
 	if (!block)
-		return serve_fill(ctx, NULL, info, counter);
+		return serve_unknown(ctx, info, counter);
 	held = block->page[i] & PG_HELD;
 	switch (page_state(block, i)) {
 	case PG_MIGRATING:
@@ -164,6 +167,9 @@ static enum serve serve_locked(struct umm_ctx *ctx, struct block *block,
 		return info->wp ? SERVE_HOME : serve_fill(ctx, block, info, counter);
 	case PG_POISONED:
 		return SERVE_POISON;
+	case PG_UNMANAGED:
+	case PG_MIRRORED:
+		return serve_unknown(ctx, info, counter);
 	default:
 		return serve_fill(ctx, block, info, counter);
 	}
@@ -396,9 +402,6 @@ bool fault_serve_here(struct umm_ctx *ctx, const struct uffd_msg_info *what)
 		seen = ctx_settle_count(ctx);
 		fault_defer(ctx, &info);
 	}
-	/* Pages that are being given back to the kernel are nobody's for a moment. */
-	if (end == FAULT_FOREIGN && atomic_load(&ctx->detaching))
-		end = FAULT_WAITS;
 	if (end == FAULT_SLEEPS || end == FAULT_WAITS)
 		sleep_here(ctx, info.addr, seen);
 	stats_add(&ctx->stats, UMM_COUNT_FAULT_NS, now_ns() - began);

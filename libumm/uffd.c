@@ -25,7 +25,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stdatomic.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -248,6 +250,29 @@ bool uffd_is_registered(uintptr_t start, size_t len)
 	ret = uffd_watch(uffd, start, len);
 	close(uffd);
 	return ret == -EBUSY;
+}
+
+int uffd_owns(int uffd, uintptr_t addr)
+{
+	static _Atomic uintptr_t hole; /* a page that nobody touches */
+	uintptr_t none = 0, mine;
+	struct uffdio_move arg = { .dst = addr,
+				   .len = UMM_PAGE_SIZE,
+				   .mode = UFFDIO_MOVE_MODE_DONTWAKE |
+					   UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES };
+
+	if (!atomic_load(&hole)) {
+		mine = (uintptr_t)mmap(NULL, UMM_PAGE_SIZE, PROT_READ | PROT_WRITE,
+				       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		if (mine == (uintptr_t)MAP_FAILED)
+			return -ENOENT;
+		if (!atomic_compare_exchange_strong(&hole, &none, mine))
+			munmap((void *)mine, UMM_PAGE_SIZE);
+	}
+	arg.src = atomic_load(&hole);
+	if (!ioctl(uffd, UFFDIO_MOVE, &arg))
+		return 0;
+	return errno == EAGAIN ? -EAGAIN : -ENOENT;
 }
 
 /* ------------------------------------------------------------------------

@@ -65,6 +65,12 @@ int uffd_unregister(int uffd, uintptr_t start, size_t len);
  */
 bool uffd_is_registered(uintptr_t start, size_t len);
 
+/*
+ * Is the page registered with this descriptor? 0; -ENOENT no, or it is not writable private memory;
+ * -EAGAIN as below. Only MOVE looks whose a page is: the others fill what another descriptor has.
+ */
+int uffd_owns(int uffd, uintptr_t addr);
+
 /* Is there an event that was not read yet? Until then everything answers -EAGAIN. */
 bool uffd_is_changing(int uffd);
 
