@@ -535,7 +535,10 @@ static void refused_invalidation_is_repeated_where_it_may_sleep(struct env *e)
 	assert_int_equal(counts.refused, counts.unblockable);
 	if (e->variant.inline_copy && e->variant.type == UMM_DEVMEM_PRIVATE) {
 		/* Served by the fault server itself, which must not sleep. */
-		assert_int_equal(counts.refused, 16);
+		assert_true(counts.refused >= 16);
+		/* In the thread a wait may end early: it asks again. */
+		if (!e->variant.ctx_flags)
+			assert_int_equal(counts.refused, 16);
 		wait_until(env_delta(e, UMM_COUNT_DEFERRED) >= 16);
 	}
 	wait_until(ref_entry(ref, (uintptr_t)p) == 0);
