@@ -1034,7 +1034,8 @@ enum umm_event {
 	UMM_EVENT_CLEAR,	   /* contents dropped (MADV_DONTNEED, MADV_FREE, MADV_REMOVE) */
 	UMM_EVENT_PROTECTION_PAGE, /* write permission of single pages changes */
 	UMM_EVENT_MIGRATE,	   /* pages change their home; see @owner */
-	UMM_EVENT_PROTECTION_VMA,  /* permissions of a mapping change (mprotect) */
+	UMM_EVENT_PROTECTION_VMA,  /* a mapping allows less (mprotect): announced by interposers, or
+				    * found by the next call that looks */
 	UMM_EVENT_EXCLUSIVE,	   /* exclusive access of @owner begins or ends */
 };
 
@@ -1296,6 +1297,8 @@ struct umm_range {
  *
  * Only a snapshot: check umm_notifier_read_retry() before acting on it.
  * Private pages of others, empty and migrating pages are reported as 0.
+ * Where entries that were given out before allow more than the mapping does by now, mirrors
+ * hear of it from here, and -EBUSY says so to the caller.
  *
  * Ownership: entries[] stays the caller's; no page is pinned.
  * Context:   any thread, not from a callback; may sleep.

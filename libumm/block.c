@@ -264,6 +264,8 @@ void page_set(struct block *block, unsigned i, enum page_state state)
 	if (state == PG_UNMANAGED) {
 		page_forget_pins(block, i);
 		block->history[i] = 0;
+		bit_clear(block->readable, i);
+		bit_clear(block->writable, i);
 	}
 }
 

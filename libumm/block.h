@@ -78,6 +78,8 @@ struct block {
 	uint64_t dropped_ns; /* when a page became DROPPING last */
 	struct resident *residents;
 	struct block_pins *pins; /* pin.h; NULL: no page is pinned */
+	/* Pages of which entries were given out that allow reading, and writing (prot.h). */
+	uint64_t readable[BITMAP_WORDS], writable[BITMAP_WORDS];
 	uint16_t page[UMM_BLOCK_PAGES];
 	uint8_t history[UMM_BLOCK_PAGES]; /* of each page: cause of its last migration + 1, or 0 */
 };

@@ -25,6 +25,7 @@
 
 #include "batch.h"
 #include "maps.h"
+#include "prot.h"
 #include "util.h"
 
 static int request_check(struct umm_device *dev, uintptr_t start, uintptr_t end,
@@ -138,6 +139,7 @@ long umm_make_exclusive(struct umm_device *dev, uintptr_t start, uintptr_t end, 
 		return ret;
 	ctx_pass_gate(dev->ctx);
 	ret = ctx_attach_asked(dev->ctx, start, end);
+	prot_refresh(dev->ctx, start, end);
 	if (!ret)
 		ret = check_writable(dev->ctx, start, end);
 	if (!ret)

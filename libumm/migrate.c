@@ -14,6 +14,7 @@
 #include "futex.h"
 #include "hook.h"
 #include "log.h"
+#include "prot.h"
 #include "signals.h"
 #include "util.h"
 
@@ -184,6 +185,16 @@ static void batch_span(struct batch *batch, const struct umm_span *span)
 		batch->managed = region_next(batch->ctx, start, end, &(struct umm_span){ 0 });
 }
 
+/* Before pages of a span go to a device. 0 or -errno. */
+static int span_prepare(struct umm_ctx *ctx, const struct umm_span *span)
+{
+	uintptr_t start = align_down(span->start, UMM_PAGE_SIZE);
+	uintptr_t end = align_up(span->start + span->len, UMM_PAGE_SIZE);
+
+	prot_refresh(ctx, start, end);
+	return ctx_attach_asked(ctx, start, end);
+}
+
 long batch_move(struct umm_ctx *ctx, const struct umm_span *spans, size_t nspans,
 		const struct batch_want *want)
 {
@@ -193,8 +204,7 @@ long batch_move(struct umm_ctx *ctx, const struct umm_span *spans, size_t nspans
 
 	ctx_pass_gate(ctx);
 	for (size_t i = 0; i < nspans && want->dst && !ret; i++)
-		ret = ctx_attach_asked(ctx, align_down(spans[i].start, UMM_PAGE_SIZE),
-				       align_up(spans[i].start + spans[i].len, UMM_PAGE_SIZE));
+		ret = span_prepare(ctx, &spans[i]);
 	if (want->dst && !ret)
 		ret = devmem_use(want->dst);
 	if (ret)

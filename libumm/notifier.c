@@ -30,6 +30,7 @@
 #include "event.h"
 #include "hook.h"
 #include "log.h"
+#include "prot.h"
 #include "util.h"
 
 /* The notifier whose callback this thread is in: removing it would wait for itself. */
@@ -334,6 +335,8 @@ void umm_invalidate_range_end(struct umm_ctx *ctx, struct umm_invalidation *inva
 	}
 	if (invalidation->event == UMM_EVENT_UNMAP)
 		event_forget(ctx, invalidation->active.start, invalidation->active.end);
+	if (invalidation->event == UMM_EVENT_PROTECTION_VMA)
+		prot_forget(ctx, invalidation->active.start, invalidation->active.end);
 	invalidation_unlist(invalidation);
 	invalidation_finish(invalidation);
 }

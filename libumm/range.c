@@ -16,20 +16,14 @@
 
 #include "batch.h"
 #include "device.h"
-#include "maps.h"
 #include "pagemap.h"
+#include "prot.h"
 #include "uapi.h"
 #include "uffd.h"
 #include "event.h"
 #include "util.h"
 
 #define REQ_BITS (UMM_ENTRY_REQ_FAULT | UMM_ENTRY_REQ_WRITE)
-
-/* The mapping that covers the address looked at last. */
-struct prot {
-	struct umm_ctx *ctx;
-	struct maps_vma vma;
-};
 
 /* What the page map says of a part of a block, asked when it is needed first. */
 struct look {
@@ -48,17 +42,6 @@ static int look_find(struct look *look, const struct umm_ctx *ctx)
 				   ctx->features & UMM_KERNEL_PAGEMAP_SCAN, &look->pages);
 	look->known = !ret;
 	return ret;
-}
-
-static bool prot_find(struct prot *prot, uintptr_t addr)
-{
-	if (addr >= prot->vma.start && addr < prot->vma.end)
-		return true;
-	if (maps_find(addr, prot->ctx->features & UMM_KERNEL_PROCMAP_QUERY, &prot->vma)) {
-		prot->vma = (struct maps_vma){ 0 };
-		return false;
-	}
-	return addr >= prot->vma.start;
 }
 
 static bool frame_is_ours(const struct umm_range *range, const struct resident *resident)
@@ -176,7 +159,10 @@ static long snapshot_locked(struct umm_range *range, struct block *block, struct
 	int ret;
 
 	for (uintptr_t at = look->start; at < end; at += UMM_PAGE_SIZE, entry++) {
-		if (!prot_find(prot, at) || !prot->vma.read) {
+		bool mapped = prot_find(prot, at);
+
+		prot_compare(prot, block, page_index(at));
+		if (!mapped || !prot->vma.read) {
 			*entry = UMM_ENTRY_ERROR;
 			continue;
 		}
@@ -184,6 +170,7 @@ static long snapshot_locked(struct umm_range *range, struct block *block, struct
 		if (ret)
 			return ret;
 		*entry = entry_of(range, block, page_index(at), prot, look);
+		prot_give(block, page_index(at), *entry);
 		valid += *entry & UMM_ENTRY_VALID;
 	}
 	return valid;
@@ -211,6 +198,7 @@ static long snapshot_block(struct umm_range *range, uintptr_t start, uintptr_t e
 	if (block) {
 		ret = block_register(ctx, block);
 		valid = ret ? ret : snapshot_locked(range, block, &look, prot, entry);
+		prot_found(prot, block);
 		block_put(ctx, block);
 	} else if (ret == -EFAULT) {
 		snapshot_unmanaged(start, end, prot, entry);
@@ -218,6 +206,7 @@ static long snapshot_block(struct umm_range *range, uintptr_t start, uintptr_t e
 		valid = ret;
 	}
 	rwlock_drop_shared(&ctx->gate);
+	prot_tell(prot, start);
 	return valid;
 }
 
@@ -505,6 +494,13 @@ static int bring_home(struct umm_ctx *ctx, uintptr_t addr)
 	return ret == -EIO ? -EFAULT : ret < 0 ? (int)ret : 0;
 }
 
+/* Meanwhile the program may have called mprotect(). */
+static void part_wait(struct part *part, uint32_t seen, uint64_t deadline)
+{
+	ctx_settle_wait(part->prot.ctx, seen, deadline);
+	part->prot = (struct prot){ .ctx = part->prot.ctx };
+}
+
 /* Make it resident, waiting for others until the deadline. */
 static int fault_part(struct part *part, uint64_t deadline)
 {
@@ -527,7 +523,7 @@ static int fault_part(struct part *part, uint64_t deadline)
 		else if (ret == -EAGAIN)
 			event_pump(ctx);
 		else if (ret == NEED_WAIT && now_ns() < deadline)
-			ctx_settle_wait(ctx, seen, deadline);
+			part_wait(part, seen, deadline);
 		else if (ret == NEED_WAIT)
 			return -EBUSY;
 		else
@@ -561,6 +557,9 @@ static int fault_parts(const struct umm_range *range, struct umm_ctx *ctx, uint6
 		part.end = min(align_down(part.start, UMM_BLOCK_SIZE) + UMM_BLOCK_SIZE, range->end);
 		ret = fault_part(&part, deadline);
 	}
+	/* Else the snapshot tells of what is allowed no more. */
+	if (ret == -EPERM || ret == -EFAULT)
+		prot_refresh(ctx, range->start, range->end);
 	return ret;
 }
 

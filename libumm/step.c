@@ -16,6 +16,7 @@
 #include "log.h"
 #include "maps.h"
 #include "piece.h"
+#include "prot.h"
 #include "signals.h"
 #include "util.h"
 
@@ -121,6 +122,19 @@ static bool is_writable(struct step *step, uintptr_t addr)
 	return addr >= step->vma.start && addr < step->vma.end && step->vma.write;
 }
 
+/* The driver may enter pages into its table as it was told, without a look at them. */
+static void give(struct step *step, const struct piece *piece)
+{
+	struct block *block = block_find(step->asked.ctx, piece->va);
+
+	for (unsigned i = bit_next(piece->all, 0); i < UMM_BLOCK_PAGES;
+	     i = bit_next(piece->all, i + 1))
+		prot_give(block, i,
+			  UMM_ENTRY_VALID |
+				  (is_writable(step, page_addr(block, i)) ? UMM_ENTRY_WRITE : 0));
+	lock_drop(&block->lock);
+}
+
 /* Tell the driver where the data of one piece is. */
 static unsigned describe(struct step *step, struct piece *piece)
 {
@@ -173,6 +187,7 @@ static int setup_block(struct step *step, uintptr_t va)
 	piece->next = step->pieces;
 	step->pieces = piece;
 	piece_unmap(piece);
+	give(step, piece);
 	migrate->cpages += describe(step, piece);
 	return 0;
 }
@@ -187,6 +202,7 @@ int umm_migrate_setup(struct umm_migrate *migrate)
 		return ret;
 	ctx_pass_gate(migrate->ctx);
 	ret = ctx_attach_asked(migrate->ctx, migrate->start, migrate->end);
+	prot_refresh(migrate->ctx, migrate->start, migrate->end);
 	if (!ret)
 		ret = mappings_check(migrate);
 	if (ret)

@@ -327,18 +327,21 @@ static void snapshots_tell_the_owner_alone(struct env *e)
 {
 	struct ref_device *a = env_device(e, 64), *b = env_device(e, 64);
 	char *p = exclusive_pages(e, a, 1);
-	uint64_t entry;
+	uint64_t entry, writable = ref_entry(a, (uintptr_t)p);
 
 	assert_int_equal(snapshot(b, b->dev, p, &entry), 0);
 	assert_int_equal(entry, 0);
 	assert_int_equal(snapshot(b, NULL, p, &entry), 0);
 	assert_int_equal(entry, 0);
 	assert_int_equal(snapshot(a, a->dev, p, &entry), 1);
-	assert_int_equal(entry, ref_entry(a, (uintptr_t)p));
+	assert_int_equal(entry, writable);
+	/* The first look after it finds out, and tells the device. */
 	assert_int_equal(mprotect(p, PAGE, PROT_READ), 0);
+	assert_int_equal(snapshot(a, a->dev, p, &entry), -EBUSY);
+	assert_int_equal(ref_entry(a, (uintptr_t)p), 0);
 	assert_int_equal(snapshot(a, a->dev, p, &entry), 1);
-	assert_int_equal(entry, ref_entry(a, (uintptr_t)p) & ~UMM_ENTRY_WRITE);
-	assert_exclusive(e, a, p, 1);
+	assert_int_equal(entry, writable & ~UMM_ENTRY_WRITE);
+	assert_state(e, p, 1, UMM_PAGE_EXCLUSIVE);
 	assert_filled(p, 1, 1);
 }
 

@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The kernel does not tell of mprotect(), so it is asked: whenever a device looks or faults, takes
+ * a page exclusively or has it migrated. Each block knows which pages it has given out readable and
+ * writable entries of. Where the mapping allows less by now, mirrors are told to forget them.
+ *
+ *	look			mirror
+ *	prot_compare()
+ *	prot_found(): snapshots	are stale
+ *	unlock
+ *	prot_tell():		PROTECTION_VMA
+ *				asks again, and gets what the kernel allows
+ *
+ * Invariant: an entry that allows more than what is in `readable` and `writable` of its block was
+ * given out before mirrors were told last.
+ * Locks: the block's for its bitmaps; none where mirrors are told.
+ */
+#include "prot.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "ctx.h"
+#include "util.h"
+
+bool prot_find(struct prot *prot, uintptr_t addr)
+{
+	struct maps_vma *vma = &prot->vma;
+	int ret;
+
+	if (addr >= vma->start && addr < vma->end)
+		return true;
+	if (addr - prot->gap.start < prot->gap.len) {
+		*vma = (struct maps_vma){ 0 };
+		return false;
+	}
+	ret = maps_find(addr, prot->ctx->features & UMM_KERNEL_PROCMAP_QUERY, vma);
+	if (!ret && vma->start <= addr)
+		return true;
+	if (!ret || ret == -ENOENT)
+		prot->gap = (struct umm_span){ addr, (ret ? UINTPTR_MAX : vma->start) - addr };
+	*vma = (struct maps_vma){ 0 };
+	return false;
+}
+
+void prot_compare(struct prot *prot, struct block *block, unsigned i)
+{
+	bool gone = bit_test(block->readable, i) && !prot->vma.read;
+
+	if (gone || (bit_test(block->writable, i) && !(prot->vma.read && prot->vma.write)))
+		bit_set(prot->narrowed, i);
+	if (!prot->vma.read)
+		bit_clear(block->readable, i);
+	if (!prot->vma.read || !prot->vma.write)
+		bit_clear(block->writable, i);
+}
+
+void prot_give(struct block *block, unsigned i, uint64_t entry)
+{
+	if (entry & UMM_ENTRY_VALID)
+		bit_set(block->readable, i);
+	if (entry & UMM_ENTRY_WRITE)
+		bit_set(block->writable, i);
+}
+
+void prot_found(struct prot *prot, struct block *block)
+{
+	unsigned first = bit_next(prot->narrowed, 0);
+
+	if (first < UMM_BLOCK_PAGES)
+		prot->active = notifier_begin(prot->ctx, page_addr(block, first),
+					      block->va + UMM_BLOCK_SIZE);
+}
+
+void prot_tell(struct prot *prot, uintptr_t va)
+{
+	struct umm_notifier_range range = {
+		.event = UMM_EVENT_PROTECTION_VMA,
+		.blockable = true,
+	};
+	unsigned first, last;
+
+	va = align_down(va, UMM_BLOCK_SIZE);
+	for_each_run(prot->narrowed, first, last)
+	{
+		range.start = va + ((uintptr_t)first << UMM_PAGE_SHIFT);
+		range.end = va + ((uintptr_t)last << UMM_PAGE_SHIFT);
+		notifier_invalidate(prot->ctx, &range);
+	}
+	notifier_end(prot->ctx, prot->active);
+	prot->active = NULL;
+	memset(prot->narrowed, 0, sizeof(prot->narrowed));
+}
+
+void prot_refresh(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
+{
+	struct prot prot = { .ctx = ctx };
+	unsigned first, last;
+	struct block *block;
+	uintptr_t at = start, va;
+
+	if (!atomic_load(&ctx->notifiers.count))
+		return;
+	while (at < end && (block = block_next(ctx, at, end))) {
+		va = block->va;
+		at = va + UMM_BLOCK_SIZE;
+		if (!block_clip(block, start, end, &first, &last))
+			first = last = 0;
+		for (unsigned i = first; i < last; i++)
+			if (bit_test(block->readable, i)) {
+				prot_find(&prot, page_addr(block, i));
+				prot_compare(&prot, block, i);
+			}
+		prot_found(&prot, block);
+		lock_drop(&block->lock);
+		prot_tell(&prot, va);
+	}
+}
+
+void prot_forget(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
+{
+	unsigned first, last;
+	struct block *block;
+	uintptr_t at = start;
+
+	while (at < end && (block = block_next(ctx, at, end))) {
+		at = block->va + UMM_BLOCK_SIZE;
+		if (!block_clip(block, start, end, &first, &last))
+			first = last = 0;
+		for (unsigned i = first; i < last; i++) {
+			bit_clear(block->readable, i);
+			bit_clear(block->writable, i);
+		}
+		lock_drop(&block->lock);
+	}
+}
