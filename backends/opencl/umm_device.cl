@@ -6,6 +6,7 @@
  * CPU, as a ulong. Names that programs may use: UMM_KERNEL_ARGS, UMM_ARGS, struct umm
  * (its fields are private), umm_begin(), umm_faulted(); for every scalar and vector TYPE
  * umm_load_TYPE(), umm_store_TYPE() and, for vectors, umm_vload_TYPE(), umm_vstore_TYPE();
+ * halves as floats, umm_load_half() and so on;
  * umm_load_ptr(), umm_store_ptr(); umm_load(), umm_store(), UMM_POINTER(), UMM_LOAD_POINTER();
  * umm_span_load(), umm_span_store(); umm_prepare_load(), umm_prepare_store(); umm_atomic_OP_TYPE().
  *
@@ -549,6 +550,63 @@ UMM_DEFINE_TYPE(float)
 #ifdef cl_khr_fp64
 UMM_DEFINE_TYPE(double)
 #endif
+
+/*
+ * Halves are floats for the kernel, as vload_half() and vstore_half() have it, which needs no
+ * cl_khr_fp16: umm_load_half(u, addr), umm_store_half(u, addr, value), and vectors of them at a
+ * multiple of 2, umm_vload_halfn(u, addr), umm_vstore_halfn(u, addr, value).
+ */
+UMM_INLINE float umm_load_half(struct umm *u, ulong addr)
+{
+	__global const uchar *at = umm_read_at(u, addr, 1);
+
+	return at ? vload_half(0, (__global const half *)at) : 0;
+}
+
+UMM_INLINE void umm_store_half(struct umm *u, ulong addr, float value)
+{
+	__global uchar *at = umm_write_at(u, addr, 1);
+
+	if (at)
+		vstore_half(value, 0, (__global half *)at);
+}
+
+#define UMM_DEFINE_HALVES(n)                                                                   \
+	UMM_INLINE float##n umm_vload_half##n(struct umm *u, ulong addr)                       \
+	{                                                                                      \
+		__global const uchar *at;                                                      \
+		float some[n];                                                                 \
+                                                                                               \
+		if ((addr & 4095) + 2 * n <= 4096) {                                           \
+			at = umm_read_at(u, addr, 1);                                          \
+			return at ? vload_half##n(0, (__global const half *)at) : (float##n)0; \
+		}                                                                              \
+		for (uint i = 0; i < n; i++)                                                   \
+			some[i] = umm_load_half(u, addr + 2 * i);                              \
+		return u->faulted ? (float##n)0 : vload##n(0, some);                           \
+	}                                                                                      \
+	UMM_INLINE void umm_vstore_half##n(struct umm *u, ulong addr, float##n value)          \
+	{                                                                                      \
+		__global uchar *at;                                                            \
+		float some[n];                                                                 \
+                                                                                               \
+		if ((addr & 4095) + 2 * n <= 4096) {                                           \
+			at = umm_write_at(u, addr, 1);                                         \
+			if (at)                                                                \
+				vstore_half##n(value, 0, (__global half *)at);                 \
+			return;                                                                \
+		}                                                                              \
+		vstore##n(value, 0, some);                                                     \
+		umm_prepare_store(u, addr, 2 * n);                                             \
+		for (uint i = 0; i < n; i++)                                                   \
+			umm_store_half(u, addr + 2 * i, some[i]);                              \
+	}
+
+UMM_DEFINE_HALVES(2)
+UMM_DEFINE_HALVES(3)
+UMM_DEFINE_HALVES(4)
+UMM_DEFINE_HALVES(8)
+UMM_DEFINE_HALVES(16)
 
 /*
  * umm_atomic_OP_TYPE(u, addr, ...): as atomic_OP(), the old value, or 0 where the work-item is
