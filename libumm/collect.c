@@ -243,25 +243,45 @@ static int take_frames(const struct piece_want *want, unsigned n, uint32_t *fram
 	return devmem_take(want->dst, n, frames);
 }
 
-/* Tell mirrors of what lies between the first and the last of these pages. */
-static bool notify_pages(struct piece *piece, const uint64_t *pages, enum umm_event event,
-			 struct umm_device *owner)
+/* What mirrors are told. */
+struct message {
+	enum umm_event event;
+	struct umm_device *owner;
+};
+
+/* Tell them of what lies between the first and the last of these pages, from low to high - 1. */
+static bool notify_between(struct piece *piece, const uint64_t *pages, unsigned low, unsigned high,
+			   const struct message *message)
 {
-	unsigned first = bit_next(pages, 0), last = first;
+	unsigned first = bit_next(pages, low), last = first;
 	struct umm_notifier_range range = {
-		.event = event,
-		.owner = owner,
+		.event = message->event,
+		.owner = message->owner,
 		.blockable = piece->blockable,
 	};
 
-	for (unsigned i = first; i < UMM_BLOCK_PAGES; i = bit_next(pages, i + 1))
+	if (first >= high)
+		return true;
+	for (unsigned i = first; i < high; i = bit_next(pages, i + 1))
 		last = i;
 	range.start = piece->va + ((uintptr_t)first << UMM_PAGE_SHIFT);
 	range.end = piece->va + ((uintptr_t)(last + 1) << UMM_PAGE_SHIFT);
 	/* Who asked for exclusive access hears when it ends, not when it begins. */
 	if (piece->dst && piece->dst->places)
-		return notifier_invalidate_others(piece->ctx, &range, owner) == 0;
+		return notifier_invalidate_others(piece->ctx, &range, range.owner) == 0;
 	return notifier_invalidate(piece->ctx, &range) == 0;
+}
+
+/* Once for each stretch that was asked for: pages in between are nobody's business. */
+static bool notify_pages(struct piece *piece, const uint64_t *wanted, const uint64_t *pages,
+			 struct message message)
+{
+	unsigned first, last;
+	bool told = true;
+
+	for_each_run(wanted, first, last) told =
+		told && notify_between(piece, pages, first, last, &message);
+	return told;
 }
 
 static enum umm_event event_of(const struct piece *piece)
@@ -271,19 +291,21 @@ static enum umm_event event_of(const struct piece *piece)
 	return piece->duplicate ? UMM_EVENT_PROTECTION_PAGE : UMM_EVENT_MIGRATE;
 }
 
-static bool notify(struct piece *piece)
+static bool notify(struct piece *piece, const uint64_t *wanted)
 {
 	struct umm_device *dev = piece->dst ? piece->dst->dev : NULL;
 
 	if (piece->dst && piece->dst->places)
-		return notify_pages(piece, piece->all, UMM_EVENT_EXCLUSIVE, dev);
+		return notify_pages(piece, wanted, piece->all,
+				    (struct message){ UMM_EVENT_EXCLUSIVE, dev });
 	if (bit_next(piece->exclusive, 0) < UMM_BLOCK_PAGES) {
-		if (!notify_pages(piece, piece->exclusive, UMM_EVENT_EXCLUSIVE, piece->src->dev))
+		if (!notify_pages(piece, wanted, piece->exclusive,
+				  (struct message){ UMM_EVENT_EXCLUSIVE, piece->src->dev }))
 			return false;
 		if (!memcmp(piece->all, piece->exclusive, sizeof(piece->all)))
 			return true;
 	}
-	return notify_pages(piece, piece->all, event_of(piece), dev);
+	return notify_pages(piece, wanted, piece->all, (struct message){ event_of(piece), dev });
 }
 
 /*
@@ -422,7 +444,7 @@ struct piece *piece_collect(struct umm_ctx *ctx, const struct piece_want *want,
 		piece_free(piece);
 		return NULL;
 	}
-	if (!notify(piece)) {
+	if (!notify(piece, want->pages)) {
 		*ret = -EAGAIN;
 		memcpy(piece->stay, piece->all, sizeof(piece->stay));
 		piece->deferred = !want->blockable;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Migrating spans: cuts them into blocks, keeps several pieces in flight, and
- * waits for pages that others have in flight. Asynchronous requests run on the movers.
+ * Migrating spans: cuts them into blocks, puts those of one block together, keeps several
+ * pieces in flight, and waits for pages that others have in flight. Asynchronous requests run on
+ * the movers.
  *
  * Invariant: a batch ends when its pieces have; it lives on the stack of whoever
  * waits for that.
@@ -122,9 +123,8 @@ static bool batch_start(struct batch *batch, const struct piece_want *want, uint
 	return found.busy;
 }
 
-static void batch_block(struct batch *batch, uintptr_t va, uintptr_t start, uintptr_t end)
+static void batch_block(struct batch *batch, uintptr_t va, uint64_t *pages)
 {
-	uint64_t pages[BITMAP_WORDS] = { 0 };
 	const struct batch_want *want = batch->want;
 	struct piece_want piece_want = {
 		.va = va,
@@ -140,12 +140,9 @@ static void batch_block(struct batch *batch, uintptr_t va, uintptr_t start, uint
 		.blockable = true,
 		.clock = want->clock,
 	};
-	uintptr_t low = max(start, va), high = min(end, va + UMM_BLOCK_SIZE);
 
 	batch->at = va;
 	batch->patience = (struct patience){ 0 };
-	for (uintptr_t at = low; at < high; at += UMM_PAGE_SIZE)
-		bit_set(pages, page_index(at));
 	while (batch_start(batch, &piece_want, pages))
 		;
 }
@@ -170,19 +167,86 @@ static bool next_block(struct batch *batch, uintptr_t *at, uintptr_t end)
 	return true;
 }
 
-static void batch_span(struct batch *batch, const struct umm_span *span)
+static void set_pages(uint64_t *pages, uintptr_t start, uintptr_t end)
+{
+	for (uintptr_t at = start; at < end; at += UMM_PAGE_SIZE)
+		bit_set(pages, page_index(at));
+}
+
+static struct umm_span whole_pages(const struct umm_span *span)
 {
 	uintptr_t start = align_down(span->start, UMM_PAGE_SIZE);
-	uintptr_t end = align_up(span->start + span->len, UMM_PAGE_SIZE);
-	uintptr_t at = start, va;
+
+	return (struct umm_span){ start, align_up(span->start + span->len, UMM_PAGE_SIZE) - start };
+}
+
+static void note_managed(struct batch *batch, uintptr_t start, uintptr_t end)
+{
+	if (!batch->managed)
+		batch->managed = region_next(batch->ctx, start, end, &(struct umm_span){ 0 });
+}
+
+static void batch_span(struct batch *batch, struct umm_span span)
+{
+	uintptr_t end = span.start + span.len, at = span.start, va;
+	uint64_t pages[BITMAP_WORDS];
 
 	while (at < end && !batch->full && next_block(batch, &at, end)) {
 		va = align_down(at, UMM_BLOCK_SIZE);
-		batch_block(batch, va, at, end);
+		memset(pages, 0, sizeof(pages));
+		set_pages(pages, at, min(end, va + UMM_BLOCK_SIZE));
+		batch_block(batch, va, pages);
 		at = va + UMM_BLOCK_SIZE;
 	}
-	if (!batch->managed)
-		batch->managed = region_next(batch->ctx, start, end, &(struct umm_span){ 0 });
+	note_managed(batch, span.start, end);
+}
+
+/* How many spans, from the first on, lie in the block where that begins. */
+static size_t count_in_block(const struct umm_span *spans, size_t nspans)
+{
+	uintptr_t va = align_down(spans[0].start, UMM_BLOCK_SIZE);
+	size_t n = 0;
+
+	while (n < nspans && spans[n].start >= va &&
+	       spans[n].start + spans[n].len <= va + UMM_BLOCK_SIZE)
+		n++;
+	return n;
+}
+
+/* Several spans of one block: their pages move together, however they are scattered in it. */
+static void batch_scattered(struct batch *batch, const struct umm_span *spans, size_t nspans)
+{
+	uint64_t pages[BITMAP_WORDS] = { 0 };
+	struct umm_span span;
+	uintptr_t at;
+
+	for (size_t i = 0; i < nspans; i++) {
+		span = whole_pages(&spans[i]);
+		at = span.start;
+		if (next_block(batch, &at, span.start + span.len))
+			set_pages(pages, at, span.start + span.len);
+	}
+	if (bit_next(pages, 0) < UMM_BLOCK_PAGES)
+		batch_block(batch, align_down(spans[0].start, UMM_BLOCK_SIZE), pages);
+	for (size_t i = 0; i < nspans; i++) {
+		span = whole_pages(&spans[i]);
+		note_managed(batch, span.start, span.start + span.len);
+	}
+}
+
+static void batch_spans(struct batch *batch, const struct umm_span *spans, size_t nspans)
+{
+	size_t n;
+
+	for (size_t i = 0; i < nspans && !batch->full; i += n) {
+		n = count_in_block(spans + i, nspans - i);
+		if (n > 1) {
+			batch_scattered(batch, spans + i, n);
+			continue;
+		}
+		batch_span(batch, whole_pages(&spans[i]));
+		n = 1;
+	}
 }
 
 /* Before pages of a span go to a device. 0 or -errno. */
@@ -209,8 +273,7 @@ long batch_move(struct umm_ctx *ctx, const struct umm_span *spans, size_t nspans
 		ret = devmem_use(want->dst);
 	if (ret)
 		return ret;
-	for (size_t i = 0; i < nspans && !batch.full; i++)
-		batch_span(&batch, &spans[i]);
+	batch_spans(&batch, spans, nspans);
 	batch_wait(&batch, 0);
 	if (want->dst)
 		devmem_unuse(want->dst);

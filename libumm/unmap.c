@@ -28,46 +28,79 @@
 /* A page that is shared since a fork is ours after one; the kernel's own short holds pass. */
 #define BUSY_TRIES 4
 
-/* Read pages in place, as many at a time as lie together; those that cannot be read stay. */
-static void read_run(struct piece *piece, unsigned first, unsigned last)
-{
-	struct iovec local, remote;
-	unsigned next;
-	ssize_t got;
+#define READ_VECTORS 64 /* stretches that one call reads */
 
-	for (; first < last; first = next) {
-		next = first + 1;
-		while (next < last &&
-		       piece->host[next] == piece->host[first] + run_bytes(next - first))
-			next++;
-		local = (struct iovec){ (void *)piece->host[first], run_bytes(next - first) };
-		remote = (struct iovec){ (void *)piece_at(piece, first), run_bytes(next - first) };
-		got = process_vm_readv(getpid(), &local, 1, &remote, 1, 0);
-		if (got == (ssize_t)run_bytes(next - first))
-			continue;
-		next = first + (unsigned)(max(got, (ssize_t)0) >> UMM_PAGE_SHIFT);
-		bit_set(piece->stay, next++);
+/* Pages to read in place, and the vectors of one call. */
+struct reading {
+	uint16_t pages[UMM_BLOCK_PAGES];
+	unsigned n;
+	struct iovec local[READ_VECTORS], remote[READ_VECTORS];
+	unsigned nlocal, nremote;
+};
+
+/* Another page at the end of a list. False: the list is full. */
+static bool vector_add(struct iovec *vectors, unsigned *n, uintptr_t page)
+{
+	struct iovec *last = &vectors[*n - 1];
+
+	if (*n && (uintptr_t)last->iov_base + last->iov_len == page) {
+		last->iov_len += UMM_PAGE_SIZE;
+		return true;
 	}
+	if (*n == READ_VECTORS)
+		return false;
+	vectors[(*n)++] = (struct iovec){ (void *)page, UMM_PAGE_SIZE };
+	return true;
 }
 
-static void copy_run(struct piece *piece, unsigned first, unsigned last)
+/* Read pages from the k-th on, as many as one call takes. How many could be read. */
+static unsigned read_some(const struct piece *piece, struct reading *reading, unsigned k,
+			  unsigned *asked)
 {
-	uint64_t map[BITMAP_WORDS] = { 0 };
-	unsigned from, to;
+	unsigned n = k;
+	ssize_t got;
 
-	pages_set(map, first, last);
-	if (piece_stage(piece, map) || take_protect(piece, first, last, true))
-		pages_set(piece->stay, first, last);
-	for_each_going(piece, first, last, from, to) read_run(piece, from, to);
+	reading->nlocal = reading->nremote = 0;
+	while (n < reading->n &&
+	       vector_add(reading->remote, &reading->nremote, piece_at(piece, reading->pages[n])) &&
+	       vector_add(reading->local, &reading->nlocal, piece->host[reading->pages[n]]))
+		n++;
+	/* A page that only found a place in the first list has no room to be read into. */
+	got = process_vm_readv(getpid(), reading->local, reading->nlocal, reading->remote,
+			       reading->nremote, 0);
+	*asked = n - k;
+	return (unsigned)(max(got, (ssize_t)0) >> UMM_PAGE_SHIFT);
+}
+
+/* Read pages in place, many at a time; those that cannot be read stay. */
+static void read_pages(struct piece *piece, const uint64_t *map)
+{
+	struct reading reading = { .n = 0 };
+	unsigned got, asked;
+
+	for (unsigned i = bit_next(map, 0); i < UMM_BLOCK_PAGES; i = bit_next(map, i + 1))
+		if (!bit_test(piece->stay, i))
+			reading.pages[reading.n++] = (uint16_t)i;
+	for (unsigned k = 0; k < reading.n; k += got) {
+		got = read_some(piece, &reading, k, &asked);
+		if (got < asked)
+			bit_set(piece->stay, reading.pages[k + got++]);
+	}
 }
 
 /* For duplication: the pages stay where they are, read-only. */
 static void copy_runs(struct piece *piece, const uint64_t *runs)
 {
+	int ret = piece_stage(piece, runs);
 	unsigned first, last;
 
 	for_each_run(runs, first, last) take_begin_touching(piece, first, last);
-	for_each_run(runs, first, last) copy_run(piece, first, last);
+	for_each_run(runs, first, last)
+	{
+		if (ret || take_protect(piece, first, last, true))
+			pages_set(piece->stay, first, last);
+	}
+	read_pages(piece, runs);
 	for_each_run(runs, first, last)
 	{
 		take_end_touching(piece, first, last);

@@ -3,6 +3,8 @@
 #include "harness.h"
 
 #include <errno.h>
+#include <stdlib.h>
+#include <sys/mman.h>
 
 static void duplicates_serve_both_sides_without_faults(struct env *e)
 {
@@ -131,6 +133,42 @@ static void duplicates_are_evicted_and_freed(struct env *e)
 	assert_free_frames(ref, 16);
 }
 
+/* Many stretches of one block, and one page among them that nobody may read. */
+static void scattered_pages_are_duplicated_together(struct env *e)
+{
+	enum { N = 170, CLOSED = 100 };
+	struct ref_device *ref = env_device(e, 256);
+	char *p = env_alloc_small(e, 3 * N * PAGE);
+	struct umm_span spans[N];
+	struct umm_migrate_request req = { .size = sizeof(req),
+					   .flags = UMM_MIGRATE_DUPLICATE,
+					   .spans = spans,
+					   .nspans = N,
+					   .dst = ref->mem };
+
+	for (unsigned i = 0; i < N; i++) {
+		spans[i] = (struct umm_span){ (uintptr_t)p + 3 * i * PAGE, PAGE };
+		fill((void *)spans[i].start, 1, i);
+	}
+	assert_int_equal(mprotect((void *)spans[CLOSED].start, PAGE, PROT_NONE), 0);
+	env_mark(e);
+	assert_int_equal(umm_migrate_spans(e->ctx, &req, NULL), N - 1);
+	assert_delta(e, UMM_COUNT_DUPLICATED, N - 1);
+	assert_int_equal(mprotect((void *)spans[CLOSED].start, PAGE, PROT_READ | PROT_WRITE), 0);
+	assert_free_frames(ref, 256 - (N - 1));
+	ref_policy_set(ref, REF_IN_PLACE);
+	for (unsigned i = 0; i < N; i++) {
+		assert_filled((void *)spans[i].start, 1, i);
+		assert_device_sees(ref, (void *)spans[i].start, 1, i);
+		assert_int_equal(state_of(e, (void *)spans[i].start),
+				 i == CLOSED ? UMM_PAGE_SYSTEM : UMM_PAGE_DUPLICATED);
+	}
+	for (unsigned i = 0; i < N; i++)
+		page_fill((void *)spans[i].start, 0, i + 1);
+	for (unsigned i = 0; i < N; i++)
+		assert_device_sees(ref, (void *)spans[i].start, 1, i + 1);
+}
+
 static const struct test_case cases[] = {
 	TEST(ALL, duplicates_serve_both_sides_without_faults),
 	TEST(ALL, store_ends_a_duplication_with_one_write_fault),
@@ -138,6 +176,7 @@ static const struct test_case cases[] = {
 	TEST(ALL, two_devices_hold_copies_of_the_same_pages),
 	TEST(ALL, duplicates_of_untouched_pages_read_zero),
 	TEST(ALL, duplicates_are_evicted_and_freed),
+	TEST(ALL, scattered_pages_are_duplicated_together),
 };
 
 int main(int argc, char **argv)

@@ -92,6 +92,35 @@ static void remove_notifier(struct umm_notifier *notifier)
 
 /* ---- who hears of what -------------------------------------------------------------- */
 
+/* Pages of one block move together; who watches those in between hears nothing. */
+static void only_pages_that_were_asked_for_are_announced(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = env_alloc_small(e, 64 * PAGE);
+	struct umm_span spans[] = { { (uintptr_t)p + 3 * PAGE, PAGE },
+				    { (uintptr_t)p + 10 * PAGE, 2 * PAGE },
+				    { (uintptr_t)p + 40 * PAGE, PAGE } };
+	struct umm_migrate_request req = {
+		.size = sizeof(req), .spans = spans, .nspans = 3, .dst = ref->mem
+	};
+	struct umm_notifier *notifiers[2];
+	struct heard asked, between;
+
+	heard_init(&asked);
+	heard_init(&between);
+	fill(p, 64, 1);
+	notifiers[0] = insert(e, p + 10 * PAGE, 2, &asked);
+	notifiers[1] = insert(e, p + 12 * PAGE, 28, &between);
+	assert_int_equal(umm_migrate_spans(e->ctx, &req, NULL), 4);
+	assert_int_equal(asked.n, 1);
+	assert_int_equal(asked.range[0].start, spans[1].start);
+	assert_int_equal(asked.range[0].end, spans[1].start + 2 * PAGE);
+	assert_int_equal(between.n, 0);
+	remove_notifier(notifiers[0]);
+	remove_notifier(notifiers[1]);
+	assert_filled(p, 64, 1);
+}
+
 static void migration_is_announced_before_it_happens(struct env *e)
 {
 	struct ref_device *ref = env_device(e, 64);
@@ -717,6 +746,7 @@ static void a_change_that_has_returned_is_never_missed(struct env *e)
 static const struct test_case cases[] = {
 	TEST(KERNEL, a_change_that_has_returned_is_never_missed),
 	TEST(ALL, migration_is_announced_before_it_happens),
+	TEST(ALL, only_pages_that_were_asked_for_are_announced),
 	TEST(ALL, announcement_says_what_where_and_who),
 	TEST(PRIVATE, cpu_fault_is_announced_for_its_page),
 	TEST(ALL, notifiers_elsewhere_are_not_called),

@@ -370,7 +370,8 @@ int round_run(struct umm_opencl *ocl, const struct umm_opencl_work *work, struct
 		args->first = args->epoch;
 	args->directory_shift = 32 - ocl->table.directory_bits;
 	args->capacity = ocl->fault_entries;
-	args->npools = ocl->pools.npools;
+	args->pools_window = ocl->pools.npools | ocl->table.nwindow << 3;
+	args->window_first = ocl->table.first;
 	ret = run_prepared(ocl, work, args, outcome);
 	if (ret)
 		recover(ocl);

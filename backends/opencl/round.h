@@ -25,8 +25,8 @@ struct round_args {
 	cl_uint hi;    /* to here */
 	cl_uint directory_shift;
 	cl_uint capacity;
-	cl_uint npools;
-	cl_uint reserved;
+	cl_uint pools_window; /* npools | nwindow << 3 */
+	cl_uint window_first; /* of struct table */
 };
 
 struct round_outcome {

@@ -1,5 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
+ * Leaves of blocks that lie near each other are found without a search: the window is a stretch
+ * of the address space, up to 16 times the size of the device's memory, whose leaves are numbered
+ * as its blocks are. It grows as blocks come that fit, in both directions, and begins anew
+ * elsewhere where it is empty and one does not fit. Other blocks have leaves from
+ * max_window on.
+ *
  * The directory is an open hash table with linear probing; a removal moves later
  * slots of the run up, so that there are no tombstones and the device's loop ends
  * at the first empty slot. It grows fourfold when half full. A leaf exists while
@@ -9,8 +15,8 @@
  * a block of its own) and cost what was touched; nothing is allocated later, for
  * entries are cleared where malloc() is not allowed.
  *
- * Invariants: every leaf with info.block != TABLE_NONE is in the directory once and
- * has nvalid > 0 valid entries; a free leaf's entries are all 0; what the device's
+ * Invariants: every leaf with info.block != TABLE_NONE is in the directory once, those of the
+ * window too, and has nvalid > 0 valid entries; a free leaf's entries are all 0; what the device's
  * copy lacks is marked dirty. The caller locks.
  */
 #include <errno.h>
@@ -22,6 +28,9 @@
 #define BLOCK_SHIFT	   21
 #define PAGE_SHIFT	   12
 #define MIN_DIRECTORY_BITS 10
+#define MIN_WINDOW	   64
+#define MIN_MAX_WINDOW	   512
+#define WINDOW_FRAMES	   32 /* so many frames for each block that the window may have */
 
 static uint32_t block_of(uintptr_t addr)
 {
@@ -51,7 +60,7 @@ static unsigned max_directory_bits(const struct table *table)
 {
 	unsigned bits = MIN_DIRECTORY_BITS;
 
-	while ((UINT64_C(1) << bits) < 2 * (uint64_t)table->max_leaves)
+	while ((UINT64_C(1) << bits) < 2 * (uint64_t)table->max_live)
 		bits++;
 	return bits + 1; /* growth is in steps of two */
 }
@@ -66,16 +75,24 @@ static size_t max_chunks(const struct table *table)
 	return ((size_t)1 << max_directory_bits(table)) / TABLE_CHUNK_SLOTS;
 }
 
+static size_t max_leaves(const struct table *table)
+{
+	return (size_t)table->max_window + table->max_live;
+}
+
 int table_init(struct table *table, uint32_t nframes)
 {
 	memset(table, 0, sizeof(*table));
-	table->max_leaves = nframes;
+	table->max_live = nframes;
+	table->max_window = nframes / WINDOW_FRAMES;
+	if (table->max_window < MIN_MAX_WINDOW)
+		table->max_window = MIN_MAX_WINDOW;
 	table->directory_bits = MIN_DIRECTORY_BITS;
 	table->free = TABLE_NONE;
 	table->directory = reserve(directory_bytes(table));
-	table->leaves = reserve(nframes * TABLE_LEAF_BYTES);
-	table->info = reserve(nframes * sizeof(*table->info));
-	table->dirty = reserve(nframes);
+	table->leaves = reserve(max_leaves(table) * TABLE_LEAF_BYTES);
+	table->info = reserve(max_leaves(table) * sizeof(*table->info));
+	table->dirty = reserve(max_leaves(table));
 	table->dirty_chunks = reserve(max_chunks(table));
 	if (!table->directory || !table->leaves || !table->info || !table->dirty ||
 	    !table->dirty_chunks) {
@@ -89,9 +106,9 @@ int table_init(struct table *table, uint32_t nframes)
 void table_fini(struct table *table)
 {
 	unreserve(table->directory, directory_bytes(table));
-	unreserve(table->leaves, table->max_leaves * TABLE_LEAF_BYTES);
-	unreserve(table->info, table->max_leaves * sizeof(*table->info));
-	unreserve(table->dirty, table->max_leaves);
+	unreserve(table->leaves, max_leaves(table) * TABLE_LEAF_BYTES);
+	unreserve(table->info, max_leaves(table) * sizeof(*table->info));
+	unreserve(table->dirty, max_leaves(table));
 	unreserve(table->dirty_chunks, max_chunks(table));
 	memset(table, 0, sizeof(*table));
 }
@@ -149,10 +166,11 @@ static void remove_slot(struct table *table, uint32_t block)
 	set_slot(table, &table->directory[hole], (struct table_slot){ 0 });
 }
 
-static void grow_directory(struct table *table)
+/* Write it anew, for so many bits. */
+static void fill_directory(struct table *table, unsigned bits)
 {
 	memset(table->directory, 0, sizeof(struct table_slot) << table->directory_bits);
-	table->directory_bits += 2;
+	table->directory_bits = bits;
 	memset(table->dirty_chunks, 1, table_nchunks(table));
 	for (uint32_t leaf = 0; leaf < table->nleaves; leaf++)
 		if (table->info[leaf].block != TABLE_NONE)
@@ -164,20 +182,90 @@ static uint32_t *leaf_entries(const struct table *table, uint32_t leaf)
 	return &table->leaves[(size_t)leaf * TABLE_LEAF_ENTRIES];
 }
 
-static uint32_t new_leaf(struct table *table, uint32_t block)
+/* Leaves below n count from now on; new ones are free. */
+static void raise_leaves(struct table *table, uint32_t n)
+{
+	for (; table->nleaves < n; table->nleaves++)
+		table->info[table->nleaves].block = TABLE_NONE;
+}
+
+/* Make the window begin at block first, which is not above where it begins, and have n blocks. */
+static void window_move(struct table *table, uint32_t first, uint32_t n)
+{
+	uint32_t up = table->first - first, vacated = up < table->nwindow ? up : table->nwindow;
+
+	raise_leaves(table, n);
+	if (up && table->nwindow) {
+		memmove(leaf_entries(table, up), table->leaves, table->nwindow * TABLE_LEAF_BYTES);
+		memset(table->leaves, 0, vacated * TABLE_LEAF_BYTES);
+		memmove(&table->info[up], table->info, table->nwindow * sizeof(*table->info));
+		for (uint32_t leaf = 0; leaf < vacated; leaf++)
+			table->info[leaf] = (struct table_leaf){ .block = TABLE_NONE };
+	}
+	memset(table->dirty, 1, n);
+	table->first = first;
+	table->nwindow = n;
+	if (up)
+		fill_directory(table, table->directory_bits);
+}
+
+/* Is the block in the window, or is there room for it as well? */
+static bool window_reach(struct table *table, uint32_t block)
+{
+	uint32_t low, high, n = table->nwindow ? table->nwindow : MIN_WINDOW;
+
+	if (block - table->first < table->nwindow)
+		return true;
+	low = block < table->first ? block : table->first;
+	high = block < table->first ? table->first + table->nwindow : block + 1;
+	if (high - low > table->max_window || !table->nwindow) {
+		if (table->nwindow_live)
+			return false;
+		table->nwindow = 0;
+		table->first = block & ~(n - 1);
+		window_move(table, table->first, n);
+		return true;
+	}
+	while (n < high - low)
+		n *= 2;
+	if (n > table->max_window)
+		n = table->max_window;
+	if (low == table->first)
+		window_move(table, low, n);
+	else
+		window_move(table, high > n ? high - n : 0, n);
+	return true;
+}
+
+static uint32_t outside_leaf(struct table *table)
 {
 	uint32_t leaf = table->free;
 
-	if (leaf != TABLE_NONE)
+	if (leaf != TABLE_NONE) {
 		table->free = table->info[leaf].nvalid;
-	else if (table->nleaves < table->max_leaves)
-		leaf = table->nleaves++;
-	else
+		return leaf;
+	}
+	raise_leaves(table, table->max_window);
+	raise_leaves(table, table->nleaves + 1);
+	return table->nleaves - 1;
+}
+
+static uint32_t new_leaf(struct table *table, uint32_t block)
+{
+	uint32_t leaf;
+
+	if (table->nlive == table->max_live)
 		return TABLE_NONE;
+	if (window_reach(table, block)) {
+		leaf = block - table->first;
+		table->nwindow_live++;
+	} else {
+		leaf = outside_leaf(table);
+	}
 	table->info[leaf] = (struct table_leaf){ .block = block };
 	table->nlive++;
 	if (2 * (uint64_t)table->nlive > UINT64_C(1) << table->directory_bits)
-		grow_directory(table); /* finds the new leaf too */
+		fill_directory(table, table->directory_bits + 2); /* finds the new leaf too */
 	else
 		insert_slot(table, block, leaf);
 	return leaf;
@@ -186,8 +274,13 @@ static uint32_t new_leaf(struct table *table, uint32_t block)
 static void free_leaf(struct table *table, uint32_t leaf)
 {
 	remove_slot(table, table->info[leaf].block);
-	table->info[leaf] = (struct table_leaf){ .block = TABLE_NONE, .nvalid = table->free };
-	table->free = leaf;
+	table->info[leaf] = (struct table_leaf){ .block = TABLE_NONE };
+	if (leaf < table->max_window) {
+		table->nwindow_live--;
+	} else {
+		table->info[leaf].nvalid = table->free;
+		table->free = leaf;
+	}
 	table->nlive--;
 }
 

@@ -28,20 +28,24 @@ struct table_slot {
 
 struct table_leaf {
 	uint32_t block;	 /* TABLE_NONE: the leaf is free, */
-	uint32_t nvalid; /* and this is the next free one */
+	uint32_t nvalid; /* and this is the next free one, outside the window */
 };
 
 struct table {
+	uint32_t first;	  /* a window of blocks: the leaf of block first + i is i, */
+	uint32_t nwindow; /* for i below this */
+	uint32_t nwindow_live;
+	uint32_t max_window;
 	struct table_slot *directory; /* 1 << directory_bits slots, at most half of them in use */
 	uint32_t *leaves;	      /* TABLE_LEAF_ENTRIES each */
 	struct table_leaf *info;
 	uint8_t *dirty;	       /* leaves that the device's copy lacks, */
 	uint8_t *dirty_chunks; /* and chunks of the directory */
 	unsigned directory_bits;
-	uint32_t max_leaves;
+	uint32_t max_live;
 	uint32_t nleaves; /* leaves in use have lower numbers than this */
 	uint32_t nlive;	  /* leaves in use */
-	uint32_t free;	  /* first free leaf below nleaves, or TABLE_NONE */
+	uint32_t free;	  /* first free leaf of those from max_window on, or TABLE_NONE */
 };
 
 /* For device memory of nframes pages. 0 or -ENOMEM. */

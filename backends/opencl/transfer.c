@@ -5,8 +5,8 @@
  * for them and signals the fence: OpenCL's own callbacks may run under locks of the
  * implementation, and the core's completion may well start the next copy.
  *
- * A few pages of pools that the host can use are copied at once, by the caller: that takes
- * less time than waking up another thread.
+ * A few pages of pools that the host can use are copied at once, by the caller, and so are
+ * many that are scattered: that takes less time than handing over a command for each run.
  *
  * A batch that has completed by the time it was handed over (PoCL's basic device
  * works in the calling thread) is signalled at once; one that finds the ring full is
@@ -27,7 +27,7 @@
 #include "report.h"
 #include "transfer.h"
 
-#define SMALL_PAGES 16 /* copied in less time than handing over a command takes */
+#define SMALL_PAGES 16 /* of a run: copied in less time than handing over a command takes */
 
 /* Wait for a slot's events and let them go. */
 static int slot_wait(struct transfer *transfer, struct transfer_slot *slot)
@@ -245,19 +245,28 @@ static void batch_enqueue(struct batch *batch, const struct umm_copy *copies, un
 	clFlush(batch->transfer->queue);
 }
 
-/* Worth no command, and possible without? */
+static bool is_reachable(const struct pools *pools, const struct umm_copy *copy)
+{
+	for (uint32_t page = 0; page < copy->npages; page++)
+		if (!pools_host(pools, copy->frame + page))
+			return false;
+	return true;
+}
+
+/* Runs that are worth no command, and possible without? */
 static bool is_small(const struct pools *pools, const struct umm_copy *copies, unsigned ncopies)
 {
-	uint32_t npages = 0;
+	unsigned npages = 0, nruns = 0;
 
 	for (unsigned i = 0; i < ncopies; i++) {
+		nruns += !i || !follows(&copies[i - 1], &copies[i]);
 		npages += copies[i].npages;
-		if (npages > SMALL_PAGES)
-			return false;
-		for (uint32_t page = 0; page < copies[i].npages; page++)
-			if (!pools_host(pools, copies[i].frame + page))
-				return false;
 	}
+	if (npages > SMALL_PAGES * nruns || npages > UMM_BLOCK_PAGES)
+		return false;
+	for (unsigned i = 0; i < ncopies; i++)
+		if (!is_reachable(pools, &copies[i]))
+			return false;
 	return true;
 }
 

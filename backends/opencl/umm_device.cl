@@ -6,11 +6,14 @@
  * CPU, as a ulong. Names that programs may use: UMM_KERNEL_ARGS, UMM_ARGS, struct umm
  * (its fields are private), umm_begin(), umm_faulted(); for every scalar and vector TYPE
  * umm_load_TYPE(), umm_store_TYPE() and, for vectors, umm_vload_TYPE(), umm_vstore_TYPE();
+ * halves as floats, umm_load_half() and so on;
  * umm_load_ptr(), umm_store_ptr(); umm_load(), umm_store(), UMM_POINTER(), UMM_LOAD_POINTER();
  * umm_span_load(), umm_span_store(); umm_prepare_load(), umm_prepare_store(); umm_atomic_OP_TYPE().
  *
- * The page table: a directory, which is an open hash table from a 2 MiB block to the
- * number of its leaf, and leaves of 512 entries. An entry is
+ * The page table: leaves of 512 entries, one for a 2 MiB block. Those of a window of the address
+ * space, where most memory is, are numbered as its blocks are, so that its entries are one array;
+ * the others are found in a directory, an open hash table from a block to the number of its
+ * leaf, which has all of them. An entry is
  *
  *	bit 0 valid, bit 1 writable, bits 2-3 pool, bits 4-31 frame within the pool.
  *
@@ -56,7 +59,9 @@
 #define UMM_HI(r)	(r).s3 /* to here */
 #define UMM_SHIFT(r)	(r).s4 /* 32 - log2 of the directory's slots */
 #define UMM_CAPACITY(r) (r).s5 /* faults that the control buffer holds */
-#define UMM_NPOOLS(r)	(r).s6
+#define UMM_NPOOLS(r)	((r).s6 & 7)
+#define UMM_WINDOW(r)	((r).s6 >> 3) /* blocks of the window, */
+#define UMM_BLOCK(r)	(r).s7	      /* and the first */
 
 #define UMM_PAGE_MASK 0xfffffffffffff000ul
 #define UMM_NO_PAGE   0xfffffffffffffffful /* no masked address equals it */
@@ -64,6 +69,8 @@
 struct umm {
 	__global uchar *read_base, *read_base2, *write_base;
 	ulong read_page, read_page2, write_page;
+	ulong window_page;  /* pages of the window: the first, */
+	ulong window_pages; /* and so many; none once the work-item is faulted */
 	uint item;
 	uint faulted;
 	__global uchar *pool0, *pool1, *pool2, *pool3;
@@ -115,6 +122,13 @@ UMM_CALL void umm_report(volatile __global uint *control, __global uint *state, 
 	entry[3] = item;
 }
 
+/* Mark a leaf as used in this round. All work-items write the same, and look first. */
+UMM_INLINE void umm_mark(__global uint *used, uint8 round, ulong leaf)
+{
+	if (used[leaf] != UMM_EPOCH(round))
+		used[leaf] = UMM_EPOCH(round);
+}
+
 /* The number of the block's leaf, plus 1; 0: none. Marks it as used. */
 UMM_INLINE uint umm_leaf(__global const uint2 *directory, __global uint *used, uint8 round,
 			 ulong addr)
@@ -129,8 +143,7 @@ UMM_INLINE uint umm_leaf(__global const uint2 *directory, __global uint *used, u
 	}
 	if (way.x == 0)
 		return 0;
-	if (used[way.y] != UMM_EPOCH(round))
-		used[way.y] = UMM_EPOCH(round);
+	umm_mark(used, round, way.y);
 	return way.y + 1;
 }
 
@@ -169,10 +182,16 @@ UMM_CALL ulong umm_extent(__global const uint2 *directory, __global const uint *
 	return got < len ? got : len;
 }
 
-UMM_INLINE int umm_fault(struct umm *u, ulong addr, uint flags)
+UMM_INLINE void umm_set_faulted(struct umm *u)
 {
 	u->faulted = 1;
+	u->window_pages = 0;
 	u->read_page = u->read_page2 = u->write_page = UMM_NO_PAGE;
+}
+
+UMM_INLINE int umm_fault(struct umm *u, ulong addr, uint flags)
+{
+	umm_set_faulted(u);
 	umm_report(u->control, u->state, u->round, u->item, addr, flags);
 	return 0;
 }
@@ -189,18 +208,48 @@ UMM_INLINE __global uchar *umm_frame(struct umm *u, uint entry)
 #endif
 }
 
-/* Translate; 0: the work-item is faulted. low: address bits that must be 0. */
-UMM_INLINE int umm_read_walk(struct umm *u, ulong addr, uint low)
+/* The entry of a page of the window. Marks its leaf as used. */
+UMM_INLINE uint umm_window_entry(const struct umm *u, ulong page)
 {
+	umm_mark(u->used, u->round, page >> 9);
+	return u->leaves[page];
+}
+
+/* The entry of the address's page; 0: the work-item is faulted. low: bits that must be 0. */
+UMM_INLINE uint umm_entry_or_fault(struct umm *u, ulong addr, uint low, uint wanted)
+{
+	uint flags = wanted & 2 ? UMM_FAULT_WRITE : 0;
 	uint entry;
 
 	if (u->faulted)
 		return 0;
 	if (addr & low)
-		return umm_fault(u, addr, UMM_FAULT_ALIGN);
+		return umm_fault(u, addr, UMM_FAULT_ALIGN | flags);
 	entry = umm_lookup(u->directory, u->leaves, u->used, u->round, addr);
-	if (!(entry & 1))
-		return umm_fault(u, addr, 0);
+	return (entry & wanted) == wanted ? entry : umm_fault(u, addr, flags);
+}
+
+/* The same; few instructions where it is in the window, as it usually is. */
+UMM_INLINE uint umm_entry(struct umm *u, ulong addr, uint low, uint wanted)
+{
+	ulong page = (addr >> 12) - u->window_page;
+	uint entry;
+
+	if (page < u->window_pages && !(addr & low)) {
+		entry = umm_window_entry(u, page);
+		if ((entry & wanted) == wanted)
+			return entry;
+	}
+	return umm_entry_or_fault(u, addr, low, wanted);
+}
+
+/* Translate; 0: the work-item is faulted. */
+UMM_INLINE int umm_read_walk(struct umm *u, ulong addr, uint low)
+{
+	uint entry = umm_entry(u, addr, low, 1);
+
+	if (!entry)
+		return 0;
 	u->read_page2 = u->read_page;
 	u->read_base2 = u->read_base;
 	u->read_page = addr & UMM_PAGE_MASK;
@@ -210,15 +259,10 @@ UMM_INLINE int umm_read_walk(struct umm *u, ulong addr, uint low)
 
 UMM_INLINE int umm_write_walk(struct umm *u, ulong addr, uint low)
 {
-	uint entry;
+	uint entry = umm_entry(u, addr, low, 3);
 
-	if (u->faulted)
+	if (!entry)
 		return 0;
-	if (addr & low)
-		return umm_fault(u, addr, UMM_FAULT_ALIGN | UMM_FAULT_WRITE);
-	entry = umm_lookup(u->directory, u->leaves, u->used, u->round, addr);
-	if ((entry & 3) != 3)
-		return umm_fault(u, addr, UMM_FAULT_WRITE);
 	u->write_page = addr & UMM_PAGE_MASK;
 	u->write_base = umm_frame(u, entry);
 	return 1;
@@ -263,6 +307,8 @@ UMM_INLINE int umm_begin(struct umm *u, UMM_KERNEL_ARGS)
 	u->read_base = u->read_base2 = u->write_base = umm_pool0;
 	u->read_page = u->read_page2 = u->write_page = UMM_NO_PAGE;
 	u->faulted = 0;
+	u->window_page = (ulong)UMM_BLOCK(umm_round) << 9;
+	u->window_pages = (ulong)UMM_WINDOW(umm_round) << 9;
 	u->pool0 = umm_pool0;
 	u->pool1 = umm_pool1;
 	u->pool2 = umm_pool2;
@@ -318,8 +364,7 @@ UMM_INLINE __global uchar *umm_span(struct umm *u, ulong addr, ulong len, ulong 
 	*got = umm_extent(u->directory, u->leaves, u->used, u->round, addr, len, wanted, &entry);
 	if (*got)
 		return umm_frame(u, entry) + (addr & 4095);
-	u->faulted = 1;
-	u->read_page = u->read_page2 = u->write_page = UMM_NO_PAGE;
+	umm_set_faulted(u);
 	umm_report_span(u->control, u->state, u->round, u->item, u->directory, u->leaves, u->used,
 			addr, len, wanted);
 	return u->pool0;
@@ -505,6 +550,63 @@ UMM_DEFINE_TYPE(float)
 #ifdef cl_khr_fp64
 UMM_DEFINE_TYPE(double)
 #endif
+
+/*
+ * Halves are floats for the kernel, as vload_half() and vstore_half() have it, which needs no
+ * cl_khr_fp16: umm_load_half(u, addr), umm_store_half(u, addr, value), and vectors of them at a
+ * multiple of 2, umm_vload_halfn(u, addr), umm_vstore_halfn(u, addr, value).
+ */
+UMM_INLINE float umm_load_half(struct umm *u, ulong addr)
+{
+	__global const uchar *at = umm_read_at(u, addr, 1);
+
+	return at ? vload_half(0, (__global const half *)at) : 0;
+}
+
+UMM_INLINE void umm_store_half(struct umm *u, ulong addr, float value)
+{
+	__global uchar *at = umm_write_at(u, addr, 1);
+
+	if (at)
+		vstore_half(value, 0, (__global half *)at);
+}
+
+#define UMM_DEFINE_HALVES(n)                                                                   \
+	UMM_INLINE float##n umm_vload_half##n(struct umm *u, ulong addr)                       \
+	{                                                                                      \
+		__global const uchar *at;                                                      \
+		float some[n];                                                                 \
+                                                                                               \
+		if ((addr & 4095) + 2 * n <= 4096) {                                           \
+			at = umm_read_at(u, addr, 1);                                          \
+			return at ? vload_half##n(0, (__global const half *)at) : (float##n)0; \
+		}                                                                              \
+		for (uint i = 0; i < n; i++)                                                   \
+			some[i] = umm_load_half(u, addr + 2 * i);                              \
+		return u->faulted ? (float##n)0 : vload##n(0, some);                           \
+	}                                                                                      \
+	UMM_INLINE void umm_vstore_half##n(struct umm *u, ulong addr, float##n value)          \
+	{                                                                                      \
+		__global uchar *at;                                                            \
+		float some[n];                                                                 \
+                                                                                               \
+		if ((addr & 4095) + 2 * n <= 4096) {                                           \
+			at = umm_write_at(u, addr, 1);                                         \
+			if (at)                                                                \
+				vstore_half##n(value, 0, (__global half *)at);                 \
+			return;                                                                \
+		}                                                                              \
+		vstore##n(value, 0, some);                                                     \
+		umm_prepare_store(u, addr, 2 * n);                                             \
+		for (uint i = 0; i < n; i++)                                                   \
+			umm_store_half(u, addr + 2 * i, some[i]);                              \
+	}
+
+UMM_DEFINE_HALVES(2)
+UMM_DEFINE_HALVES(3)
+UMM_DEFINE_HALVES(4)
+UMM_DEFINE_HALVES(8)
+UMM_DEFINE_HALVES(16)
 
 /*
  * umm_atomic_OP_TYPE(u, addr, ...): as atomic_OP(), the old value, or 0 where the work-item is

@@ -41,7 +41,7 @@ kernel && /^\t/ {
 	text = text $0 "\n"
 	if (source_next) {
 		nsources++
-		nmarks += /used\[way\.y\]/
+		nmarks += /used\[leaf\]/
 		sources = sources $0
 	}
 	source_next = /^\tAt line /

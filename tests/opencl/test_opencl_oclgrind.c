@@ -130,12 +130,31 @@ static void check_map(struct rig *rig, size_t npages)
 		assert_int_equal(out[i], 2 * i * step + 1);
 }
 
-/* Pages in all of four pools; blocks whose slots of the directory collide are among them. */
+#define NBLOCKS 4096
+#define NFAR	40
+
+/* Blocks that no window reaches together, with home slots so near that they collide. */
+static void find_far(struct rig *rig, uint32_t **far)
+{
+	char *memory = rig_alloc(rig, NBLOCKS * BLOCK);
+	size_t n = 0;
+
+	for (uint32_t i = 0; i < NBLOCKS && n < NFAR; i++) {
+		uint32_t block = (uint32_t)((uintptr_t)memory >> UMM_BLOCK_SHIFT) + i;
+
+		if (block * UINT32_C(0x9e3779b1) >> 22 < 16)
+			far[n++] = (uint32_t *)(void *)(memory + i * BLOCK);
+	}
+	assert_int_equal(n, NFAR);
+	assert_true((uintptr_t)far[n - 1] - (uintptr_t)far[0] > 1024 * BLOCK);
+}
+
+/* Pages in all of four pools; and blocks that have to be looked for. */
 static void several_pools_and_many_blocks(void **state)
 {
 	struct umm_opencl_options options = exact;
 	struct rig *rig = *state;
-	uint32_t *far[40];
+	uint32_t *far[NFAR];
 	cl_kernel kernel;
 
 	options.pool_bytes = 16 * PAGE;
@@ -143,14 +162,14 @@ static void several_pools_and_many_blocks(void **state)
 	rig_build(rig);
 	check_map(rig, 20);
 	kernel = rig_kernel(rig, "store");
-	for (size_t i = 0; i < 40; i++) {
-		far[i] = rig_alloc(rig, BLOCK);
+	find_far(rig, far);
+	for (size_t i = 0; i < NFAR; i++) {
 		rig_ulong(kernel, 0, (uintptr_t)far[i]);
 		rig_ulong(kernel, 1, 1024);
 		rig_uint(kernel, 2, (uint32_t)i + 1);
 		launch_in_groups(rig, kernel, 8);
 	}
-	for (size_t i = 0; i < 40; i++)
+	for (size_t i = 0; i < NFAR; i++)
 		assert_int_equal(far[i][7 * 256], i + 1);
 }
 

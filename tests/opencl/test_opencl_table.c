@@ -40,7 +40,7 @@ static int model_setup(void **state)
 
 	assert_non_null(model);
 	assert_int_equal(table_init(&model->table, NFRAMES), 0);
-	model->leaves = calloc(NFRAMES, TABLE_LEAF_BYTES);
+	model->leaves = calloc(NFRAMES + model->table.max_window, TABLE_LEAF_BYTES);
 	model->seed = 42;
 	*state = model;
 	return 0;
@@ -84,8 +84,8 @@ static void model_upload(struct model *model)
 	}
 }
 
-/* umm_find_leaf() of umm_device.cl. */
-static uint32_t device_walk(const struct model *model, uintptr_t addr)
+/* umm_lookup() of umm_device.cl. */
+static uint32_t directory_walk(const struct model *model, uintptr_t addr)
 {
 	uint32_t block = (uint32_t)(addr >> UMM_BLOCK_SHIFT);
 	uint32_t slot = block * UINT32_C(0x9e3779b1) >> (32 - model->directory_bits);
@@ -99,6 +99,23 @@ static uint32_t device_walk(const struct model *model, uintptr_t addr)
 			return model->leaves[way.leaf * TABLE_LEAF_ENTRIES +
 					     (addr >> UMM_PAGE_SHIFT) % TABLE_LEAF_ENTRIES];
 	}
+}
+
+static bool in_window(const struct model *model, uintptr_t addr)
+{
+	return (uint32_t)(addr >> UMM_BLOCK_SHIFT) - model->table.first < model->table.nwindow;
+}
+
+/* What a kernel finds: in the window where it can, which is what the directory says as well. */
+static uint32_t device_walk(const struct model *model, uintptr_t addr)
+{
+	uint32_t entry = directory_walk(model, addr);
+
+	if (in_window(model, addr))
+		assert_int_equal(model->leaves[(addr >> UMM_PAGE_SHIFT) -
+					       (uintptr_t)model->table.first * TABLE_LEAF_ENTRIES],
+				 entry);
+	return entry;
 }
 
 static void model_compare(struct model *model)
@@ -195,6 +212,49 @@ static void as_many_blocks_as_frames_fit_and_no_more(void **state)
 	assert_int_equal(table_set(&model->table, far - BLOCK, 1), 0);
 }
 
+static void the_window_grows_both_ways_as_far_as_it_may(void **state)
+{
+	struct model *model = *state;
+	struct table *table = &model->table;
+	uintptr_t middle = UINT64_C(0x7f0000000000), at;
+
+	for (uint32_t i = 0; i < table->max_window / 2 - 64; i++)
+		for (int down = 0; down < 2; down++) {
+			at = down ? middle - i * BLOCK : middle + i * BLOCK;
+			assert_int_equal(table_set(table, at, (2 * i + (uint32_t)down) << 4 | 1),
+					 0);
+			assert_true(in_window(model, at));
+		}
+	assert_true(table->nwindow <= table->max_window);
+	assert_int_equal(table_set(table, middle + table->max_window * BLOCK, 5), 0);
+	assert_false(in_window(model, middle + table->max_window * BLOCK));
+	model_upload(model);
+	assert_int_equal(device_walk(model, middle + table->max_window * BLOCK), 5);
+	for (uint32_t i = 1; i < table->max_window / 2 - 64; i++) {
+		assert_int_equal(device_walk(model, middle + i * BLOCK), 2 * i << 4 | 1);
+		assert_int_equal(device_walk(model, middle - i * BLOCK), (2 * i + 1) << 4 | 1);
+	}
+}
+
+static void an_empty_window_begins_elsewhere(void **state)
+{
+	struct model *model = *state;
+	struct table *table = &model->table;
+	uintptr_t here = UINT64_C(0x7f0000000000), there = UINT64_C(0x550000000000);
+
+	assert_int_equal(table_set(table, here, 17), 0);
+	assert_int_equal(table_set(table, there, 33), 0);
+	assert_true(in_window(model, here));
+	assert_false(in_window(model, there));
+	table_clear(table, 0, UINT64_MAX);
+	assert_int_equal(table_set(table, there, 49), 0);
+	assert_true(in_window(model, there));
+	model_upload(model);
+	assert_int_equal(device_walk(model, there), 49);
+	assert_int_equal(device_walk(model, here), 0);
+	assert_int_equal(device_walk(model, there + BLOCK), 0);
+}
+
 #define model_test(fn) cmocka_unit_test_setup_teardown(fn, model_setup, model_teardown)
 
 int main(int argc, char **argv)
@@ -205,6 +265,8 @@ int main(int argc, char **argv)
 		model_test(ranges_are_found_and_cleared),
 		model_test(clearing_everything_frees_every_leaf),
 		model_test(as_many_blocks_as_frames_fit_and_no_more),
+		model_test(the_window_grows_both_ways_as_far_as_it_may),
+		model_test(an_empty_window_begins_elsewhere),
 	};
 
 	return rig_main("opencl table", tests, argc, argv);

@@ -110,6 +110,51 @@ static void packed_vectors_of_every_type_over_page_borders(void **state)
 	}
 }
 
+#define HALF_STEP 0x400 /* adding this to a half doubles it */
+
+/* Once for each of the vectors, which is the one that lies over the border of a page. */
+static void halves_of_every_width_over_page_borders(void **state)
+{
+	const size_t n[] = { 2, 3, 4, 8, 16, 1 };
+	struct rig *rig = *state;
+	uint16_t *in, *out;
+	cl_kernel kernel;
+
+	open_types(rig, MIB);
+	in = rig_alloc(rig, 2 * PAGE);
+	out = rig_alloc(rig, 2 * PAGE);
+	kernel = rig_kernel(rig, "halves");
+	for (size_t i = 0; i < PAGE; i++)
+		in[i] = (uint16_t)(0x3c00 + i % 2048); /* from 1 on, none too large to double */
+	for (size_t over = 0; over < 5; over++) {
+		size_t at = PAGE / 2 - 16 * over - 1;
+
+		memset(out, 0, 2 * PAGE);
+		rig_ulong(kernel, 0, (uintptr_t)(in + at));
+		rig_ulong(kernel, 1, (uintptr_t)(out + at));
+		rig_launch(rig, kernel, 1);
+		for (size_t i = 0; i < 6 * 16; i++)
+			assert_int_equal(out[at + i],
+					 i % 16 < n[i / 16] ? in[at + i] + HALF_STEP : 0);
+	}
+}
+
+static void a_half_at_an_odd_address_is_einval(void **state)
+{
+	struct rig *rig = *state;
+	struct umm_opencl_result result;
+	char *memory;
+	cl_kernel kernel;
+
+	open_types(rig, MIB);
+	memory = rig_alloc(rig, PAGE);
+	kernel = rig_kernel(rig, "halves");
+	rig_ulong(kernel, 0, (uintptr_t)memory + 1);
+	rig_ulong(kernel, 1, (uintptr_t)memory + 2048);
+	assert_int_equal(rig_try(rig, kernel, 1, &result), -EINVAL);
+	assert_int_equal(result.fault_addr, (uintptr_t)memory + 1);
+}
+
 static void a_misaligned_vector_is_einval(void **state)
 {
 	struct rig *rig = *state;
@@ -368,6 +413,8 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		rig_test(aligned_vectors_of_every_type),
 		rig_test(packed_vectors_of_every_type_over_page_borders),
+		rig_test(halves_of_every_width_over_page_borders),
+		rig_test(a_half_at_an_odd_address_is_einval),
 		rig_test(a_misaligned_vector_is_einval),
 		rig_test(pointers_read_like_pointers),
 		rig_test(work_that_is_prepared_happens_exactly_once),

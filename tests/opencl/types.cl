@@ -50,6 +50,24 @@ DEFINE_VECTORS(float)
 DEFINE_VECTORS(double)
 #endif
 
+/* Halves: as single ones, and as vectors of each width, doubled on the way. */
+#define DOUBLE_HALVES(n, slot) \
+	umm_vstore_half##n(&u, out + slot * 32, umm_vload_half##n(&u, in + slot * 32) * 2)
+
+__kernel void halves(UMM_KERNEL_ARGS, ulong in, ulong out)
+{
+	struct umm u;
+
+	if (!umm_begin(&u, UMM_ARGS))
+		return;
+	DOUBLE_HALVES(2, 0);
+	DOUBLE_HALVES(3, 1);
+	DOUBLE_HALVES(4, 2);
+	DOUBLE_HALVES(8, 3);
+	DOUBLE_HALVES(16, 4);
+	umm_store_half(&u, out + 5 * 32, umm_load_half(&u, in + 5 * 32) * 2);
+}
+
 /* One vector at an address that may be wrong. */
 __kernel void misaligned(UMM_KERNEL_ARGS, ulong addr)
 {
