@@ -140,7 +140,7 @@ static void create_refuses_bad_options(struct env *e)
 	assert_int_equal(umm_ctx_create(NULL, NULL), -EINVAL);
 	assert_int_equal(umm_ctx_create(&options, &ctx), -EINVAL);
 	options.size = sizeof(options);
-	options.flags = UMM_CTX_WHOLE_PROCESS << 1;
+	options.flags = UMM_CTX_FAULTS_IN_THREAD << 1;
 	assert_int_equal(umm_ctx_create(&options, &ctx), -EINVAL);
 	options.flags = 0;
 	options.reserved = 1;

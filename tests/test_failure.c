@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "ctx.h"
 #include "hook.h"
 
 #define PAGES  16
@@ -238,7 +239,7 @@ static void dropping_a_page_ends_its_poison(struct env *e)
 		lose(e, ref, p + i * PAGE);
 	assert_int_equal(madvise(p + 3 * PAGE, 2 * PAGE, MADV_DONTNEED), 0);
 	/* Where the poison is a mapping, that goes a moment later. */
-	if (!(e->variant.features_off & UMM_KERNEL_POISON))
+	if (e->ctx->features & UMM_KERNEL_POISON)
 		assert_zero(p + 3 * PAGE, 2);
 	wait_until(!touch_read(p + 3 * PAGE) && !touch_read(p + 4 * PAGE));
 	wait_until(count_state(e, p + 3 * PAGE, 2, UMM_PAGE_POISONED) == 0);

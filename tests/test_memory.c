@@ -15,6 +15,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "ctx.h"
+
 #define PAGES 16
 #define LEN   (PAGES * PAGE)
 
@@ -163,7 +165,7 @@ static void unmap_announced(struct env *e, char *p, size_t len)
 		.blockable = true,
 	};
 	struct umm_invalidation *invalidation = NULL;
-	bool watched = !(e->variant.features_off & UMM_KERNEL_PAGEMAP_SCAN);
+	bool watched = e->ctx->features & UMM_KERNEL_PAGEMAP_SCAN;
 
 	if (!watched)
 		assert_int_equal(umm_invalidate_range_start(e->ctx, &range, &invalidation), 0);
@@ -399,7 +401,7 @@ static void page_map_tells_zero_page_from_others(struct env *e)
 	assert_int_equal(mprotect(p + 3 * PAGE, PAGE, PROT_NONE), 0);
 	assert_int_equal(look(ref, p, 4, entry), 2);
 	assert_int_equal(BITS(entry[0]), 0);
-	if (!(e->variant.features_off & UMM_KERNEL_PAGEMAP_SCAN) || geteuid() == 0)
+	if (e->ctx->features & UMM_KERNEL_PAGEMAP_SCAN || geteuid() == 0)
 		assert_int_equal(BITS(entry[1]), UMM_ENTRY_VALID | UMM_ENTRY_ZERO);
 	assert_int_equal(BITS(entry[2]), UMM_ENTRY_VALID | UMM_ENTRY_WRITE);
 	assert_int_equal(BITS(entry[3]), UMM_ENTRY_ERROR);

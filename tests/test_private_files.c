@@ -12,6 +12,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "ctx.h"
 #include "hook.h"
 
 #define PAGES	16
@@ -300,7 +301,7 @@ static void pages_that_are_dropped_meanwhile_are_the_file_s_again(struct env *e)
 	struct ref_device *ref = env_device(e, 64);
 	struct race race = { .p = written_map(e) };
 
-	if (e->variant.features_off & UMM_KERNEL_PAGEMAP_SCAN)
+	if (!(e->ctx->features & UMM_KERNEL_PAGEMAP_SCAN))
 		env_skip("nobody tells what happens to files here");
 	hook_set(HOOK_CLAIMING, drop_meanwhile, &race);
 	assert_int_equal(migrate(e, ref, race.p, PAGES, 0), 0);
