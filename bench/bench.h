@@ -63,12 +63,18 @@ struct bench_case {
 
 /* The cases, by file; each list ends with a case that has no name. */
 extern const struct bench_case case_fault[];
+extern const struct bench_case case_busy[];
+extern const struct bench_case case_threads[];
 extern const struct bench_case case_bulk[];
+extern const struct bench_case case_pages[];
 extern const struct bench_case case_numa[];   /* empty where the NUMA backend was not built */
 extern const struct bench_case case_opencl[]; /* empty where OpenCL was not built */
 extern const struct bench_case case_kernel[]; /* likewise */
 extern const struct bench_case case_touch[];
+extern const struct bench_case case_range[];
 extern const struct bench_case case_books[];
+extern const struct bench_case case_scale[];
+extern const struct bench_case case_use[];
 extern const struct bench_case case_shim[]; /* empty where the shim was not built */
 
 /* One pair of runs. */

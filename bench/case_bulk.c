@@ -97,7 +97,7 @@ static void bulk_teardown(void *state)
 #define BULK_CASE(case_name, text, which)                                                     \
 	{                                                                                     \
 		.name = (case_name), .summary = (text), .against = "memcpy", .unit = "GiB/s", \
-		.kind = BENCH_SPEED, .goal = 0.7, .pairs = 10, .variant = (which),            \
+		.kind = BENCH_SPEED, .goal = 0.9, .pairs = 10, .variant = (which),            \
 		.setup = bulk_setup, .ours = bulk_ours, .theirs = bulk_theirs,                \
 		.teardown = bulk_teardown,                                                    \
 	}

@@ -3,8 +3,8 @@
  * A CPU reads pages that live on a device, one fault each, in random order.
  *
  * libumm's side is what a program gets by default: umm_alloc(), one migration out, then
- * loads. The device copies inline, like the competitor's server. What is timed is
- * the one load that faults; what it read is checked.
+ * loads. The device copies inline, like the competitor's server. Or the pages are duplicated, and
+ * the CPU writes to them.
  *
  * The faulting thread is bound to a CPU, or to none (fault/unpinned), for both sides
  * alike; libumm's own threads are where libumm puts them. The competitor's pinned server
@@ -19,71 +19,24 @@
 #include "bench.h"
 #include "floor.h"
 #include "ours.h"
+#include "touches.h"
 
 enum fault_variant {
 	FAULT_FIRST_CPU,
 	FAULT_LAST_CPU,
 	FAULT_UNPINNED,
+	FAULT_PROTECT,
 };
 
 struct fault_state {
 	struct bench_env *env;
-	size_t npages;
-	int cpu; /* of the faulting thread; -1: any */
-	uint32_t *order;
-	uint32_t *took_ns;
+	struct touches touches;
+	bool protect; /* pages are duplicated, and written */
 	struct umm_ctx *ctx;
 	struct ref_device *device;
 	char *memory;
 	struct floor_uffd *floor;
 };
-
-/* A shuffle that is the same in every run of the program. */
-static uint32_t *make_order(size_t npages)
-{
-	uint32_t *order = malloc(npages * sizeof(*order));
-	uint64_t x = UINT64_C(0x9e3779b97f4a7c15);
-	size_t i;
-
-	if (!order)
-		return NULL;
-	for (i = 0; i < npages; i++) {
-		size_t j;
-
-		x ^= x << 13;
-		x ^= x >> 7;
-		x ^= x << 17;
-		j = x % (i + 1);
-		order[i] = order[j];
-		order[j] = (uint32_t)i;
-	}
-	return order;
-}
-
-/* The measuring loop, the same for both sides. */
-static int touch_all(struct fault_state *s, const char *memory, struct series *out)
-{
-	size_t i, wrong = 0;
-	int ret;
-
-	ret = machine_bind(s->env->machine, s->cpu);
-	if (ret)
-		return bench_note(s->env, ret, "binding to CPU %d", s->cpu);
-	for (i = 0; i < s->npages; i++) {
-		size_t page = s->order[i];
-		uint64_t begin = machine_now();
-		size_t word = *(const volatile size_t *)(memory + page * UMM_PAGE_SIZE);
-
-		s->took_ns[i] = (uint32_t)(machine_now() - begin);
-		wrong += word != page * UMM_PAGE_SIZE;
-	}
-	machine_bind(s->env->machine, -1);
-	if (wrong)
-		return bench_note(s->env, -EIO, "%zu pages came back with wrong data", wrong);
-	for (i = 0; i < s->npages; i++)
-		series_push(out, s->took_ns[i] / 1000.0);
-	return 0;
-}
 
 /* The median of one run, in microseconds, or a negative errno. */
 static double floor_trial(struct fault_state *s, struct floor_uffd *floor)
@@ -96,7 +49,7 @@ static double floor_trial(struct fault_state *s, struct floor_uffd *floor)
 		took.count = 0;
 		ret = floor_uffd_reset(floor);
 		if (ret == 0)
-			ret = touch_all(s, floor_uffd_memory(floor), &took);
+			ret = touches_run(s->env, &s->touches, floor_uffd_memory(floor), &took);
 	}
 	median = ret ? ret : series_quantile(&took, 0.5);
 	series_fini(&took);
@@ -105,14 +58,18 @@ static double floor_trial(struct fault_state *s, struct floor_uffd *floor)
 
 static int open_floor(struct fault_state *s)
 {
+	struct floor_uffd_options options = { .npages = s->touches.npages,
+					      .cpu = s->touches.cpu,
+					      .protect = s->protect };
 	struct floor_uffd *raised = NULL;
 	double normal_us, raised_us;
 	int ret;
 
-	ret = floor_uffd_open(s->npages, s->cpu, false, &s->floor);
-	if (ret || s->cpu < 0)
+	ret = floor_uffd_open(&options, &s->floor);
+	if (ret || options.cpu < 0)
 		return ret;
-	ret = floor_uffd_open(s->npages, s->cpu, true, &raised);
+	options.raise = true;
+	ret = floor_uffd_open(&options, &raised);
 	if (ret)
 		return ret;
 	normal_us = floor_trial(s, s->floor);
@@ -124,6 +81,18 @@ static int open_floor(struct fault_state *s)
 		floor_uffd_close(raised);
 	}
 	return normal_us < 0 ? (int)normal_us : 0;
+}
+
+static int fault_cpu(const struct bench_env *env, int variant)
+{
+	switch (variant) {
+	case FAULT_UNPINNED:
+		return -1;
+	case FAULT_LAST_CPU:
+		return machine_last_cpu(env->machine);
+	default:
+		return machine_first_cpu(env->machine);
+	}
 }
 
 static int fault_setup(struct bench_env *env, const struct bench_case *bcase, void **state)
@@ -138,17 +107,16 @@ static int fault_setup(struct bench_env *env, const struct bench_case *bcase, vo
 	if (bcase->variant == FAULT_LAST_CPU && env->machine->ncpus < 2)
 		return bench_note(env, BENCH_SKIP, "the process may use one CPU only");
 	s->env = env;
-	s->npages = env->fault_pages;
-	s->cpu = -1;
-	if (bcase->variant == FAULT_FIRST_CPU)
-		s->cpu = machine_first_cpu(env->machine);
-	if (bcase->variant == FAULT_LAST_CPU)
-		s->cpu = machine_last_cpu(env->machine);
-	machine_warm(8 * s->npages * UMM_PAGE_SIZE, MADV_NOHUGEPAGE);
-	s->order = make_order(s->npages);
-	s->took_ns = calloc(s->npages, sizeof(*s->took_ns));
-	if (!s->order || !s->took_ns)
-		return -ENOMEM;
+	s->protect = bcase->variant == FAULT_PROTECT;
+	s->touches = (struct touches){ .npages = env->fault_pages,
+				       .stride = UMM_PAGE_SIZE,
+				       .cpu = fault_cpu(env, bcase->variant),
+				       .write = s->protect };
+	len = s->touches.npages * UMM_PAGE_SIZE;
+	machine_warm(8 * len, MADV_NOHUGEPAGE);
+	ret = touches_init(&s->touches);
+	if (ret)
+		return ret;
 	ret = open_floor(s);
 	if (ret == -EOPNOTSUPP || ret == -EPERM)
 		return bench_note(env, BENCH_SKIP,
@@ -159,7 +127,6 @@ static int fault_setup(struct bench_env *env, const struct bench_case *bcase, vo
 	ret = ours_ctx(env, &s->ctx);
 	if (ret)
 		return ret;
-	len = s->npages * UMM_PAGE_SIZE;
 	ret = ours_device(env, s->ctx, len, true, &s->device);
 	return ret ? ret : ours_memory(env, s->ctx, len, &s->memory);
 }
@@ -167,13 +134,19 @@ static int fault_setup(struct bench_env *env, const struct bench_case *bcase, vo
 static int fault_ours(void *state, struct series *out)
 {
 	struct fault_state *s = state;
-	size_t len = s->npages * UMM_PAGE_SIZE;
-	long moved = umm_migrate_to_device(s->ctx, s->device->mem, s->memory, len);
+	size_t npages = s->touches.npages;
+	struct umm_span span = { (uintptr_t)s->memory, npages * UMM_PAGE_SIZE };
+	struct umm_migrate_request request = { .size = sizeof(request),
+					       .flags = s->protect ? UMM_MIGRATE_DUPLICATE : 0,
+					       .spans = &span,
+					       .nspans = 1,
+					       .dst = s->device->mem };
+	long moved = umm_migrate_spans(s->ctx, &request, NULL);
 
-	if (moved != (long)s->npages)
+	if (moved != (long)npages)
 		return bench_note(s->env, moved < 0 ? (int)moved : -EIO,
-				  "%ld of %zu pages went to the device", moved, s->npages);
-	return touch_all(s, s->memory, out);
+				  "%ld of %zu pages went to the device", moved, npages);
+	return touches_run(s->env, &s->touches, s->memory, out);
 }
 
 static int fault_theirs(void *state, struct series *out)
@@ -183,7 +156,7 @@ static int fault_theirs(void *state, struct series *out)
 
 	if (ret)
 		return bench_note(s->env, ret, "the bare userfaultfd program");
-	return touch_all(s, floor_uffd_memory(s->floor), out);
+	return touches_run(s->env, &s->touches, floor_uffd_memory(s->floor), out);
 }
 
 static void fault_teardown(void *state)
@@ -195,8 +168,7 @@ static void fault_teardown(void *state)
 	floor_uffd_close(s->floor);
 	ref_destroy(s->device);
 	umm_ctx_put(s->ctx);
-	free(s->order);
-	free(s->took_ns);
+	touches_fini(&s->touches);
 	free(s);
 }
 
@@ -207,7 +179,7 @@ const struct bench_case case_fault[] = {
 		.against = "bare, server on that CPU",
 		.unit = "us",
 		.kind = BENCH_COST,
-		.goal = 1.5,
+		.goal = 1.25,
 		.pairs = 15,
 		.variant = FAULT_FIRST_CPU,
 		.setup = fault_setup,
@@ -221,7 +193,7 @@ const struct bench_case case_fault[] = {
 		.against = "bare, server on that CPU",
 		.unit = "us",
 		.kind = BENCH_COST,
-		.goal = 1.5,
+		.goal = 1.25,
 		.pairs = 15,
 		.variant = FAULT_LAST_CPU,
 		.setup = fault_setup,
@@ -235,9 +207,23 @@ const struct bench_case case_fault[] = {
 		.against = "bare, server unpinned",
 		.unit = "us",
 		.kind = BENCH_SPEEDUP,
-		.goal = 3,
+		.goal = 4,
 		.pairs = 15,
 		.variant = FAULT_UNPINNED,
+		.setup = fault_setup,
+		.ours = fault_ours,
+		.theirs = fault_theirs,
+		.teardown = fault_teardown,
+	},
+	{
+		.name = "fault/write-protect",
+		.summary = "CPU write to a page that is duplicated on a device, first CPU",
+		.against = "bare, server on that CPU",
+		.unit = "us",
+		.kind = BENCH_COST,
+		.goal = 1.3,
+		.pairs = 15,
+		.variant = FAULT_PROTECT,
 		.setup = fault_setup,
 		.ours = fault_ours,
 		.theirs = fault_theirs,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * memcpy() of a large buffer by one thread, both buffers warm and in huge pages.
+ * memcpy() of a large buffer by one thread, both buffers warm and in huge pages. Scattered: the
+ * first buffer is small pages, every other one of which is copied.
  *
  * C libraries switch to streaming stores above some size, which nearly doubles the speed
  * on machines where the buffers do not fit the cache; below it a call per block is slower, but on
@@ -17,11 +18,13 @@
 
 #include "machine.h"
 
+#define PAGE ((size_t)4096)
 #define STEP ((size_t)1 << 21)
 
 struct floor_copy {
 	size_t len;
 	size_t step;
+	size_t gap; /* in buffer a, after each step */
 	char *a;
 	char *b;
 	bool back;
@@ -29,13 +32,17 @@ struct floor_copy {
 
 static void copy(struct floor_copy *f, size_t step)
 {
-	const char *src = f->back ? f->b : f->a;
-	char *dst = f->back ? f->a : f->b;
-	size_t at;
+	size_t at, n;
+	char *a = f->a;
 
+	for (at = 0; at < f->len; at += step, a += step + f->gap) {
+		n = step < f->len - at ? step : f->len - at;
+		if (f->back)
+			memcpy(a, f->b + at, n);
+		else
+			memcpy(f->b + at, a, n);
+	}
 	f->back = !f->back;
-	for (at = 0; at < f->len; at += step)
-		memcpy(dst + at, src + at, step < f->len - at ? step : f->len - at);
 }
 
 static uint64_t best_of(struct floor_copy *f, size_t step)
@@ -54,22 +61,35 @@ static uint64_t best_of(struct floor_copy *f, size_t step)
 	return best;
 }
 
-int floor_copy_open(size_t len, struct floor_copy **out)
+static int open_copy(size_t len, size_t gap, struct floor_copy **out)
 {
 	struct floor_copy *f = calloc(1, sizeof(*f));
 
 	if (!f)
 		return -ENOMEM;
 	f->len = len;
-	f->a = machine_map(len, MADV_HUGEPAGE, true);
+	f->gap = gap;
+	f->step = PAGE;
+	f->a = machine_map(f->gap ? 2 * len : len, f->gap ? MADV_NOHUGEPAGE : MADV_HUGEPAGE, true);
 	f->b = machine_map(len, MADV_HUGEPAGE, true);
 	if (!f->a || !f->b) {
 		floor_copy_close(f);
 		return -ENOMEM;
 	}
-	f->step = best_of(f, len) <= best_of(f, STEP) ? len : STEP;
+	if (!gap)
+		f->step = best_of(f, len) <= best_of(f, STEP) ? len : STEP;
 	*out = f;
 	return 0;
+}
+
+int floor_copy_open(size_t len, struct floor_copy **out)
+{
+	return open_copy(len, 0, out);
+}
+
+int floor_copy_open_scattered(size_t len, struct floor_copy **out)
+{
+	return open_copy(len, PAGE, out);
 }
 
 void floor_copy_run(struct floor_copy *f)
@@ -81,7 +101,7 @@ void floor_copy_close(struct floor_copy *f)
 {
 	if (!f)
 		return;
-	machine_unmap(f->a, f->len);
+	machine_unmap(f->a, f->gap ? 2 * f->len : f->len);
 	machine_unmap(f->b, f->len);
 	free(f);
 }

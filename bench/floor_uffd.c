@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Paging by hand, the least that UFFDIO_MOVE needs for one fault: wake-up, read, memcpy,
- * ioctl, wake-up.
+ * ioctl, wake-up. Or write-protection by hand: the same without a memcpy.
  *
  * What makes it fast: the server blocks in read() (a poll before it would be one call
  * more), staging pages exist beforehand and are used in order, nothing is locked
@@ -35,10 +35,8 @@
 #define PAGE ((size_t)4096)
 
 struct floor_uffd {
+	struct floor_uffd_options options;
 	int uffd;
-	int cpu;
-	bool raise;
-	size_t npages;
 	size_t len;
 	char *memory;
 	char *staging;
@@ -69,6 +67,23 @@ static int move(struct floor_uffd *f, char *dst, char *src, size_t len)
 	return 0;
 }
 
+static int protect(struct floor_uffd *f, uintptr_t start, size_t len, uint64_t mode)
+{
+	struct uffdio_writeprotect arg = { .range = { start, len }, .mode = mode };
+
+	return ioctl(f->uffd, UFFDIO_WRITEPROTECT, &arg) ? -errno : 0;
+}
+
+/* Nothing else can be done for the thread that waits: it stays, and so does the bench. */
+static void unprotect(struct floor_uffd *f, uintptr_t addr)
+{
+	int ret = protect(f, addr & ~(PAGE - 1), PAGE, 0);
+
+	if (ret)
+		f->error = ret;
+	f->used++;
+}
+
 static void resolve(struct floor_uffd *f, uintptr_t addr)
 {
 	size_t offset = (addr & ~(PAGE - 1)) - (uintptr_t)f->memory;
@@ -78,7 +93,7 @@ static void resolve(struct floor_uffd *f, uintptr_t addr)
 				    .len = PAGE };
 	int ret = -ENOSPC;
 
-	if (stage < f->npages) {
+	if (stage < f->options.npages) {
 		memcpy(f->staging + stage * PAGE, f->device + offset, PAGE);
 		ret = move(f, f->memory + offset, f->staging + stage * PAGE, PAGE);
 	}
@@ -94,26 +109,32 @@ static void *serve(void *arg)
 	struct uffd_msg msg;
 	cpu_set_t set;
 
-	if (f->cpu >= 0) {
+	if (f->options.cpu >= 0) {
 		CPU_ZERO(&set);
-		CPU_SET(f->cpu, &set);
+		CPU_SET(f->options.cpu, &set);
 		sched_setaffinity(0, sizeof(set), &set);
 	}
-	if (f->raise)
+	if (f->options.raise)
 		setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), -20);
 	for (;;) {
 		if (read(f->uffd, &msg, sizeof(msg)) != sizeof(msg))
 			continue;
-		if (msg.event == UFFD_EVENT_PAGEFAULT)
+		if (msg.event != UFFD_EVENT_PAGEFAULT)
+			continue;
+		if (msg.arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WP)
+			unprotect(f, (uintptr_t)msg.arg.pagefault.address);
+		else
 			resolve(f, (uintptr_t)msg.arg.pagefault.address);
 	}
 	return NULL;
 }
 
 /* /dev/userfaultfd, else the system call, as libumm does. */
-static int open_uffd(void)
+static int open_uffd(bool protects)
 {
-	struct uffdio_api api = { .api = UFFD_API, .features = UFFD_FEATURE_MOVE };
+	struct uffdio_api api = { .api = UFFD_API,
+				  .features = protects ? UFFD_FEATURE_PAGEFAULT_FLAG_WP :
+							 UFFD_FEATURE_MOVE };
 	int dev = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
 	int fd = -1;
 
@@ -137,7 +158,8 @@ static int open_uffd(void)
 static int register_range(struct floor_uffd *f, char *start)
 {
 	struct uffdio_register arg = { .range = { (uintptr_t)start, f->len },
-				       .mode = UFFDIO_REGISTER_MODE_MISSING };
+				       .mode = f->options.protect ? UFFDIO_REGISTER_MODE_WP :
+								    UFFDIO_REGISTER_MODE_MISSING };
 
 	return ioctl(f->uffd, UFFDIO_REGISTER, &arg) ? -errno : 0;
 }
@@ -153,9 +175,11 @@ static int build(struct floor_uffd *f)
 	f->device = machine_map(f->len, MADV_HUGEPAGE, true);
 	if (!f->memory || !f->staging || !f->device)
 		return -ENOMEM;
-	for (at = 0; at < f->len; at += PAGE)
+	for (at = 0; at < f->len; at += PAGE) {
+		memcpy(f->memory + at, &at, sizeof(at));
 		memcpy(f->device + at, &at, sizeof(at));
-	f->uffd = open_uffd();
+	}
+	f->uffd = open_uffd(f->options.protect);
 	if (f->uffd < 0)
 		return f->uffd;
 	ret = register_range(f, f->memory);
@@ -179,7 +203,7 @@ static void stop_server(struct floor_uffd *f)
 	f->serving = false;
 }
 
-int floor_uffd_open(size_t npages, int cpu, bool raise, struct floor_uffd **out)
+int floor_uffd_open(const struct floor_uffd_options *options, struct floor_uffd **out)
 {
 	struct floor_uffd *f = calloc(1, sizeof(*f));
 	int ret;
@@ -187,11 +211,9 @@ int floor_uffd_open(size_t npages, int cpu, bool raise, struct floor_uffd **out)
 	if (!f)
 		return -ENOMEM;
 	f->uffd = -1;
-	f->cpu = cpu;
-	f->raise = raise;
-	f->npages = npages;
-	f->len = npages * PAGE;
-	f->used = npages;
+	f->options = *options;
+	f->len = options->npages * PAGE;
+	f->used = options->npages;
 	ret = build(f);
 	if (ret) {
 		floor_uffd_close(f);
@@ -209,14 +231,17 @@ int floor_uffd_reset(struct floor_uffd *f)
 	stop_server(f);
 	if (f->error)
 		return f->error;
-	if (f->used != f->npages)
+	if (f->used != f->options.npages)
 		return -EINVAL;
 	f->used = 0;
-	ret = move(f, f->staging, f->memory, f->len);
+	if (f->options.protect)
+		ret = protect(f, (uintptr_t)f->memory, f->len, UFFDIO_WRITEPROTECT_MODE_WP);
+	else
+		ret = move(f, f->staging, f->memory, f->len);
 	return ret ? ret : start_server(f);
 }
 
-const char *floor_uffd_memory(const struct floor_uffd *f)
+char *floor_uffd_memory(const struct floor_uffd *f)
 {
 	return f->memory;
 }

@@ -129,6 +129,17 @@ int machine_last_cpu(const struct machine *machine)
 	return cpu;
 }
 
+int machine_nth_cpu(const struct machine *machine, unsigned n)
+{
+	int cpu = machine_first_cpu(machine);
+
+	for (n %= machine->ncpus; n > 0; n--)
+		do
+			cpu++;
+		while (!CPU_ISSET(cpu, &machine->allowed));
+	return cpu;
+}
+
 int machine_bind(const struct machine *machine, int cpu)
 {
 	cpu_set_t set = machine->allowed;

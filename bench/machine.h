@@ -38,6 +38,8 @@ uint64_t machine_now(void); /* nanoseconds */
 /* The number of the first or last CPU that the process may use. */
 int machine_first_cpu(const struct machine *machine);
 int machine_last_cpu(const struct machine *machine);
+/* That of CPU n, counted from 0; after the last one comes the first again. */
+int machine_nth_cpu(const struct machine *machine, unsigned n);
 
 /* Bind the calling thread to a CPU; cpu -1: to all that the process may use. 0 or -errno. */
 int machine_bind(const struct machine *machine, int cpu);

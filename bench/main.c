@@ -20,8 +20,8 @@
 #define MAX_CASES 128
 
 static const struct bench_case *const groups[] = {
-	case_fault,  case_bulk,	 case_numa,  case_opencl,
-	case_kernel, case_touch, case_books, case_shim,
+	case_fault,  case_busy,	 case_threads, case_bulk,  case_pages, case_numa,  case_opencl,
+	case_kernel, case_touch, case_use,     case_range, case_books, case_scale, case_shim,
 };
 
 static const char usage_text[] =
