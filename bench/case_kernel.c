@@ -2,7 +2,8 @@
 /*
  * Kernels on managed memory against the same kernels on a buffer, on the same device and in
  * the same context: what translation costs while data is resident, what a window costs, and
- * what demand paging costs or saves against copying everything first.
+ * what demand paging costs or saves against copying everything first, or against double
+ * buffering where the device has a quarter of the memory. And what a fault costs by itself.
  */
 #include "bench.h"
 
@@ -13,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "floor_opencl.h"
 #include "ours.h"
 #include "umm_opencl.h"
 
@@ -20,6 +22,8 @@
 #define NLOADS 512	       /* of each work-item of the random ones */
 #define NITEMS ((size_t)4096)  /* of those */
 #define SPARSE 10	       /* every so many pages are touched */
+#define OVER   4	       /* so many times the device's memory */
+#define PARTS  8	       /* of the device's memory, in which the competitor copies */
 
 enum variant {
 	KERNEL_STREAM, /* spans, resident */
@@ -27,6 +31,8 @@ enum variant {
 	KERNEL_WINDOW, /* the competitor's own kernel, through a window */
 	KERNEL_SPARSE, /* one page in ten, from cold */
 	KERNEL_COLD,   /* all, from cold */
+	KERNEL_OVER,   /* all, from cold, with memory for a quarter */
+	KERNEL_FAULT,  /* every other page, from cold, nothing is read ahead */
 };
 
 static const char source[] =
@@ -50,7 +56,8 @@ static const char source[] =
 	"}\n"
 	"__kernel void plain_stream(__global const uint4 *in, __global uint *out)\n"
 	"{\n"
-	"	__global const uint4 *p = in + CHUNK / 16 * get_global_id(0);\n"
+	"	__global const uint4 *p = in +\n"
+	"		CHUNK / 16 * (get_global_id(0) - get_global_offset(0));\n"
 	"	uint4 sum = 0;\n"
 	"	for (uint i = 0; i < CHUNK / 16; i++)\n"
 	"		sum += p[i];\n"
@@ -87,6 +94,20 @@ static const char source[] =
 	"	if (!umm_faulted(&u))\n"
 	"		out[get_global_id(0)] = sum;\n"
 	"}\n"
+	"__kernel void ours_fault(UMM_KERNEL_ARGS, ulong in, __global uint *out)\n"
+	"{\n"
+	"	struct umm u;\n"
+	"	uint sum;\n"
+	"	if (!umm_begin(&u, UMM_ARGS))\n"
+	"		return;\n"
+	"	sum = umm_load_uint(&u, in + 8192 * get_global_id(0));\n"
+	"	if (!umm_faulted(&u))\n"
+	"		out[get_global_id(0)] = sum;\n"
+	"}\n"
+	"__kernel void plain_fault(__global const uint *in, __global uint *out)\n"
+	"{\n"
+	"	out[get_global_id(0)] = in[2048 * get_global_id(0)];\n"
+	"}\n"
 	"__kernel void plain_sparse(__global const uint *in, __global uint *out)\n"
 	"{\n"
 	"	out[get_global_id(0)] = in[10240 * get_global_id(0)];\n"
@@ -101,17 +122,26 @@ struct kernel_state {
 	cl_program program;
 	cl_kernel ours, plain;
 	cl_mem buffer, out;
+	struct floor_stream *stream;
 	char *memory;
 	size_t len;
 	size_t items;
 	bool checked;
 };
 
-static const char *const names[] = { "stream", "random", "stream", "sparse", "stream" };
+static const char *const names[] = { "stream", "random", "stream", "sparse",
+				     "stream", "stream", "fault" };
 
 static bool is_cold(const struct kernel_state *s)
 {
-	return s->variant == KERNEL_SPARSE || s->variant == KERNEL_COLD;
+	return s->variant >= KERNEL_SPARSE;
+}
+
+static size_t device_bytes(const struct kernel_state *s)
+{
+	if (s->variant == KERNEL_SPARSE || s->variant == KERNEL_OVER)
+		return s->len / OVER;
+	return s->len;
 }
 
 static int failed(struct kernel_state *s, const char *what)
@@ -123,13 +153,14 @@ static int open_device(struct kernel_state *s)
 {
 	struct umm_opencl_options options = { .size = sizeof(options),
 					      .device_name = s->env->device,
-					      .device_bytes = s->variant == KERNEL_SPARSE ?
-								      s->len / 4 :
-								      s->len,
+					      .device_bytes = device_bytes(s),
 					      .window_bytes = s->len };
-	int ret = umm_opencl_create(s->ctx, &options, &s->device);
 	char name[128] = "";
+	int ret;
 
+	if (s->variant == KERNEL_FAULT)
+		options.readahead = 1; /* less than a page: none */
+	ret = umm_opencl_create(s->ctx, &options, &s->device);
 	if (ret == -ENODEV)
 		return bench_note(s->env, BENCH_SKIP, "%.190s", umm_opencl_advice());
 	if (ret)
@@ -167,6 +198,35 @@ static int open_kernels(struct kernel_state *s)
 	return 0;
 }
 
+static void choose_size(struct kernel_state *s)
+{
+	s->len = 64 * BENCH_MIB;
+	if (s->variant == KERNEL_SPARSE)
+		s->len = 1024 * BENCH_MIB;
+	if (s->variant == KERNEL_OVER)
+		s->len = 256 * BENCH_MIB;
+	if (s->env->quick)
+		s->len = 8 * BENCH_MIB;
+	s->items = s->len / CHUNK;
+	if (s->variant == KERNEL_RANDOM)
+		s->items = NITEMS;
+	if (s->variant == KERNEL_SPARSE)
+		s->items = s->len / UMM_PAGE_SIZE / SPARSE;
+	if (s->variant == KERNEL_FAULT)
+		s->items = s->len / UMM_PAGE_SIZE / 2;
+}
+
+/* What only some of the cases need. */
+static int open_more(struct kernel_state *s)
+{
+	if (s->variant == KERNEL_WINDOW)
+		return umm_opencl_window_create(s->device, s->memory, s->len, 0, &s->window);
+	if (s->variant != KERNEL_OVER)
+		return 0;
+	return floor_stream_open(umm_opencl_cl_context(s->device), umm_opencl_cl_device(s->device),
+				 device_bytes(s) / PARTS, &s->stream);
+}
+
 static int kernel_setup(struct bench_env *env, const struct bench_case *bcase, void **state)
 {
 	struct kernel_state *s = calloc(1, sizeof(*s));
@@ -177,12 +237,7 @@ static int kernel_setup(struct bench_env *env, const struct bench_case *bcase, v
 		return -ENOMEM;
 	s->env = env;
 	s->variant = (enum variant)bcase->variant;
-	s->len = env->quick		     ? 8 * BENCH_MIB :
-		 s->variant == KERNEL_SPARSE ? 1024 * BENCH_MIB :
-					       64 * BENCH_MIB;
-	s->items = s->variant == KERNEL_RANDOM ? NITEMS :
-		   s->variant == KERNEL_SPARSE ? s->len / UMM_PAGE_SIZE / SPARSE :
-						 s->len / CHUNK;
+	choose_size(s);
 	ret = ours_ctx(env, &s->ctx);
 	if (!ret)
 		ret = open_device(s);
@@ -190,9 +245,7 @@ static int kernel_setup(struct bench_env *env, const struct bench_case *bcase, v
 		ret = ours_memory(env, s->ctx, s->len, &s->memory);
 	if (!ret)
 		ret = open_kernels(s);
-	if (!ret && s->variant == KERNEL_WINDOW)
-		ret = umm_opencl_window_create(s->device, s->memory, s->len, 0, &s->window);
-	return ret;
+	return ret ? ret : open_more(s);
 }
 
 /* The competitor's kernel on a buffer. */
@@ -279,7 +332,9 @@ static int kernel_ours(void *state, struct series *out)
 	begin = machine_now();
 	if (!ret)
 		ret = s->window ? run_window(s) : run_launch(s);
-	series_push(out, (double)(machine_now() - begin) / 1e6);
+	series_push(out, s->variant == KERNEL_FAULT ?
+				 (double)(machine_now() - begin) / 1e3 / (double)s->items :
+				 (double)(machine_now() - begin) / 1e6);
 	return ret ? ret : check_out(s);
 }
 
@@ -290,6 +345,11 @@ static int kernel_theirs(void *state, struct series *out)
 	uint64_t begin = machine_now();
 	int ret;
 
+	if (s->stream) {
+		ret = floor_stream_run(s->stream, s->plain, s->memory, s->len, CHUNK);
+		series_push(out, (double)(machine_now() - begin) / 1e6);
+		return ret;
+	}
 	if (is_cold(s) &&
 	    clEnqueueWriteBuffer(queue, s->buffer, CL_FALSE, 0, s->len, s->memory, 0, NULL, NULL))
 		return failed(s, "a copy");
@@ -319,6 +379,7 @@ static void kernel_teardown(void *state)
 	if (!s)
 		return;
 	release_kernels(s);
+	floor_stream_close(s->stream);
 	umm_opencl_destroy(s->device);
 	umm_ctx_put(s->ctx);
 	free(s);
@@ -345,6 +406,20 @@ const struct bench_case case_kernel[] = {
 		    "copy all first", BENCH_SPEEDUP, 3, KERNEL_SPARSE),
 	KERNEL_CASE("kernel/cold", "a kernel reads all of it, from cold", "copy all first",
 		    BENCH_COST, 1.15, KERNEL_COLD),
+	KERNEL_CASE("kernel/over", "the same with device memory for a quarter of it",
+		    "double buffering", BENCH_COST, 1.3, KERNEL_OVER),
+	{
+		.name = "kernel/fault",
+		.summary = "a page that a kernel misses, alone, served",
+		.unit = "us",
+		.kind = BENCH_LIMIT,
+		.goal = 10,
+		.pairs = 10,
+		.variant = KERNEL_FAULT,
+		.setup = kernel_setup,
+		.ours = kernel_ours,
+		.teardown = kernel_teardown,
+	},
 #endif
 	{ 0 },
 };

@@ -18,4 +18,16 @@ int floor_opencl_open(cl_context context, cl_device_id device, size_t len,
 int floor_opencl_run(struct floor_opencl *f, bool back);
 void floor_opencl_close(struct floor_opencl *f);
 
+/*
+ * More memory than the device is to hold, streamed through a kernel by hand: while it reads one
+ * buffer the next part is copied into the other. The kernel's argument 0 is the buffer, and its
+ * work-items read `step` bytes each; their numbers go on from part to part.
+ */
+struct floor_stream;
+int floor_stream_open(cl_context context, cl_device_id device, size_t part,
+		      struct floor_stream **out);
+int floor_stream_run(struct floor_stream *f, cl_kernel kernel, const char *host, size_t len,
+		     size_t step);
+void floor_stream_close(struct floor_stream *f);
+
 #endif
