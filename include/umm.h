@@ -599,8 +599,9 @@ struct umm_migrate_request {
  * Ownership: @req and its spans are not used after the return. The caller drops *fence.
  * Context:   any thread, not from a callback; may sleep.
  * Return:    the number of pages moved (with @fence: 0; umm_fence_value() has
- *            it); -EINVAL; -EFAULT nothing of the spans is managed; -ENOSPC no
- *            page fitted; -ENODEV; -EIO; -ENOMEM.
+ *            it); -EINVAL; -EFAULT nothing of the spans is managed (-EINVAL: it is
+ *            a special mapping, such as device I/O); -ENOSPC no page fitted;
+ *            -ENODEV; -EIO; -ENOMEM.
  * Since:     0.1
  */
 UMM_API long umm_migrate_spans(struct umm_ctx *ctx, const struct umm_migrate_request *req,
@@ -1228,7 +1229,7 @@ UMM_API void umm_invalidate_range_end(struct umm_ctx *ctx, struct umm_invalidati
 #define UMM_ENTRY_DEVICE    (UINT64_C(1) << 3)	/* private frame of the range's memory */
 #define UMM_ENTRY_COHERENT  (UINT64_C(1) << 4)	/* coherent frame; the CPU address works too */
 #define UMM_ENTRY_DUPLICATE (UINT64_C(1) << 5)	/* with DEVICE: a read-only copy */
-#define UMM_ENTRY_ORDER(e)  (((e) >> 6) & 0x1f) /* log2 of pages mapped alike: 0 or 9 */
+#define UMM_ENTRY_ORDER(e)  (((e) >> 6) & 0x1f) /* log2 of pages mapped alike: 0, 9, 18 */
 #define UMM_ENTRY_ZERO	    (UINT64_C(1) << 11) /* the zero page; with UMM_RANGE_PAGEMAP only */
 #define UMM_ENTRY_REQ_FAULT (UINT64_C(1) << 62) /* request: make it readable */
 #define UMM_ENTRY_REQ_WRITE (UINT64_C(1) << 63) /* request: make it writable */
@@ -1303,7 +1304,8 @@ struct umm_range {
  * Ownership: entries[] stays the caller's; no page is pinned.
  * Context:   any thread, not from a callback; may sleep.
  * Return:    the number of valid entries; -EINVAL empty, misaligned or outside
- *            the notifier, bad handle; -EBUSY invalidated meanwhile; -E2BIG. On error
+ *            the notifier, bad handle, or part of it is a special mapping (device I/O,
+ *            [vdso]); -EBUSY invalidated meanwhile; -E2BIG. On error
  *            entries[] is unspecified.
  * Since:     0.1
  */
@@ -1320,7 +1322,6 @@ UMM_API long umm_range_snapshot(struct umm_range *range);
  * Ownership: entries[] stays the caller's; no page is pinned.
  * Context:   any thread, not from a callback; may sleep.
  * Return:    the number of valid entries; -EINVAL as umm_range_snapshot();
- *            or a requested page is of a special mapping (device I/O, [vdso]);
  *            -EFAULT one is a hole, PROT_NONE, not managed or poisoned;
  *            -EPERM write requested on read-only memory; -EBUSY invalidated
  *            meanwhile or still migrating when the time ran out; -ENOMEM; -E2BIG.
@@ -1423,7 +1424,8 @@ UMM_API int umm_range_unmap(struct umm_range *range, const struct umm_range_map_
  *
  * Ownership: entries[] stays the caller's; the pages are borrowed until the event.
  * Context:   any thread, not from a callback; may sleep.
- * Return:    the number of pages that are exclusive now; -EINVAL; -EFAULT a page is not private
+ * Return:    the number of pages that are exclusive now; -EINVAL, also for special mappings
+ *            (device I/O, [vdso]); -EFAULT a page is not private
  *            anonymous memory, or not managed; -EPERM read-only memory; -EDEADLK the stack that
  *            this thread runs on; -ENOMEM; -ENODEV.
  * Since:     0.1
@@ -1528,9 +1530,10 @@ struct umm_migrate {
  *
  * Ownership: @migrate must be finalized unless this fails.
  * Context:   any thread, not from a callback; may sleep; mirrors are invalidated.
- * Return:    0; -EINVAL, also if core is not NULL: it is set up already; -EFAULT a page is not
- *            managed; -ENOENT nothing qualifies; -EDEADLK @migrate, its arrays or the stack
- *            that this thread runs on are in the range; -ENOMEM; -E2BIG.
+ * Return:    0; -EINVAL, also if core is not NULL (it is set up already), for a hole, PROT_NONE
+ *            and special mappings (device I/O, [vdso]); -EFAULT a page is not managed; -ENOENT
+ *            nothing qualifies; -EDEADLK @migrate, its arrays or the stack that this thread
+ *            runs on are in the range; -ENOMEM; -E2BIG.
  * Since:     0.1
  */
 UMM_API int umm_migrate_setup(struct umm_migrate *migrate);

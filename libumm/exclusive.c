@@ -49,6 +49,8 @@ static int check_writable(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
 		ret = maps_find(at, ctx->features & UMM_KERNEL_PROCMAP_QUERY, &vma);
 		if (ret && ret != -ENOENT)
 			return ret;
+		if (!ret && vma.start <= at && vma.special)
+			return -EINVAL;
 		if (ret || vma.start > at || !vma.anon || vma.shared || !vma.read)
 			return -EFAULT;
 		if (!vma.write)

@@ -21,6 +21,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
@@ -30,9 +31,10 @@
 #include "umm.h"
 #include "util.h"
 
-#define MAPS_DIR  "/proc/self"
-#define MAPS_NAME "maps"
-#define MAPS_PATH MAPS_DIR "/" MAPS_NAME
+#define MAPS_DIR   "/proc/self"
+#define MAPS_NAME  "maps"
+#define SMAPS_NAME "smaps"
+#define MAPS_PATH  MAPS_DIR "/" MAPS_NAME
 /* Addresses, permissions, offset, device, inode, padding to column 73; then the name. */
 #define MAPS_LINE 192
 
@@ -51,13 +53,15 @@ static bool begins(const char *name, const char *with)
 }
 
 /*
- * A file under /dev is a device's memory, but for some that only live there; as are buffers that
- * the kernel shares by descriptors of its own (perf, io_uring, BPF, DMA). What the kernel knows of
- * it (VM_IO, VM_PFNMAP) is in smaps only, which costs a walk of page tables.
+ * A file under /dev is a device's memory, but for some that only live there; as are those of sysfs
+ * (the resources of PCI devices), and buffers that the kernel shares by descriptors of its own
+ * (perf, io_uring, BPF, DMA, packets). What the kernel knows of it (VM_IO, VM_PFNMAP) is in smaps
+ * only, which costs a walk of page tables.
  */
 static bool name_is_device(const char *name)
 {
-	if (begins(name, "anon_inode:") || begins(name, "/anon_inode:") || begins(name, "/dmabuf:"))
+	if (begins(name, "anon_inode:") || begins(name, "/anon_inode:") ||
+	    begins(name, "/dmabuf:") || begins(name, "socket:") || begins(name, "/sys/"))
 		return true;
 	return begins(name, "/dev/") && !begins(name, "/dev/zero") && !begins(name, "/dev/shm/") &&
 	       !begins(name, "/dev/hugepages/");
@@ -115,6 +119,7 @@ static int maps_query(uintptr_t addr, struct maps_vma *vma)
 	vma->shared = arg.vma_flags & PROCMAP_QUERY_VMA_SHARED;
 	classify(vma, arg.inode, !named ? NULL : arg.vma_name_size ? name : "");
 	vma->huge |= arg.vma_page_size > UMM_PAGE_SIZE;
+	vma->order = vma->huge ? (uint8_t)__builtin_ctzll(arg.vma_page_size >> UMM_PAGE_SHIFT) : 0;
 	return 0;
 }
 
@@ -190,21 +195,41 @@ static bool parse_line(const char *line, struct maps_vma *vma)
 	vma->write = perms[1] == 'w';
 	vma->exec = perms[2] == 'x';
 	vma->shared = perms[3] == 's';
+	vma->order = 0;
 	classify(vma, inode, p);
 	return true;
 }
 
 struct text_scan {
 	uintptr_t addr;
+	bool with_order; /* smaps: the mapping is found when its line of the page size is */
+	bool found;
 	char line[MAPS_LINE];
 	size_t line_len; /* collected of the present line; the rest is dropped */
 };
 
+/* One line of maps, or of smaps; true when all that is wanted of the mapping is known. */
+static bool scan_line(struct text_scan *scan, struct maps_vma *vma)
+{
+	static const char size[] = "KernelPageSize:";
+	struct maps_vma seen;
+	unsigned long kib;
+
+	if (scan->found && begins(scan->line, size)) {
+		kib = strtoul(scan->line + sizeof(size) - 1, NULL, 10);
+		vma->order = kib > 4 ? (uint8_t)__builtin_ctzl(kib / 4) : 0;
+		return true;
+	}
+	if (scan->found || !parse_line(scan->line, &seen) || seen.end <= scan->addr)
+		return false;
+	*vma = seen;
+	scan->found = true;
+	return !scan->with_order;
+}
+
 /* Feed a piece of the file; true when the mapping was found. */
 static bool scan_piece(struct text_scan *scan, const char *piece, size_t len, struct maps_vma *vma)
 {
-	struct maps_vma seen;
-
 	for (size_t i = 0; i < len; i++) {
 		if (piece[i] != '\n') {
 			if (scan->line_len < MAPS_LINE - 1)
@@ -213,17 +238,16 @@ static bool scan_piece(struct text_scan *scan, const char *piece, size_t len, st
 		}
 		scan->line[scan->line_len] = '\0';
 		scan->line_len = 0;
-		if (parse_line(scan->line, &seen) && seen.end > scan->addr) {
-			*vma = seen;
+		if (scan_line(scan, vma))
 			return true;
-		}
 	}
 	return false;
 }
 
-static int maps_text(uintptr_t addr, struct maps_vma *vma)
+/* Of the file maps or smaps, the latter for the page size. */
+static int maps_text(const char *file, uintptr_t addr, struct maps_vma *vma)
 {
-	struct text_scan scan = { .addr = addr };
+	struct text_scan scan = { .addr = addr, .with_order = !strcmp(file, SMAPS_NAME) };
 	char piece[4096];
 	ssize_t got;
 	int dir, fd, ret;
@@ -231,7 +255,7 @@ static int maps_text(uintptr_t addr, struct maps_vma *vma)
 	dir = procfd_get(&cached_dir, MAPS_DIR);
 	if (dir < 0)
 		return dir;
-	fd = openat(dir, MAPS_NAME, O_RDONLY | O_CLOEXEC);
+	fd = openat(dir, file, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return procfd_error();
 	for (;;) {
@@ -255,5 +279,16 @@ int maps_find(uintptr_t addr, bool allow_ioctl, struct maps_vma *vma)
 {
 	int ret = allow_ioctl ? maps_query(addr, vma) : -EOPNOTSUPP;
 
-	return ret == -EOPNOTSUPP ? maps_text(addr, vma) : ret;
+	return ret == -EOPNOTSUPP ? maps_text(MAPS_NAME, addr, vma) : ret;
+}
+
+unsigned maps_huge_order(const struct maps_vma *vma)
+{
+	struct maps_vma seen;
+
+	if (vma->order)
+		return vma->order;
+	if (maps_text(SMAPS_NAME, vma->start, &seen) || !seen.order)
+		return UMM_BLOCK_SHIFT - UMM_PAGE_SHIFT;
+	return seen.order;
 }

@@ -18,7 +18,8 @@ struct maps_vma {
 	bool shared;
 	bool anon;    /* no file behind it (heap and stack included), and not special like [vdso] */
 	bool special; /* not memory of the usual kind: [vdso] and the like, device I/O */
-	bool huge;    /* of hugetlb pages */
+	bool huge;    /* of hugetlb pages, */
+	uint8_t order; /* of so many pages each, as a power of 2; 0: not looked for (see below) */
 };
 
 /*
@@ -27,6 +28,12 @@ struct maps_vma {
  * -errno (-EOPNOTSUPP without /proc). Uses no malloc.
  */
 int maps_find(uintptr_t addr, bool allow_ioctl, struct maps_vma *vma);
+
+/*
+ * The order of the pages of a hugetlb mapping; where PROCMAP_QUERY has not told it, smaps does, at
+ * the cost of a walk through all mappings before it. The commonest, 9, where nobody tells.
+ */
+unsigned maps_huge_order(const struct maps_vma *vma);
 
 /* Open what is needed, if it is not open, and keep it. 0, or why not. */
 int maps_open(void);

@@ -259,6 +259,14 @@ static int span_prepare(struct umm_ctx *ctx, const struct umm_span *span)
 	return ctx_attach_asked(ctx, start, end);
 }
 
+/* -EINVAL: a special mapping, which is nobody's to manage; else -EFAULT. */
+static int why_unmanaged(struct umm_ctx *ctx, const struct umm_span *span)
+{
+	struct prot prot = { .ctx = ctx };
+
+	return prot_find(&prot, span->start) && prot.vma.special ? -EINVAL : -EFAULT;
+}
+
 long batch_move(struct umm_ctx *ctx, const struct umm_span *spans, size_t nspans,
 		const struct batch_want *want)
 {
@@ -286,7 +294,7 @@ long batch_move(struct umm_ctx *ctx, const struct umm_span *spans, size_t nspans
 	if (moved || ret)
 		return moved ? moved : ret;
 	if (!batch.managed && !batch.full)
-		return -EFAULT;
+		return why_unmanaged(ctx, spans);
 	return batch.full ? -ENOSPC : 0;
 }
 

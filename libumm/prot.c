@@ -43,6 +43,13 @@ bool prot_find(struct prot *prot, uintptr_t addr)
 	return false;
 }
 
+unsigned prot_huge_order(struct prot *prot)
+{
+	if (!prot->vma.order)
+		prot->vma.order = (uint8_t)maps_huge_order(&prot->vma);
+	return prot->vma.order;
+}
+
 void prot_compare(struct prot *prot, struct block *block, unsigned i)
 {
 	bool gone = bit_test(block->readable, i) && !prot->vma.read;

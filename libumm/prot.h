@@ -21,6 +21,9 @@ struct prot {
 /* Is something mapped at addr? Then prot->vma is the mapping. */
 bool prot_find(struct prot *prot, uintptr_t addr);
 
+/* The order of the pages of prot->vma, a hugetlb mapping. */
+unsigned prot_huge_order(struct prot *prot);
+
 /* Note if entries of page i allow more than prot->vma, which has it or is empty. Block locked. */
 void prot_compare(struct prot *prot, struct block *block, unsigned i);
 /* An entry of page i, of these UMM_ENTRY_ bits, is about to be given out. Block locked. */

@@ -90,7 +90,7 @@ static uint64_t exclusive_entry(const struct umm_range *range, struct block *blo
 }
 
 /* What a system page's mapping says and, as far as it was looked at, what the page map does. */
-static uint64_t system_entry(const struct prot *prot, const struct look *look, uintptr_t addr)
+static uint64_t system_entry(struct prot *prot, const struct look *look, uintptr_t addr)
 {
 	unsigned k = (unsigned)((addr - look->start) >> UMM_PAGE_SHIFT);
 	bool writable = prot->vma.write;
@@ -102,7 +102,9 @@ static uint64_t system_entry(const struct prot *prot, const struct look *look, u
 		return 0;
 	if (bit_test(look->pages.zero, k))
 		return entry | UMM_ENTRY_ZERO;
-	if (bit_test(look->pages.huge, k) || prot->vma.huge)
+	if (prot->vma.huge)
+		entry |= (uint64_t)prot_huge_order(prot) << 6;
+	else if (bit_test(look->pages.huge, k))
 		entry |= (uint64_t)(UMM_BLOCK_SHIFT - UMM_PAGE_SHIFT) << 6;
 	/* A private mapping of a file: the first write makes a page of its own. */
 	if (bit_test(look->pages.file, k) && !prot->vma.shared)
@@ -111,7 +113,7 @@ static uint64_t system_entry(const struct prot *prot, const struct look *look, u
 }
 
 static uint64_t entry_of(const struct umm_range *range, struct block *block, unsigned i,
-			 const struct prot *prot, const struct look *look)
+			 struct prot *prot, const struct look *look)
 {
 	uint64_t write = prot->vma.write ? UMM_ENTRY_WRITE : 0;
 	struct resident *resident;
@@ -162,6 +164,8 @@ static long snapshot_locked(struct umm_range *range, struct block *block, struct
 		bool mapped = prot_find(prot, at);
 
 		prot_compare(prot, block, page_index(at));
+		if (prot->vma.special)
+			return -EINVAL;
 		if (!mapped || !prot->vma.read) {
 			*entry = UMM_ENTRY_ERROR;
 			continue;
@@ -177,10 +181,14 @@ static long snapshot_locked(struct umm_range *range, struct block *block, struct
 }
 
 /* Pages of no block: nobody manages them, so there is nothing to report but errors. */
-static void snapshot_unmanaged(uintptr_t start, uintptr_t end, struct prot *prot, uint64_t *entry)
+static int snapshot_unmanaged(uintptr_t start, uintptr_t end, struct prot *prot, uint64_t *entry)
 {
-	for (uintptr_t at = start; at < end; at += UMM_PAGE_SIZE, entry++)
+	for (uintptr_t at = start; at < end; at += UMM_PAGE_SIZE, entry++) {
 		*entry = prot_find(prot, at) && prot->vma.read ? 0 : UMM_ENTRY_ERROR;
+		if (prot->vma.special)
+			return -EINVAL;
+	}
+	return 0;
 }
 
 /* Entries of the part of the range inside one block. Returns how many are valid. */
@@ -201,7 +209,7 @@ static long snapshot_block(struct umm_range *range, uintptr_t start, uintptr_t e
 		prot_found(prot, block);
 		block_put(ctx, block);
 	} else if (ret == -EFAULT) {
-		snapshot_unmanaged(start, end, prot, entry);
+		valid = snapshot_unmanaged(start, end, prot, entry);
 	} else {
 		valid = ret;
 	}
@@ -479,6 +487,8 @@ static int fault_touch(const struct touch *touch)
 	int advice = touch->write ? MADV_POPULATE_WRITE : MADV_POPULATE_READ;
 
 	while (madvise((void *)touch->start, touch->end - touch->start, advice)) {
+		if (errno == EINVAL) /* what its name did not tell: VM_IO, VM_PFNMAP */
+			return -EINVAL;
 		if (errno != EAGAIN && errno != EINTR)
 			return -EFAULT;
 	}

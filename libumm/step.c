@@ -101,7 +101,7 @@ static int mappings_check(const struct umm_migrate *migrate)
 		ret = maps_find(at, query, &vma);
 		if (ret && ret != -ENOENT)
 			return ret;
-		if (ret || vma.start > at || !vma.read)
+		if (ret || vma.start > at || !vma.read || vma.special)
 			return -EINVAL;
 	}
 	return 0;

@@ -8,10 +8,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/if_packet.h>
+#include <linux/mman.h>
 #include <linux/perf_event.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -219,7 +222,29 @@ static char *special_mapping(const char *name)
 	return (char *)start;
 }
 
-/* Neither attached, nor faulted or pinned by a device. */
+static void assert_does_not_migrate(struct env *e, struct ref_device *ref, const char *p)
+{
+	uint64_t src, dst, entry;
+	struct umm_migrate migrate = {
+		.size = sizeof(migrate),
+		.ctx = e->ctx,
+		.start = (uintptr_t)p,
+		.end = (uintptr_t)p + PAGE,
+		.flags = UMM_MIGRATE_SELECT_SYSTEM,
+		.src = &src,
+		.dst = &dst,
+		.dst_mem = ref->mem,
+	};
+
+	assert_int_equal(umm_migrate_setup(&migrate), -EINVAL);
+	assert_int_equal(umm_migrate_to_device(e->ctx, ref->mem, (void *)(uintptr_t)p, PAGE),
+			 -EINVAL);
+	assert_int_equal(umm_migrate_to_system(e->ctx, (void *)(uintptr_t)p, PAGE), -EINVAL);
+	assert_int_equal(umm_make_exclusive(ref->dev, (uintptr_t)p, (uintptr_t)p + PAGE, &entry),
+			 -EINVAL);
+}
+
+/* Neither attached, nor looked at, faulted, pinned or migrated by a device. */
 static void assert_refused(struct env *e, struct ref_device *ref, const char *p)
 {
 	struct umm_range range = {
@@ -229,16 +254,20 @@ static void assert_refused(struct env *e, struct ref_device *ref, const char *p)
 		.end = (uintptr_t)p + PAGE,
 		.default_flags = UMM_ENTRY_REQ_FAULT,
 	};
-	uint64_t entry = 7;
+	uint64_t entry;
 	struct umm_pin *pin;
 
 	assert_int_equal(umm_attach(e->ctx, (void *)(uintptr_t)p, PAGE), -EINVAL);
 	range.entries = &entry;
 	range.seq = umm_notifier_read_begin(range.notifier);
 	assert_int_equal(umm_range_fault(&range, 0), -EINVAL);
-	assert_int_equal(umm_range_snapshot(&range), 0);
-	assert_int_equal(entry, 0);
+	assert_int_equal(umm_range_snapshot(&range), -EINVAL);
+	/* As a part of more it is refused, too. */
+	range.start -= PAGE;
+	range.entries = (uint64_t[]){ 0, 0 };
+	assert_int_equal(umm_range_snapshot(&range), -EINVAL);
 	assert_int_equal(umm_pin(e->ctx, (uintptr_t)p, 1, 0, &pin), -EINVAL);
+	assert_does_not_migrate(e, ref, p);
 }
 
 static void special_mappings_are_refused(struct env *e)
@@ -256,6 +285,26 @@ static void special_mappings_are_refused(struct env *e)
 	}
 	if (!found)
 		env_skip("this process has neither [vdso] nor [vvar]");
+}
+
+/* Packets that the kernel writes where a socket's owner has mapped them. */
+static void socket_buffers_are_refused(struct env *e)
+{
+	struct tpacket_req ring = {
+		.tp_block_size = PAGE, .tp_block_nr = 1, .tp_frame_size = PAGE, .tp_frame_nr = 1
+	};
+	struct ref_device *ref = env_device(e, 8);
+	int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
+	char *p;
+
+	if (fd < 0)
+		env_skip("no packet socket: %s", strerror(errno));
+	assert_int_equal(setsockopt(fd, SOL_PACKET, PACKET_RX_RING, &ring, sizeof(ring)), 0);
+	p = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	assert_ptr_not_equal(p, MAP_FAILED);
+	assert_refused(e, ref, p);
+	munmap(p, PAGE);
+	close(fd);
 }
 
 static void device_memory_is_refused(struct env *e)
@@ -429,6 +478,52 @@ static void private_file_is_writable_once_written(struct env *e)
 	kept_end(&k);
 }
 
+/* ---- huge pages --------------------------------------------------------------------- */
+
+#define GIGABYTE     ((size_t)1 << 30)
+#define GIGABYTES_NR "/sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages"
+
+/* Have so many huge pages of 1 GiB, where that may be said; how many there were. */
+static int reserve_gigabytes(int n)
+{
+	int had = 0;
+	FILE *file = fopen(GIGABYTES_NR, "r+");
+
+	if (!file)
+		return 0;
+	if (fscanf(file, "%d", &had) == 1) {
+		rewind(file);
+		fprintf(file, "%d", n);
+	}
+	fclose(file);
+	return had;
+}
+
+static void gigabyte_pages_report_their_order(struct env *e)
+{
+	int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_HUGE_1GB;
+	struct ref_device *ref = env_device(e, 8);
+	uint64_t entry[2];
+	int had = reserve_gigabytes(1);
+	char *p = mmap(NULL, GIGABYTE, PROT_READ | PROT_WRITE, flags, -1, 0);
+
+	if (p == MAP_FAILED) {
+		reserve_gigabytes(had);
+		env_skip("no huge page of 1 GiB is to be had");
+	}
+	p[0] = 1;
+	assert_int_equal(umm_attach(e->ctx, p, GIGABYTE), 0);
+	for (size_t at = 0; at < GIGABYTE; at += GIGABYTE / 2) {
+		assert_int_equal(look(ref, p + at, 2, entry), 2);
+		assert_int_equal(UMM_ENTRY_ORDER(entry[0]), 18);
+		assert_int_equal(UMM_ENTRY_ORDER(entry[1]), 18);
+		assert_int_equal(BITS(entry[0]), UMM_ENTRY_VALID | UMM_ENTRY_WRITE);
+	}
+	assert_int_equal(umm_detach(e->ctx, p), 0);
+	munmap(p, GIGABYTE);
+	reserve_gigabytes(had);
+}
+
 /* ---- announced changes -------------------------------------------------------------- */
 
 struct reader {
@@ -567,6 +662,8 @@ static const struct test_case cases[] = {
 	TEST(KERNEL, device_writes_reach_the_file),
 	TEST(ALL, unmapping_any_memory_is_followed),
 	TEST(KERNEL, special_mappings_are_refused),
+	TEST(KERNEL, socket_buffers_are_refused),
+	TEST(KERNEL, gigabyte_pages_report_their_order),
 	TEST(KERNEL, device_memory_is_refused),
 	TEST(ALL, heap_and_stack_need_no_attach),
 	TEST(ALL, memory_mapped_again_is_managed_again),
