@@ -4,7 +4,7 @@
  *
  * libumm's side is what a program gets by default: umm_alloc(), one migration out, then
  * loads. The device copies inline, like the competitor's server. Or the pages are duplicated, and
- * the CPU writes to them.
+ * the CPU writes to them. Or the thread that faults serves itself (fault/in-thread), on both sides.
  *
  * The faulting thread is bound to a CPU, or to none (fault/unpinned), for both sides
  * alike; libumm's own threads are where libumm puts them. The competitor's pinned server
@@ -26,12 +26,14 @@ enum fault_variant {
 	FAULT_LAST_CPU,
 	FAULT_UNPINNED,
 	FAULT_PROTECT,
+	FAULT_IN_THREAD,
 };
 
 struct fault_state {
 	struct bench_env *env;
 	struct touches touches;
 	bool protect; /* pages are duplicated, and written */
+	bool in_thread;
 	struct umm_ctx *ctx;
 	struct ref_device *device;
 	char *memory;
@@ -60,13 +62,14 @@ static int open_floor(struct fault_state *s)
 {
 	struct floor_uffd_options options = { .npages = s->touches.npages,
 					      .cpu = s->touches.cpu,
-					      .protect = s->protect };
+					      .protect = s->protect,
+					      .in_thread = s->in_thread };
 	struct floor_uffd *raised = NULL;
 	double normal_us, raised_us;
 	int ret;
 
 	ret = floor_uffd_open(&options, &s->floor);
-	if (ret || options.cpu < 0)
+	if (ret || options.cpu < 0 || s->in_thread)
 		return ret;
 	options.raise = true;
 	ret = floor_uffd_open(&options, &raised);
@@ -97,6 +100,7 @@ static int fault_cpu(const struct bench_env *env, int variant)
 
 static int fault_setup(struct bench_env *env, const struct bench_case *bcase, void **state)
 {
+	struct umm_ctx_options options = { .size = sizeof(options) };
 	struct fault_state *s = calloc(1, sizeof(*s));
 	size_t len;
 	int ret;
@@ -108,6 +112,7 @@ static int fault_setup(struct bench_env *env, const struct bench_case *bcase, vo
 		return bench_note(env, BENCH_SKIP, "the process may use one CPU only");
 	s->env = env;
 	s->protect = bcase->variant == FAULT_PROTECT;
+	s->in_thread = bcase->variant == FAULT_IN_THREAD;
 	s->touches = (struct touches){ .npages = env->fault_pages,
 				       .stride = UMM_PAGE_SIZE,
 				       .cpu = fault_cpu(env, bcase->variant),
@@ -124,7 +129,8 @@ static int fault_setup(struct bench_env *env, const struct bench_case *bcase, vo
 				  "use userfaultfd: umm info says more");
 	if (ret)
 		return bench_note(env, ret, "the bare userfaultfd program");
-	ret = ours_ctx(env, &s->ctx);
+	options.flags = s->in_thread ? UMM_CTX_FAULTS_IN_THREAD : 0;
+	ret = ours_ctx_with(env, &options, &s->ctx);
 	if (ret)
 		return ret;
 	ret = ours_device(env, s->ctx, len, true, &s->device);
@@ -156,7 +162,9 @@ static int fault_theirs(void *state, struct series *out)
 
 	if (ret)
 		return bench_note(s->env, ret, "the bare userfaultfd program");
-	return touches_run(s->env, &s->touches, floor_uffd_memory(s->floor), out);
+	ret = touches_run(s->env, &s->touches, floor_uffd_memory(s->floor), out);
+	floor_uffd_stop(s->floor);
+	return ret;
 }
 
 static void fault_teardown(void *state)
@@ -224,6 +232,20 @@ const struct bench_case case_fault[] = {
 		.goal = 1.3,
 		.pairs = 15,
 		.variant = FAULT_PROTECT,
+		.setup = fault_setup,
+		.ours = fault_ours,
+		.theirs = fault_theirs,
+		.teardown = fault_teardown,
+	},
+	{
+		.name = "fault/in-thread",
+		.summary = "the same, the faulting thread serves itself: SIGBUS",
+		.against = "bare, SIGBUS and UFFDIO_MOVE",
+		.unit = "us",
+		.kind = BENCH_COST,
+		.goal = 1.3,
+		.pairs = 15,
+		.variant = FAULT_IN_THREAD,
 		.setup = fault_setup,
 		.ours = fault_ours,
 		.theirs = fault_theirs,

@@ -13,13 +13,14 @@
  * Paging by hand: one userfaultfd, one server thread in a blocking read, that copies a
  * page from "device" memory into a staging page and puts it in place with
  * UFFDIO_MOVE. On an idle CPU normal priority is faster than nice -20: the woken thread then
- * preempts the server, whose next read finds a fault without sleeping.
+ * preempts the server, whose next read finds a fault without sleeping. Or without a server.
  */
 struct floor_uffd_options {
 	size_t npages;
-	int cpu;      /* that the server is pinned to; -1: free to roam */
-	bool raise;   /* ask for nice -20 */
-	bool protect; /* pages are there, write-protected; the server lets writes through */
+	int cpu;	/* that the server is pinned to; -1: free to roam */
+	bool raise;	/* ask for nice -20 */
+	bool protect;	/* pages are there, write-protected; the server lets writes through */
+	bool in_thread; /* no server: a handler of SIGBUS does it, where the fault is */
 };
 
 struct floor_uffd;
@@ -29,6 +30,8 @@ int floor_uffd_open(const struct floor_uffd_options *options, struct floor_uffd 
  * touched.
  */
 int floor_uffd_reset(struct floor_uffd *f);
+/* End the run: no server waits, SIGBUS is whose it was. floor_uffd_reset() does so, too. */
+void floor_uffd_stop(struct floor_uffd *f);
 /* The paged memory; the first word of every page says its offset. */
 char *floor_uffd_memory(const struct floor_uffd *f);
 void floor_uffd_close(struct floor_uffd *f);

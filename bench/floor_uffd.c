@@ -21,6 +21,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -129,12 +130,35 @@ static void *serve(void *arg)
 	return NULL;
 }
 
-/* /dev/userfaultfd, else the system call, as libumm does. */
-static int open_uffd(bool protects)
+/* Whose faults SIGBUS means, and what it meant before. */
+static struct floor_uffd *in_thread;
+static struct sigaction before;
+
+static void handle(int number, siginfo_t *info, void *context)
 {
-	struct uffdio_api api = { .api = UFFD_API,
-				  .features = protects ? UFFD_FEATURE_PAGEFAULT_FLAG_WP :
-							 UFFD_FEATURE_MOVE };
+	(void)number;
+	(void)context;
+	resolve(in_thread, (uintptr_t)info->si_addr);
+}
+
+static int start_handler(struct floor_uffd *f)
+{
+	struct sigaction action = { .sa_sigaction = handle, .sa_flags = SA_SIGINFO };
+
+	in_thread = f;
+	f->serving = sigaction(SIGBUS, &action, &before) == 0;
+	return f->serving ? 0 : -errno;
+}
+
+/* /dev/userfaultfd, else the system call, as libumm does. */
+static int open_uffd(const struct floor_uffd_options *options)
+{
+	struct uffdio_api api = {
+		.api = UFFD_API,
+		.features =
+			(options->protect ? UFFD_FEATURE_PAGEFAULT_FLAG_WP : UFFD_FEATURE_MOVE) |
+			(options->in_thread ? UFFD_FEATURE_SIGBUS : 0),
+	};
 	int dev = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
 	int fd = -1;
 
@@ -179,7 +203,7 @@ static int build(struct floor_uffd *f)
 		memcpy(f->memory + at, &at, sizeof(at));
 		memcpy(f->device + at, &at, sizeof(at));
 	}
-	f->uffd = open_uffd(f->options.protect);
+	f->uffd = open_uffd(&f->options);
 	if (f->uffd < 0)
 		return f->uffd;
 	ret = register_range(f, f->memory);
@@ -188,19 +212,26 @@ static int build(struct floor_uffd *f)
 
 static int start_server(struct floor_uffd *f)
 {
-	int ret = -pthread_create(&f->server, NULL, serve, f);
+	int ret;
 
+	if (f->options.in_thread)
+		return start_handler(f);
+	ret = -pthread_create(&f->server, NULL, serve, f);
 	f->serving = ret == 0;
 	return ret;
 }
 
-static void stop_server(struct floor_uffd *f)
+void floor_uffd_stop(struct floor_uffd *f)
 {
 	if (!f->serving)
 		return;
+	f->serving = false;
+	if (f->options.in_thread) {
+		sigaction(SIGBUS, &before, NULL);
+		return;
+	}
 	pthread_cancel(f->server); /* it sits in read() */
 	pthread_join(f->server, NULL);
-	f->serving = false;
 }
 
 int floor_uffd_open(const struct floor_uffd_options *options, struct floor_uffd **out)
@@ -228,7 +259,7 @@ int floor_uffd_reset(struct floor_uffd *f)
 {
 	int ret;
 
-	stop_server(f);
+	floor_uffd_stop(f);
 	if (f->error)
 		return f->error;
 	if (f->used != f->options.npages)
@@ -250,7 +281,7 @@ void floor_uffd_close(struct floor_uffd *f)
 {
 	if (!f)
 		return;
-	stop_server(f);
+	floor_uffd_stop(f);
 	if (f->uffd >= 0)
 		close(f->uffd);
 	machine_unmap(f->memory, f->len);

@@ -11,8 +11,14 @@
 
 int ours_ctx(struct bench_env *env, struct umm_ctx **out)
 {
+	return ours_ctx_with(env, NULL, out);
+}
+
+int ours_ctx_with(struct bench_env *env, const struct umm_ctx_options *options,
+		  struct umm_ctx **out)
+{
 	struct umm_probe_info info = { .size = sizeof(info) };
-	int ret = umm_ctx_create(NULL, out);
+	int ret = umm_ctx_create(options, out);
 
 	if (ret != -EPERM && ret != -EOPNOTSUPP)
 		return ret ? bench_note(env, ret, "umm_ctx_create") : 0;

@@ -12,6 +12,8 @@
 
 /* A context with the defaults; skips where the process may not use userfaultfd. */
 int ours_ctx(struct bench_env *env, struct umm_ctx **out);
+int ours_ctx_with(struct bench_env *env, const struct umm_ctx_options *options,
+		  struct umm_ctx **out);
 
 /* A reference device with so many bytes of private memory. */
 int ours_device(struct bench_env *env, struct umm_ctx *ctx, size_t len, bool inline_copy,
