@@ -964,7 +964,7 @@ UMM_API int umm_devmem_alloc(struct umm_devmem *mem, uint32_t nframes, uint32_t 
 UMM_API void umm_devmem_free(struct umm_devmem *mem, uint32_t nframes, const uint32_t *frames);
 
 /**
- * umm_devmem_evict() - bring the least recently used blocks home
+ * umm_devmem_evict() - bring blocks home, in the memory's order of eviction
  * @mem:     the memory
  * @nframes: stop when this many frames are free
  *
@@ -1012,8 +1012,44 @@ UMM_API long umm_memory_failure(struct umm_devmem *mem, uint32_t frame, uint32_t
  */
 UMM_API long umm_migrate_device_range(struct umm_devmem *mem, uint32_t frame, uint32_t nframes);
 
+/** Orders in which the blocks of a full memory go: docs/policy.md compares them. */
+enum umm_evict_order {
+	UMM_EVICT_DEFAULT, /* what UMM_EVICT_ORDER in the environment names; else LRU */
+	UMM_EVICT_LRU,	   /* "lru": the one used least recently */
+	UMM_EVICT_CLOCK,   /* "clock": second chance */
+	UMM_EVICT_S3FIFO,  /* "s3fifo": what a scan brings goes first */
+	UMM_EVICT_LIRS,	   /* "lirs": what comes back soonest stays; scans and loops go first */
+};
+
+/** How a memory makes room. All zero is how one begins. */
+struct umm_devmem_policy {
+	size_t size;
+	uint64_t flags; /* 0 */
+	enum umm_evict_order order;
+	uint32_t low_free;  /* when fewer frames are free, evict ahead of need in the background, */
+	uint32_t high_free; /* until so many are; 0 and 0: only what is needed, when it is */
+};
+
 /**
- * umm_devmem_touch() - the device used this span: its blocks are now most recently used
+ * umm_devmem_policy_set(), umm_devmem_policy() - choose how a memory makes room; read it back
+ * @mem:    the memory
+ * @policy: what is wanted from now on
+ * @out:    filled in; @size is the caller's. The order is named, never UMM_EVICT_DEFAULT
+ *
+ * The blocks that are there keep their turn when the order changes. Evicting ahead takes, like
+ * any eviction, only what was last used before the request that took the frames began.
+ *
+ * Ownership: none.
+ * Context:   any thread; does not sleep.
+ * Return:    0; -EINVAL @mem is no live memory, an unknown order or flag, @low_free above
+ *            @high_free, or that above the number of frames; -E2BIG; -ENOMEM; -ENODEV.
+ * Since:     0.1
+ */
+UMM_API int umm_devmem_policy_set(struct umm_devmem *mem, const struct umm_devmem_policy *policy);
+UMM_API int umm_devmem_policy(struct umm_devmem *mem, struct umm_devmem_policy *out);
+
+/**
+ * umm_devmem_touch() - the device used this span: the order of eviction hears of it
  * @mem:   the memory
  * @start: first byte
  * @len:   bytes

@@ -13,8 +13,7 @@ struct batch_want {
 	enum umm_cause cause;
 	bool duplicate;
 	bool no_evict;
-	uint64_t clock;	      /* evict only what was used before; see devmem_victim() */
-	unsigned long *ended; /* duplications that ended are counted here; NULL: nobody asks */
+	uint64_t clock; /* evict only what was used before; see devmem_evict_want() */
 };
 
 /*

@@ -13,7 +13,7 @@
  * A page of state DEVICE, COHERENT or EXCLUSIVE is in exactly one resident, DUPLICATED in
  * one or more, EMPTY, SYSTEM and NATIVE in none.
  * Locks: regions.lock to make a block (its first states come from the region
- * tree), block.lock for everything in it, mem->lock for LRU links.
+ * tree), block.lock for everything in it, mem->lock for the order of eviction.
  */
 #include "block.h"
 
@@ -438,7 +438,7 @@ static struct resident *resident_make(struct umm_ctx *ctx, struct block *block,
 		.va = block->va,
 	};
 	block->residents = resident;
-	devmem_lru_add(mem, resident);
+	devmem_order_insert(mem, resident);
 	return resident;
 }
 
@@ -463,7 +463,7 @@ static void resident_unlink(struct block *block, struct resident *resident)
 	while (*link != resident)
 		link = &(*link)->next;
 	*link = resident->next;
-	devmem_lru_del(resident->mem, resident);
+	devmem_order_remove(resident->mem, resident);
 }
 
 static void resident_free(struct umm_ctx *ctx, struct resident *resident)

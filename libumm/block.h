@@ -9,6 +9,7 @@
 
 #include "arena.h"
 #include "lock.h"
+#include "policy/policy.h"
 #include "umm.h"
 
 /* The state of a page is the low nibble of its word; the rest are flags. */
@@ -52,7 +53,7 @@ struct frame {
 	uint32_t number;
 };
 
-/* Frames of one memory that hold pages of one block. Also the unit of its LRU. */
+/* Frames of one memory that hold pages of one block. Also the unit of its eviction. */
 struct resident {
 	struct resident *next; /* of the block */
 	struct umm_devmem *mem;
@@ -63,9 +64,7 @@ struct resident {
 	uint32_t *frames; /* one a page, when they are not consecutive */
 	uint64_t bitmap[BITMAP_WORDS];
 
-	/* Under mem->lock. */
-	struct resident *lru_prev, *lru_next;
-	uint64_t stamp; /* when it was last used */
+	struct order_entry order; /* under mem->lock */
 };
 
 struct block {

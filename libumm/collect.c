@@ -236,6 +236,7 @@ static int take_frames(const struct piece_want *want, unsigned n, uint32_t *fram
 	if (!want->no_evict && umm_devmem_nfree(want->dst) < n)
 		evict(want->dst, n, want->clock, want->va);
 	got = devmem_take(want->dst, n, frames);
+	evict_ahead(want->dst, want->clock);
 	/* There were fewer than was thought: the device had no memory for them. */
 	if (got || want->no_evict)
 		return got;

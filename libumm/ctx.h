@@ -144,5 +144,7 @@ int ctx_check_mappings(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bool
 void evict_all(struct umm_devmem *mem);
 /* Make nfree frames free by evicting blocks last used before `clock`, but va. 0 or -ENOSPC. */
 int evict(struct umm_devmem *mem, uint32_t nfree, uint64_t clock, uintptr_t va);
+/* Frames were taken: below the low mark, a mover evicts such blocks until the high mark. */
+void evict_ahead(struct umm_devmem *mem, uint64_t clock);
 
 #endif

@@ -2,7 +2,7 @@
 /*
  * Frames of a device memory. They are kept in chunks of 512, so that a block can
  * have one aligned piece; single frames come from chunks that are broken already.
- * Each memory keeps its blocks in order of use.
+ * Each memory keeps its blocks in an order of eviction (devmem_policy.c).
  *
  * In a PLACED memory every frame is for one page, and is taken for that page only.
  *
@@ -159,6 +159,7 @@ static void devmem_destroy(struct umm_devmem *mem)
 	if (mem->places && !ctx_is_forked(mem->ctx))
 		staging_window_close(mem->base, pool_bytes(mem));
 	lock_fini(&mem->lock);
+	devmem_order_fini(mem);
 	arena_unmap(mem->chunks, mem->nchunks * sizeof(*mem->chunks));
 	handle_free(mem, HANDLE_DEVMEM);
 }
@@ -179,13 +180,20 @@ static int devmem_create(struct umm_device *dev, const struct umm_devmem_options
 	mem->placed = options->flags & UMM_DEVMEM_PLACED;
 	mem->start = options->start;
 	ret = chunks_init(mem);
-	if (ret) {
-		handle_free(mem, HANDLE_DEVMEM);
-		return ret;
-	}
+	if (ret)
+		goto err_free;
+	ret = devmem_order_init(mem);
+	if (ret)
+		goto err_chunks;
 	lock_init(&mem->lock, RANK_DEVMEM);
 	*out = mem;
 	return 0;
+
+err_chunks:
+	arena_unmap(mem->chunks, mem->nchunks * sizeof(*mem->chunks));
+err_free:
+	handle_free(mem, HANDLE_DEVMEM);
+	return ret;
 }
 
 int umm_devmem_add(struct umm_device *dev, const struct umm_devmem_options *options,

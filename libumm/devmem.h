@@ -6,6 +6,7 @@
 #include "block.h"
 #include "handle.h"
 #include "lock.h"
+#include "policy/policy.h"
 #include "umm.h"
 
 #define CHUNK_NONE UINT32_MAX
@@ -44,10 +45,11 @@ struct umm_devmem {
 	struct chunk *chunks;
 	uint32_t whole, partial; /* lists of chunks: all free, some free */
 	uint32_t nfree;
-	struct resident *lru_head, *lru_tail; /* head: most recently used */
-	uint64_t clock;			      /* counts additions to the LRU: stamps them */
-	uint32_t nabsent;		      /* chunks */
-	uint64_t absent_since;		      /* when the last of them became so */
+	struct order *order;	      /* in which its blocks go; never NULL */
+	uint32_t low_free, high_free; /* evict ahead below low, until high are free; 0: never */
+	bool ahead;		      /* somebody does */
+	uint32_t nabsent;	      /* chunks */
+	uint64_t absent_since;	      /* when the last of them became so */
 	uint32_t users; /* migrations that bring pages here, and whoever gives frames back */
 	bool removing;
 };
@@ -104,10 +106,15 @@ static inline uintptr_t devmem_host(const struct umm_devmem *mem, uint32_t frame
  */
 int devmem_places(struct umm_device *dev, struct umm_devmem **out);
 
-void devmem_lru_add(struct umm_devmem *mem, struct resident *resident);
-void devmem_lru_del(struct umm_devmem *mem, struct resident *resident);
-/* The least recently used block but `skip` others, used before `clock`; false: none. */
-bool devmem_victim(struct umm_devmem *mem, uint32_t skip, uint64_t clock, uintptr_t *va);
+int devmem_order_init(struct umm_devmem *mem);
+void devmem_order_fini(struct umm_devmem *mem);
+/* A block of it comes, and is gone. */
+void devmem_order_insert(struct umm_devmem *mem, struct resident *resident);
+void devmem_order_remove(struct umm_devmem *mem, struct resident *resident);
+/* What an eviction takes: blocks that were last used before `clock`, but the one at va. */
+struct order_want devmem_evict_want(struct umm_devmem *mem, uint64_t clock, uintptr_t va);
+/* The block that goes next, once for each want; false: none. */
+bool devmem_victim(struct umm_devmem *mem, const struct order_want *want, uintptr_t *va);
 uint64_t devmem_clock(struct umm_devmem *mem);
 
 #endif

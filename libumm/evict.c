@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Eviction: bring the least recently used blocks of a device memory home.
+ * Eviction: bring blocks of a device memory home, in the memory's order (devmem_policy.c), as many
+ * at a time as what is needed takes; or ahead of need, on a mover, while few frames are free.
  *
  * A migration evicts only blocks that were last used before it began (by the
  * memory's clock), so that a large request, or the faults of one device launch,
- * never evict what they have just brought; and never the block it is filling.
+ * never evict what they have just brought; and never the block it is filling. Nor does evicting
+ * ahead, which goes by the clock of the request that took the frames.
  *
  * Duplicated pages are at home already: their copies end, and nothing moves. A block counts as
  * evicted where either freed frames.
  *
+ * Invariant: while mem->ahead, one item for it is queued or running, and holds the memory.
  * Locks: none held while pages move.
  */
 #include <errno.h>
@@ -17,38 +20,110 @@
 #include "log.h"
 #include "util.h"
 
-/* Bring what `mem` has of one block home. True when that freed something. */
-static bool evict_block(struct umm_devmem *mem, uintptr_t va, enum umm_cause cause)
-{
-	struct umm_span span = { .start = va, .len = UMM_BLOCK_SIZE };
-	unsigned long ended = 0;
-	struct batch_want want = {
-		.src = mem,
-		.cause = cause,
-		.clock = UINT64_MAX,
-		.ended = &ended,
-	};
-	uint32_t before = umm_devmem_nfree(mem);
-	long ret;
+/* Blocks that go at a time. */
+#define VICTIMS 8
 
-	ret = batch_move(mem->ctx, &span, 1, &want);
-	if (ret > 0 || ended)
-		ctx_count(mem->ctx, mem->dev, va, UMM_COUNT_EVICTIONS, 1);
-	return umm_devmem_nfree(mem) > before;
+struct victims {
+	unsigned n;
+	struct umm_span spans[VICTIMS];
+	unsigned npages[VICTIMS]; /* that the memory had of it */
+};
+
+/* Pages of the block at va that are in mem. */
+static unsigned pages_in(struct umm_devmem *mem, uintptr_t va)
+{
+	struct block *block = block_find(mem->ctx, va);
+	struct resident *resident;
+	unsigned npages;
+
+	if (!block)
+		return 0;
+	resident = resident_find(block, mem);
+	npages = resident ? resident->npages : 0;
+	lock_drop(&block->lock);
+	return npages;
+}
+
+/* The next in line, until they have npages. */
+static void choose(struct umm_devmem *mem, const struct order_want *want, uint32_t npages,
+		   struct victims *victims)
+{
+	uint32_t got = 0;
+	uintptr_t va;
+
+	for (victims->n = 0; victims->n < VICTIMS && got < npages; victims->n++) {
+		if (!devmem_victim(mem, want, &va))
+			return;
+		victims->spans[victims->n] =
+			(struct umm_span){ .start = va, .len = UMM_BLOCK_SIZE };
+		victims->npages[victims->n] = pages_in(mem, va);
+		got += victims->npages[victims->n];
+	}
+}
+
+/* Bring what `mem` has of these blocks home. */
+static void evict_blocks(struct umm_devmem *mem, const struct victims *victims,
+			 enum umm_cause cause)
+{
+	struct batch_want want = { .src = mem, .cause = cause, .clock = UINT64_MAX };
+
+	batch_move(mem->ctx, victims->spans, victims->n, &want);
+	for (unsigned i = 0; i < victims->n; i++)
+		if (pages_in(mem, victims->spans[i].start) < victims->npages[i])
+			ctx_count(mem->ctx, mem->dev, victims->spans[i].start, UMM_COUNT_EVICTIONS,
+				  1);
 }
 
 int evict(struct umm_devmem *mem, uint32_t nfree, uint64_t clock, uintptr_t va)
 {
-	uint32_t skip = 0;
-	uintptr_t victim;
+	struct order_want want = devmem_evict_want(mem, clock, va);
+	/* Others that evict meanwhile may have it ask for a block again: not for ever. */
+	uint64_t left = 2 * (uint64_t)mem->nframes + VICTIMS;
+	struct victims victims;
+	uint32_t have;
 
-	while (umm_devmem_nfree(mem) < nfree) {
-		if (!devmem_victim(mem, skip, clock, &victim))
+	while (have = umm_devmem_nfree(mem), have < nfree) {
+		choose(mem, &want, nfree - have, &victims);
+		if (!victims.n || left < victims.n)
 			return -ENOSPC;
-		if (victim == va || !evict_block(mem, victim, UMM_CAUSE_EVICT))
-			skip++;
+		left -= victims.n;
+		evict_blocks(mem, &victims, UMM_CAUSE_EVICT);
 	}
 	return 0;
+}
+
+static void ahead_run(struct umm_ctx *ctx, const struct work *work)
+{
+	struct umm_devmem *mem = work->priv;
+	uint32_t nfree;
+
+	(void)ctx;
+	lock_take(&mem->lock);
+	nfree = mem->high_free;
+	lock_drop(&mem->lock);
+	evict(mem, nfree, work->clock, 0);
+	lock_take(&mem->lock);
+	mem->ahead = false;
+	lock_drop(&mem->lock);
+	devmem_unuse(mem);
+}
+
+void evict_ahead(struct umm_devmem *mem, uint64_t clock)
+{
+	struct work work = { .fn = ahead_run, .priv = mem, .clock = clock };
+	bool begin;
+
+	lock_take(&mem->lock);
+	begin = mem->nfree < mem->low_free && !mem->ahead && !mem->removing;
+	mem->ahead |= begin;
+	mem->users += begin;
+	lock_drop(&mem->lock);
+	if (!begin || !workers_queue(&mem->ctx->movers, &work))
+		return;
+	lock_take(&mem->lock);
+	mem->ahead = false;
+	lock_drop(&mem->lock);
+	devmem_unuse(mem);
 }
 
 int umm_devmem_evict(struct umm_devmem *mem, uint32_t nframes)
@@ -74,25 +149,27 @@ static bool idle(struct umm_devmem *mem)
 	bool is_idle;
 
 	lock_take(&mem->lock);
-	is_idle = !mem->users && !mem->lru_head;
+	is_idle = !mem->users && !mem->order->nentries;
 	lock_drop(&mem->lock);
 	return is_idle;
 }
 
 void evict_all(struct umm_devmem *mem)
 {
+	struct order_want want = devmem_evict_want(mem, UINT64_MAX, 0);
 	struct patience patience = { 0 };
-	uintptr_t victim = 0;
-	uint32_t seen, skip = 0;
+	struct victims victims = { 0 };
+	uint32_t seen;
 
 	while (seen = ctx_settle_count(mem->ctx), !idle(mem)) {
-		ctx_still_waiting(&patience, victim);
-		if (devmem_victim(mem, skip, UINT64_MAX, &victim)) {
-			skip += !evict_block(mem, victim, UMM_CAUSE_REMOVE);
+		ctx_still_waiting(&patience, victims.spans[0].start);
+		choose(mem, &want, UINT32_MAX, &victims);
+		if (victims.n) {
+			evict_blocks(mem, &victims, UMM_CAUSE_REMOVE);
 			continue;
 		}
 		/* What is left is pinned or in flight. */
-		skip = 0;
+		want = devmem_evict_want(mem, UINT64_MAX, 0);
 		ctx_settle_wait(mem->ctx, seen, now_ns() + UINT64_C(10000000));
 	}
 }

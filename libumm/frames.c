@@ -64,24 +64,22 @@ static int frames_check(struct umm_devmem *mem, uint32_t frame, uint32_t nframes
 /* What is done with pages of one block: how many it was, or -errno to be told in the end. */
 typedef long (*frames_fn)(const struct frames *frames, uintptr_t va, const uint64_t *pages);
 
-/* Each block that has pages in these frames once, also if it has some afterwards. */
+/* Each block that has pages in these frames once, also if it has some afterwards: no block is
+ * asked for twice, unless an eviction asks for it meanwhile. */
 static long frames_each(const struct frames *frames, frames_fn fn)
 {
 	uint64_t pages[BITMAP_WORDS];
-	uint32_t skip = 0;
+	struct order_want want = devmem_evict_want(frames->mem, UINT64_MAX, 0);
 	uintptr_t va;
 	long n = 0, ret;
 	int error = 0;
 
-	while (devmem_victim(frames->mem, skip, UINT64_MAX, &va)) {
-		if (!frames_find(frames, va, pages)) {
-			skip++;
+	while (devmem_victim(frames->mem, &want, &va)) {
+		if (!frames_find(frames, va, pages))
 			continue;
-		}
 		ret = fn(frames, va, pages);
 		n += max(ret, 0L);
 		error = ret < 0 ? (int)ret : error;
-		skip += frames_find(frames, va, pages);
 	}
 	return error ? error : n;
 }

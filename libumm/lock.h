@@ -19,7 +19,7 @@
  * BLOCK       page states of one 2 MiB block,       everybody           userfaultfd
  *             its registration                                          ioctls
  * NOTIFIER    notifier tree, sequences              everybody           no
- * DEVMEM      frame lists, LRU of one memory        everybody           no
+ * DEVMEM      frames, order of eviction of a memory everybody           no
  * STAGING     recycled host frames                  everybody           no
  * WORK        the workers' queue                    everybody           no
  * LEAF        fences, log, arena                    everybody           no

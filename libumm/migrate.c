@@ -30,7 +30,6 @@ struct batch {
 	const struct batch_want *want;
 	_Atomic uint32_t in_flight;
 	_Atomic long moved;
-	_Atomic unsigned long ended;
 	_Atomic int status; /* of what did not move */
 	_Atomic bool lost;
 	bool full;
@@ -42,7 +41,6 @@ struct batch {
 void batch_piece_done(struct batch *batch, const struct piece_outcome *outcome)
 {
 	atomic_fetch_add(&batch->moved, outcome->moved);
-	atomic_fetch_add(&batch->ended, outcome->ended);
 	if (outcome->refused)
 		atomic_store(&batch->status, outcome->refused);
 	if (outcome->lost)
@@ -285,8 +283,6 @@ long batch_move(struct umm_ctx *ctx, const struct umm_span *spans, size_t nspans
 	batch_wait(&batch, 0);
 	if (want->dst)
 		devmem_unuse(want->dst);
-	if (want->ended)
-		*want->ended = atomic_load(&batch.ended);
 	moved = atomic_load(&batch.moved);
 	ret = atomic_load(&batch.status);
 	if (atomic_load(&batch.lost))

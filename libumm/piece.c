@@ -121,7 +121,6 @@ struct piece *piece_new(struct umm_ctx *ctx, const struct piece_want *want)
 	piece->deferred = false;
 	piece->refused = 0;
 	piece->moved = 0;
-	piece->ended = 0;
 	piece->ncopies = 0;
 	piece->fence = NULL;
 	piece_link(piece);
@@ -400,7 +399,6 @@ void piece_finish(struct piece *piece)
 	struct umm_devmem *src = piece->src;
 	struct piece_outcome outcome = {
 		.moved = piece->moved,
-		.ended = piece->ended,
 		.refused = piece->refused,
 		.lost = bit_next(piece->lost, 0) < UMM_BLOCK_PAGES,
 	};

@@ -72,7 +72,6 @@ struct piece {
 	uint32_t freed[UMM_BLOCK_PAGES];  /* frames of src to give back */
 	unsigned nfreed;
 	unsigned moved;
-	unsigned ended; /* duplications of pages that stay at home */
 
 	bool copying_in;
 	bool retrying;	/* page by page, to find out which ones the device lost */
@@ -186,9 +185,8 @@ static inline uintptr_t piece_start(const struct piece *piece)
 /* What became of one piece. */
 struct piece_outcome {
 	unsigned moved;
-	unsigned ended; /* duplications */
-	int refused;	/* what the destination said */
-	bool lost;	/* the source lost pages */
+	int refused; /* what the destination said */
+	bool lost;   /* the source lost pages */
 };
 
 /* A batch ended one piece. */

@@ -414,7 +414,6 @@ static void end_duplication(struct piece *piece)
 		return;
 	if (!piece->duplicate) {
 		piece_drop_copies(piece, piece->duplicated);
-		piece->ended = piece->dst ? 0 : bit_count(piece->duplicated);
 		for_each_run(piece->duplicated, first, last)
 			take_protect(piece, first, last, false);
 	}

@@ -21,6 +21,7 @@ struct work {
 	bool write, wp;			/* of a fault */
 	bool unmap;			/* of an event: not only its contents went away */
 	struct notifier_active *active; /* of an event: announced until the work is done */
+	uint64_t clock;			/* of an eviction: see evict_ahead() */
 	void *priv;
 };
 

@@ -166,6 +166,9 @@ static struct umm_range a_range(struct world *w)
 		return (long)(__VA_ARGS__);                    \
 	}
 
+static const struct umm_devmem_policy api_evict = { .size = sizeof(api_evict) };
+static struct umm_devmem_policy out_evict = { .size = sizeof(out_evict) };
+
 CALL(ctx_get, umm_ctx_get(h))
 CALL(ctx_put, (umm_ctx_put(h), 0))
 CALL(alloc, umm_alloc(h, UMM_PAGE_SIZE, 0, &out.alloc))
@@ -207,6 +210,8 @@ CALL(devmem_alloc, umm_devmem_alloc(h, 1, &frame_zero))
 CALL(devmem_free, (umm_devmem_free(h, 1, &frame_zero), 0))
 CALL(devmem_evict, umm_devmem_evict(h, 1))
 CALL(devmem_touch, (umm_devmem_touch(h, (uintptr_t)w->p, 1), 0))
+CALL(devmem_policy_set, umm_devmem_policy_set(h, &api_evict))
+CALL(devmem_policy, umm_devmem_policy(h, &out_evict))
 CALL(mirror_unregister, umm_mirror_unregister(h))
 CALL(mirror_notifier, umm_mirror_notifier(h))
 CALL(notifier_remove, umm_notifier_remove(h))
@@ -317,6 +322,8 @@ static const struct {
 	USE(umm_devmem_free, devmem_free, DEVMEM, 0, NULL_IS_BAD),
 	USE(umm_devmem_evict, devmem_evict, DEVMEM, -EINVAL, NULL_IS_BAD),
 	USE(umm_devmem_touch, devmem_touch, DEVMEM, 0, NULL_IS_BAD),
+	USE(umm_devmem_policy_set, devmem_policy_set, DEVMEM, -EINVAL, NULL_IS_BAD),
+	USE(umm_devmem_policy, devmem_policy, DEVMEM, -EINVAL, NULL_IS_BAD),
 	USE(umm_mirror_unregister, mirror_unregister, MIRROR, -EINVAL, NULL_IS_0),
 	USE(umm_mirror_notifier, mirror_notifier, MIRROR, 0, NULL_IS_BAD),
 	USE(umm_notifier_remove, notifier_remove, NOTIFIER, -EINVAL, NULL_IS_0),

@@ -3,6 +3,7 @@
 #include "harness.h"
 
 #include <errno.h>
+#include <stdlib.h>
 
 #define BLOCK_PAGES UMM_BLOCK_PAGES
 
@@ -165,6 +166,181 @@ static void one_request_larger_than_the_memory_loses_nothing(struct env *e)
 	assert_filled(p, npages, 1);
 }
 
+static void policy_set(struct ref_device *ref, enum umm_evict_order order, uint32_t low,
+		       uint32_t high)
+{
+	struct umm_devmem_policy policy = {
+		.size = sizeof(policy), .order = order, .low_free = low, .high_free = high
+	};
+
+	assert_int_equal(umm_devmem_policy_set(ref->mem, &policy), 0);
+}
+
+/* Of two that were both used, second chance takes the first that came; last use, the other. */
+static void orders_differ_in_who_goes(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 2 * BLOCK_PAGES);
+	char *p = env_alloc(e, 3 * BLOCK);
+
+	policy_set(ref, UMM_EVICT_CLOCK, 0, 0);
+	fill(p, 3 * BLOCK_PAGES, 1);
+	to_device(e, ref, p, BLOCK_PAGES, BLOCK_PAGES);
+	to_device(e, ref, p + BLOCK, BLOCK_PAGES, BLOCK_PAGES);
+	umm_devmem_touch(ref->mem, (uintptr_t)p + BLOCK, 1);
+	umm_devmem_touch(ref->mem, (uintptr_t)p, 1);
+	to_device(e, ref, p + 2 * BLOCK, BLOCK_PAGES, BLOCK_PAGES);
+	assert_state(e, p, BLOCK_PAGES, UMM_PAGE_SYSTEM);
+	assert_state(e, p + BLOCK, BLOCK_PAGES, env_home(e));
+	assert_filled(p, 3 * BLOCK_PAGES, 1);
+}
+
+/* Evictions of four rounds of a loop over nine blocks, where eight fit. */
+static uint64_t loop_evictions(struct env *e, enum umm_evict_order order)
+{
+	struct ref_device *ref = env_device(e, 8 * BLOCK_PAGES);
+	char *p = env_alloc(e, 9 * BLOCK), *at;
+	uint64_t evictions;
+
+	policy_set(ref, order, 0, 0);
+	fill(p, 9 * BLOCK_PAGES, 1);
+	env_mark(e);
+	for (unsigned i = 0; i < 36; i++) {
+		at = p + i % 9 * BLOCK;
+		if (state_of(e, at) == env_home(e))
+			umm_devmem_touch(ref->mem, (uintptr_t)at, 1);
+		else
+			to_device(e, ref, at, BLOCK_PAGES, BLOCK_PAGES);
+	}
+	evictions = env_delta(e, UMM_COUNT_EVICTIONS);
+	assert_filled(p, 9 * BLOCK_PAGES, 1);
+	env_device_gone(e, ref);
+	return evictions;
+}
+
+/* Two blocks of the loop take turns in the one place that is not for what comes back sooner. */
+static void loop_larger_than_memory_keeps_most_of_it_in_lirs(struct env *e)
+{
+	assert_int_equal(loop_evictions(e, UMM_EVICT_LRU), 28);
+	assert_int_equal(loop_evictions(e, UMM_EVICT_LIRS), 7);
+}
+
+/* By last use: b, c, a. */
+static void changing_the_order_keeps_turns(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 3 * BLOCK_PAGES);
+	char *p = env_alloc(e, 3 * BLOCK);
+
+	policy_set(ref, UMM_EVICT_LRU, 0, 0);
+	fill(p, 3 * BLOCK_PAGES, 1);
+	for (unsigned i = 0; i < 3; i++)
+		to_device(e, ref, p + i * BLOCK, BLOCK_PAGES, BLOCK_PAGES);
+	umm_devmem_touch(ref->mem, (uintptr_t)p, 1);
+	policy_set(ref, UMM_EVICT_CLOCK, 0, 0);
+	policy_set(ref, UMM_EVICT_S3FIFO, 0, 0);
+	policy_set(ref, UMM_EVICT_LRU, 0, 0);
+	assert_int_equal(umm_devmem_evict(ref->mem, BLOCK_PAGES), 0);
+	assert_state(e, p + BLOCK, BLOCK_PAGES, UMM_PAGE_SYSTEM);
+	assert_int_equal(umm_devmem_evict(ref->mem, 2 * BLOCK_PAGES), 0);
+	assert_state(e, p, BLOCK_PAGES, env_home(e));
+	policy_set(ref, UMM_EVICT_LIRS, 0, 0);
+	assert_int_equal(umm_devmem_evict(ref->mem, 3 * BLOCK_PAGES), 0);
+	assert_filled(p, 3 * BLOCK_PAGES, 1);
+}
+
+static void water_marks_free_frames_ahead_of_need(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 4 * BLOCK_PAGES);
+	char *p = env_alloc(e, 4 * BLOCK);
+
+	policy_set(ref, UMM_EVICT_LRU, BLOCK_PAGES, 2 * BLOCK_PAGES);
+	fill(p, 4 * BLOCK_PAGES, 1);
+	env_mark(e);
+	for (unsigned i = 0; i < 3; i++)
+		to_device(e, ref, p + i * BLOCK, BLOCK_PAGES, BLOCK_PAGES);
+	assert_delta(e, UMM_COUNT_EVICTIONS, 0);
+	to_device(e, ref, p + 3 * BLOCK, BLOCK_PAGES, BLOCK_PAGES);
+	assert_delta(e, UMM_COUNT_EVICTIONS, 2);
+	assert_free_frames(ref, 2 * BLOCK_PAGES);
+	assert_state(e, p, 2 * BLOCK_PAGES, UMM_PAGE_SYSTEM);
+	assert_state(e, p + 2 * BLOCK, 2 * BLOCK_PAGES, env_home(e));
+	assert_filled(p, 4 * BLOCK_PAGES, 1);
+}
+
+/* The mover does one thing after the other: what it does next ends after evicting ahead has. */
+static void evicting_ahead_spares_what_the_request_brought(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 2 * BLOCK_PAGES);
+	char *p = env_alloc(e, 2 * BLOCK);
+	struct umm_fence *fence;
+
+	policy_set(ref, UMM_EVICT_LRU, BLOCK_PAGES, BLOCK_PAGES);
+	fill(p, 2 * BLOCK_PAGES, 1);
+	env_mark(e);
+	to_device(e, ref, p, 2 * BLOCK_PAGES, 2 * BLOCK_PAGES);
+	fence = migrate_start(e, ref, p, 1);
+	assert_int_equal(umm_fence_wait(fence, PATIENCE_MS), 0);
+	umm_fence_put(fence);
+	assert_delta(e, UMM_COUNT_EVICTIONS, 0);
+	assert_state(e, p, 2 * BLOCK_PAGES, env_home(e));
+	assert_filled(p, 2 * BLOCK_PAGES, 1);
+}
+
+static void several_small_blocks_go_for_one_large(struct env *e)
+{
+	struct ref_device *ref = env_device(e, BLOCK_PAGES);
+	char *p = env_alloc(e, 5 * BLOCK);
+
+	fill(p, 5 * BLOCK_PAGES, 1);
+	for (unsigned i = 0; i < 4; i++)
+		to_device(e, ref, p + i * BLOCK, BLOCK_PAGES / 4, BLOCK_PAGES / 4);
+	env_mark(e);
+	to_device(e, ref, p + 4 * BLOCK, BLOCK_PAGES / 2, BLOCK_PAGES / 2);
+	assert_delta(e, UMM_COUNT_EVICTIONS, 2);
+	assert_delta(e, UMM_COUNT_TO_SYSTEM + UMM_CAUSE_EVICT, BLOCK_PAGES / 2);
+	assert_state(e, p + 2 * BLOCK, BLOCK_PAGES / 4, env_home(e));
+	assert_filled(p, 5 * BLOCK_PAGES, 1);
+}
+
+static void bad_policies_are_einval(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	struct umm_devmem_policy policy = { .size = sizeof(policy) }, out = policy;
+
+	policy.order = (enum umm_evict_order)(UMM_EVICT_LIRS + 1);
+	assert_int_equal(umm_devmem_policy_set(ref->mem, &policy), -EINVAL);
+	policy.order = UMM_EVICT_S3FIFO;
+	policy.high_free = 65;
+	assert_int_equal(umm_devmem_policy_set(ref->mem, &policy), -EINVAL);
+	policy.high_free = 8;
+	policy.low_free = 9;
+	assert_int_equal(umm_devmem_policy_set(ref->mem, &policy), -EINVAL);
+	policy.low_free = 8;
+	policy.flags = 1;
+	assert_int_equal(umm_devmem_policy_set(ref->mem, &policy), -EINVAL);
+	policy.flags = 0;
+	assert_int_equal(umm_devmem_policy_set(ref->mem, &policy), 0);
+	assert_int_equal(umm_devmem_policy(ref->mem, &out), 0);
+	assert_int_equal(out.order, UMM_EVICT_S3FIFO);
+	assert_int_equal(out.low_free, 8);
+	assert_int_equal(out.high_free, 8);
+}
+
+static void environment_names_the_order(struct env *e)
+{
+	struct umm_devmem_policy out = { .size = sizeof(out) };
+	struct ref_device *ref;
+
+	setenv("UMM_EVICT_ORDER", "s3fifo", 1);
+	ref = env_device(e, 64);
+	assert_int_equal(umm_devmem_policy(ref->mem, &out), 0);
+	assert_int_equal(out.order, UMM_EVICT_S3FIFO);
+	setenv("UMM_EVICT_ORDER", "oldest", 1);
+	ref = env_device(e, 64);
+	unsetenv("UMM_EVICT_ORDER");
+	assert_int_equal(umm_devmem_policy(ref->mem, &out), 0);
+	assert_int_not_equal(out.order, UMM_EVICT_S3FIFO);
+}
+
 static const struct test_case cases[] = {
 	TEST(ALL, without_eviction_what_fits_moves),
 	TEST(ALL, without_eviction_full_memory_is_enospc),
@@ -175,6 +351,14 @@ static const struct test_case cases[] = {
 	TEST(ALL, working_set_of_four_times_the_memory_streams_through),
 	TEST(ALL, device_with_less_memory_than_one_block_works),
 	TEST(ALL, one_request_larger_than_the_memory_loses_nothing),
+	TEST(ALL, orders_differ_in_who_goes),
+	TEST(ALL, loop_larger_than_memory_keeps_most_of_it_in_lirs),
+	TEST(ALL, changing_the_order_keeps_turns),
+	TEST(ALL, water_marks_free_frames_ahead_of_need),
+	TEST(ALL, evicting_ahead_spares_what_the_request_brought),
+	TEST(ALL, several_small_blocks_go_for_one_large),
+	TEST(ONCE, bad_policies_are_einval),
+	TEST(ONCE, environment_names_the_order),
 };
 
 int main(int argc, char **argv)

@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What a device memory tells its order of eviction (policy/), and how programs choose one. A
+ * block's resident is in the order while it has frames there; devices say what they use by
+ * umm_devmem_touch(). Whoever does not choose gets what UMM_EVICT_ORDER names, or the default.
+ *
+ * Locks: mem->lock protects the order and what belongs to it; orders call nothing.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "ctx.h"
+#include "devmem.h"
+#include "log.h"
+#include "util.h"
+
+static const struct order_ops *order_of(enum umm_evict_order which)
+{
+	switch (which) {
+	case UMM_EVICT_LRU:
+		return &order_lru;
+	case UMM_EVICT_CLOCK:
+		return &order_clock;
+	case UMM_EVICT_S3FIFO:
+		return &order_s3fifo;
+	case UMM_EVICT_LIRS:
+		return &order_lirs;
+	default:
+		return orders[0];
+	}
+}
+
+static enum umm_evict_order which_is(const struct order_ops *ops)
+{
+	enum umm_evict_order which = UMM_EVICT_LRU;
+
+	while (order_of(which) != ops)
+		which++;
+	return which;
+}
+
+static const struct order_ops *order_default(void)
+{
+	const char *name = getenv("UMM_EVICT_ORDER");
+	const struct order_ops *ops = name && *name ? order_by_name(name) : orders[0];
+
+	if (ops)
+		return ops;
+	log_warning(
+		"UMM_EVICT_ORDER=%s names no order of eviction: it is %s; known are lru, clock, "
+		"s3fifo and lirs",
+		name, orders[0]->name);
+	return orders[0];
+}
+
+static struct order *order_make(struct umm_devmem *mem, const struct order_ops *ops)
+{
+	void *memory = arena_map(order_bytes(ops, mem->nchunks));
+
+	return memory ? order_init(memory, ops, mem->nchunks) : NULL;
+}
+
+static void order_destroy(struct umm_devmem *mem, struct order *order)
+{
+	arena_unmap(order, order_bytes(order->ops, mem->nchunks));
+}
+
+int devmem_order_init(struct umm_devmem *mem)
+{
+	mem->order = order_make(mem, order_default());
+	return mem->order ? 0 : -ENOMEM;
+}
+
+void devmem_order_fini(struct umm_devmem *mem)
+{
+	order_destroy(mem, mem->order);
+}
+
+void devmem_order_insert(struct umm_devmem *mem, struct resident *resident)
+{
+	lock_take(&mem->lock);
+	order_insert(mem->order, &resident->order, resident->va);
+	lock_drop(&mem->lock);
+}
+
+void devmem_order_remove(struct umm_devmem *mem, struct resident *resident)
+{
+	lock_take(&mem->lock);
+	order_remove(mem->order, &resident->order);
+	lock_drop(&mem->lock);
+}
+
+struct order_want devmem_evict_want(struct umm_devmem *mem, uint64_t clock, uintptr_t va)
+{
+	struct order_want want = { .before = clock, .except = va };
+
+	lock_take(&mem->lock);
+	want.ticket = order_ticket(mem->order);
+	lock_drop(&mem->lock);
+	return want;
+}
+
+bool devmem_victim(struct umm_devmem *mem, const struct order_want *want, uintptr_t *va)
+{
+	struct order_entry *entry;
+
+	lock_take(&mem->lock);
+	entry = order_victim(mem->order, want);
+	if (entry)
+		*va = entry->key;
+	lock_drop(&mem->lock);
+	return entry;
+}
+
+uint64_t devmem_clock(struct umm_devmem *mem)
+{
+	uint64_t clock;
+
+	lock_take(&mem->lock);
+	clock = mem->order->clock;
+	lock_drop(&mem->lock);
+	return clock;
+}
+
+void umm_devmem_touch(struct umm_devmem *mem, uintptr_t start, size_t len)
+{
+	struct resident *resident;
+	struct block *block;
+	uintptr_t at = start;
+
+	if (!devmem_valid(mem))
+		return;
+	while (at < start + len && (block = block_next(mem->ctx, at, start + len))) {
+		at = block->va + UMM_BLOCK_SIZE;
+		resident = resident_find(block, mem);
+		if (resident) {
+			lock_take(&mem->lock);
+			order_touch(mem->order, &resident->order);
+			lock_drop(&mem->lock);
+		}
+		lock_drop(&block->lock);
+	}
+}
+
+static int policy_check(const struct umm_devmem *mem, const struct umm_devmem_policy *policy)
+{
+	if (policy->flags || (unsigned)policy->order > UMM_EVICT_LIRS)
+		return -EINVAL;
+	if (policy->high_free > mem->nframes || policy->low_free > policy->high_free)
+		return -EINVAL;
+	return 0;
+}
+
+int umm_devmem_policy_set(struct umm_devmem *mem, const struct umm_devmem_policy *policy)
+{
+	struct umm_devmem_policy mine;
+	struct order *order, *old;
+	int ret;
+
+	if (!devmem_valid(mem) || !policy)
+		return -EINVAL;
+	ret = struct_in(&mine, sizeof(mine), policy);
+	if (!ret)
+		ret = policy_check(mem, &mine);
+	if (ret)
+		return ret;
+	if (ctx_is_forked(mem->ctx))
+		return -ENODEV;
+	order = order_make(mem, mine.order ? order_of(mine.order) : order_default());
+	if (!order)
+		return -ENOMEM;
+	lock_take(&mem->lock);
+	old = mem->order;
+	order_move(old, order);
+	mem->order = order;
+	mem->low_free = mine.low_free;
+	mem->high_free = mine.high_free;
+	lock_drop(&mem->lock);
+	order_destroy(mem, old);
+	return 0;
+}
+
+int umm_devmem_policy(struct umm_devmem *mem, struct umm_devmem_policy *out)
+{
+	struct umm_devmem_policy policy = { .size = sizeof(policy) };
+
+	if (!devmem_valid(mem) || !out)
+		return -EINVAL;
+	lock_take(&mem->lock);
+	policy.order = which_is(mem->order->ops);
+	policy.low_free = mem->low_free;
+	policy.high_free = mem->high_free;
+	lock_drop(&mem->lock);
+	return struct_out(out, &policy, sizeof(policy));
+}

@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What all orders of eviction share: the clock that stamps uses, tickets, the lists and the ghosts
+ * that they are made of.
+ *
+ * A use stamps its entry, so that an eviction takes nothing that came after it began; an
+ * eviction stamps what it chose with its ticket, so that it asks for nothing twice, though
+ * what it asked for may be pinned and stay.
+ *
+ * Invariant: an entry is in the order from order_insert() to order_remove(), and its memory the
+ * caller's all the time; ghosts are the order's.
+ */
+#include <string.h>
+
+#include "policy/parts.h"
+
+/* A burst of uses ends when a 1/BURST of what fits has come since, and two blocks at least. */
+#define BURST 32
+
+const struct order_ops *const orders[NR_ORDERS] = {
+	&order_lru,
+	&order_clock,
+	&order_s3fifo,
+	&order_lirs,
+};
+
+const struct order_ops *order_by_name(const char *name)
+{
+	for (unsigned i = 0; i < NR_ORDERS; i++)
+		if (!strcmp(orders[i]->name, name))
+			return orders[i];
+	return NULL;
+}
+
+void list_push(struct order_list *list, struct order_entry *entry)
+{
+	entry->prev = NULL;
+	entry->next = list->head;
+	if (list->head)
+		list->head->prev = entry;
+	else
+		list->tail = entry;
+	list->head = entry;
+	list->n++;
+}
+
+void list_remove(struct order_list *list, struct order_entry *entry)
+{
+	if (entry->prev)
+		entry->prev->next = entry->next;
+	else
+		list->head = entry->next;
+	if (entry->next)
+		entry->next->prev = entry->prev;
+	else
+		list->tail = entry->prev;
+	list->n--;
+}
+
+void stack_push(struct order *order, struct order_entry *entry)
+{
+	entry->above = NULL;
+	entry->below = order->top;
+	if (order->top)
+		order->top->above = entry;
+	else
+		order->bottom = entry;
+	order->top = entry;
+	entry->stacked = true;
+}
+
+void stack_remove(struct order *order, struct order_entry *entry)
+{
+	if (entry->above)
+		entry->above->below = entry->below;
+	else
+		order->top = entry->below;
+	if (entry->below)
+		entry->below->above = entry->above;
+	else
+		order->bottom = entry->above;
+	entry->stacked = false;
+}
+
+void stack_replace(struct order *order, struct order_entry *from, struct order_entry *to)
+{
+	to->above = from->above;
+	to->below = from->below;
+	if (to->above)
+		to->above->below = to;
+	else
+		order->top = to;
+	if (to->below)
+		to->below->above = to;
+	else
+		order->bottom = to;
+	from->stacked = false;
+	to->stacked = true;
+}
+
+static struct order_entry **ghost_bucket(struct order *order, uintptr_t key)
+{
+	uint64_t hash = (uint64_t)(key >> 12) * UINT64_C(0x9e3779b97f4a7c15);
+
+	return &order->ghosts.bucket[(hash >> 32) & (order->ghosts.nbuckets - 1)];
+}
+
+struct order_entry *ghost_find(struct order *order, uintptr_t key)
+{
+	struct order_entry *ghost;
+
+	if (!order->ghosts.most)
+		return NULL;
+	for (ghost = *ghost_bucket(order, key); ghost && ghost->key != key; ghost = ghost->chain)
+		;
+	return ghost;
+}
+
+struct order_entry *ghost_add(struct order *order, uintptr_t key)
+{
+	struct order_entry *ghost = order->ghosts.unused, **bucket;
+
+	if (!ghost)
+		return NULL;
+	order->ghosts.unused = ghost->next;
+	bucket = ghost_bucket(order, key);
+	*ghost = (struct order_entry){ .key = key, .chain = *bucket };
+	*bucket = ghost;
+	list_push(&order->ghosts.list, ghost);
+	return ghost;
+}
+
+struct order_entry *ghost_oldest(struct order *order)
+{
+	return order->ghosts.list.tail;
+}
+
+void ghost_forget(struct order *order, struct order_entry *ghost)
+{
+	struct order_entry **link = ghost_bucket(order, ghost->key);
+
+	while (*link != ghost)
+		link = &(*link)->chain;
+	*link = ghost->chain;
+	list_remove(&order->ghosts.list, ghost);
+	ghost->next = order->ghosts.unused;
+	order->ghosts.unused = ghost;
+}
+
+bool order_may(const struct order_entry *entry, const struct order_want *want)
+{
+	return entry->used < want->before && entry->asked != want->ticket &&
+	       entry->key != want->except;
+}
+
+bool order_counts(struct order *order, struct order_entry *entry)
+{
+	uint64_t burst = order->full / BURST < 2 ? 2 : order->full / BURST;
+
+	if (order->arrivals - entry->counted < burst)
+		return false;
+	entry->counted = order->arrivals;
+	return true;
+}
+
+static uint32_t ghosts_most(const struct order_ops *ops, uint32_t nblocks)
+{
+	uint64_t most = (uint64_t)nblocks * ops->ghosts / 4;
+
+	if (!ops->ghosts)
+		return 0;
+	return most > UINT32_MAX / 4 ? UINT32_MAX / 4 : most < 8 ? 8 : (uint32_t)most;
+}
+
+static uint32_t ghosts_buckets(uint32_t most)
+{
+	uint32_t n = 1;
+
+	while (n < most)
+		n *= 2;
+	return n;
+}
+
+size_t order_bytes(const struct order_ops *ops, uint32_t nblocks)
+{
+	size_t most = ghosts_most(ops, nblocks);
+
+	return sizeof(struct order) + most * sizeof(struct order_entry) +
+	       ghosts_buckets((uint32_t)most) * sizeof(struct order_entry *);
+}
+
+struct order *order_init(void *memory, const struct order_ops *ops, uint32_t nblocks)
+{
+	struct order *order = memory;
+	struct ghosts *ghosts = &order->ghosts;
+
+	*order = (struct order){ .ops = ops, .full = nblocks };
+	ghosts->most = ghosts_most(ops, nblocks);
+	ghosts->nbuckets = ghosts_buckets(ghosts->most);
+	ghosts->pool = (struct order_entry *)(order + 1);
+	ghosts->bucket = (struct order_entry **)(ghosts->pool + ghosts->most);
+	for (uint32_t i = ghosts->most; i-- > 0;) {
+		ghosts->pool[i].next = ghosts->unused;
+		ghosts->unused = &ghosts->pool[i];
+	}
+	return order;
+}
+
+void order_insert(struct order *order, struct order_entry *entry, uintptr_t key)
+{
+	*entry = (struct order_entry){ .key = key, .used = order->clock++ };
+	entry->counted = ++order->arrivals;
+	order->nentries++;
+	order->ops->insert(order, entry);
+}
+
+void order_touch(struct order *order, struct order_entry *entry)
+{
+	entry->used = order->clock++;
+	order->ops->touch(order, entry);
+}
+
+void order_remove(struct order *order, struct order_entry *entry)
+{
+	order->ops->remove(order, entry);
+	order->nentries--;
+}
+
+uint64_t order_ticket(struct order *order)
+{
+	return ++order->tickets;
+}
+
+struct order_entry *order_victim(struct order *order, const struct order_want *want)
+{
+	struct order_entry *entry;
+
+	order->full = order->nentries;
+	entry = order->ops->victim(order, want);
+	if (entry)
+		entry->asked = want->ticket;
+	return entry;
+}
+
+void order_move(struct order *from, struct order *to)
+{
+	struct order_want all = { .before = UINT64_MAX, .ticket = order_ticket(from), .except = 1 };
+	struct order_entry *entry;
+	uint64_t used;
+
+	to->tickets = from->tickets;
+	while ((entry = from->ops->victim(from, &all))) {
+		used = entry->used;
+		order_remove(from, entry);
+		order_insert(to, entry, entry->key);
+		entry->used = used;
+	}
+	to->clock = from->clock > to->clock ? from->clock : to->clock;
+}

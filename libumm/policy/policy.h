@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Orders of eviction: which block of a full memory goes. Each order is a file of its own behind
+ * struct order_ops, and knows nothing of the library: no locks, no system calls, no allocation.
+ * The library calls it under the lock of a memory, the simulator without any. docs/policy.md
+ * shows how to write one.
+ */
+#ifndef POLICY_H
+#define POLICY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* A block that a memory holds, part of whatever describes it there; or a ghost: one that left. */
+struct order_entry {
+	uintptr_t key;			   /* its address */
+	struct order_entry *prev, *next;   /* of the list that it is in */
+	struct order_entry *above, *below; /* of the stack */
+	struct order_entry *chain;	   /* of a ghost: of its bucket */
+	uint64_t used;			   /* order->clock when it was last used */
+	uint64_t asked;			   /* ticket of the eviction that chose it last */
+	uint64_t counted;		   /* order->arrivals when a use was last counted */
+	uint8_t where;			   /* the order's own: the list it is in */
+	uint8_t uses;			   /* the order's own */
+	bool stacked;			   /* it is in the stack */
+};
+
+struct order_list {
+	struct order_entry *head, *tail; /* head: what came last */
+	uint32_t n;
+};
+
+/* What has left lately, by key: room for `most`, beyond which the oldest is forgotten. */
+struct ghosts {
+	struct order_entry *pool;
+	struct order_entry **bucket;
+	uint32_t most, nbuckets;
+	struct order_entry *unused;
+	struct order_list list;
+};
+
+struct order {
+	const struct order_ops *ops;
+	uint64_t clock;	   /* counts uses */
+	uint64_t arrivals; /* counts insertions */
+	uint64_t tickets;
+	uint32_t nentries;
+	uint32_t full; /* entries when last a victim was asked for; at first, what fits */
+	uint32_t nlow; /* LIRS: entries of low recency */
+	struct order_list list[2];
+	struct order_entry *top, *bottom; /* of the stack */
+	struct ghosts ghosts;
+};
+
+/* What an eviction takes: what was last used before `before`, but never `except`. */
+struct order_want {
+	uint64_t before;
+	uint64_t ticket; /* of this eviction: it asks for each entry once */
+	uintptr_t except;
+};
+
+struct order_ops {
+	const char *name;
+	unsigned ghosts; /* how many it remembers, in quarters of what fits; 0: none */
+	void (*insert)(struct order *order, struct order_entry *entry);
+	void (*touch)(struct order *order, struct order_entry *entry);
+	void (*remove)(struct order *order, struct order_entry *entry);
+	/* The first in line for which order_may() is true; NULL: there is none. It stays. */
+	struct order_entry *(*victim)(struct order *order, const struct order_want *want);
+};
+
+extern const struct order_ops order_lru;
+extern const struct order_ops order_clock;
+extern const struct order_ops order_s3fifo;
+extern const struct order_ops order_lirs;
+
+/* All orders, the default first; by name, or NULL. */
+#define NR_ORDERS 4
+extern const struct order_ops *const orders[NR_ORDERS];
+const struct order_ops *order_by_name(const char *name);
+
+/* Bytes of zeroed memory for an order over a memory of so many blocks; makes one in it. */
+size_t order_bytes(const struct order_ops *ops, uint32_t nblocks);
+struct order *order_init(void *memory, const struct order_ops *ops, uint32_t nblocks);
+
+/* A block came, was used, and is gone. */
+void order_insert(struct order *order, struct order_entry *entry, uintptr_t key);
+void order_touch(struct order *order, struct order_entry *entry);
+void order_remove(struct order *order, struct order_entry *entry);
+
+/* For a want: no other eviction has it. */
+uint64_t order_ticket(struct order *order);
+/* Who goes next; NULL: nobody who may. */
+struct order_entry *order_victim(struct order *order, const struct order_want *want);
+
+/* Hand all entries over to another, empty order. */
+void order_move(struct order *from, struct order *to);
+
+#endif
