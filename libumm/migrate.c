@@ -12,6 +12,7 @@
 
 #include "batch.h"
 #include "futex.h"
+#include "heed.h"
 #include "hook.h"
 #include "log.h"
 #include "signals.h"
@@ -136,15 +137,19 @@ static void batch_block(struct batch *batch, uintptr_t va, uintptr_t start, uint
 		.cause = want->cause,
 		.duplicate = want->duplicate,
 		.no_evict = want->no_evict,
+		.ahead = want->ahead,
 		.blockable = true,
 		.clock = want->clock,
 	};
 	uintptr_t low = max(start, va), high = min(end, va + UMM_BLOCK_SIZE);
+	struct hint_cursor cursor;
 
 	batch->at = va;
 	batch->patience = (struct patience){ 0 };
 	for (uintptr_t at = low; at < high; at += UMM_PAGE_SIZE)
 		bit_set(pages, page_index(at));
+	if (hints_any(&batch->ctx->hints))
+		heed_request(batch->ctx, &piece_want, pages, &cursor);
 	while (batch_start(batch, &piece_want, pages))
 		;
 }
@@ -219,7 +224,8 @@ long batch_move(struct umm_ctx *ctx, const struct umm_span *spans, size_t nspans
 
 static int request_check(struct umm_ctx *ctx, const struct umm_migrate_request *req)
 {
-	if (req->flags & ~(uint64_t)(UMM_MIGRATE_DUPLICATE | UMM_MIGRATE_NO_EVICT))
+	if (req->flags &
+	    ~(uint64_t)(UMM_MIGRATE_DUPLICATE | UMM_MIGRATE_NO_EVICT | UMM_MIGRATE_AHEAD))
 		return -EINVAL;
 	if ((unsigned)req->cause >= UMM_NR_CAUSES || !req->nspans || !req->spans)
 		return -EINVAL;
@@ -243,6 +249,7 @@ static struct batch_want want_of(const struct umm_migrate_request *req)
 		.cause = req->cause,
 		.duplicate = req->flags & UMM_MIGRATE_DUPLICATE,
 		.no_evict = req->flags & UMM_MIGRATE_NO_EVICT,
+		.ahead = req->flags & UMM_MIGRATE_AHEAD,
 		.clock = req->dst ? devmem_clock(req->dst) : UINT64_MAX,
 	};
 }
