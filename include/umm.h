@@ -574,12 +574,14 @@ enum umm_migrate_flag {
 	UMM_MIGRATE_SELECT_SYSTEM = 1 << 2,   /* umm_migrate_setup(): sources that qualify */
 	UMM_MIGRATE_SELECT_PRIVATE = 1 << 3,  /*   private pages (of @owner, if one is given) */
 	UMM_MIGRATE_SELECT_COHERENT = 1 << 4, /*   coherent pages (likewise) */
+	UMM_MIGRATE_AHEAD = 1 << 5, /* nobody has missed these pages yet: those that are not
+					       * to be pulled ahead stay; see umm_advise() */
 };
 
 /** A request for umm_migrate_spans(). */
 struct umm_migrate_request {
 	size_t size;
-	uint64_t flags; /* UMM_MIGRATE_DUPLICATE, UMM_MIGRATE_NO_EVICT */
+	uint64_t flags; /* UMM_MIGRATE_DUPLICATE, UMM_MIGRATE_NO_EVICT, UMM_MIGRATE_AHEAD */
 	const struct umm_span *spans;
 	size_t nspans;
 	struct umm_devmem *dst; /* NULL: system memory */
@@ -802,11 +804,25 @@ struct umm_device_ops {
 	 * libumm.
 	 */
 	void (*place)(void *priv, struct umm_devmem *mem, bool begin);
+
+	/**
+	 * accessed: optional. Pages of @start .. @end, which umm_advise() was told that the
+	 * device accesses, have just been hinted or have moved: map what is there, as
+	 * umm_range_snapshot() says, so that the device need not miss it. Runs on a thread of the
+	 * library, may sleep and call libumm, but for waiting for a fence of umm_migrate_spans(),
+	 * which the same thread may have to signal. umm_device_destroy() waits for it before it
+	 * calls quiesce.
+	 */
+	void (*accessed)(void *priv, uintptr_t start, uintptr_t end);
 };
 
 /** Flags of umm_device_create(). */
 enum umm_device_flag {
 	UMM_DEVICE_INLINE_COPY = 1 << 0, /* see umm_device_ops.copy */
+	/* It can use what the CPU addresses where it is, system pages and the COHERENT frames of
+	 * others: what hints keep there it maps instead. Pages come to other devices, whatever is
+	 * hinted. */
+	UMM_DEVICE_IN_PLACE = 1 << 1,
 };
 
 /**
@@ -1742,6 +1758,107 @@ UMM_API int umm_alloc_stats(struct umm_ctx *ctx, const void *addr, struct umm_st
  * Since:     0.1
  */
 UMM_API void umm_stats_print(const struct umm_stats *stats, FILE *stream);
+
+/* ------------------------------------------------------------------------
+ * 10. Hints: what the program knows of its memory, and the library does not
+ */
+
+/**
+ * Hints of a range; docs/design.md has what each changes. None moves a page by itself, none
+ * keeps one from umm_migrate_spans() with the cause EXPLICIT, from coming home to a CPU that has
+ * no other way to it, or from leaving a device that goes away.
+ */
+enum umm_hint {
+	/* It is better where @mem is. A device that faults on a page which is there, and which it
+	 * can use in place (UMM_DEVICE_IN_PLACE), leaves it there. */
+	UMM_HINT_PREFERRED,
+	/* @dev uses it where it is: its faults leave alone what it can use in place, and its
+	 * ops->accessed is called so that it need not fault at all. */
+	UMM_HINT_ACCESSED_BY,
+	/* It stays where it is. Devices that fault on it use it in place where they can, requests
+	 * with UMM_MIGRATE_AHEAD leave it, and it is evicted only when nothing else is left. */
+	UMM_HINT_NO_MIGRATE,
+	/* Waiting for it is worse than waiting for others: it is evicted only when nothing else is
+	 * left, and no request with UMM_MIGRATE_AHEAD takes it from where it is. */
+	UMM_HINT_LATENCY_CRITICAL,
+	/* A fault moves an aligned unit of 2^@order pages at least, as far as all of it has such
+	 * a hint: 0 to 9. */
+	UMM_HINT_GRANULARITY,
+	UMM_NR_HINTS,
+};
+
+/** Flags of struct umm_advice. */
+enum umm_advice_flag {
+	UMM_ADVICE_UNSET =
+		1 << 0, /* the hint ends; of ACCESSED_BY, that of @dev, or (NULL) of all */
+};
+
+/** One hint for umm_advise(). What the hint has no use for is 0. */
+struct umm_advice {
+	size_t size;
+	uint64_t flags; /* enum umm_advice_flag */
+	const struct umm_span *spans;
+	size_t nspans;
+	enum umm_hint hint;
+	uint32_t order;		/* GRANULARITY */
+	struct umm_devmem *mem; /* PREFERRED; NULL: system memory */
+	struct umm_device *dev; /* ACCESSED_BY; at most 64 devices of a context */
+};
+
+/**
+ * umm_advise() - set or unset a hint for ranges of memory
+ * @ctx:    the context
+ * @advice: which hint, and where
+ *
+ * Hints stay with the pages wherever those migrate, and go with them where mremap() moves them.
+ * They end where memory is unmapped, freed or detached, and those that name a device or a memory
+ * end with it. Contents that are dropped do not end them; a forked child has them, and no use for
+ * them. What was said last counts: another PREFERRED replaces the first. NO_MIGRATE counts more
+ * than PREFERRED, and ACCESSED_BY does: a page that is elsewhere stays there.
+ *
+ * Ownership: @advice and its spans are not used after the return.
+ * Context:   any thread, not from a callback; may sleep; not async-signal-safe.
+ * Return:    0; -EINVAL misuse, also an argument that the hint has no use for, or an order over 9;
+ *            -EFAULT some page of the spans is not managed: nothing is set; -ENODEV @mem is
+ *            being removed, or in a forked child; -EOPNOTSUPP ACCESSED_BY a device without
+ *            UMM_DEVICE_IN_PLACE; -ENOSPC too many devices; -ENOMEM: part of it may be set; -E2BIG.
+ * Since:     0.1
+ */
+UMM_API int umm_advise(struct umm_ctx *ctx, const struct umm_advice *advice);
+
+/** Most devices that struct umm_span_info names. */
+#define UMM_SPAN_DEVICES 8
+
+/** What is hinted about a span, and where its pages are. Filled by umm_query_spans(). */
+struct umm_span_info {
+	size_t size;
+	uint64_t flags; /* 0 */
+	uint64_t npages;
+	uint64_t hints; /* bits 1 << enum umm_hint: what all of its pages have alike */
+	uint64_t mixed; /* likewise: what some have, and others not, or differently */
+	struct umm_devmem *preferred; /* where hints has PREFERRED; NULL: system memory */
+	uint32_t order;		      /* where hints has GRANULARITY */
+	uint32_t ndevices;	      /* that all pages have ACCESSED_BY, in all */
+	struct umm_device *devices[UMM_SPAN_DEVICES]; /* the first of these */
+	uint64_t state[UMM_PAGE_EXCLUSIVE + 1];	      /* pages by enum umm_page_state */
+};
+
+/**
+ * umm_query_spans() - read back what is hinted about ranges, and where their pages are
+ * @ctx:    the context
+ * @spans:  misaligned ones grow to whole pages
+ * @nspans: how many
+ * @out:    one item for each. The caller sets size of the first, which counts for all
+ *
+ * A snapshot, as umm_query(). Pages that are not managed have no hints.
+ *
+ * Ownership: the handles are borrowed, valid while what they name is.
+ * Context:   any thread, not from a callback; not async-signal-safe.
+ * Return:    0; -EINVAL; -E2BIG; -ENOMEM.
+ * Since:     0.1
+ */
+UMM_API int umm_query_spans(struct umm_ctx *ctx, const struct umm_span *spans, size_t nspans,
+			    struct umm_span_info *out);
 
 #ifdef __cplusplus
 }

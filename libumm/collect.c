@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "claim.h"
+#include "heed.h"
 #include "hook.h"
 #include "pin.h"
 #include "piece.h"
@@ -133,6 +134,8 @@ static uint64_t *classify(struct piece *piece, const struct piece_want *want, st
 	}
 	if (block->page[i] & PG_DROPPING && !page_drop_is_over(piece->ctx, block, i))
 		return NULL;
+	if (want->hints && heed_keeps(want, block, i))
+		return NULL;
 	switch (page_state(block, i)) {
 	case PG_SYSTEM:
 		return system ? unless_pinned(piece->system, want, block, i, found) : NULL;
@@ -234,13 +237,13 @@ static int take_frames(const struct piece_want *want, unsigned n, uint32_t *fram
 						     now_ns() < deadline)
 		ctx_settle_wait(ctx, seen, now_ns() + UINT64_C(10000000));
 	if (!want->no_evict && umm_devmem_nfree(want->dst) < n)
-		evict(want->dst, n, want->clock, want->va);
+		heed_evict(want->dst, n, want->clock, want->va);
 	got = devmem_take(want->dst, n, frames);
 	evict_ahead(want->dst, want->clock);
 	/* There were fewer than was thought: the device had no memory for them. */
 	if (got || want->no_evict)
 		return got;
-	evict(want->dst, n, want->clock, want->va);
+	heed_evict(want->dst, n, want->clock, want->va);
 	return devmem_take(want->dst, n, frames);
 }
 

@@ -173,7 +173,7 @@ size_t ctx_bookkeeping_bytes(struct umm_ctx *ctx)
 {
 	return handle_bytes() + blocks_bytes(&ctx->blocks) +
 	       atomic_load(&ctx->regions.region_pool.mapped) +
-	       atomic_load(&ctx->regions.alloc_pool.mapped) +
+	       atomic_load(&ctx->regions.alloc_pool.mapped) + atomic_load(&ctx->hints.pool.mapped) +
 	       atomic_load(&ctx->notifiers.active_pool.mapped) +
 	       atomic_load(&ctx->changes.pool.mapped) + atomic_load(&ctx->piece_pool.mapped) +
 	       atomic_load(&ctx->workers.pool.mapped) + atomic_load(&ctx->movers.pool.mapped) +
@@ -205,6 +205,7 @@ static int ctx_init(struct umm_ctx *ctx)
 	lock_init(&ctx->fork_lock, RANK_FORK);
 	lock_init(&ctx->expect_lock, RANK_LEAF);
 	regions_init(&ctx->regions);
+	hints_init(&ctx->hints);
 	notifiers_init(&ctx->notifiers);
 	pool_init(&ctx->piece_pool, sizeof(struct piece), NULL);
 	lock_init(&ctx->pieces_lock, RANK_LEAF);
@@ -219,6 +220,7 @@ static void ctx_fini(struct umm_ctx *ctx)
 	lock_fini(&ctx->pieces_lock);
 	pool_fini(&ctx->piece_pool);
 	notifiers_fini(&ctx->notifiers);
+	hints_fini(&ctx->hints);
 	regions_fini(&ctx->regions);
 	lock_fini(&ctx->expect_lock);
 	lock_fini(&ctx->fork_lock);

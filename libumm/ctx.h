@@ -10,6 +10,7 @@
 #include "change.h"
 #include "fault.h"
 #include "handle.h"
+#include "hint.h"
 #include "notifier.h"
 #include "region.h"
 #include "remap.h"
@@ -34,6 +35,7 @@ struct umm_ctx {
 
 	struct rwlock gate; /* RANK_GATE; see lock.h and docs/design.md */
 	struct regions regions;
+	struct hints hints;
 	struct blocks blocks;
 	struct notifiers notifiers;
 	struct staging staging;

@@ -20,7 +20,8 @@ int umm_device_create(struct umm_ctx *ctx, const struct umm_device_ops *ops, voi
 	struct umm_device *dev;
 	int ret;
 
-	if (!ctx_valid(ctx) || !ops || !out || flags & ~(uint64_t)UMM_DEVICE_INLINE_COPY)
+	if (!ctx_valid(ctx) || !ops || !out ||
+	    flags & ~(uint64_t)(UMM_DEVICE_INLINE_COPY | UMM_DEVICE_IN_PLACE))
 		return -EINVAL;
 	ret = struct_in(&mine, sizeof(mine), ops);
 	if (ret)
@@ -36,6 +37,7 @@ int umm_device_create(struct umm_ctx *ctx, const struct umm_device_ops *ops, voi
 	dev->ops = mine;
 	dev->priv = priv;
 	dev->inline_copy = flags & UMM_DEVICE_INLINE_COPY;
+	dev->in_place = flags & UMM_DEVICE_IN_PLACE;
 	handle_publish(dev, HANDLE_DEVICE);
 	lock_take(&ctx->lock);
 	dev->next = ctx->devices;
@@ -53,6 +55,7 @@ void umm_device_destroy(struct umm_device *dev)
 	if (notifier_refuses("umm_device_destroy") || !handle_close(dev, HANDLE_DEVICE))
 		return;
 	ctx = dev->ctx;
+	hints_forget_device(&ctx->hints, dev);
 	if (dev->ops.quiesce && !ctx_is_forked(ctx))
 		dev->ops.quiesce(dev->priv);
 	while (dev->mems)

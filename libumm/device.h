@@ -13,6 +13,7 @@ struct umm_device {
 	struct umm_device_ops ops;
 	void *priv;
 	bool inline_copy;
+	bool in_place;
 	struct stats stats;
 
 	/* Under ctx->lock. */

@@ -311,6 +311,7 @@ void umm_devmem_remove(struct umm_devmem *mem)
 	lock_take(&mem->lock);
 	mem->removing = true;
 	lock_drop(&mem->lock);
+	hints_forget_mem(&ctx->hints, mem);
 	if (!ctx_is_forked(ctx)) {
 		evict_all(mem);
 		coherent_release(mem);

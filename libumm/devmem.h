@@ -40,6 +40,7 @@ struct umm_devmem {
 	_Atomic uint32_t returning; /* frames whose pages have left, about to be given back */
 	_Atomic uint32_t pages;	    /* pages whose home this is */
 	_Atomic uint32_t nbad;	    /* frames that are gone for good */
+	_Atomic uint32_t pressed;   /* evictions that found nothing but what hints keep (heed.h) */
 
 	struct lock lock; /* RANK_DEVMEM. Protects: everything below */
 	struct chunk *chunks;

@@ -17,6 +17,7 @@
 #include <errno.h>
 
 #include "batch.h"
+#include "heed.h"
 #include "log.h"
 #include "util.h"
 
@@ -139,7 +140,7 @@ int umm_devmem_evict(struct umm_devmem *mem, uint32_t nframes)
 	ret = devmem_use(mem);
 	if (ret)
 		return ret;
-	ret = evict(mem, nframes, UINT64_MAX, 0);
+	ret = heed_evict(mem, nframes, UINT64_MAX, 0);
 	devmem_unuse(mem);
 	return ret;
 }

@@ -31,6 +31,7 @@
 #include <unistd.h>
 
 #include "event.h"
+#include "heed.h"
 #include "hook.h"
 #include "log.h"
 #include "piece.h"
@@ -264,13 +265,17 @@ static enum fault_end serve_home(struct umm_ctx *ctx, const struct uffd_msg_info
 		.cause = UMM_CAUSE_CPU_FAULT,
 		.blockable = blockable,
 	};
+	struct hint_cursor cursor;
 	struct piece_found found;
 	struct piece *piece;
 	int ret;
 
+	bit_set(page, page_index(info->addr));
+	/* A server asks a device for one page only. */
+	if (hints_any(&ctx->hints) && !info->wp && heed_fault(ctx, &want, page, &cursor))
+		inlined = false;
 	if (!inlined && !blockable)
 		return defer_once(ctx, info) ? FAULT_SLEEPS : FAULT_WAITS;
-	bit_set(page, page_index(info->addr));
 	piece = piece_collect(ctx, &want, &found, &ret);
 	if (!piece) {
 		if (ret == -EAGAIN && !blockable)

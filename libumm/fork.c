@@ -14,7 +14,7 @@
  * not read as zeroes in the child: it is poisoned there, too, for as long as the child has it.
  *
  * Locks: from prepare to parent/child this thread holds the list of contexts, and of
- * each context ctx->lock and regions.lock, so that the child's books are
+ * each context ctx->lock, regions.lock and hints.lock, so that the child's books are
  * consistent. They are taken past the rank check: several of one rank, but
  * in list order, and nobody else ever holds two.
  */
@@ -111,12 +111,14 @@ static void lock_books(void)
 	for (struct umm_ctx *ctx = ctx_list_first(); ctx; ctx = ctx->next) {
 		pthread_mutex_lock(&ctx->lock.mutex);
 		pthread_mutex_lock(&ctx->regions.lock.mutex);
+		pthread_mutex_lock(&ctx->hints.lock.mutex);
 	}
 }
 
 static void unlock_books(void)
 {
 	for (struct umm_ctx *ctx = ctx_list_first(); ctx; ctx = ctx->next) {
+		pthread_mutex_unlock(&ctx->hints.lock.mutex);
 		pthread_mutex_unlock(&ctx->regions.lock.mutex);
 		pthread_mutex_unlock(&ctx->lock.mutex);
 	}

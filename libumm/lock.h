@@ -18,6 +18,7 @@
  * REGION      the region tree                       API, event readers  no
  * BLOCK       page states of one 2 MiB block,       everybody           userfaultfd
  *             its registration                                          ioctls
+ * HINT        the map of hints                      everybody           no
  * NOTIFIER    notifier tree, sequences              everybody           no
  * DEVMEM      frames, order of eviction of a memory everybody           no
  * STAGING     recycled host frames                  everybody           no
@@ -38,6 +39,7 @@ enum lock_rank {
 	RANK_GATE,
 	RANK_REGION,
 	RANK_BLOCK,
+	RANK_HINT,
 	RANK_NOTIFIER,
 	RANK_DEVMEM,
 	RANK_STAGING,

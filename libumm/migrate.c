@@ -13,6 +13,7 @@
 
 #include "batch.h"
 #include "futex.h"
+#include "heed.h"
 #include "hook.h"
 #include "log.h"
 #include "prot.h"
@@ -135,12 +136,16 @@ static void batch_block(struct batch *batch, uintptr_t va, uint64_t *pages)
 		.cause = want->cause,
 		.duplicate = want->duplicate,
 		.no_evict = want->no_evict,
+		.ahead = want->ahead,
 		.blockable = true,
 		.clock = want->clock,
 	};
+	struct hint_cursor cursor;
 
 	batch->at = va;
 	batch->patience = (struct patience){ 0 };
+	if (hints_any(&batch->ctx->hints))
+		heed_request(batch->ctx, &piece_want, pages, &cursor);
 	while (batch_start(batch, &piece_want, pages))
 		;
 }
@@ -296,7 +301,8 @@ long batch_move(struct umm_ctx *ctx, const struct umm_span *spans, size_t nspans
 
 static int request_check(struct umm_ctx *ctx, const struct umm_migrate_request *req)
 {
-	if (req->flags & ~(uint64_t)(UMM_MIGRATE_DUPLICATE | UMM_MIGRATE_NO_EVICT))
+	if (req->flags &
+	    ~(uint64_t)(UMM_MIGRATE_DUPLICATE | UMM_MIGRATE_NO_EVICT | UMM_MIGRATE_AHEAD))
 		return -EINVAL;
 	if ((unsigned)req->cause >= UMM_NR_CAUSES || !req->nspans || !req->spans)
 		return -EINVAL;
@@ -320,6 +326,7 @@ static struct batch_want want_of(const struct umm_migrate_request *req)
 		.cause = req->cause,
 		.duplicate = req->flags & UMM_MIGRATE_DUPLICATE,
 		.no_evict = req->flags & UMM_MIGRATE_NO_EVICT,
+		.ahead = req->flags & UMM_MIGRATE_AHEAD,
 		.clock = req->dst ? devmem_clock(req->dst) : UINT64_MAX,
 	};
 }

@@ -11,6 +11,7 @@
 #include <sys/mman.h>
 
 #include "fence.h"
+#include "heed.h"
 #include "hook.h"
 #include "log.h"
 #include "signals.h"
@@ -413,6 +414,8 @@ void piece_finish(struct piece *piece)
 	if (piece->scratch)
 		munmap((void *)piece->scratch, UMM_BLOCK_SIZE);
 	count_moves(piece);
+	if (hints_any(&piece->ctx->hints))
+		heed_moved(piece);
 	piece_free(piece);
 	/* On the device's own thread; of a fault's piece this is the last touch of the context. */
 	if (src)

@@ -96,10 +96,12 @@ struct piece_want {
 	enum umm_cause cause;
 	bool duplicate;
 	bool no_evict;
+	bool ahead; /* nobody has missed them yet */
 	bool blockable;
 	bool failed;
 	bool by_driver;
-	uint64_t clock; /* evict only what was used before */
+	uint64_t clock;		   /* evict only what was used before */
+	struct hint_cursor *hints; /* for heed.c; NULL: nothing is hinted */
 };
 
 /* What a collect found. */

@@ -38,6 +38,8 @@ void region_fork_child(struct umm_ctx *ctx)
 	lock_init(&ctx->regions.lock, RANK_REGION);
 	lock_init(&ctx->regions.region_pool.lock, RANK_LEAF);
 	lock_init(&ctx->regions.alloc_pool.lock, RANK_LEAF);
+	lock_init(&ctx->hints.lock, RANK_HINT);
+	lock_init(&ctx->hints.pool.lock, RANK_LEAF);
 }
 
 static struct region *region_of(struct itree_node *node)
@@ -201,8 +203,10 @@ int region_add(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bool attache
 		region_del_locked(regions, start, end);
 	if (!region_first(regions, start, end))
 		ret = region_add_locked(regions, start, end, attached);
-	if (!ret)
+	if (!ret) {
+		hints_forget(&ctx->hints, start, end);
 		blocks_set_native(ctx, start, end);
+	}
 	lock_drop(&regions->lock);
 	return ret;
 }
@@ -282,6 +286,7 @@ void region_del(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
 {
 	lock_take(&ctx->regions.lock);
 	region_del_locked(&ctx->regions, start, end);
+	hints_forget(&ctx->hints, start, end);
 	lock_drop(&ctx->regions.lock);
 }
 
@@ -319,6 +324,7 @@ void region_move(struct umm_ctx *ctx, uintptr_t from, uintptr_t to, size_t len)
 
 	lock_take(&regions->lock);
 	region_del_locked(regions, to, to + len);
+	hints_move(&ctx->hints, from, to, len);
 	while (at < from + len && (region = region_first(regions, at, from + len))) {
 		moved.start = max(region->node.start, from);
 		at = min(region->node.end, from + len);
@@ -357,6 +363,7 @@ bool region_pop(struct umm_ctx *ctx, struct alloc *alloc, struct umm_span *piece
 	*piece = (struct umm_span){ region->node.start, region->node.end - region->node.start };
 	more = alloc->npieces > 1;
 	region_drop(regions, region);
+	hints_forget(&ctx->hints, piece->start, piece->start + piece->len);
 	lock_drop(&regions->lock);
 	return more;
 }

@@ -104,6 +104,40 @@ int ref_map(struct ref_device *ref, uintptr_t addr, size_t len, bool write)
 	return ret;
 }
 
+/* Enter what is there, and fault nothing in. */
+static void map_present(struct ref_device *ref, uintptr_t start, uintptr_t end)
+{
+	struct umm_range range = {
+		.size = sizeof(range),
+		.notifier = umm_mirror_notifier(ref->mirror),
+		.start = start,
+		.end = end,
+		.owner = ref->dev,
+		.mem = ref->mem,
+	};
+	long ret;
+
+	range.entries = calloc((end - start) / UMM_PAGE_SIZE, sizeof(uint64_t));
+	do {
+		range.seq = umm_notifier_read_begin(range.notifier);
+		ret = range.entries ? umm_range_snapshot(&range) : -ENOMEM;
+		if (ret >= 0)
+			ret = map_entries(ref, &range);
+	} while (ret == -EBUSY);
+	free(range.entries);
+}
+
+void ref_op_accessed(void *priv, uintptr_t start, uintptr_t end)
+{
+	struct ref_private *p = priv;
+
+	if (!use_begin(p))
+		return;
+	map_present(p->ref, start, end);
+	use_end(p);
+	count_add(&p->counts.accessed, 1);
+}
+
 /* Bring the page, and its neighbours if so configured, into device memory. */
 static int fault_migrate(struct ref_device *ref, uintptr_t addr)
 {

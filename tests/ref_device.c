@@ -264,6 +264,7 @@ static const struct umm_device_ops ref_ops = {
 	.quiesce = ref_op_quiesce,
 	.destroy = ref_op_destroy,
 	.memory_failure = ref_op_memory_failure,
+	.accessed = ref_op_accessed,
 };
 
 /* ---- mirror ----------------------------------------------------------------------- */
@@ -495,6 +496,11 @@ static struct ref_private *private_create(const struct ref_options *options)
 	return p;
 }
 
+static uint64_t device_flags(const struct ref_private *p)
+{
+	return UMM_DEVICE_IN_PLACE | (p->options.inline_copy ? UMM_DEVICE_INLINE_COPY : 0);
+}
+
 /* In the place of a backend's umm_device_create(): its operations come after ours. */
 static int real_join(void *priv, const struct umm_device_ops *ops, void *real_priv,
 		     struct umm_device **dev)
@@ -507,8 +513,7 @@ static int real_join(void *priv, const struct umm_device_ops *ops, void *real_pr
 	p->real.priv = real_priv;
 	mine.populate = ops->populate ? ref_op_populate : NULL;
 	mine.place = ops->place ? ref_op_place : NULL;
-	return umm_device_create(ref->ctx, &mine, p,
-				 p->options.inline_copy ? UMM_DEVICE_INLINE_COPY : 0, dev);
+	return umm_device_create(ref->ctx, &mine, p, device_flags(p), dev);
 }
 
 /* A device with one memory, both a backend's. */
@@ -540,8 +545,7 @@ static int own_create(struct ref_device *ref)
 	struct ref_private *p = ref->priv;
 	int ret;
 
-	ret = umm_device_create(ref->ctx, &ref_ops, p,
-				p->options.inline_copy ? UMM_DEVICE_INLINE_COPY : 0, &ref->dev);
+	ret = umm_device_create(ref->ctx, &ref_ops, p, device_flags(p), &ref->dev);
 	if (ret)
 		return ret;
 	ret = ref_memory_add(ref, p->options.type, p->options.nframes, &ref->mem);
@@ -581,6 +585,7 @@ int ref_create(struct umm_ctx *ctx, const struct ref_options *options, struct re
 		if (ret)
 			goto err_private;
 	}
+	ref->priv->ref = ref;
 	ret = objects_create(ref);
 	if (ret)
 		goto err_queue;

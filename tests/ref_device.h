@@ -71,6 +71,7 @@ struct ref_counts {
 	uint64_t unblockable;			  /* calls with blockable false */
 	uint64_t releases;
 	uint64_t destroys;
+	uint64_t accessed;   /* calls of the op */
 	uint64_t violations; /* calls that break the contract of umm.h, printed as they come */
 };
 

@@ -15,6 +15,7 @@
 #include "ref_table.h"
 
 struct ref_private {
+	struct ref_device *ref;
 	struct ref_options options;
 	_Atomic int policy;
 	struct memory *memories; /* grows only; changes while nothing of the device is used */
@@ -46,5 +47,8 @@ static inline uint64_t count_of(const uint64_t *counter)
 {
 	return __atomic_load_n(counter, __ATOMIC_SEQ_CST);
 }
+
+/* The op: enter what is there of pages that the device is hinted to access (ref_access.c). */
+void ref_op_accessed(void *priv, uintptr_t start, uintptr_t end);
 
 #endif

@@ -126,6 +126,7 @@ static const struct umm_range_map_ops map_ops = {
 	.unmap = never_unmapped,
 };
 static uint64_t daddr;
+static struct umm_span_info span_info = { .size = sizeof(span_info) };
 
 static struct umm_migrate a_migrate(struct world *w)
 {
@@ -138,6 +139,17 @@ static struct umm_migrate a_migrate(struct world *w)
 				     .owner = w->dev,
 				     .src = &items[0],
 				     .dst = &items[1] };
+}
+
+static struct umm_advice a_advice(struct world *w)
+{
+	static struct umm_span span;
+
+	span = (struct umm_span){ (uintptr_t)w->p, UMM_PAGE_SIZE };
+	return (struct umm_advice){ .size = sizeof(struct umm_advice),
+				    .spans = &span,
+				    .nspans = 1,
+				    .hint = UMM_HINT_PREFERRED };
 }
 
 static struct umm_range a_range(struct world *w)
@@ -176,6 +188,19 @@ CALL(free, umm_free(h, w->p))
 CALL(attach, umm_attach(h, w->plain, UMM_PAGE_SIZE))
 CALL(detach, umm_detach(h, w->p))
 CALL(query, umm_query(h, (uintptr_t)w->p, 1, &page))
+CALL(query_spans, umm_query_spans(h, &anywhere, 1, &span_info))
+CALL(advise,
+     umm_advise(h, &(struct umm_advice){
+			   .size = sizeof(struct umm_advice), .spans = &anywhere, .nspans = 1 }))
+CALL_STRUCT(advise_mem, advice, mem, umm_advise(w->ctx, &arg))
+static long call_advise_dev(struct world *w, void *h)
+{
+	struct umm_advice arg = a_advice(w);
+
+	arg.hint = UMM_HINT_ACCESSED_BY;
+	arg.dev = h;
+	return umm_advise(w->ctx, &arg);
+}
 CALL(locate, umm_locate(h, (uintptr_t)w->p, 1, &place))
 CALL(locate_range, umm_locate_range(h, (uintptr_t)w->p, UMM_PAGE_SIZE, &range_place))
 CALL(to_device, umm_migrate_to_device(h, w->mem, w->p, 1))
@@ -278,6 +303,10 @@ static const struct {
 	USE(umm_attach, attach, CTX, -EINVAL, NULL_IS_BAD),
 	USE(umm_detach, detach, CTX, -EINVAL, NULL_IS_BAD),
 	USE(umm_query, query, CTX, -EINVAL, NULL_IS_BAD),
+	USE(umm_query_spans, query_spans, CTX, -EINVAL, NULL_IS_BAD),
+	USE(umm_advise, advise, CTX, -EINVAL, NULL_IS_BAD),
+	USE(umm_advise, advise_mem, DEVMEM, -EINVAL, NULL_IS_FINE),
+	USE(umm_advise, advise_dev, DEVICE, -EINVAL, NULL_IS_BAD),
 	USE(umm_locate, locate, CTX, -EINVAL, NULL_IS_BAD),
 	USE(umm_locate_range, locate_range, CTX, -EINVAL, NULL_IS_BAD),
 	USE(umm_migrate_spans, spans, CTX, -EINVAL, NULL_IS_BAD),

@@ -189,7 +189,8 @@ static int numa_join(struct umm_numa *numa, struct umm_ctx *ctx, bool private)
 	int ret;
 
 	numa->ctx = ctx;
-	ret = umm_device_create(ctx, &numa_ops, numa, UMM_DEVICE_INLINE_COPY, &numa->dev);
+	ret = umm_device_create(ctx, &numa_ops, numa, UMM_DEVICE_INLINE_COPY | UMM_DEVICE_IN_PLACE,
+				&numa->dev);
 	if (ret) {
 		numa_destroy(numa);
 		return ret;

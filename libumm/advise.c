@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * umm_advise() and umm_query_spans(): hints as the program sees them. The map itself is hint.c's,
+ * what it means for pages heed.c's.
+ *
+ * Locks: none of its own.
+ */
+#include <errno.h>
+
+#include "device.h"
+#include "heed.h"
+#include "util.h"
+
+#define ORDER_MOST (UMM_BLOCK_SHIFT - UMM_PAGE_SHIFT)
+
+static uint32_t hint_bit(enum umm_hint hint)
+{
+	return UINT32_C(1) << hint;
+}
+
+/* A hint takes its own argument only, and none where it ends; ACCESSED_BY may name its device. */
+static int arguments_check(struct umm_ctx *ctx, const struct umm_advice *advice)
+{
+	bool unset = advice->flags & UMM_ADVICE_UNSET;
+
+	if (advice->order && (unset || advice->hint != UMM_HINT_GRANULARITY))
+		return -EINVAL;
+	if (advice->mem && (unset || advice->hint != UMM_HINT_PREFERRED))
+		return -EINVAL;
+	if (advice->dev && advice->hint != UMM_HINT_ACCESSED_BY)
+		return -EINVAL;
+	if (advice->order > ORDER_MOST)
+		return -EINVAL;
+	if (advice->mem && (!devmem_valid(advice->mem) || advice->mem->ctx != ctx))
+		return -EINVAL;
+	if (advice->dev && (!device_valid(advice->dev) || advice->dev->ctx != ctx))
+		return -EINVAL;
+	if (advice->hint != UMM_HINT_ACCESSED_BY || unset)
+		return 0;
+	if (!advice->dev)
+		return -EINVAL;
+	return advice->dev->in_place ? 0 : -EOPNOTSUPP;
+}
+
+static bool span_is_good(const struct umm_span *span)
+{
+	return span->len && span->start < ADDRESS_END && span->len <= ADDRESS_END - span->start;
+}
+
+static struct umm_span span_pages(const struct umm_span *span)
+{
+	uintptr_t start = align_down(span->start, UMM_PAGE_SIZE);
+
+	return (struct umm_span){ start, align_up(span->start + span->len, UMM_PAGE_SIZE) - start };
+}
+
+static int advice_check(struct umm_ctx *ctx, const struct umm_advice *advice)
+{
+	if (advice->flags & ~(uint64_t)UMM_ADVICE_UNSET || !advice->spans || !advice->nspans ||
+	    (unsigned)advice->hint >= UMM_NR_HINTS)
+		return -EINVAL;
+	for (size_t i = 0; i < advice->nspans; i++)
+		if (!span_is_good(&advice->spans[i]))
+			return -EINVAL;
+	if (ctx_is_forked(ctx))
+		return -ENODEV;
+	if (notifier_in_callback())
+		return -EDEADLK;
+	return arguments_check(ctx, advice);
+}
+
+/* Is every page of it managed? */
+static bool is_managed(struct umm_ctx *ctx, const struct umm_span *span)
+{
+	uintptr_t at = span->start, end = span->start + span->len;
+	struct umm_span piece;
+
+	while (at < end && region_next(ctx, at, end, &piece) && piece.start == at)
+		at += piece.len;
+	return at >= end;
+}
+
+static int spans_check(struct umm_ctx *ctx, const struct umm_advice *advice)
+{
+	struct umm_span pages;
+	int ret;
+
+	for (size_t i = 0; i < advice->nspans; i++) {
+		pages = span_pages(&advice->spans[i]);
+		ret = ctx_attach_asked(ctx, pages.start, pages.start + pages.len);
+		if (ret)
+			return ret;
+		if (!is_managed(ctx, &pages))
+			return -EFAULT;
+	}
+	return 0;
+}
+
+/* What it comes to in the map. 0; -ENOSPC; 1: nobody has such a hint. */
+static int change_of(struct umm_ctx *ctx, const struct umm_advice *advice,
+		     struct hint_change *change)
+{
+	bool unset = advice->flags & UMM_ADVICE_UNSET;
+	struct hint_attrs attrs = { .order = advice->order, .mem = advice->mem };
+	int number;
+
+	if (advice->dev) {
+		number = hint_device_number(&ctx->hints, advice->dev, !unset);
+		if (number < 0)
+			return unset ? 1 : number;
+		attrs.devices = UINT64_C(1) << number;
+	} else if (advice->hint == UMM_HINT_ACCESSED_BY) {
+		attrs.devices = UINT64_MAX;
+	}
+	/* ACCESSED_BY ends with the last device. An order of 0 is what there is without a hint. */
+	if (!unset || advice->hint != UMM_HINT_ACCESSED_BY)
+		attrs.set = hint_bit(advice->hint);
+	if (advice->hint == UMM_HINT_GRANULARITY && !advice->order)
+		unset = true;
+	*change = (struct hint_change){ 0 };
+	*(unset ? &change->unset : &change->set) = attrs;
+	return 0;
+}
+
+int umm_advise(struct umm_ctx *ctx, const struct umm_advice *advice)
+{
+	struct hint_change change;
+	struct umm_advice mine;
+	struct umm_span pages;
+	int ret;
+
+	if (!ctx_valid(ctx))
+		return -EINVAL;
+	ret = struct_in(&mine, sizeof(mine), advice);
+	if (!ret)
+		ret = advice_check(ctx, &mine);
+	if (ret)
+		return ret;
+	ctx_pass_gate(ctx);
+	ret = spans_check(ctx, &mine);
+	if (!ret && mine.mem) {
+		ret = devmem_use(mine.mem);
+		if (!ret)
+			devmem_unuse(mine.mem);
+	}
+	if (!ret)
+		ret = change_of(ctx, &mine, &change);
+	if (ret)
+		return ret < 0 ? ret : 0;
+	for (size_t i = 0; i < mine.nspans && !ret; i++) {
+		pages = span_pages(&mine.spans[i]);
+		ret = hint_apply(&ctx->hints, &ctx->hints.advice, &pages, &change);
+		if (!ret && change.set.devices)
+			heed_accessed(ctx, pages.start, pages.start + pages.len,
+				      change.set.devices);
+	}
+	return ret;
+}
+
+/* What all pages so far have, and what some have. */
+struct summary {
+	struct hint_attrs all;
+	uint32_t some; /* bits: 1 << enum umm_hint */
+	uint32_t differ;
+	bool begun;
+};
+
+static void summary_add(struct summary *summary, const struct hint_attrs *attrs)
+{
+	struct hint_attrs *all = &summary->all;
+
+	if (!summary->begun)
+		*all = *attrs;
+	summary->begun = true;
+	summary->some |= attrs->set;
+	if (attrs->mem != all->mem)
+		summary->differ |= hint_bit(UMM_HINT_PREFERRED);
+	if (attrs->order != all->order)
+		summary->differ |= hint_bit(UMM_HINT_GRANULARITY);
+	if (attrs->devices != all->devices)
+		summary->differ |= hint_bit(UMM_HINT_ACCESSED_BY);
+	all->devices &= attrs->devices;
+	all->set &= attrs->set;
+}
+
+static void query_devices(struct umm_ctx *ctx, uint64_t devices, struct umm_span_info *out)
+{
+	struct umm_device *dev;
+
+	for (; devices; devices &= devices - 1) {
+		dev = hint_device_begin(&ctx->hints, (unsigned)__builtin_ctzll(devices));
+		if (!dev)
+			continue;
+		if (out->ndevices < UMM_SPAN_DEVICES)
+			out->devices[out->ndevices] = dev;
+		out->ndevices++;
+		hint_device_end(&ctx->hints, (unsigned)__builtin_ctzll(devices));
+	}
+}
+
+static void query_hints(struct umm_ctx *ctx, const struct umm_span *pages,
+			struct umm_span_info *out)
+{
+	struct hint_cursor cursor = { .hints = &ctx->hints, .map = &ctx->hints.advice };
+	uintptr_t end = pages->start + pages->len;
+	struct summary summary = { 0 };
+
+	for (uintptr_t at = pages->start; at < end; at = cursor.end)
+		summary_add(&summary, hint_at(&cursor, at));
+	out->hints = summary.all.set & ~summary.differ;
+	out->mixed = summary.some & ~(uint32_t)out->hints;
+	if (out->hints & hint_bit(UMM_HINT_PREFERRED))
+		out->preferred = summary.all.mem;
+	if (out->hints & hint_bit(UMM_HINT_GRANULARITY))
+		out->order = summary.all.order;
+	query_devices(ctx, summary.all.devices, out);
+}
+
+static int query_residency(struct umm_ctx *ctx, const struct umm_span *pages,
+			   struct umm_span_info *out)
+{
+	struct umm_page_info info[64];
+	uintptr_t at = pages->start, end = pages->start + pages->len;
+	size_t n;
+	int ret;
+
+	for (; at < end; at += n << UMM_PAGE_SHIFT) {
+		n = min((size_t)ARRAY_SIZE(info), (end - at) >> UMM_PAGE_SHIFT);
+		ret = umm_query(ctx, at, n, info);
+		if (ret)
+			return ret;
+		for (size_t i = 0; i < n; i++)
+			out->state[info[i].state]++;
+	}
+	return 0;
+}
+
+int umm_query_spans(struct umm_ctx *ctx, const struct umm_span *spans, size_t nspans,
+		    struct umm_span_info *out)
+{
+	struct umm_span_info info;
+	struct umm_span pages;
+	size_t stride;
+	int ret = 0;
+
+	if (!ctx_valid(ctx) || !spans || !nspans || !out)
+		return -EINVAL;
+	ret = struct_check(out, sizeof(info));
+	if (ret)
+		return ret;
+	stride = out->size;
+	for (size_t i = 0; i < nspans; i++, out = (void *)((char *)out + stride)) {
+		if (!span_is_good(&spans[i]))
+			return -EINVAL;
+		pages = span_pages(&spans[i]);
+		info = (struct umm_span_info){ .npages = pages.len >> UMM_PAGE_SHIFT };
+		query_hints(ctx, &pages, &info);
+		ret = query_residency(ctx, &pages, &info);
+		if (ret)
+			return ret;
+		out->size = stride;
+		ret = struct_out(out, &info, sizeof(info));
+		if (ret)
+			return ret;
+	}
+	return 0;
+}

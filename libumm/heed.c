@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Heeding hints. Each decision is about one page, by its hints, by where it is, and by who asks:
+ *
+ *	who asks			stays if hinted
+ *	a device that faults		NO_MIGRATE, ACCESSED_BY it, PREFERRED where it is; as far
+ *					as the device can use it there
+ *	a request made ahead		NO_MIGRATE, LATENCY_CRITICAL
+ *	an eviction			likewise, in the first of two passes
+ *	all others			never
+ *
+ * ACCESSED_BY also has a second half: when pages have moved, or the hint is new, the mover calls
+ * the device's op, so that it maps them. The device is found by its number then: it may have gone.
+ *
+ * Locks: a block's in heed_keeps(), hints.lock inside of it; else none.
+ */
+#include "heed.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "log.h"
+#include "util.h"
+
+static void cursor_begin(struct umm_ctx *ctx, struct hint_cursor *cursor)
+{
+	*cursor = (struct hint_cursor){ .hints = &ctx->hints, .map = &ctx->hints.advice };
+}
+
+static unsigned order_at(struct hint_cursor *cursor, uintptr_t addr)
+{
+	return hint_at(cursor, addr)->order;
+}
+
+/* The unit of 2^order pages that page i is in, as far as it has this granularity. */
+static void widen_unit(struct hint_cursor *cursor, uintptr_t va, unsigned i, uint64_t *pages)
+{
+	unsigned order = order_at(cursor, va + ((uintptr_t)i << UMM_PAGE_SHIFT));
+	unsigned first = i & ~((1u << order) - 1), last = first + (1u << order);
+
+	for (unsigned k = first; order && k < last; k++)
+		if (order_at(cursor, va + ((uintptr_t)k << UMM_PAGE_SHIFT)) >= order)
+			bit_set(pages, k);
+}
+
+static void widen(struct hint_cursor *cursor, uintptr_t va, uint64_t *pages)
+{
+	uint64_t asked[BITMAP_WORDS];
+
+	memcpy(asked, pages, sizeof(asked));
+	for (unsigned i = bit_next(asked, 0); i < UMM_BLOCK_PAGES; i = bit_next(asked, i + 1))
+		widen_unit(cursor, va, i, pages);
+}
+
+void heed_request(struct umm_ctx *ctx, struct piece_want *want, uint64_t *pages,
+		  struct hint_cursor *cursor)
+{
+	cursor_begin(ctx, cursor);
+	want->hints = cursor;
+	if (want->cause == UMM_CAUSE_DEVICE_FAULT)
+		widen(cursor, want->va, pages);
+}
+
+bool heed_fault(struct umm_ctx *ctx, struct piece_want *want, uint64_t *page,
+		struct hint_cursor *cursor)
+{
+	cursor_begin(ctx, cursor);
+	widen(cursor, want->va, page);
+	want->hints = cursor;
+	return bit_count(page) > 1;
+}
+
+/* Can every device with UMM_DEVICE_IN_PLACE use it where it is? */
+static bool usable_in_place(enum page_state state)
+{
+	return state == PG_SYSTEM || state == PG_DUPLICATED || state == PG_COHERENT;
+}
+
+static bool is_where_preferred(const struct hint_attrs *attrs, struct block *block, unsigned i)
+{
+	if (!attrs->mem)
+		return page_state(block, i) != PG_COHERENT;
+	return page_state(block, i) == PG_COHERENT && resident_of(block, i)->mem == attrs->mem;
+}
+
+/* The device could use it in place: should it? */
+static bool keeps_from_device(struct hint_cursor *cursor, const struct umm_device *dev,
+			      struct block *block, unsigned i)
+{
+	const struct hint_attrs *attrs = hint_at(cursor, page_addr(block, i));
+	int number;
+
+	/* An untouched page is created where it is preferred. */
+	if (page_state(block, i) == PG_EMPTY)
+		return hint_has(attrs, UMM_HINT_PREFERRED) && !attrs->mem;
+	if (!usable_in_place(page_state(block, i)))
+		return false;
+	if (hint_has(attrs, UMM_HINT_NO_MIGRATE))
+		return true;
+	if (hint_has(attrs, UMM_HINT_PREFERRED) && is_where_preferred(attrs, block, i))
+		return true;
+	if (!hint_has(attrs, UMM_HINT_ACCESSED_BY))
+		return false;
+	number = hint_device_number(cursor->hints, (struct umm_device *)dev, false);
+	return number >= 0 && attrs->devices >> number & 1;
+}
+
+static bool is_kept(struct hint_cursor *cursor, uintptr_t addr)
+{
+	const struct hint_attrs *attrs = hint_at(cursor, addr);
+
+	return hint_has(attrs, UMM_HINT_NO_MIGRATE) || hint_has(attrs, UMM_HINT_LATENCY_CRITICAL);
+}
+
+bool heed_keeps(const struct piece_want *want, struct block *block, unsigned i)
+{
+	if (want->ahead && is_kept(want->hints, page_addr(block, i)))
+		return true;
+	if (want->cause == UMM_CAUSE_EVICT && want->src && !atomic_load(&want->src->pressed))
+		return is_kept(want->hints, page_addr(block, i));
+	if (want->cause != UMM_CAUSE_DEVICE_FAULT || !want->dst || want->duplicate)
+		return false;
+	return want->dst->dev->in_place && keeps_from_device(want->hints, want->dst->dev, block, i);
+}
+
+int heed_evict(struct umm_devmem *mem, uint32_t nfree, uint64_t clock, uintptr_t va)
+{
+	int ret = evict(mem, nfree, clock, va);
+
+	if (ret != -ENOSPC || !hints_any(&mem->ctx->hints))
+		return ret;
+	atomic_fetch_add(&mem->pressed, 1);
+	ret = evict(mem, nfree, clock, va);
+	atomic_fetch_sub(&mem->pressed, 1);
+	return ret;
+}
+
+/* On the mover, which nothing that the op may wait for needs. */
+static void accessed_work(struct umm_ctx *ctx, const struct work *work)
+{
+	unsigned number = (unsigned)work->to;
+	struct umm_device *dev = hint_device_begin(&ctx->hints, number);
+
+	if (!dev)
+		return;
+	if (dev->ops.accessed)
+		dev->ops.accessed(dev->priv, work->addr, work->end);
+	hint_device_end(&ctx->hints, number);
+}
+
+void heed_accessed(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, uint64_t devices)
+{
+	struct work work = { .fn = accessed_work, .addr = start, .end = end };
+
+	for (; devices; devices &= devices - 1) {
+		work.to = (uintptr_t)__builtin_ctzll(devices);
+		if (workers_queue(&ctx->movers, &work))
+			log_warning("no memory to have pages at %#lx mapped: the device will miss "
+				    "them",
+				    (unsigned long)start);
+	}
+}
+
+void heed_moved(struct piece *piece)
+{
+	struct hint_cursor cursor;
+	uint64_t devices = 0;
+	unsigned i, last = 0, first = bit_next(piece->done, 0);
+
+	cursor_begin(piece->ctx, &cursor);
+	for (i = first; i < UMM_BLOCK_PAGES; i = bit_next(piece->done, i + 1)) {
+		devices |= hint_at(&cursor, piece->va + ((uintptr_t)i << UMM_PAGE_SHIFT))->devices;
+		last = i;
+	}
+	if (devices)
+		heed_accessed(piece->ctx, piece->va + ((uintptr_t)first << UMM_PAGE_SHIFT),
+			      piece->va + ((uintptr_t)(last + 1) << UMM_PAGE_SHIFT), devices);
+}

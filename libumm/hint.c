@@ -1,0 +1,329 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The map of hints: nodes of an interval tree, split where a range begins or ends inside of one,
+ * merged again where neighbours say the same. Who reads it in passing has a cursor, which
+ * remembers the stretch of addresses that it found last, gaps included.
+ *
+ * Invariants: nodes of one map do not overlap; a node has at least one attribute; a memory or
+ * device that a node names is live.
+ * Locks: hints->lock, of a rank below regions and blocks: the map follows what is unmapped and
+ * moved, and is read while a block's pages are looked at. Nothing is called under it.
+ */
+#include "hint.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <string.h>
+
+#include "region.h"
+#include "util.h"
+
+struct hint_node {
+	struct itree_node node;
+	struct hint_attrs attrs;
+};
+
+void hints_init(struct hints *hints)
+{
+	lock_init(&hints->lock, RANK_HINT);
+	pool_init(&hints->pool, sizeof(struct hint_node), NULL);
+}
+
+void hints_fini(struct hints *hints)
+{
+	pool_fini(&hints->pool);
+	lock_fini(&hints->lock);
+}
+
+static struct hint_node *node_of(struct itree_node *node)
+{
+	return node ? container_of(node, struct hint_node, node) : NULL;
+}
+
+static struct hint_node *node_first(const struct hint_map *map, uintptr_t start, uintptr_t end)
+{
+	return node_of(itree_first(&map->tree, start, end));
+}
+
+static void node_place(struct hint_map *map, struct hint_node *node, uintptr_t start, uintptr_t end)
+{
+	node->node.start = start;
+	node->node.end = end;
+	itree_insert(&map->tree, &node->node);
+}
+
+static void node_drop(struct hints *hints, struct hint_map *map, struct hint_node *node)
+{
+	itree_remove(&map->tree, &node->node);
+	atomic_fetch_sub(&map->nnodes, 1);
+	pool_free(&hints->pool, node);
+}
+
+static int node_add(struct hints *hints, struct hint_map *map, const struct umm_span *span,
+		    const struct hint_attrs *attrs)
+{
+	struct hint_node *node = pool_alloc(&hints->pool);
+
+	if (!node)
+		return -ENOMEM;
+	node->attrs = *attrs;
+	node_place(map, node, span->start, span->start + span->len);
+	atomic_fetch_add(&map->nnodes, 1);
+	return 0;
+}
+
+/* No node goes over this address any more. */
+static int split_at(struct hints *hints, struct hint_map *map, uintptr_t addr)
+{
+	struct hint_node *node = node_first(map, addr, addr + 1);
+	struct umm_span upper;
+	int ret;
+
+	if (!node || node->node.start == addr)
+		return 0;
+	upper = (struct umm_span){ addr, node->node.end - addr };
+	ret = node_add(hints, map, &upper, &node->attrs);
+	if (ret)
+		return ret;
+	itree_remove(&map->tree, &node->node);
+	node_place(map, node, node->node.start, addr);
+	return 0;
+}
+
+static bool attrs_same(const struct hint_attrs *a, const struct hint_attrs *b)
+{
+	return a->set == b->set && a->order == b->order && a->devices == b->devices &&
+	       a->mem == b->mem;
+}
+
+/* Neighbours at this address that say the same become one. */
+static void merge_at(struct hints *hints, struct hint_map *map, uintptr_t addr)
+{
+	struct hint_node *low = addr ? node_first(map, addr - 1, addr) : NULL;
+	struct hint_node *high = node_first(map, addr, addr + 1);
+	uintptr_t start, end;
+
+	if (!low || !high || low == high || !attrs_same(&low->attrs, &high->attrs))
+		return;
+	start = low->node.start;
+	end = high->node.end;
+	node_drop(hints, map, high);
+	itree_remove(&map->tree, &low->node);
+	node_place(map, low, start, end);
+}
+
+/* Where PREFERRED or GRANULARITY come or go, so does what they say. */
+static void attrs_change(struct hint_attrs *attrs, const struct hint_change *change)
+{
+	const struct hint_attrs *set = &change->set, *unset = &change->unset;
+
+	attrs->devices = (attrs->devices & ~unset->devices) | set->devices;
+	attrs->set &= ~unset->set;
+	attrs->set |= set->set;
+	if ((set->set | unset->set) & 1 << UMM_HINT_PREFERRED)
+		attrs->mem = set->mem;
+	if ((set->set | unset->set) & 1 << UMM_HINT_GRANULARITY)
+		attrs->order = set->order;
+	if (!attrs->devices)
+		attrs->set &= ~(uint32_t)(1 << UMM_HINT_ACCESSED_BY);
+}
+
+static int apply_locked(struct hints *hints, struct hint_map *map, const struct umm_span *span,
+			const struct hint_change *change)
+{
+	uintptr_t end = span->start + span->len, next;
+	struct hint_attrs fresh = { 0 };
+	struct hint_node *node;
+	struct umm_span gap;
+	int ret = split_at(hints, map, span->start);
+
+	if (!ret)
+		ret = split_at(hints, map, end);
+	attrs_change(&fresh, change);
+	for (uintptr_t at = span->start; at < end && !ret; at = next) {
+		node = node_first(map, at, end);
+		gap = (struct umm_span){ at, (node ? node->node.start : end) - at };
+		next = node ? node->node.end : end;
+		if (node)
+			attrs_change(&node->attrs, change);
+		if (node && !node->attrs.set)
+			node_drop(hints, map, node);
+		if (gap.len && fresh.set)
+			ret = node_add(hints, map, &gap, &fresh);
+		merge_at(hints, map, at);
+		merge_at(hints, map, gap.start + gap.len);
+	}
+	merge_at(hints, map, end);
+	return ret;
+}
+
+int hint_apply(struct hints *hints, struct hint_map *map, const struct umm_span *span,
+	       const struct hint_change *change)
+{
+	int ret;
+
+	lock_take(&hints->lock);
+	ret = apply_locked(hints, map, span, change);
+	lock_drop(&hints->lock);
+	return ret;
+}
+
+/* A split that finds no memory gives up the upper part, too: better no hint than a stale one. */
+static void forget_locked(struct hints *hints, struct hint_map *map, uintptr_t start, uintptr_t end)
+{
+	struct hint_node *node;
+
+	split_at(hints, map, start);
+	split_at(hints, map, end);
+	while ((node = node_first(map, start, end)))
+		node_drop(hints, map, node);
+}
+
+static bool nothing_known(const struct hints *hints)
+{
+	return !atomic_load(&hints->advice.nnodes) && !atomic_load(&hints->targets.nnodes);
+}
+
+void hints_forget(struct hints *hints, uintptr_t start, uintptr_t end)
+{
+	if (nothing_known(hints))
+		return;
+	lock_take(&hints->lock);
+	forget_locked(hints, &hints->advice, start, end);
+	forget_locked(hints, &hints->targets, start, end);
+	lock_drop(&hints->lock);
+}
+
+static void move_locked(struct hints *hints, struct hint_map *map, const struct umm_span *from,
+			uintptr_t to)
+{
+	uintptr_t end = from->start + from->len, start;
+	struct hint_node *node;
+
+	forget_locked(hints, map, to, to + from->len);
+	split_at(hints, map, from->start);
+	split_at(hints, map, end);
+	while ((node = node_first(map, from->start, end))) {
+		start = max(node->node.start, from->start) - from->start + to;
+		itree_remove(&map->tree, &node->node);
+		node_place(map, node, start,
+			   min(node->node.end, end) - max(node->node.start, from->start) + start);
+	}
+}
+
+void hints_move(struct hints *hints, uintptr_t from, uintptr_t to, size_t len)
+{
+	struct umm_span span = { from, len };
+
+	if (nothing_known(hints))
+		return;
+	lock_take(&hints->lock);
+	move_locked(hints, &hints->advice, &span, to);
+	move_locked(hints, &hints->targets, &span, to);
+	lock_drop(&hints->lock);
+}
+
+/* Whatever names the memory, or these devices, does so no longer. */
+static void forget_names(struct hints *hints, struct hint_map *map, const struct umm_devmem *mem,
+			 uint64_t devices)
+{
+	struct hint_change change = { .unset = { .devices = devices } };
+	struct itree_node *at = itree_first(&map->tree, 0, ADDRESS_END), *next;
+	struct hint_node *node;
+
+	for (; at; at = next) {
+		next = itree_next(at, 0, ADDRESS_END);
+		node = node_of(at);
+		change.unset.set = mem && node->attrs.mem == mem ? 1 << UMM_HINT_PREFERRED : 0;
+		attrs_change(&node->attrs, &change);
+		if (!node->attrs.set)
+			node_drop(hints, map, node);
+	}
+}
+
+void hints_forget_mem(struct hints *hints, const struct umm_devmem *mem)
+{
+	lock_take(&hints->lock);
+	forget_names(hints, &hints->advice, mem, 0);
+	forget_names(hints, &hints->targets, mem, 0);
+	lock_drop(&hints->lock);
+}
+
+static int device_find(const struct hints *hints, const struct umm_device *dev)
+{
+	for (int n = 0; n < HINT_DEVICES; n++)
+		if (hints->devices[n].dev == dev)
+			return n;
+	return -ENOENT;
+}
+
+void hints_forget_device(struct hints *hints, const struct umm_device *dev)
+{
+	int n;
+
+	lock_take(&hints->lock);
+	n = device_find(hints, dev);
+	if (n >= 0) {
+		forget_names(hints, &hints->advice, NULL, UINT64_C(1) << n);
+		hints->devices[n].dev = NULL;
+	}
+	while (n >= 0 && hints->devices[n].calls) {
+		lock_drop(&hints->lock);
+		sched_yield();
+		lock_take(&hints->lock);
+	}
+	lock_drop(&hints->lock);
+}
+
+int hint_device_number(struct hints *hints, struct umm_device *dev, bool create)
+{
+	int n;
+
+	lock_take(&hints->lock);
+	n = device_find(hints, dev);
+	for (int k = 0; k < HINT_DEVICES && n < 0 && create; k++)
+		if (!hints->devices[k].dev && !hints->devices[k].calls)
+			n = k;
+	if (n >= 0)
+		hints->devices[n].dev = dev;
+	lock_drop(&hints->lock);
+	return n < 0 && create ? -ENOSPC : n;
+}
+
+struct umm_device *hint_device_begin(struct hints *hints, unsigned number)
+{
+	struct umm_device *dev;
+
+	lock_take(&hints->lock);
+	dev = hints->devices[number].dev;
+	hints->devices[number].calls += dev != NULL;
+	lock_drop(&hints->lock);
+	return dev;
+}
+
+void hint_device_end(struct hints *hints, unsigned number)
+{
+	lock_take(&hints->lock);
+	hints->devices[number].calls--;
+	lock_drop(&hints->lock);
+}
+
+const struct hint_attrs *hint_at(struct hint_cursor *cursor, uintptr_t addr)
+{
+	struct hint_node *node;
+
+	if (addr >= cursor->start && addr < cursor->end)
+		return &cursor->attrs;
+	lock_take(&cursor->hints->lock);
+	node = node_first(cursor->map, addr, ADDRESS_END);
+	if (node && node->node.start <= addr) {
+		cursor->attrs = node->attrs;
+		cursor->end = node->node.end;
+	} else {
+		cursor->attrs = (struct hint_attrs){ 0 };
+		cursor->end = node ? node->node.start : ADDRESS_END;
+	}
+	cursor->start = addr;
+	lock_drop(&cursor->hints->lock);
+	return &cursor->attrs;
+}

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Hints: what the program has said about ranges of its memory, as a map from addresses to
+ * attributes. It knows nothing of where pages are.
+ */
+#ifndef HINT_H
+#define HINT_H
+
+#include <stdatomic.h>
+
+#include "arena.h"
+#include "itree.h"
+#include "lock.h"
+#include "umm.h"
+
+#define HINT_DEVICES 64
+
+/* Of one address. */
+struct hint_attrs {
+	uint32_t set;		/* bits: 1 << enum umm_hint */
+	uint32_t order;		/* of GRANULARITY; else 0 */
+	uint64_t devices;	/* of ACCESSED_BY: numbers of devices */
+	struct umm_devmem *mem; /* of PREFERRED: NULL is the system; of a target likewise */
+};
+
+static inline bool hint_has(const struct hint_attrs *attrs, enum umm_hint hint)
+{
+	return attrs->set >> hint & 1;
+}
+
+/* Addresses without a node have no attributes. Nodes do not overlap, and none is empty. */
+struct hint_map {
+	struct itree tree;
+	_Atomic size_t nnodes;
+};
+
+/* A device that hints name. */
+struct hint_device {
+	struct umm_device *dev; /* NULL: the number is free */
+	unsigned calls;		/* of its accessed op that run */
+};
+
+struct hints {
+	struct lock lock; /* RANK_HINT. Protects: everything below */
+	struct hint_map advice;
+	struct hint_map targets; /* of prefetches: `set` is 1 where there was one */
+	struct hint_device devices[HINT_DEVICES];
+	struct pool pool;
+};
+
+void hints_init(struct hints *hints);
+void hints_fini(struct hints *hints);
+
+/* Is anything hinted at all? What does not need hints pays for this look and no more. */
+static inline bool hints_any(const struct hints *hints)
+{
+	return atomic_load_explicit(&hints->advice.nnodes, memory_order_relaxed);
+}
+
+/* What changes: attributes of `set` come, those of `unset` go. */
+struct hint_change {
+	struct hint_attrs set, unset;
+};
+/* 0, or -ENOMEM: part of it may have changed. */
+int hint_apply(struct hints *hints, struct hint_map *map, const struct umm_span *span,
+	       const struct hint_change *change);
+
+/* The addresses are no longer managed, or (move) their mapping is elsewhere from now on. */
+void hints_forget(struct hints *hints, uintptr_t start, uintptr_t end);
+void hints_move(struct hints *hints, uintptr_t from, uintptr_t to, size_t len);
+
+/* A memory, or a device, goes away: nothing names it any more. Waits for the op that runs. */
+void hints_forget_mem(struct hints *hints, const struct umm_devmem *mem);
+void hints_forget_device(struct hints *hints, const struct umm_device *dev);
+
+/* The number of a device, a new one if it has none and `create`; -ENOENT, -ENOSPC. */
+int hint_device_number(struct hints *hints, struct umm_device *dev, bool create);
+/* Its op is about to be called: the device, which stays until hint_device_end(); NULL: gone. */
+struct umm_device *hint_device_begin(struct hints *hints, unsigned number);
+void hint_device_end(struct hints *hints, unsigned number);
+
+/* Reads attributes, address after address: looks them up once for all that have the same. */
+struct hint_cursor {
+	struct hints *hints;
+	const struct hint_map *map;
+	uintptr_t start, end; /* what is known */
+	struct hint_attrs attrs;
+};
+const struct hint_attrs *hint_at(struct hint_cursor *cursor, uintptr_t addr);
+
+#endif
