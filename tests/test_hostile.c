@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What a program does to its own memory, on every kind of memory, before it has migrated, in the
- * middle of it, and afterwards. What the call returns, and what is at the addresses then, is compared
- * with what the same call does to the same memory that nobody manages. The device must see
- * what the CPU does; and when all is over it has its frames back.
+ * middle of it, and afterwards. What the call returns, and what is at the addresses then, is
+ * compared with what the same call does to the same memory that nobody manages. The device must
+ * see what the CPU does; and when all is over it has its frames back.
  */
 #include "harness.h"
 
@@ -57,8 +57,8 @@ struct memory {
 /* ---- memory ------------------------------------------------------------------------- */
 
 /*
- * Addresses, aligned to a block, with nothing behind them: far below those that the kernel hands out
- * by itself, so that nobody else gets what is unmapped there. Each is used once.
+ * Addresses, aligned to a block, with nothing behind them: far below those that the kernel hands
+ * out by itself, so that nobody else gets what is unmapped there. Each is used once.
  */
 static char *room(size_t len)
 {
