@@ -268,6 +268,68 @@ static void signal_handlers_touch_device_pages(struct env *e)
 	assert_int_equal(handler_saw, 99);
 }
 
+struct faulter {
+	struct ref_device *ref;
+	char *p;
+	long ret;
+};
+
+static void faulter_run(void *arg)
+{
+	struct faulter *f = arg;
+	uint64_t entry;
+	struct umm_range range = {
+		.size = sizeof(range),
+		.notifier = umm_mirror_notifier(f->ref->mirror),
+		.start = (uintptr_t)f->p,
+		.end = (uintptr_t)f->p + PAGE,
+		.entries = &entry,
+		.default_flags = UMM_ENTRY_REQ_FAULT,
+		.owner = f->ref->dev,
+	};
+
+	do {
+		range.seq = umm_notifier_read_begin(range.notifier);
+		f->ret = umm_range_fault(&range, PATIENCE_MS);
+	} while (f->ret == -EBUSY);
+}
+
+static atomic_uint signalled;
+
+static void on_signal(int number)
+{
+	(void)number;
+	atomic_fetch_add(&signalled, 1);
+}
+
+/* There is no -EINTR: a handler runs, and the wait goes on to its deadline. */
+static void signals_are_handled_while_a_device_fault_waits(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	struct sigaction action = { .sa_handler = on_signal }, before;
+	char *p = env_alloc_small(e, PAGE);
+	struct faulter f = { .ref = ref, .p = p };
+	struct umm_fence *fence;
+	struct actor actor;
+
+	fill(p, 1, 1);
+	atomic_store(&signalled, 0);
+	assert_int_equal(sigaction(SIGUSR1, &action, &before), 0);
+	ref_gate_close(ref, REF_GATE_COPY);
+	fence = migrate_start(e, ref, p, 1);
+	assert_true(ref_gate_wait(ref, REF_GATE_COPY, PATIENCE_MS));
+	actor_start(&actor, faulter_run, &f);
+	assert_true(actor_blocks(&actor));
+	assert_int_equal(pthread_kill(actor.thread, SIGUSR1), 0);
+	wait_until(atomic_load(&signalled) == 1);
+	assert_true(actor_blocks(&actor));
+	ref_gate_open(ref, REF_GATE_COPY);
+	actor_join(&actor);
+	assert_int_equal(f.ret, 1);
+	umm_fence_put(fence);
+	sigaction(SIGUSR1, &before, NULL);
+}
+
 static void touches_work_with_all_signals_blocked(struct env *e)
 {
 	struct ref_device *ref = env_device(e, 64);
@@ -538,6 +600,7 @@ static const struct test_case cases[] = {
 	TEST(SYSCALLS, process_vm_calls_see_device_pages),
 	TEST(USER_MODE, system_calls_on_device_pages_are_efault_in_user_mode),
 	TEST(ALL, signal_handlers_touch_device_pages),
+	TEST(ASYNC, signals_are_handled_while_a_device_fault_waits),
 	TEST(ALL, touches_work_with_all_signals_blocked),
 	TEST(PRIVATE, many_threads_on_one_page_cause_one_copy),
 	TEST(PRIVATE, many_threads_on_one_block_copy_each_page_once),
