@@ -25,6 +25,8 @@ static const struct order_ops *order_of(enum umm_evict_order which)
 		return &order_s3fifo;
 	case UMM_EVICT_LIRS:
 		return &order_lirs;
+	case UMM_EVICT_ADAPTIVE:
+		return &order_adaptive;
 	default:
 		return orders[0];
 	}
@@ -47,8 +49,8 @@ static const struct order_ops *order_default(void)
 	if (ops)
 		return ops;
 	log_warning(
-		"UMM_EVICT_ORDER=%s names no order of eviction: it is %s; known are lru, clock, "
-		"s3fifo and lirs",
+		"UMM_EVICT_ORDER=%s names no order of eviction: it is %s; known are adaptive, lru, "
+		"clock, s3fifo and lirs",
 		name, orders[0]->name);
 	return orders[0];
 }
@@ -144,7 +146,7 @@ void umm_devmem_touch(struct umm_devmem *mem, uintptr_t start, size_t len)
 
 static int policy_check(const struct umm_devmem *mem, const struct umm_devmem_policy *policy)
 {
-	if (policy->flags || (unsigned)policy->order > UMM_EVICT_LIRS)
+	if (policy->flags || (unsigned)policy->order > UMM_EVICT_ADAPTIVE)
 		return -EINVAL;
 	if (policy->high_free > mem->nframes || policy->low_free > policy->high_free)
 		return -EINVAL;

@@ -12,7 +12,7 @@
  */
 #include "policy/parts.h"
 
-#define SHARE 16 /* the queue's share: one in so many */
+#define SHARE 64 /* the queue's share: one in so many */
 
 enum { HIGH, LOW, GHOST };
 
@@ -112,7 +112,7 @@ static void lirs_remove(struct order *order, struct order_entry *entry)
 	list_remove(&order->list[0], entry);
 	if (!entry->stacked)
 		return;
-	if (!order->ghosts.unused)
+	if (ghosts_full(order))
 		forget(order, ghost_oldest(order));
 	ghost = ghost_add(order, entry->key);
 	ghost->where = GHOST;

@@ -18,10 +18,7 @@
 #define BURST 32
 
 const struct order_ops *const orders[NR_ORDERS] = {
-	&order_lru,
-	&order_clock,
-	&order_s3fifo,
-	&order_lirs,
+	&order_adaptive, &order_lru, &order_clock, &order_s3fifo, &order_lirs,
 };
 
 const struct order_ops *order_by_name(const char *name)
@@ -116,13 +113,22 @@ struct order_entry *ghost_find(struct order *order, uintptr_t key)
 	return ghost;
 }
 
+bool ghosts_full(const struct order *order)
+{
+	return !order->ghosts.unused && order->ghosts.fresh == order->ghosts.most;
+}
+
 struct order_entry *ghost_add(struct order *order, uintptr_t key)
 {
-	struct order_entry *ghost = order->ghosts.unused, **bucket;
+	struct ghosts *ghosts = &order->ghosts;
+	struct order_entry *ghost = ghosts->unused, **bucket;
 
-	if (!ghost)
+	if (ghosts_full(order))
 		return NULL;
-	order->ghosts.unused = ghost->next;
+	if (ghost)
+		ghosts->unused = ghost->next;
+	else
+		ghost = &ghosts->pool[ghosts->fresh++];
 	bucket = ghost_bucket(order, key);
 	*ghost = (struct order_entry){ .key = key, .chain = *bucket };
 	*bucket = ghost;
@@ -181,7 +187,10 @@ static uint32_t ghosts_buckets(uint32_t most)
 	return n;
 }
 
-size_t order_bytes(const struct order_ops *ops, uint32_t nblocks)
+/* The table of a shadow: all it does is to know keys. */
+static const struct order_ops order_table = { .name = "table", .ghosts = 4 };
+
+static size_t own_bytes(const struct order_ops *ops, uint32_t nblocks)
 {
 	size_t most = ghosts_most(ops, nblocks);
 
@@ -189,19 +198,45 @@ size_t order_bytes(const struct order_ops *ops, uint32_t nblocks)
 	       ghosts_buckets((uint32_t)most) * sizeof(struct order_entry *);
 }
 
+static size_t shadow_bytes(const struct order_ops *ops, uint32_t nblocks)
+{
+	return own_bytes(ops, nblocks) + own_bytes(&order_table, nblocks) +
+	       ghosts_most(&order_table, nblocks) * sizeof(struct order_entry);
+}
+
+size_t order_bytes(const struct order_ops *ops, uint32_t nblocks)
+{
+	return own_bytes(ops, nblocks) +
+	       (ops->shadows ?
+			shadow_bytes(&order_lru, nblocks) + shadow_bytes(&order_lirs, nblocks) :
+			0);
+}
+
+static char *shadow_init(struct shadow *shadow, char *memory, const struct order_ops *ops,
+			 uint32_t nblocks)
+{
+	shadow->order = order_init(memory, ops, nblocks);
+	memory += own_bytes(ops, nblocks);
+	shadow->table = order_init(memory, &order_table, nblocks);
+	memory += own_bytes(&order_table, nblocks);
+	shadow->entry = (struct order_entry *)memory;
+	return memory + ghosts_most(&order_table, nblocks) * sizeof(struct order_entry);
+}
+
 struct order *order_init(void *memory, const struct order_ops *ops, uint32_t nblocks)
 {
 	struct order *order = memory;
 	struct ghosts *ghosts = &order->ghosts;
+	char *rest = (char *)memory + own_bytes(ops, nblocks);
 
-	*order = (struct order){ .ops = ops, .full = nblocks };
+	*order = (struct order){ .ops = ops, .full = nblocks, .now = &order_lru };
 	ghosts->most = ghosts_most(ops, nblocks);
 	ghosts->nbuckets = ghosts_buckets(ghosts->most);
 	ghosts->pool = (struct order_entry *)(order + 1);
 	ghosts->bucket = (struct order_entry **)(ghosts->pool + ghosts->most);
-	for (uint32_t i = ghosts->most; i-- > 0;) {
-		ghosts->pool[i].next = ghosts->unused;
-		ghosts->unused = &ghosts->pool[i];
+	if (ops->shadows) {
+		rest = shadow_init(&order->shadow[0], rest, &order_lru, nblocks);
+		shadow_init(&order->shadow[1], rest, &order_lirs, nblocks);
 	}
 	return order;
 }

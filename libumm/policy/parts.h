@@ -16,6 +16,7 @@ void stack_replace(struct order *order, struct order_entry *from, struct order_e
 struct order_entry *ghost_find(struct order *order, uintptr_t key);
 /* Remember a key, which it did not; NULL: the order remembers none, or has to forget one first. */
 struct order_entry *ghost_add(struct order *order, uintptr_t key);
+bool ghosts_full(const struct order *order);
 struct order_entry *ghost_oldest(struct order *order);
 void ghost_forget(struct order *order, struct order_entry *ghost);
 

@@ -36,8 +36,16 @@ struct ghosts {
 	struct order_entry *pool;
 	struct order_entry **bucket;
 	uint32_t most, nbuckets;
+	uint32_t fresh; /* of the pool: used so far */
 	struct order_entry *unused;
 	struct order_list list;
+};
+
+/* A memory of keys alone, in which an order shows what it would have done. */
+struct shadow {
+	struct order *order;
+	struct order *table;	   /* its ghosts are the keys that are there, and */
+	struct order_entry *entry; /* for each of them, by number, the entry of the order */
 };
 
 struct order {
@@ -51,6 +59,10 @@ struct order {
 	struct order_list list[2];
 	struct order_entry *top, *bottom; /* of the stack */
 	struct ghosts ghosts;
+	/* Of an order that chooses among others. */
+	struct shadow shadow[2];
+	const struct order_ops *now;
+	int64_t balance;
 };
 
 /* What an eviction takes: what was last used before `before`, but never `except`. */
@@ -63,6 +75,7 @@ struct order_want {
 struct order_ops {
 	const char *name;
 	unsigned ghosts; /* how many it remembers, in quarters of what fits; 0: none */
+	bool shadows;	 /* it chooses between the first order and LIRS, by their shadows */
 	void (*insert)(struct order *order, struct order_entry *entry);
 	void (*touch)(struct order *order, struct order_entry *entry);
 	void (*remove)(struct order *order, struct order_entry *entry);
@@ -74,9 +87,10 @@ extern const struct order_ops order_lru;
 extern const struct order_ops order_clock;
 extern const struct order_ops order_s3fifo;
 extern const struct order_ops order_lirs;
+extern const struct order_ops order_adaptive;
 
 /* All orders, the default first; by name, or NULL. */
-#define NR_ORDERS 4
+#define NR_ORDERS 5
 extern const struct order_ops *const orders[NR_ORDERS];
 const struct order_ops *order_by_name(const char *name);
 

@@ -41,7 +41,7 @@ static void s3fifo_remove(struct order *order, struct order_entry *entry)
 	list_remove(&order->list[entry->where], entry);
 	if (entry->where != IN_SMALL)
 		return;
-	if (!order->ghosts.unused)
+	if (ghosts_full(order))
 		ghost_forget(order, ghost_oldest(order));
 	ghost_add(order, entry->key);
 }

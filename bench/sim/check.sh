@@ -1,0 +1,54 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# What umm-sim prints and how it ends: traces that it wrote, and those that are none.
+# usage: check.sh UMM_SIM
+set -euo pipefail
+sim=$1
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+bad=0
+
+complain() {
+	printf '%s\n' "$*"
+	bad=1
+}
+
+# refused STATUS WORDS ARG...: it ends with that status, and says these words
+refused() {
+	local status=$1 words=$2 got=0
+	shift 2
+	"$sim" "$@" >"$dir/out" 2>"$dir/err" || got=$?
+	[ "$got" -eq "$status" ] || complain "umm-sim $*: status $got instead of $status"
+	grep -qF -- "$words" "$dir/err" || complain "umm-sim $*: said '$(cat "$dir/err")', not '$words'"
+}
+
+"$sim" --help | grep -q '^usage: umm-sim' || complain "--help prints no usage"
+"$sim" --memory 20 --blocks 40 --write "$dir/trace" zipf >"$dir/first"
+"$sim" --memory 20 "$dir/trace" >"$dir/second"
+diff "$dir/first" "$dir/second" || complain "a trace that was written gives other figures"
+[ "$(grep -c . "$dir/first")" -eq 8 ] || complain "not a line for each order: $(cat "$dir/first")"
+
+head -n 5 "$dir/trace" >"$dir/cut"
+refused 1 "cut off" "$dir/cut"
+sed '1s/1/2/' "$dir/trace" >"$dir/other"
+refused 1 "version 2" "$dir/other"
+sed '4s/.*/x7/' "$dir/trace" >"$dir/corrupt"
+refused 1 "line 4" "$dir/corrupt"
+sed '4d' "$dir/trace" >"$dir/short"
+refused 1 "so many uses" "$dir/short"
+: >"$dir/empty"
+refused 1 "empty" "$dir/empty"
+head -c 4096 /dev/zero >"$dir/zero"
+refused 1 "not a trace" "$dir/zero"
+refused 1 "cannot open" "$dir/absent"
+refused 2 "no such order" --order oldest zipf
+refused 2 "no such device" --device abacus zipf
+refused 2 "not a number" --memory 0 zipf
+refused 2 "is wanted"
+
+"$sim" --svg "$dir/figures.svg" figures | grep -q '^adaptive .*geometric mean' ||
+	complain "no figures"
+if command -v xmllint >/dev/null; then
+	xmllint --noout "$dir/figures.svg" || complain "the picture is no XML"
+fi
+exit "$bad"
