@@ -1827,6 +1827,64 @@ struct umm_advice {
  */
 UMM_API int umm_advise(struct umm_ctx *ctx, const struct umm_advice *advice);
 
+/** Flags of struct umm_prefetch. */
+enum umm_prefetch_flag {
+	UMM_PREFETCH_DISCARD = 1 << 0,	/* first discard the spans, so that nothing is copied */
+	UMM_PREFETCH_NO_EVICT = 1 << 1, /* stop with what fits instead of evicting others */
+};
+
+/** A request for umm_prefetch(). */
+struct umm_prefetch {
+	size_t size;
+	uint64_t flags; /* enum umm_prefetch_flag */
+	const struct umm_span *spans;
+	size_t nspans;
+	struct umm_devmem *dst;	 /* NULL: system memory */
+	struct umm_fence *after; /* begin when it is signalled; NULL: at once */
+};
+
+/**
+ * umm_prefetch() - bring spans where they will be wanted, beside other work
+ * @ctx:   the context
+ * @req:   what, where to, and after what
+ * @fence: where to put a fence to wait for; NULL waits here
+ *
+ * Pages are moved as umm_migrate_spans() moves them, but for those that are hinted NO_MIGRATE or
+ * LATENCY_CRITICAL. Where @dst is too small, as many come as it has room for, and the result says
+ * how many. Requests without @after run in the order in which they were made. One whose fence
+ * ends with an error does nothing, and ends with that. While it waits for @after, the end of its
+ * context or of @dst ends it with -ENODEV.
+ *
+ * Ownership: @req and its spans are not used after the return. The caller drops *fence.
+ * Context:   any thread, not from a callback; may sleep; not async-signal-safe.
+ * Return:    the number of pages of the spans that are at @dst in the end, those that were there
+ *            before included (with @fence: 0; umm_fence_value() has it); -EINVAL; -EFAULT nothing
+ *            of a span is managed; -ENOSPC no page fitted; -ENODEV; -EIO; -ENOMEM; -E2BIG; or
+ *            the error of @after.
+ * Since:     0.1
+ */
+UMM_API long umm_prefetch(struct umm_ctx *ctx, const struct umm_prefetch *req,
+			  struct umm_fence **fence);
+
+/**
+ * umm_discard() - the contents of spans are no longer needed
+ * @ctx:    the context
+ * @spans:  misaligned ones shrink to whole pages
+ * @nspans: how many
+ *
+ * As madvise(MADV_DONTNEED): frames are given back, nothing is copied, and pages read zero until
+ * they are written again. Pages that are pinned, that a device has exclusively, that are poisoned,
+ * or of a file or shared, stay as they are, and so do those of locked mappings
+ * (UMM_COUNT_BUSY). Mirrors hear UMM_EVENT_CLEAR. Hints stay.
+ *
+ * Ownership: none.
+ * Context:   any thread, not from a callback; may sleep; not async-signal-safe.
+ * Return:    the number of pages discarded; -EINVAL; -EFAULT nothing of the spans is managed;
+ *            -EDEADLK also where this thread's stack is among them; -ENODEV in a forked child.
+ * Since:     0.1
+ */
+UMM_API long umm_discard(struct umm_ctx *ctx, const struct umm_span *spans, size_t nspans);
+
 /** Most devices that struct umm_span_info names. */
 #define UMM_SPAN_DEVICES 8
 
@@ -1842,6 +1900,9 @@ struct umm_span_info {
 	uint32_t ndevices;	      /* that all pages have ACCESSED_BY, in all */
 	struct umm_device *devices[UMM_SPAN_DEVICES]; /* the first of these */
 	uint64_t state[UMM_PAGE_EXCLUSIVE + 1];	      /* pages by enum umm_page_state */
+	uint64_t prefetched; /* all pages were asked for by umm_prefetch(), the last time to */
+	struct umm_devmem *target;	   /* here: 1; NULL: system memory */
+	uint64_t counter[UMM_NR_COUNTERS]; /* of the allocations that have pages here, summed up */
 };
 
 /**

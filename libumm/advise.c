@@ -216,6 +216,21 @@ static void query_hints(struct umm_ctx *ctx, const struct umm_span *pages,
 	query_devices(ctx, summary.all.devices, out);
 }
 
+/* Where all of it was last to be prefetched. */
+static void query_target(struct umm_ctx *ctx, const struct umm_span *pages,
+			 struct umm_span_info *out)
+{
+	struct hint_cursor cursor = { .hints = &ctx->hints, .map = &ctx->hints.targets };
+	uintptr_t at = pages->start, end = pages->start + pages->len;
+	const struct umm_devmem *mem = hint_at(&cursor, at)->mem;
+
+	out->prefetched = 1;
+	for (; at < end; at = cursor.end)
+		out->prefetched &= hint_at(&cursor, at)->set && cursor.attrs.mem == mem;
+	if (out->prefetched)
+		out->target = (struct umm_devmem *)mem;
+}
+
 static int query_residency(struct umm_ctx *ctx, const struct umm_span *pages,
 			   struct umm_span_info *out)
 {
@@ -255,6 +270,8 @@ int umm_query_spans(struct umm_ctx *ctx, const struct umm_span *spans, size_t ns
 		pages = span_pages(&spans[i]);
 		info = (struct umm_span_info){ .npages = pages.len >> UMM_PAGE_SHIFT };
 		query_hints(ctx, &pages, &info);
+		query_target(ctx, &pages, &info);
+		region_sum(ctx, pages.start, pages.start + pages.len, info.counter);
 		ret = query_residency(ctx, &pages, &info);
 		if (ret)
 			return ret;

@@ -27,6 +27,7 @@
 #include "pagemap.h"
 #include "pin.h"
 #include "piece.h"
+#include "prefetch.h"
 #include "probe.h"
 #include "sigbus.h"
 #include "signals.h"
@@ -457,6 +458,7 @@ void umm_ctx_put(struct umm_ctx *ctx)
 		ctx_close_forked(ctx);
 		return;
 	}
+	prefetch_cancel(ctx, NULL);
 	pins_close(ctx);
 	notifiers_close(ctx);
 	while (ctx->devices)

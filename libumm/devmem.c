@@ -29,6 +29,7 @@
 #include "ctx.h"
 #include "device.h"
 #include "log.h"
+#include "prefetch.h"
 #include "uapi.h"
 #include "uffd.h"
 #include "util.h"
@@ -312,6 +313,7 @@ void umm_devmem_remove(struct umm_devmem *mem)
 	mem->removing = true;
 	lock_drop(&mem->lock);
 	hints_forget_mem(&ctx->hints, mem);
+	prefetch_cancel(ctx, mem);
 	if (!ctx_is_forked(ctx)) {
 		evict_all(mem);
 		coherent_release(mem);

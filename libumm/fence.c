@@ -74,6 +74,32 @@ static void fence_ring(int fd)
 		return; /* the counter is full: readable already */
 }
 
+/* In the place of the list, once what came after the fence has been run. */
+static struct fence_after afters_ran;
+
+static void afters_run(struct umm_fence *fence)
+{
+	struct fence_after *next, *after = atomic_exchange(&fence->afters, &afters_ran);
+
+	for (; after; after = next) {
+		next = after->next;
+		after->fn(after, fence->status);
+	}
+}
+
+void fence_after(struct umm_fence *fence, struct fence_after *after)
+{
+	struct fence_after *head = atomic_load(&fence->afters);
+
+	do {
+		if (head == &afters_ran) {
+			after->fn(after, fence->status);
+			return;
+		}
+		after->next = head;
+	} while (!atomic_compare_exchange_weak(&fence->afters, &head, after));
+}
+
 void umm_fence_signal(struct umm_fence *fence, int status, long value)
 {
 	uint32_t old;
@@ -95,6 +121,7 @@ void umm_fence_signal(struct umm_fence *fence, int status, long value)
 		futex_wake_all(&fence->state);
 	if (old & STATE_COMPLETION)
 		fence->fn(fence->priv, status);
+	afters_run(fence);
 	umm_fence_put(fence);
 }
 

@@ -426,6 +426,27 @@ int region_stats(struct umm_ctx *ctx, uintptr_t addr, struct umm_stats *out)
 	return 0;
 }
 
+void region_sum(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, uint64_t *counter)
+{
+	struct regions *regions = &ctx->regions;
+	struct umm_stats stats;
+	struct alloc *alloc;
+
+	lock_take(&regions->lock);
+	regions->sums++;
+	for (struct itree_node *node = itree_first(&regions->tree, start, end); node;
+	     node = itree_next(node, start, end)) {
+		alloc = region_of(node)->alloc;
+		if (alloc->asked == regions->sums)
+			continue;
+		alloc->asked = regions->sums;
+		stats_read(&alloc->stats, &stats);
+		for (unsigned i = 0; i < UMM_NR_COUNTERS; i++)
+			counter[i] += stats.counter[i];
+	}
+	lock_drop(&regions->lock);
+}
+
 void region_count(struct umm_ctx *ctx, uintptr_t addr, unsigned counter, uint64_t n)
 {
 	struct region *region;

@@ -18,6 +18,7 @@ struct alloc {
 	bool attached;
 	bool released; /* being freed: no longer in regions.allocs */
 	struct stats stats;
+	uint64_t asked; /* number of the last sum that has its counters */
 };
 
 /* One contiguous piece of an allocation that is still managed. */
@@ -31,6 +32,7 @@ struct regions {
 	struct itree tree;
 	struct itree allocs;
 	size_t managed; /* bytes */
+	uint64_t sums;	/* made so far */
 
 	struct pool region_pool; /* used only under the lock */
 	struct pool alloc_pool;
@@ -78,6 +80,8 @@ bool region_next(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, struct umm
 
 size_t region_managed_bytes(struct umm_ctx *ctx);
 int region_stats(struct umm_ctx *ctx, uintptr_t addr, struct umm_stats *out);
+/* Counters of all allocations with pieces in start .. end, added up. */
+void region_sum(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, uint64_t *counter);
 /* Count for the allocation that holds addr. */
 void region_count(struct umm_ctx *ctx, uintptr_t addr, unsigned counter, uint64_t n);
 

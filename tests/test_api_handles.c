@@ -152,6 +152,16 @@ static struct umm_advice a_advice(struct world *w)
 				    .hint = UMM_HINT_PREFERRED };
 }
 
+static struct umm_prefetch a_prefetch(struct world *w)
+{
+	static struct umm_span span;
+
+	span = (struct umm_span){ (uintptr_t)w->p, UMM_PAGE_SIZE };
+	return (struct umm_prefetch){ .size = sizeof(struct umm_prefetch),
+				      .spans = &span,
+				      .nspans = 1 };
+}
+
 static struct umm_range a_range(struct world *w)
 {
 	return (struct umm_range){ .size = sizeof(struct umm_range),
@@ -201,6 +211,10 @@ static long call_advise_dev(struct world *w, void *h)
 	arg.dev = h;
 	return umm_advise(w->ctx, &arg);
 }
+CALL(discard, umm_discard(h, &anywhere, 1))
+CALL(prefetch, umm_prefetch(h, &(struct umm_prefetch){ .size = sizeof(struct umm_prefetch) }, NULL))
+CALL_STRUCT(prefetch_mem, prefetch, dst, umm_prefetch(w->ctx, &arg, NULL))
+CALL_STRUCT(prefetch_after, prefetch, after, umm_prefetch(w->ctx, &arg, NULL))
 CALL(locate, umm_locate(h, (uintptr_t)w->p, 1, &place))
 CALL(locate_range, umm_locate_range(h, (uintptr_t)w->p, UMM_PAGE_SIZE, &range_place))
 CALL(to_device, umm_migrate_to_device(h, w->mem, w->p, 1))
@@ -304,6 +318,10 @@ static const struct {
 	USE(umm_detach, detach, CTX, -EINVAL, NULL_IS_BAD),
 	USE(umm_query, query, CTX, -EINVAL, NULL_IS_BAD),
 	USE(umm_query_spans, query_spans, CTX, -EINVAL, NULL_IS_BAD),
+	USE(umm_discard, discard, CTX, -EINVAL, NULL_IS_BAD),
+	USE(umm_prefetch, prefetch, CTX, -EINVAL, NULL_IS_BAD),
+	USE(umm_prefetch, prefetch_mem, DEVMEM, -EINVAL, NULL_IS_FINE),
+	USE(umm_prefetch, prefetch_after, FENCE, -EINVAL, NULL_IS_FINE),
 	USE(umm_advise, advise, CTX, -EINVAL, NULL_IS_BAD),
 	USE(umm_advise, advise_mem, DEVMEM, -EINVAL, NULL_IS_FINE),
 	USE(umm_advise, advise_dev, DEVICE, -EINVAL, NULL_IS_BAD),

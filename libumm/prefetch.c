@@ -1,0 +1,414 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * umm_prefetch() and umm_discard(). A prefetch is a request that runs on the mover, once the fence
+ * that it comes after is signalled: until then it is in a list, from which the end of its context
+ * or of its memory takes it. Discarding is what madvise(MADV_DONTNEED) does, whose event drops
+ * frames of devices without a copy; pages that others hold, or have exclusively, are left out.
+ *
+ * Invariant: a waiting prefetch is freed by the signal of its fence and by nothing else; what ends
+ * it before that takes it from the list, and `ctx` from it.
+ * Locks: waiting_lock, of the rank of hints: a memory and the mover's queue are taken under it.
+ */
+#include "prefetch.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "batch.h"
+#include "device.h"
+#include "fence.h"
+#include "pin.h"
+#include "signals.h"
+#include "util.h"
+
+struct prefetch {
+	struct fence_after after;
+	size_t bytes;
+	pid_t owner;
+	struct umm_fence *waits_for; /* NULL: nothing */
+	struct umm_fence *done;
+	uint64_t flags;
+	struct umm_ctx *ctx;   /* NULL: it ended while it waited */
+	struct prefetch *next; /* of those that wait */
+	struct batch_want want;
+	size_t nspans;
+	struct umm_span spans[];
+};
+
+static struct lock waiting_lock = { PTHREAD_MUTEX_INITIALIZER, RANK_HINT };
+static struct prefetch *waiting;
+
+/* Give it back, its fence signalled. */
+static void prefetch_end(struct prefetch *prefetch, int status, long value)
+{
+	umm_fence_signal(prefetch->done, status, value);
+	umm_fence_put(prefetch->done);
+	umm_fence_put(prefetch->waits_for);
+	arena_unmap(prefetch, prefetch->bytes);
+}
+
+/* Pages that are to be dropped: what is neither held by others nor the kernel's. */
+static unsigned droppable(struct umm_ctx *ctx, uintptr_t start, unsigned npages, uint64_t *drop)
+{
+	struct block *block = block_find(ctx, start);
+	unsigned first = page_index(start), held = 0;
+
+	for (unsigned i = first; i < first + npages; i++) {
+		enum page_state state = block ? page_state(block, i) : PG_NATIVE;
+
+		if (state == PG_EXCLUSIVE || state == PG_MIRRORED || state == PG_POISONED ||
+		    (block && page_pinned(block, i)))
+			held++;
+		else if (state != PG_UNMANAGED)
+			bit_set(drop, i);
+	}
+	if (block)
+		lock_drop(&block->lock);
+	return held;
+}
+
+/* A managed part of one block: pages dropped. */
+static long discard_part(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
+{
+	uintptr_t va = align_down(start, UMM_BLOCK_SIZE);
+	uint64_t drop[BITMAP_WORDS] = { 0 };
+	unsigned first, last, n, held;
+	long dropped = 0;
+
+	held = droppable(ctx, start, (unsigned)((end - start) >> UMM_PAGE_SHIFT), drop);
+	for_each_run(drop, first, last)
+	{
+		n = last - first;
+		if (madvise((void *)(va + ((uintptr_t)first << UMM_PAGE_SHIFT)),
+			    (size_t)n << UMM_PAGE_SHIFT, MADV_DONTNEED))
+			held += n;
+		else
+			dropped += n;
+	}
+	if (held)
+		ctx_count(ctx, NULL, start, UMM_COUNT_BUSY, held);
+	return dropped;
+}
+
+static struct umm_span span_pages(const struct umm_span *span)
+{
+	uintptr_t start = align_down(span->start, UMM_PAGE_SIZE);
+
+	return (struct umm_span){ start, align_up(span->start + span->len, UMM_PAGE_SIZE) - start };
+}
+
+/* Only whole pages: a page that the span has a part of has contents that are needed. */
+static struct umm_span span_whole_pages(const struct umm_span *span)
+{
+	uintptr_t start = align_up(span->start, UMM_PAGE_SIZE);
+	uintptr_t end = align_down(span->start + span->len, UMM_PAGE_SIZE);
+
+	return (struct umm_span){ start, end > start ? end - start : 0 };
+}
+
+/* -EFAULT: nothing of it is managed. */
+static long discard_spans(struct umm_ctx *ctx, const struct umm_span *spans, size_t nspans)
+{
+	struct umm_span whole, piece;
+	bool managed = false;
+	uintptr_t end, next;
+	long dropped = 0;
+
+	for (size_t i = 0; i < nspans; i++) {
+		whole = span_whole_pages(&spans[i]);
+		end = whole.start + whole.len;
+		for (uintptr_t at = whole.start; at < end && region_next(ctx, at, end, &piece);
+		     at = next) {
+			managed = true;
+			next = min(align_down(piece.start, UMM_BLOCK_SIZE) + UMM_BLOCK_SIZE,
+				   piece.start + piece.len);
+			dropped += discard_part(ctx, piece.start, next);
+		}
+		managed |= !whole.len;
+	}
+	return managed ? dropped : -EFAULT;
+}
+
+static int spans_check(struct umm_ctx *ctx, const struct umm_span *spans, size_t nspans)
+{
+	if (!spans || !nspans)
+		return -EINVAL;
+	for (size_t i = 0; i < nspans; i++)
+		if (!spans[i].len || spans[i].start >= ADDRESS_END ||
+		    spans[i].len > ADDRESS_END - spans[i].start)
+			return -EINVAL;
+	if (ctx_is_forked(ctx))
+		return -ENODEV;
+	return notifier_in_callback() ? -EDEADLK : 0;
+}
+
+long umm_discard(struct umm_ctx *ctx, const struct umm_span *spans, size_t nspans)
+{
+	int ret;
+
+	if (!ctx_valid(ctx))
+		return -EINVAL;
+	ret = spans_check(ctx, spans, nspans);
+	for (size_t i = 0; i < nspans && !ret; i++)
+		if (own_stack_in(spans[i].start, spans[i].start + spans[i].len))
+			ret = -EDEADLK;
+	if (ret)
+		return ret;
+	ctx_pass_gate(ctx);
+	return discard_spans(ctx, spans, nspans);
+}
+
+/* Pages of a block that are at dst (NULL: at home, or nowhere yet). The block is locked. */
+static long count_block(struct block *block, const struct umm_devmem *dst, unsigned first,
+			unsigned last)
+{
+	const struct resident *resident = dst ? resident_find(block, dst) : NULL;
+	enum page_state state;
+	long n = 0;
+
+	for (unsigned i = first; i < last; i++) {
+		state = page_state(block, i);
+		if (dst)
+			n += resident && bit_test(resident->bitmap, i);
+		else
+			n += state != PG_UNMANAGED && state != PG_DEVICE && state != PG_COHERENT &&
+			     state != PG_EXCLUSIVE && state != PG_POISONED;
+	}
+	return n;
+}
+
+static long count_there(struct umm_ctx *ctx, const struct umm_devmem *dst,
+			const struct umm_span *span)
+{
+	uintptr_t at = span->start, end = span->start + span->len, next;
+	struct umm_span piece;
+	struct block *block;
+	unsigned first;
+	long n = 0;
+
+	for (; at < end && region_next(ctx, at, end, &piece); at = next) {
+		next = min(align_down(piece.start, UMM_BLOCK_SIZE) + UMM_BLOCK_SIZE,
+			   piece.start + piece.len);
+		first = page_index(piece.start);
+		block = block_find(ctx, piece.start);
+		if (block)
+			n += count_block(block, dst, first,
+					 first + (unsigned)((next - piece.start) >>
+							    UMM_PAGE_SHIFT));
+		else if (!dst)
+			n += (long)((next - piece.start) >> UMM_PAGE_SHIFT);
+		if (block)
+			lock_drop(&block->lock);
+	}
+	return n;
+}
+
+/* On the mover. */
+static void prefetch_run(struct umm_ctx *ctx, const struct work *work)
+{
+	struct prefetch *prefetch = work->priv;
+	struct umm_devmem *dst = prefetch->want.dst;
+	struct umm_span pages;
+	long ret = 0, there = 0;
+
+	if (prefetch->flags & UMM_PREFETCH_DISCARD)
+		ret = discard_spans(ctx, prefetch->spans, prefetch->nspans);
+	if (ret >= 0) {
+		prefetch->want.clock = dst ? devmem_clock(dst) : UINT64_MAX;
+		ret = batch_move(ctx, prefetch->spans, prefetch->nspans, &prefetch->want);
+	}
+	for (size_t i = 0; i < prefetch->nspans; i++) {
+		pages = span_pages(&prefetch->spans[i]);
+		there += count_there(ctx, dst, &pages);
+	}
+	if (dst)
+		devmem_unuse(dst);
+	if (ret >= 0 || (there && ret != -EIO))
+		ret = 0;
+	prefetch_end(prefetch, (int)ret, ret ? 0 : there);
+}
+
+/* Its turn has come: hand it to the mover. 0 or -errno. Under waiting_lock. */
+static int prefetch_queue(struct prefetch *prefetch)
+{
+	struct work work = { .fn = prefetch_run, .priv = prefetch };
+	struct umm_devmem *dst = prefetch->want.dst;
+	int ret = dst ? devmem_use(dst) : 0;
+
+	if (ret)
+		return ret;
+	ret = workers_queue(&prefetch->ctx->movers, &work);
+	if (ret && dst)
+		devmem_unuse(dst);
+	return ret;
+}
+
+static void waiting_remove(struct prefetch *prefetch)
+{
+	struct prefetch **link;
+
+	for (link = &waiting; *link != prefetch; link = &(*link)->next)
+		;
+	*link = prefetch->next;
+}
+
+/* On the thread that signals what it comes after. */
+static void prefetch_go_on(struct fence_after *after, int status)
+{
+	struct prefetch *prefetch = container_of(after, struct prefetch, after);
+	int ret = status;
+
+	/* In a forked child it is the parent's. */
+	if (prefetch->owner != getpid())
+		return;
+	signals_hold();
+	lock_take(&waiting_lock);
+	if (prefetch->ctx)
+		waiting_remove(prefetch);
+	if (!prefetch->ctx)
+		ret = -ENODEV;
+	else if (!ret)
+		ret = prefetch_queue(prefetch);
+	lock_drop(&waiting_lock);
+	if (ret)
+		prefetch_end(prefetch, ret, 0);
+	signals_let();
+}
+
+void prefetch_cancel(struct umm_ctx *ctx, const struct umm_devmem *mem)
+{
+	struct umm_fence *done;
+	struct prefetch *at;
+
+	do {
+		done = NULL;
+		lock_take(&waiting_lock);
+		for (at = waiting; at; at = at->next)
+			if (at->ctx == ctx && (!mem || at->want.dst == mem))
+				break;
+		if (at) {
+			waiting_remove(at);
+			at->ctx = NULL;
+			done = umm_fence_get(at->done);
+		}
+		lock_drop(&waiting_lock);
+		if (done)
+			umm_fence_signal(done, -ENODEV, 0);
+		umm_fence_put(done);
+	} while (at);
+}
+
+static int request_check(struct umm_ctx *ctx, const struct umm_prefetch *req)
+{
+	int ret;
+
+	if (req->flags & ~(uint64_t)(UMM_PREFETCH_DISCARD | UMM_PREFETCH_NO_EVICT))
+		return -EINVAL;
+	if (req->dst && (!devmem_valid(req->dst) || req->dst->ctx != ctx))
+		return -EINVAL;
+	if (req->after && umm_fence_poll(req->after) == -EINVAL)
+		return -EINVAL;
+	ret = spans_check(ctx, req->spans, req->nspans);
+	for (size_t i = 0; i < req->nspans && !ret; i++) {
+		struct umm_span pages = span_pages(&req->spans[i]), piece;
+
+		ret = ctx_attach_asked(ctx, pages.start, pages.start + pages.len);
+		if (!ret && !region_next(ctx, pages.start, pages.start + pages.len, &piece))
+			ret = -EFAULT;
+	}
+	return ret;
+}
+
+/* For umm_query_spans(): where it was last to go. */
+static int note_target(struct umm_ctx *ctx, const struct umm_prefetch *req)
+{
+	struct hint_change change = { .set = { .set = 1, .mem = req->dst } };
+	struct umm_span pages, piece;
+	int ret = 0;
+
+	for (size_t i = 0; i < req->nspans; i++) {
+		pages = span_pages(&req->spans[i]);
+		for (uintptr_t at = pages.start, end = at + pages.len;
+		     !ret && region_next(ctx, at, end, &piece); at = piece.start + piece.len)
+			ret = hint_apply(&ctx->hints, &ctx->hints.targets, &piece, &change);
+	}
+	return ret;
+}
+
+static struct prefetch *prefetch_new(struct umm_ctx *ctx, const struct umm_prefetch *req)
+{
+	size_t bytes = sizeof(struct prefetch) + req->nspans * sizeof(struct umm_span);
+	struct prefetch *prefetch = arena_map(bytes);
+
+	if (!prefetch)
+		return NULL;
+	prefetch->bytes = bytes;
+	prefetch->owner = getpid();
+	prefetch->ctx = ctx;
+	prefetch->flags = req->flags;
+	prefetch->nspans = req->nspans;
+	memcpy(prefetch->spans, req->spans, req->nspans * sizeof(struct umm_span));
+	prefetch->want = (struct batch_want){
+		.dst = req->dst,
+		.cause = UMM_CAUSE_EXPLICIT,
+		.no_evict = req->flags & UMM_PREFETCH_NO_EVICT,
+		.ahead = true,
+	};
+	if (umm_fence_create(&prefetch->done)) {
+		arena_unmap(prefetch, bytes);
+		return NULL;
+	}
+	return prefetch;
+}
+
+static int prefetch_start(struct umm_ctx *ctx, const struct umm_prefetch *req,
+			  struct umm_fence **done)
+{
+	struct prefetch *prefetch;
+	int ret = note_target(ctx, req);
+
+	prefetch = ret ? NULL : prefetch_new(ctx, req);
+	if (!prefetch)
+		return -ENOMEM;
+	*done = umm_fence_get(prefetch->done);
+	lock_take(&waiting_lock);
+	prefetch->next = waiting;
+	waiting = prefetch;
+	lock_drop(&waiting_lock);
+	prefetch->after.fn = prefetch_go_on;
+	if (!req->after) {
+		prefetch_go_on(&prefetch->after, 0);
+		return 0;
+	}
+	prefetch->waits_for = umm_fence_get(req->after);
+	fence_after(req->after, &prefetch->after);
+	return 0;
+}
+
+long umm_prefetch(struct umm_ctx *ctx, const struct umm_prefetch *req, struct umm_fence **fence)
+{
+	struct umm_prefetch mine;
+	struct umm_fence *done;
+	long ret;
+
+	if (!ctx_valid(ctx))
+		return -EINVAL;
+	ret = struct_in(&mine, sizeof(mine), req);
+	if (!ret)
+		ret = request_check(ctx, &mine);
+	if (!ret)
+		ret = prefetch_start(ctx, &mine, &done);
+	if (ret)
+		return ret;
+	if (fence) {
+		*fence = done;
+		return 0;
+	}
+	ret = umm_fence_wait(done, -1);
+	if (!ret)
+		ret = umm_fence_value(done);
+	umm_fence_put(done);
+	return ret;
+}

@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: MIT */
+/* Prefetches that wait for a fence, and how they end without it. */
+#ifndef PREFETCH_H
+#define PREFETCH_H
+
+#include "ctx.h"
+
+/* Those of a context that wait, or only those to one memory of it, end with -ENODEV. */
+void prefetch_cancel(struct umm_ctx *ctx, const struct umm_devmem *mem);
+
+#endif
