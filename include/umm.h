@@ -1066,6 +1066,24 @@ UMM_API int umm_devmem_policy_set(struct umm_devmem *mem, const struct umm_devme
 UMM_API int umm_devmem_policy(struct umm_devmem *mem, struct umm_devmem_policy *out);
 
 /**
+ * umm_devmem_record(), umm_devmem_recorded() - record what the order of eviction hears
+ * @mem:   the memory
+ * @nuses: room for so many uses: a block came, or was touched. Recording ends when it is used up;
+ *         0 ends it at once, and forgets. Of umm_devmem_recorded(): room in @out
+ * @out:   the address of each block, in the order of use
+ *
+ * What was recorded before is forgotten. A use takes 8 bytes and one store. umm-sim(1) replays it.
+ *
+ * Ownership: none.
+ * Context:   any thread; does not sleep.
+ * Return:    0; -EINVAL @mem is no live memory, or there are more than 2^30 uses; -ENOMEM; -ENODEV.
+ *            umm_devmem_recorded(): how many are in @out; 0 also where @mem is no live memory.
+ * Since:     0.1
+ */
+UMM_API int umm_devmem_record(struct umm_devmem *mem, size_t nuses);
+UMM_API size_t umm_devmem_recorded(struct umm_devmem *mem, uintptr_t *out, size_t nuses);
+
+/**
  * umm_devmem_touch() - the device used this span: the order of eviction hears of it
  * @mem:   the memory
  * @start: first byte

@@ -48,10 +48,14 @@ struct umm_devmem {
 	uint32_t nfree;
 	struct order *order;	      /* in which its blocks go; never NULL */
 	uint32_t low_free, high_free; /* evict ahead below low, until high are free; 0: never */
-	bool ahead;		      /* somebody does */
-	uint32_t nabsent;	      /* chunks */
-	uint64_t absent_since;	      /* when the last of them became so */
-	uint32_t users; /* migrations that bring pages here, and whoever gives frames back */
+	struct record {
+		uintptr_t *block; /* NULL: nothing is recorded */
+		size_t n, room;
+	} record;
+	bool ahead;	       /* somebody does */
+	uint32_t nabsent;      /* chunks */
+	uint64_t absent_since; /* when the last of them became so */
+	uint32_t users;	       /* migrations that bring pages here, and whoever gives frames back */
 	bool removing;
 };
 

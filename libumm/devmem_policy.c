@@ -8,11 +8,16 @@
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "ctx.h"
 #include "devmem.h"
 #include "log.h"
 #include "util.h"
+
+#define RECORD_MOST ((size_t)1 << 30)
+/* Uses that are copied at a time. */
+#define RECORD_PART 64
 
 static const struct order_ops *order_of(enum umm_evict_order which)
 {
@@ -67,6 +72,20 @@ static void order_destroy(struct umm_devmem *mem, struct order *order)
 	arena_unmap(order, order_bytes(order->ops, mem->nchunks));
 }
 
+/* Under mem->lock. */
+static void record_use(struct umm_devmem *mem, uintptr_t va)
+{
+	struct record *record = &mem->record;
+
+	if (record->n < record->room)
+		record->block[record->n++] = va;
+}
+
+static void record_drop(struct record *record)
+{
+	arena_unmap(record->block, record->room * sizeof(*record->block));
+}
+
 int devmem_order_init(struct umm_devmem *mem)
 {
 	mem->order = order_make(mem, order_default());
@@ -76,12 +95,14 @@ int devmem_order_init(struct umm_devmem *mem)
 void devmem_order_fini(struct umm_devmem *mem)
 {
 	order_destroy(mem, mem->order);
+	record_drop(&mem->record);
 }
 
 void devmem_order_insert(struct umm_devmem *mem, struct resident *resident)
 {
 	lock_take(&mem->lock);
 	order_insert(mem->order, &resident->order, resident->va);
+	record_use(mem, resident->va);
 	lock_drop(&mem->lock);
 }
 
@@ -138,10 +159,59 @@ void umm_devmem_touch(struct umm_devmem *mem, uintptr_t start, size_t len)
 		if (resident) {
 			lock_take(&mem->lock);
 			order_touch(mem->order, &resident->order);
+			record_use(mem, resident->va);
 			lock_drop(&mem->lock);
 		}
 		lock_drop(&block->lock);
 	}
+}
+
+int umm_devmem_record(struct umm_devmem *mem, size_t nuses)
+{
+	struct record record = { .room = nuses }, old;
+
+	if (!devmem_valid(mem) || nuses > RECORD_MOST)
+		return -EINVAL;
+	if (ctx_is_forked(mem->ctx))
+		return -ENODEV;
+	if (nuses) {
+		record.block = arena_map(nuses * sizeof(*record.block));
+		if (!record.block)
+			return -ENOMEM;
+	}
+	lock_take(&mem->lock);
+	old = mem->record;
+	mem->record = record;
+	lock_drop(&mem->lock);
+	record_drop(&old);
+	return 0;
+}
+
+/* Uses from `from` on, RECORD_PART at most: how many. */
+static size_t record_part(struct umm_devmem *mem, size_t from, uintptr_t *part, size_t most)
+{
+	size_t n = 0;
+
+	lock_take(&mem->lock);
+	for (; n < most && n < RECORD_PART && from + n < mem->record.n; n++)
+		part[n] = mem->record.block[from + n];
+	lock_drop(&mem->lock);
+	return n;
+}
+
+size_t umm_devmem_recorded(struct umm_devmem *mem, uintptr_t *out, size_t nuses)
+{
+	uintptr_t part[RECORD_PART];
+	size_t done = 0, n;
+
+	if (!devmem_valid(mem) || !out)
+		return 0;
+	/* `out` may be managed memory: nothing is locked while it is written. */
+	while ((n = record_part(mem, done, part, nuses - done))) {
+		memcpy(out + done, part, n * sizeof(*part));
+		done += n;
+	}
+	return done;
 }
 
 static int policy_check(const struct umm_devmem *mem, const struct umm_devmem_policy *policy)

@@ -189,6 +189,7 @@ static struct umm_range a_range(struct world *w)
 	}
 
 static const struct umm_devmem_policy api_evict = { .size = sizeof(api_evict) };
+static uintptr_t recorded;
 static struct umm_devmem_policy out_evict = { .size = sizeof(out_evict) };
 
 CALL(ctx_get, umm_ctx_get(h))
@@ -251,6 +252,8 @@ CALL(devmem_evict, umm_devmem_evict(h, 1))
 CALL(devmem_touch, (umm_devmem_touch(h, (uintptr_t)w->p, 1), 0))
 CALL(devmem_policy_set, umm_devmem_policy_set(h, &api_evict))
 CALL(devmem_policy, umm_devmem_policy(h, &out_evict))
+CALL(devmem_record, umm_devmem_record(h, 1))
+CALL(devmem_recorded, umm_devmem_recorded(h, &recorded, 1))
 CALL(mirror_unregister, umm_mirror_unregister(h))
 CALL(mirror_notifier, umm_mirror_notifier(h))
 CALL(notifier_remove, umm_notifier_remove(h))
@@ -371,6 +374,8 @@ static const struct {
 	USE(umm_devmem_touch, devmem_touch, DEVMEM, 0, NULL_IS_BAD),
 	USE(umm_devmem_policy_set, devmem_policy_set, DEVMEM, -EINVAL, NULL_IS_BAD),
 	USE(umm_devmem_policy, devmem_policy, DEVMEM, -EINVAL, NULL_IS_BAD),
+	USE(umm_devmem_record, devmem_record, DEVMEM, -EINVAL, NULL_IS_BAD),
+	USE(umm_devmem_recorded, devmem_recorded, DEVMEM, 0, NULL_IS_BAD),
 	USE(umm_mirror_unregister, mirror_unregister, MIRROR, -EINVAL, NULL_IS_0),
 	USE(umm_mirror_notifier, mirror_notifier, MIRROR, 0, NULL_IS_BAD),
 	USE(umm_notifier_remove, notifier_remove, NOTIFIER, -EINVAL, NULL_IS_0),

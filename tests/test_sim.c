@@ -1,11 +1,27 @@
 /* SPDX-License-Identifier: MIT */
 /* What the simulator predicts is what the library does, on the reference device. */
 #include "harness.h"
+
+#include <errno.h>
+
 #include "sim.h"
 
 #define BLOCKS 12
 #define ROOM   6
 #define USES   120
+
+/* What the library recorded is what was used. */
+static void check_record(struct ref_device *ref, const struct trace *trace, uintptr_t base)
+{
+	static uintptr_t block[USES + 1];
+
+	assert_int_equal(umm_devmem_recorded(ref->mem, block, USES + 1), trace->n);
+	for (size_t i = 0; i < trace->n; i++)
+		assert_int_equal(block[i], base + trace->block[i] * BLOCK);
+	assert_int_equal(umm_devmem_recorded(ref->mem, block, 3), 3);
+	assert_int_equal(umm_devmem_record(ref->mem, 0), 0);
+	assert_int_equal(umm_devmem_recorded(ref->mem, block, 3), 0);
+}
 
 /* Misses of the first uses of a trace, on the device. */
 static struct sim_result run(struct env *e, const struct trace *trace, enum umm_evict_order order)
@@ -16,6 +32,7 @@ static struct sim_result run(struct env *e, const struct trace *trace, enum umm_
 	struct sim_result result = { .uses = trace->n };
 
 	assert_int_equal(umm_devmem_policy_set(ref->mem, &policy), 0);
+	assert_int_equal(umm_devmem_record(ref->mem, trace->n), 0);
 	fill(p, trace->nblocks * UMM_BLOCK_PAGES, 1);
 	env_mark(e);
 	for (size_t i = 0; i < trace->n; i++) {
@@ -28,10 +45,29 @@ static struct sim_result run(struct env *e, const struct trace *trace, enum umm_
 		result.misses++;
 	}
 	result.evictions = env_delta(e, UMM_COUNT_EVICTIONS);
+	check_record(ref, trace, (uintptr_t)p);
 	assert_filled(p, trace->nblocks * UMM_BLOCK_PAGES, 1);
 	env_device_gone(e, ref);
 	assert_int_equal(umm_free(e->ctx, p), 0);
 	return result;
+}
+
+static void recording_ends_where_room_does(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = env_alloc(e, 4 * BLOCK);
+	uintptr_t block[4] = { 0 };
+
+	assert_int_equal(umm_devmem_record(ref->mem, ((size_t)1 << 30) + 1), -EINVAL);
+	assert_int_equal(umm_devmem_record(ref->mem, 2), 0);
+	fill(p, 4 * UMM_BLOCK_PAGES, 1);
+	for (unsigned i = 0; i < 4; i++)
+		to_device(e, ref, p + i * BLOCK, 1, 1);
+	assert_int_equal(umm_devmem_recorded(ref->mem, block, 4), 2);
+	assert_int_equal(block[0], (uintptr_t)p);
+	assert_int_equal(block[1], (uintptr_t)p + BLOCK);
+	assert_int_equal(block[2], 0);
+	assert_int_equal(umm_devmem_recorded(ref->mem, NULL, 4), 0);
 }
 
 static void predict(struct env *e, const char *pattern)
@@ -77,6 +113,7 @@ static const struct test_case cases[] = {
 	TEST(ONCE, zipf_misses_as_predicted),
 	TEST(ONCE, loop_misses_as_predicted),
 	TEST(ONCE, scan_misses_as_predicted),
+	TEST(ONCE, recording_ends_where_room_does),
 };
 
 int main(int argc, char **argv)
