@@ -69,6 +69,7 @@ extern const struct bench_case case_threads[];
 extern const struct bench_case case_bulk[];
 extern const struct bench_case case_pages[];
 extern const struct bench_case case_size[];
+extern const struct bench_case case_ladder[];
 extern const struct bench_case case_numa[];   /* empty where the NUMA backend was not built */
 extern const struct bench_case case_opencl[]; /* empty where OpenCL was not built */
 extern const struct bench_case case_kernel[]; /* likewise */

@@ -173,7 +173,7 @@ static char *pages_on_device(struct env *e, struct ref_device **ref)
 /* Every other page: neighbours are not asked for. */
 static void touch_pages(const char *p)
 {
-	for (unsigned i = 0; i < NFAULTS; i++)
+	for (size_t i = 0; i < NFAULTS; i++)
 		(void)((const volatile char *)p)[2 * i * PAGE];
 }
 
@@ -231,7 +231,7 @@ static void write_to_a_duplicate_copies_nothing(struct env *e)
 	assert_int_equal(migrate(e, ref, p, UMM_BLOCK_PAGES, UMM_MIGRATE_DUPLICATE),
 			 UMM_BLOCK_PAGES);
 	count_begin(e);
-	for (unsigned i = 0; i < NFAULTS; i++)
+	for (size_t i = 0; i < NFAULTS; i++)
 		((volatile char *)p)[2 * i * PAGE] = p[2 * i * PAGE];
 	count_end(e, UMM_COUNT_FAULT_WRITE, NFAULTS);
 	assert_int_equal(counted(CALL_ALLOC), 0);
