@@ -33,6 +33,7 @@ struct bench_env {
 	struct machine *machine;
 	bool quick;
 	unsigned pairs;	      /* 0: what the case says */
+	unsigned patience_ms; /* left to wait for others to finish, in all */
 	unsigned foreign_pct; /* of one CPU, used by others: more than this disturbs a pair */
 	size_t bulk_bytes;    /* moved at once by the bulk cases; whole blocks of 2 MiB */
 	size_t fault_pages;   /* faults of one run; whole blocks */
@@ -67,6 +68,8 @@ extern const struct bench_case case_busy[];
 extern const struct bench_case case_threads[];
 extern const struct bench_case case_bulk[];
 extern const struct bench_case case_pages[];
+extern const struct bench_case case_size[];
+extern const struct bench_case case_ladder[];
 extern const struct bench_case case_numa[];   /* empty where the NUMA backend was not built */
 extern const struct bench_case case_opencl[]; /* empty where OpenCL was not built */
 extern const struct bench_case case_kernel[]; /* likewise */

@@ -14,14 +14,17 @@
 #include <string.h>
 
 #include "bench.h"
+#include "pictures.h"
 #include "report.h"
 #include "umm.h"
 
-#define MAX_CASES 128
+#define MAX_CASES   128
+#define PATIENCE_MS 120000
 
 static const struct bench_case *const groups[] = {
-	case_fault,  case_busy,	 case_threads, case_bulk,  case_pages, case_numa,  case_opencl,
-	case_kernel, case_touch, case_use,     case_range, case_books, case_scale, case_shim,
+	case_fault, case_busy,	 case_threads, case_bulk,   case_pages, case_size,
+	case_numa,  case_opencl, case_kernel,  case_touch,  case_use,	case_range,
+	case_books, case_scale,	 case_shim,    case_ladder,
 };
 
 static const char usage_text[] =
@@ -37,6 +40,8 @@ static const char usage_text[] =
 	"  -d, --device NAME     the OpenCL device whose name contains NAME\n"
 	"  -j, --json FILE       write JSON too; '-': to standard output, and the table to\n"
 	"                        standard error\n"
+	"  -o, --out DIR         write there, as tables, what pictures show; ./dev bench draws\n"
+	"                        them\n"
 	"  -q, --quick           small and short, to see that everything runs: the figures\n"
 	"                        mean little\n"
 	"  -h, --help            this text\n"
@@ -49,6 +54,7 @@ struct arguments {
 	bool list;
 	bool help;
 	const char *json;
+	const char *out;
 	struct bench_env *env;
 };
 
@@ -100,6 +106,9 @@ static int parse_option(int option, struct arguments *args)
 	case 'j':
 		args->json = optarg;
 		break;
+	case 'o':
+		args->out = optarg;
+		break;
 	case 'q':
 		env->quick = true;
 		break;
@@ -121,6 +130,7 @@ static int parse(int argc, char **argv, struct arguments *args)
 		{ "foreign", required_argument, NULL, 'f' },
 		{ "device", required_argument, NULL, 'd' },
 		{ "json", required_argument, NULL, 'j' },
+		{ "out", required_argument, NULL, 'o' },
 		{ "quick", no_argument, NULL, 'q' },
 		{ "help", no_argument, NULL, 'h' },
 		{ 0 },
@@ -128,13 +138,14 @@ static int parse(int argc, char **argv, struct arguments *args)
 	struct bench_env *env = args->env;
 	int option, ret;
 
-	while ((option = getopt_long(argc, argv, "ln:s:f:d:j:qh", options, NULL)) != -1) {
+	while ((option = getopt_long(argc, argv, "ln:s:f:d:j:o:qh", options, NULL)) != -1) {
 		ret = parse_option(option, args);
 		if (ret)
 			return ret;
 	}
 	if (!env->bulk_bytes)
 		env->bulk_bytes = (env->quick ? 256 : 1024) * BENCH_MIB;
+	env->patience_ms = env->quick ? 0 : PATIENCE_MS;
 	env->fault_pages = env->quick ? UMM_BLOCK_PAGES : 8 * UMM_BLOCK_PAGES;
 	env->touch_bytes = (env->quick ? 16 : 64) * BENCH_MIB;
 	return 0;
@@ -233,6 +244,10 @@ static int measure(const struct arguments *args, const struct bench_case *const 
 	}
 	if (json && json != stdout)
 		fclose(json);
+	if (args->out && pictures_write(results, (size_t)count, args->out)) {
+		fprintf(stderr, "umm-bench: cannot write to %s\n", args->out);
+		status = 1;
+	}
 	for (i = 0; i < count; i++)
 		bench_result_fini(&results[i]);
 	return status;

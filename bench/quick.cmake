@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
-# Runs `umm-bench --quick` and reads what it wrote. usage: cmake -DBENCH=umm-bench -P quick.cmake
+# Runs `umm-bench --quick`, reads what it wrote and draws the pictures.
+# usage: cmake -DBENCH=umm-bench -DOUT=dir [-DGNUPLOT=gnuplot] -P quick.cmake
 
 execute_process(
-  COMMAND ${BENCH} --quick --json -
+  COMMAND ${BENCH} --quick --json - --out ${OUT}
   OUTPUT_VARIABLE json
   ERROR_VARIABLE table
   RESULT_VARIABLE status)
@@ -34,3 +35,26 @@ foreach(i RANGE ${last})
   endif()
 endforeach()
 message("${done} of ${cases} cases measured, the rest skipped")
+
+# In a container without userfaultfd nothing is measured, and there is nothing to draw.
+if(NOT GNUPLOT)
+  message("Pictures are not drawn: no gnuplot (Debian: apt-get install gnuplot-nox)")
+  return()
+endif()
+foreach(picture latency bandwidth threads)
+  file(REMOVE ${OUT}/${picture}.svg)
+endforeach()
+execute_process(COMMAND ${GNUPLOT} -e "dir='${OUT}'" ${CMAKE_CURRENT_LIST_DIR}/pictures.gp
+                RESULT_VARIABLE status)
+if(NOT status EQUAL 0)
+  message(FATAL_ERROR "gnuplot ended with ${status}")
+endif()
+foreach(picture latency bandwidth threads)
+  if(NOT EXISTS ${OUT}/${picture}.tsv)
+    continue()
+  endif()
+  file(READ ${OUT}/${picture}.svg svg)
+  if(NOT svg MATCHES "<path.*</svg>")
+    message(FATAL_ERROR "${picture}.svg shows nothing")
+  endif()
+endforeach()

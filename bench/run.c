@@ -16,7 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define WAIT_QUIET_MS 15000 /* for others to finish, in all, for one case */
+#define WAIT_QUIET_MS 15000 /* for others to finish, for one case */
 
 int bench_note(struct bench_env *env, int err, const char *fmt, ...)
 {
@@ -107,7 +107,8 @@ static int run_pairs(struct bench_env *env, const struct bench_case *bcase, void
 		     unsigned wanted, struct bench_result *result)
 {
 	unsigned limit = wanted * (env->quick ? 1 : 3);
-	unsigned patience_ms = env->quick ? 0 : WAIT_QUIET_MS;
+	unsigned patience_ms = env->patience_ms < WAIT_QUIET_MS ? env->patience_ms : WAIT_QUIET_MS;
+	unsigned waited_ms;
 	unsigned quiet = 0;
 	int ret;
 
@@ -117,7 +118,9 @@ static int run_pairs(struct bench_env *env, const struct bench_case *bcase, void
 	while (result->npairs < limit && quiet < wanted) {
 		struct bench_pair *pair = &result->pairs[result->npairs];
 
-		patience_ms -= machine_wait_quiet(env->machine, env->foreign_pct, patience_ms);
+		waited_ms = machine_wait_quiet(env->machine, env->foreign_pct, patience_ms);
+		patience_ms -= waited_ms;
+		env->patience_ms -= waited_ms;
 		ret = run_pair(env, bcase, state, result->npairs & 1, pair);
 		if (ret) {
 			pair_fini(pair);

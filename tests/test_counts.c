@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * How much is done, counted instead of timed: system calls, copies, allocations and context
+ * switches of a fault and of a migration. What grows here makes libumm slower on every machine,
+ * however busy.
+ *
+ * The program is linked with --wrap: calls of the functions below by the library, the reference
+ * device and the harness come through here, and are counted while counting is on. Counters of
+ * calls that later work may save are compared with "at most".
+ */
+#include "harness.h"
+
+#include <dirent.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+
+#include "../libumm/uapi.h"
+
+#define NFAULTS 256
+
+/* ---- counting ----------------------------------------------------------------------- */
+
+enum call {
+	CALL_ALLOC, /* malloc(), calloc(), realloc() */
+	CALL_MAP,   /* mmap(), munmap(), mremap(), madvise() */
+	CALL_MOVE,  /* ioctl() by request */
+	CALL_COPY,
+	CALL_PROTECT,
+	CALL_OTHER,
+	NR_CALLS,
+};
+
+static atomic_bool counting;
+static atomic_uint calls[NR_CALLS];
+
+static void count(enum call call)
+{
+	if (atomic_load(&counting))
+		atomic_fetch_add(&calls[call], 1);
+}
+
+/* Define the function that calls of name() come to; the names are the linker's. */
+#define WRAPPED(type, name, ...)         \
+	type __real_##name(__VA_ARGS__); \
+	type __wrap_##name(__VA_ARGS__); \
+	type __wrap_##name(__VA_ARGS__)
+
+WRAPPED(void *, malloc, size_t len)
+{
+	count(CALL_ALLOC);
+	return __real_malloc(len);
+}
+
+WRAPPED(void *, calloc, size_t n, size_t len)
+{
+	count(CALL_ALLOC);
+	return __real_calloc(n, len);
+}
+
+WRAPPED(void *, realloc, void *old, size_t len)
+{
+	count(CALL_ALLOC);
+	return __real_realloc(old, len);
+}
+
+WRAPPED(void *, mmap, void *addr, size_t len, int prot, int flags, int fd, off_t offset)
+{
+	count(CALL_MAP);
+	return __real_mmap(addr, len, prot, flags, fd, offset);
+}
+
+WRAPPED(int, munmap, void *addr, size_t len)
+{
+	count(CALL_MAP);
+	return __real_munmap(addr, len);
+}
+
+WRAPPED(void *, mremap, void *old, size_t old_len, size_t len, int flags, void *addr)
+{
+	count(CALL_MAP);
+	return __real_mremap(old, old_len, len, flags, addr);
+}
+
+WRAPPED(int, madvise, void *addr, size_t len, int advice)
+{
+	count(CALL_MAP);
+	return __real_madvise(addr, len, advice);
+}
+
+WRAPPED(int, ioctl, int fd, unsigned long request, void *arg)
+{
+	count(request == UFFDIO_MOVE	     ? CALL_MOVE :
+	      request == UFFDIO_COPY	     ? CALL_COPY :
+	      request == UFFDIO_WRITEPROTECT ? CALL_PROTECT :
+					       CALL_OTHER);
+	return __real_ioctl(fd, request, arg);
+}
+
+static void count_begin(struct env *e)
+{
+	for (unsigned i = 0; i < NR_CALLS; i++)
+		atomic_store(&calls[i], 0);
+	env_mark(e);
+	atomic_store(&counting, true);
+}
+
+static unsigned counted(enum call call)
+{
+	return atomic_load(&calls[call]);
+}
+
+static void assert_at_most(unsigned n, unsigned most, const char *what)
+{
+	if (n > most)
+		fail_msg("%u %s, at most %u were expected", n, what, most);
+}
+
+/* ---- context switches ----------------------------------------------------------------- */
+
+/* How often all threads of the process went to sleep by themselves. */
+static unsigned sleeps(void)
+{
+	DIR *tasks = opendir("/proc/self/task");
+	char path[300], line[128];
+	unsigned all = 0, one;
+	struct dirent *entry;
+
+	assert_non_null(tasks);
+	while ((entry = readdir(tasks))) {
+		FILE *status;
+
+		if (entry->d_name[0] == '.')
+			continue;
+		snprintf(path, sizeof(path), "/proc/self/task/%s/status", entry->d_name);
+		status = fopen(path, "re");
+		while (status && fgets(line, sizeof(line), status))
+			if (sscanf(line, "voluntary_ctxt_switches: %u", &one) == 1)
+				all += one;
+		if (status)
+			fclose(status);
+	}
+	closedir(tasks);
+	return all;
+}
+
+static unsigned own_sleeps(void)
+{
+	struct rusage usage;
+
+	getrusage(RUSAGE_THREAD, &usage);
+	return (unsigned)usage.ru_nvcsw;
+}
+
+/* ---- faults --------------------------------------------------------------------------- */
+
+/* Pages on a device, in a context that has done the same before: its pools are filled. */
+static char *pages_on_device(struct env *e, struct ref_device **ref)
+{
+	char *p = env_alloc_small(e, BLOCK);
+
+	*ref = env_device(e, UMM_BLOCK_PAGES);
+	fill(p, UMM_BLOCK_PAGES, 1);
+	to_device(e, *ref, p, UMM_BLOCK_PAGES, UMM_BLOCK_PAGES);
+	assert_filled(p, UMM_BLOCK_PAGES, 1);
+	to_device(e, *ref, p, UMM_BLOCK_PAGES, UMM_BLOCK_PAGES);
+	assert_free_frames(*ref, 0);
+	return p;
+}
+
+/* Every other page: neighbours are not asked for. */
+static void touch_pages(const char *p)
+{
+	for (size_t i = 0; i < NFAULTS; i++)
+		(void)((const volatile char *)p)[2 * i * PAGE];
+}
+
+static void count_end(struct env *e, unsigned counter, uint64_t n)
+{
+	assert_delta(e, counter, n);
+	atomic_store(&counting, false);
+}
+
+static void fault_moves_one_page_and_allocates_nothing(struct env *e)
+{
+	struct ref_device *ref;
+	char *p = pages_on_device(e, &ref);
+
+	count_begin(e);
+	touch_pages(p);
+	count_end(e, UMM_COUNT_FAULT_DEVICE, NFAULTS);
+	assert_int_equal(counted(CALL_ALLOC), 0);
+	assert_int_equal(counted(CALL_MAP), 0);
+	assert_int_equal(counted(CALL_MOVE), NFAULTS);
+	assert_int_equal(counted(CALL_COPY), 0);
+	assert_at_most(counted(CALL_PROTECT), 2 * NFAULTS, "calls of UFFDIO_WRITEPROTECT");
+	assert_int_equal(counted(CALL_OTHER), 0);
+	assert_delta(e, UMM_COUNT_COPIES, NFAULTS);
+	assert_delta(e, UMM_COUNT_BYTES_FROM_DEVICE, NFAULTS * PAGE);
+	assert_delta(e, UMM_COUNT_DEFERRED, 0);
+	assert_filled(p, UMM_BLOCK_PAGES, 1);
+}
+
+static void fault_puts_two_threads_to_sleep_once(struct env *e)
+{
+	unsigned own, all, own_before, before;
+	struct ref_device *ref;
+	char *p = pages_on_device(e, &ref);
+
+	before = sleeps();
+	own_before = own_sleeps();
+	count_begin(e);
+	touch_pages(p);
+	own = own_sleeps() - own_before;
+	count_end(e, UMM_COUNT_FAULT_DEVICE, NFAULTS);
+	all = sleeps() - before;
+	/* A tenth more: threads of the harness and of sanitizers sleep, too. */
+	assert_at_most(own, NFAULTS, "times the faulting thread slept");
+	assert_at_most(all, 2 * NFAULTS + NFAULTS / 5, "times threads slept");
+	assert_filled(p, UMM_BLOCK_PAGES, 1);
+}
+
+static void write_to_a_duplicate_copies_nothing(struct env *e)
+{
+	struct ref_device *ref = env_device(e, UMM_BLOCK_PAGES);
+	char *p = env_alloc_small(e, BLOCK);
+
+	fill(p, UMM_BLOCK_PAGES, 1);
+	assert_int_equal(migrate(e, ref, p, UMM_BLOCK_PAGES, UMM_MIGRATE_DUPLICATE),
+			 UMM_BLOCK_PAGES);
+	count_begin(e);
+	for (size_t i = 0; i < NFAULTS; i++)
+		((volatile char *)p)[2 * i * PAGE] = p[2 * i * PAGE];
+	count_end(e, UMM_COUNT_FAULT_WRITE, NFAULTS);
+	assert_int_equal(counted(CALL_ALLOC), 0);
+	assert_int_equal(counted(CALL_MAP), 0);
+	assert_int_equal(counted(CALL_MOVE) + counted(CALL_COPY), 0);
+	assert_at_most(counted(CALL_OTHER), NFAULTS, "calls of UFFDIO_WAKE and the like");
+	assert_at_most(counted(CALL_PROTECT), 3 * NFAULTS, "calls of UFFDIO_WRITEPROTECT");
+	assert_delta(e, UMM_COUNT_COPIES, 0);
+	assert_filled(p, UMM_BLOCK_PAGES, 1);
+}
+
+/* ---- migrations ----------------------------------------------------------------------- */
+
+static void block_moves_in_one_call_and_one_copy(struct env *e)
+{
+	struct ref_device *ref;
+	char *p = pages_on_device(e, &ref);
+
+	to_system(e, p, UMM_BLOCK_PAGES, UMM_BLOCK_PAGES);
+	count_begin(e);
+	to_device(e, ref, p, UMM_BLOCK_PAGES, UMM_BLOCK_PAGES);
+	count_end(e, UMM_COUNT_TO_DEVICE + UMM_CAUSE_EXPLICIT, UMM_BLOCK_PAGES);
+	assert_int_equal(counted(CALL_MOVE), 1);
+	assert_int_equal(counted(CALL_COPY), 0);
+	assert_delta(e, UMM_COUNT_COPIES, 1);
+	count_begin(e);
+	to_system(e, p, UMM_BLOCK_PAGES, UMM_BLOCK_PAGES);
+	count_end(e, UMM_COUNT_TO_SYSTEM + UMM_CAUSE_EXPLICIT, UMM_BLOCK_PAGES);
+	assert_int_equal(counted(CALL_MOVE), 1);
+	assert_int_equal(counted(CALL_COPY), 0);
+	assert_delta(e, UMM_COUNT_COPIES, 1);
+	assert_filled(p, UMM_BLOCK_PAGES, 1);
+}
+
+static void memory_that_no_device_wants_costs_no_call(struct env *e)
+{
+	struct ref_device *ref;
+	char *p = pages_on_device(e, &ref), *other = env_alloc_small(e, BLOCK);
+
+	count_begin(e);
+	fill(other, UMM_BLOCK_PAGES, 2);
+	count_end(e, UMM_COUNT_FAULT_EMPTY, 0);
+	for (unsigned i = 0; i < NR_CALLS; i++)
+		assert_int_equal(counted((enum call)i), 0);
+	assert_filled(other, UMM_BLOCK_PAGES, 2);
+	assert_filled(p, UMM_BLOCK_PAGES, 1);
+}
+
+static void stop_counting(void)
+{
+	atomic_store(&counting, false);
+}
+
+static const struct test_case cases[] = {
+	TEST(ONCE, fault_moves_one_page_and_allocates_nothing),
+	TEST(ONCE, fault_puts_two_threads_to_sleep_once),
+	TEST(ONCE, write_to_a_duplicate_copies_nothing),
+	TEST(ONCE, block_moves_in_one_call_and_one_copy),
+	TEST(ONCE, memory_that_no_device_wants_costs_no_call),
+};
+
+int main(int argc, char **argv)
+{
+	harness_cleanup(stop_counting);
+	return harness_main("test_counts", cases, sizeof(cases) / sizeof(cases[0]), argc, argv);
+}
