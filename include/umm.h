@@ -574,6 +574,8 @@ enum umm_migrate_flag {
 	UMM_MIGRATE_SELECT_SYSTEM = 1 << 2,   /* umm_migrate_setup(): sources that qualify */
 	UMM_MIGRATE_SELECT_PRIVATE = 1 << 3,  /*   private pages (of @owner, if one is given) */
 	UMM_MIGRATE_SELECT_COHERENT = 1 << 4, /*   coherent pages (likewise) */
+	UMM_MIGRATE_READ = 1 << 6,  /* the device is going to read them: those that are hinted
+				    * READ_MOSTLY are copied, as with DUPLICATE */
 	UMM_MIGRATE_AHEAD = 1 << 5, /* nobody has missed these pages yet: those that are not
 					       * to be pulled ahead stay; see umm_advise() */
 };
@@ -581,7 +583,8 @@ enum umm_migrate_flag {
 /** A request for umm_migrate_spans(). */
 struct umm_migrate_request {
 	size_t size;
-	uint64_t flags; /* UMM_MIGRATE_DUPLICATE, UMM_MIGRATE_NO_EVICT, UMM_MIGRATE_AHEAD */
+	uint64_t flags; /* UMM_MIGRATE_DUPLICATE, UMM_MIGRATE_NO_EVICT, UMM_MIGRATE_READ,
+			 * UMM_MIGRATE_AHEAD */
 	const struct umm_span *spans;
 	size_t nspans;
 	struct umm_devmem *dst; /* NULL: system memory */
@@ -1803,6 +1806,11 @@ enum umm_hint {
 	/* A fault moves an aligned unit of 2^@order pages at least, as far as all of it has such
 	 * a hint: 0 to 9. */
 	UMM_HINT_GRANULARITY,
+	/* It is read more often than written. A device that faults on it to read
+	 * (UMM_MIGRATE_READ) gets a copy, and so does one that it is prefetched to: it stays at
+	 * home for everybody else to read, until somebody writes. For a fault it counts more than
+	 * the other hints. */
+	UMM_HINT_READ_MOSTLY,
 	UMM_NR_HINTS,
 };
 

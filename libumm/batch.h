@@ -13,6 +13,7 @@ struct batch_want {
 	enum umm_cause cause;
 	bool duplicate;
 	bool no_evict;
+	bool reads;	      /* the device only reads: what is READ_MOSTLY is duplicated */
 	bool ahead;	      /* nobody has missed them yet */
 	uint64_t clock;	      /* evict only what was used before; see devmem_evict_want() */
 	unsigned long *ended; /* duplications that ended are counted here; NULL: nobody asks */

@@ -70,6 +70,37 @@ bool heed_fault(struct umm_ctx *ctx, struct piece_want *want, uint64_t *page,
 	return bit_count(page) > 1;
 }
 
+static bool only_elsewhere(struct block *block, const struct piece_want *want, unsigned i)
+{
+	enum page_state state = block ? page_state(block, i) : PG_NATIVE;
+
+	return (state == PG_DEVICE || state == PG_COHERENT) &&
+	       resident_of(block, i)->mem != want->dst;
+}
+
+bool heed_read_mostly(struct umm_ctx *ctx, const struct piece_want *want,
+		      struct heed_copies *copies)
+{
+	struct block *block = block_find(ctx, want->va);
+	const struct hint_attrs *attrs;
+	bool any = false;
+
+	*copies = (struct heed_copies){ 0 };
+	for (unsigned i = bit_next(want->pages, 0); i < UMM_BLOCK_PAGES;
+	     i = bit_next(want->pages, i + 1)) {
+		attrs = hint_at(want->hints, want->va + ((uintptr_t)i << UMM_PAGE_SHIFT));
+		if (!hint_has(attrs, UMM_HINT_READ_MOSTLY))
+			continue;
+		any = true;
+		bit_set(copies->pages, i);
+		if (only_elsewhere(block, want, i))
+			bit_set(copies->elsewhere, i);
+	}
+	if (block)
+		lock_drop(&block->lock);
+	return any;
+}
+
 /* Can every device with UMM_DEVICE_IN_PLACE use it where it is? */
 static bool usable_in_place(enum page_state state)
 {

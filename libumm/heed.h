@@ -18,6 +18,15 @@ void heed_request(struct umm_ctx *ctx, struct piece_want *want, uint64_t *pages,
 bool heed_fault(struct umm_ctx *ctx, struct piece_want *want, uint64_t *page,
 		struct hint_cursor *cursor);
 
+/* Pages that are READ_MOSTLY, and those of them that only memories other than dst have. */
+struct heed_copies {
+	uint64_t pages[BITMAP_WORDS];
+	uint64_t elsewhere[BITMAP_WORDS];
+};
+/* Which of the wanted pages are; false: none is. */
+bool heed_read_mostly(struct umm_ctx *ctx, const struct piece_want *want,
+		      struct heed_copies *copies);
+
 /* Do hints keep page i, of a block that is locked, where it is? */
 bool heed_keeps(const struct piece_want *want, struct block *block, unsigned i);
 

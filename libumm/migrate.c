@@ -122,6 +122,34 @@ static bool batch_start(struct batch *batch, const struct piece_want *want, uint
 	return found.busy;
 }
 
+/*
+ * What is READ_MOSTLY of the wanted pages is copied, from home: what only other memories have comes
+ * home first. The rest is left in `pages`.
+ */
+static void batch_copies(struct batch *batch, const struct piece_want *want, uint64_t *pages)
+{
+	struct batch_want home = { .leave = want->dst, .cause = want->cause };
+	struct piece_want copy = *want;
+	struct heed_copies copies;
+	unsigned first, last;
+
+	if (!heed_read_mostly(batch->ctx, want, &copies))
+		return;
+	for_each_run(copies.elsewhere, first, last)
+	{
+		struct umm_span span = { want->va + ((uintptr_t)first << UMM_PAGE_SHIFT),
+					 (size_t)(last - first) << UMM_PAGE_SHIFT };
+
+		batch_move(batch->ctx, &span, 1, &home);
+	}
+	for (unsigned w = 0; w < BITMAP_WORDS; w++)
+		pages[w] &= ~copies.pages[w];
+	copy.pages = copies.pages;
+	copy.duplicate = true;
+	while (batch_start(batch, &copy, copies.pages))
+		;
+}
+
 static void batch_block(struct batch *batch, uintptr_t va, uint64_t *pages)
 {
 	const struct batch_want *want = batch->want;
@@ -146,6 +174,8 @@ static void batch_block(struct batch *batch, uintptr_t va, uint64_t *pages)
 	batch->patience = (struct patience){ 0 };
 	if (hints_any(&batch->ctx->hints))
 		heed_request(batch->ctx, &piece_want, pages, &cursor);
+	if (piece_want.hints && want->dst && want->reads)
+		batch_copies(batch, &piece_want, pages);
 	while (batch_start(batch, &piece_want, pages))
 		;
 }
@@ -301,8 +331,8 @@ long batch_move(struct umm_ctx *ctx, const struct umm_span *spans, size_t nspans
 
 static int request_check(struct umm_ctx *ctx, const struct umm_migrate_request *req)
 {
-	if (req->flags &
-	    ~(uint64_t)(UMM_MIGRATE_DUPLICATE | UMM_MIGRATE_NO_EVICT | UMM_MIGRATE_AHEAD))
+	if (req->flags & ~(uint64_t)(UMM_MIGRATE_DUPLICATE | UMM_MIGRATE_NO_EVICT |
+				     UMM_MIGRATE_READ | UMM_MIGRATE_AHEAD))
 		return -EINVAL;
 	if ((unsigned)req->cause >= UMM_NR_CAUSES || !req->nspans || !req->spans)
 		return -EINVAL;
@@ -326,6 +356,7 @@ static struct batch_want want_of(const struct umm_migrate_request *req)
 		.cause = req->cause,
 		.duplicate = req->flags & UMM_MIGRATE_DUPLICATE,
 		.no_evict = req->flags & UMM_MIGRATE_NO_EVICT,
+		.reads = req->flags & UMM_MIGRATE_READ,
 		.ahead = req->flags & UMM_MIGRATE_AHEAD,
 		.clock = req->dst ? devmem_clock(req->dst) : UINT64_MAX,
 	};

@@ -354,6 +354,7 @@ static struct prefetch *prefetch_new(struct umm_ctx *ctx, const struct umm_prefe
 		.dst = req->dst,
 		.cause = UMM_CAUSE_EXPLICIT,
 		.no_evict = req->flags & UMM_PREFETCH_NO_EVICT,
+		.reads = true,
 		.ahead = true,
 	};
 	if (umm_fence_create(&prefetch->done)) {

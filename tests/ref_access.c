@@ -139,13 +139,14 @@ void ref_op_accessed(void *priv, uintptr_t start, uintptr_t end)
 }
 
 /* Bring the page, and its neighbours if so configured, into device memory. */
-static int fault_migrate(struct ref_device *ref, uintptr_t addr)
+static int fault_migrate(struct ref_device *ref, uintptr_t addr, bool write)
 {
 	struct ref_private *p = ref->priv;
 	size_t window = (size_t)(p->options.fault_pages ? p->options.fault_pages : 1);
 	struct umm_span span = { .len = window * UMM_PAGE_SIZE };
 	struct umm_migrate_request req = {
 		.size = sizeof(req),
+		.flags = write ? 0 : UMM_MIGRATE_READ,
 		.spans = &span,
 		.nspans = 1,
 		.dst = ref->mem,
@@ -168,7 +169,7 @@ static int device_fault(struct ref_device *ref, uintptr_t addr, bool write)
 	if (write)
 		count_add(&p->counts.write_faults, 1);
 	if (atomic_load(&p->policy) == REF_MIGRATE) {
-		ret = fault_migrate(ref, addr);
+		ret = fault_migrate(ref, addr, write);
 		if (ret)
 			return ret;
 	}

@@ -239,6 +239,37 @@ static void faults_move_whole_units(struct env *e)
 	assert_filled(p, 64, 1);
 }
 
+static void read_mostly_pages_are_copied_to_readers(struct env *e)
+{
+	struct ref_device *a = env_device(e, 64), *b = env_device(e, 64);
+	char *p = filled(e, 8);
+
+	ADVISE(e, p, 8, .hint = UMM_HINT_READ_MOSTLY);
+	env_mark(e);
+	assert_device_sees(a, p, 8, 1);
+	assert_device_sees(b, p, 8, 1);
+	assert_state(e, p, 8, UMM_PAGE_DUPLICATED);
+	assert_delta(e, UMM_COUNT_DUPLICATED, 16);
+	assert_filled(p, 8, 1);
+	assert_delta(e, UMM_COUNT_FAULT_DEVICE, 0);
+	assert_int_equal(env_delta_causes(e, UMM_COUNT_TO_DEVICE), 0);
+	/* A store of the CPU's ends it, and the next reads make copies again. */
+	fill(p, 2, 2);
+	assert_delta(e, UMM_COUNT_FAULT_WRITE, 2);
+	assert_device_sees(a, p, 2, 2);
+	assert_state(e, p, 8, UMM_PAGE_DUPLICATED);
+	/* A store of a device's takes the page; another reader gets it copied nevertheless. */
+	device_fill(a, p, 4, 3);
+	assert_state(e, p, 4, env_home(e));
+	assert_device_sees(b, p, 4, 3);
+	assert_state(e, p, 4, UMM_PAGE_DUPLICATED);
+	assert_filled(p, 4, 3);
+	ADVISE(e, p, 8, .hint = UMM_HINT_READ_MOSTLY, .flags = UMM_ADVICE_UNSET);
+	to_system(e, p, 8, 0);
+	assert_device_sees(a, p, 4, 3);
+	assert_state(e, p, 4, env_home(e));
+}
+
 static void hints_read_back_as_they_were_set(struct env *e)
 {
 	struct ref_device *a = env_device(e, 16), *b = env_device(e, 16);
@@ -437,6 +468,7 @@ static const struct test_case cases[] = {
 	TEST(ALL, unmovable_blocks_are_evicted_last),
 	TEST(ALL, critical_pages_are_not_pulled_ahead),
 	TEST(ALL, faults_move_whole_units),
+	TEST(ALL, read_mostly_pages_are_copied_to_readers),
 	TEST(ONCE, hints_read_back_as_they_were_set),
 	TEST(ONCE, list_is_read_back_at_once),
 	TEST(ALL, hints_outlive_migrations_and_drops),

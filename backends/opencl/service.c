@@ -339,7 +339,8 @@ static int bring(struct umm_opencl *ocl, const struct fault *faults, uint32_t co
 				       ocl->fault_entries);
 	moved = migrate(ocl, service->spans, nspans, how);
 	if (moved >= 0)
-		ahead = migrate(ocl, service->ahead, nahead, how | UMM_MIGRATE_NO_EVICT);
+		ahead = migrate(ocl, service->ahead, nahead,
+				how | UMM_MIGRATE_NO_EVICT | UMM_MIGRATE_AHEAD);
 	if (moved < 0 || ahead < 0)
 		return (int)(moved < 0 ? moved : ahead);
 	outcome->nmigrated += (uint64_t)(moved + ahead);
