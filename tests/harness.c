@@ -205,6 +205,9 @@ static bool matrix_has(enum matrix matrix, const struct variant *v)
 		return v->type == UMM_DEVMEM_PRIVATE;
 	case MATRIX_COHERENT:
 		return v->type == UMM_DEVMEM_COHERENT;
+	case MATRIX_COHERENT_ONCE:
+		return v->type == UMM_DEVMEM_COHERENT && v->inline_copy && !v->features_off &&
+		       !v->ctx_flags;
 	case MATRIX_ASYNC:
 		return !v->inline_copy;
 	case MATRIX_ASYNC_PRIVATE:

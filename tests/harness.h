@@ -87,7 +87,8 @@ enum matrix {
 	MATRIX_KERNEL,	/* every set of kernel features; private, inline */
 	MATRIX_PRIVATE, /* private memory, otherwise all */
 	MATRIX_COHERENT,
-	MATRIX_ASYNC, /* copies by the worker, otherwise all */
+	MATRIX_COHERENT_ONCE, /* inline, all kernel features */
+	MATRIX_ASYNC,	      /* copies by the worker, otherwise all */
 	MATRIX_ASYNC_PRIVATE,
 	MATRIX_SYSCALLS,  /* where faults of system calls are served */
 	MATRIX_USER_MODE, /* where they are not; private memory */

@@ -351,7 +351,7 @@ static bool alike(const struct scene *s, const struct seen *plain, const struct 
 /* Where faults of system calls are not served mlock() cannot touch pages that are not there. */
 static bool lock_is_refused(const struct scene *s, int ret)
 {
-	return s->env->variant.features_off & UMM_KERNEL_SYSCALL_FAULTS && ret == -ENOMEM &&
+	return !variant_has_syscalls(&s->env->variant) && ret == -ENOMEM &&
 	       (s->call == call_lock || s->call == call_lock_and_unlock);
 }
 
@@ -521,35 +521,35 @@ CALL(fork)
 
 static const struct test_case cases[] = {
 	TEST(KERNEL, hostile_read_only),
-	TEST(COHERENT, hostile_read_only),
+	TEST(COHERENT_ONCE, hostile_read_only),
 	TEST(KERNEL, hostile_no_access),
-	TEST(COHERENT, hostile_no_access),
+	TEST(COHERENT_ONCE, hostile_no_access),
 	TEST(KERNEL, hostile_no_access_and_back),
-	TEST(COHERENT, hostile_no_access_and_back),
+	TEST(COHERENT_ONCE, hostile_no_access_and_back),
 	TEST(KERNEL, hostile_unmap),
-	TEST(COHERENT, hostile_unmap),
+	TEST(COHERENT_ONCE, hostile_unmap),
 	TEST(KERNEL, hostile_move),
-	TEST(COHERENT, hostile_move),
+	TEST(COHERENT_ONCE, hostile_move),
 	TEST(KERNEL, hostile_move_part),
-	TEST(COHERENT, hostile_move_part),
+	TEST(COHERENT_ONCE, hostile_move_part),
 	TEST(KERNEL, hostile_move_and_leave),
-	TEST(COHERENT, hostile_move_and_leave),
+	TEST(COHERENT_ONCE, hostile_move_and_leave),
 	TEST(KERNEL, hostile_shrink),
-	TEST(COHERENT, hostile_shrink),
+	TEST(COHERENT_ONCE, hostile_shrink),
 	TEST(KERNEL, hostile_dontneed),
-	TEST(COHERENT, hostile_dontneed),
+	TEST(COHERENT_ONCE, hostile_dontneed),
 	TEST(KERNEL, hostile_free),
-	TEST(COHERENT, hostile_free),
+	TEST(COHERENT_ONCE, hostile_free),
 	TEST(KERNEL, hostile_remove),
-	TEST(COHERENT, hostile_remove),
+	TEST(COHERENT_ONCE, hostile_remove),
 	TEST(KERNEL, hostile_collapse),
-	TEST(COHERENT, hostile_collapse),
+	TEST(COHERENT_ONCE, hostile_collapse),
 	TEST(KERNEL, hostile_lock),
-	TEST(COHERENT, hostile_lock),
+	TEST(COHERENT_ONCE, hostile_lock),
 	TEST(KERNEL, hostile_lock_and_unlock),
-	TEST(COHERENT, hostile_lock_and_unlock),
+	TEST(COHERENT_ONCE, hostile_lock_and_unlock),
 	TEST(KERNEL, hostile_fork),
-	TEST(COHERENT, hostile_fork),
+	TEST(COHERENT_ONCE, hostile_fork),
 };
 
 int main(int argc, char **argv)
