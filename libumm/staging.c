@@ -262,6 +262,20 @@ static struct slot *slot_first(struct staging *staging, enum staging_kind kind, 
 	return i == SLOT_NIL ? NULL : &staging->slots[kind][i];
 }
 
+/* Scattered pages may have left something in every slot: what is in one is given up for room. */
+#define PARTIAL_TRIES 64
+
+static struct slot *first_idle_partial(struct staging *staging)
+{
+	struct slot *slot = slot_first(staging, STAGING_RECYCLED, SLOT_PARTIAL);
+
+	for (unsigned i = 0; slot && slot->nbusy; i++)
+		slot = i < PARTIAL_TRIES && slot->next != SLOT_NIL ?
+			       &staging->slots[STAGING_RECYCLED][slot->next] :
+			       NULL;
+	return slot;
+}
+
 uintptr_t staging_take_slot(struct staging *staging)
 {
 	struct slot *slot;
@@ -272,6 +286,8 @@ uintptr_t staging_take_slot(struct staging *staging)
 	clean = slot && !slot->table;
 	if (!slot)
 		slot = slot_first(staging, STAGING_RECYCLED, SLOT_FULL);
+	if (!slot)
+		slot = first_idle_partial(staging);
 	if (slot) {
 		slot_take_all(staging, STAGING_RECYCLED, slot);
 		slot->table = true;
