@@ -987,6 +987,8 @@ UMM_API void umm_devmem_free(struct umm_devmem *mem, uint32_t nframes, const uin
  * @mem:     the memory
  * @nframes: stop when this many frames are free
  *
+ * The block that has this thread's stack stays.
+ *
  * Ownership: none.
  * Context:   any thread, not from a callback; may sleep.
  * Return:    0; -ENOSPC nothing more can be evicted; -EINVAL more than there are.

@@ -45,20 +45,21 @@ static unsigned pages_in(struct umm_devmem *mem, uintptr_t va)
 	return npages;
 }
 
-/* The next in line, until they have npages. */
+/* The next in line, until they have npages; not the stack that this thread runs on. */
 static void choose(struct umm_devmem *mem, const struct order_want *want, uint32_t npages,
 		   struct victims *victims)
 {
 	uint32_t got = 0;
 	uintptr_t va;
 
-	for (victims->n = 0; victims->n < VICTIMS && got < npages; victims->n++) {
-		if (!devmem_victim(mem, want, &va))
-			return;
+	victims->n = 0;
+	while (victims->n < VICTIMS && got < npages && devmem_victim(mem, want, &va)) {
+		if (own_stack_in(va, va + UMM_BLOCK_SIZE))
+			continue;
 		victims->spans[victims->n] =
 			(struct umm_span){ .start = va, .len = UMM_BLOCK_SIZE };
 		victims->npages[victims->n] = pages_in(mem, va);
-		got += victims->npages[victims->n];
+		got += victims->npages[victims->n++];
 	}
 }
 
@@ -155,7 +156,7 @@ static bool idle(struct umm_devmem *mem)
 	return is_idle;
 }
 
-void evict_all(struct umm_devmem *mem)
+static void evict_every_page(struct umm_devmem *mem)
 {
 	struct order_want want = devmem_evict_want(mem, UINT64_MAX, 0);
 	struct patience patience = { 0 };
@@ -173,4 +174,60 @@ void evict_all(struct umm_devmem *mem)
 		want = devmem_evict_want(mem, UINT64_MAX, 0);
 		ctx_settle_wait(mem->ctx, seen, now_ns() + UINT64_C(10000000));
 	}
+}
+
+/* What a mover is to empty, and who waits for that. */
+struct emptying {
+	struct umm_devmem *mem;
+	struct umm_fence *done;
+};
+
+static void emptying_run(struct umm_ctx *ctx, const struct work *work)
+{
+	struct emptying *emptying = work->priv;
+
+	(void)ctx;
+	evict_every_page(emptying->mem);
+	umm_fence_signal(emptying->done, 0, 0);
+}
+
+/* By another thread: one whose stack is on its way would wait for itself. 0 or -ENOMEM. */
+static int evict_all_elsewhere(struct umm_devmem *mem)
+{
+	struct emptying *emptying = arena_map(sizeof(*emptying));
+	struct work work = { .fn = emptying_run, .priv = emptying };
+	int ret;
+
+	if (!emptying)
+		return -ENOMEM;
+	emptying->mem = mem;
+	ret = umm_fence_create(&emptying->done);
+	if (!ret)
+		ret = workers_queue(&mem->ctx->movers, &work);
+	if (!ret)
+		umm_fence_wait(emptying->done, -1);
+	umm_fence_put(emptying->done);
+	arena_unmap(emptying, sizeof(*emptying));
+	return ret;
+}
+
+static bool has_own_stack(struct umm_devmem *mem)
+{
+	uintptr_t here = (uintptr_t)__builtin_frame_address(0);
+
+	return pages_in(mem, align_down(here - STACK_NEED, UMM_BLOCK_SIZE)) ||
+	       pages_in(mem, align_down(here, UMM_BLOCK_SIZE));
+}
+
+void evict_all(struct umm_devmem *mem)
+{
+	bool done = false;
+
+	while (!done && has_own_stack(mem)) {
+		done = !evict_all_elsewhere(mem);
+		if (!done)
+			ctx_starve(mem->ctx, (uintptr_t)__builtin_frame_address(0));
+	}
+	if (!done)
+		evict_every_page(mem);
 }

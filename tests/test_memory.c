@@ -595,7 +595,7 @@ struct runner {
 	struct ref_device *ref;
 	char *stack;
 	long moved, spans_moved;
-	int setup, exclusive;
+	int setup, exclusive, evicted;
 	bool wrong;
 };
 
@@ -635,18 +635,79 @@ static void *stack_runner(void *arg)
 	return NULL;
 }
 
+static void run_on_stack(struct runner *r, void *(*fn)(void *))
+{
+	pthread_attr_t attr;
+	pthread_t thread;
+
+	if (!variant_has_syscalls(&r->env->variant))
+		env_skip("the kernel itself writes to a thread's stack (rseq)");
+	pthread_attr_init(&attr);
+	assert_int_equal(pthread_attr_setstack(&attr, r->stack, STACK_LEN), 0);
+	assert_int_equal(pthread_create(&thread, &attr, fn, r), 0);
+	pthread_join(thread, NULL);
+	pthread_attr_destroy(&attr);
+}
+
+static void *stack_destroyer(void *arg)
+{
+	struct runner *r = arg;
+	char local[2 * PAGE];
+
+	memset(local, 7, sizeof(local));
+	r->moved = umm_migrate_to_device(r->env->ctx, r->ref->mem, r->stack, STACK_LEN);
+	umm_device_destroy(r->ref->dev);
+	for (size_t i = 0; i < sizeof(local); i++)
+		r->wrong |= local[i] != 7;
+	return NULL;
+}
+
+static void *stack_evictor(void *arg)
+{
+	struct runner *r = arg;
+	char local[2 * PAGE];
+
+	memset(local, 7, sizeof(local));
+	r->moved = umm_migrate_to_device(r->env->ctx, r->ref->mem, r->stack, STACK_LEN);
+	r->evicted = umm_devmem_evict(r->ref->mem, 1024);
+	for (size_t i = 0; i < sizeof(local); i++)
+		r->wrong |= local[i] != 7;
+	return NULL;
+}
+
+static void thread_does_not_evict_the_stack_that_it_runs_on(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 1024);
+	struct runner r = { .env = e, .ref = ref, .stack = env_attach(e, STACK_LEN) };
+	char *p = env_alloc(e, BLOCK);
+
+	fill(p, 64, 1);
+	to_device(e, ref, p, 64, 64);
+	run_on_stack(&r, stack_evictor);
+	assert_true(r.moved > 0);
+	assert_int_equal(r.evicted, -ENOSPC);
+	assert_false(r.wrong);
+	assert_int_equal(count_state(e, p, 64, UMM_PAGE_COHERENT), 0);
+	assert_filled(p, 64, 1);
+}
+
+static void thread_destroys_the_device_that_its_stack_is_on(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 1024);
+	struct runner r = { .env = e, .ref = ref, .stack = env_attach(e, STACK_LEN) };
+
+	run_on_stack(&r, stack_destroyer);
+	assert_true(r.moved > 0);
+	assert_false(r.wrong);
+	assert_int_equal(count_state(e, r.stack, STACK_LEN / PAGE, UMM_PAGE_COHERENT), 0);
+}
+
 static void thread_migrates_the_stack_that_it_runs_on(struct env *e)
 {
 	struct ref_device *ref = env_device(e, 1024);
 	struct runner r = { .env = e, .ref = ref, .stack = env_attach(e, STACK_LEN) };
-	pthread_attr_t attr;
-	pthread_t thread;
 
-	pthread_attr_init(&attr);
-	assert_int_equal(pthread_attr_setstack(&attr, r.stack, STACK_LEN), 0);
-	assert_int_equal(pthread_create(&thread, &attr, stack_runner, &r), 0);
-	pthread_join(thread, NULL);
-	pthread_attr_destroy(&attr);
+	run_on_stack(&r, stack_runner);
 	assert_true(r.moved > 0);
 	assert_true(r.spans_moved >= 0);
 	assert_false(r.wrong);
@@ -657,6 +718,8 @@ static void thread_migrates_the_stack_that_it_runs_on(struct env *e)
 
 static const struct test_case cases[] = {
 	TEST(SYSCALLS, thread_migrates_the_stack_that_it_runs_on),
+	TEST(COHERENT, thread_destroys_the_device_that_its_stack_is_on),
+	TEST(COHERENT, thread_does_not_evict_the_stack_that_it_runs_on),
 	TEST(ALL, any_memory_is_shared_with_the_device),
 	TEST(ALL, files_and_shared_memory_do_not_migrate),
 	TEST(KERNEL, device_writes_reach_the_file),
