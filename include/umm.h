@@ -1035,7 +1035,7 @@ UMM_API long umm_migrate_device_range(struct umm_devmem *mem, uint32_t frame, ui
 
 /** Orders in which the blocks of a full memory go: docs/policy.md compares them. */
 enum umm_evict_order {
-	UMM_EVICT_DEFAULT,  /* what UMM_EVICT_ORDER in the environment names; else ADAPTIVE */
+	UMM_EVICT_DEFAULT,  /* what UMM_EVICT_ORDER in the environment names; else LRU */
 	UMM_EVICT_LRU,	    /* "lru": the one used least recently */
 	UMM_EVICT_CLOCK,    /* "clock": second chance */
 	UMM_EVICT_S3FIFO,   /* "s3fifo": what a scan brings goes first */

@@ -33,7 +33,7 @@ static const struct order_ops *order_of(enum umm_evict_order which)
 	case UMM_EVICT_ADAPTIVE:
 		return &order_adaptive;
 	default:
-		return orders[0];
+		return &order_lru;
 	}
 }
 
@@ -49,15 +49,15 @@ static enum umm_evict_order which_is(const struct order_ops *ops)
 static const struct order_ops *order_default(void)
 {
 	const char *name = getenv("UMM_EVICT_ORDER");
-	const struct order_ops *ops = name && *name ? order_by_name(name) : orders[0];
+	const struct order_ops *ops = name && *name ? order_by_name(name) : &order_lru;
 
 	if (ops)
 		return ops;
 	log_warning(
 		"UMM_EVICT_ORDER=%s names no order of eviction: it is %s; known are adaptive, lru, "
 		"clock, s3fifo and lirs",
-		name, orders[0]->name);
-	return orders[0];
+		name, order_lru.name);
+	return &order_lru;
 }
 
 static struct order *order_make(struct umm_devmem *mem, const struct order_ops *ops)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The figures by which the default order was chosen: every pattern, in memories of a quarter, a
+ * The figures by which orders are compared: every pattern, in memories of a quarter, a
  * half and three quarters of it, through every order and by Belady's rule.
  */
 #include <errno.h>

@@ -47,13 +47,14 @@ static void demote(struct order *order)
 	struct order_entry *entry;
 
 	while (order->nlow > low_most(order)) {
+		prune(order);
 		entry = order->bottom;
 		stack_remove(order, entry);
 		entry->where = HIGH;
 		order->nlow--;
 		list_push(&order->list[0], entry);
-		prune(order);
 	}
+	prune(order);
 }
 
 static void make_low(struct order *order, struct order_entry *entry)
@@ -77,6 +78,8 @@ static void lirs_insert(struct order *order, struct order_entry *entry)
 	entry->where = HIGH;
 	stack_push(order, entry);
 	list_push(&order->list[0], entry);
+	/* Where none is low, nothing is in the stack. */
+	prune(order);
 }
 
 static void lirs_touch(struct order *order, struct order_entry *entry)
@@ -97,6 +100,8 @@ static void lirs_touch(struct order *order, struct order_entry *entry)
 	}
 	stack_push(order, entry);
 	list_push(&order->list[0], entry);
+	/* Where none is low, nothing is in the stack. */
+	prune(order);
 }
 
 static void lirs_remove(struct order *order, struct order_entry *entry)

@@ -89,7 +89,7 @@ extern const struct order_ops order_s3fifo;
 extern const struct order_ops order_lirs;
 extern const struct order_ops order_adaptive;
 
-/* All orders, the default first; by name, or NULL. */
+/* All orders; by name, or NULL. */
 #define NR_ORDERS 5
 extern const struct order_ops *const orders[NR_ORDERS];
 const struct order_ops *order_by_name(const char *name);
