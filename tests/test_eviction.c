@@ -338,7 +338,7 @@ static void environment_names_the_order(struct env *e)
 	ref = env_device(e, 64);
 	unsetenv("UMM_EVICT_ORDER");
 	assert_int_equal(umm_devmem_policy(ref->mem, &out), 0);
-	assert_int_equal(out.order, UMM_EVICT_ADAPTIVE);
+	assert_int_equal(out.order, UMM_EVICT_LRU);
 }
 
 static const struct test_case cases[] = {

@@ -237,7 +237,7 @@ static void adaptive_is_near_the_optimum_and_never_worse_than_lru(void **state)
 		assert_true(sim_mean(&figures, 0) < sim_mean(&figures, o));
 }
 
-/* Blocks come, are used and go in no order, in memories of hardly any block: the books stay right. */
+/* Blocks come, are used and go in no order, in memories of hardly any block. */
 static void any_order_of_calls_keeps_the_books(void **state)
 {
 	struct order_entry entries[40];
