@@ -42,18 +42,6 @@ static int arguments_check(struct umm_ctx *ctx, const struct umm_advice *advice)
 	return advice->dev->in_place ? 0 : -EOPNOTSUPP;
 }
 
-static bool span_is_good(const struct umm_span *span)
-{
-	return span->len && span->start < ADDRESS_END && span->len <= ADDRESS_END - span->start;
-}
-
-static struct umm_span span_pages(const struct umm_span *span)
-{
-	uintptr_t start = align_down(span->start, UMM_PAGE_SIZE);
-
-	return (struct umm_span){ start, align_up(span->start + span->len, UMM_PAGE_SIZE) - start };
-}
-
 static int advice_check(struct umm_ctx *ctx, const struct umm_advice *advice)
 {
 	if (advice->flags & ~(uint64_t)UMM_ADVICE_UNSET || !advice->spans || !advice->nspans ||

@@ -313,8 +313,8 @@ void umm_devmem_remove(struct umm_devmem *mem)
 	mem->removing = true;
 	lock_drop(&mem->lock);
 	hints_forget_mem(&ctx->hints, mem);
-	prefetch_cancel(ctx, mem);
 	if (!ctx_is_forked(ctx)) {
+		prefetch_cancel(ctx, mem);
 		evict_all(mem);
 		coherent_release(mem);
 	}

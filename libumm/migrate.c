@@ -206,13 +206,6 @@ static void set_pages(uint64_t *pages, uintptr_t start, uintptr_t end)
 		bit_set(pages, page_index(at));
 }
 
-static struct umm_span whole_pages(const struct umm_span *span)
-{
-	uintptr_t start = align_down(span->start, UMM_PAGE_SIZE);
-
-	return (struct umm_span){ start, align_up(span->start + span->len, UMM_PAGE_SIZE) - start };
-}
-
 static void note_managed(struct batch *batch, uintptr_t start, uintptr_t end)
 {
 	if (!batch->managed)
@@ -254,7 +247,7 @@ static void batch_scattered(struct batch *batch, const struct umm_span *spans, s
 	uintptr_t at;
 
 	for (size_t i = 0; i < nspans; i++) {
-		span = whole_pages(&spans[i]);
+		span = span_pages(&spans[i]);
 		at = span.start;
 		if (next_block(batch, &at, span.start + span.len))
 			set_pages(pages, at, span.start + span.len);
@@ -262,7 +255,7 @@ static void batch_scattered(struct batch *batch, const struct umm_span *spans, s
 	if (bit_next(pages, 0) < UMM_BLOCK_PAGES)
 		batch_block(batch, align_down(spans[0].start, UMM_BLOCK_SIZE), pages);
 	for (size_t i = 0; i < nspans; i++) {
-		span = whole_pages(&spans[i]);
+		span = span_pages(&spans[i]);
 		note_managed(batch, span.start, span.start + span.len);
 	}
 }
@@ -277,7 +270,7 @@ static void batch_spans(struct batch *batch, const struct umm_span *spans, size_
 			batch_scattered(batch, spans + i, n);
 			continue;
 		}
-		batch_span(batch, whole_pages(&spans[i]));
+		batch_span(batch, span_pages(&spans[i]));
 		n = 1;
 	}
 }

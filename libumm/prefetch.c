@@ -92,13 +92,6 @@ static long discard_part(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
 	return dropped;
 }
 
-static struct umm_span span_pages(const struct umm_span *span)
-{
-	uintptr_t start = align_down(span->start, UMM_PAGE_SIZE);
-
-	return (struct umm_span){ start, align_up(span->start + span->len, UMM_PAGE_SIZE) - start };
-}
-
 /* Only whole pages: a page that the span has a part of has contents that are needed. */
 static struct umm_span span_whole_pages(const struct umm_span *span)
 {
@@ -136,8 +129,7 @@ static int spans_check(struct umm_ctx *ctx, const struct umm_span *spans, size_t
 	if (!spans || !nspans)
 		return -EINVAL;
 	for (size_t i = 0; i < nspans; i++)
-		if (!spans[i].len || spans[i].start >= ADDRESS_END ||
-		    spans[i].len > ADDRESS_END - spans[i].start)
+		if (!span_is_good(&spans[i]))
 			return -EINVAL;
 	if (ctx_is_forked(ctx))
 		return -ENODEV;

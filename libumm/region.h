@@ -6,8 +6,24 @@
 #include "arena.h"
 #include "itree.h"
 #include "stats.h"
+#include "umm.h"
+#include "util.h"
 
 #define ADDRESS_END ((uintptr_t)1 << 47)
+
+/* The whole pages that a span of a request has a part of. */
+static inline struct umm_span span_pages(const struct umm_span *span)
+{
+	uintptr_t start = align_down(span->start, UMM_PAGE_SIZE);
+
+	return (struct umm_span){ start, align_up(span->start + span->len, UMM_PAGE_SIZE) - start };
+}
+
+/* Has it a length, and user addresses only? */
+static inline bool span_is_good(const struct umm_span *span)
+{
+	return span->len && span->start < ADDRESS_END && span->len <= ADDRESS_END - span->start;
+}
 
 /* What umm_alloc() or umm_attach() was asked for; identity and counters of its pieces. */
 struct alloc {

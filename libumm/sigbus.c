@@ -107,7 +107,7 @@ static bool is_fault(const siginfo_t *siginfo, const ucontext_t *context,
 {
 	if (siginfo->si_signo != SIGBUS || siginfo->si_code != BUS_ADRERR)
 		return false;
-	info->kind = UFFD_FAULT;
+	*info = (struct uffd_msg_info){ .kind = UFFD_FAULT };
 	info->addr = align_down((uintptr_t)siginfo->si_addr, UMM_PAGE_SIZE);
 	info->end = info->addr + UMM_PAGE_SIZE;
 	decode(context, info);

@@ -3,7 +3,9 @@
 #include "harness.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 static long prefetch(struct env *e, void *addr, size_t npages, struct umm_prefetch req,
 		     struct umm_fence **fence)
@@ -140,6 +142,37 @@ static void waiting_prefetches_end_with_the_memory(struct env *e)
 	umm_fence_put(after);
 	umm_fence_put(done);
 	umm_fence_put(home);
+}
+
+static void child_puts_the_context(void *arg)
+{
+	umm_ctx_put(arg);
+}
+
+static void forked_child_ends_no_prefetch_of_its_parent(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = env_alloc_small(e, 8 * PAGE);
+	struct pollfd ready = { .events = POLLIN };
+	struct umm_fence *after, *done;
+
+	fill(p, 8, 1);
+	assert_int_equal(umm_fence_create(&after), 0);
+	assert_int_equal(prefetch(e, p, 8, (struct umm_prefetch){ .dst = ref->mem, .after = after },
+				  &done),
+			 0);
+	/* Which the child shares. */
+	ready.fd = umm_fence_eventfd(done);
+	assert_true(ready.fd >= 0);
+	assert_true(in_child(child_puts_the_context, e->ctx));
+	assert_int_equal(poll(&ready, 1, 0), 0);
+	umm_fence_signal(after, 0, 0);
+	assert_int_equal(umm_fence_wait(done, PATIENCE_MS), 0);
+	assert_int_equal(umm_fence_value(done), 8);
+	close(ready.fd);
+	assert_filled(p, 8, 1);
+	umm_fence_put(after);
+	umm_fence_put(done);
 }
 
 static void prefetch_beyond_the_device_says_how_much(struct env *e)
@@ -305,6 +338,7 @@ static const struct test_case cases[] = {
 	TEST(ALL, prefetch_waits_for_its_fence),
 	TEST(ONCE, failed_fence_ends_a_prefetch),
 	TEST(ALL, waiting_prefetches_end_with_the_memory),
+	TEST(ALL, forked_child_ends_no_prefetch_of_its_parent),
 	TEST(ALL, prefetch_beyond_the_device_says_how_much),
 	TEST(ALL, prefetch_leaves_what_hints_keep),
 	TEST(ALL, discarded_pages_are_not_copied_back),

@@ -28,7 +28,9 @@ static int device;
 static _Atomic uint64_t (*memory)[WORDS]; /* each page begins with its last round */
 
 static _Atomic uint64_t started, written; /* rounds */
-static atomic_ulong reads;
+static unsigned long reads;		  /* under lock */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t read_once = PTHREAD_COND_INITIALIZER;
 static atomic_bool stop;
 
 static _Noreturn void fail(const char *what, int error)
@@ -69,7 +71,10 @@ static void *reader(void *arg)
 		if (error)
 			fail("a read failed", error);
 		check(answer, least);
-		atomic_fetch_add(&reads, 1);
+		pthread_mutex_lock(&lock);
+		reads++;
+		pthread_cond_signal(&read_once);
+		pthread_mutex_unlock(&lock);
 	}
 	return arg;
 }
@@ -77,10 +82,13 @@ static void *reader(void *arg)
 /* Wait until a whole read lies between then and now. */
 static void let_read(void)
 {
-	unsigned long end = atomic_load(&reads) + 2;
+	unsigned long end;
 
-	while (atomic_load(&reads) < end)
-		usleep(100);
+	pthread_mutex_lock(&lock);
+	end = reads + 2;
+	while (reads < end)
+		pthread_cond_wait(&read_once, &lock);
+	pthread_mutex_unlock(&lock);
 }
 
 /* Was it to be had? The reader may be in the way, before or after. */
