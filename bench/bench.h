@@ -64,7 +64,9 @@ struct bench_case {
 
 /* The cases, by file; each list ends with a case that has no name. */
 extern const struct bench_case case_fault[];
+extern const struct bench_case case_ahead[];
 extern const struct bench_case case_busy[];
+extern const struct bench_case case_pingpong[];
 extern const struct bench_case case_threads[];
 extern const struct bench_case case_bulk[];
 extern const struct bench_case case_pages[];
@@ -73,6 +75,7 @@ extern const struct bench_case case_ladder[];
 extern const struct bench_case case_numa[];   /* empty where the NUMA backend was not built */
 extern const struct bench_case case_opencl[]; /* empty where OpenCL was not built */
 extern const struct bench_case case_kernel[]; /* likewise */
+extern const struct bench_case case_wait[];   /* likewise */
 extern const struct bench_case case_touch[];
 extern const struct bench_case case_range[];
 extern const struct bench_case case_books[];

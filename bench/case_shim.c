@@ -2,8 +2,8 @@
 /*
  * Programs under the malloc shim. Without a limit, and with one that is far away: against the same
  * program with the same allocator, Debian's jemalloc, in time and in memory. With a limit of half
- * of what it uses: against itself without one, and against a memory cgroup of that size which
- * swaps to RAM.
+ * of what it uses: against itself without one, against a memory cgroup of that size which
+ * swaps to RAM, and against paging that is written into the program (shim_paging.c).
  *
  * One run is one program (shim_load.c), its own measure of the time included, so the programs'
  * start is in "start" only.
@@ -28,6 +28,8 @@ enum shim_variant {
 	SHIM_THREADS_4 = 1 << 4,
 	SHIM_MEMORY = 1 << 5, /* its memory is measured, not its time */
 	SHIM_ARMED = 1 << 6,  /* a device and a limit that is far away */
+	SHIM_PAGED = 1 << 7,  /* with SHIM_ZIPF: against paging by hand */
+	SHIM_IDLE = 1 << 8,
 };
 
 enum { FAR_AWAY_MIB = 1 << 20 };
@@ -36,17 +38,20 @@ struct shim_state {
 	struct bench_env *env;
 	int variant;
 	struct load ours, theirs;
-	char size[16], amount[16], cgroup[128];
+	char size[16], amount[16], buffer[16], cgroup[128];
 };
 
 static void shim_loads(struct shim_state *s)
 {
 	bool quick = s->env->quick;
-	unsigned mib = quick ? 64 : 512;
+	/* So that what is hot is known: each page of the buffer comes and goes several times. */
+	bool is_long = s->variant & SHIM_PAGED && !quick;
+	unsigned mib = quick ? 64 : is_long ? 128 : 512;
 	struct load *ours = &s->ours;
 
 	ours->preload = BENCH_SHIM;
-	ours->has_device = s->variant & (SHIM_ARMED | SHIM_PASSES | SHIM_ZIPF);
+	ours->has_device = s->variant & (SHIM_ARMED | SHIM_PASSES | SHIM_ZIPF | SHIM_IDLE);
+	ours->leaves = s->variant & (SHIM_PASSES | SHIM_ZIPF | SHIM_IDLE);
 	ours->limit_mib = s->variant & SHIM_ARMED ? (size_t)FAR_AWAY_MIB : mib / 2;
 	if (s->variant & SHIM_MALLOC) {
 		ours->argv[0] = "malloc";
@@ -55,11 +60,14 @@ static void shim_loads(struct shim_state *s)
 	} else {
 		ours->argv[0] = s->variant & SHIM_PASSES ? "passes" :
 				s->variant & SHIM_ZIPF	 ? "zipf" :
+				s->variant & SHIM_IDLE	 ? "idle" :
 							   "start";
 		snprintf(s->size, sizeof(s->size), "%u", mib);
 		snprintf(s->amount, sizeof(s->amount), "%d",
 			 s->variant & SHIM_PASSES ? (quick ? 1 : 6) :
+			 s->variant & SHIM_IDLE	  ? (quick ? 1 : 3) :
 			 quick			  ? 20 :
+			 is_long		  ? 300 :
 						    100);
 	}
 	ours->argv[1] = s->size;
@@ -67,6 +75,13 @@ static void shim_loads(struct shim_state *s)
 	s->theirs = *ours;
 	s->theirs.preload = BENCH_JEMALLOC;
 	s->theirs.has_device = false;
+	s->theirs.leaves = false;
+	if (!(s->variant & SHIM_PAGED))
+		return;
+	s->theirs.preload = NULL;
+	s->theirs.argv[0] = "zipf-paged";
+	snprintf(s->buffer, sizeof(s->buffer), "%u", mib / 2);
+	s->theirs.argv[3] = s->buffer;
 }
 
 static int shim_setup(struct bench_env *env, const struct bench_case *bcase, void **state)
@@ -84,7 +99,7 @@ static int shim_setup(struct bench_env *env, const struct bench_case *bcase, voi
 	if (umm_probe(&info) || info.uffd_access == UMM_UFFD_NONE ||
 	    info.uffd_access == UMM_UFFD_USER_MODE_ONLY)
 		return bench_note(env, BENCH_SKIP, "no userfaultfd here: %.150s", info.advice);
-	if (!(s->variant & SHIM_ZIPF))
+	if (!(s->variant & SHIM_ZIPF) || s->variant & SHIM_PAGED)
 		return 0;
 	ret = load_cgroup_make(env, s->ours.limit_mib, s->cgroup, sizeof(s->cgroup));
 	if (ret)
@@ -185,6 +200,20 @@ const struct bench_case case_shim[] = {
 		  BENCH_SPEED, 0.5, SHIM_PASSES),
 	SHIM_CASE("shim/zipf", "zipfian reads of 4 KiB, a limit of half of it",
 		  "cgroup, swap on RAM", "us", BENCH_SPEEDUP, 2.0, SHIM_ZIPF),
+	SHIM_CASE("shim/zipf-paged", "the same reads, paging by hand with a buffer as large",
+		  "userfaultfd", "us", BENCH_SPEEDUP, 1.5, SHIM_ZIPF | SHIM_PAGED),
+	{
+		.name = "shim/idle",
+		.summary = "CPU that the shim takes while a program waits that is over its limit",
+		.unit = "%",
+		.kind = BENCH_LIMIT,
+		.goal = 1,
+		.pairs = 3,
+		.variant = SHIM_IDLE,
+		.setup = shim_setup,
+		.ours = shim_ours,
+		.teardown = shim_teardown,
+	},
 #endif
 	{ 0 },
 };

@@ -9,10 +9,11 @@
 #include "bench.h"
 
 struct load {
-	const char *argv[4]; /* of the program, behind its name; ends with NULL */
+	const char *argv[5]; /* of the program, behind its name; ends with NULL */
 	const char *preload; /* a library; NULL: none */
 	bool has_device;     /* for the shim: the reference device */
 	size_t limit_mib;    /* with has_device: the host limit */
+	bool leaves;	     /* with has_device: an error if nothing left the host */
 	const char *cgroup;  /* directory of a memory cgroup to run in; NULL: none */
 };
 

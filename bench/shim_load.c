@@ -15,6 +15,9 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <time.h>
+#include <unistd.h>
+
+#include "shim_paging.h"
 
 #define PAGE	  4096
 #define MIB	  ((size_t)1 << 20)
@@ -27,6 +30,14 @@ static double now(void)
 	struct timespec time;
 
 	clock_gettime(CLOCK_MONOTONIC, &time);
+	return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
+}
+
+static double cpu_seconds(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
 	return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
 }
 
@@ -85,10 +96,8 @@ static double run_malloc(unsigned threads, unsigned thousands)
 
 /* ---- memory --------------------------------------------------------------------------- */
 
-static uint64_t *memory_filled(size_t len)
+static uint64_t *memory_fill(uint64_t *memory, size_t len)
 {
-	uint64_t *memory = aligned_alloc(PAGE, len);
-
 	if (!memory)
 		exit(1);
 	for (size_t i = 0; i < len / sizeof(*memory); i++)
@@ -109,7 +118,7 @@ static uint64_t sum(const uint64_t *from, size_t n)
 static double run_passes(unsigned mib, unsigned passes)
 {
 	size_t n = mib * MIB / sizeof(uint64_t);
-	uint64_t *memory = memory_filled(mib * MIB);
+	uint64_t *memory = memory_fill(aligned_alloc(PAGE, mib * MIB), mib * MIB);
 	double begin = 0;
 
 	for (unsigned pass = 0; pass <= passes; pass++) {
@@ -150,14 +159,15 @@ static unsigned zipf_rank(const struct zipf *zipf, uint64_t *seed)
 }
 
 /* Microseconds for each read of 4 KiB, of so many thousands; as many before are not counted. */
-static double run_zipf(unsigned mib, unsigned thousands)
+static double run_zipf(uint64_t *memory, unsigned mib, unsigned thousands)
 {
 	unsigned pages = mib * 256, reads = thousands * 1000;
-	uint64_t *memory = memory_filled(mib * MIB), seed = 1, wrong = 0;
+	uint64_t seed = 1, wrong = 0;
 	struct zipf zipf = zipf_make(pages);
 	const size_t words = PAGE / sizeof(*memory);
 	double begin = 0;
 
+	memory_fill(memory, mib * MIB);
 	for (unsigned i = 0; i < 2 * reads; i++) {
 		/* Hot pages lie anywhere: an odd factor mixes them. */
 		size_t page = (size_t)zipf_rank(&zipf, &seed) * 40503 % pages;
@@ -172,10 +182,27 @@ static double run_zipf(unsigned mib, unsigned thousands)
 	return (now() - begin) * 1e6 / reads;
 }
 
+/* Percent of a CPU that the process takes while it waits, once it had a second to settle. */
+static double run_idle(unsigned mib, unsigned seconds)
+{
+	uint64_t *memory = memory_fill(aligned_alloc(PAGE, mib * MIB), mib * MIB);
+	double begin, cpu, percent;
+
+	sleep(1);
+	cpu = cpu_seconds();
+	begin = now();
+	sleep(seconds);
+	percent = 100 * (cpu_seconds() - cpu) / (now() - begin);
+	if (sum(memory, 1))
+		exit(1);
+	return percent;
+}
+
 int main(int argc, char **argv)
 {
 	unsigned a = argc > 2 ? (unsigned)atoi(argv[2]) : 0;
 	unsigned b = argc > 3 ? (unsigned)atoi(argv[3]) : 0;
+	unsigned c = argc > 4 ? (unsigned)atoi(argv[4]) : 0;
 	struct rusage usage;
 	double figure = 0;
 
@@ -184,7 +211,11 @@ int main(int argc, char **argv)
 	else if (argc > 1 && !strcmp(argv[1], "passes"))
 		figure = run_passes(a, b);
 	else if (argc > 1 && !strcmp(argv[1], "zipf"))
-		figure = run_zipf(a, b);
+		figure = run_zipf(aligned_alloc(PAGE, a * MIB), a, b);
+	else if (argc > 1 && !strcmp(argv[1], "zipf-paged"))
+		figure = run_zipf(paging_alloc(a * MIB, c * MIB), a, b);
+	else if (argc > 1 && !strcmp(argv[1], "idle"))
+		figure = run_idle(a, b);
 	else if (argc < 2 || strcmp(argv[1], "start") != 0)
 		return 2;
 	getrusage(RUSAGE_SELF, &usage);

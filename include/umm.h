@@ -66,7 +66,9 @@
  *
  * Signals: handlers may touch managed memory, and must not call libumm unless a function
  * says so. While a thread is inside libumm its signals wait, except during long waits for
- * others. Between umm_migrate_setup() and umm_migrate_finalize() that is the driver's affair.
+ * others. Between umm_migrate_setup() and umm_migrate_finalize() that is the driver's affair, and
+ * so it is while a driver has a lock that its callbacks take: hold signals as long.
+ * No call is a cancellation point (pthread_cancel()), unless it prints.
  *
  * Structures that the caller fills start with their size; leave what you do not
  * know zero. Sizes other than the library's are accepted as long as no unknown
@@ -242,6 +244,35 @@ enum umm_ctx_flag {
 	UMM_CTX_FAULTS_IN_THREAD = 1 << 1,
 };
 
+/**
+ * What comes home beside a page that a CPU missed; docs/policy.md has how they compare. Only
+ * pages of PRIVATE memory come, which no CPU can reach where they are.
+ */
+enum umm_readahead {
+	UMM_READAHEAD_DEFAULT, /* what $UMM_READAHEAD names: off, density, stream; else STREAM */
+	UMM_READAHEAD_OFF,     /* nothing */
+	UMM_READAHEAD_DENSITY, /* what lies around it, where more than a share of that is at home */
+	UMM_READAHEAD_STREAM,  /* what comes next, of who goes through memory in equal steps */
+};
+
+/**
+ * What becomes of a page that a CPU and a device, or two devices, take from each other again and
+ * again; docs/policy.md has the constants. Only faults count, no other migrations.
+ */
+enum umm_thrash {
+	UMM_THRASH_DEFAULT,  /* what $UMM_THRASH names: off, pin, throttle; else PIN */
+	UMM_THRASH_OFF,	     /* it goes to whoever faults */
+	UMM_THRASH_PIN,	     /* if the device can use it in place: a few of the device's faults wait
+			      * a moment, then it stays at home for a while, for both */
+	UMM_THRASH_THROTTLE, /* likewise; and where it cannot, all of them wait */
+};
+
+/** Most of struct umm_ctx_options.thrash_wait_ns. */
+#define UMM_THRASH_WAIT_MOST_NS UINT64_C(1000000000)
+
+/** Most of struct umm_ctx_options.readahead_most, in bytes. */
+#define UMM_READAHEAD_MOST (UINT64_C(1) << 32)
+
 /** Options of umm_ctx_create(); all zero asks for the defaults. */
 struct umm_ctx_options {
 	size_t size;
@@ -251,6 +282,18 @@ struct umm_ctx_options {
 	unsigned reserved;	      /* 0 */
 	size_t frame_cache;	      /* bytes of recycled host frames kept; 0: 1/16 of RAM, less
 				       * where RLIMIT_AS is set */
+	uint64_t finalize_ns; /* a driver has so many nanoseconds from umm_migrate_setup() to
+				       * umm_migrate_finalize(); 0: 60 s, UINT64_MAX: no limit */
+	enum umm_readahead readahead; /* where no hint says otherwise */
+	unsigned readahead_percent;   /* DENSITY: more than so much has to be at home; 0: 51 */
+	size_t readahead_most;	      /* bytes that are ahead of a CPU, but for rounding to blocks;
+				       * 0: 16 MiB */
+	enum umm_thrash thrash;	      /* where no hint says otherwise */
+	unsigned thrash_waits;	      /* so often faults wait for a page, then it is pinned; at most
+				       * 255, which is never; 0: 10 */
+	uint64_t thrash_lapse_ns;     /* faults so far apart are no thrashing; 0: 500 us */
+	uint64_t thrash_wait_ns;      /* for so long at most a fault waits; 0: 500 us */
+	uint64_t thrash_pin_ns;	      /* for so long a page is pinned; 0: 150 ms */
 };
 
 /**
@@ -288,7 +331,8 @@ UMM_API struct umm_ctx *umm_ctx_get(struct umm_ctx *ctx);
  *
  * Closing destroys the devices that are left (their pages come home), then
  * unmaps memory of umm_alloc(), gives attached memory back to the kernel
- * with its contents, and removes the notifiers that are left.
+ * with its contents, and removes the notifiers that are left. Where the program has closed
+ * descriptors that are the library's, all of it stays as it is, and the log says so.
  *
  * Ownership: the caller's reference is gone.
  * Context:   any thread but one inside a callback of this context; may sleep.
@@ -352,7 +396,9 @@ UMM_API int umm_alloc(struct umm_ctx *ctx, size_t len, uint64_t flags, void **ou
  *
  * Mirrors are invalidated (UMM_EVENT_UNMAP) first. Waits for migrations of
  * the range that are in flight. An allocation whose first part the program has unmapped keeps its
- * address until something else is managed there; from then on @addr is that of what is left.
+ * address until something else is managed there; from then on @addr is that of what is left. The
+ * kernel does not tell of parts that no device has used and that the program has unmapped: those
+ * are unmapped once more, with whatever has been mapped there since.
  *
  * Ownership: the memory is gone.
  * Context:   any thread, not from a callback; may sleep; works in a forked child.
@@ -376,8 +422,12 @@ UMM_API int umm_free(struct umm_ctx *ctx, void *addr);
  * Contents stay. The memory remains the caller's: munmap(), mremap(), madvise() and
  * mprotect() keep working, and are followed where a device has used the memory. Memory
  * that no device has used yet must be detached before it is unmapped: the kernel
- * does not tell of it. To the kernel, blocks that a device has used are mappings of their own:
- * mremap() over the border of such a block fails with EFAULT.
+ * does not tell of it. To the kernel, blocks that a device has used (in a context of the
+ * whole process: pages) are mappings of their own: mremap() over the border of one fails with
+ * EFAULT; the kernel (6.17 and later) may have moved mappings before that border by then, as it
+ * does where any mremap() of several fails. umm_mremap() does it.
+ * A mapping that became anonymous has no file behind it any more: after madvise(MADV_DONTNEED) it
+ * reads as zeroes, not as the file.
  *
  * Ownership: the memory stays the caller's.
  * Context:   any thread; may sleep; not async-signal-safe.
@@ -401,6 +451,31 @@ UMM_API int umm_attach(struct umm_ctx *ctx, void *addr, size_t len);
  * Since:     0.1
  */
 UMM_API int umm_detach(struct umm_ctx *ctx, void *addr);
+
+/**
+ * umm_mremap() - mremap(2) of memory that devices have used in part
+ * @addr:    page aligned
+ * @old_len: bytes from there on, not 0
+ * @len:     bytes that it shall have
+ * @flags:   MREMAP_MAYMOVE, MREMAP_FIXED, MREMAP_DONTUNMAP
+ * @to:      in: where to, with MREMAP_FIXED; out: where it is
+ *
+ * To the kernel, memory of which devices use a part is several mappings, and mremap(2) moves or
+ * grows one. This is for any number of them, of whatever kind, managed or not: they move one after
+ * the other, and the last one grows. Whoever interposes mremap() calls this instead. Pages stay
+ * where they are: on their device.
+ *
+ * Other threads may find a part at the new address already and the rest still at the old one. What
+ * fails midway moves back, unless the old address is taken meanwhile (the log says so).
+ *
+ * Ownership: nothing changes hands.
+ * Context:   any thread, not from a callback; may sleep; not async-signal-safe.
+ * Return:    0; -EINVAL what mremap(2) calls so, or @old_len is 0; -EFAULT a hole; -ENOMEM no
+ *            room, or the kernel's limit on mappings is reached; -EDEADLK from a callback; else
+ *            what mremap(2) says of one of the mappings (-EPERM: it is sealed).
+ * Since:     0.1
+ */
+UMM_API int umm_mremap(void *addr, size_t old_len, size_t len, int flags, void **to);
 
 /** Home of a page; see docs/design.md for the arrows between them. */
 enum umm_page_state {
@@ -541,7 +616,7 @@ UMM_API long umm_fence_value(struct umm_fence *fence);
  *
  * Ownership: the caller closes the descriptor.
  * Context:   any thread.
- * Return:    the descriptor; -EINVAL; -ENOMEM; -ENOSPC no descriptors are left.
+ * Return:    the descriptor; -EINVAL; -ENOMEM.
  * Since:     0.1
  */
 UMM_API int umm_fence_eventfd(struct umm_fence *fence);
@@ -564,6 +639,7 @@ enum umm_cause {
 	UMM_CAUSE_EVICT,	/* device memory was needed for others */
 	UMM_CAUSE_FORK,		/* fork() takes a snapshot */
 	UMM_CAUSE_REMOVE,	/* the device or its memory goes away */
+	UMM_CAUSE_READAHEAD,	/* a CPU is about to touch them, by what it has missed before */
 	UMM_NR_CAUSES,
 };
 
@@ -646,8 +722,8 @@ UMM_API long umm_migrate_to_system(struct umm_ctx *ctx, void *addr, size_t len);
  *
  * Ownership: none.
  * Context:   any thread, not from a callback; may sleep.
- * Return:    the number of pages moved; -EIO some were lost and are poisoned; -EINVAL;
- *            -ENODEV in a forked child.
+ * Return:    the number of pages moved; -EIO some were lost and are poisoned; -ENOMEM some
+ *            stayed for want of host memory: ask again; -EINVAL; -ENODEV in a forked child.
  * Since:     0.1
  */
 UMM_API long umm_bring_home(struct umm_ctx *ctx);
@@ -755,11 +831,12 @@ struct umm_device_ops {
 
 	/**
 	 * copy: required. Start @ncopies copies and signal @done, exactly once,
-	 * when all of them are complete: 0, or a negative errno if any failed.
+	 * when all of them are complete: 0, or a negative errno if any failed. Their pages wait for
+	 * @done: the op moves, frees, evicts and removes nothing, which would wait for it.
 	 * @copies is gone after the return. May signal before it returns.
 	 * A device created with UMM_DEVICE_INLINE_COPY copies at least a single page
 	 * before it returns, with plain CPU loads and stores and without taking any
-	 * lock; then the op also runs on fault servers, for one page each.
+	 * lock; then the op also runs on fault servers, for 16 pages of a block at most.
 	 * Return: 0, or a negative errno and @done will never be signalled. -ENOMEM: there is no
 	 * host memory to begin with; the pages stay where they are, and a CPU that needs one
 	 * asks again. Any other error is the device's, as if @done were signalled with it.
@@ -769,7 +846,8 @@ struct umm_device_ops {
 
 	/**
 	 * page_free: optional. The last user of these frames is gone; the
-	 * frames may be handed out again once the op returns.
+	 * frames may be handed out again once the op returns. Whoever removes the memory, or its
+	 * device, waits for the op: it does neither itself.
 	 */
 	void (*page_free)(void *priv, struct umm_devmem *mem, uint32_t frame, uint32_t nframes);
 
@@ -785,7 +863,8 @@ struct umm_device_ops {
 
 	/**
 	 * memory_failure: optional. @frame is gone for good, as umm_memory_failure() was told:
-	 * once for each frame, before its page is taken from the program.
+	 * once for each frame, before its page is taken from the program. It does not remove the
+	 * memory or the device, which would wait for it.
 	 */
 	void (*memory_failure)(void *priv, struct umm_devmem *mem, uint32_t frame);
 
@@ -814,9 +893,18 @@ struct umm_device_ops {
 	 * umm_range_snapshot() says, so that the device need not miss it. Runs on a thread of the
 	 * library, may sleep and call libumm, but for waiting for a fence of umm_migrate_spans(),
 	 * which the same thread may have to signal. umm_device_destroy() waits for it before it
-	 * calls quiesce.
+	 * calls quiesce: neither that nor umm_prefetch() without a fence is for the op to call.
 	 */
 	void (*accessed)(void *priv, uintptr_t start, uintptr_t end);
+
+	/**
+	 * frame_host: optional, for PRIVATE memories. Where the CPU can write what goes into
+	 * @frame, which nobody uses yet: a page that is duplicated is then read straight into
+	 * it, and no copy is asked for. It stays there until the frame is free again. Calls
+	 * nothing of libumm but umm_devmem_priv().
+	 * Return: UMM_PAGE_SIZE bytes; NULL: copy.
+	 */
+	void *(*frame_host)(void *priv, struct umm_devmem *mem, uint32_t frame);
 };
 
 /** Flags of umm_device_create(). */
@@ -853,7 +941,8 @@ UMM_API int umm_device_create(struct umm_ctx *ctx, const struct umm_device_ops *
  * May be called while other threads use the device's pages. Calls ops->quiesce, removes
  * its memories, then its mirrors (release), then calls ops->destroy. Pages that the device
  * fails to give back are poisoned. Waits for the copies that the device has accepted: one
- * that is broken has to signal them with an error (the log tells of a wait that is long).
+ * that is broken has to signal them with an error (the log tells of a wait that is long). Where the
+ * program has closed descriptors that are the library's, nothing of this happens, as the log says.
  *
  * Ownership: @dev and its memories and mirrors are gone.
  * Context:   any thread, not from a callback; may sleep.
@@ -962,8 +1051,9 @@ UMM_API uint32_t umm_devmem_nfree(struct umm_devmem *mem);
  * Evicts nothing; see umm_devmem_evict().
  *
  * Ownership: the caller's, until umm_migrate_pages() takes them or umm_devmem_free().
- * Context:   any thread; does not sleep.
- * Return:    0; -EINVAL, also of a PLACED memory; -ENOSPC (none was allocated); -ENODEV.
+ * Context:   any thread; may sleep: ops->populate is called for frames that are new.
+ * Return:    0; -EINVAL, also of a PLACED memory; -ENOSPC (none was allocated); -ENODEV; -ENOMEM;
+ *            or what populate returned.
  * Since:     0.1
  */
 UMM_API int umm_devmem_alloc(struct umm_devmem *mem, uint32_t nframes, uint32_t *frames);
@@ -1035,7 +1125,7 @@ UMM_API long umm_migrate_device_range(struct umm_devmem *mem, uint32_t frame, ui
 
 /** Orders in which the blocks of a full memory go: docs/policy.md compares them. */
 enum umm_evict_order {
-	UMM_EVICT_DEFAULT,  /* what UMM_EVICT_ORDER in the environment names; else LRU */
+	UMM_EVICT_DEFAULT,  /* what UMM_EVICT_ORDER in the environment names; else ADAPTIVE */
 	UMM_EVICT_LRU,	    /* "lru": the one used least recently */
 	UMM_EVICT_CLOCK,    /* "clock": second chance */
 	UMM_EVICT_S3FIFO,   /* "s3fifo": what a scan brings goes first */
@@ -1089,6 +1179,27 @@ UMM_API int umm_devmem_record(struct umm_devmem *mem, size_t nuses);
 UMM_API size_t umm_devmem_recorded(struct umm_devmem *mem, uintptr_t *out, size_t nuses);
 
 /**
+ * umm_trace() - record in a file what happens to pages and blocks, in this process
+ * @path:    the file: made anew, and an older one of that name is gone. NULL ends the recording
+ * @nevents: room for so many; what happens when it is used up is counted, and not recorded.
+ *           0: 2^20, which is 8 MiB
+ *
+ * Recorded are the blocks of 2 MiB that come to a device memory, are used there, leave and are
+ * evicted; the pages that a CPU misses; how many move. umm-sim(1) replays it. An event takes 8
+ * bytes and a store; the disk space is taken at once, and what was recorded survives the process.
+ * UMM_TRACE in the environment does the same from the first context on, with "%p" in it for the
+ * process, and room for UMM_TRACE_EVENTS. A forked child records nothing.
+ *
+ * Ownership: @path is read before the call returns.
+ * Context:   any thread, not from a callback; may sleep.
+ * Return:    0; -EINVAL @path is empty, or @nevents above 2^30; -EBUSY a recording is going on, or
+ *            begins or ends just now; -EEXIST something that is no regular file has that name;
+ *            -ENOMEM; or what open(2), unlink(2) or posix_fallocate(3) say.
+ * Since:     0.1
+ */
+UMM_API int umm_trace(const char *path, size_t nevents);
+
+/**
  * umm_devmem_touch() - the device used this span: the order of eviction hears of it
  * @mem:   the memory
  * @start: first byte
@@ -1114,6 +1225,13 @@ enum umm_event {
 	UMM_EVENT_PROTECTION_VMA,  /* a mapping allows less (mprotect): announced by interposers, or
 				    * found by the next call that looks */
 	UMM_EVENT_EXCLUSIVE,	   /* exclusive access of @owner begins or ends */
+	/* The kernel's soft-dirty bits are cleared, which stores in place set again: announced by
+	 * whoever does it, by nobody else. */
+	UMM_EVENT_SOFT_DIRTY,
+	/* The context goes away: the last call on an interval notifier that nobody has removed.
+	 * Mirrors hear release instead. */
+	UMM_EVENT_RELEASE,
+	UMM_NR_EVENTS,
 };
 
 /** One announcement, valid during the callback. */
@@ -1127,7 +1245,7 @@ struct umm_notifier_range {
 				   * called again where it may */
 };
 
-/** Callbacks of a mirror. Both required. No core lock is held. */
+/** Callbacks of a mirror. Both required. No core lock is held; signals are. */
 struct umm_mirror_ops {
 	size_t size;
 
@@ -1151,8 +1269,8 @@ struct umm_mirror_ops {
  * @out: the mirror
  *
  * Ownership: the caller unregisters it; destroying the device does so otherwise.
- * Context:   any thread; may sleep.
- * Return:    0; -EINVAL; -E2BIG; -ENOMEM; -ENODEV.
+ * Context:   any thread, not from a callback; may sleep.
+ * Return:    0; -EINVAL; -E2BIG; -ENOMEM; -ENODEV; -EDEADLK from a callback.
  * Since:     0.1
  */
 UMM_API int umm_mirror_register(struct umm_device *dev, const struct umm_mirror_ops *ops,
@@ -1197,7 +1315,8 @@ struct umm_notifier_ops {
  * @priv: handed to the callback
  * @out: the notifier
  *
- * Ownership: the caller removes it; closing the context does so otherwise.
+ * Ownership: the caller removes it; closing the context does so otherwise, with
+ *            UMM_EVENT_RELEASE over all addresses as the last call (not in a forked child).
  * Context:   any thread; may sleep; not from a callback.
  * Return:    0; -EINVAL; -E2BIG; -ENOMEM; -ENODEV in a forked child.
  * Since:     0.1
@@ -1256,15 +1375,15 @@ struct umm_invalidation;
  * @range: what will change, and how; blockable must be true
  * @out:   to be given to umm_invalidate_range_end() once it has happened
  *
- * For interposers of munmap(), mprotect(), mremap() and madvise(), as the kernel's function of
- * that name. Memory that devices have used announces everything but permission changes by
- * itself; file, shared and hugetlb memory only since Linux 6.7. Every mirror and notifier
- * concerned is called before the return; snapshots taken meanwhile are stale, and
- * umm_notifier_read_begin() waits for the end.
+ * For interposers of munmap(), mprotect(), mremap() and madvise(), and for who writes to
+ * /proc/self/clear_refs, as the kernel's function of that name. Memory that devices have used
+ * announces everything but permission changes by itself; file, shared and hugetlb memory only
+ * since Linux 6.7. Every mirror and notifier concerned is called before the return; snapshots
+ * taken meanwhile are stale, and umm_notifier_read_begin() waits for the end.
  *
  * Ownership: @out is the caller's until umm_invalidate_range_end(), or its context's end.
  * Context:   any thread, not from a callback; may sleep.
- * Return:    0; -EINVAL; -ENOMEM; -ENODEV in a forked child.
+ * Return:    0; -EINVAL, also of UMM_EVENT_RELEASE; -ENOMEM; -ENODEV in a forked child.
  * Since:     0.1
  */
 UMM_API int umm_invalidate_range_start(struct umm_ctx *ctx, const struct umm_notifier_range *range,
@@ -1413,7 +1532,7 @@ UMM_API long umm_range_fault(struct umm_range *range, unsigned timeout_ms);
  *
  * Ownership: none.
  * Context:   any thread, not from a callback; may sleep.
- * Return:    0; -ETIME; -EINVAL; -E2BIG.
+ * Return:    0; -ETIME; -EINVAL; -E2BIG; -EDEADLK from a callback.
  * Since:     0.1
  */
 UMM_API int umm_range_wait_until_valid(struct umm_range *range, unsigned timeout_ms);
@@ -1602,7 +1721,9 @@ struct umm_migrate {
  *
  * Until umm_migrate_finalize(), everything else about these pages waits: touching, freeing and
  * migrating them, destroying the device or the context, and fork() if @dst_mem is given.
- * None of it is for the thread that has to finalize.
+ * None of it is for the thread that has to finalize. A driver that takes longer than
+ * struct umm_ctx_options.finalize_ns has its migration undone: the pages are where they were,
+ * waiters go on, and umm_migrate_pages() moves nothing. An error in the log says so.
  *
  * Ownership: @migrate must be finalized unless this fails.
  * Context:   any thread, not from a callback; may sleep; mirrors are invalidated.
@@ -1633,7 +1754,8 @@ UMM_API struct umm_devmem *umm_migrate_src_mem(struct umm_migrate *migrate, unsi
  *
  * Ownership: the core's; one page, to be written until umm_migrate_pages().
  * Context:   any thread, one at a time for one @migrate; may sleep.
- * Return:    the address; NULL no memory, or the page was not collected to go home.
+ * Return:    the address; NULL no memory, the page was not collected to go home, or the migration
+ *            is undone.
  * Since:     0.1
  */
 UMM_API void *umm_migrate_host(struct umm_migrate *migrate, unsigned long i);
@@ -1728,7 +1850,10 @@ enum umm_counter {
 	UMM_COUNT_FRAMES_FRESH,	   /* host frames taken from the kernel, pages */
 	UMM_COUNT_BYTES_OUT,	   /* bytes copied to devices, by cause: + enum umm_cause */
 	UMM_COUNT_BYTES_IN = UMM_COUNT_BYTES_OUT + UMM_NR_CAUSES, /* and from devices, likewise */
-	UMM_NR_COUNTERS = UMM_COUNT_BYTES_IN + UMM_NR_CAUSES,
+	UMM_COUNT_THRASH_WAITS = UMM_COUNT_BYTES_IN + UMM_NR_CAUSES, /* pages that device faults
+								      * waited for */
+	UMM_COUNT_THRASH_STAYS, /* pages that device faults left at home: pinned */
+	UMM_NR_COUNTERS,
 };
 
 /** A copy of all counters. */
@@ -1803,16 +1928,22 @@ enum umm_hint {
 	 * with UMM_MIGRATE_AHEAD leave it, and it is evicted only when nothing else is left. */
 	UMM_HINT_NO_MIGRATE,
 	/* Waiting for it is worse than waiting for others: it is evicted only when nothing else is
-	 * left, and no request with UMM_MIGRATE_AHEAD takes it from where it is. */
+	 * left, no request with UMM_MIGRATE_AHEAD takes it from where it is, and no fault waits
+	 * because it thrashes. */
 	UMM_HINT_LATENCY_CRITICAL,
 	/* A fault moves an aligned unit of 2^@order pages at least, as far as all of it has such
-	 * a hint: 0 to 9. */
+	 * a hint: 0 to 9. A CPU's brings home what of it is on the memory of the missed page. */
 	UMM_HINT_GRANULARITY,
 	/* It is read more often than written. A device that faults on it to read
 	 * (UMM_MIGRATE_READ) gets a copy, and so does one that it is prefetched to: it stays at
 	 * home for everybody else to read, until somebody writes. For a fault it counts more than
 	 * the other hints. */
 	UMM_HINT_READ_MOSTLY,
+	/* What comes home beside a page that a CPU misses here is @readahead's to say. Where it is
+	 * OFF nothing comes that was not missed, wherever the miss was. */
+	UMM_HINT_READAHEAD,
+	/* Whether it may be taken to and fro is @thrash's to say. */
+	UMM_HINT_THRASH,
 	UMM_NR_HINTS,
 };
 
@@ -1829,9 +1960,11 @@ struct umm_advice {
 	const struct umm_span *spans;
 	size_t nspans;
 	enum umm_hint hint;
-	uint32_t order;		/* GRANULARITY */
-	struct umm_devmem *mem; /* PREFERRED; NULL: system memory */
-	struct umm_device *dev; /* ACCESSED_BY; at most 64 devices of a context */
+	uint32_t order;		      /* GRANULARITY */
+	struct umm_devmem *mem;	      /* PREFERRED; NULL: system memory */
+	struct umm_device *dev;	      /* ACCESSED_BY; at most 64 devices of a context */
+	enum umm_readahead readahead; /* READAHEAD; not DEFAULT, which is what there is without */
+	enum umm_thrash thrash;	      /* THRASH; likewise */
 };
 
 /**
@@ -1931,6 +2064,8 @@ struct umm_span_info {
 	uint64_t prefetched; /* all pages were asked for by umm_prefetch(), the last time to */
 	struct umm_devmem *target;	   /* here: 1; NULL: system memory */
 	uint64_t counter[UMM_NR_COUNTERS]; /* of the allocations that have pages here, summed up */
+	enum umm_readahead readahead;	   /* where hints has READAHEAD */
+	enum umm_thrash thrash;		   /* where hints has THRASH */
 };
 
 /**

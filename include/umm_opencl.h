@@ -56,6 +56,7 @@ enum umm_opencl_capability {
 	UMM_OPENCL_SVM_COARSE = 1 << 3,	     /* coarse-grained shared virtual memory */
 	UMM_OPENCL_SVM_FINE_BUFFER = 1 << 4, /* fine-grained, in buffers */
 	UMM_OPENCL_SVM_FINE_SYSTEM = 1 << 5, /* fine-grained, all of the address space */
+	UMM_OPENCL_SVM_ATOMICS = 1 << 6,     /* fine-grained with atomics: work-items can wait */
 };
 
 /** One OpenCL device, or a platform without any (then @device is NULL). */
@@ -224,10 +225,20 @@ UMM_API int umm_opencl_build(struct umm_opencl *ocl, const char *source, const c
  * 4. Launches
  */
 
+/**
+ * Ways of a launch to get its pages. Without any, work-items of a device with
+ * UMM_OPENCL_SVM_ATOMICS wait where few have something to do, and are replayed where many have;
+ * UMM_OPENCL_WAIT in the environment (auto, always, never) says otherwise for a process.
+ */
+enum umm_opencl_launch_flag {
+	UMM_OPENCL_WAIT = 1 << 0,   /* they wait, however many they are, if they can */
+	UMM_OPENCL_REPLAY = 1 << 1, /* they never wait */
+};
+
 /** A launch: the arguments of clEnqueueNDRangeKernel(). */
 struct umm_opencl_work {
 	size_t size;
-	uint64_t flags;	      /* 0 */
+	uint64_t flags;	      /* enum umm_opencl_launch_flag: none, or one */
 	cl_kernel kernel;     /* its own arguments are set, from UMM_OPENCL_ARGS on */
 	cl_uint dims;	      /* 1 to 3 */
 	cl_uint nwait;	      /* events that it waits for first */
@@ -251,14 +262,15 @@ struct umm_opencl_result {
 	uint64_t kernel_ns;	 /* from handing the kernel over to knowing its outcome */
 	uint64_t service_ns;	 /* in serving its faults */
 	uint64_t total_ns;
-	uint64_t fault_addr;   /* with -EFAULT, -EPERM, -EBUSY, -ENOSPC or -EINVAL: the */
-	uint64_t fault_item;   /* address, its work-item (counted row by row) */
-	bool fault_valid;      /* (these three say something) */
-	bool fault_write;      /* and whether it was a store */
-	int32_t status;	       /* 0, or the error that it ended with */
-	uint64_t device_ns;    /* the kernel's time on the device, all rounds together: by the */
-	uint64_t device_start; /* device's clock, where options.queue has profiling, else 0; */
-	uint64_t device_end;   /* and when the first began and the last ended */
+	uint64_t fault_addr;	/* with -EFAULT, -EPERM, -EBUSY, -ENOSPC or -EINVAL: the */
+	uint64_t fault_item;	/* address, its work-item (counted row by row) */
+	bool fault_valid;	/* (these three say something) */
+	bool fault_write;	/* and whether it was a store */
+	int32_t status;		/* 0, or the error that it ended with */
+	uint64_t device_ns;	/* the kernel's time on the device, all rounds together: by the */
+	uint64_t device_start;	/* device's clock, where options.queue has profiling, else 0; */
+	uint64_t device_end;	/* and when the first began and the last ended */
+	uint64_t faults_waited; /* of @faults: those that came while work-items waited for them */
 };
 
 /**

@@ -29,7 +29,12 @@ static int arguments_check(struct umm_ctx *ctx, const struct umm_advice *advice)
 		return -EINVAL;
 	if (advice->dev && advice->hint != UMM_HINT_ACCESSED_BY)
 		return -EINVAL;
-	if (advice->order > ORDER_MOST)
+	if (advice->order > ORDER_MOST || (unsigned)advice->readahead > UMM_READAHEAD_STREAM)
+		return -EINVAL;
+	if (!advice->readahead != (unset || advice->hint != UMM_HINT_READAHEAD))
+		return -EINVAL;
+	if ((unsigned)advice->thrash > UMM_THRASH_THROTTLE ||
+	    !advice->thrash != (unset || advice->hint != UMM_HINT_THRASH))
 		return -EINVAL;
 	if (advice->mem && (!devmem_valid(advice->mem) || advice->mem->ctx != ctx))
 		return -EINVAL;
@@ -89,7 +94,10 @@ static int change_of(struct umm_ctx *ctx, const struct umm_advice *advice,
 		     struct hint_change *change)
 {
 	bool unset = advice->flags & UMM_ADVICE_UNSET;
-	struct hint_attrs attrs = { .order = advice->order, .mem = advice->mem };
+	struct hint_attrs attrs = { .order = (uint16_t)advice->order,
+				    .readahead = (uint8_t)advice->readahead,
+				    .thrash = (uint8_t)advice->thrash,
+				    .mem = advice->mem };
 	int number;
 
 	if (advice->dev) {
@@ -165,6 +173,10 @@ static void summary_add(struct summary *summary, const struct hint_attrs *attrs)
 		summary->differ |= hint_bit(UMM_HINT_PREFERRED);
 	if (attrs->order != all->order)
 		summary->differ |= hint_bit(UMM_HINT_GRANULARITY);
+	if (attrs->readahead != all->readahead)
+		summary->differ |= hint_bit(UMM_HINT_READAHEAD);
+	if (attrs->thrash != all->thrash)
+		summary->differ |= hint_bit(UMM_HINT_THRASH);
 	if (attrs->devices != all->devices)
 		summary->differ |= hint_bit(UMM_HINT_ACCESSED_BY);
 	all->devices &= attrs->devices;
@@ -201,6 +213,10 @@ static void query_hints(struct umm_ctx *ctx, const struct umm_span *pages,
 		out->preferred = summary.all.mem;
 	if (out->hints & hint_bit(UMM_HINT_GRANULARITY))
 		out->order = summary.all.order;
+	if (out->hints & hint_bit(UMM_HINT_READAHEAD))
+		out->readahead = (enum umm_readahead)summary.all.readahead;
+	if (out->hints & hint_bit(UMM_HINT_THRASH))
+		out->thrash = (enum umm_thrash)summary.all.thrash;
 	query_devices(ctx, summary.all.devices, out);
 }
 

@@ -8,23 +8,41 @@
  * readers may hold stale pointers to freed objects and look at (even lock) what is
  * there before they find out.
  *
- * Invariants: slots are multiples of a cache line and aligned to one; a slot is on
+ * Objects are constructed when they are first handed out, so what is kept back takes
+ * addresses and no memory.
+ *
+ * Invariants: slots are multiples of a cache line and aligned to one; a slot is fresh, on
  * the free list or with exactly one user; slabs go away only with the pool.
  *
- * Locks: pool->lock guards both lists. Slabs are mapped and constructed before it
- * is taken, so that it is never held over a system call.
+ * Locks: pool->lock guards both lists. Slabs are mapped before it is taken, so that it is
+ * never held over a system call. What could not be unmapped is in a table without a lock.
  */
 #include "arena.h"
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/mman.h>
 
+#include "log.h"
 #include "umm.h"
 #include "util.h"
 
 #define ARENA_LINE ((size_t)64)
 #define ARENA_SLAB ((size_t)64 << 10)
+
+/* How many stretches of addresses may wait to be unmapped. */
+#define NR_LEFT	    64
+#define LEFT_VACANT ((uintptr_t)0)
+#define LEFT_BUSY   ((uintptr_t)1)
+
+static struct {
+	_Atomic uintptr_t addr; /* or LEFT_VACANT; LEFT_BUSY: somebody changes the entry */
+	size_t len;
+} left[NR_LEFT];
+
+/* Asked on the fault path, in signal handlers too: no lazy allocation. */
+static _Thread_local unsigned urgent __attribute__((tls_model("initial-exec")));
 
 struct slab {
 	struct slab *next;
@@ -41,14 +59,33 @@ static void **slot_link(const struct pool *pool, void *obj)
 	return (void **)(void *)((char *)obj + slot_size(pool) - sizeof(void *));
 }
 
+static size_t slab_len(const struct pool *pool)
+{
+	return align_up(max(ARENA_SLAB, ARENA_LINE + slot_size(pool)), UMM_PAGE_SIZE);
+}
+
+static size_t slab_nobjs(const struct pool *pool)
+{
+	return (slab_len(pool) - ARENA_LINE) / slot_size(pool);
+}
+
 void pool_init(struct pool *pool, size_t obj_size, void (*ctor)(void *obj))
 {
 	lock_init(&pool->lock, RANK_LEAF);
 	pool->obj_size = obj_size;
 	pool->ctor = ctor;
 	pool->free_list = NULL;
+	pool->fresh = NULL;
+	pool->fresh_end = NULL;
 	pool->slabs = NULL;
+	pool->nfree = 0;
+	pool->kept = 0;
 	atomic_init(&pool->mapped, 0);
+}
+
+void pool_keep(struct pool *pool)
+{
+	pool->kept = max(slab_nobjs(pool) / 2, (size_t)1);
 }
 
 void pool_fini(struct pool *pool)
@@ -63,55 +100,95 @@ void pool_fini(struct pool *pool)
 	}
 	pool->slabs = NULL;
 	pool->free_list = NULL;
+	pool->fresh = NULL;
+	pool->fresh_end = NULL;
+	pool->nfree = 0;
 	atomic_store_explicit(&pool->mapped, 0, memory_order_relaxed);
 	lock_fini(&pool->lock);
 }
 
-/* Map one more slab and put its objects on the free list; false: no memory. */
+/* The next object that nobody has had yet, constructed. */
+static void *fresh_take(struct pool *pool) UMM_REQUIRES(&pool->lock)
+{
+	char *obj = pool->fresh;
+
+	pool->fresh += slot_size(pool);
+	atomic_fetch_add_explicit(&pool->mapped, slot_size(pool), memory_order_relaxed);
+	if (pool->ctor)
+		pool->ctor(obj);
+	return obj;
+}
+
+static void free_list_add(struct pool *pool, void *obj) UMM_REQUIRES(&pool->lock)
+{
+	*slot_link(pool, obj) = pool->free_list;
+	pool->free_list = obj;
+}
+
+/* Map one more slab: its objects are the fresh ones from now on; false: no memory. */
 static bool pool_grow(struct pool *pool)
 {
-	size_t slot = slot_size(pool);
-	size_t len = align_up(max(ARENA_SLAB, ARENA_LINE + slot), UMM_PAGE_SIZE);
-	size_t nobjs = (len - ARENA_LINE) / slot;
+	size_t len = slab_len(pool), nobjs = slab_nobjs(pool);
 	struct slab *slab = arena_map(len);
-	char *first;
 
 	if (!slab)
 		return false;
 	slab->len = len;
-	first = (char *)slab + ARENA_LINE;
-	for (size_t i = 0; i < nobjs; i++) {
-		char *obj = first + i * slot;
-
-		if (pool->ctor)
-			pool->ctor(obj);
-		*slot_link(pool, obj) = i + 1 < nobjs ? obj + slot : NULL;
-	}
-
 	lock_take(&pool->lock);
+	while (pool->fresh != pool->fresh_end)
+		free_list_add(pool, fresh_take(pool));
 	slab->next = pool->slabs;
 	pool->slabs = slab;
-	*slot_link(pool, first + (nobjs - 1) * slot) = pool->free_list;
-	pool->free_list = first;
+	pool->fresh = (char *)slab + ARENA_LINE;
+	pool->fresh_end = pool->fresh + nobjs * slot_size(pool);
+	pool->nfree += nobjs;
 	lock_drop(&pool->lock);
-	atomic_fetch_add_explicit(&pool->mapped, len, memory_order_relaxed);
 	return true;
 }
 
 bool pool_reserve(struct pool *pool)
 {
-	return atomic_load_explicit(&pool->mapped, memory_order_relaxed) || pool_grow(pool);
+	bool enough;
+
+	do {
+		lock_take(&pool->lock);
+		enough = pool->slabs && pool->nfree >= pool->kept;
+		lock_drop(&pool->lock);
+	} while (!enough && pool_grow(pool));
+	return enough;
+}
+
+void pool_urgent_begin(void)
+{
+	urgent++;
+}
+
+void pool_urgent_end(void)
+{
+	urgent--;
+}
+
+bool pool_is_urgent(void)
+{
+	return urgent;
 }
 
 void *pool_alloc(struct pool *pool)
 {
+	size_t kept = urgent ? 0 : pool->kept;
 	void *obj;
 
 	do {
 		lock_take(&pool->lock);
-		obj = pool->free_list;
-		if (obj)
-			pool->free_list = *slot_link(pool, obj);
+		obj = NULL;
+		if (pool->nfree > kept) {
+			pool->nfree--;
+			obj = pool->free_list;
+			if (obj)
+				pool->free_list = *slot_link(pool, obj);
+			else
+				obj = fresh_take(pool);
+		}
 		lock_drop(&pool->lock);
 	} while (!obj && pool_grow(pool));
 	return obj;
@@ -119,8 +196,8 @@ void *pool_alloc(struct pool *pool)
 
 void pool_free_locked(struct pool *pool, void *obj)
 {
-	*slot_link(pool, obj) = pool->free_list;
-	pool->free_list = obj;
+	free_list_add(pool, obj);
+	pool->nfree++;
 }
 
 void pool_free(struct pool *pool, void *obj)
@@ -144,13 +221,51 @@ void *arena_map(size_t len)
 	return addr;
 }
 
+/* False: it has to be tried again when there are fewer mappings. */
+static bool unmap(uintptr_t addr, size_t len)
+{
+	int ret = munmap((void *)addr, len);
+
+	UMM_ASSERT(!ret || errno == ENOMEM);
+	return !ret;
+}
+
+static void leave(uintptr_t addr, size_t len)
+{
+	uintptr_t vacant;
+
+	madvise((void *)addr, len, MADV_DONTNEED);
+	for (unsigned i = 0; i < NR_LEFT; i++) {
+		vacant = LEFT_VACANT;
+		if (!atomic_compare_exchange_strong(&left[i].addr, &vacant, LEFT_BUSY))
+			continue;
+		left[i].len = len;
+		atomic_store(&left[i].addr, addr);
+		return;
+	}
+	log_warning("%zu KiB of addresses stay mapped: there are too many mappings", len >> 10);
+}
+
+/* What was left behind. */
+static void left_unmap(void)
+{
+	uintptr_t addr;
+
+	for (unsigned i = 0; i < NR_LEFT; i++) {
+		addr = atomic_load(&left[i].addr);
+		if (addr == LEFT_VACANT || addr == LEFT_BUSY ||
+		    !atomic_compare_exchange_strong(&left[i].addr, &addr, LEFT_BUSY))
+			continue;
+		atomic_store(&left[i].addr, unmap(addr, left[i].len) ? LEFT_VACANT : addr);
+	}
+}
+
 void arena_unmap(void *addr, size_t len)
 {
-	int ret;
-
 	if (!addr)
 		return;
-	ret = munmap(addr, len);
-	UMM_ASSERT(!ret);
-	(void)ret;
+	if (!unmap((uintptr_t)addr, len))
+		leave((uintptr_t)addr, len);
+	else
+		left_unmap();
 }

@@ -15,6 +15,7 @@ struct batch_want {
 	bool no_evict;
 	bool reads;	      /* the device only reads: what is READ_MOSTLY is duplicated */
 	bool ahead;	      /* nobody has missed them yet */
+	bool may_sleep;	      /* while somebody else keeps a page that thrashes */
 	uint64_t clock;	      /* evict only what was used before; see devmem_evict_want() */
 	unsigned long *ended; /* duplications that ended are counted here; NULL: nobody asks */
 };

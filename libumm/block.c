@@ -46,23 +46,28 @@ int blocks_init(struct blocks *blocks)
 	blocks->dir = arena_map(DIR_SLOTS * sizeof(*blocks->dir));
 	if (!blocks->dir)
 		return -ENOMEM;
+	pool_init(&blocks->leaf_pool, sizeof(struct block_leaf), NULL);
 	pool_init(&blocks->pool, sizeof(struct block), block_construct);
 	pool_init(&blocks->resident_pool, sizeof(struct resident), NULL);
 	pool_init(&blocks->frames_pool, UMM_BLOCK_PAGES * sizeof(uint32_t), NULL);
 	pool_init(&blocks->pins_pool, sizeof(struct block_pins), NULL);
+	/* Mappings move, and parts of them go: books are needed, and the kernel does not ask. */
+	pool_keep(&blocks->leaf_pool);
+	pool_keep(&blocks->pool);
+	pool_keep(&blocks->resident_pool);
+	pool_keep(&blocks->frames_pool);
 	atomic_store(&blocks->leaf_bytes, 0);
 	return 0;
 }
 
 void blocks_fini(struct blocks *blocks)
 {
-	for (size_t i = 0; i < DIR_SLOTS; i++)
-		arena_unmap(atomic_load(&blocks->dir[i]), sizeof(struct block_leaf));
 	arena_unmap(blocks->dir, DIR_SLOTS * sizeof(*blocks->dir));
 	pool_fini(&blocks->pins_pool);
 	pool_fini(&blocks->frames_pool);
 	pool_fini(&blocks->resident_pool);
 	pool_fini(&blocks->pool);
+	pool_fini(&blocks->leaf_pool);
 }
 
 size_t blocks_bytes(const struct blocks *blocks)
@@ -105,7 +110,7 @@ static _Atomic(struct block *) *block_slot_make(struct umm_ctx *ctx, uintptr_t a
 	if (number >= (uintptr_t)DIR_SLOTS * DIR_SLOTS)
 		return NULL;
 	if (!atomic_load(&ctx->blocks.dir[number / DIR_SLOTS])) {
-		leaf = arena_map(sizeof(*leaf));
+		leaf = pool_alloc(&ctx->blocks.leaf_pool);
 		if (!leaf)
 			return NULL;
 		atomic_fetch_add(&ctx->blocks.leaf_bytes, UMM_PAGE_SIZE);
@@ -123,6 +128,15 @@ static void block_set_native(struct block *block, uintptr_t start, uintptr_t end
 	for (unsigned i = first; i < last; i++)
 		if (page_state(block, i) == PG_UNMANAGED)
 			page_set(block, i, PG_NATIVE);
+}
+
+/* What a later event needs in any case is there, or there is no memory for this block, either. */
+static bool events_reserve(struct umm_ctx *ctx)
+{
+	return pool_reserve(&ctx->blocks.leaf_pool) && pool_reserve(&ctx->blocks.pool) &&
+	       pool_reserve(&ctx->blocks.resident_pool) && pool_reserve(&ctx->blocks.frames_pool) &&
+	       pool_reserve(&ctx->regions.region_pool) && pool_reserve(&ctx->changes.pool) &&
+	       pool_reserve(&ctx->notifiers.active_pool) && pool_reserve(&ctx->workers.pool);
 }
 
 /* The caller holds regions.lock: nothing appears or goes away while we look. */
@@ -167,7 +181,9 @@ struct block *block_get(struct umm_ctx *ctx, uintptr_t addr, int *ret)
 		return block;
 	lock_take(&ctx->regions.lock);
 	block = block_find(ctx, addr);
-	if (!block)
+	if (!block && !pool_is_urgent() && !events_reserve(ctx))
+		*ret = -ENOMEM;
+	else if (!block)
 		block = block_make(ctx, addr & ~BLOCK_MASK, ret);
 	lock_drop(&ctx->regions.lock);
 	return block;
@@ -280,12 +296,15 @@ bool page_drop_is_over(struct umm_ctx *ctx, struct block *block, unsigned i)
 {
 	uint64_t populated = 1;
 
+	/* What is not there may have moved away: its message will find it where it was. */
 	if (!pagemap_populated(page_addr(block, i), 1, ctx->features & UMM_KERNEL_PAGEMAP_SCAN,
 			       &populated) &&
-	    !populated)
-		page_set(block, i, PG_EMPTY);
-	else if (now_ns() - block->dropped_ns > DROPPING_NS)
+	    !populated) {
+		if (!uffd_is_changing(ctx->uffd))
+			page_set(block, i, PG_EMPTY);
+	} else if (now_ns() - block->dropped_ns > DROPPING_NS) {
 		block->page[i] &= (uint16_t)~PG_DROPPING;
+	}
 	return !(block->page[i] & PG_DROPPING);
 }
 

@@ -33,7 +33,7 @@ enum page_state {
 			     * fault means that it was dropped, and is filled with zeroes */
 	PG_REFILLED = 0x40, /* that has happened: the page stays with the CPU */
 	/* POISONED. */
-	PG_REPAIRING = 0x400, /* somebody replaces it (poison.c) */
+	PG_REPAIRING = 0x400, /* somebody exchanges its mapping (poison.c) */
 	/* DEVICE. */
 	PG_DEFERRED = 0x80, /* a worker is about to bring it home */
 	/* SYSTEM: the program was told to go on and drop it, and may not have done so yet: what
@@ -42,6 +42,9 @@ enum page_state {
 	/* EMPTY, DEVICE, COHERENT, EXCLUSIVE: mirrors have not been told yet of the change that
 	 * made it so (change.h). Whoever wants it waits. */
 	PG_HELD = 0x200,
+	/* SYSTEM: its copies have ended, but perhaps not the write-protection that they needed. The
+	 * next write of a CPU ends that, or the next device that asks for a writable page. */
+	PG_GUARDED = 0x800,
 };
 
 #define BLOCK_MASK   (UMM_BLOCK_SIZE - 1)
@@ -84,7 +87,7 @@ struct block {
 };
 
 #define HISTORY_HELD	0x80 /* it stayed when it was last to move */
-#define HISTORY_REFUSED 0x40 /* the kernel refused to move it to a place of EXCLUSIVE pages */
+#define HISTORY_REFUSED 0x40 /* it could not be brought to a place of EXCLUSIVE pages */
 
 #define DIR_SLOTS 8192 /* 2^13 x 2^13 blocks of 2^21 bytes: 47 bits of address */
 
@@ -94,6 +97,7 @@ struct block_leaf {
 
 struct blocks {
 	_Atomic(struct block_leaf *) *dir;
+	struct pool leaf_pool; /* leaves stay as long as the context: each is zeroed once */
 	struct pool pool;
 	struct pool resident_pool;
 	struct pool frames_pool;
@@ -145,7 +149,10 @@ void page_set(struct block *block, unsigned i, enum page_state state);
  * got nobody tells: until the page is seen to be gone, or a second later, it stays.
  */
 void page_drop(struct block *block, unsigned i);
-/* Is that over? Then the page is what it seems: SYSTEM, or EMPTY. */
+/*
+ * Is that over? Then the page is what it seems: SYSTEM, or EMPTY. The gate is held, so that no
+ * message is read but not applied that says where the page has moved to.
+ */
 bool page_drop_is_over(struct umm_ctx *ctx, struct block *block, unsigned i);
 
 /*

@@ -42,6 +42,7 @@ void changes_init(struct changes *changes)
 	changes->tail = &changes->head;
 	changes->number = 0;
 	pool_init(&changes->pool, sizeof(struct change), NULL);
+	pool_keep(&changes->pool);
 }
 
 void changes_fini(struct changes *changes)

@@ -128,11 +128,14 @@ static uint64_t *classify(struct piece *piece, const struct piece_want *want, st
 
 	if (want->dst && !devmem_has_place(want->dst, page_addr(block, i)))
 		return NULL;
+	/* What a CPU can reach, or what is coming, is not waited for. */
+	if (!want->dst && want->cause == UMM_CAUSE_READAHEAD && page_state(block, i) != PG_DEVICE)
+		return NULL;
 	if (block->page[i] & PG_HELD) {
 		found->busy = true;
 		return NULL;
 	}
-	if (block->page[i] & PG_DROPPING && !page_drop_is_over(piece->ctx, block, i))
+	if (block->page[i] & PG_DROPPING && !(want->dst && page_drop_is_over(piece->ctx, block, i)))
 		return NULL;
 	if (want->hints && heed_keeps(want, block, i))
 		return NULL;
@@ -343,18 +346,24 @@ static void hold_source(struct piece *piece)
 static unsigned collect_marked(struct piece *piece, const struct piece_want *want,
 			       struct piece_found *found, unsigned limit, const uint32_t *frames)
 {
-	struct block *block = block_find(piece->ctx, want->va);
+	struct umm_ctx *ctx = piece->ctx;
+	struct block *block;
 	unsigned n = 0;
 
+	/* For page_drop_is_over(). */
+	rwlock_take_shared(&ctx->gate);
+	block = block_find(ctx, want->va);
 	if (!block)
-		return 0;
+		goto out;
 	found->busy = false;
 	found->more = false;
 	memset(found->pinned, 0, sizeof(found->pinned));
 	n = mark(piece, want, block, found, limit, frames);
-	found->settled = ctx_settle_count(piece->ctx);
+	found->settled = ctx_settle_count(ctx);
 	hold_source(piece);
-	block_put(piece->ctx, block);
+	block_put(ctx, block);
+out:
+	rwlock_drop_shared(&ctx->gate);
 	return n;
 }
 
@@ -381,6 +390,24 @@ static int count_for_device(struct piece *piece, const struct piece_want *want,
 	return ret ? ret : (int)n;
 }
 
+/* Mark pages of PLACED memory, those that have a frame there with memory: how many, or -errno. */
+static int collect_for_places(struct piece *piece, const struct piece_want *want,
+			      struct piece_found *found)
+{
+	unsigned first, last;
+	int ret;
+
+	for_each_run(want->pages, first, last)
+	{
+		ret = devmem_back_places(want->dst, want->va + ((uintptr_t)first << UMM_PAGE_SHIFT),
+					 want->va + ((uintptr_t)last << UMM_PAGE_SHIFT));
+		if (ret && ret != -ENOSPC)
+			return ret;
+		found->full |= ret;
+	}
+	return (int)collect_marked(piece, want, found, UMM_BLOCK_PAGES, NULL);
+}
+
 /* Mark pages, and give them frames of dst: how many, or -errno. */
 static int collect_for_device(struct piece *piece, const struct piece_want *want,
 			      struct piece_found *found)
@@ -390,7 +417,9 @@ static int collect_for_device(struct piece *piece, const struct piece_want *want
 
 	if (n <= 0)
 		return n;
-	if (want->by_driver || takes_places(want))
+	if (takes_places(want))
+		return collect_for_places(piece, want, found);
+	if (want->by_driver)
 		return (int)collect_marked(piece, want, found, UMM_BLOCK_PAGES, NULL);
 	got = take_frames(want, (unsigned)n, frames);
 	if (got <= 0) {

@@ -26,6 +26,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "change.h"
 #include "event.h"
 #include "hook.h"
 #include "log.h"
@@ -88,15 +89,20 @@ static bool has_frame_only(const struct piece *piece, unsigned i)
 	return bit_test(piece->device, i) || bit_test(piece->exclusive, i);
 }
 
-static enum action action_for_undo(const struct piece *piece, unsigned i)
+static enum action action_for_undo(const struct run *run, unsigned i)
 {
+	const struct piece *piece = run->piece;
+
 	if (bit_test(piece->empty, i))
 		return ACT_EMPTY;
 	if (has_frame_only(piece, i))
 		return ACT_KEEP;
 	if (bit_test(piece->coherent, i))
 		return ACT_RECOHERE;
-	return piece->duplicate ? ACT_SYSTEM : ACT_HOME;
+	if (!piece->duplicate)
+		return ACT_HOME;
+	/* The copies of an earlier duplication are all still there. */
+	return resident_of(run->block, in_block(run, i)) ? ACT_KEEP : ACT_SYSTEM;
 }
 
 static enum action action_of(const struct run *run, unsigned i)
@@ -118,7 +124,7 @@ static enum action action_of(const struct run *run, unsigned i)
 	if (bit_test(piece->lost, i))
 		return ACT_POISON;
 	if (bit_test(piece->undo, i))
-		return action_for_undo(piece, i);
+		return action_for_undo(run, i);
 	if (!piece->dst)
 		return ACT_HOME;
 	if (piece->duplicate)
@@ -235,7 +241,10 @@ static enum page_state settled_state(const struct run *run, enum action action, 
 	}
 }
 
-/* For umm_locate(): why it moved, or that others held it. */
+/*
+ * For umm_locate(): why it moved, or that others held it. A page that was not to be had
+ * exclusively: whoever asks for it again in a moment need not announce that.
+ */
 static void history_note(const struct run *run, enum action action, unsigned i, bool dropped)
 {
 	struct piece *piece = run->piece;
@@ -247,6 +256,11 @@ static void history_note(const struct run *run, enum action action, unsigned i, 
 		*history = 0;
 	} else if (bit_test(piece->stay, i) && !dropped && !piece->deferred) {
 		*history |= HISTORY_HELD;
+	}
+	if (piece->dst && piece->dst->places && !dropped && !bit_test(piece->done, i) &&
+	    !bit_test(piece->left, i)) {
+		*history |= HISTORY_REFUSED;
+		atomic_store(&piece->dst->refused_ns, now_ns());
 	}
 }
 
@@ -274,6 +288,8 @@ static bool settle_page(const struct run *run, enum action action, unsigned i)
 		page_drop(run->block, in_block(run, i));
 	else
 		page_set(run->block, in_block(run, i), settled_state(run, action, i));
+	if (action == ACT_SYSTEM && piece->duplicate)
+		run->block->page[in_block(run, i)] |= PG_GUARDED;
 	return true;
 }
 
@@ -447,7 +463,8 @@ static int install_run(struct run *run)
 	settle_pages(run, run->action, run->first, done);
 	if (ret == -EAGAIN)
 		return ret;
-	if (ret && done < run->last)
+	/* After some went in, the next is tried by itself, and in another way if it has to be. */
+	if (ret && done == run->first)
 		settle_pages(run, action_for_refusal(piece, run->action, done, ret), done,
 			     done + 1);
 	return 0;
@@ -524,6 +541,7 @@ static int commit_there(struct piece *piece, unsigned i, uint64_t *todo)
 		.first = i,
 		.last = i + 1,
 	};
+	uintptr_t va = block->va;
 	bool wake;
 	int ret;
 
@@ -531,11 +549,12 @@ static int commit_there(struct piece *piece, unsigned i, uint64_t *todo)
 	if (is_install(run.action))
 		run.source = install_source(piece, run.action, i);
 	ret = commit_run(&run);
+	/* All who wait in the block, also for pages before this one: `waiters` speaks of them. */
 	wake = !ret && block->waiters;
 	block->waiters &= !wake;
 	block_put(piece->ctx, block);
 	if (wake)
-		ctx_wake_block(piece->ctx, piece->where[i]);
+		ctx_wake_block(piece->ctx, va);
 	return ret;
 }
 
@@ -554,22 +573,37 @@ static int commit_left(struct piece *piece, uint64_t *todo)
 	return ret;
 }
 
-/* Pages that are dropped while copies of an earlier duplication exist: those go too. */
-static void drop_stale_copies(struct piece *piece)
+/* Was page i dropped while copies of an earlier duplication exist? */
+static bool has_stale_copies(const struct piece *piece, struct block *block, unsigned i)
+{
+	return !bit_test(piece->left, i) && block->page[i] & (PG_DISCARD | PG_REFILLED) &&
+	       resident_of(block, i);
+}
+
+/*
+ * Such copies go, as those of any page that is dropped: their frames are given back when mirrors
+ * know. Looked for with the gate held, so that no page is dropped between this and its
+ * settling. The change to announce; NULL: there are none.
+ */
+static struct change *loosen_stale_copies(struct piece *piece, struct block *block,
+					  struct change *what)
 {
 	uint64_t stale[BITMAP_WORDS] = { 0 };
-	struct block *block;
+	struct change *change;
 
-	if (!piece->duplicate || bit_next(piece->duplicated, 0) == UMM_BLOCK_PAGES)
-		return;
-	block = block_find(piece->ctx, piece->va);
 	for (unsigned i = bit_next(piece->duplicated, 0); i < UMM_BLOCK_PAGES;
-	     i = bit_next(piece->duplicated, i + 1))
-		if (!bit_test(piece->left, i) && block->page[i] & (PG_DISCARD | PG_REFILLED))
-			bit_set(stale, i);
-	lock_drop(&block->lock);
-	if (bit_next(stale, 0) < UMM_BLOCK_PAGES)
-		piece_drop_copies(piece, stale);
+	     i = bit_next(piece->duplicated, i + 1)) {
+		if (!has_stale_copies(piece, block, i))
+			continue;
+		bit_set(stale, i);
+		what->end = page_addr(block, i + 1);
+	}
+	if (!what->end)
+		return NULL;
+	what->start = page_addr(block, bit_next(stale, 0));
+	change = change_begin(piece->ctx, what);
+	change_loosen(piece->ctx, change, block, stale);
+	return change;
 }
 
 /*
@@ -581,28 +615,31 @@ static bool has_to_wake(const struct piece *piece, const struct block *block)
 	if (block->waiters)
 		return true;
 	return piece->cause == UMM_CAUSE_CPU_FAULT && !piece->deferred &&
-	       (!piece->moved || bit_next(piece->left, 0) < UMM_BLOCK_PAGES);
+	       (piece->moved < bit_count(piece->all) || bit_next(piece->left, 0) < UMM_BLOCK_PAGES);
 }
 
 /* One attempt with the locks held; true when nothing is left to do. */
 static bool commit_some(struct piece *piece, uint64_t *todo)
 {
 	struct umm_ctx *ctx = piece->ctx;
+	struct change what = { 0 }, *stale;
 	struct block *block;
 	unsigned i;
 	int ret;
 	bool wake;
 
-	drop_stale_copies(piece);
 	rwlock_take_shared(&ctx->gate);
 	ret = commit_left(piece, todo);
 	block = block_find(ctx, piece->va);
+	stale = loosen_stale_copies(piece, block, &what);
 	while (!ret && (i = bit_next(todo, 0)) < UMM_BLOCK_PAGES)
 		ret = commit_here(piece, block, i, todo);
 	wake = !ret && has_to_wake(piece, block);
 	block->waiters &= !wake;
 	block->npieces -= !ret;
 	block_put(ctx, block);
+	if (stale)
+		change_announce(ctx, stale);
 	rwlock_drop_shared(&ctx->gate);
 	hook_run(HOOK_COMMITTED, piece->va);
 	if (wake)

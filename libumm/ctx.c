@@ -31,6 +31,7 @@
 #include "probe.h"
 #include "sigbus.h"
 #include "signals.h"
+#include "tracefile.h"
 #include "uffd.h"
 #include "util.h"
 
@@ -38,6 +39,8 @@
 #define PATIENCE_NS UINT64_C(5000000000)
 /* How often to say that memory is short. */
 #define STARVED_SAY_NS UINT64_C(1000000000)
+/* What a driver has to finalize a migration. */
+#define FINALIZE_NS UINT64_C(60000000000)
 
 static struct lock list_lock = { PTHREAD_MUTEX_INITIALIZER, RANK_GLOBAL };
 static struct umm_ctx *list;
@@ -108,13 +111,16 @@ void ctx_starve(struct umm_ctx *ctx, uintptr_t addr)
 {
 	static const struct timespec moment = { .tv_nsec = 1000000 };
 	uint64_t now = now_ns(), said = atomic_load(&ctx->starved_ns);
+	int cancel;
 
 	if (now - said >= STARVED_SAY_NS &&
 	    atomic_compare_exchange_strong(&ctx->starved_ns, &said, now))
 		log_error("no host memory for what the page at %#lx needs: it is tried again and "
 			  "again",
 			  (unsigned long)addr);
+	cancel = cancel_hold();
 	nanosleep(&moment, NULL);
+	cancel_let(cancel);
 }
 
 void ctx_pass_gate(struct umm_ctx *ctx)
@@ -127,6 +133,7 @@ void ctx_pass_gate(struct umm_ctx *ctx)
 
 void ctx_wake_block(struct umm_ctx *ctx, uintptr_t va)
 {
+	UMM_ASSERT(!(va & BLOCK_MASK));
 	if (ctx->in_thread)
 		ctx_settled(ctx);
 	else
@@ -174,11 +181,12 @@ size_t ctx_bookkeeping_bytes(struct umm_ctx *ctx)
 {
 	return handle_bytes() + blocks_bytes(&ctx->blocks) +
 	       atomic_load(&ctx->regions.region_pool.mapped) +
-	       atomic_load(&ctx->regions.alloc_pool.mapped) + atomic_load(&ctx->hints.pool.mapped) +
+	       atomic_load(&ctx->regions.alloc_pool.mapped) +
+	       atomic_load(&ctx->regions.stats_pool.mapped) + atomic_load(&ctx->hints.pool.mapped) +
 	       atomic_load(&ctx->notifiers.active_pool.mapped) +
 	       atomic_load(&ctx->changes.pool.mapped) + atomic_load(&ctx->piece_pool.mapped) +
 	       atomic_load(&ctx->workers.pool.mapped) + atomic_load(&ctx->movers.pool.mapped) +
-	       staging_bookkeeping(&ctx->staging) + devices_bytes(ctx);
+	       staging_bookkeeping(&ctx->staging) + devices_bytes(ctx) + sizeof(*ctx->damp.thrash);
 }
 
 static size_t default_frame_cache(void)
@@ -207,6 +215,7 @@ static int ctx_init(struct umm_ctx *ctx)
 	lock_init(&ctx->expect_lock, RANK_LEAF);
 	regions_init(&ctx->regions);
 	hints_init(&ctx->hints);
+	hints_from_environment(&ctx->hints);
 	notifiers_init(&ctx->notifiers);
 	pool_init(&ctx->piece_pool, sizeof(struct piece), NULL);
 	lock_init(&ctx->pieces_lock, RANK_LEAF);
@@ -312,7 +321,8 @@ static int options_check(const struct umm_ctx_options *options)
 	if (options->flags & ~(uint64_t)(UMM_CTX_WHOLE_PROCESS | UMM_CTX_FAULTS_IN_THREAD) ||
 	    options->reserved || options->fault_servers > 1024)
 		return -EINVAL;
-	if (off & ~(uint64_t)(FEATURES_REQUIRED | FEATURES_OPTIONAL))
+	if (off & ~(uint64_t)(FEATURES_REQUIRED | FEATURES_OPTIONAL) || readahead_check(options) ||
+	    damp_check(options))
 		return -EINVAL;
 	return off & FEATURES_REQUIRED ? -EOPNOTSUPP : 0;
 }
@@ -327,6 +337,9 @@ static int ctx_open(struct umm_ctx *ctx, const struct umm_ctx_options *options)
 	ret = ctx_open_kernel(ctx, options);
 	if (ret)
 		goto err_kernel;
+	ret = failed(damp_init(ctx, options), "memory for pages that thrash");
+	if (ret)
+		goto err_kernel;
 	ret = failed(staging_init(&ctx->staging, ctx->features, cache), "memory for copies");
 	if (ret)
 		goto err_staging;
@@ -338,35 +351,41 @@ static int ctx_open(struct umm_ctx *ctx, const struct umm_ctx_options *options)
 		     "a thread for requests with a fence");
 	if (ret)
 		goto err_workers;
-	ret = failed(servers_start(ctx, options->fault_servers), "fault servers");
+	ret = failed(readahead_start(ctx, options), "a thread for what is prefetched");
 	if (ret)
 		goto err_movers;
+	ret = failed(servers_start(ctx, options->fault_servers), "fault servers");
+	if (ret)
+		goto err_readahead;
 	ret = ctx->in_thread ? sigbus_open(ctx) : 0;
 	if (ret)
 		goto err_servers;
+	watchdog_init(&ctx->watchdog, options->finalize_ns ? options->finalize_ns : FINALIZE_NS);
 	return 0;
 
 err_servers:
 	servers_stop(ctx);
+err_readahead:
+	readahead_stop(ctx);
+	readahead_fini(ctx);
 err_movers:
 	workers_stop(&ctx->movers);
 err_workers:
 	workers_stop(&ctx->workers);
 err_staging:
 	staging_fini(&ctx->staging);
+	damp_fini(ctx);
 err_kernel:
 	ctx_close_kernel(ctx);
 	return ret;
 }
 
-int umm_ctx_create(const struct umm_ctx_options *options, struct umm_ctx **out)
+static int ctx_create(const struct umm_ctx_options *options, struct umm_ctx **out)
 {
 	struct umm_ctx_options mine = { .size = sizeof(mine) };
 	struct umm_ctx *ctx;
 	int ret = 0;
 
-	if (!out)
-		return -EINVAL;
 	if (options)
 		ret = struct_in(&mine, sizeof(mine), options);
 	if (!ret)
@@ -375,6 +394,7 @@ int umm_ctx_create(const struct umm_ctx_options *options, struct umm_ctx **out)
 		ret = fork_handlers_install();
 	if (ret)
 		return ret;
+	tracefile_from_environment();
 	ctx = handle_new(HANDLE_CTX);
 	if (!ctx)
 		return -ENOMEM;
@@ -401,12 +421,34 @@ err_free:
 	return ret;
 }
 
+int umm_ctx_create(const struct umm_ctx_options *options, struct umm_ctx **out)
+{
+	int cancel, ret;
+
+	if (!out)
+		return -EINVAL;
+	cancel = cancel_hold();
+	ret = ctx_create(options, out);
+	cancel_let(cancel);
+	return ret;
+}
+
 struct umm_ctx *umm_ctx_get(struct umm_ctx *ctx)
 {
 	if (!ctx_valid(ctx))
 		return NULL;
 	atomic_fetch_add(&ctx->refs, 1);
 	return ctx;
+}
+
+bool ctx_is_lost(struct umm_ctx *ctx, const char *call)
+{
+	if (ctx_is_forked(ctx) || !servers_lost(ctx))
+		return false;
+	log_error("%s: the program has closed descriptors that it did not open; what is left "
+		  "stays as it is, and pages that were on devices are lost",
+		  call);
+	return true;
 }
 
 static void ctx_unlist(struct umm_ctx *ctx)
@@ -443,8 +485,45 @@ static void ctx_close_forked(struct umm_ctx *ctx)
 	handle_abandon(ctx);
 }
 
+/* Nobody has it any more. */
+static void ctx_close(struct umm_ctx *ctx)
+{
+	if (ctx_is_forked(ctx)) {
+		ctx_close_forked(ctx);
+		return;
+	}
+	if (ctx_is_lost(ctx, "umm_ctx_put")) {
+		ctx_unlist(ctx);
+		handle_abandon(ctx);
+		return;
+	}
+	prefetch_cancel(ctx, NULL);
+	pins_close(ctx);
+	notifiers_close(ctx);
+	while (ctx->devices)
+		umm_device_destroy(ctx->devices);
+	release_all(ctx);
+	watchdog_fini(&ctx->watchdog);
+	readahead_stop(ctx);
+	workers_stop(&ctx->movers);
+	workers_stop(&ctx->workers);
+	notifiers_release(ctx);
+	ctx_unlist(ctx);
+	if (ctx->in_thread)
+		sigbus_close(ctx);
+	servers_stop(ctx);
+	readahead_fini(ctx);
+	damp_fini(ctx);
+	staging_fini(&ctx->staging);
+	ctx_close_kernel(ctx);
+	ctx_fini(ctx);
+	handle_free(ctx, HANDLE_CTX);
+}
+
 void umm_ctx_put(struct umm_ctx *ctx)
 {
+	int cancel;
+
 	if (!ctx_valid(ctx) || atomic_fetch_sub(&ctx->refs, 1) != 1)
 		return;
 	if (notifier_refuses("the last umm_ctx_put")) {
@@ -454,26 +533,9 @@ void umm_ctx_put(struct umm_ctx *ctx)
 	/* Callbacks that run while it closes may take references, and drop them. */
 	if (!handle_close(ctx, HANDLE_CTX))
 		return;
-	if (ctx_is_forked(ctx)) {
-		ctx_close_forked(ctx);
-		return;
-	}
-	prefetch_cancel(ctx, NULL);
-	pins_close(ctx);
-	notifiers_close(ctx);
-	while (ctx->devices)
-		umm_device_destroy(ctx->devices);
-	release_all(ctx);
-	workers_stop(&ctx->movers);
-	workers_stop(&ctx->workers);
-	ctx_unlist(ctx);
-	if (ctx->in_thread)
-		sigbus_close(ctx);
-	servers_stop(ctx);
-	staging_fini(&ctx->staging);
-	ctx_close_kernel(ctx);
-	ctx_fini(ctx);
-	handle_free(ctx, HANDLE_CTX);
+	cancel = cancel_hold();
+	ctx_close(ctx);
+	cancel_let(cancel);
 }
 
 /* Reserve address space, aligned to a block where the length makes that useful. */
@@ -489,9 +551,9 @@ static uintptr_t reserve(size_t len)
 	raw = (uintptr_t)map;
 	base = slack ? align_up(raw, UMM_BLOCK_SIZE) : raw;
 	if (base > raw)
-		munmap(map, base - raw);
+		arena_unmap(map, base - raw);
 	if (slack > base - raw)
-		munmap((void *)(base + len), slack - (base - raw));
+		arena_unmap((void *)(base + len), slack - (base - raw));
 	return base;
 }
 
@@ -516,7 +578,7 @@ int umm_alloc(struct umm_ctx *ctx, size_t len, uint64_t flags, void **out)
 		change_wait(ctx, base, base + len);
 	ret = region_add(ctx, base, base + len, false, true);
 	if (ret) {
-		munmap((void *)base, len);
+		arena_unmap((void *)base, len);
 		return ret;
 	}
 	*out = (void *)base;
@@ -530,7 +592,7 @@ static void free_piece(struct umm_ctx *ctx, const struct umm_span *piece)
 		event_free(ctx, piece);
 		uffd_unregister(ctx->uffd, piece->start, piece->len);
 	}
-	munmap((void *)piece->start, piece->len);
+	arena_unmap((void *)piece->start, piece->len);
 }
 
 /*

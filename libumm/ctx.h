@@ -8,14 +8,17 @@
 
 #include "block.h"
 #include "change.h"
+#include "damp.h"
 #include "fault.h"
 #include "handle.h"
 #include "hint.h"
 #include "notifier.h"
+#include "readahead.h"
 #include "region.h"
 #include "remap.h"
 #include "staging.h"
 #include "stats.h"
+#include "watchdog.h"
 #include "work.h"
 
 struct umm_ctx {
@@ -51,7 +54,10 @@ struct umm_ctx {
 	struct pool piece_pool;
 	struct workers workers; /* deferred faults and address-space events */
 	struct workers movers;	/* asynchronous migrations */
+	struct readahead readahead;
+	struct damp damp;
 	struct servers servers;
+	struct watchdog watchdog; /* of migrations in steps */
 
 	struct lock fork_lock; /* RANK_FORK. Protects: the next two */
 	unsigned moving_out;   /* migrations to devices in flight */
@@ -76,6 +82,8 @@ static inline bool ctx_valid(const struct umm_ctx *ctx)
 }
 
 bool ctx_is_forked(const struct umm_ctx *ctx);
+/* Has the program closed its descriptors? Then nothing can be brought home: the log says so. */
+bool ctx_is_lost(struct umm_ctx *ctx, const char *call);
 size_t ctx_bookkeeping_bytes(struct umm_ctx *ctx);
 
 /* A migration to a device begins (waits while a fork is being made) and ends. */
@@ -109,7 +117,7 @@ void ctx_starve(struct umm_ctx *ctx, uintptr_t addr);
  */
 void ctx_pass_gate(struct umm_ctx *ctx);
 
-/* Wake the CPU threads that wait for pages of a block. Nothing locked. */
+/* Wake the CPU threads that wait for pages of the block at va. No block is locked. */
 void ctx_wake_block(struct umm_ctx *ctx, uintptr_t va);
 
 /* Count for the context, the device (if any) and the allocation that holds addr. */

@@ -55,6 +55,10 @@ void umm_device_destroy(struct umm_device *dev)
 	if (notifier_refuses("umm_device_destroy") || !handle_close(dev, HANDLE_DEVICE))
 		return;
 	ctx = dev->ctx;
+	if (ctx_is_lost(ctx, "umm_device_destroy")) {
+		handle_abandon(dev);
+		return;
+	}
 	hints_forget_device(&ctx->hints, dev);
 	if (dev->ops.quiesce && !ctx_is_forked(ctx))
 		dev->ops.quiesce(dev->priv);

@@ -32,6 +32,7 @@
 #include "prefetch.h"
 #include "uapi.h"
 #include "uffd.h"
+#include "tracefile.h"
 #include "util.h"
 
 /* Slots of the window of places that a device gets: address space, and 152 bytes of books each. */
@@ -168,11 +169,13 @@ static void devmem_destroy(struct umm_devmem *mem)
 static int devmem_create(struct umm_device *dev, const struct umm_devmem_options *options,
 			 struct umm_devmem **out)
 {
+	static _Atomic uint32_t numbers;
 	struct umm_devmem *mem = handle_new(HANDLE_DEVMEM);
 	int ret;
 
 	if (!mem)
 		return -ENOMEM;
+	mem->number = atomic_fetch_add(&numbers, 1) % RECORD_MEMORIES;
 	mem->ctx = dev->ctx;
 	mem->dev = dev;
 	mem->type = options->type;
@@ -322,6 +325,8 @@ void umm_devmem_remove(struct umm_devmem *mem)
 	for (link = &mem->dev->mems; *link != mem; link = &(*link)->next)
 		;
 	*link = mem->next;
+	if (mem->dev->places == mem)
+		mem->dev->places = NULL;
 	lock_drop(&ctx->lock);
 	devmem_destroy(mem);
 }
@@ -398,26 +403,6 @@ bool devmem_has_place(const struct umm_devmem *mem, uintptr_t addr)
 	       (addr >= mem->start && (addr - mem->start) >> UMM_PAGE_SHIFT < mem->nframes);
 }
 
-bool devmem_take_place(struct umm_devmem *mem, uintptr_t addr, uint32_t *frame)
-{
-	uint32_t at = (uint32_t)((addr - mem->start) >> UMM_PAGE_SHIFT);
-	struct chunk *chunk = &mem->chunks[at / UMM_BLOCK_PAGES];
-	bool is_free;
-
-	lock_take(&mem->lock);
-	is_free = bit_test(chunk->free, at % UMM_BLOCK_PAGES);
-	if (is_free) {
-		chunk_unlink(mem, chunk);
-		bit_clear(chunk->free, at % UMM_BLOCK_PAGES);
-		chunk->nfree--;
-		mem->nfree--;
-		chunk_link(mem, chunk);
-	}
-	lock_drop(&mem->lock);
-	*frame = at;
-	return is_free;
-}
-
 /* Make a chunk's pages real, and a place that pages can be moved back to. Under ctx->lock. */
 static int chunk_populate(struct umm_devmem *mem, uint32_t c)
 {
@@ -453,13 +438,18 @@ static int chunk_back(struct umm_devmem *mem, uint32_t c)
 	return ret;
 }
 
+static bool has_to_be_backed(const struct umm_devmem *mem)
+{
+	return mem->type == UMM_DEVMEM_COHERENT || mem->dev->ops.populate;
+}
+
 /* Frames that were just taken get their memory. Where they do not, *missing is the chunk. */
 static int frames_back(struct umm_devmem *mem, unsigned n, const uint32_t *frames,
 		       uint32_t *missing)
 {
 	int ret = 0;
 
-	if (mem->type != UMM_DEVMEM_COHERENT && !mem->dev->ops.populate)
+	if (!has_to_be_backed(mem))
 		return 0;
 	for (unsigned i = 0; i < n && !ret; i++) {
 		*missing = frames[i] / UMM_BLOCK_PAGES;
@@ -467,6 +457,48 @@ static int frames_back(struct umm_devmem *mem, unsigned n, const uint32_t *frame
 			ret = chunk_back(mem, *missing);
 	}
 	return ret;
+}
+
+int devmem_back_places(struct umm_devmem *mem, uintptr_t first, uintptr_t last)
+{
+	bool absent = false;
+	int ret;
+
+	if (!has_to_be_backed(mem))
+		return 0;
+	/* From here on of the memory. */
+	first = max(first, mem->start) - mem->start;
+	last = min(max(last, mem->start) - mem->start, pool_bytes(mem));
+	for (uintptr_t at = first; at < last;
+	     at = align_down(at, UMM_BLOCK_SIZE) + UMM_BLOCK_SIZE) {
+		ret = chunk_back(mem, (uint32_t)(at / UMM_BLOCK_SIZE));
+		if (ret && ret != -ENOSPC)
+			return ret;
+		absent |= ret;
+	}
+	return absent ? -ENOSPC : 0;
+}
+
+bool devmem_take_place(struct umm_devmem *mem, uintptr_t addr, uint32_t *frame)
+{
+	uint32_t at = (uint32_t)((addr - mem->start) >> UMM_PAGE_SHIFT);
+	struct chunk *chunk = &mem->chunks[at / UMM_BLOCK_PAGES];
+	bool is_free;
+
+	if (has_to_be_backed(mem) && !atomic_load(&chunk->backed))
+		return false;
+	lock_take(&mem->lock);
+	is_free = bit_test(chunk->free, at % UMM_BLOCK_PAGES);
+	if (is_free) {
+		chunk_unlink(mem, chunk);
+		bit_clear(chunk->free, at % UMM_BLOCK_PAGES);
+		chunk->nfree--;
+		mem->nfree--;
+		chunk_link(mem, chunk);
+	}
+	lock_drop(&mem->lock);
+	*frame = at;
+	return is_free;
 }
 
 /* There is no memory for this chunk: do without its frames. */

@@ -30,8 +30,9 @@ struct umm_devmem {
 	enum umm_devmem_type type;
 	uint32_t nframes;
 	uint32_t nchunks;
-	uintptr_t base; /* COHERENT, places */
-	bool places;	/* the core's own: frames are the places of EXCLUSIVE pages (exclusive.c) */
+	uint32_t number; /* in traces */
+	uintptr_t base;	 /* COHERENT, places */
+	bool places; /* the core's own: frames are the places of EXCLUSIVE pages (exclusive.c) */
 	_Atomic uint64_t refused_ns; /* of places: when a page was last not to be had */
 	bool placed; /* frame i is for the page at start + i pages, and for no other */
 	uintptr_t start;
@@ -52,7 +53,9 @@ struct umm_devmem {
 		uintptr_t *block; /* NULL: nothing is recorded */
 		size_t n, room;
 	} record;
+	uint32_t traced;       /* tracefile_on when a trace last heard of this memory */
 	bool ahead;	       /* somebody does */
+	uint64_t ahead_clock;  /* of the latest request that took frames */
 	uint32_t nabsent;      /* chunks */
 	uint64_t absent_since; /* when the last of them became so */
 	uint32_t users;	       /* migrations that bring pages here, and whoever gives frames back */
@@ -78,9 +81,12 @@ void devmem_unuse(struct umm_devmem *mem);
 int devmem_take(struct umm_devmem *mem, unsigned n, uint32_t *frames);
 /*
  * PLACED memory: has this page a place there, and where? Any page has one in other memories.
- * devmem_take_place() takes its frame; false: it is not free.
+ * devmem_take_place() takes its frame; false: it is not free, or has no memory. What may be taken
+ * of first .. last - 1 gets its memory before, with no lock held: 0; -ENOSPC some has none; or
+ * -errno.
  */
 bool devmem_has_place(const struct umm_devmem *mem, uintptr_t addr);
+int devmem_back_places(struct umm_devmem *mem, uintptr_t first, uintptr_t last);
 bool devmem_take_place(struct umm_devmem *mem, uintptr_t addr, uint32_t *frame);
 /* Give frames back and tell the device. No lock held. */
 void devmem_give(struct umm_devmem *mem, uint32_t frame, uint32_t n);

@@ -13,6 +13,7 @@
 #include "ctx.h"
 #include "devmem.h"
 #include "log.h"
+#include "tracefile.h"
 #include "util.h"
 
 #define RECORD_MOST ((size_t)1 << 30)
@@ -30,10 +31,8 @@ static const struct order_ops *order_of(enum umm_evict_order which)
 		return &order_s3fifo;
 	case UMM_EVICT_LIRS:
 		return &order_lirs;
-	case UMM_EVICT_ADAPTIVE:
-		return &order_adaptive;
 	default:
-		return &order_lru;
+		return &order_adaptive;
 	}
 }
 
@@ -49,15 +48,15 @@ static enum umm_evict_order which_is(const struct order_ops *ops)
 static const struct order_ops *order_default(void)
 {
 	const char *name = getenv("UMM_EVICT_ORDER");
-	const struct order_ops *ops = name && *name ? order_by_name(name) : &order_lru;
+	const struct order_ops *ops = name && *name ? order_by_name(name) : &order_adaptive;
 
 	if (ops)
 		return ops;
 	log_warning(
 		"UMM_EVICT_ORDER=%s names no order of eviction: it is %s; known are adaptive, lru, "
 		"clock, s3fifo and lirs",
-		name, order_lru.name);
-	return &order_lru;
+		name, order_adaptive.name);
+	return &order_adaptive;
 }
 
 static struct order *order_make(struct umm_devmem *mem, const struct order_ops *ops)
@@ -72,13 +71,21 @@ static void order_destroy(struct umm_devmem *mem, struct order *order)
 	arena_unmap(order, order_bytes(order->ops, mem->nchunks));
 }
 
-/* Under mem->lock. */
-static void record_use(struct umm_devmem *mem, uintptr_t va)
+/* Under mem->lock. A trace hears of a memory before all that happens there. */
+static void record_use(struct umm_devmem *mem, enum record_kind kind,
+		       const struct resident *resident)
 {
+	uint32_t trace = atomic_load_explicit(&tracefile_on, memory_order_relaxed);
 	struct record *record = &mem->record;
 
+	if (trace && trace != mem->traced) {
+		mem->traced = trace;
+		tracefile_put(RECORD_MEMORY, record_who(0, mem->number),
+			      (uintptr_t)mem->nframes << UMM_PAGE_SHIFT);
+	}
+	tracefile_event(kind, record_who(resident->npages, mem->number), resident->va);
 	if (record->n < record->room)
-		record->block[record->n++] = va;
+		record->block[record->n++] = resident->va;
 }
 
 static void record_drop(struct record *record)
@@ -102,7 +109,7 @@ void devmem_order_insert(struct umm_devmem *mem, struct resident *resident)
 {
 	lock_take(&mem->lock);
 	order_insert(mem->order, &resident->order, resident->va);
-	record_use(mem, resident->va);
+	record_use(mem, RECORD_ARRIVE, resident);
 	lock_drop(&mem->lock);
 }
 
@@ -110,6 +117,7 @@ void devmem_order_remove(struct umm_devmem *mem, struct resident *resident)
 {
 	lock_take(&mem->lock);
 	order_remove(mem->order, &resident->order);
+	tracefile_event(RECORD_LEAVE, record_who(0, mem->number), resident->va);
 	lock_drop(&mem->lock);
 }
 
@@ -159,7 +167,7 @@ void umm_devmem_touch(struct umm_devmem *mem, uintptr_t start, size_t len)
 		if (resident) {
 			lock_take(&mem->lock);
 			order_touch(mem->order, &resident->order);
-			record_use(mem, resident->va);
+			record_use(mem, RECORD_USE, resident);
 			lock_drop(&mem->lock);
 		}
 		lock_drop(&block->lock);

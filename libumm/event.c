@@ -70,7 +70,22 @@ void event_expect(struct umm_ctx *ctx, struct expect *expect)
 	lock_drop(&ctx->expect_lock);
 }
 
-void event_expect_end(struct umm_ctx *ctx, struct expect *expect)
+/*
+ * Another thread expects the same message (two poison one page), and it was taken for the wrong
+ * one's: `happened` is whether this one's message has come.
+ */
+static void settle_with_other(struct umm_ctx *ctx, const struct expect *expect, bool happened)
+{
+	struct expect *other = ctx->expected;
+
+	while (other && (other->start != expect->start || other->end != expect->end ||
+			 other->to != expect->to || other->met != happened))
+		other = other->next;
+	if (other)
+		other->met = expect->met;
+}
+
+void event_expect_end(struct umm_ctx *ctx, struct expect *expect, bool happened)
 {
 	struct expect **link;
 
@@ -80,16 +95,22 @@ void event_expect_end(struct umm_ctx *ctx, struct expect *expect)
 	for (link = &ctx->expected; *link != expect; link = &(*link)->next)
 		;
 	*link = expect->next;
+	if (expect->met != happened)
+		settle_with_other(ctx, expect, happened);
 	lock_drop(&ctx->expect_lock);
 }
 
 /* The page goes away from its address, or (unmap false) only its contents do. */
 static void clear_page(struct block *block, unsigned i, const struct change *change)
 {
+	uint16_t guarded = block->page[i] & PG_GUARDED;
+
 	if (change->unmap) {
 		page_set(block, i, PG_UNMANAGED);
 		return;
 	}
+	if (page_state(block, i) == PG_DUPLICATED)
+		guarded = PG_GUARDED;
 	switch (page_state(block, i)) {
 	case PG_MIGRATING:
 		block->page[i] &= (uint16_t)~PG_REFILLED;
@@ -105,6 +126,7 @@ static void clear_page(struct block *block, unsigned i, const struct change *cha
 	case PG_DUPLICATED:
 		/* MADV_FREE drops nothing at once: only the kernel knows what is there. */
 		page_drop(block, i);
+		block->page[i] |= guarded;
 		break;
 	case PG_POISONED:
 		if (!(block->page[i] & PG_DISCARD))
@@ -182,12 +204,15 @@ static void clear_blocks(struct umm_ctx *ctx, struct change *change)
 void event_clear(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bool unmap)
 {
 	struct change what = { .start = start, .end = end, .unmap = unmap };
-	struct change *change = change_begin(ctx, &what);
+	struct change *change;
 
+	pool_urgent_begin();
+	change = change_begin(ctx, &what);
 	if (unmap)
 		region_del(ctx, start, end);
 	clear_blocks(ctx, change);
 	change_announce(ctx, change);
+	pool_urgent_end();
 }
 
 void event_notify(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bool unmap)
@@ -230,22 +255,34 @@ static void event_apply(struct umm_ctx *ctx, const struct uffd_msg_info *info)
 	hook_run(HOOK_EVENT, info->addr);
 }
 
-void event_read_ahead(struct umm_ctx *ctx)
+/* One message of this userfaultfd, the gate closed. False: there is none. */
+static bool read_ahead_of(struct umm_ctx *ctx, int uffd)
 {
 	struct uffd_msg_info info;
 
-	if (uffd_read(ctx->uffd, &info) != 1)
-		uffd_await(ctx->uffd, MESSAGE_NS);
-	else if (info.kind == UFFD_FAULT)
-		uffd_wake(ctx->uffd, info.addr, UMM_PAGE_SIZE);
+	if (uffd_read(uffd, &info) != 1)
+		return false;
+	if (info.kind == UFFD_FAULT)
+		uffd_wake(uffd, info.addr, UMM_PAGE_SIZE);
 	else
 		event_apply(ctx, &info);
+	return true;
 }
 
-void event_read_watch(struct umm_ctx *ctx)
+/*
+ * A call that unmaps memory of several kinds sends its messages one after the other: the one that
+ * is waited for may come only when that of the watch has been read. So it is for event_pump().
+ */
+void event_read_ahead(struct umm_ctx *ctx)
+{
+	if (!read_ahead_of(ctx, ctx->uffd) && (ctx->watch < 0 || !read_ahead_of(ctx, ctx->watch)))
+		uffd_await(ctx->uffd, MESSAGE_NS);
+}
+
+bool event_read_watch(struct umm_ctx *ctx)
 {
 	struct uffd_msg_info info;
-	bool again;
+	bool again, any = false;
 
 	do {
 		rwlock_take(&ctx->gate);
@@ -253,7 +290,9 @@ void event_read_watch(struct umm_ctx *ctx)
 		if (again)
 			event_apply(ctx, &info);
 		rwlock_drop(&ctx->gate);
+		any |= again;
 	} while (again);
+	return any;
 }
 
 int event_read(struct umm_ctx *ctx, struct uffd_msg_info *info, bool *again)
@@ -278,7 +317,7 @@ void event_pump(struct umm_ctx *ctx)
 
 	if (event_read(ctx, &info, &again) == 1)
 		fault_take(ctx, &info);
-	else if (!again)
+	else if (!again && (ctx->watch < 0 || !event_read_watch(ctx)))
 		uffd_await(ctx->uffd, MESSAGE_NS);
 }
 
@@ -374,8 +413,10 @@ void event_free(struct umm_ctx *ctx, const struct umm_span *span)
 
 	do {
 		wait_for_flights(ctx, what.start, what.end);
+		pool_urgent_begin();
 		change = change_begin(ctx, &what);
 		busy = free_try(ctx, change);
+		pool_urgent_end();
 		change_tell(ctx, change);
 	} while (busy);
 }

@@ -30,12 +30,13 @@ void event_read_ahead(struct umm_ctx *ctx);
 /* Apply a message that was read, or note it for later. Under the gate, held exclusively. */
 void event_dispatch(struct umm_ctx *ctx, const struct uffd_msg_info *info);
 
-/* Read the messages of the watch, likewise. */
-void event_read_watch(struct umm_ctx *ctx);
+/* Read the messages of the watch, likewise. False: there were none. No lock held. */
+bool event_read_watch(struct umm_ctx *ctx);
 
 /*
  * For whoever met EAGAIN: an event has to be read before the kernel lets pages be
- * installed. Reads one message, and serves it if it is a fault. No lock held.
+ * installed. Reads one message, and serves it if it is a fault; or those of the watch, which may
+ * have to be read before it is sent. No lock held.
  */
 void event_pump(struct umm_ctx *ctx);
 
@@ -51,7 +52,8 @@ struct expect {
 	struct expect *next;
 };
 void event_expect(struct umm_ctx *ctx, struct expect *expect);
-void event_expect_end(struct umm_ctx *ctx, struct expect *expect);
+/* It has happened, and its message is read; or it failed. */
+void event_expect_end(struct umm_ctx *ctx, struct expect *expect, bool happened);
 
 /*
  * Start .. end was unmapped, or its contents dropped. Under the gate, held exclusively.

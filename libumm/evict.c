@@ -11,6 +11,9 @@
  * Duplicated pages are at home already: their copies end, and nothing moves. A block counts as
  * evicted where either freed frames.
  *
+ * Requests that take frames meanwhile leave their clock, by which another item goes on: the first
+ * may not touch what was used since its own.
+ *
  * Invariant: while mem->ahead, one item for it is queued or running, and holds the memory.
  * Locks: none held while pages move.
  */
@@ -19,6 +22,7 @@
 #include "batch.h"
 #include "heed.h"
 #include "log.h"
+#include "tracefile.h"
 #include "util.h"
 
 /* Blocks that go at a time. */
@@ -71,9 +75,12 @@ static void evict_blocks(struct umm_devmem *mem, const struct victims *victims,
 
 	batch_move(mem->ctx, victims->spans, victims->n, &want);
 	for (unsigned i = 0; i < victims->n; i++)
-		if (pages_in(mem, victims->spans[i].start) < victims->npages[i])
+		if (pages_in(mem, victims->spans[i].start) < victims->npages[i]) {
 			ctx_count(mem->ctx, mem->dev, victims->spans[i].start, UMM_COUNT_EVICTIONS,
 				  1);
+			tracefile_event(RECORD_EVICT, record_who(0, mem->number),
+					victims->spans[i].start);
+		}
 }
 
 int evict(struct umm_devmem *mem, uint32_t nfree, uint64_t clock, uintptr_t va)
@@ -97,6 +104,7 @@ int evict(struct umm_devmem *mem, uint32_t nfree, uint64_t clock, uintptr_t va)
 static void ahead_run(struct umm_ctx *ctx, const struct work *work)
 {
 	struct umm_devmem *mem = work->priv;
+	uint64_t latest;
 	uint32_t nfree;
 
 	(void)ctx;
@@ -106,7 +114,10 @@ static void ahead_run(struct umm_ctx *ctx, const struct work *work)
 	evict(mem, nfree, work->clock, 0);
 	lock_take(&mem->lock);
 	mem->ahead = false;
+	latest = mem->ahead_clock;
 	lock_drop(&mem->lock);
+	if (latest > work->clock)
+		evict_ahead(mem, latest);
 	devmem_unuse(mem);
 }
 
@@ -116,6 +127,8 @@ void evict_ahead(struct umm_devmem *mem, uint64_t clock)
 	bool begin;
 
 	lock_take(&mem->lock);
+	if (mem->ahead_clock < clock)
+		mem->ahead_clock = clock;
 	begin = mem->nfree < mem->low_free && !mem->ahead && !mem->removing;
 	mem->ahead |= begin;
 	mem->users += begin;

@@ -30,13 +30,16 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "damp.h"
 #include "event.h"
 #include "heed.h"
 #include "hook.h"
 #include "log.h"
 #include "piece.h"
 #include "poison.h"
+#include "readahead.h"
 #include "signals.h"
+#include "tracefile.h"
 #include "uffd.h"
 #include "util.h"
 
@@ -90,6 +93,8 @@ static enum serve serve_fill(struct umm_ctx *ctx, struct block *block,
 	if (info->wp) {
 		/* A protection that outlived its reason. */
 		ret = uffd_writeprotect(ctx->uffd, info->addr, UMM_PAGE_SIZE, false, true);
+		if (block && !ret)
+			block->page[i] &= (uint16_t)~PG_GUARDED;
 		return ret == -EAGAIN ? SERVE_AGAIN : ret ? SERVE_FOREIGN : SERVE_DONE;
 	}
 	ret = fill(ctx, info);
@@ -137,10 +142,10 @@ static enum serve serve_migrating(struct umm_ctx *ctx, struct block *block,
 static enum serve serve_unknown(struct umm_ctx *ctx, const struct uffd_msg_info *info,
 				unsigned *counter)
 {
-	int ret = ctx->in_thread && ctx->features & UMM_KERNEL_MOVE ?
-			  uffd_owns(ctx->uffd, info->addr) :
-			  0;
+	int ret = 0;
 
+	if (ctx->in_thread)
+		ret = uffd_owns(ctx->uffd, info->addr, ctx->features & UMM_KERNEL_MOVE);
 	if (ret)
 		return ret == -EAGAIN ? SERVE_AGAIN : SERVE_FOREIGN;
 	return serve_fill(ctx, NULL, info, counter);
@@ -188,26 +193,32 @@ static enum fault_end serve_poison(struct umm_ctx *ctx, const struct uffd_msg_in
 	return ctx->in_thread ? FAULT_FOREIGN : FAULT_OVER;
 }
 
-/*
- * The device that has the page; *inlined: servers may call every device concerned.
- */
-static struct umm_device *home_device(struct umm_ctx *ctx, uintptr_t addr, bool *inlined)
+/* Where a page is that a CPU misses. */
+struct home {
+	struct umm_device *dev; /* NULL: no device has it */
+	const struct umm_devmem *mem;
+	bool inlined; /* servers may call every device concerned */
+	uint8_t history;
+};
+
+static struct home home_of(struct umm_ctx *ctx, uintptr_t addr)
 {
 	struct block *block = block_find(ctx, addr);
-	struct umm_device *dev = NULL;
+	struct home home = { .inlined = true };
 
-	*inlined = true;
 	if (!block)
-		return NULL;
+		return home;
+	home.history = block->history[page_index(addr)];
 	for (struct resident *resident = block->residents; resident; resident = resident->next) {
 		if (!bit_test(resident->bitmap, page_index(addr)))
 			continue;
-		dev = resident->mem->dev;
+		home.mem = resident->mem;
+		home.dev = resident->mem->dev;
 		/* An exclusive page is not copied. */
-		*inlined &= dev->inline_copy || resident->mem->places;
+		home.inlined &= home.dev->inline_copy || resident->mem->places;
 	}
 	lock_drop(&block->lock);
-	return dev;
+	return home;
 }
 
 /*
@@ -251,12 +262,13 @@ static void defer_end(struct umm_ctx *ctx, uintptr_t addr)
 	lock_drop(&block->lock);
 }
 
-/* Bring one page home. A fault that lost a race is woken. */
+/*
+ * Bring a page home, and what comes with it of the memory that has it. A fault that lost a race is
+ * woken.
+ */
 static enum fault_end serve_home(struct umm_ctx *ctx, const struct uffd_msg_info *info,
 				 bool blockable)
 {
-	bool inlined;
-	struct umm_device *dev = home_device(ctx, info->addr, &inlined);
 	uint64_t page[BITMAP_WORDS] = { 0 };
 	struct piece_want want = {
 		.va = info->addr & ~BLOCK_MASK,
@@ -265,19 +277,27 @@ static enum fault_end serve_home(struct umm_ctx *ctx, const struct uffd_msg_info
 		.cause = UMM_CAUSE_CPU_FAULT,
 		.blockable = blockable,
 	};
+	struct ahead_pages after = { 0 };
+	struct home home = home_of(ctx, info->addr);
 	struct hint_cursor cursor;
 	struct piece_found found;
 	struct piece *piece;
 	int ret;
 
+	/* A piece has one source: another memory's pages might leave no room for the missed one. */
+	want.src = home.mem;
 	bit_set(page, page_index(info->addr));
-	/* A server asks a device for one page only. */
+	/* A unit may be more than a server asks a device for. */
 	if (hints_any(&ctx->hints) && !info->wp && heed_fault(ctx, &want, page, &cursor))
-		inlined = false;
-	if (!inlined && !blockable)
+		home.inlined = false;
+	if (!home.inlined && !blockable)
 		return defer_once(ctx, info) ? FAULT_SLEEPS : FAULT_WAITS;
+	if (!info->wp && damp_cpu(ctx, info->addr, home.dev, home.history))
+		readahead_miss(ctx, info, page, &after);
+	hook_run(HOOK_CHOSEN, info->addr);
 	piece = piece_collect(ctx, &want, &found, &ret);
 	if (!piece) {
+		readahead_queue(ctx, info->addr, &after);
 		if (ret == -EAGAIN && !blockable)
 			return defer_once(ctx, info) ? FAULT_SLEEPS : FAULT_WAITS;
 		if (ret == -ENOMEM)
@@ -286,9 +306,20 @@ static enum fault_end serve_home(struct umm_ctx *ctx, const struct uffd_msg_info
 			wake(ctx, info);
 		return FAULT_OVER;
 	}
-	count(ctx, dev, info, info->wp ? UMM_COUNT_FAULT_WRITE : UMM_COUNT_FAULT_DEVICE);
+	/*
+	 * It may have left, and only what comes with it be there still. What was collected was on
+	 * want.src, or has a copy there: that memory, and so its device, stays until the commit.
+	 */
+	if (bit_test(piece->all, page_index(info->addr))) {
+		count(ctx, home.dev, info,
+		      info->wp ? UMM_COUNT_FAULT_WRITE : UMM_COUNT_FAULT_DEVICE);
+		tracefile_event(RECORD_MISS, info->thread, info->addr);
+	} else {
+		wake(ctx, info);
+	}
 	piece_unmap(piece);
 	piece_copy(piece);
+	readahead_queue(ctx, info->addr, &after);
 	return FAULT_OVER;
 }
 
@@ -325,6 +356,8 @@ static enum fault_end fault_serve(struct umm_ctx *ctx, const struct uffd_msg_inf
 			wake(ctx, info);
 			return FAULT_FOREIGN;
 		case SERVE_LATER:
+			if (!info->again && !info->wp)
+				readahead_wait(ctx, info);
 			return FAULT_WAITS;
 		case SERVE_HOME:
 			return serve_home(ctx, info, blockable);
@@ -343,6 +376,8 @@ static void fault_work(struct umm_ctx *ctx, const struct work *work)
 		.addr = work->addr,
 		.write = work->write,
 		.wp = work->wp,
+		.again = work->again,
+		.thread = work->thread,
 	};
 	uint64_t began = now_ns();
 
@@ -361,6 +396,8 @@ static void fault_defer(struct umm_ctx *ctx, const struct uffd_msg_info *info)
 		.addr = info->addr,
 		.write = info->write,
 		.wp = info->wp,
+		.again = info->again,
+		.thread = info->thread,
 	};
 
 	stats_add(&ctx->stats, UMM_COUNT_DEFERRED, 1);
@@ -398,6 +435,8 @@ bool fault_serve_here(struct umm_ctx *ctx, const struct uffd_msg_info *what)
 	uint64_t began = now_ns();
 	enum fault_end end;
 
+	/* Any number that tells threads apart. */
+	info.thread = (uint32_t)((uintptr_t)&slept_for / sizeof(slept_for));
 	info.again = slept_for == info.addr;
 	slept_for = 0;
 	hook_run(HOOK_FAULT_READ, info.addr);
@@ -555,12 +594,20 @@ static void *server_main(void *arg)
 	struct servers *servers = &server.ctx->servers;
 	unsigned number = atomic_fetch_add(&servers->started, 1);
 	struct epoll_event event = { .data.u32 = POLL_FAULTS };
+	int n;
 
 	signals_hold();
 	server_prioritise(number);
 	while (event.data.u32 != POLL_STOP) {
 		/* Asking here whether there is more costs less than a read() that finds nothing. */
-		if (epoll_wait(servers->poll_fds[number], &event, 1, -1) <= 0)
+		n = epoll_wait(servers->poll_fds[number], &event, 1, -1);
+		if (n < 0 && errno != EINTR) {
+			log_error("a fault server ends, as it cannot wait for faults: %s; has the "
+				  "program closed descriptors that it did not open?",
+				  umm_strerror(-errno));
+			break;
+		}
+		if (n <= 0)
 			continue;
 		if (event.data.u32 == POLL_FAULTS)
 			serve_one(&server);
@@ -610,6 +657,22 @@ int servers_start(struct umm_ctx *ctx, unsigned wanted)
 		servers->nthreads++;
 	}
 	return 0;
+}
+
+/* With errno: EINVAL of what is watched exclusively, which cannot be changed. */
+static bool poll_change(int poll_fd, int fd)
+{
+	struct epoll_event event = { .events = EPOLLIN, .data.u32 = POLL_STOP };
+
+	return !epoll_ctl(poll_fd, EPOLL_CTL_MOD, fd, &event);
+}
+
+bool servers_lost(struct umm_ctx *ctx)
+{
+	int poll_fd = ctx->servers.poll_fds[0];
+
+	return !poll_change(poll_fd, ctx->servers.stop_fd) ||
+	       (!poll_change(poll_fd, ctx->uffd) && errno != EINVAL);
 }
 
 void servers_stop(struct umm_ctx *ctx)

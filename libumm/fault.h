@@ -24,6 +24,8 @@ struct servers {
 /* Start `wanted` servers (0: one per CPU that the process may use, at most MAX_SERVERS). */
 int servers_start(struct umm_ctx *ctx, unsigned wanted);
 void servers_stop(struct umm_ctx *ctx);
+/* Are descriptors gone that the servers sleep on? The program has closed or replaced them. */
+bool servers_lost(struct umm_ctx *ctx);
 
 /*
  * Serve a fault that was read, or hand it to the workers if it needs what may sleep. Not always

@@ -18,6 +18,7 @@
 
 #include "futex.h"
 #include "log.h"
+#include "signals.h"
 #include "util.h"
 
 #define STATE_SIGNALLED	 1u
@@ -54,6 +55,29 @@ struct umm_fence *umm_fence_get(struct umm_fence *fence)
 	return fence;
 }
 
+static void fence_ring(int fd)
+{
+	uint64_t one = 1;
+	ssize_t written;
+	int cancel;
+
+	if (fd < 0)
+		return;
+	cancel = cancel_hold();
+	written = write(fd, &one, sizeof(one));
+	cancel_let(cancel);
+	/* Where the counter is full it is readable already. */
+	(void)written;
+}
+
+static void fence_close(int fd)
+{
+	int cancel = cancel_hold();
+
+	close(fd);
+	cancel_let(cancel);
+}
+
 void umm_fence_put(struct umm_fence *fence)
 {
 	int fd;
@@ -62,16 +86,8 @@ void umm_fence_put(struct umm_fence *fence)
 		return;
 	fd = atomic_load(&fence->eventfd);
 	if (fd >= 0)
-		close(fd);
+		fence_close(fd);
 	handle_free(fence, HANDLE_FENCE);
-}
-
-static void fence_ring(int fd)
-{
-	uint64_t one = 1;
-
-	if (fd >= 0 && write(fd, &one, sizeof(one)) < 0)
-		return; /* the counter is full: readable already */
 }
 
 /* In the place of the list, once what came after the fence has been run. */
@@ -178,11 +194,11 @@ int umm_fence_eventfd(struct umm_fence *fence)
 	if (fd < 0) {
 		mine = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 		if (mine < 0)
-			return errno == ENOMEM ? -ENOMEM : -ENOSPC;
+			return -ENOMEM;
 		if (atomic_compare_exchange_strong(&fence->eventfd, &none, mine)) {
 			fd = mine;
 		} else {
-			close(mine);
+			fence_close(mine);
 			fd = none;
 		}
 	}
@@ -190,5 +206,5 @@ int umm_fence_eventfd(struct umm_fence *fence)
 	if (atomic_load(&fence->state) & STATE_SIGNALLED)
 		fence_ring(fd);
 	fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-	return fd < 0 ? -ENOSPC : fd;
+	return fd < 0 ? -ENOMEM : fd;
 }

@@ -26,12 +26,14 @@
 
 #include "batch.h"
 #include "handle.h"
+#include "hint.h"
 #include "hook.h"
 #include "log.h"
 #include "piece.h"
 #include "poison.h"
 #include "sigbus.h"
 #include "signals.h"
+#include "tracefile.h"
 #include "util.h"
 
 /* So many times pages that were moved meanwhile are looked for. */
@@ -111,14 +113,12 @@ static void lock_books(void)
 	for (struct umm_ctx *ctx = ctx_list_first(); ctx; ctx = ctx->next) {
 		pthread_mutex_lock(&ctx->lock.mutex);
 		pthread_mutex_lock(&ctx->regions.lock.mutex);
-		pthread_mutex_lock(&ctx->hints.lock.mutex);
 	}
 }
 
 static void unlock_books(void)
 {
 	for (struct umm_ctx *ctx = ctx_list_first(); ctx; ctx = ctx->next) {
-		pthread_mutex_unlock(&ctx->hints.lock.mutex);
 		pthread_mutex_unlock(&ctx->regions.lock.mutex);
 		pthread_mutex_unlock(&ctx->lock.mutex);
 	}
@@ -143,6 +143,19 @@ static void lock_books_at_home(void)
 		log_error("some pages did not come home: a forked child cannot use them");
 }
 
+/* Hints are looked up with a block locked, so no block is looked into once these are locked. */
+static void lock_hints(void)
+{
+	for (struct umm_ctx *ctx = ctx_list_first(); ctx; ctx = ctx->next)
+		pthread_mutex_lock(&ctx->hints.lock.mutex);
+}
+
+static void unlock_hints(void)
+{
+	for (struct umm_ctx *ctx = ctx_list_first(); ctx; ctx = ctx->next)
+		pthread_mutex_unlock(&ctx->hints.lock.mutex);
+}
+
 static void prepare(void)
 {
 	/* Besides the lock: no handler runs until fork() is over, it might fork too. */
@@ -156,12 +169,14 @@ static void prepare(void)
 		hook_run(HOOK_FORK_PREPARED, 0);
 	}
 	lock_books_at_home();
+	lock_hints();
 	handle_fork_prepare();
 }
 
 static void parent(void)
 {
 	handle_fork_parent();
+	unlock_hints();
 	unlock_books();
 	for (struct umm_ctx *ctx = ctx_list_first(); ctx; ctx = ctx->next)
 		if (!ctx_is_forked(ctx))
@@ -210,10 +225,12 @@ static void child(void)
 	handle_fork_child();
 	ctx_list_reset();
 	sigbus_after_fork();
+	tracefile_fork_child();
 	for (ctx = ctx_list_first(); ctx; ctx = ctx->next) {
 		lock_init(&ctx->lock, RANK_CTX);
 		region_fork_child(ctx);
 		device_fork_child(ctx);
+		hints_fork_child(&ctx->hints);
 		/* Inherited from our parent, not from its parent: seal and close once. */
 		if (ctx->uffd < 0)
 			continue;

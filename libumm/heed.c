@@ -147,6 +147,8 @@ bool heed_keeps(const struct piece_want *want, struct block *block, unsigned i)
 {
 	if (want->ahead && is_kept(want->hints, page_addr(block, i)))
 		return true;
+	if (want->cause == UMM_CAUSE_READAHEAD)
+		return hint_at(want->hints, page_addr(block, i))->readahead == UMM_READAHEAD_OFF;
 	if (want->cause == UMM_CAUSE_EVICT && want->src && !atomic_load(&want->src->pressed))
 		return is_kept(want->hints, page_addr(block, i));
 	if (want->cause != UMM_CAUSE_DEVICE_FAULT || !want->dst || want->duplicate)

@@ -92,8 +92,8 @@ static int split_at(struct hints *hints, struct hint_map *map, uintptr_t addr)
 
 static bool attrs_same(const struct hint_attrs *a, const struct hint_attrs *b)
 {
-	return a->set == b->set && a->order == b->order && a->devices == b->devices &&
-	       a->mem == b->mem;
+	return a->set == b->set && a->order == b->order && a->readahead == b->readahead &&
+	       a->thrash == b->thrash && a->devices == b->devices && a->mem == b->mem;
 }
 
 /* Neighbours at this address that say the same become one. */
@@ -112,7 +112,7 @@ static void merge_at(struct hints *hints, struct hint_map *map, uintptr_t addr)
 	node_place(map, low, start, end);
 }
 
-/* Where PREFERRED or GRANULARITY come or go, so does what they say. */
+/* Where a hint with an argument comes or goes, so does what it says. */
 static void attrs_change(struct hint_attrs *attrs, const struct hint_change *change)
 {
 	const struct hint_attrs *set = &change->set, *unset = &change->unset;
@@ -124,6 +124,10 @@ static void attrs_change(struct hint_attrs *attrs, const struct hint_change *cha
 		attrs->mem = set->mem;
 	if ((set->set | unset->set) & 1 << UMM_HINT_GRANULARITY)
 		attrs->order = set->order;
+	if ((set->set | unset->set) & 1 << UMM_HINT_READAHEAD)
+		attrs->readahead = set->readahead;
+	if ((set->set | unset->set) & 1 << UMM_HINT_THRASH)
+		attrs->thrash = set->thrash;
 	if (!attrs->devices)
 		attrs->set &= ~(uint32_t)(1 << UMM_HINT_ACCESSED_BY);
 }
@@ -275,6 +279,12 @@ void hints_forget_device(struct hints *hints, const struct umm_device *dev)
 	lock_drop(&hints->lock);
 }
 
+void hints_fork_child(struct hints *hints)
+{
+	for (int n = 0; n < HINT_DEVICES; n++)
+		hints->devices[n].calls = 0;
+}
+
 int hint_device_number(struct hints *hints, struct umm_device *dev, bool create)
 {
 	int n;
@@ -308,6 +318,20 @@ void hint_device_end(struct hints *hints, unsigned number)
 	lock_drop(&hints->lock);
 }
 
+/* What nothing was said about is as usual. */
+static void add_usual(struct hint_attrs *attrs, const struct hint_attrs *usual)
+{
+	uint32_t fresh = usual->set & ~attrs->set;
+
+	attrs->set |= fresh;
+	if (fresh & 1 << UMM_HINT_GRANULARITY)
+		attrs->order = usual->order;
+	if (fresh & 1 << UMM_HINT_READAHEAD)
+		attrs->readahead = usual->readahead;
+	if (fresh & 1 << UMM_HINT_THRASH)
+		attrs->thrash = usual->thrash;
+}
+
 const struct hint_attrs *hint_at(struct hint_cursor *cursor, uintptr_t addr)
 {
 	struct hint_node *node;
@@ -325,5 +349,7 @@ const struct hint_attrs *hint_at(struct hint_cursor *cursor, uintptr_t addr)
 	}
 	cursor->start = addr;
 	lock_drop(&cursor->hints->lock);
+	if (cursor->map == &cursor->hints->advice)
+		add_usual(&cursor->attrs, &cursor->hints->usual);
 	return &cursor->attrs;
 }

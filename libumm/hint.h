@@ -18,7 +18,9 @@
 /* Of one address. */
 struct hint_attrs {
 	uint32_t set;		/* bits: 1 << enum umm_hint */
-	uint32_t order;		/* of GRANULARITY; else 0 */
+	uint16_t order;		/* of GRANULARITY; else 0 */
+	uint8_t readahead;	/* of READAHEAD: enum umm_readahead; else 0 */
+	uint8_t thrash;		/* of THRASH: enum umm_thrash; else 0 */
 	uint64_t devices;	/* of ACCESSED_BY: numbers of devices */
 	struct umm_devmem *mem; /* of PREFERRED: NULL is the system; of a target likewise */
 };
@@ -41,6 +43,8 @@ struct hint_device {
 };
 
 struct hints {
+	struct hint_attrs usual; /* where the program says nothing else of the kind; fixed */
+
 	struct lock lock; /* RANK_HINT. Protects: everything below */
 	struct hint_map advice;
 	struct hint_map targets; /* of prefetches: `set` is 1 where there was one */
@@ -50,11 +54,14 @@ struct hints {
 
 void hints_init(struct hints *hints);
 void hints_fini(struct hints *hints);
+/* What UMM_HINTS says (hint_env.c): once, before anything else is asked. */
+void hints_from_environment(struct hints *hints);
 
 /* Is anything hinted at all? What does not need hints pays for this look and no more. */
 static inline bool hints_any(const struct hints *hints)
 {
-	return atomic_load_explicit(&hints->advice.nnodes, memory_order_relaxed);
+	return hints->usual.set ||
+	       atomic_load_explicit(&hints->advice.nnodes, memory_order_relaxed);
 }
 
 /* What changes: attributes of `set` come, those of `unset` go. */
@@ -72,6 +79,8 @@ void hints_move(struct hints *hints, uintptr_t from, uintptr_t to, size_t len);
 /* A memory, or a device, goes away: nothing names it any more. Waits for the op that runs. */
 void hints_forget_mem(struct hints *hints, const struct umm_devmem *mem);
 void hints_forget_device(struct hints *hints, const struct umm_device *dev);
+/* In a forked child no op runs. */
+void hints_fork_child(struct hints *hints);
 
 /* The number of a device, a new one if it has none and `create`; -ENOENT, -ENOSPC. */
 int hint_device_number(struct hints *hints, struct umm_device *dev, bool create);

@@ -21,8 +21,12 @@ enum hook_point {
 	HOOK_WORK,	 /* a worker is about to start an item */
 	HOOK_DETACHING,	 /* memory that is being detached is home, still managed */
 	HOOK_FORK_PREPARED, /* everything is home, fork has not happened */
+	HOOK_REMAPPING,	    /* a mapping is about to move, for umm_mremap() */
 	HOOK_REGISTERED,    /* pages are registered, not looked at; gate shared, block locked */
+	HOOK_READAHEAD,	    /* pages that nobody has missed yet are about to come home */
+	HOOK_THROTTLED,	    /* a device's request waits for pages that thrash; the rest is done */
 	HOOK_REPAIRING,	    /* a page that may be poisoned is about to be looked at */
+	HOOK_POISONING,	    /* a file is about to be mapped over a poisoned page */
 	HOOK_NR,
 };
 

@@ -22,7 +22,7 @@
  * NOTIFIER    notifier tree, sequences              everybody           no
  * DEVMEM      frames, order of eviction of a memory everybody           no
  * STAGING     recycled host frames                  everybody           no
- * WORK        the workers' queue                    everybody           no
+ * WORK        the workers' queue; what thrashes     everybody           no
  * LEAF        fences, log, arena                    everybody           no
  */
 #ifndef LOCK_H

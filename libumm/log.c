@@ -25,6 +25,8 @@
 #include "lock.h"
 #include "util.h"
 
+#define MAX_ERRNO 4095
+
 #define LOG_LINE  512
 #define LOG_UNSET (-1)
 
@@ -168,4 +170,12 @@ void log_after_fork(void)
 {
 	rwlock_init(&sink.lock, RANK_LEAF);
 	lock_init(&burst.lock, RANK_LEAF);
+}
+
+int log_bad_answer(const char *op, int ret)
+{
+	if (ret <= 0 && ret >= -MAX_ERRNO)
+		return ret;
+	log_error("a driver's %s returned %d, which is no error number", op, ret);
+	return -EINVAL;
 }

@@ -27,6 +27,7 @@
 #include <unistd.h>
 
 #include "procfd.h"
+#include "signals.h"
 #include "uapi.h"
 #include "umm.h"
 #include "util.h"
@@ -244,20 +245,13 @@ static bool scan_piece(struct text_scan *scan, const char *piece, size_t len, st
 	return false;
 }
 
-/* Of the file maps or smaps, the latter for the page size. */
-static int maps_text(const char *file, uintptr_t addr, struct maps_vma *vma)
+static int read_text(int fd, const char *file, uintptr_t addr, struct maps_vma *vma)
 {
 	struct text_scan scan = { .addr = addr, .with_order = !strcmp(file, SMAPS_NAME) };
 	char piece[4096];
 	ssize_t got;
-	int dir, fd, ret;
+	int ret;
 
-	dir = procfd_get(&cached_dir, MAPS_DIR);
-	if (dir < 0)
-		return dir;
-	fd = openat(dir, file, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return procfd_error();
 	for (;;) {
 		got = read(fd, piece, sizeof(piece));
 		if (got < 0 && errno == EINTR)
@@ -271,7 +265,29 @@ static int maps_text(const char *file, uintptr_t addr, struct maps_vma *vma)
 			break;
 		}
 	}
-	close(fd);
+	return ret;
+}
+
+static int open_text(const char *file)
+{
+	int dir = procfd_get(&cached_dir, MAPS_DIR), fd;
+
+	if (dir < 0)
+		return dir;
+	fd = openat(dir, file, O_RDONLY | O_CLOEXEC);
+	return fd < 0 ? procfd_error() : fd;
+}
+
+/* Of the file maps or smaps, the latter for the page size. */
+static int maps_text(const char *file, uintptr_t addr, struct maps_vma *vma)
+{
+	int cancel = cancel_hold(), fd = open_text(file), ret = fd;
+
+	if (fd >= 0) {
+		ret = read_text(fd, file, addr, vma);
+		close(fd);
+	}
+	cancel_let(cancel);
 	return ret;
 }
 

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "batch.h"
+#include "damp.h"
 #include "futex.h"
 #include "heed.h"
 #include "hook.h"
@@ -35,7 +36,8 @@ struct batch {
 	_Atomic bool lost;
 	bool full;
 	bool managed;
-	uintptr_t at;		  /* the block begun last */
+	uintptr_t at; /* the block begun last */
+	struct damp_request damp;
 	struct patience patience; /* with pages that others have in flight */
 };
 
@@ -66,8 +68,11 @@ static void batch_wait(struct batch *batch, uint32_t at_most)
 	signals_resume();
 }
 
-/* True: a piece is on its way, which goes on without us. False: see *found and *ret. */
-static bool piece_start_copy(struct batch *batch, const struct piece_want *want,
+/*
+ * True: a piece is on its way, which goes on without us, and its pages are no longer in `pages`:
+ * they are not tried again where they were refused. False: see *found and *ret.
+ */
+static bool piece_start_copy(struct batch *batch, const struct piece_want *want, uint64_t *pages,
 			     struct piece_found *found, int *ret)
 {
 	struct umm_ctx *ctx = batch->ctx;
@@ -79,6 +84,8 @@ static bool piece_start_copy(struct batch *batch, const struct piece_want *want,
 	piece = piece_collect(ctx, want, found, ret);
 	if (piece) {
 		piece->batch = batch;
+		for (unsigned w = 0; w < BITMAP_WORDS; w++)
+			pages[w] &= ~piece->all[w];
 		atomic_fetch_add(&batch->in_flight, 1);
 		piece_unmap(piece);
 		piece_copy(piece);
@@ -102,7 +109,7 @@ static bool batch_start(struct batch *batch, const struct piece_want *want, uint
 
 	batch_wait(batch, MAX_IN_FLIGHT - 1);
 	hook_run(HOOK_CHOSEN, want->va);
-	started = piece_start_copy(batch, want, &found, &ret);
+	started = piece_start_copy(batch, want, pages, &found, &ret);
 	for (unsigned w = 0; w < BITMAP_WORDS; w++)
 		pages[w] &= ~found.pinned[w];
 	if (started) {
@@ -150,6 +157,13 @@ static void batch_copies(struct batch *batch, const struct piece_want *want, uin
 		;
 }
 
+/* Has a device missed these pages, and wants them for itself? */
+static bool is_missed(const struct batch_want *want)
+{
+	return want->cause == UMM_CAUSE_DEVICE_FAULT && want->dst && !want->dst->places &&
+	       !want->duplicate && !want->ahead;
+}
+
 static void batch_block(struct batch *batch, uintptr_t va, uint64_t *pages)
 {
 	const struct batch_want *want = batch->want;
@@ -174,6 +188,8 @@ static void batch_block(struct batch *batch, uintptr_t va, uint64_t *pages)
 	batch->patience = (struct patience){ 0 };
 	if (hints_any(&batch->ctx->hints))
 		heed_request(batch->ctx, &piece_want, pages, &cursor);
+	if (is_missed(want))
+		damp_device(batch->ctx, &piece_want, pages, &batch->damp);
 	if (piece_want.hints && want->dst && want->reads)
 		batch_copies(batch, &piece_want, pages);
 	while (batch_start(batch, &piece_want, pages))
@@ -239,17 +255,35 @@ static size_t count_in_block(const struct umm_span *spans, size_t nspans)
 	return n;
 }
 
+/*
+ * Where the part of a span begins that can move; false: there is none. Looks the region up where
+ * *region, the one found last, does not say.
+ */
+static bool span_begins(struct batch *batch, const struct umm_span *span, struct umm_span *region,
+			uintptr_t *at)
+{
+	uintptr_t end = span->start + span->len;
+
+	*at = span->start;
+	if (!batch->want->dst)
+		return next_block(batch, at, end);
+	if (*at - region->start >= region->len &&
+	    !region_next(batch->ctx, *at, align_up(end, UMM_BLOCK_SIZE), region))
+		return false;
+	*at = max(*at, region->start);
+	return *at < end;
+}
+
 /* Several spans of one block: their pages move together, however they are scattered in it. */
 static void batch_scattered(struct batch *batch, const struct umm_span *spans, size_t nspans)
 {
 	uint64_t pages[BITMAP_WORDS] = { 0 };
-	struct umm_span span;
+	struct umm_span span, region = { 0 };
 	uintptr_t at;
 
 	for (size_t i = 0; i < nspans; i++) {
 		span = span_pages(&spans[i]);
-		at = span.start;
-		if (next_block(batch, &at, span.start + span.len))
+		if (span_begins(batch, &span, &region, &at))
 			set_pages(pages, at, span.start + span.len);
 	}
 	if (bit_next(pages, 0) < UMM_BLOCK_PAGES)
@@ -275,14 +309,27 @@ static void batch_spans(struct batch *batch, const struct umm_span *spans, size_
 	}
 }
 
-/* Before pages of a span go to a device. 0 or -errno. */
-static int span_prepare(struct umm_ctx *ctx, const struct umm_span *span)
+/* Before pages of spans go to a device; those of one block are asked about at once. 0 or -errno. */
+static int spans_prepare(struct umm_ctx *ctx, const struct umm_span *spans, size_t nspans)
 {
-	uintptr_t start = align_down(span->start, UMM_PAGE_SIZE);
-	uintptr_t end = align_up(span->start + span->len, UMM_PAGE_SIZE);
+	uintptr_t start, end;
+	struct umm_span span;
+	size_t n;
+	int ret = 0;
 
-	prot_refresh(ctx, start, end);
-	return ctx_attach_asked(ctx, start, end);
+	for (size_t i = 0; i < nspans && !ret; i += n) {
+		n = max(count_in_block(spans + i, nspans - i), (size_t)1);
+		start = UINTPTR_MAX;
+		end = 0;
+		for (size_t k = i; k < i + n && !ret; k++) {
+			span = span_pages(&spans[k]);
+			start = min(start, span.start);
+			end = max(end, span.start + span.len);
+			ret = ctx_attach_asked(ctx, span.start, span.start + span.len);
+		}
+		prot_refresh(ctx, start, end);
+	}
+	return ret;
 }
 
 /* -EINVAL: a special mapping, which is nobody's to manage; else -EFAULT. */
@@ -296,19 +343,23 @@ static int why_unmanaged(struct umm_ctx *ctx, const struct umm_span *span)
 long batch_move(struct umm_ctx *ctx, const struct umm_span *spans, size_t nspans,
 		const struct batch_want *want)
 {
-	struct batch batch = { .ctx = ctx, .want = want };
+	struct batch batch = { .ctx = ctx, .want = want, .damp.may_sleep = want->may_sleep };
 	long moved;
 	int ret = 0;
 
 	ctx_pass_gate(ctx);
-	for (size_t i = 0; i < nspans && want->dst && !ret; i++)
-		ret = span_prepare(ctx, &spans[i]);
+	if (want->dst)
+		ret = spans_prepare(ctx, spans, nspans);
 	if (want->dst && !ret)
 		ret = devmem_use(want->dst);
 	if (ret)
 		return ret;
 	batch_spans(&batch, spans, nspans);
 	batch_wait(&batch, 0);
+	if (damp_sleep(&batch.damp)) {
+		batch_spans(&batch, spans, nspans);
+		batch_wait(&batch, 0);
+	}
 	if (want->dst)
 		devmem_unuse(want->dst);
 	moved = atomic_load(&batch.moved);
@@ -463,6 +514,7 @@ long umm_migrate_spans(struct umm_ctx *ctx, const struct umm_migrate_request *re
 	if (needs_another_thread(&mine))
 		return migrate_elsewhere(ctx, &mine);
 	want = want_of(&mine);
+	want.may_sleep = true;
 	return batch_move(ctx, mine.spans, mine.nspans, &want);
 }
 

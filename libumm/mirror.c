@@ -30,6 +30,8 @@ int umm_mirror_register(struct umm_device *dev, const struct umm_mirror_ops *ops
 		return -EINVAL;
 	if (ctx_is_forked(dev->ctx))
 		return -ENODEV;
+	if (notifier_in_callback())
+		return -EDEADLK;
 	mirror = handle_new(HANDLE_MIRROR);
 	if (!mirror)
 		return -ENOMEM;

@@ -31,6 +31,7 @@
 #include "hook.h"
 #include "log.h"
 #include "prot.h"
+#include "signals.h"
 #include "util.h"
 
 /* The notifier whose callback this thread is in: removing it would wait for itself. */
@@ -41,6 +42,7 @@ void notifiers_init(struct notifiers *notifiers)
 	lock_init(&notifiers->lock, RANK_NOTIFIER);
 	lock_cond_init(&notifiers->quiet);
 	pool_init(&notifiers->active_pool, sizeof(struct notifier_active), NULL);
+	pool_keep(&notifiers->active_pool);
 	notifiers->tree.root = NULL;
 	notifiers->active = NULL;
 	notifiers->announced = NULL;
@@ -174,6 +176,8 @@ int notifier_invalidate_others(struct umm_ctx *ctx, const struct umm_notifier_ra
 	/* Whoever is inserted after this load reads page states after it, too. */
 	if (!atomic_load(&notifiers->count))
 		return 0;
+	/* A handler may touch a page that cannot come home before the callback has returned. */
+	signals_hold();
 	invalidation_begin(notifiers, &active);
 	lock_take(&notifiers->lock);
 	for (node = itree_first(&notifiers->tree, range->start, range->end); node && !ret;
@@ -186,6 +190,7 @@ int notifier_invalidate_others(struct umm_ctx *ctx, const struct umm_notifier_ra
 	}
 	lock_drop(&notifiers->lock);
 	invalidation_end(notifiers, &active);
+	signals_let();
 	return ret;
 }
 
@@ -305,7 +310,7 @@ int umm_invalidate_range_start(struct umm_ctx *ctx, const struct umm_notifier_ra
 	struct umm_invalidation *invalidation;
 
 	if (!ctx_valid(ctx) || !range || !out || range->start >= range->end || !range->blockable ||
-	    (unsigned)range->event > UMM_EVENT_EXCLUSIVE)
+	    (unsigned)range->event >= UMM_EVENT_RELEASE)
 		return -EINVAL;
 	if (ctx_is_forked(ctx))
 		return -ENODEV;
@@ -350,6 +355,17 @@ void notifiers_close(struct umm_ctx *ctx)
 		if (handle_close(invalidation, HANDLE_INVALIDATION))
 			invalidation_finish(invalidation);
 	}
+}
+
+void notifiers_release(struct umm_ctx *ctx)
+{
+	struct umm_notifier_range range = {
+		.end = UINTPTR_MAX,
+		.event = UMM_EVENT_RELEASE,
+		.blockable = true,
+	};
+
+	notifier_invalidate(ctx, &range);
 }
 
 int notifier_wait_quiet(struct umm_notifier *notifier, uint64_t deadline_ns)

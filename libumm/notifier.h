@@ -54,6 +54,8 @@ void notifiers_init(struct notifiers *notifiers);
 void notifiers_fini(struct notifiers *notifiers);
 /* The context closes: changes that were announced and never happened hold up nobody. */
 void notifiers_close(struct umm_ctx *ctx);
+/* It has closed, and nothing changes any more: the last call. */
+void notifiers_release(struct umm_ctx *ctx);
 
 /*
  * Announce a change: make snapshots stale, run the callbacks of every overlapping

@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "procfd.h"
+#include "signals.h"
 #include "uapi.h"
 #include "umm.h"
 #include "util.h"
@@ -140,8 +141,10 @@ static ssize_t read_words(int fd, uintptr_t start, size_t npages, uint64_t *word
 
 	while (have < npages) {
 		off_t offset = (off_t)((start / UMM_PAGE_SIZE + have) * sizeof(words[0]));
+		int cancel = cancel_hold();
 		ssize_t got = pread(fd, words + have, (npages - have) * sizeof(words[0]), offset);
 
+		cancel_let(cancel);
 		if (got < 0 && errno == EINTR)
 			continue;
 		if (got < 0)

@@ -8,13 +8,13 @@
 #include "piece.h"
 
 #include <string.h>
-#include <sys/mman.h>
 
 #include "fence.h"
 #include "heed.h"
 #include "hook.h"
 #include "log.h"
 #include "signals.h"
+#include "tracefile.h"
 #include "util.h"
 
 static void piece_link(struct piece *piece)
@@ -198,9 +198,15 @@ static void list_copies_in(struct piece *piece, unsigned first, unsigned last)
 				 (void *)piece->host[i]);
 }
 
+/* It was read straight into its frame. */
+static bool is_there(const struct piece *piece, unsigned i)
+{
+	return piece->duplicate && bit_test(piece->placed, i);
+}
+
 static void list_copies_out(struct piece *piece)
 {
-	unsigned cleared = 0;
+	unsigned cleared = 0, there = 0;
 
 	piece->ncopies = 0;
 	for (unsigned i = bit_next(piece->all, 0); i < UMM_BLOCK_PAGES;
@@ -208,6 +214,10 @@ static void list_copies_out(struct piece *piece)
 		if (bit_test(piece->stay, i) || bit_test(piece->lost, i) ||
 		    bit_test(piece->undo, i))
 			continue;
+		if (is_there(piece, i)) {
+			there++;
+			continue;
+		}
 		cleared += !piece_host(piece, i);
 		copy_add(piece, UMM_COPY_TO_DEVICE, piece->dst, piece->frames[i],
 			 (void *)piece_host(piece, i));
@@ -215,6 +225,10 @@ static void list_copies_out(struct piece *piece)
 	if (cleared)
 		ctx_count(piece->ctx, piece->dst->dev, piece_start(piece), UMM_COUNT_CLEARED,
 			  cleared);
+	if (there)
+		ctx_count(piece->ctx, piece->dst->dev, piece_start(piece),
+			  UMM_COUNT_BYTES_OUT + (unsigned)piece->cause,
+			  (uint64_t)there << UMM_PAGE_SHIFT);
 }
 
 static void copies_done(void *priv, int status);
@@ -384,7 +398,11 @@ static void count_moves(struct piece *piece)
 	unsigned busy = bit_count(piece->stay);
 	/* Exclusive pages are the system's, lent to a device. */
 	bool lent = piece->dst ? piece->dst->places : piece->src && piece->src->places;
+	const struct umm_devmem *mem = piece->dst ? piece->dst : piece->src;
 
+	if (piece->moved && mem && !lent)
+		tracefile_event(piece->dst ? RECORD_OUT : RECORD_HOME,
+				record_who(piece->moved, mem->number), piece_start(piece));
 	if (piece->moved && piece->duplicate)
 		ctx_count(piece->ctx, dev, piece_start(piece), UMM_COUNT_DUPLICATED, piece->moved);
 	else if (piece->moved && !lent)
@@ -412,7 +430,7 @@ void piece_finish(struct piece *piece)
 	if (piece->slot)
 		staging_give_slot(staging, piece->slot, piece->slotted);
 	if (piece->scratch)
-		munmap((void *)piece->scratch, UMM_BLOCK_SIZE);
+		arena_unmap((void *)piece->scratch, UMM_BLOCK_SIZE);
 	count_moves(piece);
 	if (hints_any(&piece->ctx->hints))
 		heed_moved(piece);

@@ -51,7 +51,7 @@ struct piece {
 	uint64_t slotted[BITMAP_WORDS]; /* moved into `slot`, each at its place */
 	uint64_t apart[BITMAP_WORDS];	/* moved into `scratch`, each at its place */
 	uint64_t staged[BITMAP_WORDS];	/* host[] was taken from staging page by page */
-	uint64_t placed[BITMAP_WORDS];	/* host[] is a place, of src or of dst */
+	uint64_t placed[BITMAP_WORDS];	/* host[] is a place, of src or of dst, or a frame of dst */
 	uint64_t lost[BITMAP_WORDS];	/* the source device failed */
 	uint64_t undo[BITMAP_WORDS];	/* the destination failed: back to where it was */
 	uint64_t done[BITMAP_WORDS];	/* committed to the new home */

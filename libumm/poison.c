@@ -76,13 +76,56 @@ static uintptr_t make_beyond_end(const struct umm_ctx *ctx, int prot)
 	return (uintptr_t)map;
 }
 
+static bool is_poisoned(const struct block *block, unsigned i)
+{
+	return page_state(block, i) == PG_POISONED && !(block->page[i] & PG_REPAIRING);
+}
+
+/*
+ * This thread alone exchanges what is mapped over the page, from here on: 1. 0: it is not poisoned,
+ * with this flag. -EAGAIN: another thread is at it.
+ */
+static int mapping_claim(struct umm_ctx *ctx, uintptr_t addr, unsigned flag)
+{
+	struct block *block = block_find(ctx, addr);
+	unsigned i = page_index(addr);
+	int ret = 0;
+
+	if (!block)
+		return 0;
+	if (page_state(block, i) == PG_POISONED && (block->page[i] & flag) == flag) {
+		ret = is_poisoned(block, i) ? 1 : -EAGAIN;
+		block->page[i] |= PG_REPAIRING;
+	}
+	lock_drop(&block->lock);
+	return ret;
+}
+
+/* It is there, or as poisoned as before; or the program has unmapped it meanwhile. */
+static void mapping_let(struct umm_ctx *ctx, uintptr_t addr, bool repaired)
+{
+	struct block *block = block_find(ctx, addr);
+	unsigned i = page_index(addr);
+
+	if (!block)
+		return;
+	if (page_state(block, i) == PG_POISONED && block->page[i] & PG_REPAIRING) {
+		block->page[i] &= (uint16_t)~PG_REPAIRING;
+		if (repaired)
+			page_set(block, i, PG_SYSTEM);
+	}
+	lock_drop(&block->lock);
+}
+
+/* The fault that asked for it may be older than a repair: that is not undone. */
 static void poison_by_mapping(struct umm_ctx *ctx, uintptr_t addr)
 {
 	int prot = protection_at(ctx, addr), ret;
 	uintptr_t map;
 
-	/* It is gone already: so is what it held. */
-	if (prot < 0)
+	hook_run(HOOK_POISONING, addr);
+	/* It is gone, and so is what it held; or is repaired, or another thread poisons it. */
+	if (prot < 0 || mapping_claim(ctx, addr, 0) != 1)
 		return;
 	map = make_beyond_end(ctx, prot);
 	ret = map ? exchange_put(ctx, map, addr, UMM_PAGE_SIZE) : -ENOMEM;
@@ -90,6 +133,7 @@ static void poison_by_mapping(struct umm_ctx *ctx, uintptr_t addr)
 		exchange_drop(ctx, map, UMM_PAGE_SIZE);
 	if (ret)
 		log_error("cannot poison the page at %#lx", (unsigned long)addr);
+	mapping_let(ctx, addr, false);
 }
 
 void poison_inherited(uintptr_t start, size_t len)
@@ -108,11 +152,6 @@ bool poison_page(struct umm_ctx *ctx, uintptr_t addr, bool may_sleep)
 	if (may_sleep)
 		poison_by_mapping(ctx, addr);
 	return may_sleep;
-}
-
-static bool is_poisoned(const struct block *block, unsigned i)
-{
-	return page_state(block, i) == PG_POISONED && !(block->page[i] & PG_REPAIRING);
 }
 
 /* Write a page that has a marker. 1: done; 0: it was not poisoned; or -errno. */
@@ -137,36 +176,6 @@ static int replace_marker(struct umm_ctx *ctx, uintptr_t addr, const void *data)
 	return ret;
 }
 
-/* This thread repairs the page from here on, if it is poisoned, with this flag. */
-static bool repair_begin(struct umm_ctx *ctx, uintptr_t addr, unsigned flag)
-{
-	struct block *block = block_find(ctx, addr);
-	unsigned i = page_index(addr);
-	bool mine = block && is_poisoned(block, i) && (block->page[i] & flag) == flag;
-
-	if (mine)
-		block->page[i] |= PG_REPAIRING;
-	if (block)
-		lock_drop(&block->lock);
-	return mine;
-}
-
-/* It is there, or as poisoned as before; or the program has unmapped it meanwhile. */
-static void repair_end(struct umm_ctx *ctx, uintptr_t addr, bool repaired)
-{
-	struct block *block = block_find(ctx, addr);
-	unsigned i = page_index(addr);
-
-	if (!block)
-		return;
-	if (page_state(block, i) == PG_POISONED && block->page[i] & PG_REPAIRING) {
-		block->page[i] &= (uint16_t)~PG_REPAIRING;
-		if (repaired)
-			page_set(block, i, PG_SYSTEM);
-	}
-	lock_drop(&block->lock);
-}
-
 /* Exchange the empty file for a page with this data, as protected as the file is now. */
 static int exchange_file(struct umm_ctx *ctx, uintptr_t addr, const void *data)
 {
@@ -189,12 +198,12 @@ static int exchange_file(struct umm_ctx *ctx, uintptr_t addr, const void *data)
 /* Write a page over which an empty file is mapped. As replace_marker(). */
 static int replace_file(struct umm_ctx *ctx, uintptr_t addr, const void *data, unsigned flag)
 {
-	int ret;
+	int ret = mapping_claim(ctx, addr, flag);
 
-	if (!repair_begin(ctx, addr, flag))
-		return 0;
+	if (ret != 1)
+		return ret;
 	ret = exchange_file(ctx, addr, data);
-	repair_end(ctx, addr, !ret);
+	mapping_let(ctx, addr, !ret);
 	/* The program has just unmapped it. */
 	if (ret == -ENOENT)
 		return 0;

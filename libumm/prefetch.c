@@ -19,6 +19,7 @@
 #include "batch.h"
 #include "device.h"
 #include "fence.h"
+#include "maps.h"
 #include "pin.h"
 #include "signals.h"
 #include "util.h"
@@ -49,17 +50,32 @@ static void prefetch_end(struct prefetch *prefetch, int status, long value)
 	arena_unmap(prefetch, prefetch->bytes);
 }
 
+/*
+ * Is it a file's, or shared? No device has used the page: its mapping has not been looked at.
+ * *vma is the one that was asked about last.
+ */
+static bool is_of_file(const struct umm_ctx *ctx, uintptr_t addr, struct maps_vma *vma)
+{
+	if ((addr < vma->start || addr >= vma->end) &&
+	    maps_find(addr, ctx->features & UMM_KERNEL_PROCMAP_QUERY, vma))
+		*vma = (struct maps_vma){ 0 };
+	return !vma->anon || vma->shared;
+}
+
 /* Pages that are to be dropped: what is neither held by others nor the kernel's. */
 static unsigned droppable(struct umm_ctx *ctx, uintptr_t start, unsigned npages, uint64_t *drop)
 {
 	struct block *block = block_find(ctx, start);
 	unsigned first = page_index(start), held = 0;
+	struct maps_vma vma = { 0 };
 
 	for (unsigned i = first; i < first + npages; i++) {
 		enum page_state state = block ? page_state(block, i) : PG_NATIVE;
+		uintptr_t addr = start + ((uintptr_t)(i - first) << UMM_PAGE_SHIFT);
 
 		if (state == PG_EXCLUSIVE || state == PG_MIRRORED || state == PG_POISONED ||
-		    (block && page_pinned(block, i)))
+		    (block && page_pinned(block, i)) ||
+		    (state == PG_NATIVE && is_of_file(ctx, addr, &vma)))
 			held++;
 		else if (state != PG_UNMANAGED)
 			bit_set(drop, i);

@@ -17,6 +17,7 @@
 
 #include "maps.h"
 #include "pagemap.h"
+#include "signals.h"
 #include "uffd.h"
 #include "util.h"
 
@@ -93,15 +94,15 @@ void probe_advise(struct umm_probe_info *info)
 
 static void probe_uffd(struct umm_probe_info *info)
 {
-	int uffd;
+	int cancel = cancel_hold(), uffd;
 
 	info->uffd_access = UMM_UFFD_NONE;
 	uffd = uffd_open(UFFD_OPEN_EVENTS, &info->kernel_features, &info->uffd_access);
-	if (uffd < 0) {
+	if (uffd < 0)
 		info->uffd_error = uffd;
-		return;
-	}
-	close(uffd);
+	else
+		close(uffd);
+	cancel_let(cancel);
 }
 
 static void probe_release(struct umm_probe_info *info)

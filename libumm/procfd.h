@@ -14,6 +14,8 @@
 #include <stdint.h>
 #include <unistd.h>
 
+#include "signals.h"
+
 /* Process id in the upper half, descriptor + 1 in the lower; 0: nothing open. */
 typedef _Atomic uint64_t procfd_cache;
 
@@ -25,11 +27,8 @@ static inline int procfd_error(void)
 	return errno == ENOENT ? -EOPNOTSUPP : -errno;
 }
 
-/* The descriptor for this process, or a negative error. */
-static inline int procfd_get(procfd_cache *cache, const char *path)
+static inline int procfd_open(procfd_cache *cache, const char *path, uint64_t pid, uint64_t seen)
 {
-	uint64_t pid = (uint64_t)getpid();
-	uint64_t seen = atomic_load_explicit(cache, memory_order_relaxed);
 	int fd;
 
 	while (seen >> 32 != pid) {
@@ -44,6 +43,21 @@ static inline int procfd_get(procfd_cache *cache, const char *path)
 		close(fd);
 	}
 	return (int)(uint32_t)seen - 1;
+}
+
+/* The descriptor for this process, or a negative error. */
+static inline int procfd_get(procfd_cache *cache, const char *path)
+{
+	uint64_t pid = (uint64_t)getpid();
+	uint64_t seen = atomic_load_explicit(cache, memory_order_relaxed);
+	int cancel, fd;
+
+	if (seen >> 32 == pid)
+		return (int)(uint32_t)seen - 1;
+	cancel = cancel_hold();
+	fd = procfd_open(cache, path, pid, seen);
+	cancel_let(cancel);
+	return fd;
 }
 
 #endif

@@ -23,18 +23,18 @@
 #include "ctx.h"
 #include "util.h"
 
-bool prot_find(struct prot *prot, uintptr_t addr)
+bool prot_find_other(struct prot *prot, uintptr_t addr)
 {
 	struct maps_vma *vma = &prot->vma;
 	int ret;
 
-	if (addr >= vma->start && addr < vma->end)
-		return true;
 	if (addr - prot->gap.start < prot->gap.len) {
 		*vma = (struct maps_vma){ 0 };
+		prot->error = 0;
 		return false;
 	}
 	ret = maps_find(addr, prot->ctx->features & UMM_KERNEL_PROCMAP_QUERY, vma);
+	prot->error = ret == -ENOENT ? 0 : ret;
 	if (!ret && vma->start <= addr)
 		return true;
 	if (!ret || ret == -ENOENT)
@@ -60,14 +60,6 @@ void prot_compare(struct prot *prot, struct block *block, unsigned i)
 		bit_clear(block->readable, i);
 	if (!prot->vma.read || !prot->vma.write)
 		bit_clear(block->writable, i);
-}
-
-void prot_give(struct block *block, unsigned i, uint64_t entry)
-{
-	if (entry & UMM_ENTRY_VALID)
-		bit_set(block->readable, i);
-	if (entry & UMM_ENTRY_WRITE)
-		bit_set(block->writable, i);
 }
 
 void prot_found(struct prot *prot, struct block *block)

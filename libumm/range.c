@@ -115,7 +115,7 @@ static uint64_t system_entry(struct prot *prot, const struct look *look, uintptr
 static uint64_t entry_of(const struct umm_range *range, struct block *block, unsigned i,
 			 struct prot *prot, const struct look *look)
 {
-	uint64_t write = prot->vma.write ? UMM_ENTRY_WRITE : 0;
+	uint64_t write = prot->vma.write ? UMM_ENTRY_WRITE : 0, guarded = 0;
 	struct resident *resident;
 
 	if (block->page[i] & PG_HELD)
@@ -123,7 +123,9 @@ static uint64_t entry_of(const struct umm_range *range, struct block *block, uns
 	switch (page_state(block, i)) {
 	case PG_SYSTEM:
 	case PG_MIRRORED:
-		return system_entry(prot, look, page_addr(block, i));
+		if (block->page[i] & PG_GUARDED)
+			guarded = UMM_ENTRY_WRITE;
+		return system_entry(prot, look, page_addr(block, i)) & ~guarded;
 	case PG_DEVICE:
 		resident = resident_of(block, i);
 		if (!frame_is_ours(range, resident))
@@ -152,30 +154,55 @@ static bool wants_look(const struct umm_range *range, const struct block *block,
 	       (page_state(block, i) == PG_SYSTEM && range->flags & UMM_RANGE_PAGEMAP);
 }
 
+/* Entries of a part of one mapping, prot->vma, and of one block, which is locked. */
+static long snapshot_mapping(struct umm_range *range, struct block *block, struct look *look,
+			     struct prot *prot, const struct umm_span *span, uint64_t *entry)
+{
+	unsigned first = page_index(span->start);
+	unsigned last = first + (unsigned)(span->len >> UMM_PAGE_SHIFT);
+	/* It allows whatever entries do. */
+	bool wide = prot->vma.read && prot->vma.write;
+	long valid = 0;
+	int ret;
+
+	for (unsigned i = first; i < last; i++, entry++) {
+		if (!wide)
+			prot_compare(prot, block, i);
+		if (!prot->vma.read) {
+			*entry = UMM_ENTRY_ERROR;
+			continue;
+		}
+		ret = wants_look(range, block, i) ? look_find(look, prot->ctx) : 0;
+		if (ret)
+			return ret;
+		*entry = entry_of(range, block, i, prot, look);
+		prot_give(block, i, *entry);
+		valid += *entry & UMM_ENTRY_VALID;
+	}
+	return valid;
+}
+
 /* Entries of a part of a block, which is locked. Returns how many are valid, or -errno. */
 static long snapshot_locked(struct umm_range *range, struct block *block, struct look *look,
 			    struct prot *prot, uint64_t *entry)
 {
 	uintptr_t end = look->start + (look->npages << UMM_PAGE_SHIFT);
-	long valid = 0;
-	int ret;
+	struct umm_span span = { .start = look->start };
+	long valid = 0, n;
 
-	for (uintptr_t at = look->start; at < end; at += UMM_PAGE_SIZE, entry++) {
-		bool mapped = prot_find(prot, at);
-
-		prot_compare(prot, block, page_index(at));
+	for (; span.start < end; span.start += span.len) {
+		span.len = UMM_PAGE_SIZE; /* where nothing is mapped: vma is empty */
+		if (prot_find(prot, span.start))
+			span.len = min(prot->vma.end, end) - span.start;
+		if (prot->error)
+			return prot->error;
 		if (prot->vma.special)
 			return -EINVAL;
-		if (!mapped || !prot->vma.read) {
-			*entry = UMM_ENTRY_ERROR;
-			continue;
-		}
-		ret = wants_look(range, block, page_index(at)) ? look_find(look, prot->ctx) : 0;
-		if (ret)
-			return ret;
-		*entry = entry_of(range, block, page_index(at), prot, look);
-		prot_give(block, page_index(at), *entry);
-		valid += *entry & UMM_ENTRY_VALID;
+		n = snapshot_mapping(range, block, look, prot, &span, entry);
+		if (n < 0)
+			return n;
+		valid += n;
+		entry += span.len >> UMM_PAGE_SHIFT;
 	}
 	return valid;
 }
@@ -185,6 +212,8 @@ static int snapshot_unmanaged(uintptr_t start, uintptr_t end, struct prot *prot,
 {
 	for (uintptr_t at = start; at < end; at += UMM_PAGE_SIZE, entry++) {
 		*entry = prot_find(prot, at) && prot->vma.read ? 0 : UMM_ENTRY_ERROR;
+		if (prot->error)
+			return prot->error;
 		if (prot->vma.special)
 			return -EINVAL;
 	}
@@ -284,19 +313,28 @@ static long snapshot(struct umm_range *range, struct umm_ctx *ctx)
 	return umm_notifier_read_retry(range->notifier, range->seq) ? -EBUSY : valid;
 }
 
+int range_bounds_check(const struct umm_range *range)
+{
+	const struct itree_node *node;
+
+	if (!notifier_valid(range->notifier) || !range->entries || range->start >= range->end ||
+	    !is_aligned(range->start, UMM_PAGE_SIZE) || !is_aligned(range->end, UMM_PAGE_SIZE))
+		return -EINVAL;
+	node = &range->notifier->node;
+	if (range->start < node->start || range->end > node->end || range->end > ADDRESS_END)
+		return -EINVAL;
+	return 0;
+}
+
 static int range_check(struct umm_range *range, struct umm_range *mine)
 {
-	struct itree_node *node;
 	int ret;
 
 	ret = struct_in(mine, sizeof(*mine), range);
 	if (ret)
 		return ret;
-	if (mine->flags & ~(uint64_t)UMM_RANGE_PAGEMAP || !notifier_valid(mine->notifier) ||
-	    !mine->entries || mine->start >= mine->end || !is_aligned(mine->start, UMM_PAGE_SIZE) ||
-	    !is_aligned(mine->end, UMM_PAGE_SIZE))
-		return -EINVAL;
-	if (mine->end > (uintptr_t)1 << 47)
+	ret = range_bounds_check(mine);
+	if (ret || mine->flags & ~(uint64_t)UMM_RANGE_PAGEMAP)
 		return -EINVAL;
 	if (mine->owner && (!device_valid(mine->owner) || mine->owner->ctx != mine->notifier->ctx))
 		return -EINVAL;
@@ -304,9 +342,6 @@ static int range_check(struct umm_range *range, struct umm_range *mine)
 			       mine->encoding->pfn_shift >= 64 || mine->encoding->reserved))
 		return -EINVAL;
 	if (mine->mem && (!devmem_valid(mine->mem) || mine->mem->ctx != mine->notifier->ctx))
-		return -EINVAL;
-	node = &mine->notifier->node;
-	if (mine->start < node->start || mine->end > node->end)
 		return -EINVAL;
 	if (ctx_is_forked(mine->notifier->ctx))
 		return -ENODEV;
@@ -377,7 +412,9 @@ static int need_of(const struct umm_range *range, struct block *block, unsigned 
 
 static int prot_check(struct prot *prot, uintptr_t addr, uint64_t request)
 {
-	if (!prot_find(prot, addr) || !prot->vma.read)
+	if (!prot_find(prot, addr) && prot->error)
+		return prot->error;
+	if (!prot->vma.read)
 		return -EFAULT;
 	return request & UMM_ENTRY_REQ_WRITE && !prot->vma.write ? -EPERM : 0;
 }
@@ -392,6 +429,12 @@ static int fault_locked(const struct part *part, struct block *block, uint64_t r
 	/* What the program has dropped is not there, whatever the books say still. */
 	if (block->page[i] & PG_DROPPING)
 		page_drop_is_over(ctx, block, i);
+	if (block->page[i] & PG_GUARDED && request & UMM_ENTRY_REQ_WRITE) {
+		ret = uffd_writeprotect(ctx->uffd, part->at, UMM_PAGE_SIZE, false, true);
+		if (ret)
+			return ret == -ENOENT ? -EFAULT : ret;
+		block->page[i] &= (uint16_t)~PG_GUARDED;
+	}
 	need = need_of(part->range, block, i, request & UMM_ENTRY_REQ_WRITE);
 	if (need != NEED_FILL)
 		return need;
@@ -415,11 +458,11 @@ static uint64_t request_of(const struct umm_range *range, uintptr_t addr)
 /* Before anything is locked: the caller's array may be managed memory. False: nothing is asked. */
 static bool requests_in(struct part *part)
 {
-	uint64_t any = 0;
+	uint64_t any = 0, request = request_of(part->range, part->start);
 
 	for (uintptr_t at = part->start; at < part->end; at += UMM_PAGE_SIZE) {
-		uint64_t request = request_of(part->range, at);
-
+		if (part->range->flags_mask)
+			request = request_of(part->range, at);
 		part->request[(at - part->start) >> UMM_PAGE_SHIFT] = request;
 		any |= request;
 	}
@@ -553,6 +596,8 @@ int umm_range_wait_until_valid(struct umm_range *range, unsigned timeout_ms)
 		return ret;
 	if (!notifier_valid(mine.notifier))
 		return -EINVAL;
+	if (notifier_in_callback())
+		return -EDEADLK;
 	return notifier_wait_quiet(mine.notifier, now_ns() + timeout_ms * UINT64_C(1000000));
 }
 

@@ -12,4 +12,7 @@
  */
 int range_populate(struct umm_ctx *ctx, const struct umm_span *span, bool write, uint64_t deadline);
 
+/* Is it a range of whole pages inside its notifier's? 0 or -EINVAL. */
+int range_bounds_check(const struct umm_range *range);
+
 #endif

@@ -13,6 +13,7 @@
 #include "arena.h"
 #include "log.h"
 #include "notifier.h"
+#include "range.h"
 #include "util.h"
 
 struct mapping {
@@ -50,10 +51,7 @@ static long map_pages(const struct mapping *m)
 			continue;
 		ret = m->ops->map(m->priv, range->start + (i << UMM_PAGE_SHIFT), range->entries[i],
 				  &m->daddrs[i]);
-		if (ret > 0) {
-			log_error("a driver's map returned %d, which is no error number", ret);
-			ret = -EINVAL;
-		}
+		ret = log_bad_answer("map", ret);
 		if (ret) {
 			unmap_pages(m, i, false);
 			return ret;
@@ -89,16 +87,17 @@ static int ops_check(const struct umm_range_map_ops *ops, struct umm_range_map_o
 	return ret ? ret : mine->map && mine->unmap ? 0 : -EINVAL;
 }
 
-/* What umm_range_fault() will check again, as far as it is needed before. */
 static int mapping_init(struct mapping *m, const struct umm_range *range, uint64_t *daddrs)
 {
 	int ret = struct_in(&m->range, sizeof(m->range), range);
 
 	if (ret)
 		return ret;
-	if (!daddrs || !notifier_valid(m->range.notifier) || !m->range.entries ||
-	    m->range.start >= m->range.end || m->range.encoding)
+	if (!daddrs || m->range.encoding)
 		return -EINVAL;
+	ret = range_bounds_check(&m->range);
+	if (ret)
+		return ret;
 	m->range.size = sizeof(m->range);
 	m->daddrs = daddrs;
 	m->npages = (m->range.end - m->range.start) >> UMM_PAGE_SHIFT;

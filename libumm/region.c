@@ -2,7 +2,8 @@
 /*
  * Managed address ranges. An allocation is what the program asked for; its
  * regions are the pieces of it that are still there. munmap() shrinks and splits
- * regions, mremap() moves them; an allocation ends with its last region.
+ * regions, mremap() moves them; an allocation ends with its last region. It has counters
+ * once there is something to count: of many small ranges, most never see a device.
  *
  * Invariants: regions do not overlap; every region belongs to an allocation, which
  * counts its pieces; allocations have distinct bases.
@@ -22,11 +23,14 @@ void regions_init(struct regions *regions)
 	regions->allocs.root = NULL;
 	regions->managed = 0;
 	pool_init(&regions->region_pool, sizeof(struct region), NULL);
+	pool_keep(&regions->region_pool);
 	pool_init(&regions->alloc_pool, sizeof(struct alloc), NULL);
+	pool_init(&regions->stats_pool, sizeof(struct stats), NULL);
 }
 
 void regions_fini(struct regions *regions)
 {
+	pool_fini(&regions->stats_pool);
 	pool_fini(&regions->alloc_pool);
 	pool_fini(&regions->region_pool);
 	lock_fini(&regions->lock);
@@ -38,6 +42,7 @@ void region_fork_child(struct umm_ctx *ctx)
 	lock_init(&ctx->regions.lock, RANK_REGION);
 	lock_init(&ctx->regions.region_pool.lock, RANK_LEAF);
 	lock_init(&ctx->regions.alloc_pool.lock, RANK_LEAF);
+	lock_init(&ctx->regions.stats_pool.lock, RANK_LEAF);
 	lock_init(&ctx->hints.lock, RANK_HINT);
 	lock_init(&ctx->hints.pool.lock, RANK_LEAF);
 }
@@ -57,6 +62,24 @@ static struct alloc *alloc_find(struct regions *regions, uintptr_t base)
 	struct itree_node *node = itree_first(&regions->allocs, base, base + 1);
 
 	return node ? container_of(node, struct alloc, node) : NULL;
+}
+
+static void alloc_drop(struct regions *regions, struct alloc *alloc)
+{
+	if (alloc->stats)
+		pool_free(&regions->stats_pool, alloc->stats);
+	pool_free(&regions->alloc_pool, alloc);
+}
+
+/* Its counters, made with the first thing to count; NULL: no memory for them. */
+static struct stats *alloc_counters(struct regions *regions, struct alloc *alloc)
+{
+	if (!alloc->stats) {
+		alloc->stats = pool_alloc(&regions->stats_pool);
+		if (alloc->stats)
+			*alloc->stats = (struct stats){ 0 };
+	}
+	return alloc->stats;
 }
 
 static void region_insert(struct regions *regions, struct region *region, uintptr_t start,
@@ -83,7 +106,7 @@ static void region_drop(struct regions *regions, struct region *region)
 	if (--alloc->npieces == 0) {
 		if (!alloc->released)
 			itree_remove(&regions->allocs, &alloc->node);
-		pool_free(&regions->alloc_pool, alloc);
+		alloc_drop(regions, alloc);
 	}
 }
 
@@ -251,7 +274,7 @@ static int region_fill_locked(struct regions *regions, uintptr_t start, uintptr_
 	}
 	if (!alloc->npieces) {
 		itree_remove(&regions->allocs, &alloc->node);
-		pool_free(&regions->alloc_pool, alloc);
+		alloc_drop(regions, alloc);
 	}
 	return ret;
 }
@@ -310,8 +333,13 @@ static void region_follow(struct regions *regions, struct region *region, struct
 		region_insert(regions, region, to, to + moved->len);
 		return;
 	}
-	/* Without memory for it the part that moved is no longer managed. */
-	region_add_locked(regions, to, to + moved->len, region->alloc->attached);
+	/*
+	 * Without memory for it the part that moved is no longer managed. Its pages may be on a
+	 * device, and the fault that brings one home is not to make the counters.
+	 */
+	if (!region_add_locked(regions, to, to + moved->len, region->alloc->attached) &&
+	    region->alloc->stats)
+		alloc_counters(regions, alloc_find(regions, to));
 	region_cut(regions, region, start, end);
 }
 
@@ -397,6 +425,20 @@ bool region_next(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, struct umm
 	return region;
 }
 
+bool region_around(struct umm_ctx *ctx, uintptr_t addr, struct umm_span *out)
+{
+	struct regions *regions = &ctx->regions;
+	struct region *region;
+
+	lock_take(&regions->lock);
+	region = region_first(regions, addr, addr + 1);
+	if (region)
+		*out = (struct umm_span){ region->node.start,
+					  region->node.end - region->node.start };
+	lock_drop(&regions->lock);
+	return region;
+}
+
 size_t region_managed_bytes(struct umm_ctx *ctx)
 {
 	size_t managed;
@@ -407,6 +449,13 @@ size_t region_managed_bytes(struct umm_ctx *ctx)
 	return managed;
 }
 
+static void alloc_stats(const struct alloc *alloc, struct umm_stats *out)
+{
+	static const struct stats nothing;
+
+	stats_read(alloc->stats ? alloc->stats : &nothing, out);
+}
+
 int region_stats(struct umm_ctx *ctx, uintptr_t addr, struct umm_stats *out)
 {
 	struct region *region;
@@ -415,7 +464,7 @@ int region_stats(struct umm_ctx *ctx, uintptr_t addr, struct umm_stats *out)
 	lock_take(&ctx->regions.lock);
 	region = region_first(&ctx->regions, addr, addr + 1);
 	if (region) {
-		stats_read(&region->alloc->stats, out);
+		alloc_stats(region->alloc, out);
 		span = (struct umm_span){ region->alloc->base, region->alloc->len };
 	}
 	lock_drop(&ctx->regions.lock);
@@ -440,7 +489,9 @@ void region_sum(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, uint64_t *c
 		if (alloc->asked == regions->sums)
 			continue;
 		alloc->asked = regions->sums;
-		stats_read(&alloc->stats, &stats);
+		if (!alloc->stats)
+			continue;
+		stats_read(alloc->stats, &stats);
 		for (unsigned i = 0; i < UMM_NR_COUNTERS; i++)
 			counter[i] += stats.counter[i];
 	}
@@ -450,10 +501,12 @@ void region_sum(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, uint64_t *c
 void region_count(struct umm_ctx *ctx, uintptr_t addr, unsigned counter, uint64_t n)
 {
 	struct region *region;
+	struct stats *stats;
 
 	lock_take(&ctx->regions.lock);
 	region = region_first(&ctx->regions, addr, addr + 1);
-	if (region)
-		stats_add(&region->alloc->stats, counter, n);
+	stats = region ? alloc_counters(&ctx->regions, region->alloc) : NULL;
+	if (stats)
+		stats_add(stats, counter, n);
 	lock_drop(&ctx->regions.lock);
 }

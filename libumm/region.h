@@ -32,9 +32,9 @@ struct alloc {
 	size_t len;
 	unsigned npieces;
 	bool attached;
-	bool released; /* being freed: no longer in regions.allocs */
-	struct stats stats;
-	uint64_t asked; /* number of the last sum that has its counters */
+	bool released;	     /* being freed: no longer in regions.allocs */
+	struct stats *stats; /* NULL: nothing was counted yet */
+	uint64_t asked;	     /* number of the last sum that has its counters */
 };
 
 /* One contiguous piece of an allocation that is still managed. */
@@ -52,6 +52,7 @@ struct regions {
 
 	struct pool region_pool; /* used only under the lock */
 	struct pool alloc_pool;
+	struct pool stats_pool;
 };
 
 void regions_init(struct regions *regions);
@@ -94,11 +95,14 @@ bool region_first_alloc(struct umm_ctx *ctx, uintptr_t *base, bool *attached);
 /* First managed piece that overlaps start .. end, clipped to it; false: none. */
 bool region_next(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, struct umm_span *out);
 
+/* The whole managed piece that addr is in; false: none. */
+bool region_around(struct umm_ctx *ctx, uintptr_t addr, struct umm_span *out);
+
 size_t region_managed_bytes(struct umm_ctx *ctx);
 int region_stats(struct umm_ctx *ctx, uintptr_t addr, struct umm_stats *out);
 /* Counters of all allocations with pieces in start .. end, added up. */
 void region_sum(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, uint64_t *counter);
-/* Count for the allocation that holds addr. */
+/* Count for the allocation that holds addr; without memory for its counters, nothing. */
 void region_count(struct umm_ctx *ctx, uintptr_t addr, unsigned counter, uint64_t n);
 
 #endif

@@ -76,7 +76,7 @@ static bool lift_page(struct move *move, struct block *block, unsigned i, struct
 		lift_frame(move, block, i, &page->frame);
 		break;
 	case PG_DUPLICATED:
-		page->word = PG_SYSTEM;
+		page->word = PG_SYSTEM | PG_GUARDED;
 		copies = true;
 		break;
 	case PG_MIGRATING:
@@ -412,11 +412,13 @@ void remap_apply(struct umm_ctx *ctx, const struct uffd_msg_info *info)
 	await_departure(ctx, info);
 	if (is_managed(ctx, info->to, info->to + len))
 		event_clear(ctx, info->to, info->to + len, true);
+	pool_urgent_begin();
 	region_move(ctx, info->addr, info->to, len);
 	move.change = change_begin(ctx, &what);
 	while (at < info->end && (block = block_next(ctx, at, info->end)))
 		at = move_pages(&move, block, max(at, block->va), info->end);
 	change_announce(ctx, move.change);
+	pool_urgent_end();
 	arrival_note(ctx, info->to, len);
 	resume_postponed(ctx);
 }

@@ -11,7 +11,9 @@
  * touched (lock.h), so never by the thread that the handler interrupts.
  *
  * Not every SIGBUS is a fault of ours, and a fault may have lost a race by the time it is looked
- * at. One that nothing explains is tried again, and is somebody else's the second time in a row.
+ * at. One that nothing explains is tried again, and is somebody else's where that does not help a
+ * few times in a row. That the access succeeded meanwhile nobody tells; but coming back takes time.
+ * Where nobody else has a handler it does what it would do without ours, which stays.
  *
  * Locks: none here. A slot is in use while its count of users is not zero.
  */
@@ -23,7 +25,9 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <ucontext.h>
+#include <unistd.h>
 
 #include "ctx.h"
 #include "fault.h"
@@ -41,12 +45,23 @@ static struct sigbus_slot {
 
 static _Atomic unsigned nslots; /* all that were ever in use come before */
 
+/* What is tried again in vain faults again within so long, if its thread is not preempted. */
+#define AGAIN_NS   UINT64_C(100000)
+#define AGAIN_MOST 3
+
+/* What this thread was told to try again last, when, and how often in a row. */
+struct unexplained {
+	uintptr_t addr;
+	uint64_t ns;
+	unsigned n;
+};
+
 /* initial-exec: the other models may call malloc on a thread's first access. */
-static _Thread_local uintptr_t unexplained __attribute__((tls_model("initial-exec")));
+static _Thread_local struct unexplained unexplained __attribute__((tls_model("initial-exec")));
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static int installed;
-static struct sigaction before;
+static struct sigaction ours, before;
 
 #if defined(__x86_64__)
 #define PAGE_FAULT_PRESENT 1
@@ -85,20 +100,33 @@ static bool slot_serve(struct sigbus_slot *slot, const struct uffd_msg_info *inf
 	return served;
 }
 
+/* What nothing explains: is it to be tried again? `began` is when it came. */
+static bool try_again(uintptr_t addr, uint64_t began)
+{
+	if (unexplained.addr != addr || began - unexplained.ns > AGAIN_NS)
+		unexplained.n = 0;
+	unexplained.addr = addr;
+	if (unexplained.n++ < AGAIN_MOST) {
+		unexplained.ns = now_ns();
+		return true;
+	}
+	/* Whose it is may never come back here: what is next is new. */
+	unexplained.addr = 0;
+	return false;
+}
+
 static bool serve(const struct uffd_msg_info *info)
 {
+	uint64_t began = unexplained.addr == info->addr ? now_ns() : 0;
 	unsigned n = atomic_load(&nslots);
 
 	for (unsigned i = 0; i < n; i++) {
 		if (slot_serve(&slots[i], info)) {
-			unexplained = 0;
+			unexplained.addr = 0;
 			return true;
 		}
 	}
-	if (unexplained == info->addr)
-		return false;
-	unexplained = info->addr;
-	return true;
+	return try_again(info->addr, began);
 }
 
 /* Can it be a fault of ours at all, and which. */
@@ -129,15 +157,49 @@ int umm_handle_sigbus(const void *siginfo, void *ucontext)
 	return served;
 }
 
+/* By a process, or for memory that failed elsewhere: not by what the thread has just done. */
+static bool is_sent(const siginfo_t *siginfo)
+{
+	return siginfo->si_code <= 0 || siginfo->si_code == BUS_MCEERR_AO;
+}
+
+/* End the process by this signal. Returns where the kernel spares it: the first of a container. */
+static void die(int number, siginfo_t *siginfo)
+{
+	sigset_t only;
+
+	signal(number, SIG_DFL);
+	/* The same signal again, with what it says of itself: it is still blocked here. */
+	if (syscall(SYS_rt_tgsigqueueinfo, getpid(), gettid(), number, siginfo))
+		raise(number);
+	sigemptyset(&only);
+	sigaddset(&only, number);
+	pthread_sigmask(SIG_UNBLOCK, &only, NULL);
+}
+
+/*
+ * As the kernel would have it without our handler: who ignores a signal that was sent lives; a
+ * fault ends the process even so, when it comes again if not at once.
+ */
+static void act_as_kernel(int number, siginfo_t *siginfo)
+{
+	if (!is_sent(siginfo)) {
+		die(number, siginfo);
+	} else if (before.sa_handler == SIG_DFL) {
+		die(number, siginfo);
+		sigaction(number, &ours, NULL);
+	}
+}
+
 /* Somebody else's: the handler that was there before, or the end. */
 static void pass_on(int number, siginfo_t *siginfo, void *ucontext)
 {
-	if (before.sa_flags & SA_SIGINFO)
+	if (before.sa_handler == SIG_DFL || before.sa_handler == SIG_IGN)
+		act_as_kernel(number, siginfo);
+	else if (before.sa_flags & SA_SIGINFO)
 		before.sa_sigaction(number, siginfo, ucontext);
-	else if (before.sa_handler != SIG_DFL && before.sa_handler != SIG_IGN)
-		before.sa_handler(number);
 	else
-		signal(number, SIG_DFL);
+		before.sa_handler(number);
 }
 
 /* As umm_handle_sigbus(), entered with signals held. */
@@ -161,10 +223,9 @@ static void handle(int number, siginfo_t *siginfo, void *ucontext)
 
 static void install(void)
 {
-	struct sigaction action = { .sa_sigaction = handle, .sa_flags = SA_SIGINFO | SA_RESTART };
-
-	signals_fill(&action.sa_mask);
-	installed = sigaction(SIGBUS, &action, &before) ? -errno : 0;
+	ours = (struct sigaction){ .sa_sigaction = handle, .sa_flags = SA_SIGINFO | SA_RESTART };
+	signals_fill(&ours.sa_mask);
+	installed = sigaction(SIGBUS, &ours, &before) ? -errno : 0;
 }
 
 static bool slot_claim(struct sigbus_slot *slot, struct umm_ctx *ctx)

@@ -2,18 +2,18 @@
 /*
  * Invariant: depth counts the holds of this thread. While it is not zero and not paused,
  * all signals but those that a thread causes itself are blocked, and `before` has the mask
- * that the program had.
+ * that the program had. While depth is not zero the thread cannot be cancelled; `cancel` has
+ * what the program had set.
  * Locks: none; everything is the thread's own.
  */
 #include "signals.h"
-
-#include <pthread.h>
 
 #include "util.h"
 
 /* initial-exec: the other models may call malloc on a thread's first access. */
 static _Thread_local unsigned depth __attribute__((tls_model("initial-exec")));
 static _Thread_local sigset_t before __attribute__((tls_model("initial-exec")));
+static _Thread_local int cancel __attribute__((tls_model("initial-exec")));
 
 void signals_fill(sigset_t *held)
 {
@@ -34,15 +34,20 @@ static void block(sigset_t *old)
 
 void signals_hold(void)
 {
-	if (depth++ == 0)
+	if (depth++ == 0) {
+		cancel = cancel_hold();
 		block(&before);
+	}
 }
 
 void signals_let(void)
 {
 	UMM_ASSERT(depth);
-	if (--depth == 0)
+	if (--depth == 0) {
+		/* First: a handler that runs when signals are let go may hold again. */
+		cancel_let(cancel);
 		pthread_sigmask(SIG_SETMASK, &before, NULL);
+	}
 }
 
 void signals_pause(void)
@@ -59,18 +64,23 @@ void signals_resume(void)
 
 void signals_enter_handler(const sigset_t *mask)
 {
-	if (depth++ == 0)
+	if (depth++ == 0) {
+		cancel = cancel_hold();
 		before = *mask;
+	}
 }
 
 void signals_leave_handler(void)
 {
-	depth--;
+	if (--depth == 0)
+		cancel_let(cancel);
 }
 
 void signals_after_fork(void)
 {
-	if (depth)
+	if (depth) {
+		cancel_let(cancel);
 		pthread_sigmask(SIG_SETMASK, &before, NULL);
+	}
 	depth = 0;
 }

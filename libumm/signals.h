@@ -7,10 +7,14 @@
  * between two locks holds them too.
  *
  * Signals that a thread causes itself (SIGSEGV, SIGBUS ...) stay deliverable.
+ *
+ * Cancellation is held with them: no call ends its thread, which would leave behind what is
+ * locked or in flight.
  */
 #ifndef SIGNALS_H
 #define SIGNALS_H
 
+#include <pthread.h>
 #include <signal.h>
 
 /* Hold, and let go. They nest; only the outermost costs a system call each. */
@@ -34,6 +38,23 @@ void signals_fill(sigset_t *held);
  */
 void signals_enter_handler(const sigset_t *mask);
 void signals_leave_handler(void);
+
+/*
+ * Cancellation alone, around system calls that would be cancellation points, where no signal is
+ * held. Costs no system call.
+ */
+static inline int cancel_hold(void)
+{
+	int before;
+
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before);
+	return before;
+}
+
+static inline void cancel_let(int before)
+{
+	pthread_setcancelstate(before, NULL);
+}
 
 /* In a forked child, whose thread was inside when it forked: let go of everything. */
 void signals_after_fork(void);

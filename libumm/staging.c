@@ -104,9 +104,9 @@ static uintptr_t window_map(size_t len)
 	raw = (uintptr_t)map;
 	base = align_up(raw, UMM_BLOCK_SIZE);
 	if (base > raw)
-		munmap(map, base - raw);
+		arena_unmap(map, base - raw);
 	if (base - raw < UMM_BLOCK_SIZE)
-		munmap((void *)(base + len), UMM_BLOCK_SIZE - (base - raw));
+		arena_unmap((void *)(base + len), UMM_BLOCK_SIZE - (base - raw));
 	madvise((void *)base, len, MADV_DONTFORK);
 	madvise((void *)base, len, MADV_DONTDUMP);
 	return base;
@@ -200,7 +200,7 @@ int staging_window_open(struct staging *staging, uint32_t *nslots, uintptr_t *ba
 
 void staging_window_close(uintptr_t base, size_t len)
 {
-	munmap((void *)base, len);
+	arena_unmap((void *)base, len);
 }
 
 void staging_fini(struct staging *staging)
@@ -209,7 +209,7 @@ void staging_fini(struct staging *staging)
 		size_t n = staging->nslots[kind];
 
 		if (staging->base[kind])
-			munmap((void *)staging->base[kind], n * UMM_BLOCK_SIZE);
+			arena_unmap((void *)staging->base[kind], n * UMM_BLOCK_SIZE);
 		arena_unmap(staging->slots[kind], n * sizeof(struct slot));
 	}
 	if (staging->uffd >= 0)

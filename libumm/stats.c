@@ -20,7 +20,8 @@
 		  [(base) + UMM_CAUSE_DEVICE_FAULT] = prefix "device_fault", \
 		  [(base) + UMM_CAUSE_EVICT] = prefix "evict",               \
 		  [(base) + UMM_CAUSE_FORK] = prefix "fork",                 \
-		  [(base) + UMM_CAUSE_REMOVE] = prefix "remove"
+		  [(base) + UMM_CAUSE_REMOVE] = prefix "remove",             \
+		  [(base) + UMM_CAUSE_READAHEAD] = prefix "readahead"
 
 static const char *const counter_names[UMM_NR_COUNTERS] = {
 	[UMM_COUNT_FAULT_EMPTY] = "fault_empty",
@@ -49,6 +50,8 @@ static const char *const counter_names[UMM_NR_COUNTERS] = {
 	[UMM_COUNT_FRAMES_FRESH] = "frames_fresh",
 	CAUSES("bytes_out_", UMM_COUNT_BYTES_OUT),
 	CAUSES("bytes_in_", UMM_COUNT_BYTES_IN),
+	[UMM_COUNT_THRASH_WAITS] = "thrash_waits",
+	[UMM_COUNT_THRASH_STAYS] = "thrash_stays",
 };
 
 void stats_read(const struct stats *stats, struct umm_stats *out)

@@ -5,9 +5,12 @@
  *
  * umm_migrate_vma() is the same with the driver's part as callbacks.
  *
- * Invariant: every piece of a setup is committed exactly once, by
- * umm_migrate_pages() or, untouched, by umm_migrate_finalize(). What was asked for is copied at
- * the setup: whatever the driver writes into its structure afterwards, the core works on that.
+ * Invariant: every piece of a setup is committed exactly once, by umm_migrate_pages() or,
+ * untouched, by umm_migrate_finalize(), or by the watchdog where the driver takes too long. What
+ * was asked for is copied at the setup: whatever the driver writes into its structure afterwards,
+ * the core works on that. A step that was undone keeps the host pages that its driver may still
+ * write to.
+ * Locks: none held. A step is one thread's at a time: the watchdog hands it out.
  */
 #include <errno.h>
 #include <string.h>
@@ -19,15 +22,17 @@
 #include "prot.h"
 #include "signals.h"
 #include "util.h"
+#include "watchdog.h"
 
 struct step {
+	struct watched watched;	  /* the head */
 	struct umm_migrate asked; /* npages and cpages are what was answered */
 	struct piece *pieces;
 	struct maps_vma vma; /* the mapping looked at last */
 	bool committed;
+	bool undone;	   /* by the watchdog */
+	bool by_callbacks; /* umm_migrate_vma() */
 };
-
-#define MAX_ERRNO 4095
 
 #define SELECT_ALL \
 	(UMM_MIGRATE_SELECT_SYSTEM | UMM_MIGRATE_SELECT_PRIVATE | UMM_MIGRATE_SELECT_COHERENT)
@@ -192,52 +197,21 @@ static int setup_block(struct step *step, uintptr_t va)
 	return 0;
 }
 
-int umm_migrate_setup(struct umm_migrate *migrate)
+/*
+ * For this thread alone until step_let(). False: no pages can be asked of it, as its context is
+ * closed, or the parent's of this process.
+ */
+static bool step_hold(struct step *step)
 {
-	struct step *step;
-	int ret;
+	if (!step || !step->asked.ctx || ctx_is_forked(step->asked.ctx))
+		return false;
+	watchdog_hold(&step->asked.ctx->watchdog, &step->watched);
+	return true;
+}
 
-	ret = setup_check(migrate);
-	if (ret)
-		return ret;
-	ctx_pass_gate(migrate->ctx);
-	ret = ctx_attach_asked(migrate->ctx, migrate->start, migrate->end);
-	prot_refresh(migrate->ctx, migrate->start, migrate->end);
-	if (!ret)
-		ret = mappings_check(migrate);
-	if (ret)
-		return ret;
-	if (!all_managed(migrate))
-		return -EFAULT;
-	ret = migrate->dst_mem ? devmem_use(migrate->dst_mem) : 0;
-	if (ret)
-		return ret;
-	step = arena_map(sizeof(*step));
-	if (!step) {
-		if (migrate->dst_mem)
-			devmem_unuse(migrate->dst_mem);
-		return -ENOMEM;
-	}
-	signals_hold();
-	/* Once for all blocks: a fork would wait for the first, and the second for the fork. */
-	if (migrate->dst_mem)
-		ctx_move_out_begin(migrate->ctx);
-	migrate->core = step;
-	migrate->npages = (migrate->end - migrate->start) >> UMM_PAGE_SHIFT;
-	migrate->cpages = 0;
-	step->asked = *migrate;
-	memset(migrate->src, 0, migrate->npages * sizeof(*migrate->src));
-	memset(migrate->dst, 0, migrate->npages * sizeof(*migrate->dst));
-	for (uintptr_t va = align_down(step->asked.start, UMM_BLOCK_SIZE);
-	     va < step->asked.end && !ret; va += UMM_BLOCK_SIZE)
-		ret = setup_block(step, va);
-	migrate->cpages = step->asked.cpages;
-	if (!ret && !migrate->cpages)
-		ret = -ENOENT;
-	if (ret)
-		umm_migrate_finalize(migrate);
-	signals_let();
-	return ret;
+static void step_let(struct step *step)
+{
+	watchdog_let(&step->asked.ctx->watchdog, &step->watched);
 }
 
 static struct step *step_of(const struct umm_migrate *migrate)
@@ -262,27 +236,47 @@ static struct piece *piece_at(struct step *step, unsigned long i, unsigned *page
 
 struct umm_devmem *umm_migrate_src_mem(struct umm_migrate *migrate, unsigned long i)
 {
-	unsigned page;
 	struct step *step = step_of(migrate);
-	struct piece *piece = piece_at(step, i, &page);
+	struct umm_devmem *mem = NULL;
+	struct piece *piece;
+	unsigned page;
 
-	if (!piece || !(step->asked.src[i] & UMM_MPFN_DEVICE))
+	if (!step_hold(step))
 		return NULL;
-	return piece->src;
+	piece = piece_at(step, i, &page);
+	if (piece && step->asked.src[i] & UMM_MPFN_DEVICE)
+		mem = piece->src;
+	step_let(step);
+	return mem;
 }
 
-void *umm_migrate_host(struct umm_migrate *migrate, unsigned long i)
+/* Where the driver is to write page `page` of the piece; NULL: nowhere. */
+static void *host_page(struct piece *piece, unsigned page)
 {
 	uint64_t map[BITMAP_WORDS] = { 0 };
-	unsigned page;
-	struct piece *piece = piece_at(step_of(migrate), i, &page);
 
-	if (!piece || piece->dst || bit_test(piece->stay, page))
+	if (piece->dst || bit_test(piece->stay, page))
 		return NULL;
 	bit_set(map, page);
 	if (!bit_test(piece->staged, page) && piece_stage(piece, map))
 		return NULL;
 	return (void *)piece->host[page];
+}
+
+void *umm_migrate_host(struct umm_migrate *migrate, unsigned long i)
+{
+	struct step *step = step_of(migrate);
+	struct piece *piece;
+	void *host = NULL;
+	unsigned page;
+
+	if (!step_hold(step))
+		return NULL;
+	piece = step->undone ? NULL : piece_at(step, i, &page);
+	if (piece)
+		host = host_page(piece, page);
+	step_let(step);
+	return host;
 }
 
 /* May page i of the piece go where the driver says? Then that is where it goes. */
@@ -331,46 +325,154 @@ static void commit(struct step *step)
 	signals_let();
 }
 
-void umm_migrate_pages(struct umm_migrate *migrate)
-{
-	struct step *step = step_of(migrate);
-
-	if (!step)
-		return;
-	commit(step);
-	migrate->cpages = step->asked.cpages;
-}
-
 static void nothing_moves(struct step *step)
 {
 	memset(step->asked.dst, 0, step->asked.npages * sizeof(*step->asked.dst));
 }
 
+/* What the watchdog has undone, the driver is told where it asks. */
+static void tell_undone(const struct step *step)
+{
+	for (unsigned long i = 0; i < step->asked.npages; i++)
+		step->asked.src[i] &= ~UMM_MPFN_MIGRATE;
+}
+
 /* Returns how many pages have moved. */
-static unsigned long finalize(struct step *step)
+static unsigned long pages(struct step *step)
 {
 	unsigned long moved;
+
+	if (!step_hold(step))
+		return 0;
+	if (step->undone)
+		tell_undone(step);
+	else
+		commit(step);
+	moved = step->asked.cpages;
+	step_let(step);
+	return moved;
+}
+
+/* The step, if it is for this function to go on with. */
+static struct step *step_to_go_on(const struct umm_migrate *migrate, const char *function)
+{
+	struct step *step = step_of(migrate);
+
+	if (!step || !step->by_callbacks)
+		return step;
+	log_error("%s is for umm_migrate_vma() to call, not for its callbacks", function);
+	return NULL;
+}
+
+void umm_migrate_pages(struct umm_migrate *migrate)
+{
+	struct step *step = step_to_go_on(migrate, "umm_migrate_pages");
+
+	if (step)
+		migrate->cpages = pages(step);
+}
+
+static void finish_pieces(struct step *step)
+{
 	struct piece *piece;
 
-	if (!step->committed)
-		nothing_moves(step);
-	commit(step);
 	while ((piece = step->pieces)) {
 		step->pieces = piece->next;
 		piece_finish(piece);
 	}
-	if (step->asked.dst_mem) {
-		ctx_move_out_end(step->asked.ctx);
-		devmem_unuse(step->asked.dst_mem);
-	}
+}
+
+/* Forks may begin again, and the destination may go. */
+static void leave_destination(struct step *step)
+{
+	if (!step->asked.dst_mem)
+		return;
+	ctx_move_out_end(step->asked.ctx);
+	devmem_unuse(step->asked.dst_mem);
+	step->asked.dst_mem = NULL;
+}
+
+/* The step is gone. Returns how many pages have moved. */
+static unsigned long end(struct step *step)
+{
+	unsigned long moved;
+
+	if (!step->committed)
+		nothing_moves(step);
+	commit(step);
+	finish_pieces(step);
+	leave_destination(step);
 	moved = step->asked.cpages;
 	arena_unmap(step, sizeof(*step));
 	return moved;
 }
 
+int umm_migrate_setup(struct umm_migrate *migrate)
+{
+	struct step *step;
+	int ret;
+
+	ret = setup_check(migrate);
+	if (ret)
+		return ret;
+	ctx_pass_gate(migrate->ctx);
+	ret = ctx_attach_asked(migrate->ctx, migrate->start, migrate->end);
+	prot_refresh(migrate->ctx, migrate->start, migrate->end);
+	if (!ret)
+		ret = mappings_check(migrate);
+	if (ret)
+		return ret;
+	if (!all_managed(migrate))
+		return -EFAULT;
+	ret = migrate->dst_mem ? devmem_use(migrate->dst_mem) : 0;
+	if (ret)
+		return ret;
+	step = arena_map(sizeof(*step));
+	if (!step) {
+		if (migrate->dst_mem)
+			devmem_unuse(migrate->dst_mem);
+		return -ENOMEM;
+	}
+	signals_hold();
+	/* Once for all blocks: a fork would wait for the first, and the second for the fork. */
+	if (migrate->dst_mem)
+		ctx_move_out_begin(migrate->ctx);
+	migrate->core = step;
+	migrate->npages = (migrate->end - migrate->start) >> UMM_PAGE_SHIFT;
+	migrate->cpages = 0;
+	step->asked = *migrate;
+	memset(migrate->src, 0, migrate->npages * sizeof(*migrate->src));
+	memset(migrate->dst, 0, migrate->npages * sizeof(*migrate->dst));
+	for (uintptr_t va = align_down(step->asked.start, UMM_BLOCK_SIZE);
+	     va < step->asked.end && !ret; va += UMM_BLOCK_SIZE)
+		ret = setup_block(step, va);
+	migrate->cpages = step->asked.cpages;
+	if (!ret && !migrate->cpages)
+		ret = -ENOENT;
+	if (ret) {
+		end(step);
+		migrate->core = NULL;
+	} else {
+		watchdog_watch(&migrate->ctx->watchdog, &step->watched);
+	}
+	signals_let();
+	return ret;
+}
+
+/* As end(), for a step that is watched. */
+static unsigned long finalize(struct step *step)
+{
+	if (step_hold(step)) {
+		watchdog_forget(&step->asked.ctx->watchdog, &step->watched);
+		return end(step);
+	}
+	arena_unmap(step, sizeof(*step));
+	return 0;
+}
+
 void umm_migrate_finalize(struct umm_migrate *migrate)
 {
-	struct step *step = step_of(migrate);
+	struct step *step = step_to_go_on(migrate, "umm_migrate_finalize");
 
 	if (!step)
 		return;
@@ -378,13 +480,44 @@ void umm_migrate_finalize(struct umm_migrate *migrate)
 	migrate->core = NULL;
 }
 
-/* What a callback returned, or -EINVAL where it makes no sense. */
-static int sane(int ret)
+/* Back to where it was, whatever the driver has written; its arrays may be gone. */
+static void undo_piece(struct piece *piece)
 {
-	if (ret <= 0 && ret >= -MAX_ERRNO)
-		return ret;
-	log_error("alloc_and_copy returned %d, which is no error number: nothing migrates", ret);
-	return -EINVAL;
+	for (unsigned w = 0; w < BITMAP_WORDS; w++)
+		piece->undo[w] |= piece->all[w];
+	piece_commit(piece);
+	if (piece->src)
+		devmem_unuse(piece->src);
+	piece->src = NULL;
+}
+
+void step_undo(struct watched *watched)
+{
+	struct step *step = (struct step *)watched;
+	const struct umm_migrate *asked = &step->asked;
+
+	log_error("the driver has not finalized its migration of %#lx .. %#lx in time: %s",
+		  (unsigned long)asked->start, (unsigned long)asked->end,
+		  step->committed ? "it is finalized without it" : "it is undone");
+	if (!step->committed)
+		for (struct piece *piece = step->pieces; piece; piece = piece->next)
+			undo_piece(piece);
+	step->undone = !step->committed;
+	step->committed = true;
+	if (step->undone)
+		step->asked.cpages = 0;
+	/* Without a destination they have host pages that the driver may be writing to. */
+	if (step->asked.dst_mem || !step->undone)
+		finish_pieces(step);
+	leave_destination(step);
+}
+
+void step_abandon(struct watched *watched)
+{
+	struct step *step = (struct step *)watched;
+
+	finish_pieces(step);
+	step->asked.ctx = NULL;
 }
 
 long umm_migrate_vma(struct umm_migrate *migrate, const struct umm_migrate_ops *ops, void *priv)
@@ -401,11 +534,11 @@ long umm_migrate_vma(struct umm_migrate *migrate, const struct umm_migrate_ops *
 	if (ret)
 		return ret;
 	step = step_of(migrate);
-	ret = sane(mine.alloc_and_copy(priv, migrate));
+	step->by_callbacks = true;
+	ret = log_bad_answer("alloc_and_copy", mine.alloc_and_copy(priv, migrate));
 	if (ret)
 		nothing_moves(step);
-	commit(step);
-	migrate->cpages = step->asked.cpages;
+	migrate->cpages = pages(step);
 	if (mine.finalize_and_map)
 		mine.finalize_and_map(priv, migrate);
 	migrate->cpages = finalize(step);

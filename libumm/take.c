@@ -152,9 +152,10 @@ static uintptr_t scratch_get(struct piece *piece)
 	/* Aligned, so that huge pages move whole. */
 	base = align_up((uintptr_t)map, UMM_BLOCK_SIZE);
 	if (base > (uintptr_t)map)
-		munmap(map, base - (uintptr_t)map);
+		arena_unmap(map, base - (uintptr_t)map);
 	if (base - (uintptr_t)map < UMM_BLOCK_SIZE)
-		munmap((void *)(base + UMM_BLOCK_SIZE), UMM_BLOCK_SIZE - (base - (uintptr_t)map));
+		arena_unmap((void *)(base + UMM_BLOCK_SIZE),
+			    UMM_BLOCK_SIZE - (base - (uintptr_t)map));
 	piece->scratch = base;
 	return base;
 }
@@ -177,7 +178,7 @@ static int remap_pages(struct piece *piece, unsigned first, unsigned last)
 	map = mremap((void *)piece_at(piece, first), run_bytes(last - first),
 		     run_bytes(last - first), MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP,
 		     (void *)expect.to);
-	event_expect_end(piece->ctx, &expect);
+	event_expect_end(piece->ctx, &expect, map != MAP_FAILED);
 	if (map == MAP_FAILED)
 		return -errno;
 	/* Both are inherited from the program's mapping. */

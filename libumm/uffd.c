@@ -32,6 +32,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "signals.h"
 #include "uapi.h"
 #include "util.h"
 
@@ -252,7 +253,8 @@ bool uffd_is_registered(uintptr_t start, size_t len)
 	return ret == -EBUSY;
 }
 
-int uffd_owns(int uffd, uintptr_t addr)
+/* As uffd_owns(). */
+static int owns_by_move(int uffd, uintptr_t addr)
 {
 	static _Atomic uintptr_t hole; /* a page that nobody touches */
 	uintptr_t none = 0, mine;
@@ -273,6 +275,17 @@ int uffd_owns(int uffd, uintptr_t addr)
 	if (!ioctl(uffd, UFFDIO_MOVE, &arg))
 		return 0;
 	return errno == EAGAIN ? -EAGAIN : -ENOENT;
+}
+
+int uffd_owns(int uffd, uintptr_t addr, bool has_move)
+{
+	if (has_move)
+		return owns_by_move(uffd, addr);
+	/* To register again is refused to all but the owner; what nobody has is left alone. */
+	return uffd_is_registered(addr, UMM_PAGE_SIZE) &&
+			       !uffd_register_missing(uffd, addr, UMM_PAGE_SIZE) ?
+		       0 :
+		       -ENOENT;
 }
 
 /* ------------------------------------------------------------------------
@@ -328,8 +341,11 @@ void uffd_await(int uffd, long ns)
 {
 	struct pollfd poll = { .fd = uffd, .events = POLLIN };
 	struct timespec timeout = { .tv_nsec = ns };
+	int cancel;
 
+	cancel = cancel_hold();
 	ppoll(&poll, 1, &timeout, NULL);
+	cancel_let(cancel);
 }
 
 int uffd_read(int uffd, struct uffd_msg_info *info)

@@ -67,9 +67,10 @@ bool uffd_is_registered(uintptr_t start, size_t len);
 
 /*
  * Is the page registered with this descriptor? 0; -ENOENT no, or it is not writable private memory;
- * -EAGAIN as below. Only MOVE looks whose a page is: the others fill what another descriptor has.
+ * -EAGAIN as below. Of what fills pages only MOVE looks whose they are: the others fill what
+ * another descriptor has. Without it this is slow, as above, and any registered memory counts.
  */
-int uffd_owns(int uffd, uintptr_t addr);
+int uffd_owns(int uffd, uintptr_t addr, bool has_move);
 
 /* Is there an event that was not read yet? Until then everything answers -EAGAIN. */
 bool uffd_is_changing(int uffd);

@@ -5,7 +5,8 @@
  * the places of their frames.
  *
  * Pages to be duplicated are write-protected and read in place, by process_vm_readv(), which
- * says EFAULT where a plain load would be a SIGSEGV. All pages of a piece that reads are marked
+ * says EFAULT where a plain load would be a SIGSEGV; into staging, or where the host
+ * reaches the frames, into those. All pages of a piece that reads are marked
  * COLLECT until it has read the last: so no reader ever waits for its own piece, nor for another
  * reader, at whatever address the program lets them meet.
  *
@@ -88,10 +89,30 @@ static void read_pages(struct piece *piece, const uint64_t *map)
 	}
 }
 
+/* Where these pages are read to. 0 or -ENOMEM. */
+static int choose_hosts(struct piece *piece, const uint64_t *map)
+{
+	const struct umm_device *dev = piece->dst->dev;
+	uint64_t rest[BITMAP_WORDS];
+	void *host;
+
+	memcpy(rest, map, sizeof(rest));
+	for (unsigned i = bit_next(map, 0); dev->ops.frame_host && i < UMM_BLOCK_PAGES;
+	     i = bit_next(map, i + 1)) {
+		host = dev->ops.frame_host(dev->priv, piece->dst, piece->frames[i]);
+		if (!host)
+			continue;
+		piece->host[i] = (uintptr_t)host;
+		bit_set(piece->placed, i);
+		bit_clear(rest, i);
+	}
+	return piece_stage(piece, rest);
+}
+
 /* For duplication: the pages stay where they are, read-only. */
 static void copy_runs(struct piece *piece, const uint64_t *runs)
 {
-	int ret = piece_stage(piece, runs);
+	int ret = choose_hosts(piece, runs);
 	unsigned first, last;
 
 	for_each_run(runs, first, last) take_begin_touching(piece, first, last);
@@ -259,18 +280,6 @@ static void zero_place(struct piece *piece, uintptr_t place)
 	uffd_zeropage(uffd, place, UMM_PAGE_SIZE, false, NULL);
 }
 
-/* Others hold it: whoever asks for it again in a moment need not announce that. */
-static void note_refused(struct piece *piece, unsigned i)
-{
-	struct block *block = block_find(piece->ctx, piece->va);
-
-	if (piece->dst && piece->dst->places && !bit_test(piece->left, i)) {
-		block->history[i] |= HISTORY_REFUSED;
-		atomic_store(&piece->dst->refused_ns, now_ns());
-	}
-	lock_drop(&block->lock);
-}
-
 /* One page that would not move to its place. Returns true to try it again. */
 static bool place_refused(struct piece *piece, const uintptr_t *place, unsigned i, int why,
 			  unsigned *tries)
@@ -297,7 +306,6 @@ static bool place_refused(struct piece *piece, const uintptr_t *place, unsigned 
 			take_unshare(piece, i, i + 1);
 			return !bit_test(piece->stay, i);
 		}
-		note_refused(piece, i);
 		bit_set(piece->stay, i);
 		return false;
 	case -EINVAL:

@@ -85,6 +85,7 @@ int workers_start(struct workers *workers, struct umm_ctx *ctx, unsigned nthread
 	workers->nthreads = 0;
 	workers->stop = false;
 	pool_init(&workers->pool, sizeof(struct work), NULL);
+	pool_keep(&workers->pool);
 	if (!pool_reserve(&workers->pool)) {
 		workers_stop(workers);
 		return -ENOMEM;

@@ -2,9 +2,10 @@
 /*
  * The shared memory between a program under the shim and the umm command.
  *
- * Who may open the file is the kernel's business: it is made anew, mode 0600, never through a link
- * and never into a file that is there already. The reader in turn trusts a file only if it
- * belongs to the user who runs the process of that name, for /dev/shm is everybody's.
+ * Who may open the file (channel_file.h) is the kernel's business: it is made anew, mode 0600,
+ * never through a link and never into a file that is there already. The reader in turn trusts a
+ * file only if it belongs to the user who runs the process of that name, for /dev/shm is
+ * everybody's.
  *
  * No locks: single numbers are atomic. The shim calls this on its engine's thread and at exit.
  */
@@ -18,87 +19,88 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "channel_file.h"
 #include "raw.h"
 
-static void path_make(char *path, size_t path_len, uid_t uid, pid_t pid)
+/* Its memory, as far as nobody has to ask for it; NULL: there is none. */
+static struct channel *file_fill(int fd)
 {
-	snprintf(path, path_len, "/dev/shm/umm-%u-%d", (unsigned)uid, (int)pid);
+	void *shared;
+
+	if (posix_fallocate(fd, 0, offsetof(struct channel, sheet)))
+		return NULL;
+	shared = raw_mmap(NULL, sizeof(struct channel), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	return shared == MAP_FAILED ? NULL : shared;
 }
 
-static int file_make(const char *path)
+/* Who started this program and wants to read the file when it has ended; 0: nobody. */
+static pid_t runner_now(void)
 {
-	const int flags = O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
-	int fd = open(path, flags, 0600);
+	const char *runner = getenv("UMM_RUN_PID");
 
-	/* Of a program that was here before this one, or of one with our number. */
-	if (fd < 0 && errno == EEXIST && !unlink(path))
-		fd = open(path, flags, 0600);
-	if (fd >= 0 && (ftruncate(fd, sizeof(struct channel)) ||
-			posix_fallocate(fd, 0, offsetof(struct channel, sheet)))) {
-		close(fd);
-		unlink(path);
-		return -1;
-	}
-	return fd;
+	return runner && atoi(runner) == getppid() ? getppid() : 0;
 }
 
-struct channel *channel_create(void)
+struct channel *channel_create(bool *is_shared)
 {
 	static struct channel private_one;
 	struct channel *channel = &private_one;
-	char path[64];
-	void *shared;
-	int fd;
+	int fd = channel_file_make(sizeof(*channel));
+	struct channel_process process;
+	struct channel *shared;
 
-	path_make(path, sizeof(path), geteuid(), getpid());
-	fd = file_make(path);
+	channel_files_clean(CHANNEL_MAGIC);
 	if (fd >= 0) {
-		shared =
-			raw_mmap(NULL, sizeof(*channel), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-		if (shared != MAP_FAILED)
+		shared = file_fill(fd);
+		if (shared)
 			channel = shared;
-		close(fd);
+		else
+			channel_remove(getpid());
 	}
-	channel->pid = getpid();
+	*is_shared = channel != &private_one;
+	channel->head.pid = getpid();
+	channel->head.runner = runner_now();
+	if (channel_process(getpid(), &process))
+		channel->head.start = process.start;
 	snprintf(channel->program, sizeof(channel->program), "%.59s",
 		 program_invocation_short_name);
-	channel->magic = CHANNEL_MAGIC;
+	channel->head.magic = CHANNEL_MAGIC;
 	return channel;
 }
 
 void channel_close(struct channel *channel)
 {
-	const char *runner = getenv("UMM_RUN_PID");
-	char path[64];
+	char path[CHANNEL_PATH_LEN];
 
-	if (channel->pid != getpid() || (runner && atoi(runner) == getppid()))
+	if (channel->head.pid != getpid() || runner_now())
 		return;
-	path_make(path, sizeof(path), geteuid(), getpid());
+	channel_file_path(path, geteuid(), getpid());
 	unlink(path);
 }
 
 /* Who runs the process; -1: there is none. */
 static long owner_of(pid_t pid)
 {
-	char path[64];
+	char path[CHANNEL_PATH_LEN];
 	struct stat st;
 
 	snprintf(path, sizeof(path), "/proc/%d", (int)pid);
 	return stat(path, &st) ? -1 : (long)st.st_uid;
 }
 
-static struct channel *file_map(int fd, uid_t owner)
+static struct channel *file_map(int fd, uid_t owner, pid_t pid)
 {
 	struct stat st;
 	void *shared;
 
 	if (fstat(fd, &st) || st.st_uid != owner || !S_ISREG(st.st_mode) ||
-	    (size_t)st.st_size < sizeof(struct channel))
+	    (size_t)st.st_size < sizeof(struct channel) ||
+	    !channel_file_lives(fd, pid, CHANNEL_MAGIC))
 		return NULL;
 	shared = mmap(NULL, sizeof(struct channel), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (shared == MAP_FAILED)
 		return NULL;
-	if (((struct channel *)shared)->magic == CHANNEL_MAGIC)
+	if (((struct channel *)shared)->head.magic == CHANNEL_MAGIC)
 		return shared;
 	munmap(shared, sizeof(struct channel));
 	return NULL;
@@ -108,7 +110,7 @@ struct channel *channel_open(pid_t pid, char error[SETTINGS_ERROR_LEN])
 {
 	struct channel *channel = NULL;
 	long owner = owner_of(pid);
-	char path[64];
+	char path[CHANNEL_PATH_LEN];
 	int fd;
 
 	if (owner < 0) {
@@ -119,10 +121,10 @@ struct channel *channel_open(pid_t pid, char error[SETTINGS_ERROR_LEN])
 		snprintf(error, SETTINGS_ERROR_LEN, "process %d is another user's", (int)pid);
 		return NULL;
 	}
-	path_make(path, sizeof(path), (uid_t)owner, pid);
+	channel_file_path(path, (uid_t)owner, pid);
 	fd = open(path, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
 	if (fd >= 0) {
-		channel = file_map(fd, (uid_t)owner);
+		channel = file_map(fd, (uid_t)owner, pid);
 		close(fd);
 	}
 	if (!channel)
@@ -135,26 +137,37 @@ struct channel *channel_open(pid_t pid, char error[SETTINGS_ERROR_LEN])
 
 void channel_remove(pid_t pid)
 {
-	char path[64];
+	char path[CHANNEL_PATH_LEN];
 
-	path_make(path, sizeof(path), geteuid(), pid);
+	channel_file_path(path, geteuid(), pid);
 	unlink(path);
+}
+
+/* The file of a program that is looked at. */
+static int file_reopen(pid_t pid)
+{
+	long owner = owner_of(pid);
+	char path[CHANNEL_PATH_LEN];
+	int fd;
+
+	if (owner < 0)
+		return -ESRCH;
+	channel_file_path(path, (uid_t)owner, pid);
+	fd = open(path, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
 }
 
 int channel_reserve(const struct channel *channel, const void *part, size_t len)
 {
-	long owner = owner_of(channel->pid);
-	char path[64];
-	int fd, ret;
+	/* The program's own stays open, for it has the lock. */
+	int own = channel->head.pid == getpid() ? channel_file_own() : -1;
+	int fd = own < 0 ? file_reopen(channel->head.pid) : own, ret;
 
-	if (owner < 0)
-		return -ESRCH;
-	path_make(path, sizeof(path), (uid_t)owner, channel->pid);
-	fd = open(path, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0)
-		return -errno;
+		return fd;
 	ret = posix_fallocate(fd, (const char *)part - (const char *)channel, (off_t)len);
-	close(fd);
+	if (fd != own)
+		close(fd);
 	return -ret;
 }
 
@@ -174,7 +187,7 @@ void channel_print(const struct channel *channel, FILE *out)
 {
 	const _Atomic uint64_t *count = channel->count;
 
-	fprintf(out, "umm: memory of %s (%d)\n", channel->program, (int)channel->pid);
+	fprintf(out, "umm: memory of %s (%d)\n", channel->program, (int)channel->head.pid);
 	print_bytes(out, "host limit", channel->host_limit);
 	print_bytes(out, "managed", count[CHANNEL_MANAGED]);
 	print_bytes(out, "in host frames", count[CHANNEL_HOST]);

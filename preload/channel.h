@@ -13,11 +13,12 @@
 #include <stdio.h>
 #include <sys/types.h>
 
+#include "channel_file.h"
 #include "settings.h"
 #include "sheet.h"
 #include "trace_ring.h"
 
-#define CHANNEL_MAGIC UINT64_C(0x334c4e4843204d55) /* changes with the layout */
+#define CHANNEL_MAGIC UINT64_C(0x354c4e4843204d55) /* changes with the layout */
 
 enum channel_count {
 	CHANNEL_MANAGED,       /* bytes of address space that are kept track of */
@@ -43,8 +44,7 @@ struct channel_tier {
 };
 
 struct channel {
-	uint64_t magic;
-	int32_t pid;
+	struct channel_head head;
 	char program[60];
 	_Atomic uint64_t host_limit; /* bytes; the umm command may change it, */
 	_Atomic uint32_t cpu_budget; /* and this */
@@ -58,7 +58,7 @@ struct channel {
 };
 
 /* The program's side: make it. Where that fails, a private one, which nobody else sees. */
-struct channel *channel_create(void);
+struct channel *channel_create(bool *is_shared);
 /* Take its name away, unless the "umm run" that started this program wants to read it. */
 void channel_close(struct channel *channel);
 

@@ -10,13 +10,17 @@
  * allowed, and more only if the limit is in question.
  *
  * Where there is no userfaultfd, or only one that fails system calls, and where no device opens,
- * the program goes on without; one line says why. A forked child has ordinary memory and no engine.
+ * the program goes on without; one line says why.
+ *
+ * A forked child has what it inherits in ordinary memory: the kernel shares it with the parent,
+ * where it counts. For what the child allocates it gets an engine of its own, as the parent did.
  *
  * Locks: round_lock, outermost, over a whole round; fork() takes it, so that no round, and nothing
  * that it holds, is under way while libumm brings pages home. state is written under start_lock.
  */
 #include "engine.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
@@ -32,6 +36,7 @@
 
 #include "channel.h"
 #include "demote.h"
+#include "descriptors.h"
 #include "grant.h"
 #include "heap.h"
 #include "policy.h"
@@ -47,13 +52,15 @@
 #define BLOCK ((uintptr_t)2 << 20)
 #define MS    UINT64_C(1000000)
 
-enum state { IDLE, STARTING, RUNNING, OFF };
+/* STARTING: it may have to wait for the dynamic loader; OPENING: not any more. */
+enum state { IDLE, STARTING, OPENING, RUNNING, OFF };
 
 enum {
 	MARGIN_PART = 16, /* of the limit, between a watermark and the next */
 	MARGIN_MIN = 4 << 20,
 	MARGIN_MAX = 64 << 20,
-	START_PATIENCE_MS = 1000,
+	START_PATIENCE_S = 1,
+	OPEN_PATIENCE_S = 10,
 	TOUCHES_A_ROUND = 4096,
 	GRANT_AHEAD = 7, /* blocks */
 	RETRY_MS = 20,
@@ -62,7 +69,9 @@ enum {
 
 static pthread_mutex_t start_lock = PTHREAD_MUTEX_INITIALIZER; /* Protects: changes of state */
 static pthread_cond_t started = PTHREAD_COND_INITIALIZER;
+static struct timespec patience_end; /* by start_lock: nobody waits for the next state longer */
 static _Atomic int state = IDLE;
+static pid_t starter; /* written once, before state is not IDLE any more */
 
 static pthread_mutex_t round_lock = PTHREAD_MUTEX_INITIALIZER;
 /* Protects, by round_lock: everything down to channel. */
@@ -115,7 +124,8 @@ static uint64_t bound_now(void)
 {
 	uint64_t bound = residency_bound(ctx);
 
-	if (bound > high && now_ns() >= next_count_ns)
+	/* What was freed is counted still: better to count anew than to put away for nothing. */
+	if (bound > high && (now_ns() >= next_count_ns || residency_stale() >= limit - high))
 		bound = count_now();
 	if (bound * PAGE > channel->count[CHANNEL_HOST_MOST])
 		channel->count[CHANNEL_HOST_MOST] = bound * PAGE;
@@ -170,7 +180,7 @@ static bool bring_along(void)
 		touches_expect(fetch.mark);
 		promote_pages(ctx, &fetch);
 		/* No more than it takes: the program is waiting for the next ones. */
-		if (residency_bound(ctx) > limit)
+		if (bound_now() > limit)
 			make_room(limit - (limit - high) / 4);
 	}
 	return n;
@@ -242,7 +252,7 @@ static void publish(void)
 
 	if (umm_ctx_stats(ctx, &stats))
 		return;
-	count[CHANNEL_MANAGED] = space_bytes(SPACE_USED);
+	count[CHANNEL_MANAGED] = space_bytes(SPACE_COUNTED);
 	count[CHANNEL_HOST] = host;
 	if (host > count[CHANNEL_HOST_MOST])
 		count[CHANNEL_HOST_MOST] = host;
@@ -328,6 +338,7 @@ static void fork_parent(void)
 	pthread_mutex_unlock(&round_lock);
 }
 
+/* The parent's context, devices and shared memory are not the child's. */
 static void fork_child(void)
 {
 	trace_to(NULL);
@@ -335,8 +346,26 @@ static void fork_child(void)
 	thread_mode = mode_before_fork;
 	pthread_mutex_init(&round_lock, NULL);
 	pthread_mutex_init(&start_lock, NULL);
-	atomic_store(&state, OFF);
+	pthread_cond_init(&started, NULL);
 	grant_end();
+	touches_reset();
+	policy_reset();
+	residency_reset();
+	space_clear();
+	ctx = NULL;
+	channel = NULL;
+	was_full = was_pinned = false;
+	atomic_store(&state, atomic_load(&state) == RUNNING ? IDLE : OFF);
+}
+
+/* After libumm's handlers, and before there is anything that a child must not use. */
+static void fork_watch(void)
+{
+	static bool watched; /* in a child, too */
+
+	if (!watched)
+		pthread_atfork(fork_prepare, fork_parent, fork_child);
+	watched = true;
 }
 
 /* What "umm trace" starts is traced from here on; the trace is read once its reader is there. */
@@ -353,7 +382,10 @@ static void trace_start(void)
 static bool open_all(void)
 {
 	const struct settings *settings = shim_settings();
-	struct umm_ctx_options options = { .size = sizeof(options) };
+	/* What comes along with a page is the policy's affair, and has to fit the limit. */
+	struct umm_ctx_options options = { .size = sizeof(options),
+					   .readahead = UMM_READAHEAD_OFF };
+	bool is_shared;
 	int ret;
 
 	if (!may_work())
@@ -364,13 +396,16 @@ static bool open_all(void)
 		shim_say("%s; running without managed memory", umm_strerror(ret));
 		return false;
 	}
-	/* After libumm's handlers, and before there is anything that a child must not use. */
-	pthread_atfork(fork_prepare, fork_parent, fork_child);
+	fork_watch();
 	if (!tiers_open(ctx, settings)) {
 		umm_ctx_put(ctx);
 		return false;
 	}
-	channel = channel_create();
+	policy_sampling(settings->sampling);
+	channel = channel_create(&is_shared);
+	if (!is_shared)
+		shim_say(CHANNEL_DIR " has no room: \"umm top\" and the like do not see this "
+				     "program, and there is no summary");
 	trace_start();
 	channel->cpu_budget = settings->cpu_budget;
 	channel->host_limit = settings->host_limit;
@@ -384,12 +419,36 @@ static bool open_all(void)
 	return true;
 }
 
+static bool is_on_its_way(void)
+{
+	int now = atomic_load(&state);
+
+	return now == STARTING || now == OPENING;
+}
+
+static void patience_set(time_t seconds)
+{
+	clock_gettime(CLOCK_REALTIME, &patience_end);
+	patience_end.tv_sec += seconds;
+}
+
 static void state_set(enum state to)
 {
 	pthread_mutex_lock(&start_lock);
+	patience_set(OPEN_PATIENCE_S);
 	atomic_store(&state, to);
 	pthread_cond_broadcast(&started);
 	pthread_mutex_unlock(&start_lock);
+}
+
+/* Only with the loader's lock does this come back: who waits for us does not hold it. */
+static void loader_wait(void)
+{
+	void *program = dlopen(NULL, RTLD_LAZY);
+
+	if (program)
+		dlclose(program);
+	state_set(OPENING);
 }
 
 static void *engine_main(void *arg)
@@ -401,7 +460,10 @@ static void *engine_main(void *arg)
 	pthread_setname_np(pthread_self(), "umm-engine");
 	/* As libumm's fault servers: on a busy machine it would come too late. May be refused. */
 	setpriority(PRIO_PROCESS, (id_t)gettid(), -20);
+	loader_wait();
+	descriptors_open_begin();
 	more = open_all();
+	descriptors_open_end();
 	state_set(more ? RUNNING : OFF);
 	while (more) {
 		if (sleep_ns)
@@ -429,28 +491,38 @@ static void start_locked(void)
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	thread_mode = THREAD_INTERNAL;
+	starter = getpid();
+	patience_set(START_PATIENCE_S);
+	atomic_store(&state, STARTING);
 	ret = pthread_create(&thread, NULL, engine_main, NULL);
 	thread_mode = mode;
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	if (!ret)
+	if (!ret) {
 		pthread_detach(thread);
-	else
-		shim_say("no thread: %s; running without managed memory", strerror(ret));
-	atomic_store(&state, ret ? OFF : STARTING);
+		return;
+	}
+	shim_say("no thread: %s; running without managed memory", strerror(ret));
+	atomic_store(&state, OFF);
 }
 
+/*
+ * The program waits until there is an engine, or it fills memory meanwhile without anybody to make
+ * room. But it may be the program that the engine waits for, with the loader's lock.
+ */
 static void start(void)
 {
-	struct timespec until;
 	int saved = errno, ret = 0;
 
-	clock_gettime(CLOCK_REALTIME, &until);
-	until.tv_sec += START_PATIENCE_MS / 1000;
 	pthread_mutex_lock(&start_lock);
 	if (atomic_load(&state) == IDLE)
 		start_locked();
-	while (atomic_load(&state) == STARTING && !ret)
+	while (is_on_its_way() && !ret) {
+		struct timespec until = patience_end;
+
 		ret = pthread_cond_timedwait(&started, &start_lock, &until);
+		if (ret && until.tv_sec != patience_end.tv_sec)
+			ret = 0; /* it was given more */
+	}
 	pthread_mutex_unlock(&start_lock);
 	errno = saved;
 }
@@ -459,9 +531,12 @@ void engine_consider(void)
 {
 	uint64_t bytes = shim_settings()->host_limit;
 
-	if (thread_mode == THREAD_INTERNAL || atomic_load(&state) != IDLE)
+	if (thread_mode == THREAD_INTERNAL)
 		return;
-	if (space_bytes(SPACE_USED) > bytes - margin_bytes(bytes))
+	/* In the child of a fork() meanwhile nobody is on the way. */
+	if (atomic_load(&state) != IDLE && !(is_on_its_way() && starter == getpid()))
+		return;
+	if (space_bytes(SPACE_COUNTED) > bytes - margin_bytes(bytes))
 		start();
 }
 
@@ -483,4 +558,10 @@ void engine_end(void)
 		channel_print(channel, stderr);
 	channel_close(channel);
 	pthread_mutex_unlock(&round_lock);
+}
+
+void engine_exit(void)
+{
+	if (atomic_load(&state) == RUNNING)
+		channel_close(channel);
 }

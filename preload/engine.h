@@ -14,5 +14,7 @@ void engine_consider(void);
 
 /* The program ends. Prints the summary on standard error if that is asked for. */
 void engine_end(void);
+/* The same without a word, and without waiting for anybody. Async-signal-safe. */
+void engine_exit(void);
 
 #endif

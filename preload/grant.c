@@ -24,6 +24,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "raw.h"
+
 /* 6.1 */
 #ifndef USERFAULTFD_IOC_NEW
 #define USERFAULTFD_IOC_NEW _IO(0xAA, 0x00)
@@ -42,14 +44,14 @@ static int uffd_open(void)
 
 	if (device >= 0) {
 		fd = ioctl(device, USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK);
-		close(device);
+		raw_close(device);
 	} else {
 		fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
 	}
 	if (fd < 0)
 		return -errno;
 	if (ioctl(fd, UFFDIO_API, &api)) {
-		close(fd);
+		raw_close(fd);
 		return -EOPNOTSUPP;
 	}
 	return fd;
@@ -89,12 +91,28 @@ enum space_kind grant_new_locked(uintptr_t start, size_t len)
 {
 	uint64_t may = atomic_load(&allowed);
 
-	if (atomic_load(&uffd) < 0)
-		return SPACE_NATIVE;
+	if (atomic_load(&uffd) < 0 || space_new_kind() == SPACE_PINNED)
+		return space_new_kind();
 	while (may >= len)
 		if (atomic_compare_exchange_weak(&allowed, &may, may - len))
 			return SPACE_NATIVE;
 	return withhold(start, len) ? SPACE_WITHHELD : SPACE_NATIVE;
+}
+
+void grant_lift_locked(uintptr_t start, size_t len)
+{
+	struct space_range part;
+
+	for (uintptr_t at = start;
+	     space_next_locked(at, 1 << SPACE_WITHHELD, &part) && part.start < start + len;
+	     at = part.end) {
+		struct uffdio_range range;
+
+		part.end = part.end < start + len ? part.end : start + len;
+		range = (struct uffdio_range){ .start = part.start, .len = part.end - part.start };
+		ioctl(atomic_load(&uffd), UFFDIO_UNREGISTER, &range);
+		space_turn_locked(part.start, part.end - part.start, SPACE_WITHHELD, SPACE_NATIVE);
+	}
 }
 
 static bool is_untouched(uintptr_t start, size_t len)
@@ -141,7 +159,7 @@ void grant_end(void)
 	int fd = atomic_exchange(&uffd, -1);
 
 	if (fd >= 0)
-		close(fd);
+		raw_close(fd);
 }
 
 bool grant_wanted(uintptr_t *addr)

@@ -25,6 +25,9 @@ void grant_allow(uint64_t bytes);
 /* Inside a change, for new memory: withheld where there is no room for it unasked. */
 enum space_kind grant_new_locked(uintptr_t start, size_t len);
 
+/* Inside a change: what of the range was withheld is native. */
+void grant_lift_locked(uintptr_t start, size_t len);
+
 /* Withhold the blocks of this range that the program has and did not touch yet. */
 void grant_withhold_untouched(uintptr_t start, uintptr_t end);
 

@@ -36,7 +36,8 @@ enum {
 
 _Atomic size_t heap_plain_below = SIZE_MAX;
 
-static size_t large_from = SIZE_MAX; /* written once, before anything is managed */
+static size_t large_from = SIZE_MAX; /* these are written once, before anything is managed */
+static bool has_padding;
 
 static pthread_mutex_t arenas_lock = PTHREAD_MUTEX_INITIALIZER; /* Protects: creation of arenas */
 static _Atomic int large_arena = NO_ARENA;
@@ -84,6 +85,18 @@ static void *map_aligned(size_t len, size_t alignment)
 	return start;
 }
 
+/*
+ * jemalloc wants to grow: it asks for a size class, and in larger and larger steps, to keep what is
+ * left over. What an allocation takes is a class and a page (opt.cache_oblivious). What is kept
+ * counts as the program's, and is never given back.
+ */
+static bool is_growth(size_t size, unsigned arena)
+{
+	size_t step = (size_t)1 << (61 - __builtin_clzl(size));
+
+	return has_padding && (int)arena == atomic_load(&large_arena) && !(size % step);
+}
+
 static void *extent_alloc(extent_hooks_t *hooks, void *new_addr, size_t size, size_t alignment,
 			  bool *zero, bool *commit, unsigned arena)
 {
@@ -91,8 +104,7 @@ static void *extent_alloc(extent_hooks_t *hooks, void *new_addr, size_t size, si
 	void *start;
 
 	(void)hooks;
-	(void)arena;
-	if (new_addr || size + alignment < size)
+	if (new_addr || size + alignment < size || is_growth(size, arena))
 		return NULL;
 	start = map_aligned(size, alignment);
 	if (!start)
@@ -225,7 +237,9 @@ static int arena_get(_Atomic int *arena)
 void heap_arm(uint64_t threshold)
 {
 	long ncpus = sysconf(_SC_NPROCESSORS_ONLN);
+	size_t len = sizeof(has_padding);
 
+	umm_je_mallctl("opt.cache_oblivious", &has_padding, &len, NULL, 0);
 	for (unsigned i = 0; i < SMALL_ARENAS_MAX; i++)
 		small_arena[i] = NO_ARENA;
 	if (!threshold)

@@ -191,8 +191,10 @@ static void *remap(void *addr, size_t old_len, size_t len, int flags, void *to)
 			space_remove_locked((uintptr_t)addr, whole_pages(old_len));
 		if (known)
 			space_add_locked((uintptr_t)start, whole_pages(len),
-					 range.kind == SPACE_RESERVED ? SPACE_RESERVED :
-									SPACE_NATIVE);
+					 range.kind == SPACE_RESERVED ||
+							 range.kind == SPACE_PINNED ?
+						 range.kind :
+						 SPACE_NATIVE);
 		else if (is_fixed)
 			space_remove_locked((uintptr_t)start, whole_pages(len));
 	}
@@ -229,7 +231,7 @@ PRELOAD_API int mprotect(void *addr, size_t len, int prot)
 	ret = raw_mprotect(addr, len, prot);
 	if (!ret)
 		more = space_turn_locked((uintptr_t)addr, whole_pages(len), SPACE_RESERVED,
-					 SPACE_NATIVE);
+					 space_new_kind());
 	space_change_end(&change);
 	if (more)
 		engine_consider();

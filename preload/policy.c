@@ -2,18 +2,8 @@
 /*
  * Which pages leave the host.
  *
- * User space does not see which pages a program touches, but it does see the first touch of a
- * page on a device. So putting a page on a device is how its heat is measured: blocks give pages
- * in turn, first those that have been there longest, and a page that is wanted back before the
- * host has been filled once more has shown that it is hot ("refault distance", as the kernel
- * calls it). Each time that it does, it may stay twice as long as before: for 1, 3, 7, 15 such
- * fillings. A page that comes back late, as in a scan over more than the host holds, gets no
- * such credit: a scan pushes out what it brought itself, not the hot pages, which keep their
- * time.
- *
- * Time is counted in pages put away: one epoch is an eighth of the host's pages. A page remembers
- * the epoch in which it left in 8 bits; one that left 256 epochs ago looks young again, and gets
- * some credit too much.
+ * Blocks give pages in turn, first those that have been there longest. Which pages of a block may
+ * go, a policy of sampling says (libumm/policy/sample.h): it hears of those that are wanted back.
  *
  * Blocks that a stream of touches in order has left behind are an exception: they give pages next.
  * So what goes round and round over more than the host holds finds as much of it as the host
@@ -44,23 +34,15 @@
 enum {
 	DIR_BITS = 13,
 	DIR_SLOTS = 1 << DIR_BITS,
-	EPOCHS = 8,   /* in which the host is filled once more */
-	HEAT_MAX = 4, /* 15 fillings of the host, less than half of 256 epochs */
 	STREAMS = 16,
 	POOL_LEN = 1 << 20,
 	JUDGED = 4096, /* touches after which thrashing is judged anew */
 	POOR_PART = 32,
 };
 
-struct page_heat {
-	uint8_t heat : 3; /* how often it was found hot */
-	uint8_t away : 1; /* on a device */
-	uint8_t epoch;	  /* away: in which it left; else, if it has heat: until when it may stay */
-};
-
 /* Of one block; in a list while it is of none. */
 union heats {
-	struct page_heat page[POLICY_PAGES];
+	struct sample_page page[POLICY_PAGES];
 	union heats *next_free;
 };
 
@@ -92,13 +74,13 @@ static union heats *free_pages;
 static char *pool;
 static size_t pool_left;
 
-static uint64_t host_pages, demoted_pages;
+static const struct sample_ops *sampling = &sample_refault;
+static struct sample sample;
 static struct stream streams[STREAMS];
 static unsigned stream_clock;
 static struct policy_counts counts;
 static uint64_t judged_touched, judged_returned;
 static bool thrashing;
-static uint8_t aged;	    /* epochs that stays are shorter by */
 static size_t poor_turns;   /* in a row: fewer pages left than were wanted, */
 static uint64_t poor_pages; /* so many in all of them */
 
@@ -183,7 +165,12 @@ static void line_leave(struct block *block)
 
 void policy_resize(uint64_t npages)
 {
-	host_pages = npages;
+	sample.room = npages;
+}
+
+void policy_sampling(const struct sample_ops *ops)
+{
+	sampling = ops;
 }
 
 int policy_see(uintptr_t base)
@@ -226,43 +213,7 @@ bool policy_turn(uintptr_t *base)
 	return true;
 }
 
-void policy_forget(uintptr_t base)
-{
-	struct block **slot = slot_of(base, false);
-	struct block *block = slot ? *slot : NULL;
-
-	if (!block)
-		return;
-	line_leave(block);
-	*slot = NULL;
-	nblocks--;
-	if (block->pages) {
-		block->pages->next_free = free_pages;
-		free_pages = block->pages;
-	}
-	block->next = free_blocks;
-	free_blocks = block;
-}
-
 /* ---- heat ----------------------------------------------------------------------------- */
-
-static uint8_t epoch_now(void)
-{
-	uint64_t len = host_pages / EPOCHS;
-
-	return (uint8_t)(demoted_pages / (len ? len : 1));
-}
-
-/* Until when a page of this heat may stay that is here from now on. */
-static uint8_t stay(uint8_t heat)
-{
-	return (uint8_t)(epoch_now() + aged + EPOCHS * ((1 << heat) - 1));
-}
-
-static bool may_stay(const struct page_heat *page)
-{
-	return page->heat && !page->away && (int8_t)(uint8_t)(page->epoch - epoch_now() - aged) > 0;
-}
 
 /*
  * A whole round in which hardly any page was not hot: stays grow shorter. Otherwise a program that
@@ -278,10 +229,30 @@ static void turn_taken(unsigned want, unsigned chosen)
 	}
 	if (poor_turns <= nblocks)
 		return;
-	if (poor_pages < host_pages / POOR_PART)
-		aged += EPOCHS;
+	if (poor_pages < sample.room / POOR_PART)
+		sample.hurry += SAMPLE_EPOCHS;
 	poor_turns = 0;
 	poor_pages = 0;
+}
+
+void policy_forget(uintptr_t base)
+{
+	struct block **slot = slot_of(base, false);
+	struct block *block = slot ? *slot : NULL;
+
+	if (!block)
+		return;
+	line_leave(block);
+	*slot = NULL;
+	nblocks--;
+	if (block->pages) {
+		for (unsigned i = 0; i < POLICY_PAGES; i++)
+			sampling->leaves(&sample, &block->pages->page[i]);
+		block->pages->next_free = free_pages;
+		free_pages = block->pages;
+	}
+	block->next = free_blocks;
+	free_blocks = block;
 }
 
 unsigned policy_choose(uintptr_t base, unsigned char present[POLICY_PAGES], unsigned want)
@@ -290,10 +261,11 @@ unsigned policy_choose(uintptr_t base, unsigned char present[POLICY_PAGES], unsi
 	unsigned chosen = 0;
 
 	for (unsigned i = 0; i < POLICY_PAGES; i++) {
-		const struct page_heat *page =
-			block && block->pages ? &block->pages->page[i] : NULL;
+		struct sample_page *page = block && block->pages ? &block->pages->page[i] : NULL;
 
-		present[i] &= chosen < want && !(page && may_stay(page));
+		if (present[i] && page && !page->away && chosen < want)
+			present[i] = sampling->may_go(&sample, page);
+		present[i] &= chosen < want;
 		chosen += present[i];
 	}
 	turn_taken(want, chosen);
@@ -305,7 +277,7 @@ void policy_demoted(uintptr_t start, size_t npages)
 	for (size_t i = 0; i < npages; i++) {
 		uintptr_t addr = start + (i << PAGE_SHIFT);
 		struct block *block = block_of(addr);
-		struct page_heat *page;
+		struct sample_page *page;
 
 		if (!block)
 			continue;
@@ -314,10 +286,10 @@ void policy_demoted(uintptr_t start, size_t npages)
 		if (!block->pages)
 			continue;
 		page = &block->pages->page[(addr >> PAGE_SHIFT) % POLICY_PAGES];
-		page->away = true;
-		page->epoch = epoch_now();
+		sampling->leaves(&sample, page);
+		sample_leave(&sample, page);
 	}
-	demoted_pages += npages;
+	sample.left += npages;
 }
 
 static void judge(void)
@@ -331,20 +303,12 @@ static void judge(void)
 	judged_returned = counts.returned;
 }
 
-static void heat_up(struct page_heat *page)
+static void is_back(struct sample_page *page)
 {
-	uint8_t away = (uint8_t)(epoch_now() - page->epoch);
+	enum sample_return how = sampling->touched(&sample, page);
 
-	page->away = false;
-	if (away > EPOCHS) {
-		page->heat = 0;
-		return;
-	}
-	counts.returned++;
-	counts.thrashed += page->heat != 0;
-	if (page->heat < HEAT_MAX)
-		page->heat++;
-	page->epoch = stay(page->heat);
+	counts.returned += how != SAMPLE_LATE;
+	counts.thrashed += how == SAMPLE_AGAIN;
 }
 
 /* ---- order ---------------------------------------------------------------------------- */
@@ -352,7 +316,7 @@ static void heat_up(struct page_heat *page)
 /* A small host has no room for much that may not be wanted. */
 static unsigned window_max(void)
 {
-	uint64_t part = host_pages / 32;
+	uint64_t part = sample.room / 32;
 
 	if (part > POLICY_READAHEAD)
 		return POLICY_READAHEAD;
@@ -445,22 +409,18 @@ static void line_renew(struct block *block)
 	line_append(block);
 }
 
-/* Nobody knows whether it is wanted: a page that was hot has its time on credit. */
 static void come_along(uintptr_t addr, bool is_last)
 {
 	struct block *block = block_of(addr);
-	struct page_heat *page;
+	struct sample_page *page;
 
 	if (!block)
 		return;
 	if (is_last || !(addr % BLOCK))
 		line_renew(block);
 	page = block->pages ? &block->pages->page[(addr >> PAGE_SHIFT) % POLICY_PAGES] : NULL;
-	if (!page || !page->away)
-		return;
-	page->away = false;
-	page->heat -= page->heat > 0;
-	page->epoch = stay(page->heat);
+	if (page && page->away)
+		sampling->came(&sample, page);
 }
 
 /* All of it but the mark is on its way. */
@@ -486,10 +446,10 @@ struct policy_fetch policy_touched(uintptr_t addr)
 	if (block)
 		block->touched++;
 	if (block && block->pages) {
-		struct page_heat *page = &block->pages->page[(addr >> PAGE_SHIFT) % POLICY_PAGES];
+		struct sample_page *page = &block->pages->page[(addr >> PAGE_SHIFT) % POLICY_PAGES];
 
 		if (page->away)
-			heat_up(page);
+			is_back(page);
 	}
 	judge();
 	fetch = readahead(addr);
@@ -517,4 +477,16 @@ bool policy_is_thrashing(void)
 const struct policy_counts *policy_counts(void)
 {
 	return &counts;
+}
+
+void policy_reset(void)
+{
+	while (line.next != &line)
+		policy_forget(line.next->base);
+	memset(streams, 0, sizeof(streams));
+	counts = (struct policy_counts){ 0 };
+	sample = (struct sample){ .room = sample.room };
+	judged_touched = judged_returned = poor_pages = 0;
+	poor_turns = 0;
+	thrashing = false;
 }

@@ -12,6 +12,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "policy/sample.h"
+
 enum {
 	POLICY_PAGES = 512,	    /* of a block */
 	POLICY_READAHEAD = 1024,    /* most pages from one mark to the next */
@@ -28,6 +30,12 @@ struct policy_counts {
 
 /* How many pages the host may keep; before anything else, and when that changes. */
 void policy_resize(uint64_t host_pages);
+
+/* Which pages of a block may go: instead of the default, before anything else. */
+void policy_sampling(const struct sample_ops *ops);
+
+/* Forget all blocks, and what was seen. */
+void policy_reset(void);
 
 /* The block at @base (2 MiB aligned) has pages in the host. -ENOMEM: it is not looked after. */
 int policy_see(uintptr_t base);

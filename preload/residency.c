@@ -2,10 +2,10 @@
 /*
  * How much of the program's managed memory is in host frames.
  *
- * Native memory counts whole. Of memory that libumm manages, mincore(2) tells which pages are
- * mapped, in about a millisecond for each GiB; since pages come back to such memory by libumm's
- * hand only, its counters carry the count on until the next one. Both bound the truth from
- * above.
+ * Native memory counts whole, and so does what the program locked. Of memory that libumm manages,
+ * mincore(2) tells which pages are mapped, in about a millisecond for each GiB; since pages come
+ * back to such memory by libumm's hand only, its counters carry the count on until the next one.
+ * What the program frees meanwhile is counted still. Both bound the truth from above.
  *
  * Static buffers: the engine's thread is the only caller, and nothing here may call malloc.
  */
@@ -23,7 +23,7 @@
 enum { CHUNK_PAGES = 32 * POLICY_PAGES };
 
 static unsigned char chunk[CHUNK_PAGES];
-static uint64_t managed, came_then;
+static uint64_t managed, came_then, gone_then;
 
 /* Pages that came to the host in libumm's blocks so far. */
 static uint64_t came(struct umm_ctx *ctx)
@@ -85,12 +85,13 @@ static void see_native(void)
 
 static uint64_t bound(void)
 {
-	return space_bytes(1 << SPACE_NATIVE) / PAGE + managed;
+	return space_bytes(1 << SPACE_NATIVE | 1 << SPACE_PINNED) / PAGE + managed;
 }
 
 uint64_t residency_count(struct umm_ctx *ctx)
 {
 	came_then = came(ctx);
+	gone_then = space_gone();
 	managed = count_managed();
 	see_native();
 	return bound();
@@ -103,6 +104,11 @@ uint64_t residency_bound(struct umm_ctx *ctx)
 	managed += now - came_then;
 	came_then = now;
 	return bound();
+}
+
+uint64_t residency_stale(void)
+{
+	return (space_gone() - gone_then) / PAGE;
 }
 
 void residency_managed(uint64_t npages)
@@ -147,4 +153,9 @@ unsigned residency_block(uintptr_t base, unsigned char *present)
 		n += present[i];
 	}
 	return n;
+}
+
+void residency_reset(void)
+{
+	managed = came_then = gone_then = 0;
 }

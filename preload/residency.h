@@ -17,6 +17,9 @@ uint64_t residency_count(struct umm_ctx *ctx);
 /* The same bound without counting: what libumm brought home since is added. Cheap. */
 uint64_t residency_bound(struct umm_ctx *ctx);
 
+/* Pages that the bound may be too high by: what was freed since they were counted. */
+uint64_t residency_stale(void);
+
 /* So many pages that are in host frames became managed; so many managed ones left. */
 void residency_managed(uint64_t npages);
 void residency_left(uint64_t npages);
@@ -26,5 +29,8 @@ unsigned residency_block(uintptr_t base, unsigned char *present);
 
 /* How many of start..end, which is within a block, are in host frames. */
 unsigned residency_part(uintptr_t start, uintptr_t end);
+
+/* In a forked child: nothing is managed. */
+void residency_reset(void);
 
 #endif

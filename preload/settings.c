@@ -13,6 +13,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "policy/ahead.h"
+#include "policy/policy.h"
+#include "policy/thrash.h"
+
 #define NO_LIMIT UINT64_MAX
 
 static int error_say(char error[SETTINGS_ERROR_LEN], const char *key, const char *value,
@@ -166,6 +170,63 @@ static int set_summary(struct settings *settings, const char *key, const char *v
 	return set_switch(&settings->summary, key, value, error);
 }
 
+static int set_placement(struct settings *settings, const char *key, const char *value, char *error)
+{
+	const struct place_ops *ops = place_by_name(value);
+
+	if (!ops)
+		return error_say(error, key, value, "\"first\", \"roomiest\" or \"interleave\"");
+	settings->placement = ops;
+	return 0;
+}
+
+static int set_sampling(struct settings *settings, const char *key, const char *value, char *error)
+{
+	const struct sample_ops *ops = sample_by_name(value);
+
+	if (!ops)
+		return error_say(error, key, value, "\"refault\", \"second\" or \"off\"");
+	settings->sampling = ops;
+	return 0;
+}
+
+/* What follows is libumm's own affair, which reads the variable: here it is only checked. */
+static int check_evict_order(struct settings *settings, const char *key, const char *value,
+			     char *error)
+{
+	(void)settings;
+	if (order_by_name(value))
+		return 0;
+	return error_say(error, key, value,
+			 "\"adaptive\", \"lru\", \"clock\", \"s3fifo\" or \"lirs\"");
+}
+
+static int check_readahead(struct settings *settings, const char *key, const char *value,
+			   char *error)
+{
+	(void)settings;
+	if (ahead_by_name(value))
+		return 0;
+	return error_say(error, key, value, "\"off\", \"density\" or \"stream\"");
+}
+
+static int check_thrash(struct settings *settings, const char *key, const char *value, char *error)
+{
+	(void)settings;
+	if (thrash_by_name(value))
+		return 0;
+	return error_say(error, key, value, "\"off\", \"pin\" or \"throttle\"");
+}
+
+static int check_nothing(struct settings *settings, const char *key, const char *value, char *error)
+{
+	(void)settings;
+	(void)key;
+	(void)value;
+	(void)error;
+	return 0;
+}
+
 /* One "SCHEME[:NAME][=BYTES]" that ends at @end. */
 static bool device_parse(struct settings_device *device, const char *text, const char *end)
 {
@@ -200,7 +261,7 @@ static bool device_parse(struct settings_device *device, const char *text, const
 		return false;
 	memcpy(len, equals + 1, n);
 	len[n] = '\0';
-	return !settings_bytes(len, &device->len) && device->len;
+	return !settings_bytes(len, &device->len) && device->len >= SETTINGS_DEVICE_MIN;
 }
 
 static int set_device(struct settings *settings, const char *key, const char *value, char *error)
@@ -217,7 +278,7 @@ static int set_device(struct settings *settings, const char *key, const char *va
 		if (!device_parse(&settings->devices[settings->ndevices], text, end))
 			return error_say(error, key, value,
 					 "of the form KIND[:NAME][=BYTES], as numa:1 or "
-					 "opencl:pocl=2G");
+					 "opencl:pocl=2G, with 2M at least");
 		settings->ndevices++;
 		if (!*end)
 			return 0;
@@ -232,6 +293,17 @@ static const struct settings_key keys[] = {
 	{ "malloc-threshold", "BYTES", "malloc() from so many bytes on is managed; 0: all of it" },
 	{ "mmap-threshold", "BYTES", "likewise anonymous mappings; \"none\": no mapping is" },
 	{ "cpu-budget", "PERCENT", "of one CPU, for finding cold memory" },
+	{ "placement", "NAME",
+	  "of devices: fill the \"first\" first, the \"roomiest\", or "
+	  "\"interleave\"" },
+	{ "sampling", "NAME",
+	  "which pages prove to be hot: by \"refault\", \"second\" chance, or "
+	  "\"off\"" },
+	{ "evict-order", "NAME", "who leaves a full device of a program that uses libumm" },
+	{ "readahead", "NAME", "what comes beside a page that its CPU misses" },
+	{ "thrash", "NAME", "what becomes of pages that thrash" },
+	{ "hints", "LIST", "that count for its memory" },
+	{ "trace", "FILE", "record what happens to pages and blocks, for umm-sim" },
 	{ "quiet", NULL, "say nothing where libumm cannot work" },
 	{ "summary", NULL, "print what was where, and what moved, at exit" },
 };
@@ -241,8 +313,10 @@ enum { NR_KEYS = sizeof(keys) / sizeof(keys[0]) };
 /* In the order of keys[]. */
 static int (*const setters[NR_KEYS])(struct settings *settings, const char *key, const char *value,
 				     char *error) = {
-	set_device,	set_host_limit, set_malloc_threshold, set_mmap_threshold,
-	set_cpu_budget, set_quiet,	set_summary,
+	set_device,	 set_host_limit, set_malloc_threshold, set_mmap_threshold,
+	set_cpu_budget,	 set_placement,	 set_sampling,	       check_evict_order,
+	check_readahead, check_thrash,	 check_nothing,	       check_nothing,
+	set_quiet,	 set_summary,
 };
 
 const struct settings_key *settings_keys(size_t *nkeys)
@@ -257,6 +331,8 @@ void settings_default(struct settings *settings)
 	settings->malloc_threshold = 128 << 10;
 	settings->mmap_threshold = 1 << 20;
 	settings->cpu_budget = 2;
+	settings->placement = place_policies[0];
+	settings->sampling = sample_policies[0];
 }
 
 int settings_set(struct settings *settings, const char *key, const char *value,

@@ -12,11 +12,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "policy/place.h"
+#include "policy/sample.h"
+
 enum {
 	SETTINGS_DEVICES = 8,	 /* most devices */
 	SETTINGS_NAME_LEN = 128, /* longest device name, with its zero */
 	SETTINGS_ERROR_LEN = 256,
 	SETTINGS_LIMIT_MIN = 16 << 20,
+	SETTINGS_DEVICE_MIN = 2 << 20,
 	SETTINGS_MALLOC_MIN = 65536, /* smallest malloc-threshold but 0 */
 };
 
@@ -33,6 +37,8 @@ struct settings {
 	unsigned cpu_budget;	   /* percent of one CPU for looking for cold memory */
 	bool quiet;		   /* no line on standard error where the shim cannot work */
 	bool summary;		   /* print one at exit */
+	const struct place_ops *placement;
+	const struct sample_ops *sampling;
 	unsigned ndevices;
 	struct settings_device devices[SETTINGS_DEVICES];
 };

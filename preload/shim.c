@@ -20,10 +20,12 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/auxv.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <umm.h>
 
+#include "descriptors.h"
 #include "engine.h"
 #include "heap.h"
 #include "space.h"
@@ -75,10 +77,16 @@ void shim_say(const char *format, ...)
 		return; /* there is nobody to tell */
 }
 
+static void fork_child(void)
+{
+	space_fork_child();
+	descriptors_fork_child();
+}
+
 void shim_first_use(void)
 {
 	if (!atomic_exchange(&used, true))
-		pthread_atfork(space_fork_prepare, space_fork_parent, space_fork_child);
+		pthread_atfork(space_fork_prepare, space_fork_parent, fork_child);
 }
 
 bool shim_is_internal_code(const void *addr)
@@ -139,6 +147,7 @@ static void arm(void)
 __attribute__((constructor(101))) static void shim_start(void)
 {
 	shim_first_use();
+	descriptors_start();
 	arm();
 	atomic_store_explicit(&decided, true, memory_order_release);
 }
@@ -148,3 +157,14 @@ __attribute__((destructor(101))) static void shim_end(void)
 	if (shim_is_armed())
 		engine_end();
 }
+
+/* Past all destructors, as forked children end; also in signal handlers. */
+PRELOAD_API void _exit(int status)
+{
+	if (shim_is_armed())
+		engine_exit();
+	for (;;)
+		syscall(SYS_exit_group, status);
+}
+
+PRELOAD_API void _Exit(int status) __attribute__((alias("_exit")));

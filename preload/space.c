@@ -37,6 +37,8 @@ static bool is_held;
 static uintptr_t held_start, held_end;
 static pthread_cond_t held_changed = PTHREAD_COND_INITIALIZER;
 
+static _Atomic uint64_t managed_ever; /* bytes that became SPACE_MANAGED */
+static _Atomic bool pins_new;
 static _Atomic uint64_t bytes_of[SPACE_NR_KINDS];
 static _Atomic uintptr_t bound_start = UINTPTR_MAX, bound_end;
 
@@ -194,8 +196,11 @@ bool space_turn_locked(uintptr_t start, size_t len, enum space_kind from, enum s
 		uintptr_t first = ranges[i].start > start ? ranges[i].start : start;
 		uintptr_t last = ranges[i].end < end ? ranges[i].end : end;
 
-		if (ranges[i].kind == from)
-			any |= !space_add_locked(first, last - first, to);
+		if (ranges[i].kind == from && !space_add_locked(first, last - first, to)) {
+			any = true;
+			if (to == SPACE_MANAGED)
+				atomic_fetch_add(&managed_ever, last - first);
+		}
 		start = last;
 	}
 	return any;
@@ -209,6 +214,21 @@ bool space_find_locked(uintptr_t addr, struct space_range *out)
 		return false;
 	*out = ranges[i];
 	return true;
+}
+
+uint64_t space_gone(void)
+{
+	return atomic_load(&managed_ever) - space_bytes(1 << SPACE_MANAGED);
+}
+
+void space_pin_new(bool pin)
+{
+	atomic_store(&pins_new, pin);
+}
+
+enum space_kind space_new_kind(void)
+{
+	return atomic_load(&pins_new) ? SPACE_PINNED : SPACE_NATIVE;
 }
 
 uint64_t space_bytes(unsigned kinds)
@@ -251,19 +271,25 @@ void space_leave(struct space_change *change)
 	space_change_end(change);
 }
 
-bool space_next(uintptr_t from, unsigned kinds, struct space_range *out)
+bool space_next_locked(uintptr_t from, unsigned kinds, struct space_range *out)
 {
-	bool found = false;
-
-	pthread_mutex_lock(&books_lock);
-	for (size_t i = find(from); i < nranges && !found; i++) {
+	for (size_t i = find(from); i < nranges; i++) {
 		if (!(kinds & 1 << ranges[i].kind))
 			continue;
 		*out = ranges[i];
 		if (out->start < from)
 			out->start = from;
-		found = true;
+		return true;
 	}
+	return false;
+}
+
+bool space_next(uintptr_t from, unsigned kinds, struct space_range *out)
+{
+	bool found;
+
+	pthread_mutex_lock(&books_lock);
+	found = space_next_locked(from, kinds, out);
 	pthread_mutex_unlock(&books_lock);
 	return found;
 }
@@ -301,4 +327,12 @@ void space_fork_child(void)
 	pthread_mutex_init(&books_lock, NULL);
 	pthread_cond_init(&held_changed, NULL);
 	is_held = false;
+}
+
+void space_clear(void)
+{
+	nranges = 0;
+	atomic_store(&managed_ever, 0);
+	for (unsigned i = 0; i < SPACE_NR_KINDS; i++)
+		atomic_store(&bytes_of[i], 0);
 }

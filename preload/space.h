@@ -15,10 +15,12 @@ enum space_kind {
 	SPACE_NATIVE,	/* the kernel's: may be filled without anybody being told */
 	SPACE_WITHHELD, /* untouched; the first touch asks for room (grant.h) */
 	SPACE_MANAGED,	/* libumm's: pages of it may be on devices */
+	SPACE_PINNED,	/* locked by the program: stays in the host, whoever manages it */
 	SPACE_NR_KINDS,
 };
 
-#define SPACE_USED (1 << SPACE_NATIVE | 1 << SPACE_WITHHELD | 1 << SPACE_MANAGED)
+#define SPACE_USED    (1 << SPACE_NATIVE | 1 << SPACE_WITHHELD | 1 << SPACE_MANAGED)
+#define SPACE_COUNTED (SPACE_USED | 1 << SPACE_PINNED)
 
 struct space_range {
 	uintptr_t start, end;
@@ -51,11 +53,18 @@ bool space_turn_locked(uintptr_t start, size_t len, enum space_kind from, enum s
 /* What the books say of one address. */
 bool space_find_locked(uintptr_t addr, struct space_range *out);
 
+/* Is memory that is new from here on locked? What it then is, if it is not withheld. */
+void space_pin_new(bool pin);
+enum space_kind space_new_kind(void);
+
 /* Bytes of these kinds (bits). */
 uint64_t space_bytes(unsigned kinds);
+/* Bytes that ceased to be libumm's so far: unmapped, moved, locked. */
+uint64_t space_gone(void);
 
 /* What is left of the first range of these kinds (bits) that ends after @from. False: none. */
 bool space_next(uintptr_t from, unsigned kinds, struct space_range *out);
+bool space_next_locked(uintptr_t from, unsigned kinds, struct space_range *out); /* in a change */
 
 /*
  * Until space_release() nobody changes this range. One holder, one range at a time; a second call
@@ -63,6 +72,9 @@ bool space_next(uintptr_t from, unsigned kinds, struct space_range *out);
  */
 void space_hold(uintptr_t start, uintptr_t end);
 void space_release(void);
+
+/* In a forked child: what is in the books is nobody's to manage any more. */
+void space_clear(void);
 
 /* fork(): the books are whole in the child. */
 void space_fork_prepare(void);

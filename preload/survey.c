@@ -53,7 +53,7 @@ static void count_part(struct umm_ctx *ctx, struct sheet_row *row, const struct 
 {
 	if (part->kind == SPACE_MANAGED)
 		count_managed(ctx, row, part->start, part->end);
-	else if (part->kind == SPACE_NATIVE)
+	else if (part->kind != SPACE_WITHHELD)
 		row->host += residency_part(part->start, part->end);
 }
 
@@ -78,9 +78,9 @@ static void survey(struct umm_ctx *ctx, struct sheet *sheet)
 	uintptr_t row_len = BLOCK;
 	struct space_range part;
 
-	while (space_bytes(SPACE_USED) / row_len > SHEET_ROWS / 2)
+	while (space_bytes(SPACE_COUNTED) / row_len > SHEET_ROWS / 2)
 		row_len *= 2;
-	for (uintptr_t at = 0; space_next(at, SPACE_USED, &part); at = part.end) {
+	for (uintptr_t at = 0; space_next(at, SPACE_COUNTED, &part); at = part.end) {
 		uintptr_t end = (part.start & ~(BLOCK - 1)) + BLOCK;
 		struct sheet_row *row;
 

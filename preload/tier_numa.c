@@ -36,32 +36,39 @@ static int node_parse(const char *name, int32_t *node, struct umm_tier_reason *r
 struct wanted {
 	int32_t node;
 	bool is_there;
+	uint64_t bytes; /* the slowest that may be used comes last */
 };
 
 static int consider(void *priv, const struct umm_numa_info *info)
 {
 	struct wanted *wanted = priv;
 
-	wanted->is_there |= info->node == wanted->node && !info->usable;
+	if (info->usable || (wanted->node != UMM_NUMA_FAR && info->node != wanted->node))
+		return 0;
+	wanted->is_there = true;
+	wanted->bytes = info->total_bytes;
 	return 0;
 }
 
 static int check(const char *name, uint64_t bytes, struct umm_tier_reason *reason)
 {
-	struct wanted wanted = { .is_there = false };
+	struct wanted wanted = { .bytes = 0 };
 	int ret = node_parse(name, &wanted.node, reason);
 
-	(void)bytes;
-	if (ret || wanted.node == UMM_NUMA_FAR)
+	if (ret)
 		return ret;
 	umm_numa_list(consider, &wanted);
-	if (wanted.is_there)
+	if (!wanted.is_there && wanted.node != UMM_NUMA_FAR) {
+		snprintf(reason->text, reason->len,
+			 "there is no such node, or this process may not use its memory (\"umm "
+			 "info\" lists nodes)");
+		return -ENODEV;
+	}
+	if (!wanted.is_there || bytes <= wanted.bytes)
 		return 0;
-	snprintf(
-		reason->text, reason->len,
-		"there is no such node, or this process may not use its memory (\"umm info\" lists "
-		"nodes)");
-	return -ENODEV;
+	snprintf(reason->text, reason->len, "%llu MiB are more than its %llu MiB",
+		 (unsigned long long)(bytes >> 20), (unsigned long long)(wanted.bytes >> 20));
+	return -EINVAL;
 }
 
 static int open(struct umm_ctx *ctx, const char *name, uint64_t bytes, struct umm_devmem **out,
@@ -88,6 +95,7 @@ static int open(struct umm_ctx *ctx, const char *name, uint64_t bytes, struct um
 const struct umm_tier_ops umm_tier_ops = {
 	.size = sizeof(umm_tier_ops),
 	.api = UMM_TIER_API,
+	.flags = UMM_TIER_FORKS,
 	.check = check,
 	.open = open,
 };

@@ -14,6 +14,7 @@
 struct wanted {
 	const char *name;
 	cl_device_id device; /* NULL: not found yet */
+	uint64_t max_bytes;
 	char reason[256];
 };
 
@@ -32,6 +33,7 @@ static int consider(void *priv, const struct umm_opencl_info *info)
 		return 0;
 	}
 	wanted->device = info->device;
+	wanted->max_bytes = info->max_device_bytes;
 	return 1;
 }
 
@@ -54,9 +56,13 @@ static int find(struct wanted *wanted, struct umm_tier_reason *reason)
 static int check(const char *name, uint64_t bytes, struct umm_tier_reason *reason)
 {
 	struct wanted wanted = { .name = name };
+	int ret = find(&wanted, reason);
 
-	(void)bytes;
-	return find(&wanted, reason);
+	if (ret || bytes <= wanted.max_bytes)
+		return ret;
+	snprintf(reason->text, reason->len, "%llu MiB are more than its %llu MiB",
+		 (unsigned long long)(bytes >> 20), (unsigned long long)(wanted.max_bytes >> 20));
+	return -EINVAL;
 }
 
 static int open(struct umm_ctx *ctx, const char *name, uint64_t bytes, struct umm_devmem **out,

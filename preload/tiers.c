@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The devices that pages are put on. Filled in order: what leaves the host goes to the first one
- * that has room. A device that answers with an error of its own is asked no more; its
+ * The devices that pages are put on. Which of them is asked first is a policy's to say
+ * (libumm/policy/place.h). A device that answers with an error of its own is asked no more; its
  * pages stay its own until they are touched.
  *
  * Changed by the engine's thread only; the table is read by others for its numbers, which may be a
@@ -13,6 +13,7 @@
 #include <limits.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include "shim.h"
 #include "tier.h"
@@ -24,7 +25,10 @@ struct tier {
 };
 
 static struct tier tiers[SETTINGS_DEVICES];
+static pid_t opened_by; /* of devices so far: this process, or one that forked it */
 static _Atomic unsigned ntiers;
+static const struct place_ops *placement;
+static struct place place;
 
 static void device_name(char *out, size_t out_len, const struct settings_device *device)
 {
@@ -42,7 +46,9 @@ static bool tier_open(struct tier *tier, struct umm_ctx *ctx, const struct setti
 	device_name(name, sizeof(name), device);
 	tier_directory((const void *)tiers_open, dir, sizeof(dir));
 	ops = tier_load(device, dir, &reason);
-	if (ops)
+	if (ops && opened_by && opened_by != getpid() && !(ops->flags & UMM_TIER_FORKS))
+		snprintf(text, sizeof(text), "it does not work in a forked child");
+	else if (ops)
 		ret = ops->open(ctx, device->name, device->len, &tier->mem, &reason);
 	if (ret) {
 		shim_say("device %s: %s; running without it", name,
@@ -50,6 +56,7 @@ static bool tier_open(struct tier *tier, struct umm_ctx *ctx, const struct setti
 		return false;
 	}
 	tier->device = device;
+	atomic_store(&tier->is_broken, false);
 	return true;
 }
 
@@ -59,6 +66,8 @@ unsigned tiers_open(struct umm_ctx *ctx, const struct settings *settings)
 
 	for (unsigned i = 0; i < settings->ndevices; i++)
 		n += tier_open(&tiers[n], ctx, &settings->devices[i]);
+	opened_by = getpid();
+	placement = settings->placement;
 	atomic_store(&ntiers, n);
 	return n;
 }
@@ -67,6 +76,31 @@ unsigned tiers_open(struct umm_ctx *ctx, const struct settings *settings)
 static bool is_fatal(long ret)
 {
 	return ret == -EIO || ret == -ENODEV;
+}
+
+static void tier_failed(struct tier *tier, long ret)
+{
+	char name[SETTINGS_NAME_LEN + 40];
+
+	device_name(name, sizeof(name), tier->device);
+	atomic_store(&tier->is_broken, true);
+	shim_say("device %s failed: %s; no more pages go there", name, umm_strerror((int)ret));
+}
+
+/* Whom to ask for room, in which order. */
+static unsigned tiers_choose(unsigned order[PLACE_TIERS], long *why_none)
+{
+	struct place_tier look[PLACE_TIERS];
+
+	*why_none = -ENODEV;
+	for (unsigned i = 0; i < ntiers; i++) {
+		look[i] = (struct place_tier){ .nframes = umm_devmem_nframes(tiers[i].mem),
+					       .nfree = umm_devmem_nfree(tiers[i].mem),
+					       .usable = !atomic_load(&tiers[i].is_broken) };
+		if (look[i].usable && !look[i].nfree)
+			*why_none = -ENOSPC;
+	}
+	return placement->order(&place, look, ntiers, order);
 }
 
 long tiers_take(struct umm_ctx *ctx, const struct umm_span *spans, unsigned nspans)
@@ -78,29 +112,19 @@ long tiers_take(struct umm_ctx *ctx, const struct umm_span *spans, unsigned nspa
 		.nspans = nspans,
 		.cause = UMM_CAUSE_EVICT,
 	};
-	long ret = -ENODEV, moved = 0;
+	unsigned order[PLACE_TIERS], n;
+	long ret, moved = 0;
 
-	for (unsigned i = 0; i < ntiers; i++) {
-		struct tier *tier = &tiers[i];
+	n = tiers_choose(order, &ret);
+	for (unsigned i = 0; i < n; i++) {
+		struct tier *tier = &tiers[order[i]];
 
-		if (atomic_load(&tier->is_broken))
-			continue;
-		if (!umm_devmem_nfree(tier->mem)) {
-			ret = -ENOSPC;
-			continue;
-		}
 		request.dst = tier->mem;
 		ret = umm_migrate_spans(ctx, &request, NULL);
 		if (ret > 0)
 			moved += ret;
-		if (is_fatal(ret)) {
-			char name[SETTINGS_NAME_LEN + 40];
-
-			device_name(name, sizeof(name), tier->device);
-			atomic_store(&tier->is_broken, true);
-			shim_say("device %s failed: %s; no more pages go there", name,
-				 umm_strerror((int)ret));
-		}
+		if (is_fatal(ret))
+			tier_failed(tier, ret);
 		if (ret >= 0 && umm_devmem_nfree(tier->mem))
 			break;
 	}

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The devices that pages are put on, in the order of preference. */
+/* The devices that pages are put on. */
 #ifndef TIERS_H
 #define TIERS_H
 
@@ -14,7 +14,7 @@
 unsigned tiers_open(struct umm_ctx *ctx, const struct settings *settings);
 
 /*
- * Put pages on the first devices that have room; what they refuse stays. Returns how many pages
+ * Put pages on devices that have room; what they refuse stays. Returns how many pages
  * moved; -ENOSPC all devices are full; -ENODEV all are gone; or what the last one answered.
  */
 long tiers_take(struct umm_ctx *ctx, const struct umm_span *spans, unsigned nspans);

@@ -22,6 +22,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "raw.h"
 #include "shim.h"
 #include "trace.h"
 
@@ -162,4 +163,17 @@ bool touches_next(uintptr_t *addr)
 void touches_own(bool mine)
 {
 	own = mine;
+}
+
+void touches_reset(void)
+{
+	for (unsigned i = 0; i < SLOTS; i++)
+		atomic_store(&ring[i], 0);
+	for (unsigned i = 0; i < EXPECTED; i++)
+		atomic_store(&expected[i], 0);
+	tail = atomic_load(&head);
+	atomic_store(&urgent, false);
+	if (event >= 0)
+		raw_close(event);
+	event = -1;
 }

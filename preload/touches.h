@@ -12,6 +12,9 @@
 /* Hear of them in @ctx. 0 or a negative errno. */
 int touches_watch(struct umm_ctx *ctx);
 
+/* In a forked child: forget what was heard of, and who wanted to hear. */
+void touches_reset(void);
+
 /* The next one that was heard of. False: there is none. The engine's thread only. */
 bool touches_next(uintptr_t *addr);
 

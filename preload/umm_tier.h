@@ -17,6 +17,10 @@
 
 #define UMM_TIER_API 1
 
+enum {
+	UMM_TIER_FORKS = 1 << 0, /* may be opened in a forked child whose parent opened it */
+};
+
 /* Where to write one line, without a newline, that says why not. */
 struct umm_tier_reason {
 	char *text;
@@ -26,6 +30,7 @@ struct umm_tier_reason {
 struct umm_tier_ops {
 	size_t size;  /* sizeof(struct umm_tier_ops) */
 	uint32_t api; /* UMM_TIER_API */
+	uint32_t flags;
 
 	/* Could @name be opened? 0 or a negative errno and a reason. Opens nothing. */
 	int (*check)(const char *name, uint64_t bytes, struct umm_tier_reason *reason);

@@ -122,6 +122,18 @@ static unsigned fault_servers(void)
 	return sched_getaffinity(0, sizeof(cpus), &cpus) || CPU_COUNT(&cpus) > 1 ? 0 : 2;
 }
 
+/* Tests count faults, page by page: nothing comes that they did not touch, unless asked for. */
+static enum umm_readahead readahead(void)
+{
+	return getenv("UMM_TEST_READAHEAD") ? UMM_READAHEAD_STREAM : UMM_READAHEAD_OFF;
+}
+
+/* Nor does anything stay that a device missed, or wait. */
+static enum umm_thrash thrash(void)
+{
+	return getenv("UMM_TEST_THRASH") ? UMM_THRASH_THROTTLE : UMM_THRASH_OFF;
+}
+
 static int case_setup(void **state)
 {
 	struct run *run = *state;
@@ -130,6 +142,8 @@ static int case_setup(void **state)
 		.flags = run->env.variant.ctx_flags,
 		.kernel_features_off = run->env.variant.features_off,
 		.fault_servers = fault_servers(),
+		.readahead = readahead(),
+		.thrash = thrash(),
 	};
 	int ret;
 

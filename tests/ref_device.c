@@ -282,7 +282,7 @@ static bool invalidate_refused(struct ref_private *p)
 static void event_heard(struct ref_private *p, enum umm_event event)
 {
 	count_add(&p->counts.invalidations, 1);
-	if ((unsigned)event > UMM_EVENT_EXCLUSIVE) {
+	if ((unsigned)event >= UMM_EVENT_RELEASE) {
 		violation(p, "an unknown event");
 		return;
 	}
@@ -498,7 +498,8 @@ static struct ref_private *private_create(const struct ref_options *options)
 
 static uint64_t device_flags(const struct ref_private *p)
 {
-	return UMM_DEVICE_IN_PLACE | (p->options.inline_copy ? UMM_DEVICE_INLINE_COPY : 0);
+	return (p->options.apart ? 0 : UMM_DEVICE_IN_PLACE) |
+	       (p->options.inline_copy ? UMM_DEVICE_INLINE_COPY : 0);
 }
 
 /* In the place of a backend's umm_device_create(): its operations come after ours. */

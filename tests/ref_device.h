@@ -25,6 +25,7 @@ struct ref_options {
 	enum umm_devmem_type type;
 	uint32_t nframes; /* pages of device memory */
 	bool inline_copy; /* else a worker thread copies */
+	bool apart;	  /* it does not say that it can use anything in place */
 	bool keep_freed;  /* do not scribble over frames that are freed (benchmarks) */
 	enum ref_policy policy;
 	unsigned fault_pages; /* pages that one device fault migrates, aligned; 0: 1 */
@@ -55,20 +56,20 @@ struct ref_failure {
 
 /* Nothing but uint64_t. */
 struct ref_counts {
-	uint64_t faults;	/* misses of device accesses, */
-	uint64_t write_faults;	/* those of them that were stores */
-	uint64_t calls;		/* of the copy op */
-	uint64_t copies;	/* struct umm_copy executed, clearings excluded */
-	uint64_t pages_in;	/* pages copied host to device, */
-	uint64_t pages_out;	/* device to host, */
-	uint64_t pages_cleared; /* and cleared */
-	uint64_t pages_freed;	/* by the page_free op */
-	uint64_t frames_failed; /* that the memory_failure op was told of */
-	uint64_t failures;	/* calls that were made to fail */
-	uint64_t invalidations; /* of the mirror, those answered -EAGAIN excluded */
-	uint64_t events[UMM_EVENT_EXCLUSIVE + 1]; /* the same by event */
-	uint64_t refused;			  /* answered -EAGAIN */
-	uint64_t unblockable;			  /* calls with blockable false */
+	uint64_t faults;		/* misses of device accesses, */
+	uint64_t write_faults;		/* those of them that were stores */
+	uint64_t calls;			/* of the copy op */
+	uint64_t copies;		/* struct umm_copy executed, clearings excluded */
+	uint64_t pages_in;		/* pages copied host to device, */
+	uint64_t pages_out;		/* device to host, */
+	uint64_t pages_cleared;		/* and cleared */
+	uint64_t pages_freed;		/* by the page_free op */
+	uint64_t frames_failed;		/* that the memory_failure op was told of */
+	uint64_t failures;		/* calls that were made to fail */
+	uint64_t invalidations;		/* of the mirror, those answered -EAGAIN excluded */
+	uint64_t events[UMM_NR_EVENTS]; /* the same by event */
+	uint64_t refused;		/* answered -EAGAIN */
+	uint64_t unblockable;		/* calls with blockable false */
 	uint64_t releases;
 	uint64_t destroys;
 	uint64_t accessed;   /* calls of the op */

@@ -3,12 +3,16 @@
 # For every preset it reads ctest's own log for the outcome of each test, then what the
 # tests printed. The cases of a cmocka program count one by one, and so do the lines of one
 # that speaks TAP ("ok 1 name", "not ok 2 name", "ok 3 # SKIP name: reason"); any other test
-# counts as one.
-# usage: awk -f tally.awk [-v broken="PRESET:STEP..."] \
+# counts as one. What failed may have been run again: if it passed then, it was unsteady.
+# usage: awk -f tally.awk [-v broken="PRESET:STEP..."] {preset=NAME kind=again CTEST_LOG}... \
 #            {preset=NAME kind=outcome CTEST_LOG kind=output LAST_TEST_LOG}...
 
-function fail(what)
+function fail(what, test)
 {
+	if (again[preset, test] == "passed") {
+		unsteady = unsteady "  " what "\n"
+		return
+	}
 	failed++
 	failures = failures "  " what "\n"
 }
@@ -19,10 +23,14 @@ function skip(what)
 	skips = skips "  " what ": " (reason ? reason : "no reason was printed") "\n"
 }
 
-kind == "outcome" && /^ *([0-9]+\/[0-9]+ +)?Test +#[0-9]+: / {
+kind != "output" && /^ *([0-9]+\/[0-9]+ +)?Test +#[0-9]+: / {
 	sub(/^ *([0-9]+\/[0-9]+ +)?Test +#[0-9]+: /, "")
-	outcome[preset, $1] = /[. ] +Passed +[0-9.]+ sec/ ? "passed" : \
-			      /\*\*\*Skipped|\*\*\*Not Run \(Disabled\)/ ? "skipped" : "failed"
+	result = /[. ] +Passed +[0-9.]+ sec/ ? "passed" : \
+		 /\*\*\*Skipped|\*\*\*Not Run \(Disabled\)/ ? "skipped" : "failed"
+	if (kind == "again")
+		again[preset, $1] = result
+	else
+		outcome[preset, $1] = result
 }
 
 kind != "output" {
@@ -59,7 +67,7 @@ running && /\[       OK \] / {
 }
 
 running && /\[  FAILED  \] / {
-	fail(preset " " name ": " $NF)
+	fail(preset " " name ": " $NF, name)
 	bad++
 	current = ""
 }
@@ -81,22 +89,22 @@ tap && /^ok [0-9]+ / {
 		sub(/:$/, "", $5)
 		skip(preset " " name ": " $5)
 	} else {
-		npassed[test]++
+		passed++
 	}
 }
 
 tap && /^not ok [0-9]+ / {
 	cases++
 	bad++
-	fail(preset " " name ": " $4)
+	fail(preset " " name ": " $4, name)
 }
 
 /^<end of output>$/ {
 	result = outcome[preset, name]
 	if (result == "failed" && current)
-		fail(preset " " name ": died in " current)
+		fail(preset " " name ": died in " current, name)
 	else if (result == "failed" && !bad)
-		fail(preset " " name)
+		fail(preset " " name, name)
 	else if (result == "skipped" && !cases)
 		skip(preset " " name)
 	else if (result == "passed" && !cases)
@@ -111,6 +119,8 @@ END {
 	}
 	if (failures)
 		printf "\nFailed:\n%s", failures
+	if (unsteady)
+		printf "\nUnsteady, failed once and passed when run again, alone:\n%s", unsteady
 	if (skips)
 		printf "\nSkipped:\n%s", skips
 	printf "\n%d passed, %d failed, %d skipped\n", passed, failed, skipped

@@ -420,8 +420,9 @@ static void every_function_with_a_handle_is_in_the_table(void **state)
 		"umm_log",	     "umm_log_set",
 		"umm_migrate_host",  "umm_migrate_finalize",
 		"umm_migrate_pages", "umm_migrate_src_mem",
-		"umm_page_size",     "umm_probe",
-		"umm_stats_print",   "umm_strerror",
+		"umm_mremap",	     "umm_page_size",
+		"umm_probe",	     "umm_stats_print",
+		"umm_strerror",	     "umm_trace",
 		"umm_version",
 	};
 	const char *name;

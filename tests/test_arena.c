@@ -1,17 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* Pools and private mappings: alignment, reuse, what survives a free, many threads. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdatomic.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "harness.h"
+
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
-
-#include <cmocka.h>
 
 #include "arena.h"
 #include "util.h"
@@ -159,6 +155,125 @@ static void exhaustion_is_null(void **state)
 	pool_fini(&pool);
 }
 
+static void skip_with_sanitizers(void)
+{
+	if (!HARNESS_TSAN && !HARNESS_ASAN)
+		return;
+	print_message("skipped: sanitizers need mappings and address space of their own\n");
+	skip();
+}
+
+/* No page more than what the process has mapped already; what was allowed before. */
+static struct rlimit address_space_close(void)
+{
+	struct rlimit before, limit;
+	unsigned long pages = 0;
+	FILE *statm = fopen("/proc/self/statm", "r");
+
+	assert_non_null(statm);
+	assert_int_equal(fscanf(statm, "%lu", &pages), 1);
+	fclose(statm);
+	assert_int_equal(getrlimit(RLIMIT_AS, &before), 0);
+	limit = before;
+	limit.rlim_cur = pages * UMM_PAGE_SIZE;
+	assert_int_equal(setrlimit(RLIMIT_AS, &limit), 0);
+	return before;
+}
+
+static size_t take_all(struct pool *pool)
+{
+	struct object *obj;
+	size_t n = 0;
+
+	while ((obj = pool_alloc(pool))) {
+		atomic_fetch_add(&obj->owner, 1);
+		n++;
+	}
+	return n;
+}
+
+static void objects_are_kept_back_for_who_cannot_fail(void **state)
+{
+	struct rlimit before;
+	struct pool pool;
+	size_t n, more;
+	void *obj;
+
+	(void)state;
+	skip_with_sanitizers();
+	pool_init(&pool, sizeof(struct object), NULL);
+	pool_keep(&pool);
+	assert_true(pool_reserve(&pool));
+	obj = pool_alloc(&pool);
+	assert_non_null(obj);
+	before = address_space_close();
+	n = take_all(&pool);
+	pool_urgent_begin();
+	assert_true(pool_is_urgent());
+	more = take_all(&pool);
+	pool_urgent_end();
+	assert_false(pool_is_urgent());
+	assert_false(pool_reserve(&pool));
+	/* What comes back is kept first. */
+	pool_free(&pool, obj);
+	assert_null(pool_alloc(&pool));
+	assert_int_equal(setrlimit(RLIMIT_AS, &before), 0);
+	assert_true(pool_reserve(&pool));
+	assert_non_null(pool_alloc(&pool));
+	assert_in_range(more, (n + more) / 2, (n + more) / 2 + 1);
+	pool_fini(&pool);
+}
+
+/* As many mappings as may be: every other page of so many. */
+static size_t use_up_mappings(char *room, size_t npages)
+{
+	size_t i;
+
+	for (i = 1; i < npages; i += 2)
+		if (mprotect(room + i * UMM_PAGE_SIZE, UMM_PAGE_SIZE, PROT_READ))
+			break;
+	return i < npages ? i : 0;
+}
+
+static bool is_mapped(const char *page)
+{
+	return !msync((void *)(uintptr_t)page, UMM_PAGE_SIZE, MS_ASYNC);
+}
+
+static void what_cannot_be_unmapped_is_emptied_and_goes_later(void **state)
+{
+	const size_t npages = 200000, len = 4 * UMM_PAGE_SIZE;
+	unsigned char there;
+	char *room, *low;
+
+	(void)state;
+	skip_with_sanitizers();
+	room = mmap(NULL, npages * UMM_PAGE_SIZE, PROT_NONE,
+		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	assert_ptr_not_equal(room, MAP_FAILED);
+	low = arena_map(3 * len);
+	assert_non_null(low);
+	memset(low, 1, 3 * len);
+	if (!use_up_mappings(room, npages)) {
+		munmap(room, npages * UMM_PAGE_SIZE);
+		print_message("skipped: this kernel allows more mappings than that\n");
+		skip();
+	}
+	/* One mapping would become two. */
+	arena_unmap(low + len, len);
+	assert_true(is_mapped(low + len));
+	assert_int_equal(mincore(low + len, UMM_PAGE_SIZE, &there), 0);
+	assert_false(there & 1);
+	assert_int_equal(low[len - 1], 1);
+	assert_int_equal(low[2 * len], 1);
+	assert_int_equal(munmap(room, npages * UMM_PAGE_SIZE), 0);
+	arena_unmap(low, len);
+	assert_false(is_mapped(low));
+	assert_false(is_mapped(low + len));
+	assert_int_equal(low[2 * len], 1);
+	arena_unmap(low + 2 * len, len);
+}
+
 static void *churn(void *arg)
 {
 	struct pool *pool = arg;
@@ -210,6 +325,8 @@ int main(void)
 		cmocka_unit_test(freeing_null_does_nothing),
 		cmocka_unit_test(mappings_are_zero_and_lazy),
 		cmocka_unit_test(exhaustion_is_null),
+		cmocka_unit_test(objects_are_kept_back_for_who_cannot_fail),
+		cmocka_unit_test(what_cannot_be_unmapped_is_emptied_and_goes_later),
 		cmocka_unit_test(threads_never_share_an_object),
 	};
 

@@ -9,6 +9,7 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #define PAGES 16
 
@@ -131,6 +132,50 @@ static void an_answer_that_is_no_error_number_is_einval(struct env *e)
 	assert_int_equal(umm_migrate_vma(&migrate, &ops, &d), -EINVAL);
 	assert_int_equal(d.moved, 0);
 	assert_free_frames(d.ref, 64);
+	assert_filled(p, PAGES, 1);
+}
+
+/* Callbacks that go on with the migration by themselves. */
+static int finalizes_and_fails(void *priv, struct umm_migrate *migrate)
+{
+	alloc_and_copy(priv, migrate);
+	umm_migrate_pages(migrate);
+	umm_migrate_finalize(migrate);
+	return -EIO;
+}
+
+static void finalizes_again(void *priv, struct umm_migrate *migrate)
+{
+	finalize_and_map(priv, migrate);
+	umm_migrate_pages(migrate);
+	umm_migrate_finalize(migrate);
+}
+
+static void callbacks_neither_commit_nor_finalize(struct env *e)
+{
+	struct umm_migrate_ops bad = {
+		.size = sizeof(bad),
+		.alloc_and_copy = finalizes_and_fails,
+		.finalize_and_map = finalizes_again,
+	};
+	struct driver d = { .ref = env_device(e, 64) };
+	char *p = pages(e);
+	struct umm_migrate migrate = migration(e, &d, p);
+
+	umm_log_set(NULL, NULL, UMM_LOG_NONE);
+	assert_int_equal(umm_migrate_vma(&migrate, &bad, &d), -EIO);
+	umm_log_set(NULL, NULL, UMM_LOG_WARNING);
+	assert_null(migrate.core);
+	assert_int_equal(migrate.cpages, 0);
+	assert_int_equal(d.moved, 0);
+	assert_free_frames(d.ref, 64);
+	assert_state(e, p, PAGES, UMM_PAGE_SYSTEM);
+	bad.alloc_and_copy = alloc_and_copy;
+	migrate = migration(e, &d, p);
+	umm_log_set(NULL, NULL, UMM_LOG_NONE);
+	assert_int_equal(umm_migrate_vma(&migrate, &bad, &d), PAGES);
+	umm_log_set(NULL, NULL, UMM_LOG_WARNING);
+	assert_int_equal(d.moved, PAGES);
 	assert_filled(p, PAGES, 1);
 }
 
@@ -328,6 +373,18 @@ static void expect_deadlk(struct caller *c, long ret)
 		c->wrong++;
 }
 
+static int hears_nothing(void *priv, const struct umm_notifier_range *range)
+{
+	(void)priv;
+	(void)range;
+	return 0;
+}
+
+static void is_released(void *priv)
+{
+	(void)priv;
+}
+
 static int call_everything(void *priv, const struct umm_notifier_range *range)
 {
 	struct caller *c = priv;
@@ -346,6 +403,12 @@ static int call_everything(void *priv, const struct umm_notifier_range *range)
 				       .dst_mem = c->ref->mem,
 				       .src = c->src,
 				       .dst = c->dst };
+	struct umm_mirror_ops mirror_ops = {
+		.size = sizeof(mirror_ops),
+		.invalidate = hears_nothing,
+		.release = is_released,
+	};
+	struct umm_mirror *mirror;
 	struct umm_pin *pin;
 
 	(void)range;
@@ -363,6 +426,8 @@ static int call_everything(void *priv, const struct umm_notifier_range *range)
 	expect_deadlk(c, umm_pin(ctx, at, 1, 0, &pin));
 	expect_deadlk(c, umm_range_snapshot(&asked));
 	expect_deadlk(c, umm_range_fault(&asked, 0));
+	expect_deadlk(c, umm_range_wait_until_valid(&asked, 0));
+	expect_deadlk(c, umm_mirror_register(c->ref->dev, &mirror_ops, NULL, &mirror));
 	expect_deadlk(c, umm_migrate_setup(&migrate));
 	expect_deadlk(c, umm_make_exclusive(c->ref->dev, at, at + PAGE, c->entries));
 	expect_deadlk(c, umm_notifier_remove(c->mine));
@@ -406,17 +471,90 @@ static void calls_from_a_callback_are_refused_not_waited_for(struct env *e)
 	assert_filled(c.p, PAGES, 1);
 }
 
+/* ---- signals ------------------------------------------------------------------------- */
+
+static atomic_uint nhandled;
+
+static void count_signal(int number)
+{
+	(void)number;
+	atomic_fetch_add(&nhandled, 1);
+}
+
+struct raiser {
+	pthread_t thread;
+	unsigned calls;
+	bool early; /* a handler ran inside of the callback */
+};
+
+/* A handler that ran here might touch a page that cannot come home before the callback returns. */
+static void raise_in_callback(void *priv, const struct umm_notifier_range *range)
+{
+	struct raiser *r = priv;
+
+	(void)range;
+	if (!pthread_equal(pthread_self(), r->thread))
+		return;
+	r->calls++;
+	pthread_kill(r->thread, SIGUSR1);
+	r->early |= atomic_load(&nhandled) != 0;
+}
+
+static void assert_raised_late(struct raiser *r)
+{
+	assert_true(r->calls);
+	assert_false(r->early);
+	assert_true(atomic_load(&nhandled));
+	atomic_store(&nhandled, 0);
+	r->calls = 0;
+}
+
+static void handlers_run_after_callbacks(struct env *e)
+{
+	struct sigaction before, action = { .sa_handler = count_signal };
+	struct umm_notifier_range range = { .event = UMM_EVENT_PROTECTION_VMA, .blockable = true };
+	struct ref_device *ref = env_device(e, 64);
+	char *p = env_alloc_small(e, 8 * PAGE), *q = env_attach(e, 8 * PAGE);
+	struct raiser r = { .thread = pthread_self() };
+	struct umm_invalidation *invalidation;
+
+	ref_policy_set(ref, REF_IN_PLACE);
+	assert_int_equal(sigaction(SIGUSR1, &action, &before), 0);
+	fill(p, 8, 1);
+	fill(q, 8, 1);
+	assert_device_sees(ref, p, 8, 1);
+	assert_device_sees(ref, q, 8, 1);
+	assert_int_equal(ref_watch(ref, raise_in_callback, &r), 0);
+	assert_int_equal(mprotect(q, PAGE, PROT_NONE), 0);
+	assert_int_equal(ref_map(ref, (uintptr_t)q, PAGE, false), -EFAULT);
+	assert_raised_late(&r);
+	assert_int_equal(mprotect(q, PAGE, PROT_READ | PROT_WRITE), 0);
+	range.start = (uintptr_t)q;
+	range.end = range.start + PAGE;
+	assert_int_equal(umm_invalidate_range_start(e->ctx, &range, &invalidation), 0);
+	umm_invalidate_range_end(e->ctx, invalidation);
+	assert_raised_late(&r);
+	assert_int_equal(umm_detach(e->ctx, q), 0);
+	assert_raised_late(&r);
+	assert_int_equal(umm_free(e->ctx, p), 0);
+	assert_raised_late(&r);
+	assert_int_equal(ref_watch(ref, NULL, NULL), 0);
+	assert_int_equal(sigaction(SIGUSR1, &before, NULL), 0);
+}
+
 static const struct test_case cases[] = {
 	TEST(ALL, calls_from_a_callback_are_refused_not_waited_for),
 	TEST(ALL, one_call_moves_pages_with_the_driver_s_copies),
 	TEST(ALL, an_error_of_the_driver_s_leaves_all_pages),
 	TEST(ONCE, an_answer_that_is_no_error_number_is_einval),
 	TEST(ONCE, an_answer_beyond_all_error_numbers_is_einval),
+	TEST(ALL, callbacks_neither_commit_nor_finalize),
 	TEST(ONCE, what_a_driver_writes_into_its_request_changes_nothing),
 	TEST(ONCE, a_setup_that_fails_calls_nobody),
 	TEST(KERNEL, copies_that_end_with_no_error_number_are_einval),
 	TEST(KERNEL, the_first_of_several_signals_counts),
 	TEST(KERNEL, notifiers_that_refuse_where_they_may_block_are_not_heard),
+	TEST(KERNEL, handlers_run_after_callbacks),
 };
 
 int main(int argc, char **argv)

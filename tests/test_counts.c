@@ -208,6 +208,25 @@ static void fault_moves_one_page_and_allocates_nothing(struct env *e)
 	assert_filled(p, UMM_BLOCK_PAGES, 1);
 }
 
+/* Each page that moved away from its neighbours is an allocation with counters of its own. */
+static void fault_on_moved_memory_allocates_nothing(struct env *e)
+{
+	struct ref_device *ref;
+	char *p = pages_on_device(e, &ref), *to = env_map(e, BLOCK);
+
+	for (size_t i = 0; i < UMM_BLOCK_PAGES; i += 2)
+		assert_ptr_equal(mremap(p + i * PAGE, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED,
+					to + i * PAGE),
+				 to + i * PAGE);
+	count_begin(e);
+	touch_pages(to);
+	count_end(e, UMM_COUNT_FAULT_DEVICE, NFAULTS);
+	assert_int_equal(counted(CALL_ALLOC), 0);
+	assert_int_equal(counted(CALL_MAP) + counted(CALL_REMAP), 0);
+	for (size_t i = 0; i < UMM_BLOCK_PAGES; i += 2)
+		assert_true(filled_at(to, i, 1));
+}
+
 static void fault_puts_two_threads_to_sleep_once(struct env *e)
 {
 	unsigned own, all, own_before, before;
@@ -327,6 +346,7 @@ static void stop_counting(void)
 
 static const struct test_case cases[] = {
 	TEST(ONCE, fault_moves_one_page_and_allocates_nothing),
+	TEST(ONCE, fault_on_moved_memory_allocates_nothing),
 	TEST(ONCE, fault_puts_two_threads_to_sleep_once),
 	TEST(ONCE, write_to_a_duplicate_copies_nothing),
 	TEST(ONCE, block_moves_in_one_call_and_one_copy),

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Contexts and memory: life of a context, allocation, attaching, and every argument that
- * must be refused.
+ * Contexts and memory: life of a context, allocation, attaching, every argument that
+ * must be refused, and threads that are cancelled.
  */
 #include "harness.h"
 
@@ -596,6 +596,100 @@ static void printed_stats_leave_zeroes_out(struct env *e)
 	free(text);
 }
 
+/* ---- cancellation ------------------------------------------------------------------- */
+
+struct cancelled {
+	struct env *env; /* its context is this thread's own */
+	struct ref_device *ref;
+	char *p;
+	int failed; /* the first step that did not do what it should */
+	bool done;
+};
+
+static bool opens(struct cancelled *c)
+{
+	const struct variant *v = &c->env->variant;
+	struct umm_ctx_options options = { .size = sizeof(options),
+					   .flags = v->ctx_flags,
+					   .kernel_features_off = v->features_off };
+	struct ref_options device = { .nframes = 64, .inline_copy = true, .policy = REF_IN_PLACE };
+	void *p = NULL;
+
+	if (umm_ctx_create(&options, &c->env->ctx) || ref_create(c->env->ctx, &device, &c->ref) ||
+	    umm_alloc(c->env->ctx, 16 * PAGE, UMM_ALLOC_SMALL_PAGES, &p))
+		return false;
+	c->p = p;
+	return true;
+}
+
+static bool moves(struct cancelled *c)
+{
+	char page[PAGE];
+
+	fill(c->p, 16, 1);
+	if (migrate(c->env, c->ref, c->p, 16, 0) != 16 || !filled_at(c->p, 3, 1) ||
+	    ref_read(c->ref, (uintptr_t)c->p, page, PAGE) || !page_filled(page, 0, 1))
+		return false;
+	return !madvise(c->p, PAGE, MADV_DONTNEED) && page_zero(c->p) &&
+	       ref_make_exclusive(c->ref, (uintptr_t)c->p, 16) == 16 && filled_at(c->p, 3, 1);
+}
+
+/* A signal rings, and the last put closes. */
+static bool fences(struct cancelled *c)
+{
+	struct umm_fence *fence;
+	int fd;
+
+	(void)c;
+	if (umm_fence_create(&fence))
+		return false;
+	fd = umm_fence_eventfd(fence);
+	umm_fence_signal(fence, 0, 0);
+	umm_fence_put(fence);
+	return fd >= 0;
+}
+
+static bool closes(struct cancelled *c)
+{
+	struct umm_probe_info info = { .size = sizeof(info) };
+
+	if (umm_free(c->env->ctx, c->p) || umm_probe(&info))
+		return false;
+	umm_ctx_put(c->env->ctx);
+	return true;
+}
+
+static void *run_cancelled(void *arg)
+{
+	/* Not on the stack, of which AddressSanitizer does not hear that it is left. */
+	static bool (*const steps[])(struct cancelled *) = { opens, moves, fences, closes };
+	struct cancelled *c = arg;
+
+	pthread_cancel(pthread_self());
+	for (c->failed = 0; c->failed < 4 && steps[c->failed](c); c->failed++)
+		;
+	c->done = true;
+	pthread_testcancel();
+	return NULL;
+}
+
+static void no_call_is_a_cancellation_point(struct env *e)
+{
+	struct env own = *e;
+	struct cancelled c = { .env = &own };
+	pthread_t thread;
+	void *ret;
+
+	if (ref_backend_used())
+		env_skip("the calls of OpenCL platforms that the test makes may be cancelled");
+	assert_int_equal(pthread_create(&thread, NULL, run_cancelled, &c), 0);
+	assert_int_equal(pthread_join(thread, &ret), 0);
+	assert_true(c.done);
+	assert_int_equal(c.failed, 4);
+	assert_true(ret == PTHREAD_CANCELED);
+	assert_true(ref_destroy(c.ref));
+}
+
 static const struct test_case cases[] = {
 	TEST(KERNEL, context_lives_until_the_last_put),
 	TEST(ONCE, put_of_null_does_nothing),
@@ -628,6 +722,7 @@ static const struct test_case cases[] = {
 	TEST(ONCE, stats_refuse_bad_arguments),
 	TEST(ONCE, every_counter_has_a_name_of_its_own),
 	TEST(ONCE, printed_stats_leave_zeroes_out),
+	TEST(KERNEL, no_call_is_a_cancellation_point),
 };
 
 int main(int argc, char **argv)

@@ -4,7 +4,11 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
 
 static void duplicates_serve_both_sides_without_faults(struct env *e)
 {
@@ -169,6 +173,243 @@ static void scattered_pages_are_duplicated_together(struct env *e)
 		assert_device_sees(ref, (void *)spans[i].start, 1, i + 1);
 }
 
+static void copies_outlive_another_device_s_failure(struct env *e)
+{
+	const struct ref_failure broken = { .error = -EIO, .to_device = true };
+	struct ref_device *a = env_device(e, 64), *b = env_device(e, 64);
+	char *p = env_alloc_small(e, 8 * PAGE);
+
+	ref_policy_set(a, REF_IN_PLACE);
+	fill(p, 8, 1);
+	assert_int_equal(migrate(e, a, p, 8, UMM_MIGRATE_DUPLICATE), 8);
+	assert_int_equal(ref_fail(b, &broken), 0);
+	assert_true(migrate(e, b, p, 8, UMM_MIGRATE_DUPLICATE) <= 0);
+	assert_state(e, p, 8, UMM_PAGE_DUPLICATED);
+	assert_free_frames(a, 56);
+	assert_free_frames(b, 64);
+	env_mark(e);
+	assert_device_sees(a, p, 8, 1);
+	fill(p, 4, 2);
+	assert_delta(e, UMM_COUNT_FAULT_WRITE, 4);
+	assert_device_sees(a, p, 4, 2);
+	assert_int_equal(migrate(e, a, p, 8, UMM_MIGRATE_DUPLICATE), 4);
+	assert_filled(p, 4, 2);
+	assert_device_sees(a, p, 4, 2);
+	assert_int_equal(umm_free(e->ctx, p), 0);
+	assert_free_frames(a, 64);
+}
+
+/* ---- dropped, while copies come and go ---------------------------------------------- */
+
+/* A device that has the program drop a page in the middle of its operations. */
+struct dropper {
+	struct umm_device *dev;
+	struct umm_devmem *mem;
+	char *frames;
+	char *_Atomic in_copy, *_Atomic in_free; /* the page to drop; NULL: none */
+	int ret;
+};
+
+static void drop_once(struct dropper *d, char *_Atomic *page)
+{
+	char *p = atomic_exchange(page, NULL);
+
+	if (p && madvise(p, PAGE, MADV_DONTNEED))
+		d->ret = errno;
+}
+
+static int dropper_copy(void *priv, const struct umm_copy *copies, unsigned ncopies,
+			struct umm_fence *done)
+{
+	struct dropper *d = priv;
+
+	for (unsigned i = 0; i < ncopies; i++)
+		if (copies[i].dir == UMM_COPY_TO_DEVICE && copies[i].host)
+			memcpy(d->frames + (size_t)copies[i].frame * PAGE, copies[i].host,
+			       (size_t)copies[i].npages * PAGE);
+	drop_once(d, &d->in_copy);
+	umm_fence_signal(done, 0, 0);
+	return 0;
+}
+
+static void dropper_page_free(void *priv, struct umm_devmem *mem, uint32_t frame, uint32_t nframes)
+{
+	struct dropper *d = priv;
+
+	(void)mem;
+	(void)frame;
+	(void)nframes;
+	drop_once(d, &d->in_free);
+}
+
+static const struct umm_device_ops dropper_ops = {
+	.size = sizeof(struct umm_device_ops),
+	.api = UMM_DEVICE_API,
+	.name = "dropper",
+	.copy = dropper_copy,
+	.page_free = dropper_page_free,
+};
+
+static void dropper_open(struct env *e, struct dropper *d)
+{
+	struct umm_devmem_options options = { .size = sizeof(options), .nframes = 64 };
+
+	d->frames = env_map(e, 64 * PAGE);
+	assert_int_equal(umm_device_create(e->ctx, &dropper_ops, d, 0, &d->dev), 0);
+	assert_int_equal(umm_devmem_add(d->dev, &options, &d->mem), 0);
+}
+
+static long duplicate_to(struct env *e, struct dropper *d, char *p, size_t npages)
+{
+	struct umm_span span = { .start = (uintptr_t)p, .len = npages * PAGE };
+	struct umm_migrate_request req = { .size = sizeof(req),
+					   .flags = UMM_MIGRATE_DUPLICATE,
+					   .spans = &span,
+					   .nspans = 1,
+					   .dst = d->mem };
+
+	return umm_migrate_spans(e->ctx, &req, NULL);
+}
+
+/* The second page is dropped while the copy that was made of the first is given back. */
+static void no_copy_outlives_its_page(struct env *e)
+{
+	struct dropper a = { 0 }, b = { 0 };
+	char *p = env_alloc_small(e, 8 * PAGE);
+
+	dropper_open(e, &a);
+	dropper_open(e, &b);
+	fill(p, 8, 1);
+	assert_int_equal(duplicate_to(e, &a, p, 8), 8);
+	b.in_copy = p;
+	a.in_free = p + PAGE;
+	assert_true(duplicate_to(e, &b, p, 8) >= 0);
+	wait_until(umm_devmem_nfree(a.mem) == 58);
+	wait_until(umm_devmem_nfree(b.mem) == 58);
+	assert_int_equal(a.ret | b.ret, 0);
+	assert_zero(p, 2);
+	assert_state(e, p, 2, UMM_PAGE_SYSTEM);
+	assert_state(e, p + 2 * PAGE, 6, UMM_PAGE_DUPLICATED);
+	fill(p, 2, 1);
+	assert_int_equal(duplicate_to(e, &a, p, 8), 2);
+	assert_filled(p, 8, 1);
+	assert_int_equal(umm_free(e->ctx, p), 0);
+	wait_until(umm_devmem_nfree(a.mem) == 64);
+	wait_until(umm_devmem_nfree(b.mem) == 64);
+}
+
+struct refusal {
+	struct ref_device *ref;
+	char *p;
+	atomic_bool done;
+	atomic_int ret;
+};
+
+/* A server asks; the program drops the page, and another server reads of it. */
+static void drop_and_refuse(void *priv, const struct umm_notifier_range *range)
+{
+	struct refusal *r = priv;
+
+	if (range->blockable || atomic_exchange(&r->done, true))
+		return;
+	ref_refuse_invalidations(r->ref, 1);
+	atomic_store(&r->ret, madvise(r->p, PAGE, MADV_DONTNEED) ? errno : 0);
+}
+
+/* A store is to end a duplication; before mirrors would hear of it, the page is dropped. */
+static void no_copy_outlives_a_page_whose_store_was_refused(struct env *e)
+{
+	struct umm_ctx_options options = { .size = sizeof(options), .fault_servers = 2 };
+	struct ref_options device = { .nframes = 64, .inline_copy = true, .policy = REF_IN_PLACE };
+	struct umm_ctx *first = e->ctx;
+	struct refusal r = { .ret = -1 };
+	void *p;
+
+	assert_int_equal(umm_ctx_create(&options, &e->ctx), 0);
+	assert_int_equal(ref_create(e->ctx, &device, &r.ref), 0);
+	assert_int_equal(umm_alloc(e->ctx, 8 * PAGE, UMM_ALLOC_SMALL_PAGES, &p), 0);
+	r.p = p;
+	fill(p, 8, 1);
+	assert_int_equal(migrate(e, r.ref, p, 8, UMM_MIGRATE_DUPLICATE), 8);
+	assert_device_sees(r.ref, p, 8, 1);
+	assert_int_equal(ref_watch(r.ref, drop_and_refuse, &r), 0);
+	page_fill(p, 0, 2);
+	assert_true(atomic_load(&r.done));
+	assert_int_equal(atomic_load(&r.ret), 0);
+	assert_free_frames(r.ref, 57);
+	assert_device_sees(r.ref, p, 1, 2);
+	assert_filled_part(p, 1, 7, 1);
+	assert_true(migrate(e, r.ref, p, 8, UMM_MIGRATE_DUPLICATE) >= 0);
+	assert_device_sees(r.ref, p, 1, 2);
+	assert_int_equal(umm_free(e->ctx, p), 0);
+	assert_free_frames(r.ref, 64);
+	assert_true(ref_destroy(r.ref));
+	umm_ctx_put(e->ctx);
+	e->ctx = first;
+}
+
+/* ---- write-protection that outlives its duplication ---------------------------------- */
+
+/* What a device does to a page that it uses in place, in a context of whatever kind. */
+static void assert_writable_in_place(struct ref_device *ref, char *page, unsigned seed)
+{
+	char data[PAGE];
+	struct iovec own = { .iov_base = data, .iov_len = PAGE };
+	struct iovec local = { .iov_base = page, .iov_len = PAGE };
+
+	page_fill(data, 0, seed);
+	ref_policy_set(ref, REF_IN_PLACE);
+	assert_int_equal(ref_map(ref, (uintptr_t)page, PAGE, true), 0);
+	assert_true(ref_entry(ref, (uintptr_t)page) & UMM_ENTRY_WRITE);
+	assert_int_equal(syscall(SYS_process_vm_readv, getpid(), &local, 1UL, &own, 1UL, 0UL),
+			 PAGE);
+	assert_true(page_filled(page, 0, seed));
+}
+
+static void duplication_that_failed_leaves_a_writable_page(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = env_alloc_small(e, 8 * PAGE);
+
+	fill(p, 8, 1);
+	assert_int_equal(ref_fail(ref, &(struct ref_failure){ .error = -EIO, .to_device = true }),
+			 0);
+	assert_int_equal(migrate(e, ref, p, 8, UMM_MIGRATE_DUPLICATE), -EIO);
+	assert_state(e, p, 8, UMM_PAGE_SYSTEM);
+	assert_int_equal(ref_fail(ref, NULL), 0);
+	assert_writable_in_place(ref, p + 3 * PAGE, 2);
+	/* A CPU has never minded, and afterwards a device does not, either. */
+	page_fill(p + 4 * PAGE, 4, 2);
+	assert_writable_in_place(ref, p + 4 * PAGE, 3);
+	assert_filled(p, 3, 1);
+	assert_filled_part(p, 5, 3, 1);
+}
+
+static void duplicate_that_moved_is_a_writable_page(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = env_attach(e, 8 * PAGE), *q = env_map(e, BLOCK);
+
+	fill(p, 8, 1);
+	assert_int_equal(migrate(e, ref, p, 8, UMM_MIGRATE_DUPLICATE), 8);
+	assert_ptr_equal(mremap(p, 8 * PAGE, 8 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, q), q);
+	env_forget(e, p, 8 * PAGE);
+	assert_writable_in_place(ref, q + 3 * PAGE, 2);
+	assert_filled(q, 3, 1);
+	assert_filled_part(q, 4, 4, 1);
+}
+
+static void duplicate_that_is_free_to_go_is_a_writable_page(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = env_attach(e, 8 * PAGE);
+
+	fill(p, 8, 1);
+	assert_int_equal(migrate(e, ref, p, 8, UMM_MIGRATE_DUPLICATE), 8);
+	assert_int_equal(madvise(p, 8 * PAGE, MADV_FREE), 0);
+	assert_writable_in_place(ref, p + 3 * PAGE, 2);
+}
+
 static const struct test_case cases[] = {
 	TEST(ALL, duplicates_serve_both_sides_without_faults),
 	TEST(ALL, store_ends_a_duplication_with_one_write_fault),
@@ -177,6 +418,12 @@ static const struct test_case cases[] = {
 	TEST(ALL, duplicates_of_untouched_pages_read_zero),
 	TEST(ALL, duplicates_are_evicted_and_freed),
 	TEST(ALL, scattered_pages_are_duplicated_together),
+	TEST(ALL, copies_outlive_another_device_s_failure),
+	TEST(KERNEL, no_copy_outlives_its_page),
+	TEST(ONCE, no_copy_outlives_a_page_whose_store_was_refused),
+	TEST(ALL, duplication_that_failed_leaves_a_writable_page),
+	TEST(ALL, duplicate_that_moved_is_a_writable_page),
+	TEST(ALL, duplicate_that_is_free_to_go_is_a_writable_page),
 };
 
 int main(int argc, char **argv)

@@ -285,6 +285,51 @@ static void evicting_ahead_spares_what_the_request_brought(struct env *e)
 	assert_filled(p, 2 * BLOCK_PAGES, 1);
 }
 
+struct to_device {
+	struct env *e;
+	struct ref_device *ref;
+	char *start;
+};
+
+static void to_device_run(void *arg)
+{
+	struct to_device *t = arg;
+
+	to_device(t->e, t->ref, t->start, BLOCK_PAGES, BLOCK_PAGES);
+}
+
+/*
+ * The third block leaves one free, too few, but evicting ahead waits behind it. What was used
+ * since is not for its turn, so that it ends with the first block; the fourth, meanwhile, takes
+ * what is free.
+ */
+static void frames_taken_while_evicting_ahead_are_made_up_for(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 4 * BLOCK_PAGES);
+	char *p = env_alloc(e, 4 * BLOCK);
+	struct to_device last = { .e = e, .ref = ref, .start = p + 3 * BLOCK };
+	struct umm_fence *fence;
+	struct actor actor;
+
+	policy_set(ref, UMM_EVICT_LRU, 2 * BLOCK_PAGES, 2 * BLOCK_PAGES);
+	fill(p, 4 * BLOCK_PAGES, 1);
+	to_device(e, ref, p, 2 * BLOCK_PAGES, 2 * BLOCK_PAGES);
+	ref_gate_close(ref, REF_GATE_COPY);
+	fence = migrate_start(e, ref, p + 2 * BLOCK, BLOCK_PAGES);
+	assert_true(ref_gate_wait(ref, REF_GATE_COPY, PATIENCE_MS));
+	umm_devmem_touch(ref->mem, (uintptr_t)p + BLOCK, 1);
+	actor_start(&actor, to_device_run, &last);
+	wait_until(umm_devmem_nfree(ref->mem) == 0);
+	ref_gate_open(ref, REF_GATE_COPY);
+	actor_join(&actor);
+	assert_int_equal(umm_fence_wait(fence, PATIENCE_MS), 0);
+	umm_fence_put(fence);
+	assert_free_frames(ref, 2 * BLOCK_PAGES);
+	assert_state(e, p, BLOCK_PAGES, UMM_PAGE_SYSTEM);
+	assert_state(e, p + 3 * BLOCK, BLOCK_PAGES, env_home(e));
+	assert_filled(p, 4 * BLOCK_PAGES, 1);
+}
+
 static void several_small_blocks_go_for_one_large(struct env *e)
 {
 	struct ref_device *ref = env_device(e, BLOCK_PAGES);
@@ -338,7 +383,7 @@ static void environment_names_the_order(struct env *e)
 	ref = env_device(e, 64);
 	unsetenv("UMM_EVICT_ORDER");
 	assert_int_equal(umm_devmem_policy(ref->mem, &out), 0);
-	assert_int_equal(out.order, UMM_EVICT_LRU);
+	assert_int_equal(out.order, UMM_EVICT_ADAPTIVE);
 }
 
 static const struct test_case cases[] = {
@@ -356,6 +401,7 @@ static const struct test_case cases[] = {
 	TEST(ALL, changing_the_order_keeps_turns),
 	TEST(ALL, water_marks_free_frames_ahead_of_need),
 	TEST(ALL, evicting_ahead_spares_what_the_request_brought),
+	TEST(ASYNC, frames_taken_while_evicting_ahead_are_made_up_for),
 	TEST(ALL, several_small_blocks_go_for_one_large),
 	TEST(ONCE, bad_policies_are_einval),
 	TEST(ONCE, environment_names_the_order),

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -611,6 +612,28 @@ static void fork_brings_exclusive_pages_home(struct env *e)
 
 /* ---- refused ------------------------------------------------------------------------ */
 
+/* A driver that follows the protocol asks again as long as something was announced. */
+static void pages_that_cannot_be_taken_let_the_driver_go_on(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = env_alloc_small(e, 32 * PAGE);
+	struct rlimit before, none;
+	long n;
+
+	fill(p, 32, 1);
+	assert_int_equal(ref_make_exclusive(ref, (uintptr_t)p, 1), 1);
+	assert_int_equal(getrlimit(RLIMIT_AS, &before), 0);
+	none = before;
+	none.rlim_cur = PAGE;
+	assert_int_equal(setrlimit(RLIMIT_AS, &none), 0);
+	n = ref_make_exclusive(ref, (uintptr_t)p + 16 * PAGE, 16);
+	assert_int_equal(setrlimit(RLIMIT_AS, &before), 0);
+	assert_in_range(n, 0, 16);
+	assert_filled(p, 32, 1);
+	wait_until(ref_make_exclusive(ref, (uintptr_t)p + 16 * PAGE, 16) == 16);
+	assert_filled(p, 32, 1);
+}
+
 static void bad_requests_are_refused(struct env *e)
 {
 	struct ref_device *ref = env_device(e, 64);
@@ -665,6 +688,7 @@ static const struct test_case cases[] = {
 	TEST(ALL, device_that_goes_gives_exclusive_pages_back),
 	TEST(ALL, read_only_exclusive_page_comes_home),
 	TEST(ALL, fork_brings_exclusive_pages_home),
+	TEST(KERNEL, pages_that_cannot_be_taken_let_the_driver_go_on),
 	TEST(KERNEL, bad_requests_are_refused),
 };
 

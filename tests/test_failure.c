@@ -202,6 +202,40 @@ static void lose(struct env *e, struct ref_device *ref, char *addr)
 	assert_int_equal(touch_read(addr), SIGBUS);
 }
 
+struct hurried_repair {
+	struct env *env;
+	const char *page;
+	long repaired;
+};
+
+static void repair_now(void *priv, enum hook_point point, uintptr_t addr)
+{
+	struct hurried_repair *repair = priv;
+
+	hook_set(point, NULL, NULL);
+	repair->repaired = umm_clear_poison(repair->env->ctx, addr, 1, repair->page);
+}
+
+/* The page is repaired after it was found to be poisoned, before its touch becomes an error. */
+static void a_repair_is_not_undone_by_poison_that_comes_late(struct env *e)
+{
+	struct ref_device *ref = env_device(e, FRAMES);
+	char *p = device_pages(e, ref), page[PAGE];
+	struct hurried_repair repair = { e, page, 0 };
+
+	if (e->ctx->features & UMM_KERNEL_POISON)
+		env_skip("a file is mapped over a page only where the kernel has no UFFDIO_POISON");
+	page_fill(page, 3, 7);
+	hook_set(HOOK_POISONING, repair_now, &repair);
+	assert_int_equal(umm_memory_failure(ref->mem, frame_of(e, p + 3 * PAGE), 1), 1);
+	assert_int_equal(touch_read(p + 3 * PAGE), 0);
+	assert_int_equal(repair.repaired, 1);
+	assert_true(filled_at(p, 3, 7));
+	assert_state(e, p + 3 * PAGE, 1, UMM_PAGE_SYSTEM);
+	to_device(e, ref, p + 3 * PAGE, 1, 1);
+	assert_true(filled_at(p, 3, 7));
+}
+
 static void a_repaired_page_is_as_protected_as_before(struct env *e)
 {
 	struct ref_device *ref = env_device(e, FRAMES);
@@ -443,6 +477,7 @@ static const struct test_case cases[] = {
 	TEST(ALL, a_page_that_is_written_anew_is_repaired),
 	TEST(KERNEL, repairing_looks_only_where_pages_can_be_poisoned),
 	TEST(ALL, repaired_pages_read_zero_by_default),
+	TEST(ALL, a_repair_is_not_undone_by_poison_that_comes_late),
 	TEST(ALL, a_repaired_page_is_as_protected_as_before),
 	TEST(ALL, dropping_a_page_ends_its_poison),
 	TEST(ALL, unmapping_a_page_ends_its_poison),

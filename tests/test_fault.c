@@ -9,10 +9,13 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
+
+#include "hook.h"
 
 #define BLOCK_PAGES UMM_BLOCK_PAGES
 
@@ -588,6 +591,113 @@ static void poisoned_page_is_poisoned_in_bring_home_and_detach(struct env *e)
 	assert_filled_part(p, 6, 10, 1);
 }
 
+static atomic_int nended;
+
+static void hear_end(void *priv, enum umm_log_level level, const char *line)
+{
+	(void)priv;
+	if (level == UMM_LOG_ERROR && strstr(line, "a fault server ends"))
+		atomic_fetch_add(&nended, 1);
+}
+
+static void close_all(void *priv, enum hook_point point, uintptr_t addr)
+{
+	(void)addr;
+	hook_set(point, NULL, NULL);
+	closefrom(*(int *)priv);
+}
+
+static void act_touch(void *arg)
+{
+	touch_read(arg);
+}
+
+/* The server that serves the fault finds its descriptors gone when it comes back. */
+static void child_closes_descriptors(void *arg)
+{
+	struct umm_ctx_options options = { .size = sizeof(options) };
+	struct ref_options device = { .nframes = 4, .inline_copy = true };
+	int first = STDERR_FILENO + 1;
+	struct ref_device *ref;
+	struct umm_ctx *ctx;
+	struct actor actor;
+	char *p;
+
+	(void)arg;
+	child_check(umm_ctx_create(&options, &ctx) == 0);
+	child_check(ref_create(ctx, &device, &ref) == 0);
+	child_check(umm_alloc(ctx, 3 * PAGE, UMM_ALLOC_SMALL_PAGES, (void **)&p) == 0);
+	/* Two pages of one block. */
+	if ((uintptr_t)(p + PAGE) % BLOCK == 0)
+		p += PAGE;
+	*p = 1;
+	child_check(umm_migrate_to_device(ctx, ref->mem, p, PAGE) == 1);
+	umm_log_set(hear_end, NULL, UMM_LOG_ERROR);
+	hook_set(HOOK_FAULT_READ, close_all, &first);
+	actor_start(&actor, act_touch, p + PAGE);
+	for (uint64_t until = harness_now_ms() + PATIENCE_MS;
+	     !atomic_load(&nended) && harness_now_ms() < until;)
+		harness_yield();
+	/* Another server ends, too, if it was not asleep just then. */
+	child_check(atomic_load(&nended) >= 1);
+	_exit(0);
+}
+
+static void server_without_descriptors_ends(struct env *e)
+{
+	if (ref_backend_used())
+		env_skip("an OpenCL platform's threads do not follow into a forked child");
+	(void)e;
+	assert_true(in_child(child_closes_descriptors, NULL));
+}
+
+static atomic_int nlost;
+
+static void hear_lost(void *priv, enum umm_log_level level, const char *line)
+{
+	(void)priv;
+	if (level == UMM_LOG_ERROR && strstr(line, "closed descriptors that it did not open; what"))
+		atomic_fetch_add(&nlost, 1);
+}
+
+/* What has the numbers of the library's descriptors by then is left alone. */
+static void child_closes_a_context_without_descriptors(void *arg)
+{
+	struct umm_ctx_options options = { .size = sizeof(options) };
+	struct ref_options device = { .nframes = 4, .inline_copy = true };
+	struct ref_device *ref;
+	struct umm_ctx *ctx;
+	char *p, byte;
+	int fd;
+
+	(void)arg;
+	child_check(umm_ctx_create(&options, &ctx) == 0);
+	child_check(ref_create(ctx, &device, &ref) == 0);
+	child_check(umm_alloc(ctx, PAGE, UMM_ALLOC_SMALL_PAGES, (void **)&p) == 0);
+	*p = 1;
+	child_check(umm_migrate_to_device(ctx, ref->mem, p, PAGE) == 1);
+	umm_log_set(hear_lost, NULL, UMM_LOG_ERROR);
+	closefrom(STDERR_FILENO + 1);
+	fd = memfd_create("test", MFD_CLOEXEC);
+	for (int i = 0; i < 64; i++)
+		child_check(dup(fd) > fd);
+	umm_device_destroy(ref->dev);
+	child_check(atomic_load(&nlost) == 1);
+	umm_ctx_put(ctx);
+	child_check(atomic_load(&nlost) == 2);
+	child_check(umm_ctx_get(ctx) == NULL);
+	child_check(pread(fd, &byte, 1, 0) == 0);
+	_exit(0);
+}
+
+static void context_without_descriptors_is_left_as_it_is(struct env *e)
+{
+	if (ref_backend_used())
+		env_skip("an OpenCL platform's threads do not follow into a forked child");
+	(void)e;
+	assert_true(in_child(child_closes_a_context_without_descriptors, NULL));
+}
+
 static const struct test_case cases[] = {
 	TEST(PRIVATE, read_brings_exactly_one_page_home),
 	TEST(PRIVATE, write_brings_exactly_one_page_home),
@@ -610,6 +720,8 @@ static const struct test_case cases[] = {
 	TEST(ALL, failing_bulk_copy_loses_only_the_bad_frame),
 	TEST(PRIVATE, passing_failure_never_shows_garbage),
 	TEST(ALL, poisoned_page_is_poisoned_in_bring_home_and_detach),
+	TEST(ONCE, server_without_descriptors_ends),
+	TEST(ONCE, context_without_descriptors_is_left_as_it_is),
 };
 
 int main(int argc, char **argv)

@@ -146,8 +146,16 @@ static void pages_migrate_again_after_a_fork(struct env *e)
 	struct ref_device *ref = env_device(e, 2 * BLOCK_PAGES);
 	char *p = env_alloc(e, BLOCK);
 	struct scene s = { e, ref, p, BLOCK_PAGES, 0 };
+	struct umm_span span = { (uintptr_t)p, BLOCK };
+	/* or a prefetch that is late brings home what has just been migrated */
+	struct umm_advice advice = { .size = sizeof(advice),
+				     .spans = &span,
+				     .nspans = 1,
+				     .hint = UMM_HINT_READAHEAD,
+				     .readahead = UMM_READAHEAD_OFF };
 	unsigned i;
 
+	assert_int_equal(umm_advise(e->ctx, &advice), 0);
 	for (i = 0; i < 4; i++) {
 		fill(p, BLOCK_PAGES, i);
 		assert_true(migrate(e, ref, p, BLOCK_PAGES, 0) >= 0);
@@ -582,6 +590,60 @@ static void forks_while_others_migrate_and_fault(struct env *e)
 		assert_filled(p + (size_t)i * BUSY_PAGES * PAGE, BUSY_PAGES, 3);
 }
 
+/* Ask for pages to come home ahead of need, which looks up the hint of each. */
+static void ahead_run(void *arg)
+{
+	struct busy *b = arg;
+	struct umm_span span = { (uintptr_t)b->p, BLOCK };
+	struct umm_migrate_request req = {
+		.size = sizeof(req),
+		.flags = UMM_MIGRATE_AHEAD,
+		.spans = &span,
+		.nspans = 1,
+	};
+
+	while (!atomic_load(b->stop)) {
+		b->wrong |= umm_migrate_spans(b->env->ctx, &req, NULL) < 0;
+		b->rounds++;
+	}
+}
+
+static void child_does_nothing(void *arg)
+{
+	(void)arg;
+}
+
+/* What looks up hints has a block locked, and a fork looks into all blocks. */
+static void forks_while_hints_are_looked_up(struct env *e)
+{
+	struct ref_device *ref = env_device(e, UMM_BLOCK_PAGES);
+	struct busy busy = { .env = e, .ref = ref, .p = env_attach(e, BLOCK) };
+	struct umm_span spans[UMM_BLOCK_PAGES / 2];
+	struct umm_advice advice = {
+		.size = sizeof(advice),
+		.spans = spans,
+		.nspans = UMM_BLOCK_PAGES / 2,
+		.hint = UMM_HINT_LATENCY_CRITICAL,
+	};
+	unsigned forks = HARNESS_ASAN ? 10 : 200; /* each waits for the busy thread, in vain */
+	atomic_bool stop = false;
+
+	for (size_t i = 0; i < UMM_BLOCK_PAGES / 2; i++)
+		spans[i] = (struct umm_span){ (uintptr_t)busy.p + 2 * i * PAGE, PAGE };
+	fill(busy.p, UMM_BLOCK_PAGES, 3);
+	to_device(e, ref, busy.p, UMM_BLOCK_PAGES, UMM_BLOCK_PAGES);
+	assert_int_equal(umm_advise(e->ctx, &advice), 0);
+	busy.stop = &stop;
+	actor_start(&busy.actor, ahead_run, &busy);
+	for (unsigned i = 0; i < forks; i++)
+		assert_true(in_child(child_does_nothing, NULL));
+	atomic_store(&stop, true);
+	actor_join(&busy.actor);
+	assert_false(busy.wrong);
+	assert_true(busy.rounds);
+	assert_filled(busy.p, UMM_BLOCK_PAGES, 3);
+}
+
 static void forker(void *arg)
 {
 	struct scene *s = arg;
@@ -686,6 +748,7 @@ static const struct test_case cases[] = {
 	TEST(ALL, vfork_leaves_device_pages_alone),
 	TEST(ALL, posix_spawn_leaves_device_pages_alone),
 	TEST(ALL, forks_while_others_migrate_and_fault),
+	TEST(ONCE, forks_while_hints_are_looked_up),
 	TEST(ALL, many_threads_fork_at_once),
 	TEST(ALL, fork_with_a_lost_page),
 	TEST(ALL, a_child_gets_no_page_that_was_lost_before),

@@ -2,13 +2,14 @@
 /*
  * What is heard of changes that move nothing, and of which addresses: contents that are removed
  * from under a shared mapping, write permission of pages that become duplicates, a change of
- * protection that an interposer announces.
+ * protection that an interposer announces, soft-dirty bits, the end of the context.
  *
  * Each is heard by a notifier of the whole address space, and counted by the reference device.
  */
 #include "harness.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -203,11 +204,133 @@ static void an_announced_protection_reaches_mirrors_with_its_range(struct env *e
 	assert_int_equal(mprotect(p, LEN, PROT_READ | PROT_WRITE), 0);
 }
 
+/* ---- soft-dirty bits ---------------------------------------------------------------- */
+
+/* Has the page been stored to since the bits were cleared? */
+static bool is_soft_dirty(const void *addr)
+{
+	off_t at = (off_t)((uintptr_t)addr / PAGE * sizeof(uint64_t));
+	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	uint64_t word = 0;
+
+	assert_true(fd >= 0);
+	assert_int_equal(pread(fd, &word, sizeof(word), at), sizeof(word));
+	close(fd);
+	return word >> 55 & 1;
+}
+
+static void clear_soft_dirty(struct env *e, char *addr, size_t len)
+{
+	struct umm_notifier_range range = {
+		.start = (uintptr_t)addr,
+		.end = (uintptr_t)addr + len,
+		.event = UMM_EVENT_SOFT_DIRTY,
+		.blockable = true,
+	};
+	struct umm_invalidation *invalidation;
+	int fd = open("/proc/self/clear_refs", O_WRONLY | O_CLOEXEC);
+
+	assert_true(fd >= 0);
+	assert_int_equal(umm_invalidate_range_start(e->ctx, &range, &invalidation), 0);
+	(void)!write(fd, "4", 1); /* EINVAL from kernels without such bits */
+	umm_invalidate_range_end(e->ctx, invalidation);
+	close(fd);
+}
+
+/* What a device was told before would let it store behind the kernel's back. */
+static void a_device_that_stores_after_the_bits_were_cleared_sets_them(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = env_alloc_small(e, LEN);
+	struct heard heard;
+	bool kept;
+
+	ref_policy_set(ref, REF_IN_PLACE);
+	fill(p, PAGES, 1);
+	kept = is_soft_dirty(p);
+	device_fill(ref, p, PAGES, 2);
+	heard_start(e, &heard, UMM_EVENT_SOFT_DIRTY);
+	clear_soft_dirty(e, p, LEN);
+	assert_heard(&heard, p, PAGES);
+	assert_int_equal(ref_counts(ref).events[UMM_EVENT_SOFT_DIRTY], 1);
+	for (size_t i = 0; i < PAGES; i++) {
+		assert_int_equal(ref_entry(ref, (uintptr_t)p + i * PAGE), 0);
+		assert_false(is_soft_dirty(p + i * PAGE));
+	}
+	device_fill(ref, p, PAGES / 2, 3);
+	for (size_t i = 0; i < PAGES; i++)
+		assert_int_equal(is_soft_dirty(p + i * PAGE), kept && i < PAGES / 2);
+	assert_filled(p, PAGES / 2, 3);
+	assert_filled_part(p, PAGES / 2, PAGES / 2, 2);
+}
+
+/* ---- the end ------------------------------------------------------------------------ */
+
+struct last {
+	unsigned calls, releases;
+	bool after; /* something came after it */
+	struct umm_notifier *notifier;
+	int removed;
+};
+
+static int last_note(void *priv, const struct umm_notifier_range *range)
+{
+	struct last *last = priv;
+
+	last->after |= last->releases > 0;
+	last->calls++;
+	if (range->event != UMM_EVENT_RELEASE)
+		return 0;
+	last->releases++;
+	assert_true(range->blockable && range->start == 0 && range->end == UINTPTR_MAX);
+	last->removed = umm_notifier_remove(last->notifier);
+	return 0;
+}
+
+static void closing_the_context_releases_notifiers(struct env *e)
+{
+	struct umm_notifier_ops ops = { .size = sizeof(ops), .invalidate = last_note };
+	struct ref_device *ref = env_device(e, 64);
+	char *p = env_alloc_small(e, LEN);
+	struct umm_span span = { .start = (uintptr_t)p, .len = LEN };
+	struct last kept = { 0 }, removed = { 0 };
+
+	fill(p, PAGES, 1);
+	assert_int_equal(umm_notifier_insert(e->ctx, &span, &ops, &kept, &kept.notifier), 0);
+	assert_int_equal(umm_notifier_insert(e->ctx, &span, &ops, &removed, &removed.notifier), 0);
+	to_device(e, ref, p, PAGES, PAGES);
+	assert_int_equal(umm_notifier_remove(removed.notifier), 0);
+	removed.calls = 0;
+	env_close(e);
+	assert_int_equal(kept.releases, 1);
+	assert_true(kept.calls > 2); /* it heard of the migration, and of the end of the memory */
+	assert_false(kept.after);
+	assert_int_equal(kept.removed, -EDEADLK);
+	assert_int_equal(umm_notifier_remove(kept.notifier), -EINVAL);
+	assert_int_equal(removed.calls, 0);
+	assert_int_equal(ref_counts(ref).events[UMM_EVENT_RELEASE], 0);
+	assert_int_equal(ref_counts(ref).releases, 1);
+}
+
+static void a_release_is_nobody_s_to_announce(struct env *e)
+{
+	struct umm_notifier_range range = {
+		.start = PAGE, .end = 2 * PAGE, .event = UMM_EVENT_RELEASE, .blockable = true
+	};
+	struct umm_invalidation *invalidation = NULL;
+
+	assert_int_equal(umm_invalidate_range_start(e->ctx, &range, &invalidation), -EINVAL);
+	assert_null(invalidation);
+}
+
 static const struct test_case cases[] = {
 	TEST(ALL, removed_contents_of_a_file_are_cleared_everywhere),
 	TEST(ALL, contents_removed_before_a_device_comes_are_zero_for_it),
 	TEST(ALL, pages_that_become_duplicates_change_their_protection),
 	TEST(ALL, an_announced_protection_reaches_mirrors_with_its_range),
+	TEST(ALL, a_device_that_stores_after_the_bits_were_cleared_sets_them),
+	TEST(ALL, closing_the_context_releases_notifiers),
+	TEST(ONCE, a_release_is_nobody_s_to_announce),
 };
 
 int main(int argc, char **argv)

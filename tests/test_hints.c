@@ -3,7 +3,12 @@
 #include "harness.h"
 
 #include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
+
+#include "hooked.h"
 
 #define KIB64 16 /* pages */
 
@@ -141,6 +146,55 @@ static void device_that_accesses_need_not_fault(struct env *e)
 	wait_until(ref_counts(ref).accessed >= 3);
 }
 
+/* The op is on a thread that a forked child has not: the child does not wait for it. */
+static struct stop mapping;
+
+static void stops_to_map(void *priv, uintptr_t start, uintptr_t end)
+{
+	(void)priv;
+	(void)start;
+	(void)end;
+	stop_here(&mapping);
+}
+
+static int copies_nothing(void *priv, const struct umm_copy *copies, unsigned ncopies,
+			  struct umm_fence *done)
+{
+	(void)priv;
+	(void)copies;
+	(void)ncopies;
+	(void)done;
+	return -EIO;
+}
+
+static void child_closes(void *arg)
+{
+	umm_ctx_put(arg);
+}
+
+static void forked_child_closes_while_a_device_is_told(struct env *e)
+{
+	static const struct umm_device_ops ops = {
+		.size = sizeof(ops),
+		.api = UMM_DEVICE_API,
+		.name = "slow",
+		.copy = copies_nothing,
+		.accessed = stops_to_map,
+	};
+	char *p = filled(e, 8);
+	struct umm_device *dev;
+	bool closed;
+
+	stop_init(&mapping);
+	assert_int_equal(umm_device_create(e->ctx, &ops, NULL, UMM_DEVICE_IN_PLACE, &dev), 0);
+	ADVISE(e, p, 8, .hint = UMM_HINT_ACCESSED_BY, .dev = dev);
+	assert_true(stop_arrived(&mapping));
+	closed = in_child(child_closes, e->ctx);
+	stop_go(&mapping);
+	assert_true(closed);
+	umm_device_destroy(dev);
+}
+
 static void unmovable_pages_stay_but_for_who_insists(struct env *e)
 {
 	struct ref_device *ref = env_device(e, 64);
@@ -237,6 +291,85 @@ static void faults_move_whole_units(struct env *e)
 	assert_state(e, p, 1, env_home(e));
 	assert_state(e, p + PAGE, 15, UMM_PAGE_SYSTEM);
 	assert_filled(p, 64, 1);
+}
+
+/* Eight pages that are a unit, on one device or by turns on two. */
+static char *unit_on(struct env *e, struct ref_device *even, struct ref_device *odd)
+{
+	char *p = env_alloc_small(e, BLOCK);
+
+	fill(p, 8, 1);
+	ADVISE(e, p, 8, .hint = UMM_HINT_GRANULARITY, .order = 3);
+	for (unsigned i = 0; i < 8; i++)
+		to_device(e, i % 2 ? odd : even, p + i * PAGE, 1, 1);
+	env_mark(e);
+	return p;
+}
+
+/* Whichever page of it is missed comes, with what lies where it did. */
+static void unit_on_two_memories_comes_home_by_memory(struct env *e)
+{
+	struct ref_device *a = env_device(e, 64), *b = env_device(e, 64);
+	char *p = unit_on(e, a, b);
+
+	assert_true(filled_at(p, 5, 1));
+	assert_delta(e, UMM_COUNT_TO_SYSTEM + UMM_CAUSE_CPU_FAULT, 4);
+	for (unsigned i = 0; i < 8; i++)
+		assert_state(e, p + i * PAGE, 1, i % 2 ? UMM_PAGE_SYSTEM : UMM_PAGE_DEVICE);
+	assert_free_frames(a, 60);
+	assert_free_frames(b, 64);
+	assert_filled(p, 8, 1);
+	assert_delta(e, UMM_COUNT_FAULT_DEVICE, 2);
+	assert_delta(e, UMM_COUNT_TO_SYSTEM + UMM_CAUSE_CPU_FAULT, 8);
+}
+
+static void lost_page_of_a_unit_is_sigbus_and_the_others_come_home(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	struct ref_failure failure = { .error = -EIO, .from_device = true, .nframes = 1 };
+	char *p = unit_on(e, ref, ref);
+	struct umm_page_info info;
+
+	assert_int_equal(umm_query(e->ctx, (uintptr_t)p + 5 * PAGE, 1, &info), 0);
+	failure.frame = info.frame;
+	assert_int_equal(ref_fail(ref, &failure), 0);
+	assert_int_equal(touch_read(p + 5 * PAGE), SIGBUS);
+	assert_int_equal(count_state(e, p, 8, UMM_PAGE_SYSTEM), 7);
+	assert_filled(p, 5, 1);
+	assert_filled_part(p, 6, 2, 1);
+	assert_delta(e, UMM_COUNT_FAULT_DEVICE, 1);
+	assert_delta(e, UMM_COUNT_POISONED, 1);
+}
+
+struct reading {
+	char *p;
+	bool right;
+};
+
+static void act_read(void *arg)
+{
+	struct reading *reading = arg;
+
+	reading->right = filled_at(reading->p, 5, 1);
+}
+
+/* When its piece is collected it is on another device. */
+static void missed_page_that_has_left_its_unit_comes_home(struct env *e)
+{
+	struct ref_device *a = env_device(e, 64), *b = env_device(e, 64);
+	struct reading reading = { .p = unit_on(e, a, a) };
+	struct actor actor;
+
+	hook_arm(HOOK_CHOSEN, reading.p, 8);
+	actor_start(&actor, act_read, &reading);
+	assert_true(hook_stopped());
+	hook_set(HOOK_CHOSEN, NULL, NULL);
+	to_device(e, b, reading.p + 5 * PAGE, 1, 1);
+	hook_go(HOOK_CHOSEN);
+	actor_join(&actor);
+	assert_true(reading.right);
+	assert_filled(reading.p, 8, 1);
+	assert_free_frames(b, 64);
 }
 
 static void read_mostly_pages_are_copied_to_readers(struct env *e)
@@ -457,17 +590,94 @@ static void forked_child_may_not_hint(struct env *e)
 	assert_true(has(e, p, 8, UMM_HINT_NO_MIGRATE));
 }
 
+static unsigned nwarned;
+
+static void warned(void *priv, enum umm_log_level level, const char *line)
+{
+	(void)priv;
+	(void)level;
+	nwarned += !strncmp(line, "UMM_HINTS: ", 11);
+}
+
+/* The environment of the test, with another context, whose UMM_HINTS this is. */
+static void with_hints(struct env *e, const char *hints)
+{
+	struct umm_ctx_options options = { .size = sizeof(options),
+					   .readahead = UMM_READAHEAD_OFF };
+
+	nwarned = 0;
+	umm_log_set(warned, NULL, UMM_LOG_WARNING);
+	setenv("UMM_HINTS", hints, 1);
+	env_close(e);
+	assert_int_equal(umm_ctx_create(&options, &e->ctx), 0);
+	unsetenv("UMM_HINTS");
+	umm_log_set(NULL, NULL, UMM_LOG_WARNING);
+}
+
+/* One page is touched of 64 on a device: how many come home. */
+static size_t come_home(struct env *e, struct ref_device *ref, char *p)
+{
+	to_system(e, p, 64, (long)count_state(e, p, 64, UMM_PAGE_DEVICE));
+	to_device(e, ref, p, 64, 64);
+	assert_true(filled_at(p, 37, 1));
+	return count_state(e, p, 64, UMM_PAGE_SYSTEM);
+}
+
+static void environment_says_what_the_program_does_not(struct env *e)
+{
+	struct ref_device *ref;
+	char *p;
+
+	with_hints(e, "granularity=4,read-mostly,,readahead=density,thrash=off");
+	assert_int_equal(nwarned, 0);
+	ref = env_device(e, 64);
+	p = filled(e, 64);
+	assert_int_equal(query(e, p, 64).hints,
+			 1 << UMM_HINT_GRANULARITY | 1 << UMM_HINT_READ_MOSTLY |
+				 1 << UMM_HINT_READAHEAD | 1 << UMM_HINT_THRASH);
+	assert_int_equal(query(e, p, 64).order, 4);
+	assert_int_equal(query(e, p, 64).readahead, UMM_READAHEAD_DENSITY);
+	assert_int_equal(query(e, p, 64).thrash, UMM_THRASH_OFF);
+	assert_int_equal(come_home(e, ref, p), 16);
+	/* What is said of a range counts more, and its end is no end of the usual. */
+	ADVISE(e, p, 64, .hint = UMM_HINT_GRANULARITY, .order = 2);
+	assert_int_equal(come_home(e, ref, p), 4);
+	ADVISE(e, p, 64, .hint = UMM_HINT_GRANULARITY, .flags = UMM_ADVICE_UNSET);
+	assert_int_equal(come_home(e, ref, p), 16);
+	assert_filled(p, 64, 1);
+}
+
+static void hints_of_the_environment_that_make_no_sense_do_nothing(struct env *e)
+{
+	char *p;
+
+	with_hints(e, "nonsense,granularity=10,granularity=,readahead=Stream,thrash=,no-migrate=1,"
+		      "latency-critical-latency-critical-latency-critical,prefer-system");
+	assert_int_equal(nwarned, 7);
+	p = filled(e, 4);
+	assert_int_equal(query(e, p, 4).hints, 1 << UMM_HINT_PREFERRED);
+	assert_null(query(e, p, 4).preferred);
+	with_hints(e, "");
+	assert_int_equal(nwarned, 0);
+	p = filled(e, 4);
+	assert_int_equal(query(e, p, 4).hints, 0);
+}
+
 static const struct test_case cases[] = {
 	TEST(ALL, preferred_host_pages_are_used_in_place),
 	TEST(ALL, untouched_pages_are_made_where_they_are_preferred),
 	TEST(ALL, preferred_device_keeps_what_another_can_reach),
 	TEST(ALL, device_that_accesses_leaves_pages_in_place),
 	TEST(ALL, device_that_accesses_need_not_fault),
+	TEST(ONCE, forked_child_closes_while_a_device_is_told),
 	TEST(ALL, unmovable_pages_stay_but_for_who_insists),
 	TEST(ALL, critical_blocks_are_evicted_last),
 	TEST(ALL, unmovable_blocks_are_evicted_last),
 	TEST(ALL, critical_pages_are_not_pulled_ahead),
 	TEST(ALL, faults_move_whole_units),
+	TEST(PRIVATE, unit_on_two_memories_comes_home_by_memory),
+	TEST(PRIVATE, lost_page_of_a_unit_is_sigbus_and_the_others_come_home),
+	TEST(PRIVATE, missed_page_that_has_left_its_unit_comes_home),
 	TEST(ALL, read_mostly_pages_are_copied_to_readers),
 	TEST(ONCE, hints_read_back_as_they_were_set),
 	TEST(ONCE, list_is_read_back_at_once),
@@ -478,9 +688,12 @@ static const struct test_case cases[] = {
 	TEST(ONCE, bad_hints_are_refused),
 	TEST(ALL, last_word_of_contradictions_counts),
 	TEST(ONCE, forked_child_may_not_hint),
+	TEST(ONCE, environment_says_what_the_program_does_not),
+	TEST(ONCE, hints_of_the_environment_that_make_no_sense_do_nothing),
 };
 
 int main(int argc, char **argv)
 {
+	hook_init();
 	return harness_main("hints", cases, sizeof(cases) / sizeof(cases[0]), argc, argv);
 }

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 #include "ref_device.h"
@@ -64,10 +65,12 @@ static int touch(volatile unsigned char *addr)
 	return number;
 }
 
-static void world_open(void)
+static void world_open_with(uint64_t features_off)
 {
 	struct umm_ctx_options options = { .size = sizeof(options),
-					   .flags = UMM_CTX_FAULTS_IN_THREAD };
+					   .flags = UMM_CTX_FAULTS_IN_THREAD,
+					   .kernel_features_off = features_off,
+					   .readahead = UMM_READAHEAD_OFF };
 	struct ref_options device = { .nframes = NPAGES, .inline_copy = true };
 	int ret = umm_ctx_create(&options, &world.ctx);
 	void *memory;
@@ -81,6 +84,11 @@ static void world_open(void)
 	CHECK(!ref_create(world.ctx, &device, &world.ref));
 	CHECK(!umm_alloc(world.ctx, NPAGES * PAGE, UMM_ALLOC_SMALL_PAGES, &memory));
 	world.memory = memory;
+}
+
+static void world_open(void)
+{
+	world_open_with(0);
 }
 
 static void world_close(void)
@@ -218,6 +226,93 @@ static void without_a_handler_other_sigbus_ends_the_process(void)
 	world_close();
 }
 
+static void send_sigbus(void)
+{
+	raise(SIGBUS);
+}
+
+static void sent_sigbus_ends_the_process_where_it_did(void)
+{
+	handle_by(SIG_DFL);
+	world_open();
+	to_device();
+	CHECK(WTERMSIG(child_ends(send_sigbus)) == SIGBUS);
+	check_all();
+	world_close();
+}
+
+static void ignored_sigbus_is_survived_but_for_faults(void)
+{
+	handle_by(SIG_IGN);
+	world_open();
+	to_device();
+	raise(SIGBUS);
+	CHECK(!sigqueue(getpid(), SIGBUS, (union sigval){ 0 }));
+	check_all();
+	CHECK(WTERMSIG(child_ends(touch_beyond_end)) == SIGBUS);
+	world_close();
+}
+
+static int file;
+
+/* Passed on after a few times; asked again, the memory is there when the handler returns. */
+static void handler_that_mends(int number, siginfo_t *info, void *ucontext)
+{
+	if (!umm_handle_sigbus(info, ucontext))
+		programs_handler(number);
+	nserved++;
+	if (npassed)
+		CHECK(!ftruncate(file, PAGE));
+}
+
+static void fault_after_one_that_was_passed_on_is_tried_again(void)
+{
+	struct sigaction action = { .sa_sigaction = handler_that_mends, .sa_flags = SA_SIGINFO };
+	unsigned char *map;
+	int served;
+
+	world_open();
+	CHECK(!sigaction(SIGBUS, &action, NULL));
+	file = memfd_create("test", MFD_CLOEXEC);
+	map = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, file, 0);
+	CHECK(file >= 0 && map != MAP_FAILED);
+	CHECK(touch(map) == SIGBUS);
+	served = nserved;
+	CHECK(served >= 1 && npassed == 1);
+	CHECK(!touch(map));
+	CHECK(nserved == served + 1 && npassed == 1);
+	world_close();
+}
+
+/* What the kernel tells the handler of a read of this page. */
+static int handle_read_of(void *addr)
+{
+	siginfo_t info = { .si_signo = SIGBUS, .si_code = BUS_ADRERR };
+	ucontext_t context = { 0 };
+
+	info.si_addr = addr;
+	return umm_handle_sigbus(&info, &context);
+}
+
+/* Each may have lost a race of its own. Only what comes at once, again and again, is another's. */
+static void faults_that_nothing_explains_now_and_then_are_tried_again(void)
+{
+	unsigned char *map = beyond_end();
+	unsigned n = 0;
+
+	world_open();
+	for (int i = 0; i < 8; i++) {
+		CHECK(handle_read_of(map));
+		usleep(5000);
+	}
+	while (handle_read_of(map))
+		CHECK(++n < 10000);
+	CHECK(n >= 1);
+	/* And is so when it comes the next time, but not at once. */
+	CHECK(handle_read_of(map));
+	world_close();
+}
+
 static void forked_child_reads_what_was_on_the_device(void)
 {
 	handle_by(programs_handler);
@@ -228,19 +323,19 @@ static void forked_child_reads_what_was_on_the_device(void)
 	world_close();
 }
 
-static void two_contexts_serve_their_own(void)
+static void two_contexts_serve(uint64_t features_off)
 {
 	unsigned char *first;
 	struct ref_device *ref;
 	struct umm_ctx *ctx;
 
 	handle_by(programs_handler);
-	world_open();
+	world_open_with(features_off);
 	to_device();
 	first = world.memory;
 	ref = world.ref;
 	ctx = world.ctx;
-	world_open();
+	world_open_with(features_off);
 	to_device();
 	CHECK(first[PAGE] == 2 && world.memory[2 * PAGE] == 3);
 	CHECK(counted(UMM_COUNT_FAULT_DEVICE) == 1);
@@ -252,6 +347,17 @@ static void two_contexts_serve_their_own(void)
 	check_all();
 	CHECK(counted(UMM_COUNT_FAULT_DEVICE) == NPAGES);
 	world_close();
+}
+
+static void two_contexts_serve_their_own(void)
+{
+	two_contexts_serve(0);
+}
+
+/* Whose a page is has to be found out another way there. */
+static void two_contexts_serve_their_own_without_move(void)
+{
+	two_contexts_serve(UMM_KERNEL_MOVE);
 }
 
 static const struct {
@@ -267,8 +373,13 @@ static const struct {
 	CASE(poisoned_page_reaches_the_handler_before_ours),
 	CASE(handler_that_came_later_asks_ours),
 	CASE(without_a_handler_other_sigbus_ends_the_process),
+	CASE(sent_sigbus_ends_the_process_where_it_did),
+	CASE(ignored_sigbus_is_survived_but_for_faults),
+	CASE(fault_after_one_that_was_passed_on_is_tried_again),
+	CASE(faults_that_nothing_explains_now_and_then_are_tried_again),
 	CASE(forked_child_reads_what_was_on_the_device),
 	CASE(two_contexts_serve_their_own),
+	CASE(two_contexts_serve_their_own_without_move),
 };
 
 int main(void)

@@ -307,6 +307,45 @@ static void socket_buffers_are_refused(struct env *e)
 	close(fd);
 }
 
+/* What lies behind a hole says nothing of it, whoever asks. */
+static void hole_below_a_special_mapping_is_a_hole(struct env *e)
+{
+	struct tpacket_req ring = {
+		.tp_block_size = PAGE, .tp_block_nr = 1, .tp_frame_size = PAGE, .tp_frame_nr = 1
+	};
+	struct ref_device *ref = env_device(e, 8);
+	int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
+	char *p = env_map(e, 2 * PAGE);
+	uint64_t entry;
+	struct umm_range range = {
+		.size = sizeof(range),
+		.notifier = umm_mirror_notifier(ref->mirror),
+		.start = (uintptr_t)p,
+		.end = (uintptr_t)p + PAGE,
+		.entries = &entry,
+		.default_flags = UMM_ENTRY_REQ_FAULT,
+	};
+	struct umm_pin *pin;
+
+	if (fd < 0)
+		env_skip("no packet socket: %s", strerror(errno));
+	assert_int_equal(setsockopt(fd, SOL_PACKET, PACKET_RX_RING, &ring, sizeof(ring)), 0);
+	assert_ptr_equal(mmap(p + PAGE, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd,
+			      0),
+			 p + PAGE);
+	env_unmap(e, p, PAGE);
+	range.seq = umm_notifier_read_begin(range.notifier);
+	assert_int_equal(umm_range_snapshot(&range), 0);
+	assert_int_equal(entry, UMM_ENTRY_ERROR);
+	assert_int_equal(umm_range_fault(&range, 0), -EFAULT);
+	assert_int_equal(umm_attach(e->ctx, p, PAGE), -EFAULT);
+	assert_int_equal(umm_pin(e->ctx, (uintptr_t)p, 1, 0, &pin), -EFAULT);
+	assert_int_equal(umm_migrate_to_device(e->ctx, ref->mem, p, PAGE), -EFAULT);
+	assert_int_equal(umm_make_exclusive(ref->dev, (uintptr_t)p, (uintptr_t)p + PAGE, &entry),
+			 -EFAULT);
+	close(fd);
+}
+
 static void device_memory_is_refused(struct env *e)
 {
 	struct perf_event_attr attr = {
@@ -725,6 +764,7 @@ static const struct test_case cases[] = {
 	TEST(KERNEL, device_writes_reach_the_file),
 	TEST(ALL, unmapping_any_memory_is_followed),
 	TEST(KERNEL, special_mappings_are_refused),
+	TEST(KERNEL, hole_below_a_special_mapping_is_a_hole),
 	TEST(KERNEL, socket_buffers_are_refused),
 	TEST(KERNEL, gigabyte_pages_report_their_order),
 	TEST(KERNEL, device_memory_is_refused),

@@ -108,6 +108,9 @@ static void adaptive_begins_as_lru_and_follows_the_better(void **state)
 	play_begin(&play, &order_adaptive, 4);
 	for (unsigned i = 0; i < 20; i++)
 		play_use(&play, (char)('a' + i % 5), 4);
+	assert_ptr_equal(play.order->now, &order_lru);
+	for (unsigned i = 0; i < 20; i++)
+		play_use(&play, (char)('a' + i % 5), 4);
 	assert_ptr_equal(play.order->now, &order_lirs);
 	after = play.n;
 	for (unsigned i = 0; i < 20; i++)

@@ -50,7 +50,7 @@ static const struct umm_device_ops bed_ops = {
 	.copy = copy_pages,
 };
 
-static void bed_open(struct env *e, struct bed *bed)
+static void bed_open_with(struct env *e, struct bed *bed, const struct umm_device_ops *ops)
 {
 	struct umm_devmem_options options = { .size = sizeof(options),
 					      .flags = UMM_DEVMEM_PLACED,
@@ -61,9 +61,13 @@ static void bed_open(struct env *e, struct bed *bed)
 	bed->pages = env_attach(e, 3 * BLOCK);
 	options.start = (uintptr_t)bed->pages + FIRST * PAGE;
 	fill(bed->pages, NPAGES, 1);
-	assert_int_equal(
-		umm_device_create(e->ctx, &bed_ops, bed, UMM_DEVICE_INLINE_COPY, &bed->dev), 0);
+	assert_int_equal(umm_device_create(e->ctx, ops, bed, UMM_DEVICE_INLINE_COPY, &bed->dev), 0);
 	assert_int_equal(umm_devmem_add(bed->dev, &options, &bed->mem), 0);
+}
+
+static void bed_open(struct env *e, struct bed *bed)
+{
+	bed_open_with(e, bed, &bed_ops);
 }
 
 static long move_out(struct env *e, struct bed *bed, size_t first, size_t npages, uint64_t flags)
@@ -192,6 +196,63 @@ static void a_page_that_was_moved_away_keeps_the_frame(struct env *e)
 	assert_true(page_filled(elsewhere, 50, 1));
 }
 
+/* Which frames have memory: populate refuses the others. */
+static struct {
+	uint32_t limit;
+	uint32_t first[4], nframes[4]; /* what was asked for, */
+	unsigned ncalls;	       /* so often */
+} sparse;
+
+static int sparse_populate(void *priv, struct umm_devmem *mem, uint32_t frame, uint32_t nframes)
+{
+	(void)priv;
+	(void)mem;
+	assert_true(sparse.ncalls < 4);
+	sparse.first[sparse.ncalls] = frame;
+	sparse.nframes[sparse.ncalls++] = nframes;
+	return frame + nframes <= sparse.limit ? 0 : -ENOSPC;
+}
+
+static void assert_populated(unsigned call, uint32_t first, uint32_t nframes)
+{
+	assert_true(sparse.ncalls > call);
+	assert_int_equal(sparse.first[call], first);
+	assert_int_equal(sparse.nframes[call], nframes);
+}
+
+/* Frame 512 is for page 519, which lies in the second block. */
+static void frames_are_populated_before_their_first_use(struct env *e)
+{
+	struct umm_device_ops ops = bed_ops;
+	struct bed bed;
+
+	ops.populate = sparse_populate;
+	memset(&sparse, 0, sizeof(sparse));
+	sparse.limit = 512;
+	bed_open_with(e, &bed, &ops);
+	assert_int_equal(sparse.ncalls, 0);
+	/* Nobody has a frame there. */
+	assert_int_equal(move_out(e, &bed, 0, FIRST, 0), 0);
+	assert_int_equal(sparse.ncalls, 0);
+	assert_int_equal(move_out(e, &bed, 510, 9, 0), 9);
+	assert_int_equal(sparse.ncalls, 1);
+	assert_populated(0, 0, 512);
+	/* What has no memory stays, and is asked for again. */
+	assert_int_equal(move_out(e, &bed, 519, 1, 0), -ENOSPC);
+	assert_int_equal(sparse.ncalls, 2);
+	assert_populated(1, 512, 512);
+	assert_int_equal(move_out(e, &bed, 515, 8, 0), -ENOSPC);
+	assert_int_equal(sparse.ncalls, 3);
+	assert_placed(e, &bed, 510, 9);
+	assert_state(e, bed.pages + 519 * PAGE, 10, UMM_PAGE_SYSTEM);
+	sparse.limit = NFRAMES;
+	assert_int_equal(move_out(e, &bed, 510, 20, 0), 11);
+	assert_int_equal(sparse.ncalls, 4);
+	assert_placed(e, &bed, 510, 20);
+	umm_device_destroy(bed.dev);
+	assert_filled(bed.pages, NPAGES, 1);
+}
+
 static void options_of_placed_memory_are_checked(struct env *e)
 {
 	struct umm_devmem_options options = { .size = sizeof(options),
@@ -231,6 +292,7 @@ int main(int argc, char **argv)
 		TEST(KERNEL, copies_of_duplicated_pages_are_placed_too),
 		TEST(KERNEL, emptying_a_memory_leaves_copies_in_others_alone),
 		TEST(ONCE, a_page_that_was_moved_away_keeps_the_frame),
+		TEST(ONCE, frames_are_populated_before_their_first_use),
 		TEST(ONCE, options_of_placed_memory_are_checked),
 	};
 

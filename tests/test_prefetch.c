@@ -263,6 +263,30 @@ static void pinned_pages_are_not_discarded(struct env *e)
 	assert_zero(p, 8);
 }
 
+/* Also where no device has used the memory yet. */
+static void pages_of_files_and_shared_ones_are_not_discarded(struct env *e)
+{
+	static const int kinds[] = { MAP_PRIVATE, MAP_SHARED };
+	int fd = memfd_create("discard", 0);
+	char *p;
+
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, 8 * PAGE), 0);
+	for (int k = 0; k < 2; k++) {
+		p = mmap(NULL, 8 * PAGE, PROT_READ | PROT_WRITE, kinds[k], fd, 0);
+		assert_ptr_not_equal(p, MAP_FAILED);
+		assert_int_equal(umm_attach(e->ctx, p, 8 * PAGE), 0);
+		fill(p, 8, 1);
+		env_mark(e);
+		assert_int_equal(discard(e, p, 8), 0);
+		assert_delta(e, UMM_COUNT_BUSY, 8);
+		assert_filled(p, 8, 1);
+		assert_int_equal(umm_detach(e->ctx, p), 0);
+		munmap(p, 8 * PAGE);
+	}
+	close(fd);
+}
+
 static void exclusive_pages_are_not_discarded(struct env *e)
 {
 	struct ref_device *ref = env_device(e, 64);
@@ -344,6 +368,7 @@ static const struct test_case cases[] = {
 	TEST(ALL, discarded_pages_are_not_copied_back),
 	TEST(ALL, discard_frees_frames_of_copies),
 	TEST(ALL, pinned_pages_are_not_discarded),
+	TEST(KERNEL, pages_of_files_and_shared_ones_are_not_discarded),
 	TEST(ALL, exclusive_pages_are_not_discarded),
 	TEST(ALL, discard_and_prefetch_copies_nothing),
 	TEST(ALL, lists_of_spans_are_one_request),

@@ -158,7 +158,9 @@ static void a_page_that_fails_undoes_the_others(struct env *e)
 	assert_int_equal(stager.unmaps, 5);
 	stager.answer = 5;
 	assert_int_equal(umm_range_map(&range, &ops, &stager, daddrs, 1000), -EINVAL);
-	assert_int_equal(stager.unmaps, 10);
+	stager.answer = -5000;
+	assert_int_equal(umm_range_map(&range, &ops, &stager, daddrs, 1000), -EINVAL);
+	assert_int_equal(stager.unmaps, 15);
 	assert_int_equal(stager.dirty, 0);
 	assert_filled(p, PAGES, 1);
 }
@@ -222,6 +224,23 @@ static void bad_arguments_are_refused(struct env *e)
 	assert_int_equal(umm_range_map(&range, &ops, &stager, daddrs, 0), -EINVAL);
 }
 
+/* The arrays are for PAGES pages. */
+static void ranges_out_of_bounds_are_refused(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = pages(e, PAGES);
+	struct umm_range range = range_of(ref, p, UMM_ENTRY_REQ_FAULT);
+	uintptr_t ends[] = { range.end + 1, UINTPTR_MAX, UINTPTR_MAX - PAGE + 1, range.start };
+
+	range.flags_mask = UMM_ENTRY_REQ_FAULT;
+	for (size_t k = 0; k < sizeof(ends) / sizeof(ends[0]); k++) {
+		range.end = ends[k];
+		assert_int_equal(umm_range_map(&range, &ops, &stager, daddrs, 0), -EINVAL);
+		assert_int_equal(umm_range_unmap(&range, &ops, &stager, daddrs, 0), -EINVAL);
+	}
+	assert_int_equal(stager.maps + stager.unmaps, 0);
+}
+
 static const struct test_case cases[] = {
 	TEST(ALL, what_the_device_wrote_is_put_back),
 	TEST(KERNEL, what_was_only_read_is_not),
@@ -231,6 +250,7 @@ static const struct test_case cases[] = {
 	TEST(ONCE, time_runs_out_while_it_keeps_changing),
 	TEST(KERNEL, what_cannot_be_faulted_maps_nothing),
 	TEST(ONCE, bad_arguments_are_refused),
+	TEST(ONCE, ranges_out_of_bounds_are_refused),
 };
 
 int main(int argc, char **argv)

@@ -7,11 +7,16 @@
 #include "race.h"
 
 #include "ctx.h"
+#include "event.h"
+#include "piece.h"
 #include "uffd.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #ifndef MREMAP_DONTUNMAP
@@ -266,6 +271,41 @@ static void touch_at_the_new_address_waits_until_mirrors_are_told(struct env *e)
 	assert_delta(e, UMM_COUNT_FAULT_DEVICE, RACE_PAGES);
 }
 
+/*
+ * Pages of one mapping that moves: the first is held until mirrors are told, the others are in
+ * flight. That these arrive at the new address must not be taken for what the first one waits for.
+ */
+static void held_page_is_woken_though_its_neighbours_arrived_before(struct env *e)
+{
+	struct ref_device *ref = env_device(e, RACE_PAGES);
+	char *p = env_attach(e, RACE_PAGES * PAGE), *q = env_map(e, RACE_PAGES * PAGE);
+	struct act mover = { .env = e, .ref = ref, .p = p + PAGE, .npages = RACE_PAGES - 1 };
+	struct act reader = { .p = q, .npages = 1 };
+	struct actor moving, reading;
+
+	fill(p, RACE_PAGES, 1);
+	to_device(e, ref, p, 1, 1);
+	ref_gate_close(ref, REF_GATE_COPY);
+	actor_start(&moving, act_migrate, &mover);
+	assert_true(ref_gate_wait(ref, REF_GATE_COPY, PATIENCE_MS));
+	hook_arm(HOOK_WORK, p, RACE_PAGES);
+	move_onto(e, p, q, RACE_PAGES);
+	assert_true(hook_stopped());
+	env_mark(e);
+	actor_start(&reading, act_read, &reader);
+	assert_delta(e, UMM_COUNT_FAULT_WAIT, 1);
+	ref_gate_open(ref, REF_GATE_COPY);
+	actor_join(&moving);
+	assert_int_equal(mover.ret, RACE_PAGES - 1);
+	assert_state(e, q + PAGE, RACE_PAGES - 1, UMM_PAGE_DEVICE);
+	assert_int_equal(env_delta(e, UMM_COUNT_FAULT_DEVICE), 0);
+	hook_go(HOOK_WORK);
+	actor_join(&reading);
+	assert_false(reader.wrong);
+	assert_delta(e, UMM_COUNT_FAULT_DEVICE, 1);
+	assert_filled(q, RACE_PAGES, 1);
+}
+
 /* Should a message ever be missed, the pages go, but nobody waits for them. */
 static void mapping_that_went_away_unseen_keeps_no_frames(struct env *e)
 {
@@ -410,6 +450,239 @@ static void remapped_while_it_is_registered(struct env *e)
 	assert_filled(q, RACE_PAGES, 1);
 }
 
+/*
+ * Dropped, written again, and moved while its message is unread: that nothing is at the old address
+ * does not mean that the drop came to its end. A block's other pages are looked at for the first
+ * time: that is where the mover stops.
+ */
+static void remapped_while_a_drop_may_be_under_way(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 2 * RACE_PAGES);
+	char *p = env_map(e, 2 * RACE_PAGES * PAGE), *q = env_map(e, RACE_PAGES * PAGE);
+	struct act mover = { .env = e, .ref = ref, .p = p, .npages = 2 * RACE_PAGES };
+	struct shift shift = { p, q };
+	struct actor moving, shifting;
+
+	assert_int_equal(umm_attach(e->ctx, p, RACE_PAGES * PAGE), 0);
+	fill(p, 2 * RACE_PAGES, 1);
+	to_device(e, ref, p, RACE_PAGES, RACE_PAGES);
+	to_system(e, p, RACE_PAGES, RACE_PAGES);
+	assert_int_equal(madvise(p, RACE_PAGES * PAGE, MADV_FREE), 0);
+	fill(p, RACE_PAGES, 2);
+	assert_int_equal(umm_attach(e->ctx, p + RACE_PAGES * PAGE, RACE_PAGES * PAGE), 0);
+	hook_arm(HOOK_REGISTERED, p + RACE_PAGES * PAGE, RACE_PAGES);
+	actor_start(&moving, act_migrate, &mover);
+	assert_true(hook_stopped());
+	actor_start(&shifting, act_shift, &shift);
+	assert_true(actor_blocks(&shifting));
+	hook_go(HOOK_REGISTERED);
+	actor_join(&shifting);
+	actor_join(&moving);
+	env_forget(e, p, RACE_PAGES * PAGE);
+	assert_filled(q, RACE_PAGES, 2);
+	umm_migrate_to_device(e->ctx, ref->mem, q, RACE_PAGES * PAGE);
+	assert_device_sees(ref, q, RACE_PAGES, 2);
+	assert_filled(q, RACE_PAGES, 2);
+	assert_filled_part(p, RACE_PAGES, RACE_PAGES, 1);
+}
+
+/* What the kernel would say of the core's own exchange of a mapping. */
+static void hear_unmapped(struct env *e, const char *p, size_t npages)
+{
+	struct uffd_msg_info info = {
+		.kind = UFFD_UNMAP,
+		.addr = (uintptr_t)p,
+		.end = (uintptr_t)p + npages * PAGE,
+	};
+
+	rwlock_take(&e->ctx->gate);
+	event_dispatch(e->ctx, &info);
+	rwlock_drop(&e->ctx->gate);
+}
+
+/* Two threads of the core exchange the same mapping (both poison it): each has its own message. */
+static void two_that_expect_the_same_message_get_one_each(struct env *e)
+{
+	char *p = env_attach(e, RACE_PAGES * PAGE);
+	struct expect a = { .start = (uintptr_t)p, .end = (uintptr_t)p + RACE_PAGES * PAGE };
+	struct expect b = a, failed = a;
+
+	event_expect(e->ctx, &a);
+	event_expect(e->ctx, &b);
+	hear_unmapped(e, p, RACE_PAGES);
+	event_expect_end(e->ctx, &a, true);
+	hear_unmapped(e, p, RACE_PAGES);
+	event_expect_end(e->ctx, &b, true);
+	assert_state(e, p, RACE_PAGES, UMM_PAGE_EMPTY);
+
+	event_expect(e->ctx, &a);
+	event_expect(e->ctx, &failed);
+	hear_unmapped(e, p, RACE_PAGES);
+	event_expect_end(e->ctx, &failed, false);
+	assert_state(e, p, RACE_PAGES, UMM_PAGE_EMPTY);
+	/* This one is the program's. */
+	hear_unmapped(e, p, RACE_PAGES);
+	event_expect_end(e->ctx, &a, true);
+	assert_state(e, p, RACE_PAGES, UMM_PAGE_UNMANAGED);
+}
+
+/*
+ * A child that bypasses the C library's fork shares the frames that are about to be moved to where
+ * the CPU finds them; this process has the first to itself again. The kernel moves that one, and
+ * refuses the next.
+ */
+static void frames_that_a_child_shares_are_installed(struct env *e)
+{
+	struct piece *piece;
+	volatile char *host;
+	struct race r;
+	long child;
+
+	race_begin(e, &r, false, HOOK_COPIED);
+	piece = e->ctx->pieces;
+	host = (volatile char *)devmem_host(piece->dst, piece->frames[page_index((uintptr_t)r.p)]);
+	assert_non_null(host);
+	child = syscall(SYS_fork);
+	if (!child)
+		for (;;)
+			pause();
+	assert_true(child > 0);
+	*host = *host;
+	race_end(&r, HOOK_COPIED);
+	kill((pid_t)child, SIGKILL);
+	assert_int_equal(waitpid((pid_t)child, NULL, 0), child);
+	assert_filled(r.p, RACE_PAGES, 1);
+}
+
+struct unmapping {
+	struct actor actor;
+	char *p;
+	size_t len;
+};
+
+static void act_munmap(void *arg)
+{
+	struct unmapping *unmapping = arg;
+
+	munmap(unmapping->p, unmapping->len);
+}
+
+struct moving {
+	struct actor actor;
+	char *from, *to;
+};
+
+static void act_move(void *arg)
+{
+	struct moving *moving = arg;
+
+	mremap(moving->from, BLOCK, BLOCK, MREMAP_MAYMOVE | MREMAP_FIXED, moving->to);
+}
+
+/* A block of a shared file, which devices use where it is, and one of memory that migrates. */
+static char *two_kinds(struct env *e, struct umm_ctx *ctx, struct ref_device *ref)
+{
+	int fd = memfd_create("test", MFD_CLOEXEC);
+	char *p = env_map(e, 2 * BLOCK), byte;
+
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, BLOCK), 0);
+	assert_ptr_equal(mmap(p, BLOCK, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0), p);
+	close(fd);
+	assert_int_equal(umm_attach(ctx, p, 2 * BLOCK), 0);
+	assert_int_equal(ref_read(ref, (uintptr_t)p, &byte, 1), 0);
+	fill(p + BLOCK, 1, 1);
+	assert_int_equal(umm_migrate_to_device(ctx, ref->mem, p + BLOCK, PAGE), 1);
+	return p;
+}
+
+/* A context whose one server reads whatever is read. */
+static struct ref_device *one_server(struct env *e, struct umm_ctx **ctx, char **p)
+{
+	struct umm_ctx_options options = { .size = sizeof(options), .fault_servers = 1 };
+	struct ref_options device = { .nframes = 64, .inline_copy = true };
+	struct umm_probe_info info = { .size = sizeof(info) };
+	struct ref_device *ref;
+
+	assert_int_equal(umm_probe(&info), 0);
+	if (!(info.kernel_features & UMM_KERNEL_PAGEMAP_SCAN))
+		env_skip("this kernel cannot watch files (6.7)");
+	assert_int_equal(umm_ctx_create(&options, ctx), 0);
+	assert_int_equal(ref_create(*ctx, &device, &ref), 0);
+	*p = env_map(e, BLOCK);
+	assert_int_equal(umm_attach(*ctx, *p, BLOCK), 0);
+	fill(*p, 1, 1);
+	assert_int_equal(umm_migrate_to_device(*ctx, ref->mem, *p, PAGE), 1);
+	return ref;
+}
+
+/*
+ * Where a mapping has arrived, and is unmapped, the messages of others are waited for. The next one
+ * of a thread that unmaps memory of two kinds comes only when its first has been read.
+ */
+static void messages_about_two_kinds_of_memory_are_read_in_any_order(struct env *e)
+{
+	struct moving moving = { .to = env_map(e, BLOCK) };
+	struct unmapping both = { .len = 2 * BLOCK }, arrived = { .p = moving.to, .len = BLOCK };
+	struct umm_ctx *ctx;
+	struct ref_device *ref = one_server(e, &ctx, &moving.from);
+	uint64_t began;
+
+	both.p = two_kinds(e, ctx, ref);
+	hook_arm(HOOK_EVENT, moving.from, 1);
+	actor_start(&moving.actor, act_move, &moving);
+	assert_true(hook_stopped());
+	actor_start(&both.actor, act_munmap, &both);
+	actor_start(&arrived.actor, act_munmap, &arrived);
+	assert_true(actor_blocks(&both.actor));
+	assert_true(actor_blocks(&arrived.actor));
+	began = harness_now_ms();
+	hook_go(HOOK_EVENT);
+	actor_join(&moving.actor);
+	actor_join(&both.actor);
+	actor_join(&arrived.actor);
+	/* Else it is ten seconds. */
+	assert_true(harness_now_ms() - began < 8000);
+	assert_free_frames(ref, 64);
+	assert_true(ref_destroy(ref));
+	umm_ctx_put(ctx);
+	env_forget(e, moving.from, BLOCK);
+	env_forget(e, moving.to, BLOCK);
+	env_forget(e, both.p, 2 * BLOCK);
+}
+
+static void act_read_page(void *arg)
+{
+	struct act *act = arg;
+
+	act->wrong = !filled_at(act->p, 0, 1);
+}
+
+/* Nor does a server wait that is to bring a page home, and may not before both have been read. */
+static void fault_beside_an_unmapping_of_two_kinds_of_memory_is_served(struct env *e)
+{
+	struct unmapping both = { .len = 2 * BLOCK };
+	struct act reader = { .env = e };
+	struct umm_ctx *ctx;
+	struct ref_device *ref = one_server(e, &ctx, &reader.p);
+	struct actor actor;
+
+	both.p = two_kinds(e, ctx, ref);
+	hook_arm(HOOK_FAULT_READ, reader.p, 1);
+	actor_start(&actor, act_read_page, &reader);
+	assert_true(hook_stopped());
+	actor_start(&both.actor, act_munmap, &both);
+	assert_true(actor_blocks(&both.actor));
+	hook_go(HOOK_FAULT_READ);
+	actor_join(&actor);
+	actor_join(&both.actor);
+	assert_false(reader.wrong);
+	assert_free_frames(ref, 64);
+	assert_true(ref_destroy(ref));
+	umm_ctx_put(ctx);
+	env_forget(e, both.p, 2 * BLOCK);
+}
+
 static const struct test_case cases[] = {
 	TEST(ALL, remapped_while_collected_for_the_device),
 	TEST(ALL, remapped_while_copied_to_the_device),
@@ -425,11 +698,17 @@ static const struct test_case cases[] = {
 	TEST(ALL, unmapped_and_moved_onto_while_copied_home),
 	TEST(PRIVATE, moved_again_and_again_before_mirrors_are_told),
 	TEST(PRIVATE, touch_at_the_new_address_waits_until_mirrors_are_told),
+	TEST(ASYNC_PRIVATE, held_page_is_woken_though_its_neighbours_arrived_before),
 	TEST(ALL, mapping_that_went_away_unseen_keeps_no_frames),
 	TEST(ALL, remapped_while_it_is_registered),
+	TEST(COHERENT, frames_that_a_child_shares_are_installed),
+	TEST(ONCE, two_that_expect_the_same_message_get_one_each),
+	TEST(ALL, remapped_while_a_drop_may_be_under_way),
 	TEST(ALL, back_and_dropped_before_it_is_read),
 	TEST(ALL, back_and_dropped_before_it_is_unshared),
 	TEST(PRIVATE, page_that_moves_behind_a_fork_is_the_childs),
+	TEST(ONCE, messages_about_two_kinds_of_memory_are_read_in_any_order),
+	TEST(ONCE, fault_beside_an_unmapping_of_two_kinds_of_memory_is_served),
 };
 
 int main(int argc, char **argv)

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* What the simulator predicts is what the library does, on the reference device. */
 #include "harness.h"
+#include "hooked.h"
 
 #include <errno.h>
+#include <string.h>
 
+#include "hook.h"
 #include "sim.h"
 
 #define BLOCKS 12
@@ -109,14 +112,81 @@ static void scan_misses_as_predicted(struct env *e)
 	predict(e, "scan");
 }
 
+/* Faults of a walk in the library, whose thread that prefetches is held. */
+static uint64_t walk_faults(struct env *e, const char *p, size_t first, ptrdiff_t stride)
+{
+	volatile const char *page;
+	uint64_t faults;
+
+	env_mark(e);
+	hook_arm(HOOK_READAHEAD, p, WALK_PAGES);
+	for (size_t i = first; i < WALK_PAGES; i += (size_t)stride) {
+		page = p + i * PAGE;
+		(void)*page;
+	}
+	faults = env_delta(e, UMM_COUNT_FAULT_DEVICE);
+	assert_true(hook_stopped());
+	hook_go(HOOK_READAHEAD);
+	return faults;
+}
+
+static uint64_t predicted(const char *walk)
+{
+	struct sim_coverage out;
+	unsigned w = 0;
+
+	while (strcmp(walk_names[w], walk) != 0)
+		w++;
+	assert_int_equal(sim_coverage(&ahead_stream, w, false, &out), 0);
+	return out.faults;
+}
+
+/* Faults are, to the last one, as many as the simulator says. */
+static void check_walk(struct env *e, const char *walk, size_t first, ptrdiff_t stride)
+{
+	struct ref_device *ref = env_device(e, WALK_PAGES);
+	char *p = env_alloc_small(e, WALK_PAGES * PAGE);
+	struct umm_span span = { (uintptr_t)p, WALK_PAGES * PAGE };
+	struct umm_advice advice = { .size = sizeof(advice),
+				     .spans = &span,
+				     .nspans = 1,
+				     .hint = UMM_HINT_READAHEAD,
+				     .readahead = UMM_READAHEAD_STREAM };
+
+	fill(p, WALK_PAGES, 1);
+	to_device(e, ref, p, WALK_PAGES, WALK_PAGES);
+	assert_int_equal(umm_advise(e->ctx, &advice), 0);
+	assert_int_equal(walk_faults(e, p, first, stride), predicted(walk));
+	assert_filled(p, WALK_PAGES, 1);
+}
+
+static void walk_faults_as_predicted(struct env *e)
+{
+	check_walk(e, "forwards", 0, 1);
+}
+
+static void walk_backwards_faults_as_predicted(struct env *e)
+{
+	check_walk(e, "backwards", WALK_PAGES - 1, -1);
+}
+
+static void strided_walk_faults_as_predicted(struct env *e)
+{
+	check_walk(e, "strided", 0, WALK_STRIDE);
+}
+
 static const struct test_case cases[] = {
 	TEST(ONCE, zipf_misses_as_predicted),
 	TEST(ONCE, loop_misses_as_predicted),
 	TEST(ONCE, scan_misses_as_predicted),
 	TEST(ONCE, recording_ends_where_room_does),
+	TEST(ONCE, walk_faults_as_predicted),
+	TEST(ONCE, walk_backwards_faults_as_predicted),
+	TEST(ONCE, strided_walk_faults_as_predicted),
 };
 
 int main(int argc, char **argv)
 {
+	hook_init();
 	return harness_main("sim", cases, sizeof(cases) / sizeof(cases[0]), argc, argv);
 }

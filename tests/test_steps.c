@@ -347,6 +347,45 @@ static void setup_refuses_bad_arguments(struct env *e)
 	assert_filled(p, 8, 1);
 }
 
+static void shared_memory_qualifies_for_nothing(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = mmap(NULL, 8 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct steps s;
+
+	assert_ptr_not_equal(p, MAP_FAILED);
+	assert_int_equal(umm_attach(e->ctx, p, 8 * PAGE), 0);
+	fill(p, 8, 1);
+	steps_init(e, &s, p, 8, ref);
+	assert_int_equal(umm_migrate_setup(&s.migrate), -ENOENT);
+	assert_state(e, p, 8, UMM_PAGE_MIRRORED);
+	assert_filled(p, 8, 1);
+	assert_int_equal(umm_detach(e->ctx, p), 0);
+	munmap(p, 8 * PAGE);
+}
+
+/* One page of eight is not to be had: nothing is collected. */
+static void holes_and_memory_without_access_are_einval(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = env_attach(e, 8 * PAGE);
+	struct steps s;
+
+	fill(p, 8, 1);
+	assert_int_equal(mprotect(p + 3 * PAGE, PAGE, PROT_NONE), 0);
+	steps_init(e, &s, p, 8, ref);
+	assert_int_equal(umm_migrate_setup(&s.migrate), -EINVAL);
+	assert_int_equal(mprotect(p + 3 * PAGE, PAGE, PROT_READ | PROT_WRITE), 0);
+	assert_filled(p, 8, 1);
+	assert_int_equal(count_state(e, p, 8, UMM_PAGE_MIGRATING), 0);
+	env_unmap(e, p + 5 * PAGE, PAGE);
+	steps_init(e, &s, p, 8, ref);
+	assert_int_equal(umm_migrate_setup(&s.migrate), -EINVAL);
+	assert_filled(p, 5, 1);
+	assert_filled_part(p, 6, 2, 1);
+	assert_int_equal(count_state(e, p, 8, UMM_PAGE_MIGRATING), 0);
+}
+
 static void steps_in_the_wrong_order_do_nothing(struct env *e)
 {
 	struct ref_device *ref = env_device(e, 64);
@@ -583,6 +622,8 @@ static const struct test_case cases[] = {
 	TEST(ALL, steps_move_from_device_to_device),
 	TEST(ALL, cpu_touch_waits_from_setup_to_commit),
 	TEST(ONCE, setup_refuses_bad_arguments),
+	TEST(ALL, shared_memory_qualifies_for_nothing),
+	TEST(ALL, holes_and_memory_without_access_are_einval),
 	TEST(ALL, steps_in_the_wrong_order_do_nothing),
 	TEST(ALL, frames_that_the_driver_does_not_have_are_not_taken),
 	TEST(ALL, frames_that_are_another_pages_are_not_taken),

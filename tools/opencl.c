@@ -28,9 +28,10 @@ const struct opencl_capability opencl_capabilities[OPENCL_NR_CAPABILITIES] = {
 	{ "svm_coarse", "coarse-grained", true },
 	{ "svm_fine_buffer", "fine-grained in buffers", true },
 	{ "svm_fine_system", "fine-grained everywhere", true },
+	{ "svm_atomics", "atomics", true },
 };
 
-_Static_assert(UMM_OPENCL_SVM_FINE_SYSTEM == 1 << (OPENCL_NR_CAPABILITIES - 1),
+_Static_assert(UMM_OPENCL_SVM_ATOMICS == 1 << (OPENCL_NR_CAPABILITIES - 1),
 	       "opencl_capabilities[] follows enum umm_opencl_capability");
 
 static const char *type_name(cl_device_type type)

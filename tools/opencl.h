@@ -32,7 +32,7 @@ struct opencl_capability {
 	bool is_svm;
 };
 
-enum { OPENCL_NR_CAPABILITIES = 6 };
+enum { OPENCL_NR_CAPABILITIES = 7 };
 
 extern const struct opencl_capability opencl_capabilities[OPENCL_NR_CAPABILITIES];
 

@@ -34,6 +34,9 @@ int run_become(int argc, char **argv);
 /* Say that a verb does not know the argument, and where to look. */
 int tool_usage_error(const char *verb, const char *argument);
 
+/* Say that an option's value is missing, or is not what it takes ("a number of seconds"). */
+int tool_value_error(const char *verb, const char *option, const char *wanted);
+
 /* Make sure that all of standard output has been written; says so where it was not. */
 int tool_finish_output(const char *verb);
 

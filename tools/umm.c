@@ -82,6 +82,13 @@ int tool_usage_error(const char *verb, const char *argument)
 	return TOOL_USAGE;
 }
 
+int tool_value_error(const char *verb, const char *option, const char *wanted)
+{
+	fprintf(stderr, "umm %s: %s takes %s; \"umm %s --help\" has more\n", verb, option, wanted,
+		verb);
+	return TOOL_USAGE;
+}
+
 int tool_finish_output(const char *verb)
 {
 	int write_error = fflush(stdout) ? errno : 0;

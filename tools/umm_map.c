@@ -22,6 +22,7 @@
 
 #include "channel.h"
 #include "map_svg.h"
+#include "target.h"
 #include "tool.h"
 
 enum {
@@ -127,7 +128,7 @@ static int draw(const struct map *map, const char *path)
 
 static int map_program(struct channel *channel, int pidfd, const struct options *options)
 {
-	struct map map = { .pid = channel->pid };
+	struct map map = { .pid = channel->head.pid };
 	int ret;
 
 	if (channel_reserve(channel, &channel->sheet, sizeof(channel->sheet)))
@@ -175,14 +176,18 @@ static int options_parse(int argc, char **argv, struct options *out)
 	int option;
 
 	opterr = 0;
-	while ((option = getopt_long(argc, argv, "o:s:", options, NULL)) != -1) {
+	while ((option = getopt_long(argc, argv, ":o:s:", options, NULL)) != -1) {
 		if (option == 'o')
 			out->path = optarg;
 		if (option == 's')
 			out->seconds = strtod(optarg, &end);
-		if (option == '?' ||
+		if (option == ':' && optopt == 'o')
+			return tool_value_error("map", "--output", "the name of a file");
+		if (option == ':' ||
 		    (option == 's' &&
 		     (end == optarg || *end || !(out->seconds >= 0 && out->seconds <= 86400))))
+			return tool_value_error("map", "--seconds", "seconds, from 0 to 86400");
+		if (option == '?')
 			return tool_usage_error("map", argv[optind - 1]);
 	}
 	if (optind + 1 != argc) {
@@ -193,7 +198,7 @@ static int options_parse(int argc, char **argv, struct options *out)
 	pid = strtol(argv[optind], &end, 10);
 	if (*end || pid <= 0 || pid > INT32_MAX)
 		return tool_usage_error("map", argv[optind]);
-	out->pid = (pid_t)pid;
+	out->pid = target_pid((pid_t)pid);
 	return TOOL_OK;
 }
 

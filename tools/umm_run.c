@@ -25,6 +25,7 @@
 
 #include "channel.h"
 #include "child.h"
+#include "program.h"
 #include "tier.h"
 #include "tool.h"
 
@@ -144,6 +145,10 @@ static int config_read(const char *named)
 	}
 	for (unsigned n = 1; ret == TOOL_OK && fgets(line, sizeof(line), file); n++)
 		ret = config_line(path, n, line);
+	if (ret == TOOL_OK && ferror(file)) {
+		fprintf(stderr, "umm run: %s: %s\n", path, strerror(errno));
+		ret = TOOL_FAILED;
+	}
 	fclose(file);
 	return ret;
 }
@@ -179,11 +184,13 @@ static int options_parse(int argc, char **argv, const char *values[KEYS_MAX], co
 	options[nkeys] = (struct option){ "config", required_argument, NULL, OPTION_CONFIG };
 	options[nkeys + 1] = (struct option){ "help", no_argument, NULL, OPTION_HELP };
 	opterr = 0;
-	while ((option = getopt_long(argc, argv, "+h", options, NULL)) != -1) {
+	while ((option = getopt_long(argc, argv, "+:h", options, NULL)) != -1) {
 		if (option == OPTION_HELP || option == 'h') {
 			help_print();
 			exit(tool_finish_output("run"));
 		}
+		if (option == ':')
+			return tool_value_error("run", argv[optind - 1], "a value");
 		if (option == '?')
 			return tool_usage_error("run", argv[optind - 1]);
 		if (option == OPTION_CONFIG) {
@@ -253,8 +260,12 @@ static int devices_check(const struct settings *settings)
 }
 
 /* NULL, or why the program has to run without. */
-static const char *obstacle(const struct settings *settings, struct umm_probe_info *info)
+static const char *obstacle(const struct settings *settings, const char *program,
+			    struct umm_probe_info *info)
 {
+	static char text[PATH_MAX + 100];
+	const char *why;
+
 	info->size = sizeof(*info);
 	if (!settings->ndevices)
 		return "no device is given (--device)";
@@ -263,7 +274,11 @@ static const char *obstacle(const struct settings *settings, struct umm_probe_in
 	if (umm_probe(info) || info->uffd_access == UMM_UFFD_NONE ||
 	    info->uffd_access == UMM_UFFD_USER_MODE_ONLY)
 		return info->advice;
-	return NULL;
+	why = program_obstacle(program);
+	if (!why)
+		return NULL;
+	snprintf(text, sizeof(text), "%s is %s", program, why);
+	return text;
 }
 
 static int preload_set(void)
@@ -293,8 +308,8 @@ static void summary_print(pid_t pid)
 	if (channel)
 		channel_print(channel, stderr);
 	else
-		fprintf(stderr, "umm run: nothing left the host: managed memory stayed under its "
-				"limit\n");
+		fprintf(stderr, "umm run: there is no summary: managed memory stayed under its "
+				"limit, or " CHANNEL_DIR " has no room\n");
 }
 
 static int become_for_child(void *argv)
@@ -345,7 +360,7 @@ static int run_prepare(int argc, char **argv, struct settings *settings)
 	ret = devices_check(settings);
 	if (ret)
 		return ret;
-	why = obstacle(settings, &info);
+	why = obstacle(settings, argv[optind], &info);
 	if (why) {
 		if (!settings->quiet)
 			fprintf(stderr, "umm run: running without managed memory: %s\n", why);

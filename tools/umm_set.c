@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "channel.h"
+#include "target.h"
 #include "tool.h"
 
 static void help_print(void)
@@ -73,7 +74,7 @@ int set_main(int argc, char **argv)
 		if (ret)
 			return ret;
 	}
-	channel = channel_open((pid_t)pid, error);
+	channel = channel_open(target_pid((pid_t)pid), error);
 	if (!channel) {
 		fprintf(stderr, "umm set: %s\n", error);
 		return TOOL_FAILED;

@@ -6,9 +6,7 @@
  * One thread. A program that ends leaves the screen.
  */
 #include <dirent.h>
-#include <errno.h>
 #include <getopt.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +15,7 @@
 #include <unistd.h>
 
 #include "channel.h"
+#include "target.h"
 #include "tool.h"
 
 enum { PROGRAMS_MAX = 64 };
@@ -60,21 +59,35 @@ static struct seen *seen_of(pid_t pid)
 	return free_one;
 }
 
+static double percent(double part, double whole)
+{
+	return whole > 0 ? 100 * part / whole : 0;
+}
+
+/* Of the pages that came home, those that nobody had to wait for; of the touches, the too soon. */
+static void ratios_print(const uint64_t count[CHANNEL_NR_COUNTS])
+{
+	double touched = (double)count[CHANNEL_TOUCHED],
+	       along = (double)count[CHANNEL_BROUGHT_ALONG];
+
+	printf(", hit ratio %3.0f %%, thrash %3.0f %%", percent(along, touched + along),
+	       percent((double)count[CHANNEL_RETURNED], touched));
+}
+
 static void rates_print(const uint64_t delta[CHANNEL_NR_COUNTS], double seconds)
 {
-	double touched = (double)delta[CHANNEL_TOUCHED],
-	       along = (double)delta[CHANNEL_BROUGHT_ALONG];
-
-	printf("%8stouches %9.0f/s, brought along %3.0f %%, out %7.1f MiB/s, home %7.1f MiB/s", "",
-	       touched / seconds, along > 0 ? 100 * along / (touched + along) : 0.0,
-	       mib(delta[CHANNEL_TO_DEVICE]) / seconds, mib(delta[CHANNEL_FROM_DEVICE]) / seconds);
+	printf("%8stouches %9.0f/s", "", (double)delta[CHANNEL_TOUCHED] / seconds);
+	ratios_print(delta);
+	printf(", pressure %3.0f %%\n", percent((double)delta[CHANNEL_FAULT_NS] / 1e9, seconds));
+	printf("%8sout %9.1f MiB/s, home %9.1f MiB/s", "", mib(delta[CHANNEL_TO_DEVICE]) / seconds,
+	       mib(delta[CHANNEL_FROM_DEVICE]) / seconds);
 }
 
 static void sums_print(const uint64_t now[CHANNEL_NR_COUNTS])
 {
-	printf("%8stouches %llu, brought along %llu, out %.1f MiB, home %.1f MiB", "",
-	       (unsigned long long)now[CHANNEL_TOUCHED],
-	       (unsigned long long)now[CHANNEL_BROUGHT_ALONG], mib(now[CHANNEL_TO_DEVICE]),
+	printf("%8stouches %llu", "", (unsigned long long)now[CHANNEL_TOUCHED]);
+	ratios_print(now);
+	printf("\n%8sout %.1f MiB, home %.1f MiB", "", mib(now[CHANNEL_TO_DEVICE]),
 	       mib(now[CHANNEL_FROM_DEVICE]));
 }
 
@@ -88,7 +101,7 @@ static void tiers_print(const struct channel *channel)
 
 static void program_print(const struct channel *channel, double seconds)
 {
-	struct seen *last = seen_of(channel->pid);
+	struct seen *last = seen_of(channel->head.pid);
 	uint64_t now[CHANNEL_NR_COUNTS] = { 0 }, delta[CHANNEL_NR_COUNTS] = { 0 };
 
 	for (unsigned i = 0; i < CHANNEL_NR_COUNTS; i++) {
@@ -96,9 +109,10 @@ static void program_print(const struct channel *channel, double seconds)
 		delta[i] = now[i] - last->count[i];
 		last->count[i] = now[i];
 	}
-	printf("%7d %-16.16s host %9.1f of %9.1f MiB, managed %9.1f MiB%s\n", (int)channel->pid,
-	       channel->program, mib(now[CHANNEL_HOST]), mib(channel->host_limit),
-	       mib(now[CHANNEL_MANAGED]), channel->is_thrashing ? "  THRASHING" : "");
+	printf("%7d %-16.16s host %9.1f of %9.1f MiB, managed %9.1f MiB%s\n",
+	       (int)channel->head.pid, channel->program, mib(now[CHANNEL_HOST]),
+	       mib(channel->host_limit), mib(now[CHANNEL_MANAGED]),
+	       channel->is_thrashing ? "  THRASHING" : "");
 	tiers_print(channel);
 	if (seconds > 0)
 		rates_print(delta, seconds);
@@ -119,25 +133,20 @@ static bool program_show(pid_t pid, double seconds, char error[SETTINGS_ERROR_LE
 	return true;
 }
 
-/* Those of this user that are alive. What a program left that was killed is taken away. */
+/* Those of this user. */
 static unsigned all_show(double seconds)
 {
-	char error[SETTINGS_ERROR_LEN], prefix[32];
-	DIR *dir = opendir("/dev/shm");
+	char error[SETTINGS_ERROR_LEN];
 	struct dirent *entry;
 	unsigned n = 0;
-	size_t len;
+	DIR *dir;
 
-	len = (size_t)snprintf(prefix, sizeof(prefix), "umm-%u-", (unsigned)geteuid());
+	channel_files_clean(CHANNEL_MAGIC);
+	dir = opendir(CHANNEL_DIR);
 	while (dir && (entry = readdir(dir))) {
-		pid_t pid;
+		pid_t pid = channel_file_pid(entry->d_name);
 
-		if (strncmp(entry->d_name, prefix, len) != 0)
-			continue;
-		pid = (pid_t)strtol(entry->d_name + len, NULL, 10);
-		if (kill(pid, 0) && errno == ESRCH)
-			channel_remove(pid);
-		else
+		if (pid)
 			n += program_show(pid, seconds, error);
 	}
 	if (dir)
@@ -190,15 +199,17 @@ int top_main(int argc, char **argv)
 	int option;
 
 	opterr = 0;
-	while ((option = getopt_long(argc, argv, "1i:h", options, NULL)) != -1) {
+	while ((option = getopt_long(argc, argv, ":1i:h", options, NULL)) != -1) {
 		if (option == 'h') {
 			help_print();
 			return tool_finish_output("top");
 		}
 		if (option == 'i')
 			interval = strtod(optarg, &end);
-		if (option == '?' ||
+		if (option == ':' ||
 		    (option == 'i' && (*end || !(interval >= 0.01 && interval < 1e6))))
+			return tool_value_error("top", "--interval", "seconds, from 0.01 on");
+		if (option == '?')
 			return tool_usage_error("top", argv[optind - 1]);
 		once |= option == '1';
 	}
@@ -207,5 +218,5 @@ int top_main(int argc, char **argv)
 		if (*end || pid <= 0 || pid > INT32_MAX || optind + 1 < argc)
 			return tool_usage_error("top", argv[argc - 1]);
 	}
-	return top_run((pid_t)pid, once, interval);
+	return top_run(pid ? target_pid((pid_t)pid) : 0, once, interval);
 }

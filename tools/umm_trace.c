@@ -22,6 +22,7 @@
 
 #include "channel.h"
 #include "child.h"
+#include "target.h"
 #include "tool.h"
 #include "trace_file.h"
 
@@ -340,23 +341,24 @@ static bool seconds_parse(const char *text, double *out)
 	return end != text && !*end && *out > 0 && *out <= 86400;
 }
 
-/* The option at *i, which has a value behind it. False: it is none of ours, or the value is bad. */
-static bool option_take(struct options *out, int argc, char **argv, int *i)
+/* The option at *i, one of ours, which has a value behind it. */
+static int option_take(struct options *out, int argc, char **argv, int *i)
 {
 	const char *name = argv[*i], *value = *i + 1 < argc ? argv[*i + 1] : NULL;
 
-	if (!value)
-		return false;
 	++*i;
 	if (!strcmp(name, "-o") || !strcmp(name, "--output")) {
 		out->path = value;
-		return true;
+		return value ? TOOL_OK : tool_value_error("trace", name, "the name of a file");
 	}
-	if (!strcmp(name, "-b") || !strcmp(name, "--size"))
-		return !settings_bytes(value, &out->size) && out->size >= SIZE_MIN;
-	if (!strcmp(name, "-s") || !strcmp(name, "--seconds"))
-		return seconds_parse(value, &out->seconds);
-	return false;
+	if (!strcmp(name, "-s") || !strcmp(name, "--seconds")) {
+		if (value && seconds_parse(value, &out->seconds))
+			return TOOL_OK;
+		return tool_value_error("trace", name, "seconds, up to 86400");
+	}
+	if (value && !settings_bytes(value, &out->size) && out->size >= SIZE_MIN)
+		return TOOL_OK;
+	return tool_value_error("trace", name, "a size, such as 64M, from 64K on");
 }
 
 static bool is_ours(const char *name)
@@ -387,17 +389,17 @@ static int options_parse(int argc, char **argv, struct options *out)
 			for (; i < argc; i++)
 				out->argv[out->argc++] = argv[i];
 		} else if (is_ours(argv[i])) {
-			int at = i;
+			int ret = option_take(out, argc, argv, &i);
 
-			if (!option_take(out, argc, argv, &i))
-				return tool_usage_error("trace", argv[i > at ? i : at]);
+			if (ret)
+				return ret;
 		} else {
 			out->argv[out->argc++] = argv[i];
 		}
 	}
-	if (has_program)
+	if (has_program && strcmp(out->argv[out->argc - 1], "--") != 0)
 		return TOOL_OK;
-	if (out->argc != 2) {
+	if (out->argc != 2 || has_program) {
 		fprintf(stderr, "umm trace: it takes one process number, or \"-- PROGRAM\"; "
 				"\"umm trace --help\" says what else\n");
 		return TOOL_USAGE;
@@ -405,7 +407,7 @@ static int options_parse(int argc, char **argv, struct options *out)
 	pid = strtol(out->argv[1], &end, 10);
 	if (*end || pid <= 0 || pid > INT32_MAX)
 		return tool_usage_error("trace", out->argv[1]);
-	out->pid = (pid_t)pid;
+	out->pid = target_pid((pid_t)pid);
 	return TOOL_OK;
 }
 

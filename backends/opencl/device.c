@@ -20,6 +20,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "attend.h"
 #include "device.h"
 #include "live.h"
 #include "pending.h"
@@ -41,6 +42,13 @@ static int ocl_copy(void *priv, const struct umm_copy *copies, unsigned ncopies,
 	return transfer_start(&ocl->transfer, umm_devmem_priv(copies->mem), copies, ncopies, done);
 }
 
+/* Of the pages' memory or a window's: its word is where its frames are. */
+static void *ocl_frame_host(void *priv, struct umm_devmem *mem, uint32_t frame)
+{
+	(void)priv;
+	return pools_host(umm_devmem_priv(mem), frame);
+}
+
 static void close_queues(struct umm_opencl *ocl)
 {
 	clReleaseCommandQueue(ocl->rounds);
@@ -54,6 +62,7 @@ static void ocl_close(struct umm_opencl *ocl)
 	windows_destroy(ocl);
 	pending_destroy(ocl->pending);
 	pending_destroy(ocl->prefetches);
+	attend_destroy(ocl);
 	service_destroy(ocl);
 	round_fini(ocl);
 	table_fini(&ocl->table);
@@ -79,6 +88,8 @@ static void ocl_quiesce(void *priv)
 		return;
 	pthread_mutex_lock(&ocl->update);
 	ocl->gone = true;
+	if (ocl->opened)
+		attend_stop_locked(ocl);
 	while (ocl->inside)
 		pthread_cond_wait(&ocl->changed, &ocl->update);
 	pthread_mutex_unlock(&ocl->update);
@@ -94,6 +105,7 @@ static void ocl_destroy(void *priv)
 		if (ocl->opened)
 			table_fini(&ocl->table);
 		windows_forget(ocl);
+		attend_destroy(ocl);
 		service_destroy(ocl);
 		free(ocl->control_host);
 		free(ocl->used_host);
@@ -120,7 +132,7 @@ static int take_queue(struct umm_opencl *ocl, cl_command_queue queue)
 		err = clGetCommandQueueInfo(queue, CL_QUEUE_PROPERTIES, sizeof(properties),
 					    &properties, NULL);
 	if (err != CL_SUCCESS)
-		return report_cl(err, "asking the queue for its context and device");
+		return report_cl_given(err, "clGetCommandQueueInfo() of the queue given");
 	ocl->out_of_order = properties & CL_QUEUE_OUT_OF_ORDER_EXEC_MODE_ENABLE;
 	ocl->profiled = properties & CL_QUEUE_PROFILING_ENABLE;
 	ocl->foreign_queue = true;
@@ -140,8 +152,8 @@ static int pick_device(cl_context context, cl_device_id wanted, cl_device_id *ou
 
 	err = clGetContextInfo(context, CL_CONTEXT_DEVICES, 0, NULL, &len);
 	if (err != CL_SUCCESS || len < sizeof(cl_device_id))
-		return report_cl(err != CL_SUCCESS ? err : CL_INVALID_CONTEXT,
-				 "asking the context for its devices");
+		return report_cl_given(err != CL_SUCCESS ? err : CL_INVALID_CONTEXT,
+				       "clGetContextInfo() of the context given");
 	devices = malloc(len);
 	if (!devices)
 		return -ENOMEM;
@@ -176,7 +188,7 @@ static int open_context(struct umm_opencl *ocl, const struct umm_opencl_options 
 	if (ret)
 		return ret;
 	ocl->context = clCreateContext(NULL, 1, &ocl->device, NULL, NULL, &err);
-	return report_cl(err, "creating a context");
+	return report_cl_given(err, "clCreateContext()");
 }
 
 static int open_program_queue(struct umm_opencl *ocl, const struct umm_opencl_options *options)
@@ -193,7 +205,7 @@ static int open_program_queue(struct umm_opencl *ocl, const struct umm_opencl_op
 	if (err == CL_SUCCESS)
 		return 0;
 	clReleaseContext(ocl->context);
-	return report_cl(err, "creating a queue");
+	return report_cl_given(err, "clCreateCommandQueue()");
 }
 
 /* Kernels run in the program's queue, until pending.c makes them another. */
@@ -239,9 +251,12 @@ static int ocl_open(struct umm_opencl *ocl, const struct umm_opencl_options *opt
 	ret = table_init(&ocl->table, ocl->pools.nframes);
 	if (ret)
 		goto err_transfer;
+	attend_decide(ocl);
 	ret = round_init(ocl);
 	if (!ret)
 		ret = service_create(ocl);
+	if (!ret)
+		ret = attend_create(ocl);
 	ocl->pending = pending_create(ocl, true);
 	ocl->prefetches = pending_create(ocl, false);
 	if (!ret && (!ocl->pending || !ocl->prefetches))
@@ -253,6 +268,7 @@ static int ocl_open(struct umm_opencl *ocl, const struct umm_opencl_options *opt
 
 	pending_destroy(ocl->prefetches);
 	pending_destroy(ocl->pending);
+	attend_destroy(ocl);
 	service_destroy(ocl);
 	round_fini(ocl);
 	table_fini(&ocl->table);
@@ -272,6 +288,7 @@ static const struct umm_device_ops ocl_ops = {
 	.copy = ocl_copy,
 	.destroy = ocl_destroy,
 	.quiesce = ocl_quiesce,
+	.frame_host = ocl_frame_host,
 };
 
 /* Memory and mirror; on failure the device is destroyed, and ocl with it. */

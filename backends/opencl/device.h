@@ -14,6 +14,7 @@
 struct buffer {
 	cl_mem mem;
 	size_t len;
+	void *host; /* the same memory, where the host may use it while a kernel runs */
 };
 
 /* What kernels get as their first arguments, in this order, from 0 on. */
@@ -47,6 +48,8 @@ struct umm_opencl {
 	struct pending *pending; /* launches */
 	struct pending *prefetches;
 
+	bool can_wait;	     /* host and kernels see each other's stores: a work-item may wait, */
+	uint32_t most_items; /* and does where no more than so many have something to do */
 	uint32_t fault_entries;
 	uint32_t readahead; /* pages */
 	struct pools pools;
@@ -63,19 +66,21 @@ struct umm_opencl {
 	bool rounds_out_of_order;
 	struct buffer directory;
 	struct buffer leaves;
-	struct buffer used;    /* a word for each leaf: the last round that used it */
+	struct buffer used;    /* a word for each leaf: the last round that used it; */
+	uint32_t nused;	       /* so many are read after a round */
 	struct buffer state;   /* a word for each work-item */
 	struct buffer control; /* counters, faults, pages seen */
 	uint32_t epoch;	       /* number of the last round */
 	uint32_t *control_host;
 	uint32_t *used_host;
 	struct service *service;
+	struct attendant *attendant; /* NULL: nobody can wait */
 
 	/* Protects: what follows. Never held while libumm is called. Inside: launch. */
 	pthread_mutex_t update;
 	pthread_cond_t changed;
 
-	struct table table;    /* written only while no round runs */
+	struct table table;    /* while a round runs nothing in it moves, changes or goes */
 	bool running;	       /* a round is under way: the device reads the table */
 	unsigned invalidators; /* callbacks that wait for its end */
 	unsigned inside;       /* between device_enter() and device_leave(), operations included */
@@ -102,15 +107,17 @@ bool device_is_going(struct umm_opencl *ocl);
 extern const struct umm_mirror_ops mirror_ops;
 
 /*
- * Begin and end a round, during which the table stays as it is. mirror_round_begin()
- * lets invalidations that wait go first. 0, or -ENODEV being destroyed.
+ * Begin and end a round, during which entries come to the table at most (attend.h), and none
+ * changes. mirror_round_begin() lets invalidations that wait go first. 0, or -ENODEV being
+ * destroyed.
  */
 int mirror_round_begin(struct umm_opencl *ocl);
 void mirror_round_end(struct umm_opencl *ocl);
 
 /*
- * Put what the core says about these pages, at most one block's, into the table.
- * 0; -EAGAIN it changed too often to tell; or an error.
+ * Put what the core says about these pages, at most one block's, into the table; while a round
+ * runs only where there was nothing, and where nothing has to move for it, and into the device's
+ * copy as well. 0; -EAGAIN it changed too often to tell; or an error.
  */
 int mirror_program(struct umm_opencl *ocl, uintptr_t start, uintptr_t end);
 

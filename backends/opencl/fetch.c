@@ -94,7 +94,7 @@ static int fetch_now(struct umm_opencl *ocl, const struct umm_opencl_prefetch *w
 		     struct fetch *fetch)
 {
 	cl_int err = what->nwait ? clWaitForEvents(what->nwait, what->wait) : CL_SUCCESS;
-	int ret = fetch_run(ocl, fetch, report_cl(err, "waiting for the events of a prefetch"));
+	int ret = fetch_run(ocl, fetch, report_cl_given(err, "clWaitForEvents() of a prefetch"));
 
 	free(fetch);
 	return ret;

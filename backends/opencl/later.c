@@ -34,17 +34,19 @@ struct later {
 };
 
 /* The kernel with its arguments as they are now; released later. */
-static cl_kernel take_kernel(struct umm_opencl *ocl, cl_kernel kernel)
+static int take_kernel(struct umm_opencl *ocl, cl_kernel kernel, cl_kernel *out)
 {
 	cl_kernel clone;
 	cl_int err;
 
-	if (clCloneKernel && platform_at_least(ocl->device, 2, 1)) {
-		clone = clCloneKernel(kernel, &err);
-		return report_cl(err, "cloning the kernel") ? NULL : clone;
+	if (!clCloneKernel || !platform_at_least(ocl->device, 2, 1)) {
+		err = clRetainKernel(kernel);
+		*out = err == CL_SUCCESS ? kernel : NULL;
+		return report_cl_given(err, "clRetainKernel()");
 	}
-	clRetainKernel(kernel);
-	return kernel;
+	clone = clCloneKernel(kernel, &err);
+	*out = err == CL_SUCCESS ? clone : NULL;
+	return report_cl_given(err, "clCloneKernel()");
 }
 
 static const size_t *take_sizes(size_t *to, const size_t *from, cl_uint dims)
@@ -89,6 +91,7 @@ int later_launch(struct umm_opencl *ocl, const struct umm_opencl_work *work,
 		.nwait = work->nwait,
 		.wait = work->wait,
 	};
+	int ret;
 
 	if (!later)
 		return -ENOMEM;
@@ -97,10 +100,10 @@ int later_launch(struct umm_opencl *ocl, const struct umm_opencl_work *work,
 	later->work.offset = take_sizes(later->offset, work->offset, work->dims);
 	later->work.global = take_sizes(later->global, work->global, work->dims);
 	later->work.local = take_sizes(later->local, work->local, work->dims);
-	later->work.kernel = take_kernel(ocl, work->kernel);
-	if (!later->work.kernel) {
+	ret = take_kernel(ocl, work->kernel, &later->work.kernel);
+	if (ret) {
 		later_drop(later);
-		return -ENOMEM;
+		return ret;
 	}
 	return pending_submit(ocl->pending, &op, work->event);
 }

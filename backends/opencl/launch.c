@@ -10,6 +10,16 @@
  * without a single work-item having finished; then only a *window* of the work-items
  * goes on, a quarter of them, and the others wait. Windows grow again with success.
  *
+ * Whatever the order of eviction is, it may take from a work-item the page that it needs next. So
+ * a window that was made smaller *holds*: memory is emptied once, and then only what the window
+ * misses comes, into what is free. Where memory fills up without a work-item having finished,
+ * the window is still too large. In the end one work-item has all of the device for itself, and
+ * misses each page once: it gathers as many as there are, in as many rounds at most.
+ *
+ * Where the pages that a round misses are more than it brings, the window ends with the last
+ * work-item that gets some, and what the others missed is brought before they run. A window that
+ * misses nothing is followed by one twice as large.
+ *
  * A window of one work-item is told apart by what it misses. One that needs too much at
  * once starts over each time and misses what it missed before: it cannot get to
  * anything new. One that keeps how far it got misses at new addresses. So new
@@ -28,6 +38,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "attend.h"
 #include "launch.h"
 #include "later.h"
 #include "live.h"
@@ -43,7 +54,10 @@
 #define SPARE_PAGES  512
 #define SAME_AGAIN   4 /* tours of the addresses known */
 #define ASK_ANYWAY   64
+#define DONE	     1 /* no error, but the end */
 #define SUCCESSES    8 /* windows before trying sizes that failed */
+#define FREE_SHARE   8 /* of the device's memory is free where work-items wait for pages */
+#define FLAGS_ALL    (UMM_OPENCL_WAIT | UMM_OPENCL_REPLAY)
 
 struct launch {
 	struct umm_opencl *ocl;
@@ -59,7 +73,12 @@ struct launch {
 	uint32_t ceiling;	/* windows of this size stalled; 0: none did */
 	uint32_t successes;	/* windows done since */
 	uint32_t batch;		/* pages that a round brings at most */
+	bool missed;		/* the window has missed pages */
+	bool holding;		/* memory was emptied for this window, and fills up, */
+	bool advanced;		/* and it has got further since, */
+	uint64_t held;		/* with so many pages */
 	struct visited visited; /* addresses that a window of one work-item missed */
+	bool replays;		/* nobody waits for pages any more */
 	uint32_t idle;		/* rounds since any page came */
 	uint64_t idle_since;
 };
@@ -90,13 +109,16 @@ static int count_items(const struct umm_opencl_work *work, uint32_t *nitems)
 static int check_work(const struct umm_opencl_work *work)
 {
 	cl_uint nargs = 0;
+	int ret;
 
-	if (work->flags || !work->kernel || !work->global || work->dims < 1 || work->dims > 3 ||
-	    (work->nwait && !work->wait))
+	if (work->flags & ~(uint64_t)FLAGS_ALL || work->flags == FLAGS_ALL || !work->kernel ||
+	    !work->global || work->dims < 1 || work->dims > 3 || (work->nwait && !work->wait))
 		return -EINVAL;
-	if (clGetKernelInfo(work->kernel, CL_KERNEL_NUM_ARGS, sizeof(nargs), &nargs, NULL) !=
-	    CL_SUCCESS)
-		return -EINVAL;
+	ret = report_cl_given(clGetKernelInfo(work->kernel, CL_KERNEL_NUM_ARGS, sizeof(nargs),
+					      &nargs, NULL),
+			      "clGetKernelInfo() of the kernel given");
+	if (ret)
+		return ret;
 	if (nargs < UMM_OPENCL_ARGS) {
 		report(UMM_LOG_ERROR,
 		       "the kernel has %u arguments: it does not begin with "
@@ -111,7 +133,8 @@ static int wait_events(const struct umm_opencl_work *work)
 {
 	if (!work->nwait)
 		return 0;
-	return report_cl(clWaitForEvents(work->nwait, work->wait), "waiting for events");
+	return report_cl_given(clWaitForEvents(work->nwait, work->wait),
+			       "clWaitForEvents() of a launch");
 }
 
 /*
@@ -123,11 +146,13 @@ static int wait_queue(struct umm_opencl *ocl)
 	cl_event event;
 	cl_int err = clEnqueueMarkerWithWaitList(ocl->queue, 0, NULL, &event);
 
-	if (err == CL_SUCCESS) {
-		err = clWaitForEvents(1, &event);
+	int ret = report_cl(err, "clEnqueueMarkerWithWaitList() before a launch");
+
+	if (!ret) {
+		ret = report_cl(clWaitForEvents(1, &event), "clWaitForEvents() before a launch");
 		clReleaseEvent(event);
 	}
-	return report_cl(err, "waiting for the queue");
+	return ret && loss_ask(&ocl->transfer.loss) ? -ENODEV : ret;
 }
 
 /*
@@ -167,6 +192,8 @@ static void window_start(struct launch *l, uint32_t lo, uint32_t size)
 	l->stalled = 0;
 	l->evicted = l->displaced;
 	l->batch = most_pages(l);
+	l->missed = false;
+	l->holding = false;
 	visited_clear(&l->visited);
 }
 
@@ -181,7 +208,7 @@ static bool window_next(struct launch *l)
 		l->successes = 0;
 		l->ceiling = l->ceiling < UINT32_MAX / 2 ? 2 * l->ceiling : UINT32_MAX;
 	}
-	if (size < l->ceiling / 2)
+	if (size < l->ceiling / 2 || (!l->ceiling && !l->missed && size < l->nitems))
 		size *= 2;
 	window_start(l, l->args.hi, size);
 	return true;
@@ -204,6 +231,16 @@ static void describe(struct launch *l, const struct fault *fault, int err)
 	       fault->addr, why);
 }
 
+/* From here on the window has all of the memory, and keeps what it gets. */
+static void hold(struct launch *l)
+{
+	service_drop_rest(l->ocl);
+	umm_devmem_evict(l->ocl->mem, l->ocl->pools.nframes);
+	l->holding = true;
+	l->advanced = false;
+	l->held = 0;
+}
+
 /* The work-items keep taking each other's pages, or one its own: run fewer, or bring fewer. */
 static int shrink(struct launch *l, const struct round_outcome *round)
 {
@@ -213,12 +250,14 @@ static int shrink(struct launch *l, const struct round_outcome *round)
 		l->ceiling = size;
 		l->successes = 0;
 		window_start(l, l->args.lo, size / 4 ? size / 4 : 1);
+		hold(l);
 		return 0;
 	}
 	if (l->batch > 1) {
 		l->batch /= 2;
 		l->stalled = 0;
 		l->evicted = l->displaced;
+		hold(l);
 		return 0;
 	}
 	report(UMM_LOG_ERROR,
@@ -260,8 +299,11 @@ static int judge(struct launch *l, const struct round_outcome *round, bool furth
 			l->batch *= 2;
 		l->waiting = round->nitems;
 		l->stalled = 0;
+		l->advanced = true;
 		return 0;
 	}
+	if (l->holding)
+		return 0;
 	/* Evictions are the evidence; ask after them where there were some, and now and then. */
 	if (++l->stalled < 2 || (!service->full && l->stalled % ASK_ANYWAY))
 		return 0;
@@ -289,28 +331,91 @@ static int idle(struct launch *l, const struct round_outcome *round)
 	return err;
 }
 
+/* All of the memory is full of what this window has missed. */
+static int held_all(struct launch *l, const struct round_outcome *round)
+{
+	if (l->advanced) {
+		l->holding = false;
+		return 0;
+	}
+	if (is_single(l) && l->batch == 1 && l->displaced - l->evicted <= most_evictions(l)) {
+		hold(l);
+		return 0;
+	}
+	return shrink(l, round);
+}
+
+/* Free memory is for all that is missed; of what others are in for that, half. */
+static uint32_t pages_to_bring(const struct launch *l)
+{
+	uint32_t nfree = umm_devmem_nfree(l->ocl->mem);
+
+	return l->batch == most_pages(l) && nfree > l->batch ? nfree : l->batch;
+}
+
+/* Those behind the last work-item that got pages wait for the next window. */
+static void slice(struct launch *l, const struct service_outcome *service)
+{
+	uint32_t hi = service->last_item + 1;
+
+	l->missed |= service->npages > 0;
+	if (!service->cut || hi <= l->args.lo || hi >= l->args.hi)
+		return;
+	l->args.hi = hi;
+	l->waiting = UINT32_MAX;
+}
+
+static void count_pages(struct launch *l, const struct service_outcome *service, uint64_t start)
+{
+	l->result->pages_migrated += service->nmigrated;
+	l->result->pages_readahead += service->nreadahead;
+	l->result->service_ns += now_ns() - start;
+}
+
+/* The next window begins: with what its work-items have missed already. */
+static int serve_rest(struct launch *l)
+{
+	uint64_t start = now_ns();
+	const struct service_want want = { .most = pages_to_bring(l) };
+	struct service_outcome outcome;
+	int ret = service_rest(l->ocl, &want, &outcome);
+
+	count_pages(l, &outcome, start);
+	if (outcome.full)
+		l->displaced += outcome.nmigrated;
+	if (outcome.npages && !outcome.cut)
+		l->args.hi = l->nitems;
+	slice(l, &outcome);
+	return ret;
+}
+
 static int serve(struct launch *l, const struct round_outcome *round)
 {
 	uint64_t start = now_ns();
+	const struct service_want want = { .most = pages_to_bring(l),
+					   .thorough = l->idle >= THOROUGH,
+					   .hold = l->holding };
 	struct service_outcome outcome;
 	bool further = is_further(l, round); /* serving reorders the faults */
 	int ret;
 
-	ret = service_run(l->ocl, round, l->batch, l->idle >= THOROUGH, &outcome);
+	ret = service_run(l->ocl, round, &want, &outcome);
 	l->result->faults += outcome.npages;
-	l->result->pages_migrated += outcome.nmigrated;
-	l->result->pages_readahead += outcome.nreadahead;
-	l->result->service_ns += now_ns() - start;
-	if (outcome.full)
+	count_pages(l, &outcome, start);
+	l->held += outcome.nmigrated;
+	if (outcome.full || l->holding)
 		l->displaced += outcome.nmigrated;
 	if (ret) {
 		if (outcome.blame_valid)
 			describe(l, &outcome.blame, ret);
 		return ret;
 	}
+	if (l->holding && l->held && outcome.full && !outcome.nserved && !outcome.nmigrated)
+		return held_all(l, round);
 	if (!outcome.nserved && !outcome.nmigrated && round->nfaults)
 		return idle(l, round);
 	l->idle = 0;
+	slice(l, &outcome);
 	return judge(l, round, further, &outcome);
 }
 
@@ -323,13 +428,56 @@ static void add_times(struct umm_opencl_result *result, const struct round_outco
 		result->device_start = round->device_start;
 }
 
+/* Work-items that have something to do, as far as is known. */
+static uint32_t items_left(const struct launch *l)
+{
+	return l->waiting == UINT32_MAX ? l->args.hi - l->args.lo : l->waiting;
+}
+
+/* May those that miss a page in this round wait for it? As round_run() has it. */
+static uint32_t may_wait(const struct launch *l)
+{
+	if (l->replays || l->holding || l->idle || l->stalled ||
+	    umm_devmem_nfree(l->ocl->mem) < l->ocl->pools.nframes / FREE_SHARE)
+		return 0;
+	if (l->work->flags & UMM_OPENCL_WAIT)
+		return ROUND_WAIT;
+	return attend_pays(l->ocl, items_left(l)) ? items_left(l) : 0;
+}
+
+/* What came while the kernel ran. 0 or an error. */
+static int add_waited(struct launch *l, const struct round_outcome *round)
+{
+	l->result->faults += round->nwaited;
+	l->result->faults_waited += round->nwaited;
+	l->result->pages_migrated += round->nmigrated;
+	l->result->pages_readahead += round->nreadahead;
+	l->result->service_ns += round->service_ns;
+	l->missed |= round->nwaited > 0;
+	l->replays |= round->gave_up;
+	return round->err;
+}
+
+/* What running work-items again costs: the first round has the compiling of some, and all items. */
+static void learn(struct launch *l, const struct round_outcome *round, uint64_t service_ns,
+		  uint64_t npages)
+{
+	if (l->result->rounds > 1 && !round->nwaited)
+		attend_learn_replay(l->ocl, items_left(l), round->kernel_ns + service_ns, npages);
+}
+
 static int launch_rounds(struct launch *l)
 {
 	struct round_outcome round;
+	uint64_t npages, ns;
+	uint32_t wait;
 	int ret;
 
 	for (;;) {
-		ret = round_run(l->ocl, l->work, &l->args, &round);
+		wait = may_wait(l);
+		ret = round_run(l->ocl, l->work, &l->args, wait, &round);
+		if (!ret)
+			ret = add_waited(l, &round);
 		if (ret)
 			return ret;
 		l->result->rounds++;
@@ -337,20 +485,27 @@ static int launch_rounds(struct launch *l)
 		l->result->items_replayed += round.nitems;
 		service_touch(l->ocl);
 		if (!round.nitems) {
-			if (!window_next(l))
-				return 0;
+			ret = window_next(l) ? serve_rest(l) : DONE;
+			if (ret)
+				return ret == DONE ? 0 : ret;
 			continue;
 		}
+		npages = l->result->faults;
+		ns = l->result->service_ns;
 		ret = serve(l, &round);
 		if (ret)
 			return ret;
+		learn(l, &round, l->result->service_ns - ns, l->result->faults - npages);
 	}
 }
 
 static int run_locked(struct umm_opencl *ocl, const struct umm_opencl_work *work,
 		      struct umm_opencl_result *result)
 {
-	struct launch l = { .ocl = ocl, .work = work, .result = result };
+	struct launch l = { .ocl = ocl,
+			    .work = work,
+			    .result = result,
+			    .replays = !ocl->attendant || work->flags & UMM_OPENCL_REPLAY };
 	int ret;
 
 	ret = count_items(work, &l.nitems);
@@ -361,6 +516,8 @@ static int run_locked(struct umm_opencl *ocl, const struct umm_opencl_work *work
 	result->items = l.nitems;
 	/* What the program unmapped or dropped before this call has been announced after it. */
 	umm_notifier_read_begin(umm_mirror_notifier(ocl->mirror));
+	service_drop_rest(ocl);
+	attend_forget(ocl);
 	window_start(&l, 0, l.nitems);
 	ret = launch_rounds(&l);
 	visited_clear(&l.visited);

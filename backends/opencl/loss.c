@@ -25,7 +25,7 @@ int loss_init(struct loss *loss, cl_context context, cl_command_queue queue)
 	atomic_init(&loss->lost, false);
 	loss->mem = clCreateBuffer(context, CL_MEM_READ_ONLY | CL_MEM_COPY_HOST_PTR, sizeof(zero),
 				   &zero, &err);
-	return report_cl(err, "a buffer for asking the device");
+	return report_cl(err, "clCreateBuffer() for asking the device");
 }
 
 void loss_fini(struct loss *loss)

@@ -18,16 +18,18 @@
  * to this device are not in its table, so that the launching thread never waits for
  * itself when it migrates them; and when it evicts others to make room, no round
  * runs. A round waits for nothing but the device, so waiting for its end is safe
- * wherever blocking is allowed. Owners are not looked at: whatever is in the table
- * and changes is forgotten.
+ * wherever blocking is allowed. A kernel whose work-items wait for pages may wait for
+ * this very change; so that is stopped first (attend.h). Owners are not looked at: whatever is in
+ * the table and changes is forgotten.
  *
- * Invariant: while running, the table does not change and equals the device's copy.
+ * Invariant: while running, entries come at most, for pages that had none, and the table equals the
+ * device's copy.
  *
  * Locks: umm_opencl.update, never held while libumm is called.
  */
 #include <errno.h>
 
-#include "device.h"
+#include "attend.h"
 
 #define PROGRAM_TRIES 64
 #define PROBE_MS      100
@@ -45,6 +47,8 @@ static int mirror_invalidate(void *priv, const struct umm_notifier_range *range)
 		goto out;
 	}
 	ocl->invalidators++;
+	if (ocl->running)
+		attend_stop_locked(ocl);
 	while (ocl->running)
 		pthread_cond_wait(&ocl->changed, &ocl->update);
 	table_clear(&ocl->table, range->start, range->end);
@@ -95,6 +99,26 @@ static uint32_t entry_of(const struct umm_opencl *ocl, uint64_t entry)
 	return bits | pools_entry(&ocl->pools, UMM_ENTRY_FRAME(entry));
 }
 
+/* A round runs: entries come, if nothing moves for them, and neither change nor go. */
+static int set_running_locked(struct umm_opencl *ocl, uintptr_t addr, uint32_t entry)
+{
+	int ret;
+
+	if (!entry || !attend_may_set_locked(ocl, addr))
+		return 0;
+	ret = table_set(&ocl->table, addr, entry);
+	if (!ret)
+		attend_publish_locked(ocl, addr);
+	return ret;
+}
+
+static int set_locked(struct umm_opencl *ocl, uintptr_t addr, uint32_t entry)
+{
+	if (ocl->running)
+		return set_running_locked(ocl, addr, entry);
+	return table_set(&ocl->table, addr, entry);
+}
+
 /* -EAGAIN: the answer grew stale. */
 static int program_locked(struct umm_opencl *ocl, const struct umm_range *range)
 {
@@ -104,8 +128,8 @@ static int program_locked(struct umm_opencl *ocl, const struct umm_range *range)
 	if (umm_notifier_read_retry(range->notifier, range->seq))
 		return -EAGAIN;
 	for (size_t i = 0; i < npages && !ret; i++)
-		ret = table_set(&ocl->table, range->start + (i << UMM_PAGE_SHIFT),
-				entry_of(ocl, range->entries[i]));
+		ret = set_locked(ocl, range->start + (i << UMM_PAGE_SHIFT),
+				 entry_of(ocl, range->entries[i]));
 	return ret;
 }
 

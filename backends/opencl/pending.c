@@ -127,7 +127,7 @@ static struct job *job_create(struct umm_opencl *ocl, const struct pending_op *o
 		clRetainEvent(job->wait[job->nwait]);
 	}
 	job->done = clCreateUserEvent(ocl->context, &err);
-	if (!report_cl(err, "creating an event"))
+	if (!report_cl(err, "clCreateUserEvent()"))
 		return job;
 	job->done = NULL;
 	job_destroy(job);
@@ -142,7 +142,7 @@ static void job_run(struct umm_opencl *ocl, struct job *job)
 
 	if (!ret && job->nwait) {
 		err = clWaitForEvents(job->nwait, job->wait);
-		ret = report_cl(err, "waiting for the events of an operation");
+		ret = report_cl_given(err, "clWaitForEvents() of an operation");
 	}
 	ret = job->op.run(ocl, job->op.priv, ret);
 	clSetUserEventStatus(job->done, ret ? report_cl_status(ret) : CL_COMPLETE);
@@ -242,7 +242,7 @@ static int separate(struct umm_opencl *ocl)
 	queue = clCreateCommandQueue(ocl->context, ocl->device,
 				     ocl->profiled ? CL_QUEUE_PROFILING_ENABLE : 0, &err);
 	if (err != CL_SUCCESS)
-		return report_cl(err, "creating a queue for kernels");
+		return report_cl(err, "clCreateCommandQueue() for kernels");
 	pthread_mutex_lock(&ocl->launch);
 	clReleaseCommandQueue(ocl->rounds);
 	ocl->rounds = queue;
@@ -285,15 +285,16 @@ static int enqueue_locked(struct pending *pending, struct job *job)
 		job->nwait += err == CL_SUCCESS;
 	}
 	if (err != CL_SUCCESS)
-		return report_cl(err, "a marker in the queue");
+		return report_cl(err, "clEnqueueMarkerWithWaitList() before an operation");
 	passed = clCreateUserEvent(pending->ocl->context, &err);
 	if (err != CL_SUCCESS)
-		return report_cl(err, "creating an event");
+		return report_cl(err, "clCreateUserEvent()");
 	job->passed = passed;
 	err = pending->ordered ? clEnqueueBarrierWithWaitList(queue, 1, &passed, NULL) :
 				 clEnqueueMarkerWithWaitList(queue, 1, &passed, NULL);
 	clFlush(queue);
-	return report_cl(err, "a barrier in the queue");
+	return report_cl(err, pending->ordered ? "clEnqueueBarrierWithWaitList() of an operation" :
+						 "clEnqueueMarkerWithWaitList() of an operation");
 }
 
 static void append_locked(struct pending *pending, struct job *job)
@@ -319,7 +320,7 @@ static int hand_over(struct pending *pending, struct job *job)
 		append_locked(pending, job);
 	}
 	pthread_mutex_unlock(&pending->lock);
-	return ret;
+	return ret && loss_ask(&pending->ocl->transfer.loss) ? -ENODEV : ret;
 }
 
 int pending_submit(struct pending *pending, const struct pending_op *op, cl_event *event)

@@ -159,12 +159,15 @@ void platform_limits(cl_device_id device, struct platform_limits *limits)
 	uint64_t global = device_number(device, CL_DEVICE_GLOBAL_MEM_SIZE, sizeof(cl_ulong));
 	uint64_t alloc = device_number(device, CL_DEVICE_MAX_MEM_ALLOC_SIZE, sizeof(cl_ulong));
 	uint64_t most = PLATFORM_MAX_POOLS * (alloc & page_mask);
+	uint64_t svm = svm_capabilities(device);
 
 	limits->global_bytes = global;
 	limits->max_alloc_bytes = alloc;
 	limits->max_device_bytes = (most < global ? most : global) & page_mask;
 	limits->default_device_bytes = (alloc < global / 2 ? alloc : global / 2) & page_mask;
-	limits->fine_grain = svm_capabilities(device) & CL_DEVICE_SVM_FINE_GRAIN_BUFFER;
+	limits->fine_grain = svm & CL_DEVICE_SVM_FINE_GRAIN_BUFFER;
+	limits->atomics = limits->fine_grain && svm & CL_DEVICE_SVM_ATOMICS;
+	limits->units = (uint32_t)device_uint(device, CL_DEVICE_MAX_COMPUTE_UNITS);
 }
 
 static uint32_t capabilities(cl_device_id device)
@@ -184,6 +187,8 @@ static uint32_t capabilities(cl_device_id device)
 		bits |= UMM_OPENCL_SVM_FINE_BUFFER;
 	if (svm & CL_DEVICE_SVM_FINE_GRAIN_SYSTEM)
 		bits |= UMM_OPENCL_SVM_FINE_SYSTEM;
+	if (svm & CL_DEVICE_SVM_FINE_GRAIN_BUFFER && svm & CL_DEVICE_SVM_ATOMICS)
+		bits |= UMM_OPENCL_SVM_ATOMICS;
 	return bits;
 }
 

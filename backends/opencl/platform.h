@@ -30,7 +30,9 @@ struct platform_limits {
 	uint64_t max_alloc_bytes;
 	uint64_t max_device_bytes;
 	uint64_t default_device_bytes;
-	bool fine_grain; /* has buffers that host and device may use at once */
+	bool fine_grain; /* has buffers that host and device may use at once, */
+	bool atomics;	 /* and in which they see what the other stores */
+	uint32_t units;	 /* that run work-groups */
 };
 
 void platform_limits(cl_device_id device, struct platform_limits *limits);

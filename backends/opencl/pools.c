@@ -94,8 +94,8 @@ static int add_plain(struct pools *pools, size_t len)
 
 	if (err != CL_SUCCESS) {
 		report(UMM_LOG_ERROR,
-		       "a buffer of %zu bytes for device memory failed: %s (%d); ask for less in "
-		       "device_bytes",
+		       "clCreateBuffer() of %zu bytes of device memory failed: %s (%d); ask for "
+		       "less in device_bytes",
 		       len, report_cl_name(err), err);
 		return report_cl_errno(err);
 	}

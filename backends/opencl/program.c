@@ -2,8 +2,8 @@
 /*
  * Compiles programs with the prelude, which CMake turns into the bytes of prelude[].
  * A #line before the program's own source keeps the compiler's line numbers right.
- * UMM_POOLS tells the prelude how many pools there are; umm_begin() refuses a program
- * built for fewer. No state, no locks.
+ * UMM_POOLS tells the prelude how many pools there are, umm_begin() refuses a program
+ * built for fewer; UMM_WAITS, whether kernels may wait for the host. No state, no locks.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -67,7 +67,7 @@ static int create(struct umm_opencl *ocl, const char *source, cl_program *out)
 	cl_int err;
 
 	*out = clCreateProgramWithSource(ocl->context, 3, parts, NULL, &err);
-	return report_cl(err, "creating a program");
+	return report_cl(err, "clCreateProgramWithSource()");
 }
 
 static int build(struct umm_opencl *ocl, cl_program program, const char *options)
@@ -78,12 +78,13 @@ static int build(struct umm_opencl *ocl, cl_program program, const char *options
 
 	if (!all)
 		return -ENOMEM;
-	snprintf(all, len, "-DUMM_POOLS=%u %s", ocl->pools.npools, options ? options : "");
+	snprintf(all, len, "-DUMM_POOLS=%u -DUMM_WAITS=%d %s", ocl->pools.npools, ocl->can_wait,
+		 options ? options : "");
 	err = clBuildProgram(program, 1, &ocl->device, all, NULL, NULL);
 	free(all);
 	if (err == CL_SUCCESS)
 		return 0;
-	report(UMM_LOG_ERROR, "a program does not compile: %s (%d)", report_cl_name(err), err);
+	report(UMM_LOG_ERROR, "clBuildProgram() failed: %s (%d)", report_cl_name(err), err);
 	return report_cl_errno(err);
 }
 

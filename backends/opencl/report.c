@@ -79,6 +79,7 @@ int report_cl_errno(cl_int err)
 	case -1001: /* CL_PLATFORM_NOT_FOUND_KHR */
 		return -ENODEV;
 	case CL_MEM_OBJECT_ALLOCATION_FAILURE:
+	case CL_OUT_OF_RESOURCES:
 	case CL_OUT_OF_HOST_MEMORY:
 	case CL_INVALID_BUFFER_SIZE:
 		return -ENOMEM;
@@ -108,11 +109,18 @@ cl_int report_cl_status(int err)
 	}
 }
 
-int report_cl(cl_int err, const char *what)
+int report_cl_given(cl_int err, const char *call)
 {
 	int ret = report_cl_errno(err);
 
 	if (ret)
-		report(UMM_LOG_ERROR, "%s failed: %s (%d)", what, report_cl_name(err), err);
+		report(UMM_LOG_ERROR, "%s failed: %s (%d)", call, report_cl_name(err), err);
 	return ret;
+}
+
+int report_cl(cl_int err, const char *call)
+{
+	int ret = report_cl_given(err, call);
+
+	return ret == -EINVAL ? -EIO : ret;
 }

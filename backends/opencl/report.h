@@ -12,13 +12,19 @@ void report(enum umm_log_level level, const char *format, ...)
 /* "CL_OUT_OF_RESOURCES" and so on; static. */
 const char *report_cl_name(cl_int err);
 
-/* The negative errno that an OpenCL error amounts to; 0 for CL_SUCCESS. Silent. */
+/*
+ * The negative errno that an OpenCL error amounts to where the program gave what the call took:
+ * what is invalid is -EINVAL. 0 for CL_SUCCESS. Silent.
+ */
 int report_cl_errno(cl_int err);
 
 /* The other way round: the status of an event that stands for what ended with -errno err. */
 cl_int report_cl_status(int err);
 
-/* As report_cl_errno(), and where it is an error tell that @what failed. */
-int report_cl(cl_int err, const char *what);
+/* As report_cl_errno(), and where it is an error tell which call failed. */
+int report_cl_given(cl_int err, const char *call);
+
+/* The same of a call that takes nothing of the program's: what is invalid is -EIO. */
+int report_cl(cl_int err, const char *call);
 
 #endif

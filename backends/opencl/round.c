@@ -8,30 +8,34 @@
  * states, leaves used and pages seen carry the number of the round that they
  * belong to.
  *
+ * A round whose work-items may wait has an attendant (attend.h), from when its kernel is handed
+ * over until all has come that was asked for. The table and the control buffer are then shared with
+ * the host.
+ *
  * Commands rely on the order of umm_opencl.rounds; in an out-of-order queue barriers stand
  * between them. A round leaves nothing in the queue, also when it fails, for the table
  * is read from host memory by the queue and may change once the round is over.
  *
  * Locks: the caller holds umm_opencl.launch; the table is left alone by others
- * between mirror_round_begin() and mirror_round_end().
+ * between mirror_round_begin() and mirror_round_end(), but for the attendant once the kernel runs.
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
+#include "attend.h"
+#include "buffer.h"
 #include "report.h"
 #include "round.h"
 
-#define CONTROL_FAULTS 0 /* words of the control buffer, as in umm_device.cl */
-#define CONTROL_ITEMS  1
-#define CONTROL_LOG    16
-#define FAULT_WORDS    4
-#define SEEN_WORDS     4096
-#define FIRST_READ     256 /* faults that are read along with the counters */
-#define MIN_LEAVES     64
-#define MIN_STATES     4096
-#define MAX_EPOCH      (UINT32_MAX - (UINT32_C(1) << 24)) /* leaves room for a launch */
+#define SEEN_WORDS  4096
+#define SEEN_EPOCHS 0xff /* the part of a round's number in what was seen */
+#define FIRST_READ  256	 /* faults that are read along with the counters */
+#define MIN_LEAVES  64
+#define MOST_WINDOW 4096 /* leaves of it that there is room for before they are needed */
+#define MIN_STATES  4096
+#define MAX_EPOCH   (UINT32_MAX - (UINT32_C(1) << 24)) /* leaves room for a launch */
 
 _Static_assert(sizeof(struct fault) == FAULT_WORDS * sizeof(cl_uint), "as the device writes it");
 _Static_assert(sizeof(struct round_args) == sizeof(cl_uint8), "as the device reads it");
@@ -44,51 +48,12 @@ static uint64_t now_ns(void)
 	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-static void buffer_release(struct buffer *buffer)
-{
-	if (buffer->mem)
-		clReleaseMemObject(buffer->mem);
-	memset(buffer, 0, sizeof(*buffer));
-}
-
-static int buffer_zero(struct umm_opencl *ocl, struct buffer *buffer)
-{
-	static const cl_uint zero;
-
-	return report_cl(clEnqueueFillBuffer(ocl->rounds, buffer->mem, &zero, sizeof(zero), 0,
-					     buffer->len, 0, NULL, NULL),
-			 "clearing a buffer");
-}
-
-/* At least len bytes, all zero if it is new. 1: it is new; 0: large enough; or an error. */
-static int buffer_grow(struct umm_opencl *ocl, struct buffer *buffer, size_t len)
-{
-	struct buffer grown = { .len = buffer->len ? buffer->len : len };
-	cl_int err;
-	int ret;
-
-	if (buffer->len >= len)
-		return 0;
-	while (grown.len < len)
-		grown.len *= 2;
-	grown.mem = clCreateBuffer(ocl->context, CL_MEM_READ_WRITE, grown.len, NULL, &err);
-	if (err != CL_SUCCESS)
-		return report_cl(err, "a buffer for bookkeeping");
-	ret = buffer_zero(ocl, &grown);
-	if (ret) {
-		buffer_release(&grown);
-		return ret;
-	}
-	buffer_release(buffer);
-	*buffer = grown;
-	return 1;
-}
-
 static int barrier(struct umm_opencl *ocl)
 {
 	if (!ocl->rounds_out_of_order)
 		return 0;
-	return report_cl(clEnqueueBarrierWithWaitList(ocl->rounds, 0, NULL, NULL), "a barrier");
+	return report_cl(clEnqueueBarrierWithWaitList(ocl->rounds, 0, NULL, NULL),
+			 "clEnqueueBarrierWithWaitList()");
 }
 
 int round_init(struct umm_opencl *ocl)
@@ -99,22 +64,33 @@ int round_init(struct umm_opencl *ocl)
 	ocl->control_host = calloc(words, sizeof(cl_uint));
 	if (!ocl->control_host)
 		return -ENOMEM;
-	ret = buffer_grow(ocl, &ocl->control, (words + SEEN_WORDS) * sizeof(cl_uint));
+	ret = buffer_grow_shared(ocl, &ocl->control, (words + SEEN_WORDS) * sizeof(cl_uint));
 	if (ret < 0)
 		return ret;
-	ret = report_cl(clFinish(ocl->rounds), "clearing a buffer");
+	ret = report_cl(clFinish(ocl->rounds), "clFinish()");
 	return ret;
 }
 
 void round_fini(struct umm_opencl *ocl)
 {
-	buffer_release(&ocl->directory);
-	buffer_release(&ocl->leaves);
-	buffer_release(&ocl->used);
-	buffer_release(&ocl->state);
-	buffer_release(&ocl->control);
+	buffer_release(ocl, &ocl->directory);
+	buffer_release(ocl, &ocl->leaves);
+	buffer_release(ocl, &ocl->used);
+	buffer_release(ocl, &ocl->state);
+	buffer_release(ocl, &ocl->control);
 	free(ocl->control_host);
 	free(ocl->used_host);
+}
+
+/*
+ * Pages seen in earlier rounds whose numbers look the same: who waits for such a page would wait in
+ * vain. Who does not is run again, with another number.
+ */
+static void forget_seen(struct umm_opencl *ocl)
+{
+	memset((uint32_t *)ocl->control.host + CONTROL_LOG +
+		       FAULT_WORDS * (size_t)ocl->fault_entries,
+	       0, SEEN_WORDS * sizeof(uint32_t));
 }
 
 /* Numbers start over before they run out. */
@@ -123,11 +99,13 @@ static int restart_epochs(struct umm_opencl *ocl)
 	int ret = 0;
 
 	ocl->epoch = 0;
+	if (ocl->control.host)
+		forget_seen(ocl);
 	if (ocl->state.mem)
 		ret = buffer_zero(ocl, &ocl->state);
 	if (!ret && ocl->used.mem)
 		ret = buffer_zero(ocl, &ocl->used);
-	return ret ? ret : report_cl(clFinish(ocl->rounds), "clearing a buffer");
+	return ret ? ret : report_cl(clFinish(ocl->rounds), "clFinish()");
 }
 
 int round_prepare(struct umm_opencl *ocl, uint32_t nitems)
@@ -142,26 +120,37 @@ int round_prepare(struct umm_opencl *ocl, uint32_t nitems)
 	return ret < 0 ? ret : barrier(ocl);
 }
 
-static int upload(struct umm_opencl *ocl, struct buffer *buffer, const void *base, size_t offset,
-		  size_t len)
+/* An array of the page table: where it is, here and on the device, and what that lacks. */
+struct mirrored {
+	const struct buffer *buffer;
+	const void *host;
+	size_t item_bytes;
+	uint8_t *dirty; /* for each item */
+	uint32_t count;
+};
+
+static int upload(struct umm_opencl *ocl, const struct mirrored *array, uint32_t first,
+		  uint32_t end)
 {
-	return report_cl(clEnqueueWriteBuffer(ocl->rounds, buffer->mem, CL_FALSE, offset, len,
-					      (const char *)base + offset, 0, NULL, NULL),
-			 "uploading the page table");
+	size_t offset = first * array->item_bytes;
+
+	return report_cl(clEnqueueWriteBuffer(ocl->rounds, array->buffer->mem, CL_FALSE, offset,
+					      (end - first) * array->item_bytes,
+					      (const char *)array->host + offset, 0, NULL, NULL),
+			 "clEnqueueWriteBuffer() of the page table");
 }
 
-/* Upload the items marked in dirty, of item_bytes each, in runs. */
-static int upload_dirty(struct umm_opencl *ocl, struct buffer *buffer, const void *base,
-			size_t item_bytes, uint8_t *dirty, uint32_t count)
+/* Upload the items marked as dirty, in runs. */
+static int upload_dirty(struct umm_opencl *ocl, const struct mirrored *array)
 {
 	uint32_t end;
 	int ret = 0;
 
-	for (uint32_t i = 0; i < count && !ret; i = end) {
-		for (end = i; end < count && dirty[end]; end++)
-			dirty[end] = 0;
+	for (uint32_t i = 0; i < array->count && !ret; i = end) {
+		for (end = i; end < array->count && array->dirty[end]; end++)
+			array->dirty[end] = 0;
 		if (end > i)
-			ret = upload(ocl, buffer, base, i * item_bytes, (end - i) * item_bytes);
+			ret = upload(ocl, array, i, end);
 		else
 			end++;
 	}
@@ -171,29 +160,51 @@ static int upload_dirty(struct umm_opencl *ocl, struct buffer *buffer, const voi
 static int upload_directory(struct umm_opencl *ocl)
 {
 	struct table *table = &ocl->table;
-	uint32_t nchunks = table_nchunks(table);
+	const struct mirrored array = {
+		.buffer = &ocl->directory,
+		.host = table->directory,
+		.item_bytes = TABLE_CHUNK_SLOTS * sizeof(struct table_slot),
+		.dirty = table->dirty_chunks,
+		.count = table_nchunks(table),
+	};
 	int ret;
 
-	ret = buffer_grow(ocl, &ocl->directory, sizeof(struct table_slot) << table->directory_bits);
+	ret = buffer_grow_shared(ocl, &ocl->directory,
+				 sizeof(struct table_slot) << table->directory_bits);
 	if (ret > 0) {
-		memset(table->dirty_chunks, 1, nchunks);
+		memset(table->dirty_chunks, 1, array.count);
 		ret = barrier(ocl);
 	}
-	if (ret < 0)
-		return ret;
-	return upload_dirty(ocl, &ocl->directory, table->directory,
-			    TABLE_CHUNK_SLOTS * sizeof(struct table_slot), table->dirty_chunks,
-			    nchunks);
+	return ret < 0 ? ret : upload_dirty(ocl, &array);
+}
+
+/* Room for those that there are, and for as many again that may come while a kernel runs. */
+static size_t most_leaves(const struct umm_opencl *ocl)
+{
+	size_t nleaves = ocl->table.nleaves, least = MIN_LEAVES;
+
+	if (ocl->can_wait) {
+		nleaves *= 2;
+		least += ocl->table.max_window < MOST_WINDOW ? ocl->table.max_window : MOST_WINDOW;
+	}
+	return nleaves < least ? least : nleaves;
 }
 
 static int upload_leaves(struct umm_opencl *ocl)
 {
 	struct table *table = &ocl->table;
-	size_t nleaves = table->nleaves < MIN_LEAVES ? MIN_LEAVES : table->nleaves;
+	const struct mirrored array = {
+		.buffer = &ocl->leaves,
+		.host = table->leaves,
+		.item_bytes = TABLE_LEAF_BYTES,
+		.dirty = table->dirty,
+		.count = table->nleaves,
+	};
+	size_t nleaves = most_leaves(ocl);
 	uint32_t *used_host;
 	int ret;
 
-	ret = buffer_grow(ocl, &ocl->leaves, nleaves * TABLE_LEAF_BYTES);
+	ret = buffer_grow_shared(ocl, &ocl->leaves, nleaves * TABLE_LEAF_BYTES);
 	if (ret > 0)
 		memset(table->dirty, 1, table->nleaves);
 	if (ret >= 0)
@@ -204,12 +215,10 @@ static int upload_leaves(struct umm_opencl *ocl)
 			return -ENOMEM;
 		ocl->used_host = used_host;
 	}
+	ocl->nused = ocl->can_wait ? (uint32_t)nleaves : table->nleaves;
 	if (ret >= 0)
 		ret = barrier(ocl);
-	if (ret < 0)
-		return ret;
-	return upload_dirty(ocl, &ocl->leaves, table->leaves, TABLE_LEAF_BYTES, table->dirty,
-			    table->nleaves);
+	return ret < 0 ? ret : upload_dirty(ocl, &array);
 }
 
 static int set_args(struct umm_opencl *ocl, cl_kernel kernel, const struct round_args *args)
@@ -227,11 +236,18 @@ static int set_args(struct umm_opencl *ocl, cl_kernel kernel, const struct round
 		err = clSetKernelArg(kernel, ARG_DIRECTORY + i, sizeof(cl_mem), &buffers[i]->mem);
 	if (err == CL_SUCCESS)
 		err = clSetKernelArg(kernel, ARG_ROUND, sizeof(*args), args);
-	if (err == CL_SUCCESS)
-		return 0;
-	report(UMM_LOG_ERROR, "the kernel's first arguments are not UMM_KERNEL_ARGS: %s (%d)",
-	       report_cl_name(err), err);
-	return -EINVAL;
+	return report_cl_given(err, "clSetKernelArg() of UMM_KERNEL_ARGS, which come first,");
+}
+
+/* Reports that were complete are not any more. */
+static void forget_reports(struct umm_opencl *ocl, uint32_t count)
+{
+	uint32_t *flags = (uint32_t *)ocl->control.host + CONTROL_LOG + 2;
+
+	if (count > ocl->fault_entries)
+		count = ocl->fault_entries;
+	for (uint32_t i = 0; i < count; i++)
+		flags[(size_t)FAULT_WORDS * i] = 0;
 }
 
 /* Counters back to zero, if they are not. */
@@ -241,44 +257,58 @@ static int reset_control(struct umm_opencl *ocl)
 
 	if (!ocl->control_host[CONTROL_FAULTS] && !ocl->control_host[CONTROL_ITEMS])
 		return 0;
+	if (ocl->control.host)
+		forget_reports(ocl, ocl->control_host[CONTROL_FAULTS]);
 	return report_cl(clEnqueueWriteBuffer(ocl->rounds, ocl->control.mem, CL_FALSE, 0,
 					      sizeof(zero), zero, 0, NULL, NULL),
-			 "resetting the fault buffer");
+			 "clEnqueueWriteBuffer() of the fault buffer");
 }
 
-static int read_words(struct umm_opencl *ocl, const struct buffer *buffer, uint32_t *to,
-		      size_t first, size_t count, cl_bool blocking)
+/* Words of a buffer, and where they are read to: the same place in `to`. */
+struct words {
+	const struct buffer *buffer;
+	uint32_t *to;
+	size_t first, count;
+};
+
+static int read_words(struct umm_opencl *ocl, struct words words, cl_bool blocking)
 {
-	return report_cl(clEnqueueReadBuffer(ocl->rounds, buffer->mem, blocking,
-					     first * sizeof(*to), count * sizeof(*to), to + first,
-					     0, NULL, NULL),
-			 "reading what the kernel reported");
+	return report_cl(clEnqueueReadBuffer(ocl->rounds, words.buffer->mem, blocking,
+					     words.first * sizeof(*words.to),
+					     words.count * sizeof(*words.to),
+					     words.to + words.first, 0, NULL, NULL),
+			 "clEnqueueReadBuffer() of what the kernel reported");
+}
+
+/* Faults first .. end - 1 of the control buffer; from the first on, with the counters. */
+static int read_faults(struct umm_opencl *ocl, uint32_t first, uint32_t end)
+{
+	size_t from = first ? CONTROL_LOG + (size_t)FAULT_WORDS * first : 0;
+	size_t to = CONTROL_LOG + (size_t)FAULT_WORDS * end;
+
+	return read_words(ocl, (struct words){ &ocl->control, ocl->control_host, from, to - from },
+			  CL_TRUE);
 }
 
 /* Waits for the kernel: the last read does. */
 static int read_outcome(struct umm_opencl *ocl, struct round_outcome *outcome)
 {
+	const struct words used = { &ocl->used, ocl->used_host, 0, ocl->nused };
 	uint32_t *host = ocl->control_host;
 	uint32_t cap = ocl->fault_entries;
 	uint32_t first = cap < FIRST_READ ? cap : FIRST_READ;
 	int ret = 0;
 
-	if (ocl->table.nleaves)
-		ret = read_words(ocl, &ocl->used, ocl->used_host, 0, ocl->table.nleaves,
-				 ocl->rounds_out_of_order ? CL_TRUE : CL_FALSE);
+	if (used.count)
+		ret = read_words(ocl, used, ocl->rounds_out_of_order ? CL_TRUE : CL_FALSE);
 	if (!ret)
-		ret = read_words(ocl, &ocl->control, host, 0,
-				 CONTROL_LOG + (size_t)FAULT_WORDS * first, CL_TRUE);
+		ret = read_faults(ocl, 0, first);
 	if (ret)
 		return ret;
 	outcome->faults = (struct fault *)(void *)(host + CONTROL_LOG);
 	outcome->nitems = host[CONTROL_ITEMS];
 	outcome->nfaults = host[CONTROL_FAULTS] < cap ? host[CONTROL_FAULTS] : cap;
-	if (outcome->nfaults > first)
-		ret = read_words(ocl, &ocl->control, host,
-				 CONTROL_LOG + (size_t)FAULT_WORDS * first,
-				 (size_t)FAULT_WORDS * (outcome->nfaults - first), CL_TRUE);
-	return ret;
+	return outcome->nfaults > first ? read_faults(ocl, first, outcome->nfaults) : 0;
 }
 
 static int kernel_status(cl_event event)
@@ -286,10 +316,7 @@ static int kernel_status(cl_event event)
 	cl_int state = CL_COMPLETE;
 
 	clGetEventInfo(event, CL_EVENT_COMMAND_EXECUTION_STATUS, sizeof(state), &state, NULL);
-	if (state >= 0)
-		return 0;
-	report(UMM_LOG_ERROR, "the kernel failed: %s (%d)", report_cl_name(state), state);
-	return state == CL_DEVICE_NOT_AVAILABLE ? -ENODEV : -EIO;
+	return report_cl(state < 0 ? state : CL_SUCCESS, "the kernel");
 }
 
 /* What the device's clock says, where the queue has it looked at. */
@@ -306,16 +333,19 @@ static void profile(cl_event event, struct round_outcome *outcome)
 	outcome->device_end = end;
 }
 
-static int run_kernel(struct umm_opencl *ocl, const struct umm_opencl_work *work,
+static int run_kernel(struct umm_opencl *ocl, const struct umm_opencl_work *work, uint32_t wait,
 		      struct round_outcome *outcome)
 {
 	uint64_t start = now_ns();
 	cl_event event;
 	int ret;
 
-	ret = report_cl(clEnqueueNDRangeKernel(ocl->rounds, work->kernel, work->dims, work->offset,
-					       work->global, work->local, 0, NULL, &event),
-			"launching the kernel");
+	if (wait)
+		attend_begin(ocl, wait == ROUND_WAIT ? 0 : wait);
+	ret = report_cl_given(clEnqueueNDRangeKernel(ocl->rounds, work->kernel, work->dims,
+						     work->offset, work->global, work->local, 0,
+						     NULL, &event),
+			      "clEnqueueNDRangeKernel()");
 	if (ret)
 		return ret;
 	ret = barrier(ocl);
@@ -331,7 +361,7 @@ static int run_kernel(struct umm_opencl *ocl, const struct umm_opencl_work *work
 }
 
 static int run_prepared(struct umm_opencl *ocl, const struct umm_opencl_work *work,
-			const struct round_args *args, struct round_outcome *outcome)
+			const struct round_args *args, uint32_t wait, struct round_outcome *outcome)
 {
 	int ret = upload_directory(ocl);
 
@@ -344,7 +374,7 @@ static int run_prepared(struct umm_opencl *ocl, const struct umm_opencl_work *wo
 	if (!ret)
 		ret = set_args(ocl, work->kernel, args);
 	if (!ret)
-		ret = run_kernel(ocl, work, outcome);
+		ret = run_kernel(ocl, work, wait, outcome);
 	return ret;
 }
 
@@ -354,11 +384,11 @@ static void recover(struct umm_opencl *ocl)
 	clFinish(ocl->rounds);
 	memset(ocl->table.dirty, 1, ocl->table.nleaves);
 	memset(ocl->table.dirty_chunks, 1, table_nchunks(&ocl->table));
-	ocl->control_host[CONTROL_ITEMS] = 1; /* resets the counters */
+	ocl->control_host[CONTROL_FAULTS] = UINT32_MAX; /* resets the counters */
 }
 
 int round_run(struct umm_opencl *ocl, const struct umm_opencl_work *work, struct round_args *args,
-	      struct round_outcome *outcome)
+	      uint32_t wait, struct round_outcome *outcome)
 {
 	int ret = loss_is_known(&ocl->transfer.loss) ? -ENODEV : mirror_round_begin(ocl);
 
@@ -368,15 +398,20 @@ int round_run(struct umm_opencl *ocl, const struct umm_opencl_work *work, struct
 	args->epoch = ++ocl->epoch;
 	if (!args->first)
 		args->first = args->epoch;
+	if (ocl->control.host && !(args->epoch & SEEN_EPOCHS))
+		forget_seen(ocl);
 	args->directory_shift = 32 - ocl->table.directory_bits;
 	args->capacity = ocl->fault_entries;
 	args->pools_window = ocl->pools.npools | ocl->table.nwindow << 3;
 	args->window_first = ocl->table.first;
-	ret = run_prepared(ocl, work, args, outcome);
+	ret = run_prepared(ocl, work, args, ocl->attendant ? wait : 0, outcome);
 	if (ret)
 		recover(ocl);
 	if (ret && loss_ask(&ocl->transfer.loss))
 		ret = -ENODEV;
+	else if (ret == -ENODEV)
+		ret = -EIO;
 	mirror_round_end(ocl);
+	attend_end(ocl, outcome);
 	return ret;
 }

@@ -9,7 +9,16 @@
 #define FAULT_WRITE UINT32_C(1)
 #define FAULT_ALIGN UINT32_C(2)
 #define FAULT_POOLS UINT32_C(4)
-#define FAULT_BITS  3 /* so many; those above are the host's */
+#define FAULT_READY UINT32_C(8) /* the other words are written */
+#define FAULT_BITS  4		/* so many; those above are the host's */
+
+/* Words of the control buffer. */
+#define CONTROL_FAULTS 0
+#define CONTROL_ITEMS  1
+#define CONTROL_WAIT   2 /* looks at an entry of one who waits; 0: nobody does */
+#define CONTROL_BEAT   3
+#define CONTROL_LOG    16
+#define FAULT_WORDS    4
 
 struct fault {
 	uint64_t addr;
@@ -29,6 +38,8 @@ struct round_args {
 	cl_uint window_first; /* of struct table */
 };
 
+#define ROUND_WAIT UINT32_MAX
+
 struct round_outcome {
 	struct fault *faults; /* in any order; the round's until the next */
 	uint32_t nfaults;
@@ -36,6 +47,13 @@ struct round_outcome {
 	uint64_t kernel_ns;
 	uint64_t device_start; /* by the device's clock; 0: the queue is not profiled */
 	uint64_t device_end;
+
+	uint32_t nwaited;   /* pages that came while work-items waited for them, */
+	uint64_t nmigrated; /* so many moved for that, */
+	uint64_t nreadahead;
+	uint64_t service_ns; /* in this time */
+	int err;	     /* what went wrong meanwhile, or 0 */
+	bool gave_up;	     /* a work-item waited for long, in vain */
 };
 
 /* The buffers that every round needs. 0 or an error, reported. */
@@ -47,9 +65,11 @@ int round_prepare(struct umm_opencl *ocl, uint32_t nitems);
 
 /*
  * Run work's kernel once. args: lo, hi and first are the caller's, 0 for first
- * makes this the first round. 0 or an error, reported; -ENODEV the device goes away.
+ * makes this the first round. wait: so many work-items have something to do, and may wait for
+ * pages where that is faster; ROUND_WAIT: where it is not, too; 0: they do not wait.
+ * 0 or an error, reported; -ENODEV the device goes away.
  */
 int round_run(struct umm_opencl *ocl, const struct umm_opencl_work *work, struct round_args *args,
-	      struct round_outcome *outcome);
+	      uint32_t wait, struct round_outcome *outcome);
 
 #endif

@@ -9,7 +9,8 @@
  * More pages than the device has would evict each other, and what the same work-items
  * loaded before: only so many are brought as the caller says, for the work-items with the
  * lowest numbers, who are then the first to get on, and with what each missed first; the others
- * fault again.
+ * wait: what they missed is kept, sorted by work-item, so that it can be brought before they run
+ * again.
  *
  * A migration evicts neither the blocks that it fills nor what came after it began. Where
  * that leaves no victim, because a small device holds nothing but pages of the same
@@ -44,8 +45,11 @@
 #define PROGRAM_GAP	(UINT64_C(16) * UMM_PAGE_SIZE) /* cheaper to ask for than to ask twice */
 
 struct service {
-	struct umm_span *spans; /* as many as there can be faults */
+	const struct service_want *want; /* of the round being served */
+	struct umm_span *spans;		 /* as many as there can be faults */
 	struct umm_span *ahead;
+	struct fault *rest; /* what was cut off, of rest_at .. nrest */
+	uint32_t rest_at, nrest;
 	uint32_t written[WRITTEN_SLOTS]; /* blocks, + 1, whose copies had to become single */
 };
 
@@ -58,7 +62,8 @@ int service_create(struct umm_opencl *ocl)
 	ocl->service = service;
 	service->spans = calloc(ocl->fault_entries, sizeof(*service->spans));
 	service->ahead = calloc(ocl->fault_entries, sizeof(*service->ahead));
-	return service->spans && service->ahead ? 0 : -ENOMEM;
+	service->rest = calloc(ocl->fault_entries, sizeof(*service->rest));
+	return service->spans && service->ahead && service->rest ? 0 : -ENOMEM;
 }
 
 void service_destroy(struct umm_opencl *ocl)
@@ -67,6 +72,7 @@ void service_destroy(struct umm_opencl *ocl)
 		return;
 	free(ocl->service->spans);
 	free(ocl->service->ahead);
+	free(ocl->service->rest);
 	free(ocl->service);
 }
 
@@ -86,6 +92,16 @@ static int by_page(const void *a, const void *b)
 	uint64_t y = ((const struct fault *)b)->addr;
 
 	return (x > y) - (x < y);
+}
+
+/* Work-items that run in order, over memory in order, miss pages in order. */
+static void sort(struct fault *faults, uint32_t count, int (*order)(const void *, const void *))
+{
+	for (uint32_t i = 1; i < count; i++)
+		if (order(&faults[i - 1], &faults[i]) > 0) {
+			qsort(faults, count, sizeof(*faults), order);
+			return;
+		}
 }
 
 static int blame(struct service_outcome *outcome, const struct fault *fault, int err)
@@ -134,7 +150,7 @@ static uint32_t merge(struct fault *faults, uint32_t count)
 {
 	uint32_t n = 0;
 
-	qsort(faults, count, sizeof(*faults), by_page);
+	sort(faults, count, by_page);
 	for (uint32_t i = 0; i < count; i++) {
 		if (n && !((faults[n - 1].addr ^ faults[i].addr) & PAGE_MASK))
 			faults[n - 1] = both(faults[n - 1], faults[i]);
@@ -249,7 +265,7 @@ static bool is_served(struct umm_opencl *ocl, const struct fault *fault, uint32_
 }
 
 /* Count the pages that are in the table now, and ask what is wrong with the others. */
-static int check(struct umm_opencl *ocl, const struct fault *faults, uint32_t count, bool thorough,
+static int check(struct umm_opencl *ocl, const struct fault *faults, uint32_t count,
 		 struct service_outcome *outcome)
 {
 	uint32_t entry;
@@ -260,7 +276,7 @@ static int check(struct umm_opencl *ocl, const struct fault *faults, uint32_t co
 			outcome->nserved++;
 			continue;
 		}
-		ret = examine(ocl, &faults[i], entry, thorough);
+		ret = examine(ocl, &faults[i], entry, ocl->service->want->thorough);
 		if (ret)
 			return blame(outcome, &faults[i], ret);
 	}
@@ -287,6 +303,9 @@ static int refresh(struct umm_opencl *ocl, struct fault *faults, uint32_t *count
 		block = faults[i].addr & ~(UMM_BLOCK_SIZE - 1);
 		if (block != done)
 			ret = program_pages(ocl, block, block + UMM_BLOCK_SIZE);
+		/* The block has a mapping that is no memory: its pages come one by one. */
+		if (ret == -EINVAL)
+			ret = 0;
 		done = block;
 	}
 	if (ret)
@@ -334,7 +353,9 @@ static int bring(struct umm_opencl *ocl, const struct fault *faults, uint32_t co
 
 	if (!nspans)
 		return 0;
-	if (!outcome->full)
+	if (service->want->hold || service->want->running)
+		how |= UMM_MIGRATE_NO_EVICT;
+	if (!service->want->hold && !outcome->full)
 		nahead = prefetch_plan(ocl, service->spans, nspans, service->ahead,
 				       ocl->fault_entries);
 	moved = migrate(ocl, service->spans, nspans, how);
@@ -396,8 +417,8 @@ static void choose(struct umm_opencl *ocl, struct fault *faults, uint32_t count)
 	}
 }
 
-static int serve(struct umm_opencl *ocl, struct fault *faults, uint32_t count, bool thorough,
-		 struct service_outcome *outcome)
+static int bring_all(struct umm_opencl *ocl, struct fault *faults, uint32_t count,
+		     struct service_outcome *outcome)
 {
 	int ret;
 
@@ -406,19 +427,71 @@ static int serve(struct umm_opencl *ocl, struct fault *faults, uint32_t count, b
 	ret = bring(ocl, faults, count, FAULT_MOVE, outcome);
 	if (!ret)
 		ret = bring(ocl, faults, count, FAULT_COPY, outcome);
-	if (!ret)
-		ret = bring_others(ocl, faults, count, outcome);
-	return ret ? ret : check(ocl, faults, count, thorough, outcome);
+	return ret ? ret : bring_others(ocl, faults, count, outcome);
 }
 
-int service_run(struct umm_opencl *ocl, const struct round_outcome *round, uint32_t most,
-		bool thorough, struct service_outcome *outcome)
+static int serve(struct umm_opencl *ocl, struct fault *faults, uint32_t count,
+		 struct service_outcome *outcome)
+{
+	int ret = bring_all(ocl, faults, count, outcome);
+
+	return ret ? ret : check(ocl, faults, count, outcome);
+}
+
+/* Only those of the work-items with the lowest numbers. The new count. */
+static uint32_t cut(struct umm_opencl *ocl, struct fault *faults, uint32_t count,
+		    struct service_outcome *outcome)
+{
+	uint32_t most = ocl->service->want->most;
+
+	if (count <= most)
+		return count;
+	sort(faults, count, by_item);
+	outcome->cut = true;
+	outcome->last_item = faults[most - 1].item;
+	ocl->service->rest_at = 0;
+	ocl->service->nrest = count - most;
+	memcpy(ocl->service->rest, faults + most, (count - most) * sizeof(*faults));
+	return merge(faults, most);
+}
+
+void service_drop_rest(struct umm_opencl *ocl)
+{
+	ocl->service->nrest = ocl->service->rest_at = 0;
+}
+
+int service_rest(struct umm_opencl *ocl, const struct service_want *want,
+		 struct service_outcome *outcome)
+{
+	struct service *service = ocl->service;
+	struct fault *faults = service->rest + service->rest_at;
+	uint32_t count = service->nrest - service->rest_at;
+
+	memset(outcome, 0, sizeof(*outcome));
+	service->want = want;
+	if (count > want->most) {
+		count = want->most;
+		outcome->cut = true;
+	}
+	if (!count)
+		return 0;
+	service->rest_at += count;
+	outcome->last_item = faults[count - 1].item;
+	count = merge(faults, count);
+	outcome->npages = count;
+	return bring_all(ocl, faults, count, outcome);
+}
+
+int service_run(struct umm_opencl *ocl, const struct round_outcome *round,
+		const struct service_want *want, struct service_outcome *outcome)
 {
 	struct fault *faults = round->faults;
 	uint32_t count = round->nfaults;
 	int ret;
 
 	memset(outcome, 0, sizeof(*outcome));
+	ocl->service->want = want;
+	service_drop_rest(ocl);
 	ret = find_mistakes(faults, count, outcome);
 	if (ret)
 		return ret;
@@ -428,14 +501,61 @@ int service_run(struct umm_opencl *ocl, const struct round_outcome *round, uint3
 	ret = refresh(ocl, faults, &count, outcome);
 	if (ret || !count)
 		return ret;
-	if (count > most) {
-		qsort(faults, count, sizeof(*faults), by_item);
-		count = merge(faults, most);
-	}
-	ret = serve(ocl, faults, count, thorough, outcome);
-	if (ret || outcome->nserved || !outcome->full || umm_devmem_evict(ocl->mem, count))
+	count = cut(ocl, faults, count, outcome);
+	ret = serve(ocl, faults, count, outcome);
+	if (ret || outcome->nserved || !outcome->full || want->hold ||
+	    umm_devmem_evict(ocl->mem, count))
 		return ret;
-	return serve(ocl, faults, count, thorough, outcome);
+	return serve(ocl, faults, count, outcome);
+}
+
+/* Faults that are left, as they were reported; those whose page has an entry come first. */
+static uint32_t sort_out(struct umm_opencl *ocl, struct fault *faults, uint32_t count,
+			 uint32_t *nthere)
+{
+	struct fault fault;
+	uint32_t n = 0, entry;
+
+	*nthere = 0;
+	for (uint32_t i = 0; i < count; i++) {
+		if (is_served(ocl, &faults[i], &entry))
+			continue;
+		fault = faults[i];
+		fault.flags &= (UINT32_C(1) << FAULT_BITS) - 1;
+		faults[n] = fault;
+		if (entry) {
+			faults[n] = faults[*nthere];
+			faults[(*nthere)++] = fault;
+		}
+		n++;
+	}
+	return n;
+}
+
+int service_attend(struct umm_opencl *ocl, struct fault *faults, uint32_t *count, uint32_t *nleft,
+		   struct service_outcome *outcome)
+{
+	static const struct service_want want = { .running = true };
+	uint32_t nthere = 0, npages;
+	int ret = 0;
+
+	memset(outcome, 0, sizeof(*outcome));
+	*nleft = *count;
+	ocl->service->want = &want;
+	if (find_mistakes(faults, *count, outcome))
+		return 0;
+	*count = npages = merge(faults, *count);
+	ret = refresh(ocl, faults, count, outcome);
+	*count = sort_out(ocl, faults, *count, &nthere);
+	outcome->full = umm_devmem_nfree(ocl->mem) < *count - nthere;
+	if (!ret && !outcome->full) {
+		sort(faults + nthere, *count - nthere, by_page);
+		ret = bring_all(ocl, faults + nthere, *count - nthere, outcome);
+		*count = sort_out(ocl, faults, *count, &nthere);
+	}
+	*nleft = *count - nthere;
+	outcome->nserved = npages - *count;
+	return ret;
 }
 
 /* Blocks of leaves that the last round used, from *leaf on. The number, 0 at the end. */
@@ -444,7 +564,7 @@ static unsigned used_blocks(struct umm_opencl *ocl, uint32_t *leaf, uint32_t *bl
 	unsigned n = 0;
 
 	pthread_mutex_lock(&ocl->update);
-	for (; *leaf < ocl->table.nleaves && n < TOUCH_BATCH; ++*leaf)
+	for (; *leaf < ocl->nused && *leaf < ocl->table.nleaves && n < TOUCH_BATCH; ++*leaf)
 		if (ocl->used_host[*leaf] == ocl->epoch &&
 		    ocl->table.info[*leaf].block != TABLE_NONE)
 			blocks[n++] = ocl->table.info[*leaf].block;

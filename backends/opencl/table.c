@@ -330,6 +330,46 @@ int table_set(struct table *table, uintptr_t addr, uint32_t entry)
 	return 0;
 }
 
+/* The number that the leaf of a new block would get; TABLE_NONE: others would have to move. */
+static uint32_t next_leaf(const struct table *table, uint32_t block)
+{
+	uint32_t above = block - table->first;
+
+	if (above < table->nwindow)
+		return above;
+	if (!table->nwindow)
+		return block & (MIN_WINDOW - 1);
+	if (block > table->first && above < table->max_window)
+		return above;
+	if (!table->nwindow_live ||
+	    (block < table->first && table->first + table->nwindow - block <= table->max_window))
+		return TABLE_NONE;
+	if (table->free != TABLE_NONE)
+		return table->free;
+	return table->nleaves > table->max_window ? table->nleaves : table->max_window;
+}
+
+bool table_has_room(const struct table *table, uintptr_t addr, uint32_t nleaves)
+{
+	const struct table_slot *slot = find_slot(table, block_of(addr));
+
+	if (slot->key)
+		return slot->leaf < nleaves;
+	return table->nlive < table->max_live &&
+	       2 * (uint64_t)(table->nlive + 1) <= UINT64_C(1) << table->directory_bits &&
+	       next_leaf(table, block_of(addr)) < nleaves;
+}
+
+struct table_place table_place(const struct table *table, uintptr_t addr)
+{
+	const struct table_slot *slot = find_slot(table, block_of(addr));
+
+	return (struct table_place){
+		.slot = (uint32_t)(slot - table->directory),
+		.entry = (size_t)slot->leaf * TABLE_LEAF_ENTRIES + index_of(addr),
+	};
+}
+
 /* Entries of a leaf that a range covers; false: none. */
 static bool overlap(uint32_t block, uintptr_t start, uintptr_t end, uint32_t *first, uint32_t *last)
 {

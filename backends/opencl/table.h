@@ -63,6 +63,21 @@ uint32_t table_get(const struct table *table, uintptr_t addr);
 /* entry 0 removes. 0, or -ENOMEM: there are more blocks than frames. */
 int table_set(struct table *table, uintptr_t addr, uint32_t entry);
 
+/*
+ * Could an entry be set at an address where there is none, so that all others stay where they are,
+ * in the window, the directory and the leaves, and its leaf has a lower number than nleaves?
+ */
+bool table_has_room(const struct table *table, uintptr_t addr, uint32_t nleaves);
+
+/* Where an entry is: the slot of its block in the directory, and its index in leaves. */
+struct table_place {
+	uint32_t slot;
+	size_t entry;
+};
+
+/* Of an address that has an entry. */
+struct table_place table_place(const struct table *table, uintptr_t addr);
+
 /* Set the bits of a block's pages that have an entry: bits[TABLE_LEAF_ENTRIES / 64]. */
 void table_pages(const struct table *table, uintptr_t addr, uint64_t *bits);
 

@@ -6,7 +6,8 @@
  * implementation, and the core's completion may well start the next copy.
  *
  * A few pages of pools that the host can use are copied at once, by the caller, and so are
- * many that are scattered: that takes less time than handing over a command for each run.
+ * many that are scattered: that takes less time than handing over a command for each run. While
+ * a kernel runs that waits for pages all are: commands might have to wait for the kernel.
  *
  * A batch that has completed by the time it was handed over (PoCL's basic device
  * works in the calling thread) is signalled at once; one that finds the ring full is
@@ -39,7 +40,8 @@ static int slot_wait(struct transfer *transfer, struct transfer_slot *slot)
 		return status;
 	err = clWaitForEvents(slot->nevents, slot->events);
 	if (err != CL_SUCCESS && !status) {
-		report(UMM_LOG_ERROR, "a copy failed: %s (%d)", report_cl_name(err), err);
+		report(UMM_LOG_ERROR, "clWaitForEvents() of a copy failed: %s (%d)",
+		       report_cl_name(err), err);
 		loss_ask(&transfer->loss);
 		status = -EIO;
 	}
@@ -118,7 +120,7 @@ int transfer_init(struct transfer *transfer, cl_context context, cl_device_id de
 	memset(transfer, 0, sizeof(*transfer));
 	transfer->queue = clCreateCommandQueue(context, device, queue_properties(device), &err);
 	if (err != CL_SUCCESS)
-		return report_cl(err, "creating a queue for copies");
+		return report_cl(err, "clCreateCommandQueue() for copies");
 	ret = loss_init(&transfer->loss, context, transfer->queue);
 	if (ret)
 		goto err_queue;
@@ -177,6 +179,14 @@ static void batch_spill(struct batch *batch)
 	batch->slot.nevents = 0;
 }
 
+/* The call that enqueue() makes. */
+static const char *call_of(const struct umm_copy *copy)
+{
+	if (copy->dir == UMM_COPY_FROM_DEVICE)
+		return "clEnqueueReadBuffer() of pages";
+	return copy->host ? "clEnqueueWriteBuffer() of pages" : "clEnqueueFillBuffer() of pages";
+}
+
 static cl_int enqueue(cl_command_queue queue, const struct umm_copy *copy, cl_mem mem,
 		      size_t offset, cl_event *event)
 {
@@ -209,7 +219,7 @@ static void batch_run(struct batch *batch, struct umm_copy run)
 			      pools->mem[pools_index(pools, run.frame)],
 			      pools_offset(pools, run.frame), &slot->events[slot->nevents]);
 		if (err != CL_SUCCESS) {
-			report_cl(err, "starting a copy");
+			report_cl(err, call_of(&run));
 			loss_ask(&batch->transfer->loss);
 			batch->status = -EIO;
 			return;
@@ -253,8 +263,8 @@ static bool is_reachable(const struct pools *pools, const struct umm_copy *copy)
 	return true;
 }
 
-/* Runs that are worth no command, and possible without? */
-static bool is_small(const struct pools *pools, const struct umm_copy *copies, unsigned ncopies)
+/* Runs that are worth no command? */
+static bool is_small(const struct umm_copy *copies, unsigned ncopies)
 {
 	unsigned npages = 0, nruns = 0;
 
@@ -262,7 +272,14 @@ static bool is_small(const struct pools *pools, const struct umm_copy *copies, u
 		nruns += !i || !follows(&copies[i - 1], &copies[i]);
 		npages += copies[i].npages;
 	}
-	if (npages > SMALL_PAGES * nruns || npages > UMM_BLOCK_PAGES)
+	return npages <= SMALL_PAGES * nruns && npages <= UMM_BLOCK_PAGES;
+}
+
+/* To be copied without a command, and possible? */
+static bool is_for_host(struct transfer *transfer, const struct pools *pools,
+			const struct umm_copy *copies, unsigned ncopies)
+{
+	if (!atomic_load(&transfer->busy) && !is_small(copies, ncopies))
 		return false;
 	for (unsigned i = 0; i < ncopies; i++)
 		if (!is_reachable(pools, &copies[i]))
@@ -296,7 +313,7 @@ int transfer_start(struct transfer *transfer, const struct pools *pools,
 	uint64_t most_events = (uint64_t)ncopies * pools->npools;
 	bool in_place;
 
-	if (is_small(pools, copies, ncopies)) {
+	if (is_for_host(transfer, pools, copies, ncopies)) {
 		for (unsigned i = 0; i < ncopies; i++)
 			copy_here(pools, &copies[i]);
 		umm_fence_signal(done, 0, 0);

@@ -4,6 +4,7 @@
 #define OPENCL_TRANSFER_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "loss.h"
 #include "pools.h"
@@ -22,6 +23,7 @@ struct transfer_slot {
 struct transfer {
 	cl_command_queue queue;
 	struct loss loss;
+	atomic_bool busy; /* a kernel runs that may wait for pages: no commands */
 	pthread_t thread;
 
 	pthread_mutex_t lock; /* Protects: the order in queue, and what follows; inside: nothing */

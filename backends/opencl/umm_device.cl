@@ -17,13 +17,17 @@
  *
  *	bit 0 valid, bit 1 writable, bits 2-3 pool, bits 4-31 frame within the pool.
  *
- * Nobody writes the table while a kernel runs. A work-item keeps its last translations,
+ * While a kernel runs no entry changes or goes. A work-item keeps its last translations,
  * two to read and one to write, so that most accesses cost one comparison. The comparison
  * includes the low address bits, so that a misaligned address never matches.
  *
  * A miss is reported once for each page and round: a small table of those seen keeps
  * most duplicates out. The work-item writes the round's number into its state word,
  * which is how the host and the next round know that it has to run again.
+ *
+ * Where the host serves the kernel while it runs, the work-item waits instead until the page has
+ * an entry. It looks at a word besides, which is 0 from when nobody is to wait any longer: then it
+ * is faulted after all. The word is also made 0 by a work-item for which nothing happens for long.
  */
 
 #ifndef UMM_POOLS
@@ -37,11 +41,15 @@
 /* Shared with the host: round.h and round.c have the same numbers. */
 #define UMM_CONTROL_FAULTS 0  /* words of the control buffer: faults reported, */
 #define UMM_CONTROL_ITEMS  1  /* work-items that faulted, each counted once a round; */
+#define UMM_CONTROL_WAIT   2  /* so often who waits looks; 0: nobody waits; */
+#define UMM_CONTROL_BEAT   3  /* other numbers as long as the host serves; */
+#define UMM_CONTROL_WAITED 4  /* waits that got a page; */
 #define UMM_CONTROL_LOG	   16 /* four words each: address low, high, flags, work-item; */
 #define UMM_SEEN_BITS	   12 /* after them the table of pages seen */
 #define UMM_FAULT_WRITE	   1u
 #define UMM_FAULT_ALIGN	   2u
 #define UMM_FAULT_POOLS	   4u
+#define UMM_FAULT_READY	   8u /* written last */
 
 #define UMM_KERNEL_ARGS                                                                  \
 	__global uchar *umm_pool0, __global uchar *umm_pool1, __global uchar *umm_pool2, \
@@ -88,6 +96,26 @@ struct umm {
 #define UMM_INLINE static inline __attribute__((always_inline))
 #define UMM_CALL   static __attribute__((noinline))
 
+/* Does the host serve kernels while they run? Else the compiler has less to get right. */
+#if !UMM_WAITS
+#define UMM_TABLE		 __global const
+#define UMM_PUBLISH(word, value) (*(word) = (value))
+#else
+#define UMM_TABLE volatile __global const
+#if __OPENCL_C_VERSION__ == 200 || defined(__opencl_c_atomic_scope_all_devices)
+#define UMM_FENCE(order) \
+	atomic_work_item_fence(CLK_GLOBAL_MEM_FENCE, (order), memory_scope_all_svm_devices)
+#else
+#define UMM_FENCE(order) mem_fence(CLK_GLOBAL_MEM_FENCE)
+#endif
+/* What was written before is there for who finds it. */
+#define UMM_PUBLISH(word, value)                 \
+	do {                                     \
+		UMM_FENCE(memory_order_release); \
+		atomic_xchg((word), (value));    \
+	} while (0)
+#endif
+
 /* Is this page and kind of access reported in this round already? May say no wrongly. */
 UMM_INLINE int umm_seen(volatile __global uint *control, uint8 round, ulong addr, uint flags)
 {
@@ -100,26 +128,43 @@ UMM_INLINE int umm_seen(volatile __global uint *control, uint8 round, ulong addr
 	return atomic_xchg(&seen[slot], tag) == tag;
 }
 
-UMM_CALL void umm_report(volatile __global uint *control, __global uint *state, uint8 round,
-			 uint item, ulong addr, uint flags)
+UMM_INLINE void umm_wait_no_more(volatile __global uint *control)
+{
+#if UMM_WAITS
+	if (control[UMM_CONTROL_WAIT])
+		atomic_xchg(&control[UMM_CONTROL_WAIT], 0u);
+#endif
+}
+
+/* Tell the host of a page, if nobody has. Where there is no room for that, nobody waits for it. */
+UMM_CALL void umm_log(volatile __global uint *control, uint8 round, uint item, ulong addr,
+		      uint flags)
 {
 	volatile __global uint *entry;
 	uint i;
 
+	if (umm_seen(control, round, addr, flags))
+		return;
+	i = atomic_inc(&control[UMM_CONTROL_FAULTS]);
+	if (i >= UMM_CAPACITY(round)) {
+		umm_wait_no_more(control);
+		return;
+	}
+	entry = control + UMM_CONTROL_LOG + 4 * (size_t)i;
+	entry[0] = (uint)addr;
+	entry[1] = (uint)(addr >> 32);
+	entry[3] = item;
+	UMM_PUBLISH(&entry[2], flags | UMM_FAULT_READY);
+}
+
+UMM_CALL void umm_report(volatile __global uint *control, __global uint *state, uint8 round,
+			 uint item, ulong addr, uint flags)
+{
 	if (state[item] != UMM_EPOCH(round)) {
 		state[item] = UMM_EPOCH(round);
 		atomic_inc(&control[UMM_CONTROL_ITEMS]);
 	}
-	if (umm_seen(control, round, addr, flags))
-		return;
-	i = atomic_inc(&control[UMM_CONTROL_FAULTS]);
-	if (i >= UMM_CAPACITY(round))
-		return;
-	entry = control + UMM_CONTROL_LOG + 4 * (size_t)i;
-	entry[0] = (uint)addr;
-	entry[1] = (uint)(addr >> 32);
-	entry[2] = flags;
-	entry[3] = item;
+	umm_log(control, round, item, addr, flags);
 }
 
 /* Mark a leaf as used in this round. All work-items write the same, and look first. */
@@ -130,8 +175,7 @@ UMM_INLINE void umm_mark(__global uint *used, uint8 round, ulong leaf)
 }
 
 /* The number of the block's leaf, plus 1; 0: none. Marks it as used. */
-UMM_INLINE uint umm_leaf(__global const uint2 *directory, __global uint *used, uint8 round,
-			 ulong addr)
+UMM_INLINE uint umm_leaf(UMM_TABLE uint2 *directory, __global uint *used, uint8 round, ulong addr)
 {
 	ulong block = addr >> 21;
 	uint slot = (uint)block * 0x9e3779b1u >> UMM_SHIFT(round);
@@ -148,8 +192,8 @@ UMM_INLINE uint umm_leaf(__global const uint2 *directory, __global uint *used, u
 }
 
 /* The entry of the address's page; 0: none. */
-UMM_CALL uint umm_lookup(__global const uint2 *directory, __global const uint *leaves,
-			 __global uint *used, uint8 round, ulong addr)
+UMM_CALL uint umm_lookup(UMM_TABLE uint2 *directory, UMM_TABLE uint *leaves, __global uint *used,
+			 uint8 round, ulong addr)
 {
 	uint leaf = umm_leaf(directory, used, round, addr);
 
@@ -180,6 +224,39 @@ UMM_CALL ulong umm_extent(__global const uint2 *directory, __global const uint *
 	for (next += 16; got < len && ++i < 512 && leaves[i] == next; next += 16)
 		got += 4096;
 	return got < len ? got : len;
+}
+
+/*
+ * The entry of a page that is missing, after the host has brought it; 0: nobody waits for pages,
+ * or not for this one.
+ */
+UMM_CALL uint umm_wait(volatile __global uint *control, UMM_TABLE uint2 *directory,
+		       UMM_TABLE uint *leaves, __global uint *used, uint8 round, uint item,
+		       ulong addr, uint flags)
+{
+#if UMM_WAITS
+	uint most = control[UMM_CONTROL_WAIT], beat = 0, entry;
+
+	if (!most)
+		return 0;
+	umm_log(control, round, item, addr, flags);
+	for (uint looks = 0; looks < most; looks++) {
+		entry = umm_lookup(directory, leaves, used, round, addr);
+		if (entry) {
+			atomic_inc(&control[UMM_CONTROL_WAITED]);
+			UMM_FENCE(memory_order_acquire);
+			return entry;
+		}
+		if (!control[UMM_CONTROL_WAIT])
+			return 0;
+		if (control[UMM_CONTROL_BEAT] != beat) {
+			beat = control[UMM_CONTROL_BEAT];
+			looks = 0;
+		}
+	}
+	umm_wait_no_more(control);
+#endif
+	return 0;
 }
 
 UMM_INLINE void umm_set_faulted(struct umm *u)
@@ -226,6 +303,9 @@ UMM_INLINE uint umm_entry_or_fault(struct umm *u, ulong addr, uint low, uint wan
 	if (addr & low)
 		return umm_fault(u, addr, UMM_FAULT_ALIGN | flags);
 	entry = umm_lookup(u->directory, u->leaves, u->used, u->round, addr);
+	if (!entry)
+		entry = umm_wait(u->control, u->directory, u->leaves, u->used, u->round, u->item,
+				 addr, flags);
 	return (entry & wanted) == wanted ? entry : umm_fault(u, addr, flags);
 }
 
@@ -335,23 +415,26 @@ UMM_INLINE int umm_faulted(const struct umm *u)
 /* Pages that one call asks for ahead when the first is missing. */
 #define UMM_AHEAD 64
 
-/* Fault at addr; also report what is missing behind it. */
-UMM_CALL void umm_report_span(volatile __global uint *control, __global uint *state, uint8 round,
-			      uint item, __global const uint2 *directory,
-			      __global const uint *leaves, __global uint *used, ulong addr,
-			      ulong len, uint wanted)
+/*
+ * Tell of what is missing from addr on, and wait for the first of it. The entry of that; 0: it does
+ * not come, or is not what is wanted.
+ */
+UMM_CALL uint umm_miss_span(volatile __global uint *control, uint8 round, uint item,
+			    __global const uint2 *directory, __global const uint *leaves,
+			    __global uint *used, ulong addr, ulong len, uint wanted)
 {
 	uint flags = wanted & 2 ? UMM_FAULT_WRITE : 0;
-	ulong end = addr + len;
+	uint entry = umm_lookup(directory, leaves, used, round, addr);
+	ulong page = addr;
 
-	umm_report(control, state, round, item, addr, flags);
-	for (uint i = 1; i < UMM_AHEAD; i++) {
-		addr = (addr & UMM_PAGE_MASK) + 4096;
-		if (addr >= end)
-			break;
-		if ((umm_lookup(directory, leaves, used, round, addr) & wanted) != wanted)
-			umm_report(control, state, round, item, addr, flags);
+	for (uint i = 0; i < UMM_AHEAD && page < addr + len; i++) {
+		if ((umm_lookup(directory, leaves, used, round, page) & wanted) != wanted)
+			umm_log(control, round, item, page, flags);
+		page = (page & UMM_PAGE_MASK) + 4096;
 	}
+	if (!entry)
+		entry = umm_wait(control, directory, leaves, used, round, item, addr, flags);
+	return (entry & wanted) == wanted ? entry : 0;
 }
 
 UMM_INLINE __global uchar *umm_span(struct umm *u, ulong addr, ulong len, ulong *got, uint wanted)
@@ -362,11 +445,13 @@ UMM_INLINE __global uchar *umm_span(struct umm *u, ulong addr, ulong len, ulong 
 	if (u->faulted || !len)
 		return u->pool0;
 	*got = umm_extent(u->directory, u->leaves, u->used, u->round, addr, len, wanted, &entry);
+	if (!*got && umm_miss_span(u->control, u->round, u->item, u->directory, u->leaves, u->used,
+				   addr, len, wanted))
+		*got = umm_extent(u->directory, u->leaves, u->used, u->round, addr, len, wanted,
+				  &entry);
 	if (*got)
 		return umm_frame(u, entry) + (addr & 4095);
-	umm_set_faulted(u);
-	umm_report_span(u->control, u->state, u->round, u->item, u->directory, u->leaves, u->used,
-			addr, len, wanted);
+	umm_fault(u, addr, wanted & 2 ? UMM_FAULT_WRITE : 0);
 	return u->pool0;
 }
 
@@ -409,8 +494,8 @@ UMM_INLINE int umm_prepare(struct umm *u, ulong addr, ulong len, uint wanted)
 /**
  * umm_prepare_load(), umm_prepare_store() - have the pages of addr .. addr + len
  *
- * The table does not change while a kernel runs: after this every load from there, or every load
- * and store, is sure not to fault in this run. So a kernel that must not do anything twice loads,
+ * What is in the table stays there while a kernel runs: after this every load from there, or every
+ * load and store, is sure not to fault in this run. So a kernel that may do nothing twice loads,
  * prepares all that it is going to change, asks umm_faulted(), and then changes it.
  *
  * Return: 0: the work-item is faulted.

@@ -51,8 +51,8 @@ static void drain_locked(struct umm_opencl_window *window)
 		window->nevents ? clWaitForEvents(window->nevents, window->events) : CL_SUCCESS;
 
 	if (err != CL_SUCCESS)
-		report(UMM_LOG_ERROR, "what used a window failed: %s (%d)", report_cl_name(err),
-		       err);
+		report(UMM_LOG_ERROR, "clWaitForEvents() of a window failed: %s (%d)",
+		       report_cl_name(err), err);
 	while (window->nevents)
 		clReleaseEvent(window->events[--window->nevents]);
 }

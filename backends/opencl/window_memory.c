@@ -74,7 +74,7 @@ static int create_shadow(struct umm_opencl_window *window)
 		return 0;
 	window->shadow = clCreateBuffer(window->ocl->context, CL_MEM_READ_WRITE,
 					(size_t)window->npages << UMM_PAGE_SHIFT, NULL, &err);
-	return report_cl(err, "a buffer to compare a window with");
+	return report_cl(err, "clCreateBuffer() to compare a window with");
 }
 
 static int create_buffers(struct umm_opencl_window *window)
@@ -141,56 +141,68 @@ int window_remember(struct umm_opencl_window *window)
 {
 	struct umm_opencl *ocl = window->ocl;
 	size_t len = (size_t)window->npages << UMM_PAGE_SHIFT;
-	cl_int err;
+	int ret = report_cl(clEnqueueCopyBuffer(ocl->transfer.queue, window->pools.mem[0],
+						window->shadow, 0, 0, len, 0, NULL, NULL),
+			    "clEnqueueCopyBuffer() of a window");
 
-	err = clEnqueueCopyBuffer(ocl->transfer.queue, window->pools.mem[0], window->shadow, 0, 0,
-				  len, 0, NULL, NULL);
-	if (err == CL_SUCCESS)
-		err = clFinish(ocl->transfer.queue);
-	return report_cl(err, "copying a window");
+	return ret ? ret : report_cl(clFinish(ocl->transfer.queue), "clFinish() of a window");
 }
 
 static int build_compare(struct umm_opencl *ocl)
 {
 	struct windows *windows = ocl->windows;
 	const char *source = compare_source;
+	cl_program program;
 	cl_int err;
+	int ret;
 
 	if (windows->compare)
 		return 0;
-	windows->program = clCreateProgramWithSource(ocl->context, 1, &source, NULL, &err);
-	if (err == CL_SUCCESS)
-		err = clBuildProgram(windows->program, 1, &ocl->device, "", NULL, NULL);
-	if (err == CL_SUCCESS)
-		windows->compare = clCreateKernel(windows->program, "compare", &err);
-	if (err != CL_SUCCESS && windows->program) {
-		clReleaseProgram(windows->program);
-		windows->program = NULL;
+	program = clCreateProgramWithSource(ocl->context, 1, &source, NULL, &err);
+	ret = report_cl(err, "clCreateProgramWithSource() of the kernel that compares");
+	if (ret)
+		return ret;
+	ret = report_cl(clBuildProgram(program, 1, &ocl->device, "", NULL, NULL),
+			"clBuildProgram() of the kernel that compares");
+	if (!ret) {
+		windows->compare = clCreateKernel(program, "compare", &err);
+		ret = report_cl(err, "clCreateKernel() of the kernel that compares");
 	}
-	return report_cl(err, "building the kernel that compares");
+	if (ret)
+		clReleaseProgram(program);
+	else
+		windows->program = program;
+	return ret;
 }
 
 /* In a queue of its own, so that other work is not waited for. */
-static cl_int run_compare(struct umm_opencl_window *window, cl_command_queue queue, cl_mem found,
-			  uint64_t *bits)
+static int run_compare(struct umm_opencl_window *window, cl_command_queue queue, cl_mem found,
+		       uint64_t *bits)
 {
 	cl_kernel kernel = window->ocl->windows->compare;
 	size_t items = (size_t)window->npages * (UMM_PAGE_SIZE / 64);
 	size_t len = window_words(window) * sizeof(*bits);
-	cl_int err;
+	cl_int err = clSetKernelArg(kernel, 0, sizeof(cl_mem), &window->pools.mem[0]);
+	int ret;
 
-	err = clEnqueueWriteBuffer(queue, found, CL_TRUE, 0, len, bits, 0, NULL, NULL);
-	if (err == CL_SUCCESS)
-		err = clSetKernelArg(kernel, 0, sizeof(cl_mem), &window->pools.mem[0]);
 	if (err == CL_SUCCESS)
 		err = clSetKernelArg(kernel, 1, sizeof(cl_mem), &window->shadow);
 	if (err == CL_SUCCESS)
 		err = clSetKernelArg(kernel, 2, sizeof(cl_mem), &found);
-	if (err == CL_SUCCESS)
-		err = clEnqueueNDRangeKernel(queue, kernel, 1, NULL, &items, NULL, 0, NULL, NULL);
-	if (err == CL_SUCCESS)
-		err = clEnqueueReadBuffer(queue, found, CL_TRUE, 0, len, bits, 0, NULL, NULL);
-	return err;
+	ret = report_cl(err, "clSetKernelArg() of the kernel that compares");
+	if (!ret)
+		ret = report_cl(clEnqueueWriteBuffer(queue, found, CL_TRUE, 0, len, bits, 0, NULL,
+						     NULL),
+				"clEnqueueWriteBuffer() for the kernel that compares");
+	if (!ret)
+		ret = report_cl(clEnqueueNDRangeKernel(queue, kernel, 1, NULL, &items, NULL, 0,
+						       NULL, NULL),
+				"clEnqueueNDRangeKernel() of the kernel that compares");
+	if (!ret)
+		ret = report_cl(clEnqueueReadBuffer(queue, found, CL_TRUE, 0, len, bits, 0, NULL,
+						    NULL),
+				"clEnqueueReadBuffer() of what the kernel that compares found");
+	return ret;
 }
 
 int window_compare(struct umm_opencl_window *window, uint64_t *bits)
@@ -207,12 +219,13 @@ int window_compare(struct umm_opencl_window *window, uint64_t *bits)
 	memset(bits, 0, len);
 	queue = clCreateCommandQueue(ocl->context, ocl->device, 0, &err);
 	if (err != CL_SUCCESS)
-		return report_cl(err, "a queue to compare a window in");
+		return report_cl(err, "clCreateCommandQueue() to compare a window in");
 	found = clCreateBuffer(ocl->context, CL_MEM_READ_WRITE, len, NULL, &err);
-	if (err == CL_SUCCESS) {
-		err = run_compare(window, queue, found, bits);
+	ret = report_cl(err, "clCreateBuffer() to compare a window with");
+	if (!ret) {
+		ret = run_compare(window, queue, found, bits);
 		clReleaseMemObject(found);
 	}
 	clReleaseCommandQueue(queue);
-	return report_cl(err, "comparing a window");
+	return ret;
 }

@@ -28,6 +28,15 @@ refused() {
 diff "$dir/first" "$dir/second" || complain "a trace that was written gives other figures"
 [ "$(grep -c . "$dir/first")" -eq 8 ] || complain "not a line for each order: $(cat "$dir/first")"
 
+# A recorded file: what it looks like is test_trace's affair.
+printf 'umm-rec\0' >"$dir/stub"
+refused 1 "not even its head" "$dir/stub"
+printf 'umm-rec\0\7\0\0\0\10\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0' >"$dir/later"
+refused 1 "version 7" "$dir/later"
+refused 1 "version 7" figures "$dir/later"
+"$sim" figures "$dir/trace" >"$dir/more"
+[ "$(grep -c '^zipf ' "$dir/more")" -eq 6 ] || complain "a trace has no figures of its own"
+
 head -n 5 "$dir/trace" >"$dir/cut"
 refused 1 "cut off" "$dir/cut"
 sed '1s/1/2/' "$dir/trace" >"$dir/other"
@@ -48,7 +57,10 @@ refused 2 "is wanted"
 
 "$sim" --svg "$dir/figures.svg" figures | grep -q '^adaptive .*geometric mean' ||
 	complain "no figures"
+refused 1 "no CPU missed" ahead "$dir/trace"
+"$sim" --svg "$dir/ahead.svg" ahead | grep -q '^stream  *strided' || complain "nothing about prefetch"
+"$sim" --svg "$dir/thrash.svg" --device cxl thrash | grep -q ' yes  *pin ' || complain "nothing about thrashing"
 if command -v xmllint >/dev/null; then
-	xmllint --noout "$dir/figures.svg" || complain "the picture is no XML"
+	xmllint --noout "$dir/figures.svg" "$dir/ahead.svg" "$dir/thrash.svg" || complain "the picture is no XML"
 fi
 exit "$bad"

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The figures by which orders are compared: every pattern, in memories of a quarter, a
+ * The figures by which orders are compared: every pattern and trace, in memories of a quarter, a
  * half and three quarters of it, through every order and by Belady's rule.
  */
 #include <errno.h>
 #include <math.h>
+#include <string.h>
 
 #include "sim.h"
 
@@ -12,16 +13,29 @@
 
 const unsigned sim_shares[NR_SHARES] = { 25, 50, 75 };
 
-static int one_figure(const char *name, uint32_t room, struct sim_result *out)
+static int one_figure(const struct trace *trace, uint32_t room, struct sim_result *out)
 {
-	struct trace trace;
-	int ret = pattern_make(name, NR_BLOCKS, room, &trace);
+	int ret = 0;
 
 	for (unsigned o = 0; o < NR_ORDERS && !ret; o++)
-		ret = sim_replay(&trace, orders[o], room, &out[o]);
-	if (!ret)
-		ret = sim_optimum(&trace, room, &out[NR_ORDERS]);
-	trace_fini(&trace);
+		ret = sim_replay(trace, orders[o], room, &out[o]);
+	return ret ? ret : sim_optimum(trace, room, &out[NR_ORDERS]);
+}
+
+static int one_pattern(const char *name, unsigned row, struct sim_figures *out)
+{
+	struct trace trace;
+	uint32_t room;
+	int ret = 0;
+
+	memcpy(out->name[row], name, strlen(name) + 1);
+	for (unsigned s = 0; s < NR_SHARES && !ret; s++) {
+		room = NR_BLOCKS * sim_shares[s] / 100;
+		ret = pattern_make(name, NR_BLOCKS, room, &trace);
+		if (!ret)
+			ret = one_figure(&trace, room, out->result[row][s]);
+		trace_fini(&trace);
+	}
 	return ret;
 }
 
@@ -29,10 +43,23 @@ int sim_figures(struct sim_figures *out)
 {
 	int ret = 0;
 
-	for (unsigned p = 0; p < NR_PATTERNS; p++)
-		for (unsigned s = 0; s < NR_SHARES && !ret; s++)
-			ret = one_figure(pattern_names[p], NR_BLOCKS * sim_shares[s] / 100,
-					 out->result[p][s]);
+	for (out->nrows = 0; out->nrows < NR_PATTERNS && !ret; out->nrows++)
+		ret = one_pattern(pattern_names[out->nrows], out->nrows, out);
+	return ret;
+}
+
+int sim_figures_add(struct sim_figures *out, const struct trace *trace)
+{
+	uint64_t size = trace_size(trace);
+	int ret = 0;
+
+	if (out->nrows == SIM_ROWS)
+		return -E2BIG;
+	memcpy(out->name[out->nrows], trace->name, sizeof(trace->name));
+	for (unsigned s = 0; s < NR_SHARES && !ret; s++)
+		ret = one_figure(trace, (uint32_t)(size * sim_shares[s] / 100),
+				 out->result[out->nrows][s]);
+	out->nrows += !ret;
 	return ret;
 }
 
@@ -40,11 +67,11 @@ double sim_mean(const struct sim_figures *figures, unsigned order)
 {
 	double sum = 0;
 
-	for (unsigned p = 0; p < NR_PATTERNS; p++)
+	for (unsigned p = 0; p < figures->nrows; p++)
 		for (unsigned s = 0; s < NR_SHARES; s++)
 			sum += log((double)figures->result[p][s][order].misses /
 				   (double)figures->result[p][s][NR_ORDERS].misses);
-	return exp(sum / (NR_PATTERNS * NR_SHARES));
+	return exp(sum / (figures->nrows * NR_SHARES));
 }
 
 double sim_worst(const struct sim_figures *figures, unsigned order, const struct order_ops *ops)
@@ -55,7 +82,7 @@ double sim_worst(const struct sim_figures *figures, unsigned order, const struct
 	while (orders[other] != ops)
 		other++;
 
-	for (unsigned p = 0; p < NR_PATTERNS; p++)
+	for (unsigned p = 0; p < figures->nrows; p++)
 		for (unsigned s = 0; s < NR_SHARES; s++)
 			worst = fmax(worst, (double)figures->result[p][s][order].misses /
 						    (double)figures->result[p][s][other].misses);

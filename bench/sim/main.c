@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * umm-sim: replays a trace, or a pattern, through libumm's own orders of eviction, in a memory that
- * need not exist, beside Belady's optimum.
+ * need not exist, beside Belady's optimum; and shows what its policies of prefetch and of thrashing
+ * do.
  *
  * Exit status: 0; 1 a file cannot be read or written, or is no trace; 2 the command line makes
  * no sense.
@@ -12,14 +13,20 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "policy/record.h"
 #include "sim.h"
 
 static const char usage_text[] =
-	"usage: umm-sim [OPTION]... figures\n"
+	"usage: umm-sim [OPTION]... figures [FILE]...\n"
 	"       umm-sim [OPTION]... FILE|PATTERN\n"
+	"       umm-sim ahead [FILE]\n"
+	"       umm-sim [-d NAME] thrash\n"
 	"Replay uses of 2 MiB blocks through libumm's orders of eviction.\n"
-	"PATTERN is sequential, strided, random, zipf, loop, scan or phase; FILE a trace;\n"
-	"figures: every pattern in memories of 25, 50 and 75 %.\n"
+	"PATTERN is sequential, strided, random, zipf, loop, scan or phase; FILE a trace,\n"
+	"its own or what a program under UMM_TRACE=FILE recorded;\n"
+	"figures: every pattern, and traces, in memories of 25, 50 and 75 %;\n"
+	"ahead: what policies of prefetch remove of faults, or of what a CPU missed in FILE;\n"
+	"thrash: a second in which a CPU and a device touch the same pages.\n"
 	"\n"
 	"  -m, --memory BLOCKS   the memory has room for so many (half of what is used)\n"
 	"  -b, --blocks BLOCKS   a pattern uses so many (256)\n"
@@ -113,9 +120,14 @@ static int parse(int argc, char **argv, struct arguments *args)
 
 	while (!ret && (option = getopt_long(argc, argv, "m:b:o:d:w:s:h", options, NULL)) != -1)
 		ret = parse_option(args, option);
+	if (!ret && !args->help && optind < argc && !strcmp(argv[optind], "figures"))
+		return 0;
+	if (!ret && !args->help && optind + 2 == argc && !strcmp(argv[optind], "ahead"))
+		return 0;
 	if (!ret && !args->help && optind + 1 != argc)
-		return usage_error("one trace, pattern or 'figures' is wanted, not",
-				   optind < argc ? argv[optind + 1] : "");
+		return usage_error(
+			"one trace, pattern, 'figures', 'ahead' or 'thrash' is wanted, not",
+			optind < argc ? argv[optind + 1] : "");
 	return ret;
 }
 
@@ -144,47 +156,93 @@ static int no_memory(void)
 	return -ENOMEM;
 }
 
+/* What the library recorded, or text. */
+static int any_read(struct trace *out, FILE *file, char *why, size_t len)
+{
+	char magic[sizeof(RECORD_MAGIC)];
+	bool recorded = fread(magic, sizeof(magic), 1, file) == 1 &&
+			!memcmp(magic, RECORD_MAGIC, sizeof(magic));
+
+	rewind(file);
+	return recorded ? record_read(out, file, why, len) : trace_read(out, file, why, len);
+}
+
+static int file_read(const char *path, struct trace *out)
+{
+	const char *name = strrchr(path, '/');
+	char why[128];
+	FILE *file;
+	int ret;
+
+	file = open_file(path, "re");
+	if (!file)
+		return -EIO;
+	ret = any_read(out, file, why, sizeof(why));
+	fclose(file);
+	if (ret == -EINVAL)
+		fprintf(stderr, "umm-sim: %s: %s\n", path, why);
+	if (ret)
+		return ret == -ENOMEM ? no_memory() : ret;
+	if (out->size)
+		snprintf(out->name, sizeof(out->name), "%s", name ? name + 1 : path);
+	if (out->lost)
+		fprintf(stderr,
+			"umm-sim: %s: %" PRIu64 " events found no room in it: what comes last is "
+			"missing\n",
+			path, out->lost);
+	return 0;
+}
+
 /* The trace that a word names: a pattern's, else a file's. */
 static int trace_named(const struct arguments *args, const char *name, struct trace *out)
 {
 	uint32_t room = args->memory ? args->memory : (args->blocks + 1) / 2;
 	int ret = pattern_make(name, args->blocks, room, out);
-	char why[128];
-	FILE *file;
 
 	if (ret == -ENOMEM)
 		return no_memory();
-	if (!ret)
-		return 0;
-	file = open_file(name, "re");
-	if (!file)
-		return -EIO;
-	ret = trace_read(out, file, why, sizeof(why));
-	fclose(file);
-	if (ret == -EINVAL)
-		fprintf(stderr, "umm-sim: %s: %s\n", name, why);
-	return ret == -ENOMEM ? no_memory() : ret;
+	return ret ? file_read(name, out) : 0;
 }
 
 static void print_result(const char *name, const struct sim_result *result,
 			 const struct sim_result *best, const struct sim_device *device)
 {
 	printf("%-10s %10" PRIu64 " %10.1f %9.2f %7.2f%% %9.3f\n", name, result->misses,
-	       (double)(result->misses + result->evictions) / 512, sim_stall_s(result, device),
+	       (double)(result->bytes_in + result->bytes_out) / (1 << 30),
+	       sim_stall_s(result, device),
 	       100 * (1 - (double)result->misses / (double)result->uses),
 	       (double)result->misses / (double)best->misses);
 }
 
+/* In what the memory of a trace is measured in. */
+static uint32_t room_of(const struct arguments *args, const struct trace *trace)
+{
+	if (!trace->size)
+		return args->memory ? args->memory : (trace->nblocks + 1) / 2;
+	return args->memory ? args->memory * 512 : trace->frames;
+}
+
+/* What comes into the memory is what can be compared: of what leaves, copies are dropped. */
+static void print_seen(const struct trace *trace)
+{
+	printf("recorded: %" PRIu64 " misses, %" PRIu64 " evictions, %.1f MiB came; a CPU missed "
+	       "%" PRIu64 " pages\n",
+	       trace->seen.misses, trace->seen.evictions, (double)trace->seen.bytes_in / (1 << 20),
+	       trace->cpu_misses);
+}
+
 static int replay(const struct arguments *args, const struct trace *trace)
 {
-	uint32_t room = args->memory ? args->memory : (trace->nblocks + 1) / 2;
+	uint32_t room = room_of(args, trace);
 	struct sim_result best, result;
 	int ret = sim_optimum(trace, room, &best);
 
 	if (ret)
 		return no_memory();
-	printf("%s: %zu uses of %u blocks, a memory of %u; %s\n", trace->name, trace->n,
-	       trace->nblocks, room, args->device->what);
+	printf("%s: %zu uses of %u blocks, a memory of %u%s; %s\n", trace->name, trace->n,
+	       trace->nblocks, room, trace->size ? " pages" : "", args->device->what);
+	if (trace->size)
+		print_seen(trace);
 	printf("%-10s %10s %10s %9s %8s %9s\n", "order", "misses", "GiB moved", "stall s", "hits",
 	       "x optimum");
 	for (unsigned o = 0; o < NR_ORDERS && !ret; o++) {
@@ -207,7 +265,10 @@ static int one_trace(const struct arguments *args, const char *name)
 	if (ret)
 		return ret;
 	ret = replay(args, &trace);
-	if (!ret && args->write) {
+	if (!ret && args->write && trace.size) {
+		fprintf(stderr, "umm-sim: %s is a file that the library recorded: copy it\n", name);
+		ret = -EINVAL;
+	} else if (!ret && args->write) {
 		file = open_file(args->write, "we");
 		ret = file ? trace_write(&trace, file) : -EIO;
 		if (file && close_written(file, args->write))
@@ -221,25 +282,42 @@ static void print_row(const struct sim_figures *figures, unsigned p, unsigned s)
 {
 	const struct sim_result *result = figures->result[p][s];
 
-	printf("%-10s %5u%% %9" PRIu64, pattern_names[p], sim_shares[s], result[NR_ORDERS].misses);
+	printf("%-10s %5u%% %9" PRIu64, figures->name[p], sim_shares[s], result[NR_ORDERS].misses);
 	for (unsigned o = 0; o < NR_ORDERS; o++)
 		printf(" %9.3f", (double)result[o].misses / (double)result[NR_ORDERS].misses);
 	puts("");
 }
 
-static int all_figures(const struct arguments *args)
+static int add_file(struct sim_figures *figures, const char *path)
+{
+	struct trace trace;
+	int ret = file_read(path, &trace);
+
+	if (ret)
+		return ret;
+	ret = sim_figures_add(figures, &trace);
+	trace_fini(&trace);
+	if (ret == -E2BIG)
+		fprintf(stderr, "umm-sim: %s: %u patterns and files at most\n", path, SIM_ROWS);
+	return ret == -ENOMEM ? no_memory() : ret;
+}
+
+static int all_figures(const struct arguments *args, char **paths)
 {
 	static struct sim_figures figures;
 	FILE *file;
 
 	if (sim_figures(&figures))
 		return no_memory();
+	for (; *paths; paths++)
+		if (add_file(&figures, *paths))
+			return -EIO;
 	printf("Misses in multiples of the optimum's:\n%-10s %6s %9s", "pattern", "memory",
 	       "optimum");
 	for (unsigned o = 0; o < NR_ORDERS; o++)
 		printf(" %9s", orders[o]->name);
 	puts("");
-	for (unsigned p = 0; p < NR_PATTERNS; p++)
+	for (unsigned p = 0; p < figures.nrows; p++)
 		for (unsigned s = 0; s < NR_SHARES; s++)
 			print_row(&figures, p, s);
 	for (unsigned o = 0; o < NR_ORDERS; o++)
@@ -254,6 +332,132 @@ static int all_figures(const struct arguments *args)
 	return close_written(file, args->svg);
 }
 
+static double percent(uint64_t part, uint64_t whole)
+{
+	return whole ? 100 * (double)part / (double)whole : 0;
+}
+
+static void print_coverage(const char *policy, const char *name, const struct sim_coverage *least,
+			   const struct sim_coverage *most)
+{
+	printf("%-8s %-10s %8" PRIu64 " %7.1f to %7.1f %% %7.1f to %7.1f %%\n", policy, name,
+	       least->touched, 100 - percent(least->faults, least->touched),
+	       100 - percent(most->faults, most->touched), percent(least->wasted, least->touched),
+	       percent(most->wasted, most->touched));
+}
+
+static void print_coverage_head(void)
+{
+	printf("%-8s %-10s %8s %20s %20s\n", "policy", "pattern", "pages", "faults removed",
+	       "came for nothing");
+}
+
+static int draw(const struct arguments *args, const struct chart *chart)
+{
+	FILE *file;
+
+	if (!args->svg)
+		return 0;
+	file = open_file(args->svg, "we");
+	if (!file)
+		return -EIO;
+	chart_write(chart, file);
+	return close_written(file, args->svg);
+}
+
+/* What prefetch removes: at least (nothing comes but with a fault), and at most. */
+static int all_coverage(const struct arguments *args)
+{
+	struct chart chart = { .title = "Faults removed where nothing comes but with one, percent",
+			       .ngroups = NR_WALKS,
+			       .nseries = NR_AHEAD,
+			       .most = 100 };
+	struct sim_coverage least, most;
+
+	print_coverage_head();
+	for (unsigned a = 0; a < NR_AHEAD; a++)
+		for (unsigned w = 0; w < NR_WALKS; w++) {
+			if (sim_coverage(ahead_policies[a], w, false, &least) ||
+			    sim_coverage(ahead_policies[a], w, true, &most))
+				return no_memory();
+			print_coverage(ahead_policies[a]->name, walk_names[w], &least, &most);
+			chart.series[a] = ahead_policies[a]->name;
+			snprintf(chart.group[w], sizeof(chart.group[w]), "%s", walk_names[w]);
+			chart.value[w][a] = 100 - percent(least.faults, least.touched);
+		}
+	return draw(args, &chart);
+}
+
+static int file_coverage(const char *path)
+{
+	struct sim_coverage least, most;
+	struct trace trace;
+	int ret = file_read(path, &trace);
+
+	if (ret)
+		return ret;
+	if (!trace.cpu_misses) {
+		fprintf(stderr, "umm-sim: %s: no CPU missed a page in it\n", path);
+		trace_fini(&trace);
+		return -EINVAL;
+	}
+	print_coverage_head();
+	for (unsigned a = 0; a < NR_AHEAD && !ret; a++) {
+		ret = sim_coverage_of(ahead_policies[a], &trace, false, &least);
+		if (!ret)
+			ret = sim_coverage_of(ahead_policies[a], &trace, true, &most);
+		if (!ret)
+			print_coverage(ahead_policies[a]->name, trace.name, &least, &most);
+	}
+	trace_fini(&trace);
+	return ret ? no_memory() : 0;
+}
+
+static int print_pingpong(const struct sim_shared *shared, struct chart *chart)
+{
+	struct sim_pingpong off, result;
+	unsigned g = chart->ngroups++;
+	double gain;
+
+	snprintf(chart->group[g], sizeof(chart->group[g]), "%u %s", shared->npages,
+		 shared->in_place ? "in place" : "moved");
+	for (unsigned t = 0; t < NR_THRASH; t++) {
+		if (sim_pingpong(&thrash_off, shared, &off) ||
+		    sim_pingpong(thrash_policies[t], shared, &result))
+			return no_memory();
+		gain = (double)(result.cpu + result.device) / (double)(off.cpu + off.device);
+		chart->value[g][t] = gain;
+		chart->series[t] = thrash_policies[t]->name;
+		printf("%5u %-9s %-9s %10.1f %10.1f %8.2f %9.1f%% %8" PRIu64 "\n", shared->npages,
+		       shared->in_place ? "yes" : "no", thrash_policies[t]->name,
+		       (double)result.cpu / 1e3, (double)result.device / 1e3, gain,
+		       percent(result.stream, off.stream), result.waits);
+	}
+	return 0;
+}
+
+static int all_pingpong(const struct arguments *args)
+{
+	struct chart chart = { .title = "Accesses of a CPU and a device to the same pages, in "
+					"multiples of those without damping",
+			       .nseries = NR_THRASH,
+			       .decades = 3 };
+	struct sim_shared shared = { .device = args->device };
+	int ret = 0;
+
+	printf("Thousands of accesses in a second; %s\n"
+	       "%5s %-9s %-9s %10s %10s %8s %10s %8s\n",
+	       args->device->what, "pages", "in place", "policy", "CPU", "device", "x off",
+	       "others", "waits");
+	for (unsigned in_place = 0; in_place < 2; in_place++)
+		for (unsigned npages = 1; npages <= SIM_SHARED && !ret; npages *= 4) {
+			shared.in_place = in_place;
+			shared.npages = npages;
+			ret = print_pingpong(&shared, &chart);
+		}
+	return ret ? ret : draw(args, &chart);
+}
+
 int main(int argc, char **argv)
 {
 	struct arguments args = { .blocks = 256, .device = &sim_devices[0] };
@@ -266,7 +470,11 @@ int main(int argc, char **argv)
 		return 0;
 	}
 	if (!strcmp(argv[optind], "figures"))
-		ret = all_figures(&args);
+		ret = all_figures(&args, argv + optind + 1);
+	else if (!strcmp(argv[optind], "ahead"))
+		ret = argv[optind + 1] ? file_coverage(argv[optind + 1]) : all_coverage(&args);
+	else if (!strcmp(argv[optind], "thrash"))
+		ret = all_pingpong(&args);
 	else
 		ret = one_trace(&args, argv[optind]);
 	return ret ? 1 : 0;

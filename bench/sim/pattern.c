@@ -20,13 +20,11 @@ struct pattern {
 	uint64_t seed;
 };
 
-int trace_add(struct trace *trace, uint32_t block)
+int trace_push(struct trace *trace, uint32_t block)
 {
 	size_t room = trace->room ? 2 * trace->room : 1024;
 	uint32_t *more;
 
-	if (trace->n && trace->block[trace->n - 1] == block)
-		return 0;
 	if (trace->n == trace->room) {
 		more = realloc(trace->block, room * sizeof(*more));
 		if (!more)
@@ -35,14 +33,28 @@ int trace_add(struct trace *trace, uint32_t block)
 		trace->room = room;
 	}
 	trace->block[trace->n++] = block;
-	if (block >= trace->nblocks)
-		trace->nblocks = block + 1;
+	if ((block & TRACE_BLOCK) >= trace->nblocks)
+		trace->nblocks = (block & TRACE_BLOCK) + 1;
 	return 0;
+}
+
+int trace_add(struct trace *trace, uint32_t block)
+{
+	if (trace->n && trace->block[trace->n - 1] == block)
+		return 0;
+	return trace_push(trace, block);
+}
+
+uint32_t trace_size(const struct trace *trace)
+{
+	return trace->size ? trace->npages : trace->nblocks;
 }
 
 void trace_fini(struct trace *trace)
 {
 	free(trace->block);
+	free(trace->size);
+	free(trace->miss);
 	*trace = (struct trace){ 0 };
 }
 

@@ -13,55 +13,162 @@
 #include "sim.h"
 
 #define BLOCK_BYTES (UINT64_C(2) << 20)
+#define BLOCK_PAGES 512
+#define PAGE_BYTES  4096
 
 const struct sim_device sim_devices[NR_DEVICES] = {
-	{ "pcie4", "a GPU behind PCIe 4.0 x16", 30, 24 },
-	{ "pcie5", "a GPU behind PCIe 5.0 x16", 25, 48 },
-	{ "cxl", "a CXL 2.0 memory", 4, 28 },
-	{ "remote", "a memory behind a 100 Gbit/s network", 12, 11 },
+	{ "pcie4", "a GPU behind PCIe 4.0 x16", 30, 24, 1.0 },
+	{ "pcie5", "a GPU behind PCIe 5.0 x16", 25, 48, 0.8 },
+	{ "cxl", "a CXL 2.0 memory", 4, 28, 0.3 },
+	{ "remote", "a memory behind a 100 Gbit/s network", 12, 11, 3.0 },
 };
 
 double sim_stall_s(const struct sim_result *result, const struct sim_device *device)
 {
-	double bytes = (double)(result->misses + result->evictions) * BLOCK_BYTES;
+	double bytes = (double)(result->bytes_in + result->bytes_out);
 
 	return (double)result->misses * device->fault_us / 1e6 +
 	       bytes / (device->gib_s * (double)(1 << 30));
 }
 
+/* What a memory holds. Blocks are one large, or (recorded) as many pages as came of them. */
+struct memory {
+	const struct trace *trace;
+	uint32_t *size;	  /* of each block; 0: nothing of it came yet */
+	uint32_t *wanted; /* recorded: as large as it was in the library's memory */
+	bool *there;
+	uint32_t room, used;
+	struct sim_result *out;
+	/* Whoever decides who goes makes so much room if he can, but keeps that block. */
+	void (*make_room)(struct memory *m, uint32_t excess, uint32_t keep);
+	struct order *order; /* by an order, */
+	struct order_entry *entry;
+	size_t *due; /* or knowing when each block that is there is used next */
+	struct heap *heap;
+};
+
+static uint64_t bytes_of(const struct memory *m, uint32_t size)
+{
+	return size * (m->trace->size ? (uint64_t)PAGE_BYTES : BLOCK_BYTES);
+}
+
+static void memory_leave(struct memory *m, uint32_t block)
+{
+	m->there[block] = false;
+	m->used -= m->size[block];
+	m->size[block] = 0;
+	if (m->order)
+		order_remove(m->order, &m->entry[block]);
+}
+
+static void memory_evict(struct memory *m, uint32_t block)
+{
+	m->out->evictions++;
+	m->out->bytes_out += bytes_of(m, m->size[block]);
+	memory_leave(m, block);
+}
+
+static void memory_enter(struct memory *m, uint32_t block)
+{
+	m->there[block] = true;
+	m->out->misses++;
+	/* The library's keys are addresses. */
+	if (m->order)
+		order_insert(m->order, &m->entry[block], (uintptr_t)(block + 1) * BLOCK_BYTES);
+}
+
+/* The library's has so many pages of it: what it lost, other than all at once, nobody has. */
+static void memory_want(struct memory *m, uint32_t block, uint32_t npages)
+{
+	uint32_t lost = m->wanted[block] > npages ? m->wanted[block] - npages : 0;
+
+	lost = lost < m->size[block] ? lost : m->size[block];
+	m->size[block] -= lost;
+	m->used -= lost;
+	m->wanted[block] = npages;
+}
+
+static void memory_use(struct memory *m, uint32_t block, uint32_t wanted)
+{
+	uint32_t more = wanted > m->size[block] ? wanted - m->size[block] : 0;
+
+	if (m->used + more > m->room)
+		m->make_room(m, m->used + more - m->room, block);
+	if (!m->there[block])
+		memory_enter(m, block);
+	else if (m->order)
+		order_touch(m->order, &m->entry[block]);
+	m->size[block] += more;
+	m->used += more;
+	m->out->bytes_in += bytes_of(m, more);
+}
+
+static void memory_step(struct memory *m, size_t i)
+{
+	uint32_t what = m->trace->block[i], block = what & TRACE_BLOCK;
+
+	if (what & (TRACE_GONE | TRACE_LEFT))
+		m->wanted[block] = 0;
+	if (what & TRACE_GONE && m->there[block])
+		memory_leave(m, block);
+	if (what & (TRACE_GONE | TRACE_LEFT))
+		return;
+	if (m->trace->size)
+		memory_want(m, block, m->trace->size[i]);
+	memory_use(m, block, m->trace->size ? m->trace->size[i] : 1);
+}
+
+static void memory_fini(struct memory *m)
+{
+	free(m->size);
+	free(m->wanted);
+	free(m->there);
+}
+
+static int memory_init(struct memory *m, const struct trace *trace, uint32_t room,
+		       struct sim_result *out)
+{
+	*out = (struct sim_result){ .uses = trace->n };
+	*m = (struct memory){ .trace = trace,
+			      .room = room,
+			      .out = out,
+			      .size = calloc(trace->nblocks + 1, sizeof(*m->size)),
+			      .wanted = calloc(trace->nblocks + 1, sizeof(*m->wanted)),
+			      .there = calloc(trace->nblocks + 1, sizeof(*m->there)) };
+	return m->size && m->wanted && m->there ? 0 : -ENOMEM;
+}
+
+static void order_makes_room(struct memory *m, uint32_t excess, uint32_t keep)
+{
+	struct order_want want = { .before = UINT64_MAX,
+				   .ticket = order_ticket(m->order),
+				   .except = (uintptr_t)(keep + 1) * BLOCK_BYTES };
+	uint32_t goal = m->used > excess ? m->used - excess : 0;
+	struct order_entry *victim;
+
+	while (m->used > goal && (victim = order_victim(m->order, &want)))
+		memory_evict(m, (uint32_t)(victim - m->entry));
+}
+
 int sim_replay(const struct trace *trace, const struct order_ops *ops, uint32_t room,
 	       struct sim_result *out)
 {
-	struct order_entry *entry = calloc(trace->nblocks, sizeof(*entry)), *victim;
-	bool *there = calloc(trace->nblocks, sizeof(*there));
-	void *memory = calloc(1, order_bytes(ops, room));
-	struct order_want want = { .before = UINT64_MAX, .except = 1 };
-	struct order *order;
-	int ret = entry && there && memory ? 0 : -ENOMEM;
+	uint32_t nblocks = trace->size ? (room + BLOCK_PAGES - 1) / BLOCK_PAGES : room;
+	void *memory = calloc(1, order_bytes(ops, nblocks));
+	struct memory m;
+	int ret = memory_init(&m, trace, room, out);
 
-	*out = (struct sim_result){ .uses = trace->n };
-	order = ret ? NULL : order_init(memory, ops, room);
-	for (size_t i = 0; order && i < trace->n; i++) {
-		uint32_t block = trace->block[i];
-
-		if (there[block]) {
-			order_touch(order, &entry[block]);
-			continue;
-		}
-		out->misses++;
-		want.ticket = order_ticket(order);
-		if (order->nentries >= room && (victim = order_victim(order, &want))) {
-			there[victim - entry] = false;
-			order_remove(order, victim);
-			out->evictions++;
-		}
-		/* The library's keys are addresses. */
-		order_insert(order, &entry[block], (uintptr_t)(block + 1) * BLOCK_BYTES);
-		there[block] = true;
-	}
+	m.entry = calloc(trace->nblocks + 1, sizeof(*m.entry));
+	m.make_room = order_makes_room;
+	if (!memory || !m.entry)
+		ret = -ENOMEM;
+	if (!ret)
+		m.order = order_init(memory, ops, nblocks);
+	for (size_t i = 0; !ret && i < trace->n; i++)
+		memory_step(&m, i);
 	free(memory);
-	free(there);
-	free(entry);
+	free(m.entry);
+	memory_fini(&m);
 	return ret;
 }
 
@@ -101,60 +208,69 @@ static struct use heap_pop(struct heap *heap)
 	return first;
 }
 
-/* For each use, when the same block is used next: n, and never, past the end. */
+/* For each use, when the same block is used next; never: past the end, or once it is gone. */
 static void next_uses(const struct trace *trace, size_t *next, size_t *last)
 {
+	uint32_t block;
+
 	for (uint32_t b = 0; b < trace->nblocks; b++)
 		last[b] = SIZE_MAX;
 	for (size_t i = trace->n; i-- > 0;) {
-		next[i] = last[trace->block[i]];
-		last[trace->block[i]] = i;
+		block = trace->block[i] & TRACE_BLOCK;
+		next[i] = last[block];
+		if (trace->block[i] & TRACE_GONE)
+			last[block] = SIZE_MAX;
+		else if (!(trace->block[i] & TRACE_LEFT))
+			last[block] = i;
 	}
 }
 
-static void optimum_run(const struct trace *trace, uint32_t room, const size_t *next, size_t *due,
-			struct heap *heap, struct sim_result *out)
+static void optimum_makes_room(struct memory *m, uint32_t excess, uint32_t keep)
 {
+	uint32_t goal = m->used > excess ? m->used - excess : 0;
 	struct use use;
-	uint32_t nthere = 0;
 
-	/* due: the next use of a block that is there; 0: it is not. */
-	for (uint32_t b = 0; b < trace->nblocks; b++)
-		due[b] = 0;
+	while (m->used > goal && m->heap->n) {
+		use = heap_pop(m->heap);
+		if (m->there[use.block] && m->due[use.block] == use.next && use.block != keep)
+			memory_evict(m, use.block);
+	}
+}
+
+static void optimum_run(struct memory *m, const size_t *next)
+{
+	const struct trace *trace = m->trace;
+	uint32_t block;
+
 	for (size_t i = 0; i < trace->n; i++) {
-		uint32_t block = trace->block[i];
-
-		if (!due[block]) {
-			out->misses++;
-			nthere++;
-		}
-		while (nthere > room) {
-			use = heap_pop(heap);
-			if (due[use.block] != use.next)
-				continue;
-			due[use.block] = 0;
-			nthere--;
-			out->evictions++;
-		}
-		due[block] = next[i];
-		heap_push(heap, (struct use){ .next = next[i], .block = block });
+		memory_step(m, i);
+		if (trace->block[i] & (TRACE_GONE | TRACE_LEFT))
+			continue;
+		block = trace->block[i];
+		m->due[block] = next[i];
+		heap_push(m->heap, (struct use){ .next = next[i], .block = block });
 	}
 }
 
 int sim_optimum(const struct trace *trace, uint32_t room, struct sim_result *out)
 {
 	size_t *next = calloc(trace->n + 1, sizeof(*next));
-	size_t *due = calloc(trace->nblocks + 1, sizeof(*due));
 	struct heap heap = { .use = calloc(trace->n + 1, sizeof(*heap.use)) };
-	int ret = next && due && heap.use ? 0 : -ENOMEM;
+	struct memory m;
+	int ret = memory_init(&m, trace, room, out);
 
-	*out = (struct sim_result){ .uses = trace->n };
+	m.due = calloc(trace->nblocks + 1, sizeof(*m.due));
+	m.heap = &heap;
+	m.make_room = optimum_makes_room;
+	if (!next || !m.due || !heap.use)
+		ret = -ENOMEM;
 	if (!ret) {
-		next_uses(trace, next, due);
-		optimum_run(trace, room, next, due, &heap, out);
+		next_uses(trace, next, m.due);
+		optimum_run(&m, next);
 	}
 	free(heap.use);
-	free(due);
+	free(m.due);
 	free(next);
+	memory_fini(&m);
 	return ret;
 }

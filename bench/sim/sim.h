@@ -8,18 +8,49 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "policy/ahead.h"
 #include "policy/policy.h"
+#include "policy/thrash.h"
+
+#define TRACE_GONE  (1u << 31) /* it leaves, whatever the order, and makes room */
+#define TRACE_LEFT  (1u << 30) /* recorded: the library evicted it here */
+#define TRACE_BLOCK (TRACE_LEFT - 1)
+
+/* A CPU missed a page. */
+struct sim_miss {
+	uint64_t page;
+	uint32_t thread;
+};
+
+struct sim_result {
+	uint64_t uses, misses, evictions;
+	uint64_t bytes_in, bytes_out; /* moved to the memory, and from it for lack of room */
+};
 
 /* Blocks in the order of their use. A use that follows one of the same block is left out. */
 struct trace {
-	uint32_t *block; /* numbers from 0 */
+	uint32_t *block; /* numbers from 0, and flags */
 	size_t n, room;
 	uint32_t nblocks; /* one more than the highest */
 	char name[32];
+	/* Of a recorded one; else size is NULL. */
+	uint16_t *size;		/* by use: pages of the block that were there */
+	uint32_t frames;	/* of the memory that it was */
+	uint32_t npages;	/* that came, at most, of all blocks together */
+	uint64_t cpu_misses;	/* of pages that devices had */
+	struct sim_miss *miss;	/* each of them */
+	uint64_t lost;		/* events that found no room */
+	struct sim_result seen; /* what the library counted */
 };
+
+/* What all blocks of a trace take, in what memories are measured in: pages of a recorded one, else
+ * blocks. */
+uint32_t trace_size(const struct trace *trace);
 
 /* 0 or -ENOMEM. */
 int trace_add(struct trace *trace, uint32_t block);
+/* Even if it is the same block again. */
+int trace_push(struct trace *trace, uint32_t block);
 void trace_fini(struct trace *trace);
 
 /*
@@ -28,6 +59,8 @@ void trace_fini(struct trace *trace);
  */
 int trace_write(const struct trace *trace, FILE *file);
 int trace_read(struct trace *trace, FILE *file, char *why, size_t len);
+/* Likewise what the library recorded: see record.c. */
+int record_read(struct trace *trace, FILE *file, char *why, size_t len);
 
 /* The classic patterns, the same at every call; scaled to so many blocks in all. */
 #define NR_PATTERNS 7
@@ -41,18 +74,15 @@ struct sim_device {
 	const char *what;
 	double fault_us; /* until the first byte of a block that was missed comes */
 	double gib_s;	 /* each way */
+	double word_us;	 /* an access to memory at the other end */
 };
 
 #define NR_DEVICES 4
 extern const struct sim_device sim_devices[NR_DEVICES];
 
-struct sim_result {
-	uint64_t uses, misses, evictions;
-};
-
 double sim_stall_s(const struct sim_result *result, const struct sim_device *device);
 
-/* Replay a trace in a memory of so many blocks. 0 or -ENOMEM. */
+/* Replay a trace in a memory of so many blocks, or (recorded) pages. 0 or -ENOMEM. */
 int sim_replay(const struct trace *trace, const struct order_ops *ops, uint32_t room,
 	       struct sim_result *out);
 /* The least misses that any order could have: evict what is used again last (Belady). */
@@ -61,14 +91,72 @@ int sim_optimum(const struct trace *trace, uint32_t room, struct sim_result *out
 /* Misses by share of memory, a line for each order; y[order][share], the optimum last. */
 #define NR_SHARES 3
 extern const unsigned sim_shares[NR_SHARES]; /* percent */
+#define SIM_ROWS 24
 struct sim_figures {
-	struct sim_result result[NR_PATTERNS][NR_SHARES][NR_ORDERS + 1];
+	unsigned nrows;
+	char name[SIM_ROWS][32];
+	struct sim_result result[SIM_ROWS][NR_SHARES][NR_ORDERS + 1];
 };
+/* Of all patterns. */
 int sim_figures(struct sim_figures *out);
+/* And of a trace, unless there is no row left for it: -E2BIG. */
+int sim_figures_add(struct sim_figures *out, const struct trace *trace);
 /* The geometric mean over all patterns and shares of misses over the optimum's. */
 double sim_mean(const struct sim_figures *figures, unsigned order);
 /* The worst misses over those of another order. */
 double sim_worst(const struct sim_figures *figures, unsigned order, const struct order_ops *ops);
+/* What a policy of prefetch makes of a walk over pages that are on a device. */
+#define NR_WALKS    6
+#define WALK_PAGES  32768
+#define WALK_STRIDE 5
+extern const char *const walk_names[NR_WALKS];
+struct sim_coverage {
+	uint64_t touched; /* pages */
+	uint64_t faults;
+	uint64_t came;	 /* pages that nobody had missed */
+	uint64_t wasted; /* of them, those that nobody touched */
+};
+/* thread: what is to come after a page comes before the next access, else never. 0 or -ENOMEM. */
+int sim_coverage(const struct ahead_ops *ops, unsigned walk, bool thread, struct sim_coverage *out);
+
+/*
+ * Likewise of the pages that a CPU missed in a recorded trace, each of which it touches once: what
+ * comes along is taken to be used where it was missed in the recording, and else to be wasted.
+ * -ENOENT: it missed none.
+ */
+int sim_coverage_of(const struct ahead_ops *ops, const struct trace *trace, bool thread,
+		    struct sim_coverage *out);
+
+/* A second in which a CPU and a device touch the same pages: accesses, by whom. */
+struct sim_pingpong {
+	uint64_t cpu, device;
+	uint64_t stream; /* of the device, to memory that only it uses */
+	uint64_t moves, waits;
+};
+#define SIM_SHARED 16
+struct sim_shared {
+	const struct sim_device *device;
+	unsigned npages; /* SIM_SHARED at most */
+	bool in_place;	 /* the device can use them at home */
+};
+/* 0 or -ENOMEM. */
+int sim_pingpong(const struct thrash_ops *ops, const struct sim_shared *shared,
+		 struct sim_pingpong *out);
+
+/* A picture of bars. */
+#define CHART_GROUPS 8
+#define CHART_SERIES 3
+struct chart {
+	const char *title;
+	unsigned ngroups, nseries;
+	char group[CHART_GROUPS][32];
+	const char *series[CHART_SERIES];
+	double value[CHART_GROUPS][CHART_SERIES];
+	double most;	  /* a linear one ends there */
+	unsigned decades; /* else 0 */
+};
+void chart_write(const struct chart *chart, FILE *file);
+
 void svg_write(const struct sim_figures *figures, FILE *file);
 
 #endif

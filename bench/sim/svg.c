@@ -46,12 +46,12 @@ static void panel(const struct sim_figures *figures, unsigned p, FILE *file)
 			TOP + HIGH + 14, sim_shares[s]);
 	}
 	fprintf(file, "<text x=\"%.0f\" y=\"%d\" font-weight=\"bold\">%s</text>\n", x,
-		TOP + HIGH + 30, pattern_names[p]);
+		TOP + HIGH + 30, figures->name[p]);
 }
 
 void svg_write(const struct sim_figures *figures, FILE *file)
 {
-	int width = LEFT + NR_PATTERNS * PANEL;
+	int width = LEFT + (int)figures->nrows * PANEL;
 
 	fprintf(file,
 		"<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%d\" "
@@ -67,7 +67,7 @@ void svg_write(const struct sim_figures *figures, FILE *file)
 			"<rect x=\"%u\" y=\"20\" width=\"10\" height=\"10\" fill=\"%s\"/>"
 			"<text x=\"%u\" y=\"29\">%s</text>\n",
 			LEFT + o * 90, colours[o], LEFT + 14 + o * 90, orders[o]->name);
-	for (unsigned p = 0; p < NR_PATTERNS; p++)
+	for (unsigned p = 0; p < figures->nrows; p++)
 		panel(figures, p, file);
 	for (unsigned factor = 1; factor <= (unsigned)FACTOR; factor++)
 		fprintf(file,

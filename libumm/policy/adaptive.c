@@ -11,9 +11,12 @@
  */
 #include "policy/parts.h"
 
-/* The balance leans when it is 1/LEAN of what fits off its middle, and goes no further than twice
- * that. */
+/*
+ * The balance leans when it is 1/LEAN of what fits, and FEW, off its middle, and goes no further
+ * than twice that: a few misses of a memory of a few blocks say nothing.
+ */
 #define LEAN 16
+#define FEW  16
 
 static bool shadow_use(struct shadow *shadow, uintptr_t key, uint32_t room)
 {
@@ -62,7 +65,7 @@ static void change_over(struct order *order, const struct order_ops *ops)
 
 static void adaptive_use(struct order *order, uintptr_t key)
 {
-	int64_t lean = order->full / LEAN + 2;
+	int64_t lean = order->full / LEAN + FEW;
 	bool lru = shadow_use(&order->shadow[0], key, order->full);
 	bool lirs = shadow_use(&order->shadow[1], key, order->full);
 

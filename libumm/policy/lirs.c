@@ -12,7 +12,7 @@
  */
 #include "policy/parts.h"
 
-#define SHARE 64 /* the queue's share: one in so many */
+#define SHARE 128 /* the queue's share: one in so many */
 
 enum { HIGH, LOW, GHOST };
 

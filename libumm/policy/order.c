@@ -17,6 +17,9 @@
 /* A burst of uses ends when a 1/BURST of what fits has come since, and two blocks at least. */
 #define BURST 32
 
+/* So many are remembered at least: a small memory may hold a few pages each of many blocks. */
+#define GHOSTS_LEAST 64
+
 const struct order_ops *const orders[NR_ORDERS] = {
 	&order_adaptive, &order_lru, &order_clock, &order_s3fifo, &order_lirs,
 };
@@ -175,7 +178,9 @@ static uint32_t ghosts_most(const struct order_ops *ops, uint32_t nblocks)
 
 	if (!ops->ghosts)
 		return 0;
-	return most > UINT32_MAX / 4 ? UINT32_MAX / 4 : most < 8 ? 8 : (uint32_t)most;
+	return most > UINT32_MAX / 4 ? UINT32_MAX / 4 :
+	       most < GHOSTS_LEAST   ? GHOSTS_LEAST :
+				       (uint32_t)most;
 }
 
 static uint32_t ghosts_buckets(uint32_t most)

@@ -37,7 +37,7 @@ enum dmirror_prot {
 	PROT_READABLE = 0x01,
 	PROT_WRITABLE = 0x02,
 	PROT_HUGE_2M = 0x04,
-	PROT_HUGE_1G = 0x08, /* never here: the core maps 2 MiB at most */
+	PROT_HUGE_1G = 0x08, /* of hugetlb only */
 	PROT_ZERO_PAGE = 0x10,
 	PROT_PRIVATE_LOCAL = 0x20, /* in the memory of the device that was asked */
 	PROT_PRIVATE_REMOTE = 0x30,

@@ -159,6 +159,19 @@ static unsigned char page_home(const struct mirror *mirror, const struct batch *
 	return entry & UMM_ENTRY_ZERO ? PROT_ZERO_PAGE : PROT_NOTHING;
 }
 
+/* How large the mapping is that the page is of. */
+static unsigned char page_order(uint64_t entry)
+{
+	switch (UMM_ENTRY_ORDER(entry) + UMM_PAGE_SHIFT) {
+	case 21:
+		return PROT_HUGE_2M;
+	case 30:
+		return PROT_HUGE_1G;
+	default:
+		return PROT_NOTHING;
+	}
+}
+
 static unsigned char page_prot(const struct mirror *mirror, const struct batch *batch, size_t i)
 {
 	uint64_t entry = batch->entries[i];
@@ -170,9 +183,7 @@ static unsigned char page_prot(const struct mirror *mirror, const struct batch *
 		return PROT_NOTHING;
 	prot = page_home(mirror, batch, i);
 	prot |= entry & UMM_ENTRY_WRITE ? PROT_WRITABLE : PROT_READABLE;
-	if (UMM_ENTRY_ORDER(entry))
-		prot |= PROT_HUGE_2M;
-	return prot;
+	return prot | page_order(entry);
 }
 
 /* A snapshot has no table to clear: the core counts the invalidation, and that is all. */

@@ -13,12 +13,14 @@
 #include <stdint.h>
 #include <sys/mman.h>
 
+#include "umm.h"
+
 /* The next hint. The space is as good as endless: addresses are used once. */
 extern _Atomic uintptr_t pages_next;
 
 static inline void *pages_alloc(size_t len)
 {
-	size_t whole = (len + 4095) & ~(size_t)4095;
+	size_t whole = (len + UMM_PAGE_SIZE - 1) & ~(UMM_PAGE_SIZE - 1);
 	void *hint = (void *)atomic_fetch_add(&pages_next, whole);
 	void *p = mmap(hint, whole, PROT_READ | PROT_WRITE,
 		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);

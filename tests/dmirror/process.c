@@ -73,6 +73,8 @@ static int ctx_need_locked(void)
 	struct umm_ctx_options options = {
 		.size = sizeof(options),
 		.flags = UMM_CTX_WHOLE_PROCESS,
+		/* As in the kernel, a page comes home when it is touched. */
+		.readahead = UMM_READAHEAD_OFF,
 	};
 	struct umm_ctx *mine;
 	int ret;

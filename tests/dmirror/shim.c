@@ -268,6 +268,14 @@ EXPORT int mprotect(void *addr, size_t len, int prot)
 	return ret;
 }
 
+/* What devices have used in part is several mappings. */
+static void *move(void *addr, size_t len, size_t new_len, int flags, void *to)
+{
+	int ret = umm_mremap(addr, len, new_len, flags, &to);
+
+	return result(ret) ? MAP_FAILED : to;
+}
+
 EXPORT void *mremap(void *addr, size_t len, size_t new_len, int flags, ...)
 {
 	struct announcement from = { 0 }, to = { 0 };
@@ -281,8 +289,10 @@ EXPORT void *mremap(void *addr, size_t len, size_t new_len, int flags, ...)
 	va_end(args);
 	if (!own_call && !announce(&from, addr, len, UMM_EVENT_UNMAP))
 		return MAP_FAILED;
-	if (own_call || !(flags & MREMAP_FIXED) || announce(&to, where, new_len, UMM_EVENT_UNMAP))
+	if (own_call)
 		ret = (void *)syscall(SYS_mremap, addr, len, new_len, flags, where);
+	else if (!(flags & MREMAP_FIXED) || announce(&to, where, new_len, UMM_EVENT_UNMAP))
+		ret = move(addr, len, new_len, flags, where);
 	announced(&to);
 	announced(&from);
 	return ret;

@@ -7,6 +7,7 @@
 #include "rig.h"
 
 #include <errno.h>
+#include <linux/io_uring.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
@@ -458,6 +459,53 @@ static void locked_pages_are_moved_or_said_to_stay(void **state)
 	assert_filled(p, 16, 1);
 }
 
+#define RING_BUFFERS 0 /* IORING_REGISTER_BUFFERS */
+
+/* The pages stay where they are for as long as the ring is there. Skips the test if it cannot. */
+static int pin_by_io_uring(void *addr, size_t len)
+{
+	struct io_uring_params params = { 0 };
+	struct {
+		void *base;
+		size_t len;
+	} buffer = { addr, len };
+	int ring = (int)syscall(SYS_io_uring_setup, 1, &params);
+
+	if (ring < 0 || syscall(SYS_io_uring_register, ring, RING_BUFFERS, &buffer, 1)) {
+		if (ring >= 0)
+			close(ring);
+		rig_skip("io_uring cannot pin a page here: %s", strerror(errno));
+	}
+	return ring;
+}
+
+static void pages_pinned_by_others_are_said_to_stay_on_the_node(void **state)
+{
+	struct rig *rig = *state;
+	char *p = alloc(rig, 16);
+	int ring;
+
+	fill(p, 16, 1);
+	to_node(rig, p, 16);
+	ring = pin_by_io_uring(p + 6 * PAGE, PAGE);
+	if (node_of(p + 6 * PAGE) != umm_numa_node(rig->numa)) {
+		close(ring);
+		rig_skip("to pin a page of memory that may be removed moves it away first");
+	}
+	rig_log_clear();
+	assert_int_equal(umm_numa_offline(rig->numa), -EBUSY);
+	assert_logged("1 pages did not come home");
+	assert_state(rig, p, 6, UMM_PAGE_SYSTEM);
+	assert_state(rig, p + 6 * PAGE, 1, UMM_PAGE_COHERENT);
+	assert_state(rig, p + 7 * PAGE, 9, UMM_PAGE_SYSTEM);
+	assert_filled(p, 16, 1);
+	close(ring);
+	/* The ring goes away in its own time. */
+	wait_until(umm_numa_offline(rig->numa) == 0);
+	assert_state(rig, p, 16, UMM_PAGE_SYSTEM);
+	assert_filled(p, 16, 1);
+}
+
 static void frames_that_others_moved_go_back_to_the_node(void **state)
 {
 	struct rig *rig = *state;
@@ -593,6 +641,46 @@ static void node_outside_of_what_the_process_is_bound_to_is_refused(void **state
 	assert_int_equal(bind_to(-1), 0);
 }
 
+/* In MB/s and ns, of the firmware's table; 0: it says nothing. */
+static uint32_t told_by_the_kernel(int node, const char *what)
+{
+	char path[128];
+	uint32_t n = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/sys/devices/system/node/node%d/access0/initiators/%s", node,
+		 what);
+	f = fopen(path, "re");
+	if (!f)
+		return 0;
+	if (fscanf(f, "%u", &n) != 1)
+		n = 0;
+	fclose(f);
+	return n;
+}
+
+/* UMM_TEST_HMAT: "NODE:MB/s:ns" of every node, the fastest first, as the machine was made. */
+static void ranks_are_those_of_this_machines_firmware(void **state)
+{
+	struct rig *rig = *state;
+	const char *wanted = getenv("UMM_TEST_HMAT");
+	unsigned node, bandwidth, latency, i = 0;
+	int used;
+
+	if (!wanted)
+		rig_skip("only the guest's HMAT is known beforehand");
+	for (; sscanf(wanted, " %u:%u:%u%n", &node, &bandwidth, &latency, &used) == 3;
+	     wanted += used, i++) {
+		assert_true(i < rig->nodes.count);
+		assert_int_equal(rig->nodes.info[i].node, node);
+		assert_int_equal(rig->nodes.info[i].read_bandwidth, bandwidth);
+		assert_int_equal(rig->nodes.info[i].read_latency, latency);
+		assert_int_equal(told_by_the_kernel((int)node, "read_bandwidth"), bandwidth);
+		assert_int_equal(told_by_the_kernel((int)node, "read_latency"), latency);
+	}
+	assert_int_equal(i, rig->nodes.count);
+}
+
 static void null_options_take_the_farthest_node(void **state)
 {
 	struct rig *rig = *state;
@@ -624,12 +712,14 @@ int main(void)
 		RIG_TEST(destroying_waits_for_teams),
 		RIG_TEST(offline_gives_everything_back_and_online_takes_it_again),
 		RIG_TEST(locked_pages_are_moved_or_said_to_stay),
+		RIG_TEST(pages_pinned_by_others_are_said_to_stay_on_the_node),
 		RIG_TEST(frames_that_others_moved_go_back_to_the_node),
 		RIG_TEST(bad_arguments_are_refused),
 		RIG_TEST(options_of_the_future_are_e2big),
 		RIG_TEST(node_that_does_not_exist_is_named),
 		RIG_TEST(pool_larger_than_the_node_is_refused),
 		RIG_TEST(node_outside_of_what_the_process_is_bound_to_is_refused),
+		RIG_TEST(ranks_are_those_of_this_machines_firmware),
 		RIG_TEST(null_options_take_the_farthest_node),
 	};
 

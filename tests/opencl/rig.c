@@ -138,7 +138,10 @@ int rig_teardown(void **state)
 /* Opens the context, if that was not done before. */
 static void need_ctx(struct rig *rig)
 {
-	int ret = rig->ctx ? 0 : umm_ctx_create(NULL, &rig->ctx);
+	/* Tests count the pages that come home: nothing comes that was not touched. */
+	struct umm_ctx_options options = { .size = sizeof(options),
+					   .readahead = UMM_READAHEAD_OFF };
+	int ret = rig->ctx ? 0 : umm_ctx_create(&options, &rig->ctx);
 
 	if (ret == -EPERM || ret == -EOPNOTSUPP)
 		rig_skip("no userfaultfd: %s", umm_strerror(ret));
@@ -221,6 +224,7 @@ int rig_try(struct rig *rig, cl_kernel kernel, size_t items, struct umm_opencl_r
 {
 	struct umm_opencl_work work = {
 		.size = sizeof(work),
+		.flags = rig->flags,
 		.kernel = kernel,
 		.dims = 1,
 		.global = &items,
@@ -248,6 +252,24 @@ void *rig_alloc(struct rig *rig, size_t len)
 	need_ctx(rig);
 	assert_int_equal(umm_alloc(rig->ctx, len, UMM_ALLOC_SMALL_PAGES, &addr), 0);
 	return addr;
+}
+
+uint32_t *rig_numbered(struct rig *rig, size_t npages)
+{
+	uint32_t *words = rig_alloc(rig, npages * PAGE);
+
+	for (size_t i = 0; i < npages * PAGE / 4; i++)
+		words[i] = (uint32_t)i;
+	return words;
+}
+
+cl_kernel rig_map(struct rig *rig, const uint32_t *in, const uint32_t *out)
+{
+	cl_kernel kernel = rig_kernel(rig, "map");
+
+	rig_ulong(kernel, 0, (uintptr_t)in);
+	rig_ulong(kernel, 1, (uintptr_t)out);
+	return kernel;
 }
 
 static struct umm_stats device_stats(struct rig *rig)
@@ -287,6 +309,25 @@ uint64_t rig_sum(const uint32_t *words, size_t n)
 	for (size_t i = 0; i < n; i++)
 		sum += words[i];
 	return sum;
+}
+
+static int find_waiting(void *priv, const struct umm_opencl_info *info)
+{
+	bool *found = priv;
+
+	*found |= info->device && strstr(info->device_name, rig_device_name()) &&
+		  info->capabilities & UMM_OPENCL_SVM_ATOMICS;
+	return 0;
+}
+
+bool rig_can_wait(void)
+{
+	const char *wanted = getenv("UMM_OPENCL_WAIT");
+	bool found = false;
+
+	if (rig_device_name())
+		umm_opencl_list(find_waiting, &found);
+	return found && (!wanted || strcmp(wanted, "never") != 0);
 }
 
 bool rig_is_at_once(void)

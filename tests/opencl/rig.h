@@ -34,6 +34,7 @@ struct rig {
 	cl_program program;
 	cl_kernel kernels[16];
 	unsigned nkernels;
+	uint64_t flags; /* of launches */
 };
 
 /* For cmocka's setup and teardown: *state is a struct rig with a context, without a device. */
@@ -90,6 +91,12 @@ struct umm_opencl_result rig_launch(struct rig *rig, cl_kernel kernel, size_t it
 /* umm_alloc(), in small pages, so that nothing is there before it is touched. */
 void *rig_alloc(struct rig *rig, size_t len);
 
+/* So many pages of it, in which word i is i. */
+uint32_t *rig_numbered(struct rig *rig, size_t npages);
+
+/* The kernel that has out[i] = 3 * in[i] + 1, with these. */
+cl_kernel rig_map(struct rig *rig, const uint32_t *in, const uint32_t *out);
+
 /* A counter of the rig's device, now. */
 uint64_t rig_count(struct rig *rig, unsigned counter);
 uint64_t rig_device_pages(struct rig *rig);
@@ -107,6 +114,9 @@ size_t rig_pages_in(struct rig *rig, const void *start, size_t len, enum umm_pag
 			nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL); \
 		assert_true(condition);                                            \
 	} while (0)
+
+/* Can work-items of the device wait for pages, and may they? */
+bool rig_can_wait(void);
 
 /* Everything is done in the calling thread: PoCL's basic device. */
 bool rig_is_at_once(void);

@@ -102,6 +102,7 @@ static void a_list_of_c_pointers_is_followed_over_many_pages(void **state)
 	}
 	rig_ulong(kernel, 0, (uintptr_t)head);
 	rig_ulong(kernel, 1, (uintptr_t)out);
+	rig->flags = UMM_OPENCL_REPLAY;
 	result = rig_launch(rig, kernel, 1);
 	assert_int_equal(*out, sum);
 	/* Each page was found by the pointer in the page before it. */
@@ -310,7 +311,8 @@ static void launches_that_make_no_sense_are_einval(void **state)
 	bad.field = (value);  \
 	assert_int_equal(umm_opencl_launch(rig->ocl, &bad, NULL), -EINVAL)
 	REFUSED(size, 0);
-	REFUSED(flags, 1);
+	REFUSED(flags, 4);
+	REFUSED(flags, UMM_OPENCL_WAIT | UMM_OPENCL_REPLAY);
 	REFUSED(kernel, NULL);
 	REFUSED(dims, 0);
 	REFUSED(dims, 4);

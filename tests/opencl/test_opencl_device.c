@@ -21,20 +21,11 @@ static cl_context other_context(struct rig *rig)
 	return context;
 }
 
-static uint32_t *numbered(struct rig *rig, size_t npages)
-{
-	uint32_t *words = rig_alloc(rig, npages * PAGE);
-
-	for (size_t i = 0; i < npages * WORDS; i++)
-		words[i] = (uint32_t)i;
-	return words;
-}
-
 /* in -> out on the rig's device, checked. */
 static void work_once(struct rig *rig)
 {
 	size_t npages = 20;
-	uint32_t *in = numbered(rig, npages), *out = rig_alloc(rig, npages * PAGE);
+	uint32_t *in = rig_numbered(rig, npages), *out = rig_alloc(rig, npages * PAGE);
 	cl_kernel kernel;
 
 	if (!rig->program)
@@ -241,7 +232,7 @@ static void several_pools_hold_the_pages_like_one(void **state)
 
 	/* 48 + 48 + 48 + 40 frames. */
 	rig_open(rig, 184 * PAGE, &options);
-	words = numbered(rig, npages);
+	words = rig_numbered(rig, npages);
 	rig_build(rig);
 	assert_int_equal(umm_migrate_to_device(rig->ctx, umm_opencl_devmem(rig->ocl), words,
 					       npages * PAGE),
@@ -270,7 +261,7 @@ static void a_program_built_for_fewer_pools_is_refused(void **state)
 	one = rig->ocl;
 	rig_build(rig);
 	kernel = rig_kernel(rig, "store");
-	words = numbered(rig, 1);
+	words = rig_numbered(rig, 1);
 	rig_ulong(kernel, 0, (uintptr_t)words);
 	rig_ulong(kernel, 1, 4);
 	rig_uint(kernel, 2, 7);
@@ -297,7 +288,7 @@ static void the_callers_events_are_waited_for(void **state)
 
 	rig_open(rig, MIB, NULL);
 	rig_build(rig);
-	words = numbered(rig, 1);
+	words = rig_numbered(rig, 1);
 	work.kernel = rig_kernel(rig, "store");
 	rig_ulong(work.kernel, 0, (uintptr_t)words);
 	rig_ulong(work.kernel, 1, 4);
@@ -334,7 +325,7 @@ static void pages_go_from_device_to_device_of_one_context(void **state)
 	kernels[1] = rig_kernel(rig, "map");
 	devices[0] = first;
 	devices[1] = rig->ocl;
-	words = numbered(rig, 30);
+	words = rig_numbered(rig, 30);
 	for (int i = 0; i < 2; i++) {
 		rig_ulong(kernels[i], 0, (uintptr_t)words);
 		rig_ulong(kernels[i], 1, (uintptr_t)words);
@@ -366,7 +357,7 @@ static void two_contexts_do_not_see_each_other(void **state)
 	rig_open(&other, 4 * MIB, NULL);
 	work_once(rig);
 	work_once(&other);
-	words = numbered(rig, 2);
+	words = rig_numbered(rig, 2);
 	kernel = rig_kernel(&other, "load");
 	rig_ulong(kernel, 0, (uintptr_t)words);
 	rig_ulong(kernel, 1, 0);
@@ -386,7 +377,7 @@ static void data_survives_the_device(void **state)
 
 	rig_open(rig, 4 * MIB, NULL);
 	rig_build(rig);
-	words = numbered(rig, npages);
+	words = rig_numbered(rig, npages);
 	kernel = rig_kernel(rig, "map");
 	rig_ulong(kernel, 0, (uintptr_t)words);
 	rig_ulong(kernel, 1, (uintptr_t)words);
@@ -593,7 +584,7 @@ static void a_forked_child_has_the_data_and_no_device(void **state)
 
 	rig_open(rig, 4 * MIB, NULL);
 	rig_build(rig);
-	words = numbered(rig, 60);
+	words = rig_numbered(rig, 60);
 	kernel = rig_kernel(rig, "map");
 	rig_ulong(kernel, 0, (uintptr_t)words);
 	rig_ulong(kernel, 1, (uintptr_t)words);

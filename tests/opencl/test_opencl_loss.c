@@ -25,6 +25,7 @@ static struct {
 	atomic_bool begun;    /* which it began with */
 	atomic_bool one_only; /* and ended with */
 	atomic_bool shared;   /* the host may use the device's buffers */
+	atomic_int write;     /* of the next write alone */
 	atomic_uint refused;
 } layer;
 
@@ -88,7 +89,7 @@ cl_int clEnqueueWriteBuffer(cl_command_queue queue, cl_mem mem, cl_bool blocking
 			    size_t len, const void *from, cl_uint nwait, const cl_event *wait,
 			    cl_event *event)
 {
-	cl_int err = refusal();
+	cl_int once = atomic_exchange(&layer.write, CL_SUCCESS), err = once ? once : refusal();
 	REAL(clEnqueueWriteBuffer);
 
 	return err ? err : real(queue, mem, blocking, offset, len, from, nwait, wait, event);
@@ -129,6 +130,7 @@ static int loss_setup(void **state)
 {
 	atomic_store(&layer.shared, false);
 	atomic_store(&layer.one_only, false);
+	atomic_store(&layer.write, CL_SUCCESS);
 	lose_device(CL_SUCCESS, 0);
 	return rig_setup(state);
 }
@@ -159,28 +161,10 @@ static size_t count_dead(const uint32_t *words, size_t npages)
 	return ndead;
 }
 
-static uint32_t *numbered(struct rig *rig, size_t npages)
-{
-	uint32_t *words = rig_alloc(rig, npages * PAGE);
-
-	for (size_t i = 0; i < npages * WORDS; i++)
-		words[i] = (uint32_t)i;
-	return words;
-}
-
 static void assert_numbered(const uint32_t *words, size_t npages)
 {
 	for (size_t i = 0; i < npages * WORDS; i++)
 		assert_int_equal(words[i], i);
-}
-
-static cl_kernel map_kernel(struct rig *rig, const uint32_t *in, const uint32_t *out)
-{
-	cl_kernel kernel = rig_kernel(rig, "map");
-
-	rig_ulong(kernel, 0, (uintptr_t)in);
-	rig_ulong(kernel, 1, (uintptr_t)out);
-	return kernel;
 }
 
 /* Nothing is read ahead: what comes along with other pages is lost with them. */
@@ -205,10 +189,10 @@ static struct places places_open(struct rig *rig)
 	struct places p;
 
 	open_sound(rig);
-	p.in = numbered(rig, FEW);
-	p.out = numbered(rig, FEW);
-	p.home = numbered(rig, FEW);
-	p.kernel = map_kernel(rig, p.in, p.out);
+	p.in = rig_numbered(rig, FEW);
+	p.out = rig_numbered(rig, FEW);
+	p.home = rig_numbered(rig, FEW);
+	p.kernel = rig_map(rig, p.in, p.out);
 	rig_launch(rig, p.kernel, FEW * WORDS);
 	assert_int_equal(rig_pages_in(rig, p.in, FEW * PAGE, UMM_PAGE_DUPLICATED), FEW);
 	assert_int_equal(rig_pages_in(rig, p.out, FEW * PAGE, UMM_PAGE_DEVICE), FEW);
@@ -229,7 +213,7 @@ static void assert_replaceable(struct rig *rig, struct places *p)
 	rig_close(rig);
 	lose_device(CL_SUCCESS, 0);
 	open_sound(rig);
-	p->kernel = map_kernel(rig, p->in, p->home);
+	p->kernel = rig_map(rig, p->in, p->home);
 	rig_launch(rig, p->kernel, FEW * WORDS);
 	for (size_t i = 0; i < FEW * WORDS; i++)
 		assert_int_equal(p->home[i], 3 * i + 1);
@@ -276,24 +260,56 @@ static void a_device_whose_queue_is_invalid_is_lost_too(void **state)
 
 static void a_command_that_fails_once_loses_nothing(void **state)
 {
-	static const cl_int errors[] = { CL_OUT_OF_RESOURCES, CL_DEVICE_NOT_AVAILABLE };
-	static const int rets[] = { -EIO, -ENODEV };
+	static const struct {
+		cl_int err;
+		int ret;
+		const char *line;
+	} cases[] = {
+		{ CL_OUT_OF_RESOURCES, -ENOMEM, "CL_OUT_OF_RESOURCES (-5)" },
+		{ CL_OUT_OF_HOST_MEMORY, -ENOMEM, "CL_OUT_OF_HOST_MEMORY (-6)" },
+		{ CL_MEM_OBJECT_ALLOCATION_FAILURE, -ENOMEM,
+		  "CL_MEM_OBJECT_ALLOCATION_FAILURE (-4)" },
+		{ CL_DEVICE_NOT_AVAILABLE, -EIO, "CL_DEVICE_NOT_AVAILABLE (-2)" },
+		{ CL_INVALID_WORK_GROUP_SIZE, -EINVAL, "CL_INVALID_WORK_GROUP_SIZE (-54)" },
+		{ -9999, -EIO, "an OpenCL error (-9999)" },
+	};
 	struct rig *rig = *state;
 	struct places p = places_open(rig);
 	struct umm_opencl_result result;
+	char line[128];
 
-	for (int i = 0; i < 2; i++) {
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		atomic_store(&layer.one_only, true);
-		lose_device(errors[i], 0);
-		assert_int_equal(rig_try(rig, p.kernel, FEW * WORDS, &result), rets[i]);
+		lose_device(cases[i].err, 0);
+		assert_int_equal(rig_try(rig, p.kernel, FEW * WORDS, &result), cases[i].ret);
+		assert_int_equal(result.status, cases[i].ret);
 		assert_int_equal(atomic_load(&layer.refused), 1);
-		assert_false(rig_logged("the device is lost"));
+		snprintf(line, sizeof(line), "clEnqueueNDRangeKernel() failed: %s", cases[i].line);
+		assert_true(rig_logged(line));
 		rig_launch(rig, p.kernel, FEW * WORDS);
 	}
 	assert_numbered(p.in, FEW);
 	for (size_t i = 0; i < FEW * WORDS; i++)
 		assert_int_equal(p.out[i], 3 * i + 1);
 	assert_int_equal(count_poisoned(rig), 0);
+}
+
+static void what_is_invalid_without_the_program_is_eio(void **state)
+{
+	struct rig *rig = *state;
+	uint32_t *words = rig_numbered(rig, FEW);
+	struct umm_opencl_result result;
+	cl_kernel kernel;
+
+	open_sound(rig);
+	kernel = rig_map(rig, words, words);
+	atomic_store(&layer.write, CL_INVALID_VALUE);
+	assert_int_equal(rig_try(rig, kernel, FEW * WORDS, &result), -EIO);
+	assert_true(rig_logged(
+		"clEnqueueWriteBuffer() of the page table failed: CL_INVALID_VALUE (-30)"));
+	rig_launch(rig, kernel, FEW * WORDS);
+	for (size_t i = 0; i < FEW * WORDS; i++)
+		assert_int_equal(words[i], 3 * i + 1);
 }
 
 static void a_device_lost_between_two_rounds_ends_the_launch(void **state)
@@ -307,9 +323,9 @@ static void a_device_lost_between_two_rounds_ends_the_launch(void **state)
 	uint32_t *in, *out;
 
 	open_sound(rig);
-	in = numbered(rig, FEW);
-	out = numbered(rig, FEW);
-	work.kernel = map_kernel(rig, in, out);
+	in = rig_numbered(rig, FEW);
+	out = rig_numbered(rig, FEW);
+	work.kernel = rig_map(rig, in, out);
 	work.event = &event;
 	/* The first misses what is read, the second what is written, the third does it. */
 	lose_device(CL_DEVICE_NOT_AVAILABLE, 2);
@@ -403,6 +419,7 @@ int main(int argc, char **argv)
 		loss_test(a_device_out_of_resources_for_good_is_lost_too),
 		loss_test(a_device_whose_queue_is_invalid_is_lost_too),
 		loss_test(a_command_that_fails_once_loses_nothing),
+		loss_test(what_is_invalid_without_the_program_is_eio),
 		loss_test(a_device_lost_between_two_rounds_ends_the_launch),
 		loss_test(what_the_host_shares_with_a_lost_device_stays),
 		loss_test(pages_do_not_go_to_a_lost_device),

@@ -15,15 +15,6 @@ static const struct umm_opencl_options exact = {
 	.readahead = 1,
 };
 
-static uint32_t *numbered(struct rig *rig, size_t npages)
-{
-	uint32_t *words = rig_alloc(rig, npages * PAGE);
-
-	for (size_t i = 0; i < npages * WORDS; i++)
-		words[i] = (uint32_t)i;
-	return words;
-}
-
 static struct umm_span span_of(const void *start, size_t len)
 {
 	return (struct umm_span){ .start = (uintptr_t)start, .len = len };
@@ -40,15 +31,6 @@ static struct umm_opencl_prefetch request(const struct umm_span *spans, size_t n
 		.access = access,
 		.moved = moved,
 	};
-}
-
-static cl_kernel map_kernel(struct rig *rig, const uint32_t *in, const uint32_t *out)
-{
-	cl_kernel kernel = rig_kernel(rig, "map");
-
-	rig_ulong(kernel, 0, (uintptr_t)in);
-	rig_ulong(kernel, 1, (uintptr_t)out);
-	return kernel;
 }
 
 static void assert_mapped(const uint32_t *out)
@@ -69,9 +51,9 @@ static void a_kernel_does_not_fault_on_what_was_prefetched(void **state)
 
 	rig_open(rig, 4 * MIB, &exact);
 	rig_build(rig);
-	in = numbered(rig, FEW);
+	in = rig_numbered(rig, FEW);
 	out = rig_alloc(rig, FEW * PAGE);
-	kernel = map_kernel(rig, in, out);
+	kernel = rig_map(rig, in, out);
 	/* Two spans that meet, neither at the end of a page: whole pages come. */
 	spans[0] = span_of(in + 5, 10 * PAGE);
 	spans[1] = span_of(in + 5 + 11 * WORDS, 18 * PAGE + 100);
@@ -109,7 +91,7 @@ static void a_prefetch_begins_after_its_events_and_completes_its_own(void **stat
 
 	rig_open(rig, 4 * MIB, &exact);
 	rig_build(rig);
-	words = numbered(rig, FEW);
+	words = rig_numbered(rig, FEW);
 	span = span_of(words, FEW * PAGE);
 	gate = rig_gate_new(rig);
 	what = request(&span, 1, UMM_OPENCL_WRITE, &moved);
@@ -119,7 +101,7 @@ static void a_prefetch_begins_after_its_events_and_completes_its_own(void **stat
 	assert_int_equal(umm_opencl_prefetch(rig->ocl, &what), 0);
 	/* Spans are those of the call. */
 	span = span_of(NULL, 1);
-	work.kernel = map_kernel(rig, words, words);
+	work.kernel = rig_map(rig, words, words);
 	work.nwait = 1;
 	work.wait = &event;
 	work.event = &done;
@@ -154,10 +136,10 @@ static void pages_come_while_the_queue_is_held_up(void **state)
 
 	rig_open(rig, 4 * MIB, &exact);
 	rig_build(rig);
-	busy = numbered(rig, FEW);
-	next = numbered(rig, FEW);
+	busy = rig_numbered(rig, FEW);
+	next = rig_numbered(rig, FEW);
 	gate = rig_gate_new(rig);
-	work.kernel = map_kernel(rig, busy, busy);
+	work.kernel = rig_map(rig, busy, busy);
 	work.nwait = 1;
 	work.wait = &gate;
 	work.event = &held;
@@ -189,8 +171,8 @@ static void only_as_much_comes_as_fits(void **state)
 
 	/* Blocks of their own: eviction is by block. */
 	rig_open(rig, 8 * PAGE, &exact);
-	first = numbered(rig, BLOCK / PAGE);
-	second = numbered(rig, BLOCK / PAGE);
+	first = rig_numbered(rig, BLOCK / PAGE);
+	second = rig_numbered(rig, BLOCK / PAGE);
 	span = span_of(first, 20 * PAGE);
 	what = request(&span, 1, UMM_OPENCL_WRITE, &moved);
 	what.flags = UMM_MIGRATE_NO_EVICT;
@@ -220,7 +202,7 @@ static void what_cannot_come_is_said_by_the_return_the_event_and_the_count(void 
 	int local = 0;
 
 	rig_open(rig, MIB, &exact);
-	words = numbered(rig, 1);
+	words = rig_numbered(rig, 1);
 	span = span_of(&local, sizeof(local));
 	what = request(&span, 1, UMM_OPENCL_READ, &moved);
 	assert_int_equal(umm_opencl_prefetch(rig->ocl, &what), -EFAULT);

@@ -43,23 +43,12 @@ static void open_with_queue(struct rig *rig, cl_command_queue_properties propert
 	rig_build(rig);
 }
 
-static uint32_t *numbered(struct rig *rig)
+/* A kernel that maps words of its own in place. */
+static cl_kernel map_numbered(struct rig *rig)
 {
-	uint32_t *words = rig_alloc(rig, NPAGES * PAGE);
+	uint32_t *words = rig_numbered(rig, NPAGES);
 
-	for (size_t i = 0; i < NWORDS; i++)
-		words[i] = (uint32_t)i;
-	return words;
-}
-
-/* A kernel that maps words in place. */
-static cl_kernel map_kernel(struct rig *rig, const uint32_t *words)
-{
-	cl_kernel kernel = rig_kernel(rig, "map");
-
-	rig_ulong(kernel, 0, (uintptr_t)words);
-	rig_ulong(kernel, 1, (uintptr_t)words);
-	return kernel;
+	return rig_map(rig, words, words);
 }
 
 static int try_hand_over(struct rig *rig, cl_kernel kernel, size_t n, cl_event wait,
@@ -67,6 +56,7 @@ static int try_hand_over(struct rig *rig, cl_kernel kernel, size_t n, cl_event w
 {
 	struct umm_opencl_work work = {
 		.size = sizeof(work),
+		.flags = rig->flags,
 		.kernel = kernel,
 		.dims = 1,
 		.global = &n,
@@ -105,11 +95,12 @@ static void the_event_completes_after_the_last_round_and_no_earlier(void **state
 	cl_event gate, event;
 	uint32_t *words;
 
+	rig->flags = UMM_OPENCL_REPLAY;
 	rig_open(rig, 4 * MIB, NULL);
 	rig_build(rig);
-	words = numbered(rig);
+	words = rig_numbered(rig, NPAGES);
 	gate = rig_gate_new(rig);
-	event = hand_over(rig, map_kernel(rig, words), NWORDS, gate, &result);
+	event = hand_over(rig, rig_map(rig, words, words), NWORDS, gate, &result);
 	assert_pending(event);
 	if (!rig_is_at_once()) {
 		assert_int_equal(words[NWORDS - 1], NWORDS - 1);
@@ -173,7 +164,7 @@ static void commands_around_a_launch_keep_the_order_of_the_queue(void **state)
 	open_with_queue(rig, 0);
 	queue = umm_opencl_cl_queue(rig->ocl);
 	kernel = rig_kernel(rig, "beside");
-	b = beside_new(rig, kernel, numbered(rig));
+	b = beside_new(rig, kernel, rig_numbered(rig, NPAGES));
 	gate = rig_gate_new(rig);
 	/* No event is handed on but the gate: the order is the queue's. */
 	assert_int_equal(clEnqueueWriteBuffer(queue, b->from, CL_FALSE, 0, sizeof(b->ones), b->ones,
@@ -206,8 +197,8 @@ static void launches_of_one_queue_follow_each_other(void **state)
 
 	rig_open(rig, 4 * MIB, NULL);
 	rig_build(rig);
-	words = numbered(rig);
-	kernel = map_kernel(rig, words);
+	words = rig_numbered(rig, NPAGES);
+	kernel = rig_map(rig, words, words);
 	for (int i = 0; i < 3; i++)
 		events[i] = hand_over(rig, kernel, NWORDS, NULL, NULL);
 	/* One that is waited for comes last as well. */
@@ -229,11 +220,11 @@ static void out_of_order_a_launch_that_waits_holds_up_no_other(void **state)
 	if (rig_is_at_once())
 		rig_skip("basic does launches before umm_opencl_launch() returns");
 	open_with_queue(rig, CL_QUEUE_OUT_OF_ORDER_EXEC_MODE_ENABLE);
-	first = numbered(rig);
-	second = numbered(rig);
+	first = rig_numbered(rig, NPAGES);
+	second = rig_numbered(rig, NPAGES);
 	gate = rig_gate_new(rig);
-	held = hand_over(rig, map_kernel(rig, first), NWORDS, gate, NULL);
-	free_to_go = hand_over(rig, map_kernel(rig, second), NWORDS, NULL, NULL);
+	held = hand_over(rig, rig_map(rig, first, first), NWORDS, gate, NULL);
+	free_to_go = hand_over(rig, rig_map(rig, second, second), NWORDS, NULL, NULL);
 	finish(free_to_go);
 	assert_pending(held);
 	for (size_t i = 0; i < NWORDS; i++)
@@ -259,7 +250,7 @@ static void arguments_and_sizes_are_those_of_the_call(void **state)
 
 	rig_open(rig, 4 * MIB, NULL);
 	rig_build(rig);
-	words = numbered(rig);
+	words = rig_numbered(rig, NPAGES);
 	gate = rig_gate_new(rig);
 	work.kernel = rig_kernel(rig, "store");
 	work.offset = &offset;
@@ -313,7 +304,7 @@ static void a_failed_launch_fails_its_event_and_nothing_else(void **state)
 					     NULL),
 			 CL_SUCCESS);
 	assert_int_equal(got, 5);
-	rig_ulong(kernel, 0, (uintptr_t)numbered(rig));
+	rig_ulong(kernel, 0, (uintptr_t)rig_numbered(rig, NPAGES));
 	finish(hand_over(rig, kernel, 1, NULL, &result));
 	assert_int_equal(result.status, 0);
 	clReleaseMemObject(mem);
@@ -329,11 +320,11 @@ static void a_launch_whose_event_failed_does_not_run(void **state)
 
 	rig_open(rig, 4 * MIB, NULL);
 	rig_build(rig);
-	words = numbered(rig);
+	words = rig_numbered(rig, NPAGES);
 	failed = clCreateUserEvent(umm_opencl_cl_context(rig->ocl), &err);
 	assert_int_equal(err, CL_SUCCESS);
 	clSetUserEventStatus(failed, -1);
-	event = hand_over(rig, map_kernel(rig, words), NWORDS, failed, &result);
+	event = hand_over(rig, rig_map(rig, words, words), NWORDS, failed, &result);
 	assert_int_equal(clWaitForEvents(1, &event), CL_EXEC_STATUS_ERROR_FOR_EVENTS_IN_WAIT_LIST);
 	assert_int_equal(result.status, -EIO);
 	assert_int_equal(result.rounds, 0);
@@ -350,7 +341,7 @@ static void a_profiled_queue_gives_the_time_on_the_device(void **state)
 	cl_kernel kernel;
 
 	open_with_queue(rig, CL_QUEUE_PROFILING_ENABLE);
-	kernel = map_kernel(rig, numbered(rig));
+	kernel = map_numbered(rig);
 	for (int later = 0; later < 2; later++) {
 		if (later)
 			finish(hand_over(rig, kernel, NWORDS, NULL, &result));
@@ -367,7 +358,7 @@ static void a_profiled_queue_gives_the_time_on_the_device(void **state)
 	rig_close(rig);
 	rig_open(rig, 4 * MIB, NULL);
 	rig_build(rig);
-	result = rig_launch(rig, map_kernel(rig, numbered(rig)), NWORDS);
+	result = rig_launch(rig, map_numbered(rig), NWORDS);
 	assert_int_equal(result.device_ns, 0);
 	assert_int_equal(result.device_start, 0);
 }
@@ -403,7 +394,7 @@ static void take_away_while_launches_are_pending(struct rig *rig, bool with_cont
 
 	rig_open(rig, 4 * MIB, NULL);
 	rig_build(rig);
-	kernel = map_kernel(rig, numbered(rig));
+	kernel = map_numbered(rig);
 	gate = rig_gate_new(rig);
 	ending.ocl = rig->ocl;
 	for (size_t i = 0; i < HELD; i++) {

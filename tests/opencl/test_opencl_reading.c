@@ -5,6 +5,10 @@
  */
 #include "rig.h"
 
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+
 #define WORDS (PAGE / 4)
 
 static uint32_t *filled(struct rig *rig, size_t npages)
@@ -76,6 +80,28 @@ static void what_is_only_read_stays_with_the_cpu(void **state)
 	assert_int_equal(sum_pages(rig, words, 100).pages_migrated, 2);
 }
 
+/* PoCL's devices have fine-grained buffers, llvmpipe has not. */
+static bool host_reaches_frames(void)
+{
+	return strcmp(rig_device_name(), "llvmpipe") != 0;
+}
+
+static void where_the_host_reaches_frames_pages_are_read_straight_into_them(void **state)
+{
+	struct rig *rig = opened(state, MIB);
+	uint32_t *words = filled(rig, 100);
+	struct umm_span span = { (uintptr_t)words, 100 * PAGE };
+	struct umm_opencl_prefetch what = {
+		.size = sizeof(what), .spans = &span, .nspans = 1, .access = UMM_OPENCL_READ
+	};
+
+	assert_int_equal(umm_opencl_prefetch(rig->ocl, &what), 0);
+	assert_int_equal(rig_pages_in(rig, words, 100 * PAGE, UMM_PAGE_DUPLICATED), 100);
+	assert_int_equal(rig_count(rig, UMM_COUNT_COPIES) == 0, host_reaches_frames());
+	assert_int_equal(rig_count(rig, UMM_COUNT_BYTES_OUT + UMM_CAUSE_EXPLICIT), 100 * PAGE);
+	assert_int_equal(sum_pages(rig, words, 100).pages_migrated, 1); /* for the sums */
+}
+
 static void pages_that_were_only_read_go_without_a_copy(void **state)
 {
 	struct rig *rig = opened(state, 64 * PAGE);
@@ -102,16 +128,19 @@ static void a_store_takes_the_page(void **state)
 static void where_copies_are_written_pages_are_moved_the_next_time(void **state)
 {
 	struct rig *rig = opened(state, MIB);
-	uint32_t *words = filled(rig, 100);
+	uint32_t *words = filled(rig, 1024);
+	size_t skipped = (BLOCK - (uintptr_t)words % BLOCK) % BLOCK / sizeof(*words);
 	uint64_t copied;
 
+	/* What is known of one block says nothing of the next. */
+	words += skipped;
 	map_pages(rig, words, words, 10);
 	copied = rig_count(rig, UMM_COUNT_DUPLICATED);
 	assert_true(copied >= 10);
 	map_pages(rig, words + 50 * WORDS, words + 50 * WORDS, 20);
 	assert_int_equal(rig_count(rig, UMM_COUNT_DUPLICATED), copied);
 	for (size_t i = 50 * WORDS; i < 70 * WORDS; i++)
-		assert_int_equal(words[i], 3 * (uint32_t)i * 2654435761u + 1);
+		assert_int_equal(words[i], 3 * (uint32_t)(i + skipped) * 2654435761u + 1);
 }
 
 /* A second device of the same kind in the context, as a rig of its own. */
@@ -129,6 +158,8 @@ static void two_devices_and_the_cpu_read_the_same_pages(void **state)
 	struct rig *rig = opened(state, MIB), other = second(rig);
 	uint32_t *words = filled(rig, 60);
 
+	/* A page that is loaded first and then stored to comes once, for both. */
+	rig->flags = other.flags = UMM_OPENCL_REPLAY;
 	for (int turn = 0; turn < 3; turn++) {
 		assert_int_equal(sum_pages(rig, words, 60).pages_migrated, turn ? 1 : 61);
 		assert_int_equal(sum_pages(&other, words, 60).pages_migrated, turn ? 1 : 61);
@@ -194,10 +225,49 @@ static void sparse_use_brings_nothing_along(void **state)
 	assert_int_equal(rig_launch(rig, kernel, 300).pages_readahead, 0);
 }
 
+/* Memory in the block of the [vdso], or NULL. */
+static uint32_t *map_beside_vdso(size_t len)
+{
+	uintptr_t va = getauxval(AT_SYSINFO_EHDR) & ~(BLOCK - 1);
+	void *map = MAP_FAILED;
+
+	for (size_t at = 0; va && map == MAP_FAILED && at + len <= BLOCK; at += len)
+		map = mmap((void *)(va + at), len, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+	return map == MAP_FAILED ? NULL : map;
+}
+
+/* That no device may use the one is nothing to the other. */
+static void memory_beside_a_special_mapping_is_loaded(void **state)
+{
+	struct rig *rig = *state;
+	uint32_t *memory = map_beside_vdso(4 * PAGE);
+	cl_kernel kernel;
+
+	if (!memory) {
+		print_message("SKIP no room in the block of the [vdso]\n");
+		skip();
+	}
+	rig_open(rig, 4 * PAGE * 256, NULL);
+	rig_build(rig);
+	kernel = rig_kernel(rig, "load");
+	memset(memory, 7, 4 * PAGE);
+	assert_int_equal(umm_attach(rig->ctx, memory, 4 * PAGE), 0);
+	assert_int_equal(
+		umm_migrate_to_device(rig->ctx, umm_opencl_devmem(rig->ocl), memory, 4 * PAGE), 4);
+	rig_ulong(kernel, 0, (uintptr_t)memory);
+	rig_ulong(kernel, 1, PAGE);
+	rig_launch(rig, kernel, 4);
+	assert_int_equal(memory[3 * WORDS], 0x07070707);
+	assert_int_equal(umm_detach(rig->ctx, memory), 0);
+	munmap(memory, 4 * PAGE);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		rig_test(what_is_only_read_stays_with_the_cpu),
+		rig_test(where_the_host_reaches_frames_pages_are_read_straight_into_them),
 		rig_test(pages_that_were_only_read_go_without_a_copy),
 		rig_test(a_store_takes_the_page),
 		rig_test(where_copies_are_written_pages_are_moved_the_next_time),
@@ -205,6 +275,7 @@ int main(int argc, char **argv)
 		rig_test(what_one_device_wrote_both_read_afterwards),
 		rig_test(dense_use_in_no_order_is_found_out),
 		rig_test(sparse_use_brings_nothing_along),
+		rig_test(memory_beside_a_special_mapping_is_loaded),
 	};
 
 	return rig_main("opencl reading", tests, argc, argv);

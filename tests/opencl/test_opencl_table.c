@@ -255,6 +255,75 @@ static void an_empty_window_begins_elsewhere(void **state)
 	assert_int_equal(device_walk(model, there + BLOCK), 0);
 }
 
+/* A kernel runs: what comes now is put into its copy, too, entry first. */
+static bool set_running(struct model *model, uint32_t page, uint32_t entry, uint32_t nleaves)
+{
+	struct table *table = &model->table;
+	uintptr_t addr = address_of(page);
+	struct table_place place;
+
+	if (model->entries[page] || !table_has_room(table, addr, nleaves))
+		return false;
+	assert_int_equal(table_set(table, addr, entry), 0);
+	model->entries[page] = entry;
+	place = table_place(table, addr);
+	assert_true(place.entry / TABLE_LEAF_ENTRIES < nleaves);
+	assert_int_equal(table->directory_bits, model->directory_bits);
+	model->leaves[place.entry] = table->leaves[place.entry];
+	model->directory[place.slot] = table->directory[place.slot];
+	return true;
+}
+
+/* As a kernel sees it that began when the window was this. */
+static void compare_running(const struct model *model, uint32_t first, uint32_t nwindow)
+{
+	uintptr_t addr;
+
+	for (uint32_t i = 0; i < NPAGES; i++) {
+		addr = address_of(i);
+		assert_int_equal(directory_walk(model, addr), model->entries[i]);
+		if ((uint32_t)(addr >> UMM_BLOCK_SHIFT) - first < nwindow)
+			assert_int_equal(model->leaves[(addr >> UMM_PAGE_SHIFT) -
+						       (uintptr_t)first * TABLE_LEAF_ENTRIES],
+					 model->entries[i]);
+	}
+}
+
+static void what_comes_while_a_kernel_runs_moves_nothing(void **state)
+{
+	struct model *model = *state;
+	struct table *table = &model->table;
+	unsigned ncame = 0, nrefused = 0, begun = 0;
+	uint32_t first, nwindow, nleaves, page;
+
+	for (unsigned round = 0; round < 300; round++) {
+		model_upload(model);
+		first = table->first;
+		nwindow = table->nwindow;
+		nleaves = round % 3 ? NFRAMES + table->max_window : 2 * table->nleaves + 64;
+		for (unsigned i = 0; i < 12; i++) {
+			page = random_u32(model) % NPAGES;
+			if (set_running(model, page, (round * 12 + i + 1) << 4 | 1, nleaves))
+				ncame++;
+			else
+				nrefused += !model->entries[page];
+		}
+		begun += !nwindow && table->nwindow;
+		compare_running(model, first, nwindow);
+		/* Between rounds anything may happen. */
+		page = random_u32(model) % NPAGES;
+		model->entries[page] = 3;
+		assert_int_equal(table_set(table, address_of(page), 3), 0);
+		if (round % 50 == 49) {
+			table_clear(table, 0, UINT64_MAX);
+			memset(model->entries, 0, sizeof(model->entries));
+		}
+	}
+	assert_true(ncame > 1000);
+	assert_true(nrefused > 20);
+	assert_true(begun > 0);
+}
+
 #define model_test(fn) cmocka_unit_test_setup_teardown(fn, model_setup, model_teardown)
 
 int main(int argc, char **argv)
@@ -267,6 +336,7 @@ int main(int argc, char **argv)
 		model_test(as_many_blocks_as_frames_fit_and_no_more),
 		model_test(the_window_grows_both_ways_as_far_as_it_may),
 		model_test(an_empty_window_begins_elsewhere),
+		model_test(what_comes_while_a_kernel_runs_moves_nothing),
 	};
 
 	return rig_main("opencl table", tests, argc, argv);

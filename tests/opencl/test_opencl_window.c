@@ -498,7 +498,9 @@ static void memory_that_is_gone_is_efault_and_dropped_memory_zero(void **state)
 	assert_int_equal(words[5 * PAGE / 4], 3 * 0x01010101 + 1);
 	umm_opencl_window_destroy(w);
 	umm_detach(rig->ctx, addr);
-	munmap(addr, 20 * PAGE);
+	/* Somebody else may have mapped memory into the hole. */
+	munmap(addr, 10 * PAGE);
+	munmap(addr + 11 * PAGE, 9 * PAGE);
 }
 
 static void pages_of_another_device_come_to_the_window(void **state)

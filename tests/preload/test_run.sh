@@ -47,6 +47,12 @@ usage() {
 	done
 	expect 2 "$umm" run
 	says err 'no program'
+	expect 2 "$umm" run --host-limit
+	says err '--host-limit takes a value'
+	expect 2 "$umm" run --device ref=1 --host-limit 1G true
+	says err 'with 2M at least'
+	expect 1 "$umm" run --config / true
+	says err 'Is a directory'
 	expect 2 "$umm" run --nonsense true
 	says err '"--nonsense"'
 	expect 2 "$umm" run --host-limit 12Q true
@@ -59,6 +65,8 @@ usage() {
 	says err 'device ref:refuses: it was told to refuse'
 	expect 2 "$umm" run --device opencl:no-such-device --host-limit 1G true
 	says err 'umm run: device opencl:no-such-device: '
+	expect 2 "$umm" run --device opencl=99999T --host-limit 1G true
+	expect 2 "$umm" run --device numa=99999T --host-limit 1G true
 	expect 2 "$umm" run --device numa:9999 --host-limit 1G true
 	says err 'umm run: device numa:9999: '
 	expect 127 "$umm" run "${limits[@]}" "$scratch/missing"
@@ -69,11 +77,20 @@ usage() {
 	expect 2 "$umm" set 1 host-limit=1K
 	expect 2 "$umm" top x
 	expect 2 "$umm" top --interval -1
+	says err '--interval takes seconds'
+	expect 2 "$umm" top -i
+	says err '--interval takes seconds'
 	expect 2 "$umm" trace
 	expect 2 "$umm" trace 1 2
 	expect 2 "$umm" trace x
 	expect 2 "$umm" trace -s 0 1
 	expect 2 "$umm" trace --size 1K 1
+	says err '--size takes a size'
+	expect 2 "$umm" trace -o
+	says err '-o takes the name of a file'
+	expect 2 "$umm" trace --
+	says err 'it takes one process number, or "-- PROGRAM"'
+	[ "$(wc -l <"$scratch/err")" = 1 ] || fail "$(cat "$scratch/err")"
 	expect 2 "$umm" trace --nonsense -- true
 	expect 1 "$umm" trace 999999999
 	says err 'there is no process'
@@ -81,6 +98,9 @@ usage() {
 	expect 2 "$umm" map 1 2
 	expect 2 "$umm" map --seconds -1 1
 	expect 2 "$umm" map --seconds x 1
+	says err '--seconds takes seconds'
+	expect 2 "$umm" map -o
+	says err '--output takes the name of a file'
 	expect 1 "$umm" map 999999999
 	says err 'there is no process'
 }
@@ -147,6 +167,37 @@ nothing() {
 	silent
 }
 
+# Programs that the shim cannot be put in front of: they run, and one line says why nothing is
+# managed. Where the dynamic loader itself is run, it is heeded.
+out_of_reach() {
+	local n=0 way loader
+
+	for way in static static-pie; do
+		[ -x "$victims/victim_$way" ] || continue
+		expect 0 "$umm" run "${limits[@]}" --summary "$victims/victim_$way"
+		says out 'victim: all as it should be'
+		says err "running without managed memory: $victims/victim_$way is statically linked"
+		[ "$(wc -l <"$scratch/err")" = 1 ] || fail "$(cat "$scratch/err")"
+		n=$((n + 1))
+	done
+	loader=$(readelf -l "$victims/victim_memory" 2>/dev/null |
+		sed -n 's/.*interpreter: \(.*\)]/\1/p')
+	if [ -n "$loader" ]; then
+		expect 0 "$umm" run "${limits[@]}" "$loader" "$victims/victim_memory" family
+		silent
+	fi
+	if [ "$(id -u)" = 0 ]; then
+		chmod 755 "$scratch"
+		cp /bin/true "$scratch/other"
+		chown 65534 "$scratch/other"
+		chmod 4755 "$scratch/other"
+		expect 0 env PATH="$scratch:$PATH" "$umm" run "${limits[@]}" other
+		says err 'other is set-user-ID'
+		n=$((n + 1))
+	fi
+	[ "$n" -gt 0 ] || skip "no such programs can be made: no static C library, and not root"
+}
+
 summary() {
 	need_userfaultfd
 	expect 0 "$umm" run "${limits[@]}" --summary "$victims/victim_memory" sweep
@@ -154,7 +205,7 @@ summary() {
 	says err 'umm: memory of victim_memory'
 	says err 'host limit                                   32.0 MiB'
 	expect 0 "$umm" run "${limits[@]}" --summary true
-	says err 'nothing left the host'
+	says err 'managed memory stayed under its limit'
 	# The device dies, and the program with it: the summary is there all the same.
 	expect 135 bash -c '"$@"' - "$umm" run --device ref:dies=1G --host-limit 32M --summary \
 		"$victims/victim_memory" sweep
@@ -164,6 +215,61 @@ summary() {
 	[ ! -e "/dev/shm/umm-$(id -u)-$pid" ] || fail "its shared memory is left behind"
 }
 
+# No room for shared memory: the program keeps to its limit, and one line says what is missing.
+no_room() {
+	need_userfaultfd
+	[ "$(id -u)" = 0 ] || skip "only root can make a small file system"
+	unshare -m true 2>/dev/null || skip "file systems cannot be mounted here"
+	expect 0 unshare -m sh -c 'mount -t tmpfs -o size=16k none /dev/shm &&
+		head -c 16k /dev/zero >/dev/shm/full && "$@"; status=$?; ls /dev/shm; exit $status' - \
+		"$umm" run "${limits[@]}" --summary "$victims/victim_memory" sweep
+	says out 'victim: all as it should be'
+	[ "$(tail -n 1 "$scratch/out")" = full ] || fail "$(cat "$scratch/out")"
+	says err 'umm: /dev/shm has no room'
+	says err 'umm run: there is no summary'
+}
+
+# MiB in use on device $1 of the program.
+on_device() {
+	"$umm" top --once "$program" | sed -nE "s/.*ref:$1 +([0-9]+)\\..*/\\1/p"
+}
+
+# Where goes what the host may not keep of 128 MiB: two devices have room for it.
+placement() {
+	need_userfaultfd
+	for policy in first interleave roomiest; do
+		printf 'placement = %s\ntrace = %s\n' "$policy" "$scratch/trace" >"$scratch/conf"
+		limits=(--config "$scratch/conf" --device ref:a=512M --device ref:b=512M --host-limit 32M)
+		start_program
+		a=$(on_device a) b=$(on_device b)
+		kill "$program"
+		wait "$program" || true
+		program=
+		[ "${a:-0}" -gt 8 ] || fail "$policy put nothing on the first device: $a, $b"
+		case $policy in
+		first) [ "$b" -eq 0 ] || fail "the first device is not full, and $b MiB are on the other" ;;
+		*) [ "$b" -gt 8 ] || fail "$policy left the second device alone: $a, $b" ;;
+		esac
+		[ "$(head -c 7 "$scratch/trace")" = umm-rec ] || fail "nothing was recorded"
+	done
+	expect 2 "$umm" run --placement nearest --device ref --host-limit 32M true
+	says err 'placement: "nearest" is not'
+}
+
+# Whichever pages leave, the program finds what it put there.
+sampling() {
+	need_userfaultfd
+	for policy in refault second off; do
+		expect 0 "$umm" run "${limits[@]}" --sampling "$policy" --summary \
+			"$victims/victim_memory" sweep
+		says out 'all as it should be'
+		[ "$(sed -nE 's/.*moved to devices +([0-9]+)\..*/\1/p' "$scratch/err")" -gt 64 ] ||
+			fail "$policy moved nothing: $(cat "$scratch/err")"
+	done
+	expect 2 env UMM_SAMPLING=always "$umm" run "${limits[@]}" true
+	says err 'sampling: "always" is not'
+}
+
 host_now() {
 	"$umm" top --once "$program" | sed -nE 's/.* host +([0-9]+)\..*/\1/p'
 }
@@ -171,6 +277,7 @@ host_now() {
 top_and_set() {
 	need_userfaultfd
 	start_program
+	gone=$program
 	expect 0 "$umm" top --once "$program"
 	says out victim_memory
 	says out 'of      32.0 MiB'
@@ -188,10 +295,223 @@ top_and_set() {
 	says err 'there is no process'
 	kill "$program"
 	wait "$program" 2>/dev/null || true
-	expect 1 "$umm" top --once "$program"
+	program=
+	expect 1 "$umm" top --once "$gone"
 	# What a program that was killed leaves, the next look takes away.
 	expect 0 "$umm" top --once
-	[ ! -e "/dev/shm/umm-$(id -u)-$program" ] || fail "its shared memory is left behind"
+	[ ! -e "/dev/shm/umm-$(id -u)-$gone" ] || fail "its shared memory is left behind"
+}
+
+is_gone() { # PID...
+	local pid
+
+	for pid; do
+		[ ! -e "/dev/shm/umm-$(id -u)-$pid" ] || fail "the shared memory of $pid is left behind"
+	done
+}
+
+is_there() { # PID...
+	local pid
+
+	for pid; do
+		[ -e "/dev/shm/umm-$(id -u)-$pid" ] || fail "the shared memory of $pid is gone"
+	done
+}
+
+# What a program and its forked child leave that are killed, the next one that starts takes away;
+# nothing of those that live, nor of anybody else.
+leftovers() {
+	local child gone foreign
+
+	need_userfaultfd
+	start_program waits_twice
+	for _ in {1..300}; do
+		[ "$(grep -c ready "$scratch/waits")" -lt 2 ] || break
+		sleep 0.1
+	done
+	child=$(sed -n 's/^child //p' "$scratch/waits")
+	gone=$program
+	is_there "$gone" "$child"
+	kill -9 "$program" "$child"
+	wait "$program" 2>/dev/null || true
+	for _ in {1..300}; do
+		grep -q '^State:.[^Z]' "/proc/$child/status" 2>/dev/null || break
+		sleep 0.1
+	done
+	foreign=/dev/shm/umm-$(id -u)-$((gone + 4000000))
+	printf x >"$foreign.new"
+	[ "$(id -u)" != 0 ] || chown 65534 "$foreign.new"
+	mv "$foreign.new" "$foreign"
+	start_program
+	is_gone "$gone" "$child"
+	others=$program
+	start_program
+	expect 0 "$umm" top --once
+	says out "$program victim_memory"
+	says out "$others victim_memory"
+	is_there "$program" "$others"
+	kill -9 "$others"
+	if [ "$(id -u)" = 0 ]; then
+		[ -e "$foreign" ] || fail "it took away what is another user's"
+		rm "$foreign"
+	else
+		[ ! -e "$foreign" ] || fail "a file without content is left behind"
+	fi
+}
+
+# A number that another process has by now, and a program that has become another one by exec().
+other_programs() {
+	local file sleeper
+
+	need_userfaultfd
+	start_program
+	file=/dev/shm/umm-$(id -u)
+	sleep 600 &
+	sleeper=$!
+	cp "$file-$program" "$file-$sleeper"
+	kill -9 "$program"
+	expect 1 "$umm" top --once "$sleeper"
+	says err "process $sleeper has nothing to tell"
+	expect 0 "$umm" top --once
+	is_gone "$sleeper"
+	kill "$sleeper"
+
+	start_program becomes
+	for _ in {1..300}; do
+		[ "$(cat "/proc/$program/comm")" != sleep ] || break
+		sleep 0.1
+	done
+	expect 1 "$umm" set "$program" host-limit=1G
+	says err "process $program has nothing to tell"
+	expect 0 "$umm" top --once
+	is_gone "$program"
+}
+
+# A program that was killed and not waited for yet: its summary is still to be read.
+summary_is_kept() {
+	local runner
+
+	need_userfaultfd
+	limits+=(--summary)
+	start_program
+	runner=$program
+	program=$(cat "/proc/$runner/task/$runner/children" 2>/dev/null) ||
+		skip "this kernel does not list children"
+	program=${program// /}
+	kill -STOP "$runner"
+	kill -9 "$program"
+	for _ in {1..300}; do
+		! grep -q '^State:.Z' "/proc/$program/status" || break
+		sleep 0.1
+	done
+	expect 0 "$umm" top --once
+	is_there "$program"
+	kill -CONT "$runner"
+	wait "$runner" 2>/dev/null || true
+	says waits 'umm: memory of victim_memory'
+	is_gone "$program"
+	program=
+}
+
+# Many start and are looked at all at once: nobody takes away what a newborn has.
+many() {
+	local pid pids=()
+
+	need_userfaultfd
+	for round in {1..4}; do
+		for i in {1..6}; do
+			"$umm" run "${limits[@]}" "$victims/victim_memory" waits >"$scratch/many$i" 2>&1 &
+			pids+=($!)
+		done
+		for _ in {1..600}; do
+			"$umm" top --once >/dev/null
+			[ "$(cat "$scratch"/many* | grep -c ready)" -lt 6 ] || break
+		done
+		is_there "${pids[@]}"
+		kill -9 "${pids[@]}"
+		wait "${pids[@]}" 2>/dev/null || true
+		"$umm" top --once >/dev/null
+		is_gone "${pids[@]}"
+		pids=()
+	done
+}
+
+engine_ticks() {
+	local task
+
+	task=$(dirname "$(grep -lx umm-engine "/proc/$program"/task/*/comm)")
+	awk '{ print $14 + $15 }' "$task/stat"
+}
+
+# Where nothing happens there is room already, as far as the upper watermark, and the engine takes
+# some hundredths of a CPU at most.
+idle() {
+	local before
+
+	need_userfaultfd
+	start_program
+	for _ in {1..300}; do
+		[ "$(host_now)" -ge 28 ] || break
+		sleep 0.1
+	done
+	[ "$(host_now)" -lt 28 ] || fail "no room is made ahead of need: $(host_now)"
+	before=$(engine_ticks)
+	sleep 3
+	[ $(($(engine_ticks) - before)) -le $((3 * $(getconf CLK_TCK) / 10)) ] ||
+		fail "the engine is busy: $before, then $(engine_ticks) ticks"
+}
+
+# Rates, of a program that reads all that it has, round and round.
+top_rates() {
+	need_userfaultfd
+	start_program scans
+	for _ in {1..20}; do
+		expect 124 timeout 2.5 "$umm" top --interval 1 "$program"
+		! awk '/touches/ { n++; touches = $2 + 0; hits = $5; pressure = $(NF - 1) }
+			/home/ { home = $(NF - 3) }
+			END { exit !(n >= 2 && touches > 0 && hits > 0 && hits <= 100 &&
+				pressure > 0 && home > 0) }' "$scratch/out" || return 0
+	done
+	fail "no rates: $(cat "$scratch/out")"
+}
+
+# A program that needs half as much again as it may keep, and all of it, is said to thrash.
+top_thrash() {
+	need_userfaultfd
+	"$umm" run "${limits[@]}" "$victims/victim_heat" thrash 32 >"$scratch/waits" 2>&1 &
+	program=$!
+	for _ in {1..600}; do
+		"$umm" top --once "$program" >"$scratch/out" 2>"$scratch/err" || true
+		! grep -q THRASHING "$scratch/out" || break
+		kill -0 "$program" 2>/dev/null || fail "it was never said: $(cat "$scratch"/waits)"
+		sleep 0.05
+	done
+	says out THRASHING
+	wait "$program" || fail "$(cat "$scratch/waits")"
+	program=
+	says waits 'victim: all as it should be'
+}
+
+# The number of an "umm run" that waits for its program means the program.
+runner() {
+	local runner child
+
+	need_userfaultfd
+	limits+=(--summary)
+	start_program
+	runner=$program
+	child=$(cat "/proc/$runner/task/$runner/children" 2>/dev/null) ||
+		skip "this kernel does not list children"
+	program=${child// /}
+	expect 0 "$umm" top --once "$runner"
+	says out "$program victim_memory"
+	expect 0 "$umm" set "$runner" host-limit=24M
+	expect 0 "$umm" map --seconds 0 -o "$scratch/map.svg" "$runner"
+	grep -q "($program)" "$scratch/map.svg" || fail "it draws something else"
+	expect 0 "$umm" trace --seconds 0.1 -o "$scratch/trace" "$runner"
+	kill -9 "$program"
+	wait "$runner" 2>/dev/null || true
+	program=
 }
 
 foreign() {

@@ -66,11 +66,24 @@ static void devices_keep_their_order(void **state)
 static void nonsense_is_named(void **state)
 {
 	static const char *const bad[][2] = {
-		{ "device", "" },	    { "device", "../x" },    { "device", "numa:1=" },
-		{ "device", "numa:1=0" },   { "device", "a,,b" },    { "host-limit", "1M" },
-		{ "host-limit", "much" },   { "quiet", "maybe" },    { "malloc-threshold", "1K" },
-		{ "cpu-budget", "0" },	    { "cpu-budget", "101" }, { "cpu-budget", "2%" },
+		{ "device", "" },
+		{ "device", "../x" },
+		{ "device", "numa:1=" },
+		{ "device", "numa:1=0" },
+		{ "device", "a,,b" },
+		{ "host-limit", "1M" },
+		{ "host-limit", "much" },
+		{ "quiet", "maybe" },
+		{ "malloc-threshold", "1K" },
+		{ "cpu-budget", "0" },
+		{ "cpu-budget", "101" },
+		{ "cpu-budget", "2%" },
 		{ "mmap-threshold", "-5" },
+		{ "placement", "nearest" },
+		{ "evict-order", "oldest" },
+		{ "readahead", "all" },
+		{ "thrash", "no" },
+		{ "sampling", "always" },
 	};
 
 	(void)state;
@@ -84,6 +97,22 @@ static void nonsense_is_named(void **state)
 	for (unsigned i = 0; i < SETTINGS_DEVICES - 1; i++)
 		settings_set(&settings, "device", "ref", error);
 	assert_int_equal(settings_set(&settings, "device", "ref,ref,ref,ref", error), -EINVAL);
+}
+
+static void policies_have_names(void **state)
+{
+	(void)state;
+	assert_ptr_equal(settings.placement, &place_first);
+	assert_int_equal(settings_set(&settings, "placement", "interleave", error), 0);
+	assert_ptr_equal(settings.placement, &place_interleave);
+	assert_ptr_equal(settings.sampling, &sample_refault);
+	assert_int_equal(settings_set(&settings, "sampling", "second", error), 0);
+	assert_ptr_equal(settings.sampling, &sample_second);
+	assert_int_equal(settings_set(&settings, "evict-order", "lirs", error), 0);
+	assert_int_equal(settings_set(&settings, "readahead", "off", error), 0);
+	assert_int_equal(settings_set(&settings, "thrash", "throttle", error), 0);
+	assert_int_equal(settings_set(&settings, "hints", "read-mostly", error), 0);
+	assert_int_equal(settings_set(&settings, "trace", "/tmp/x", error), 0);
 }
 
 static void the_environment_says_the_same(void **state)
@@ -113,6 +142,7 @@ int main(void)
 		cmocka_unit_test_setup(sizes, start),
 		cmocka_unit_test_setup(devices_keep_their_order, start),
 		cmocka_unit_test_setup(nonsense_is_named, start),
+		cmocka_unit_test_setup(policies_have_names, start),
 		cmocka_unit_test_setup(the_environment_says_the_same, start),
 	};
 

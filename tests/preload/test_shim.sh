@@ -60,7 +60,26 @@ victim() {
 	[ "$(summary 'pages lost with their device')" = 0 ] || fail "$(cat "$scratch/err")"
 }
 
-memory_cases='family resize sweep reuse remap threads forks calls library mappings'
+memory_cases='closes family resize sweep arrays remap threads forks calls library mappings'
+
+# What is freed is free at once: on the device, which has no room for two of these arrays, and in the
+# count of what is in the host.
+reuse() {
+	victim UMM_DEVICE=ref=112M "$victims/victim_memory" reuse
+	! grep -q full "$scratch/err" || fail "$(cat "$scratch/err")"
+	at_most 'in host frames at most' 44
+}
+
+# Forked children have a limit of their own, and leave nothing behind.
+children() {
+	local pid
+
+	victim "$victims/victim_memory" children
+	[ "$(grep -c '^child ' "$scratch/out")" = 2 ] || fail "$(cat "$scratch/out")"
+	for pid in $(sed -n 's/^child //p' "$scratch/out"); do
+		[ ! -e "/dev/shm/umm-$(id -u)-$pid" ] || fail "the shared memory of $pid is left"
+	done
+}
 
 # The limit holds while a program fills memory as fast as it can: half a MiB for each fault server
 # and what one round brings along come on top.
@@ -71,11 +90,25 @@ limit_holds() {
 	at_most 'in host frames at most' 76
 }
 
+# A program that may have few files open has room for those of the shim.
+descriptors() {
+	ulimit -n 60
+	victim "$victims/victim_memory" sweep
+}
+
 # Small objects are managed, too, where that is asked for.
 everything() {
 	victim UMM_MALLOC_THRESHOLD=0 "$victims/victim_memory" threads
 	victim UMM_MALLOC_THRESHOLD=0 "$victims/victim_new"
 	victim UMM_MALLOC_THRESHOLD=0 "$victims/victim_memory" forks
+}
+
+# However long devices take to open, no program outruns them; unless it is the program that they
+# wait for, which has the dynamic loader locked: then it does not wait for ever.
+start() {
+	victim UMM_DEVICE=ref:slow=1G "$victims/victim_new"
+	at_most 'in host frames at most' 44
+	victim VICTIM_LOADER=1 "$victims/victim_memory" library
 }
 
 worker() {
@@ -119,10 +152,56 @@ full() {
 	[ "$(grep -c 'all devices are full' "$scratch/err")" = 1 ] || fail "$(cat "$scratch/err")"
 }
 
+# The numbers behind the lines of the program's output that begin with so.
+told() { # TEXT
+	sed -nE "s/^$1 ([0-9]+).*/\1/p" "$scratch/out"
+}
+
+# What is hot stays, although everything is read once, from end to end, through a host that holds a
+# quarter: of 2730 hot pages few are found gone meanwhile, and most are in the host after it. Each
+# page of the scan came home by a touch or along with one, few of them by a touch.
+scan() {
+	victim "$victims/victim_heat" scan 32
+	[ "$(told before)" -le 273 ] || fail "what is hot does not stay: $(cat "$scratch/out")"
+	[ "$(told during)" -le 205 ] || fail "what is hot leaves: $(cat "$scratch/out")"
+	[ "$(told kept)" -ge 2184 ] || fail "what is hot is gone: $(cat "$scratch/out")"
+	[ "$(told 'scanned 32768, came home by a touch')" -le 8192 ] ||
+		fail "the scan waits for each page: $(cat "$scratch/out")"
+	at_least 'pages brought along' 20000
+	at_most 'in host frames at most' 44
+}
+
+# Half as much again as the host may keep, round and round, in an order that nobody can guess. Who
+# puts away the oldest misses each page of each pass, 12288; who knows the future a third, and as
+# much of the rest as the host's watermarks keep free.
+thrash() {
+	victim "$victims/victim_heat" thrash 32
+	[ "$(told 'pass [0-9]+: missed' | wc -l)" = 12 ] || fail "$(cat "$scratch/out")"
+	told 'pass [0-9]+: missed' | awk 'NR > 6 { sum += $1 } END { exit !(sum <= 6 * 12288 * 0.7) }' ||
+		fail "it is not damped: $(cat "$scratch/out")"
+	told 'pass [0-9]+: missed' | awk 'NR > 6 { sum += $1 } END { exit !(sum >= 6 * 12288 * 0.3) }' ||
+		fail "the limit is not kept: $(cat "$scratch/out")"
+	at_least '  of pages that were known to be hot' 12288
+	at_most 'in host frames at most' 44
+}
+
 # Several: the second takes what the first has no room for.
 several() {
 	victim UMM_DEVICE=ref=16M,ref:worker=1G "$victims/victim_memory" calls
 	at_least ref:worker 8
+}
+
+# What a program locks stays in the host. Only where that alone is over the limit something is said.
+locks() {
+	shim "$victims/victim_memory" locks || [ $? != 77 ] || skip "memory cannot be locked here"
+	says out 'victim: all as it should be'
+	! grep -q pinned "$scratch/err" || fail "$(cat "$scratch/err")"
+	limit=20M
+	victim "$victims/victim_memory" locks
+	[ "$(grep -c 'pinned .* the host limit is exceeded' "$scratch/err")" = 1 ] ||
+		fail "$(cat "$scratch/err")"
+	victim "$victims/victim_memory" locks_all
+	! grep -q error "$scratch/err" || fail "$(cat "$scratch/err")"
 }
 
 # The kinds of memory that come with libumm.

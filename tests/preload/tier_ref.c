@@ -2,17 +2,18 @@
 /*
  * The reference device as a kind of memory for the shim: ref[:OPTION...]=BYTES. Options, separated
  * by '+': "worker" copies on a thread of its own, "dies" fails every copy home from the 100th
- * on, "refuses" cannot be opened.
+ * on, "refuses" cannot be opened, "slow" takes its time to open.
  */
 #include <errno.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "ref_device.h"
 #include "umm_tier.h"
 
-enum { DEFAULT_FRAMES = 65536, COPIES_BEFORE_DEATH = 100 };
+enum { DEFAULT_FRAMES = 65536, COPIES_BEFORE_DEATH = 100, SLOW_SECONDS = 2 };
 
 static struct ref_device *device;
 
@@ -47,6 +48,8 @@ static int open(struct umm_ctx *ctx, const char *name, uint64_t bytes, struct um
 	};
 	int ret = check(name, bytes, reason);
 
+	if (strstr(name, "slow"))
+		sleep(SLOW_SECONDS);
 	if (!ret)
 		ret = ref_create(ctx, &options, &device);
 	if (ret)
@@ -60,6 +63,7 @@ static int open(struct umm_ctx *ctx, const char *name, uint64_t bytes, struct um
 const struct umm_tier_ops umm_tier_ops = {
 	.size = sizeof(umm_tier_ops),
 	.api = UMM_TIER_API,
+	.flags = UMM_TIER_FORKS,
 	.check = check,
 	.open = open,
 };

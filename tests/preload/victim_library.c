@@ -6,16 +6,19 @@ void *library_make(size_t len);
 void library_destroy(void *ptr);
 
 static void *early;
+static size_t early_len;
 
+/* While the dynamic loader is locked: more than the limit, if that is wanted. */
 __attribute__((constructor)) static void library_start(void)
 {
-	early = malloc(200000);
-	fill(early, 200000, 1);
+	early_len = getenv("VICTIM_LOADER") ? 48 * MIB : 200000;
+	early = malloc(early_len);
+	fill(early, early_len, 1);
 }
 
 __attribute__((destructor)) static void library_end(void)
 {
-	check(is_filled(early, 200000, 1));
+	check(is_filled(early, early_len, 1));
 	free(early);
 }
 

@@ -124,6 +124,35 @@ static void reuse(void)
 	}
 }
 
+static size_t address_space(void)
+{
+	FILE *file = fopen("/proc/self/statm", "re");
+	size_t npages = 0;
+
+	check(file && fscanf(file, "%zu", &npages) == 1 && !fclose(file));
+	return npages * 4096;
+}
+
+/* Arrays that come and go, of lengths that allocators round up: what is freed is gone. */
+static void arrays(void)
+{
+	char *kept = do_malloc(64 * MIB);
+	size_t before;
+
+	fill(kept, 64 * MIB, 13);
+	before = address_space();
+	for (unsigned i = 0; i < 64; i++) {
+		size_t len = (17 + i % 5) * MIB + 4096 * i;
+		char *ptr = do_malloc(len);
+
+		fill(ptr, len, i);
+		check(is_filled(ptr, len, i));
+		free(ptr);
+	}
+	check(address_space() < before + 64 * MIB);
+	check(is_filled(kept, 64 * MIB, 13));
+}
+
 static char *map(size_t len)
 {
 	char *ptr = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -178,6 +207,71 @@ static void remap(void)
 	check(!munmap(ptr, 128 * MIB));
 }
 
+static size_t pages_in_host(char *ptr, size_t len)
+{
+	static unsigned char in_host[64 * MIB / 4096];
+	size_t n = 0;
+
+	check(len <= sizeof(in_host) * 4096 && !mincore(ptr, len, in_host));
+	for (size_t i = 0; i < len / 4096; i++)
+		n += in_host[i] & 1;
+	return n;
+}
+
+/* Fills the host with something else. */
+static void push_out(void)
+{
+	char *ptr = do_malloc(96 * MIB);
+
+	fill(ptr, 96 * MIB, 15);
+	check(is_filled(ptr, 96 * MIB, 15));
+	free(ptr);
+}
+
+/* Locked memory stays where it is, until it is unlocked. */
+static void locks(void)
+{
+	char *ptr = map(64 * MIB), *part = ptr + 8 * MIB;
+	size_t len = 24 * MIB;
+
+	fill(ptr, 64 * MIB, 14);
+	push_out();
+	check(pages_in_host(part, len) < len / 4096);
+	if (mlock(part, len))
+		exit(77);
+	check(pages_in_host(part, len) == len / 4096);
+	push_out();
+	check(pages_in_host(part, len) == len / 4096);
+	check(is_filled(ptr, 64 * MIB, 14));
+	check(!munlock(part, len));
+	push_out();
+	push_out();
+	check(pages_in_host(part, len) < len / 4096);
+	check(is_filled(ptr, 64 * MIB, 14));
+}
+
+/* Everything, and what comes. */
+static void locks_all(void)
+{
+	char *ptr = map(48 * MIB), *later;
+
+	fill(ptr, 48 * MIB, 14);
+	push_out();
+	if (mlockall(MCL_CURRENT | MCL_FUTURE))
+		exit(77);
+	check(pages_in_host(ptr, 48 * MIB) == 48 * MIB / 4096);
+	later = map(48 * MIB);
+	fill(later, 48 * MIB, 16);
+	push_out();
+	check(pages_in_host(ptr, 48 * MIB) == 48 * MIB / 4096);
+	check(pages_in_host(later, 48 * MIB) == 48 * MIB / 4096);
+	check(!munlockall());
+	push_out();
+	push_out();
+	check(pages_in_host(ptr, 48 * MIB) + pages_in_host(later, 48 * MIB) < 64 * MIB / 4096);
+	check(is_filled(ptr, 48 * MIB, 14) && is_filled(later, 48 * MIB, 16));
+}
+
 static void *thread_main(void *arg)
 {
 	uint64_t seed = (uint64_t)(uintptr_t)arg;
@@ -219,6 +313,36 @@ static void child_end(int pid)
 	      !WEXITSTATUS(status));
 }
 
+/* A child has a limit, too, for what it allocates; and so have its children. */
+static void child_of(unsigned generations)
+{
+	char *own = do_memalign(4096, 64 * MIB);
+	int pid;
+
+	fill(own, 64 * MIB, generations);
+	check(pages_in_host(own, 64 * MIB) < 48 * MIB / 4096);
+	check(is_filled(own, 64 * MIB, generations));
+	if (!generations)
+		return;
+	pid = fork();
+	if (!pid) {
+		check(is_filled(own, 64 * MIB, generations));
+		child_of(generations - 1);
+		check(is_filled(own, 64 * MIB, generations));
+		_exit(0);
+	}
+	printf("child %d\n", pid);
+	fflush(stdout);
+	check(is_filled(own, 64 * MIB, generations));
+	child_end(pid);
+	check(is_filled(own, 64 * MIB, generations));
+}
+
+static void children(void)
+{
+	child_of(2);
+}
+
 static volatile bool stop;
 
 static void *churn(void *arg)
@@ -257,6 +381,41 @@ static void forks(void)
 	pthread_join(thread, NULL);
 	check(!system("true"));
 	check(is_filled(ptr, 96 * MIB, 6));
+}
+
+/* As daemons do, and shells: what is open they close, and they take the numbers that they like. */
+static void closes_all(void)
+{
+	for (int fd = 3; fd < 256; fd++)
+		check(dup2(STDOUT_FILENO, fd) == fd);
+	closefrom(3);
+	for (int fd = 3; fd < 4096; fd++)
+		check(close(fd) && errno == EBADF);
+	check(!close_range(3, ~0U, 0));
+	check(dup(STDOUT_FILENO) == 3 && !close(3));
+}
+
+static void closes(void)
+{
+	char *ptr = do_malloc(96 * MIB);
+	int pid;
+
+	fill(ptr, 96 * MIB, 17);
+	closes_all();
+	check(is_filled(ptr, 96 * MIB, 17));
+	push_out();
+	check(is_filled(ptr, 96 * MIB, 17));
+	pid = fork();
+	if (!pid) {
+		closes_all();
+		closefrom(0);
+		check(is_filled(ptr, 96 * MIB, 17));
+		fill(ptr, 96 * MIB, 18);
+		_exit(0);
+	}
+	child_end(pid);
+	push_out();
+	check(is_filled(ptr, 96 * MIB, 17));
 }
 
 /* System calls on memory that is on a device. */
@@ -301,6 +460,30 @@ static void waits(void)
 		pause();
 }
 
+/* So does a child of its own. */
+static void waits_twice(void)
+{
+	int pid = fork();
+
+	check(pid >= 0);
+	if (pid)
+		printf("child %d\n", pid);
+	waits();
+}
+
+/* Becomes another program, which has nothing to do with the shim. */
+static void becomes(void)
+{
+	char *ptr = do_malloc(128 * MIB);
+
+	fill(ptr, 128 * MIB, 12);
+	check(!unsetenv("LD_PRELOAD"));
+	puts("ready");
+	fflush(stdout);
+	execl("/bin/sleep", "sleep", "600", NULL);
+	check(false);
+}
+
 /* Reads all of it, again and again, until it is killed. */
 static void scans(void)
 {
@@ -317,9 +500,25 @@ static const struct {
 	const char *name;
 	void (*run)(void);
 } programs[] = {
-	{ "family", family },	{ "resize", resize },	  { "sweep", sweep }, { "reuse", reuse },
-	{ "remap", remap },	{ "threads", threads },	  { "forks", forks }, { "calls", calls },
-	{ "library", library }, { "mappings", mappings }, { "waits", waits }, { "scans", scans },
+	{ "family", family },
+	{ "resize", resize },
+	{ "sweep", sweep },
+	{ "reuse", reuse },
+	{ "arrays", arrays },
+	{ "remap", remap },
+	{ "threads", threads },
+	{ "forks", forks },
+	{ "calls", calls },
+	{ "library", library },
+	{ "mappings", mappings },
+	{ "waits", waits },
+	{ "scans", scans },
+	{ "children", children },
+	{ "locks", locks },
+	{ "locks_all", locks_all },
+	{ "closes", closes },
+	{ "becomes", becomes },
+	{ "waits_twice", waits_twice },
 };
 
 int main(int argc, char **argv)

@@ -135,7 +135,7 @@ opencl_device() {
 		'opencl.platforms.0.name~Portable' opencl.platforms.0.devices#1 \
 		opencl.platforms.0.devices.0.type=cpu opencl.platforms.0.devices.0.usable=true \
 		opencl.platforms.0.devices.0.error=null \
-		opencl.platforms.0.devices.0.capabilities#6 \
+		opencl.platforms.0.devices.0.capabilities#7 \
 		opencl.platforms.0.devices.0.capabilities.paging=true \
 		opencl.platforms.0.devices.0.max_device_bytes
 	expect 0 "$umm" info

@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * close() and its sisters, for the whole program. Daemons close every descriptor that they may have
+ * inherited, and shells put files at numbers of their choice. If that closes a userfaultfd,
+ * what is on devices reads as zero from there on, without a word.
+ *
+ * So while the engine opens what it needs all numbers below FIRST are taken; what has been opened
+ * meanwhile is remembered, and the program's close() leaves it open, as if the number were free.
+ * dup2() onto one fails. Other threads of the program may open files in that time: of these only
+ * kinds are mistaken for ours that anybody but us seldom has, and the worst is that one stays
+ * open. A number that libumm or a device has given back is recognised by the inode behind it.
+ *
+ * A forked child has copies that keep nothing alive: it closes them as it likes. A child of vfork()
+ * shares these books; for it they are closed by exec().
+ *
+ * No locks: entries are written before their bit, by the engine's thread, and cleared by whoever
+ * finds them stale. All but what the engine calls is async-signal-safe.
+ */
+#include "descriptors.h"
+
+#include <dirent.h>
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "raw.h"
+#include "shim.h"
+
+enum { FIRST = 256, LAST = 4095, WORDS = (LAST + 1) / 64 };
+
+struct file {
+	dev_t dev;
+	ino_t ino;
+};
+
+static _Atomic uint64_t fillers[WORDS], others[WORDS], ours[WORDS];
+static struct file files[LAST + 1];
+static _Atomic bool any, filling;
+
+static int (*next_close)(int fd);
+static int (*next_dup2)(int from, int to);
+static int (*next_dup3)(int from, int to, int flags);
+
+static bool has(_Atomic uint64_t *set, unsigned fd)
+{
+	return atomic_load(&set[fd / 64]) >> fd % 64 & 1;
+}
+
+static void put(_Atomic uint64_t *set, unsigned fd)
+{
+	atomic_fetch_or(&set[fd / 64], UINT64_C(1) << fd % 64);
+}
+
+static void drop(_Atomic uint64_t *set, unsigned fd)
+{
+	atomic_fetch_and(&set[fd / 64], ~(UINT64_C(1) << fd % 64));
+}
+
+void descriptors_start(void)
+{
+	*(void **)&next_close = dlsym(RTLD_NEXT, "close");
+	*(void **)&next_dup2 = dlsym(RTLD_NEXT, "dup2");
+	*(void **)&next_dup3 = dlsym(RTLD_NEXT, "dup3");
+}
+
+/* ---- what is ours --------------------------------------------------------------------- */
+
+/* Call for each descriptor of this process that there are books for. */
+static void each_open(void (*call)(unsigned fd, const char *link))
+{
+	DIR *dir = opendir("/proc/self/fd");
+	struct dirent *entry;
+
+	while (dir && (entry = readdir(dir))) {
+		unsigned long fd = strtoul(entry->d_name, NULL, 10);
+		char link[128];
+		ssize_t len = readlinkat(dirfd(dir), entry->d_name, link, sizeof(link) - 1);
+
+		if (len <= 0 || fd > LAST || fd == (unsigned)dirfd(dir))
+			continue;
+		link[len] = '\0';
+		call((unsigned)fd, link);
+	}
+	if (dir)
+		closedir(dir);
+}
+
+static void note_other(unsigned fd, const char *link)
+{
+	(void)link;
+	put(others, fd);
+}
+
+/* Kinds that hardly anybody else has. */
+static bool may_be_ours(const char *link)
+{
+	static const char *const kinds[] = { "anon_inode:[userfaultfd]",
+					     "anon_inode:[eventfd]",
+					     "anon_inode:[eventpoll]",
+					     "/dev/",
+					     "/proc/",
+					     "/memfd:umm-" };
+
+	for (unsigned i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
+		if (!strncmp(link, kinds[i], strlen(kinds[i])))
+			return true;
+	return false;
+}
+
+static void note_ours(unsigned fd, const char *link)
+{
+	struct stat st;
+
+	if (has(others, fd) || has(fillers, fd) || !may_be_ours(link) || fstat((int)fd, &st))
+		return;
+	files[fd] = (struct file){ st.st_dev, st.st_ino };
+	put(ours, fd);
+	atomic_store(&any, true);
+}
+
+/* Where few are allowed, half of them have to do for ours. */
+static int first_number(void)
+{
+	struct rlimit most;
+
+	if (getrlimit(RLIMIT_NOFILE, &most) || most.rlim_cur / 2 > FIRST)
+		return FIRST;
+	return (int)(most.rlim_cur / 2);
+}
+
+void descriptors_open_begin(void)
+{
+	int fd = open("/dev/null", O_RDONLY | O_CLOEXEC), first = first_number();
+
+	atomic_store(&filling, true);
+	while (fd >= 0 && fd < first) {
+		int filler = fd;
+
+		put(fillers, (unsigned)filler);
+		fd = fcntl(filler, F_DUPFD_CLOEXEC, 0);
+	}
+	if (fd >= 0)
+		raw_close(fd);
+	each_open(note_other);
+}
+
+static void fillers_close(void)
+{
+	for (unsigned fd = 0; fd < FIRST; fd++)
+		if (has(fillers, fd)) {
+			drop(fillers, fd);
+			raw_close((int)fd);
+		}
+}
+
+void descriptors_open_end(void)
+{
+	each_open(note_ours);
+	fillers_close();
+	atomic_store(&filling, false);
+	memset((void *)others, 0, sizeof(others));
+}
+
+void descriptors_fork_child(void)
+{
+	if (atomic_exchange(&filling, false))
+		fillers_close();
+	if (!atomic_load(&any))
+		return;
+	atomic_store(&any, false);
+	memset((void *)ours, 0, sizeof(ours));
+}
+
+/* ---- what the program closes ---------------------------------------------------------- */
+
+static bool is_ours(unsigned fd)
+{
+	struct stat st;
+
+	if (fd > LAST || !atomic_load_explicit(&any, memory_order_relaxed) || !has(ours, fd))
+		return false;
+	if (!fstat((int)fd, &st) && st.st_dev == files[fd].dev && st.st_ino == files[fd].ino)
+		return true;
+	drop(ours, fd);
+	return false;
+}
+
+/* The first of ours from @fd to @last; @last + 1: there is none. */
+static uint64_t ours_from(uint64_t fd, uint64_t last)
+{
+	for (; fd <= last && fd <= LAST; fd++)
+		if (is_ours((unsigned)fd))
+			return fd;
+	return last + 1;
+}
+
+static bool is_internal(const void *caller)
+{
+	return thread_mode == THREAD_INTERNAL || shim_is_internal_code(caller);
+}
+
+PRELOAD_API int close(int fd)
+{
+	if (is_ours((unsigned)fd) && !is_internal(__builtin_return_address(0))) {
+		errno = EBADF;
+		return -1;
+	}
+	return next_close ? next_close(fd) : raw_close(fd);
+}
+
+static int close_others(unsigned first, unsigned last, int flags)
+{
+	uint64_t from = first, to;
+
+	for (; from <= last; from = to + 1) {
+		to = ours_from(from, last);
+		if (to > from &&
+		    syscall(SYS_close_range, (unsigned)from, (unsigned)(to - 1), flags))
+			return -1;
+	}
+	return 0;
+}
+
+PRELOAD_API int close_range(unsigned first, unsigned last, int flags)
+{
+	if (first > last || is_internal(__builtin_return_address(0)))
+		return (int)syscall(SYS_close_range, first, last, flags);
+	return close_others(first, last, flags);
+}
+
+PRELOAD_API void closefrom(int first)
+{
+	unsigned from = first > 0 ? (unsigned)first : 0;
+	long most = sysconf(_SC_OPEN_MAX);
+
+	if (!close_others(from, UINT_MAX, 0))
+		return;
+	/* A kernel before 5.9. */
+	for (long fd = from; fd < (most > 0 ? most : LAST); fd++)
+		if (!is_ours((unsigned)fd))
+			raw_close((int)fd);
+}
+
+static bool would_lose_ours(int from, int to, const void *caller)
+{
+	if (from == to || !is_ours((unsigned)to) || is_internal(caller))
+		return false;
+	errno = EBUSY;
+	return true;
+}
+
+PRELOAD_API int dup2(int from, int to)
+{
+	if (would_lose_ours(from, to, __builtin_return_address(0)))
+		return -1;
+	if (next_dup2)
+		return next_dup2(from, to);
+	if (from == to)
+		return fcntl(from, F_GETFD) < 0 ? -1 : to;
+	return (int)syscall(SYS_dup3, from, to, 0);
+}
+
+PRELOAD_API int dup3(int from, int to, int flags)
+{
+	if (would_lose_ours(from, to, __builtin_return_address(0)))
+		return -1;
+	return next_dup3 ? next_dup3(from, to, flags) : (int)syscall(SYS_dup3, from, to, flags);
+}

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The file descriptors of the shim, of libumm and of devices, in a program that closes what it has
+ * not opened: they are out of its way, and stay open.
+ */
+#ifndef DESCRIPTORS_H
+#define DESCRIPTORS_H
+
+/* In the constructor: find the C library's calls. */
+void descriptors_start(void);
+
+/*
+ * What is opened between the two is ours, and has numbers that programs do not choose. On an
+ * internal thread.
+ */
+void descriptors_open_begin(void);
+void descriptors_open_end(void);
+
+/* In a forked child: it may close all of its copies. */
+void descriptors_fork_child(void);
+
+#endif

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Which process a number on the command line means. A shell knows the number of the "umm run" that
+ * it started; where that waits for its program, to print a summary or to record a trace, the
+ * program is its only child, and is what is meant.
+ *
+ * No state, no locks.
+ */
+#include "target.h"
+
+#include <stdbool.h>
+#include <stdio.h>
+#include <sys/stat.h>
+
+/* It runs the command that this process runs. */
+static bool is_umm(pid_t pid)
+{
+	struct stat theirs, ours;
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/exe", (int)pid);
+	return !stat(path, &theirs) && !stat("/proc/self/exe", &ours) &&
+	       theirs.st_dev == ours.st_dev && theirs.st_ino == ours.st_ino;
+}
+
+/* The first child; 0: there is none, or a kernel that does not list them. */
+static pid_t child_of(pid_t pid)
+{
+	char path[64];
+	int child = 0;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", (int)pid, (int)pid);
+	file = fopen(path, "re");
+	if (!file)
+		return 0;
+	if (fscanf(file, "%d", &child) != 1)
+		child = 0;
+	fclose(file);
+	return child;
+}
+
+pid_t target_pid(pid_t pid)
+{
+	pid_t child;
+
+	while (is_umm(pid) && (child = child_of(pid)))
+		pid = child;
+	return pid;
+}

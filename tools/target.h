@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: MIT */
+/* Which process a number on the command line means. */
+#ifndef TARGET_H
+#define TARGET_H
+
+#include <sys/types.h>
+
+/* The program that "umm run" waits for, where @pid is that; else @pid. */
+pid_t target_pid(pid_t pid);
+
+#endif
