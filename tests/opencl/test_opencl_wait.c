@@ -240,9 +240,9 @@ static void what_lies_behind_is_read_ahead_for_who_waits(void **state)
 	assert_int_equal(result.rounds, 1);
 	assert_int_equal(result.pages_migrated, 512);
 	assert_in_range(result.pages_readahead, 400, 511);
-	/* Some are missed while they are on their way, ahead of need. */
+	/* Some are missed while they are on their way, ahead of need: how many, is a race. */
 	assert_int_equal(result.faults, result.faults_waited);
-	assert_in_range(result.faults_waited, 512 - result.pages_readahead, 400);
+	assert_in_range(result.faults_waited, 512 - result.pages_readahead, 512);
 	/* All of it is in the table afterwards. */
 	result = rig_launch(rig, walk.kernel, 1);
 	assert_int_equal(result.faults, 0);
