@@ -82,6 +82,7 @@ extern const struct bench_case case_books[];
 extern const struct bench_case case_scale[];
 extern const struct bench_case case_use[];
 extern const struct bench_case case_shim[]; /* empty where the shim was not built */
+extern const struct bench_case case_apps[]; /* likewise */
 
 /* One pair of runs. */
 struct bench_pair {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Running the program of shim_load.c, in various company. */
+/* Running the program of shim_load.c, or any other, in various company. */
 #ifndef LOAD_H
 #define LOAD_H
 
@@ -9,6 +9,7 @@
 #include "bench.h"
 
 struct load {
+	const char *program; /* found by PATH; NULL: that of shim_load.c */
 	const char *argv[5]; /* of the program, behind its name; ends with NULL */
 	const char *preload; /* a library; NULL: none */
 	bool has_device;     /* for the shim: the reference device */
@@ -18,8 +19,8 @@ struct load {
 };
 
 struct load_result {
-	double figure;
-	double most_kib; /* of host memory */
+	double figure;	 /* what shim_load.c prints; of another program the time from outside, ms */
+	double most_kib; /* of host memory; of another program, its children's most included */
 };
 
 /* 0 or an error for env->note. */
