@@ -334,6 +334,9 @@ UMM_API struct umm_ctx *umm_ctx_get(struct umm_ctx *ctx);
  * with its contents, and removes the notifiers that are left. Where the program has closed
  * descriptors that are the library's, all of it stays as it is, and the log says so.
  *
+ * A thread that calls with a context needs a reference that lasts as long: its own, or one that
+ * nobody drops meanwhile. Closing beside another call is not guarded against.
+ *
  * Ownership: the caller's reference is gone.
  * Context:   any thread but one inside a callback of this context; may sleep.
  * Return:    nothing.
