@@ -70,6 +70,8 @@ static void become(const struct load *load, int out)
 	}
 	if (load->cgroup && file_write(load->cgroup, "cgroup.procs", "0"))
 		_exit(126);
+	if (load->dir && chdir(load->dir))
+		_exit(126);
 	for (unsigned i = 0; i < 5 && load->argv[i]; i++)
 		argv[i + 1] = (char *)load->argv[i];
 	execvp(argv[0], argv);

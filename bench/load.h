@@ -11,6 +11,7 @@
 struct load {
 	const char *program; /* found by PATH; NULL: that of shim_load.c */
 	const char *argv[5]; /* of the program, behind its name; ends with NULL */
+	const char *dir;     /* where it runs; NULL: here */
 	const char *preload; /* a library; NULL: none */
 	bool has_device;     /* for the shim: the reference device */
 	size_t limit_mib;    /* with has_device: the host limit */
