@@ -498,6 +498,13 @@ static void resident_drop(struct umm_ctx *ctx, struct block *block, struct resid
 	resident_free(ctx, resident);
 }
 
+/* Its memory's order may look at any time. */
+static void resident_count(struct resident *resident, uint16_t npages)
+{
+	resident->npages = npages;
+	atomic_store_explicit(&resident->order.npages, npages, memory_order_relaxed);
+}
+
 int resident_set(struct umm_ctx *ctx, struct block *block, struct umm_devmem *mem, unsigned i,
 		 uint32_t frame)
 {
@@ -519,14 +526,15 @@ int resident_set(struct umm_ctx *ctx, struct block *block, struct umm_devmem *me
 	if (resident->frames)
 		resident->frames[i] = frame;
 	bit_set(resident->bitmap, i);
-	resident->npages++;
+	resident_count(resident, resident->npages + 1);
 	return 0;
 }
 
 void resident_clear(struct umm_ctx *ctx, struct block *block, struct resident *resident, unsigned i)
 {
 	bit_clear(resident->bitmap, i);
-	if (--resident->npages == 0)
+	resident_count(resident, resident->npages - 1);
+	if (resident->npages == 0)
 		resident_drop(ctx, block, resident);
 }
 

@@ -67,7 +67,7 @@ struct resident {
 	uint32_t *frames; /* one a page, when they are not consecutive */
 	uint64_t bitmap[BITMAP_WORDS];
 
-	struct order_entry order; /* under mem->lock */
+	struct order_entry order; /* under mem->lock, but for its npages */
 };
 
 struct block {

@@ -63,7 +63,7 @@ static struct order *order_make(struct umm_devmem *mem, const struct order_ops *
 {
 	void *memory = arena_map(order_bytes(ops, mem->nchunks));
 
-	return memory ? order_init(memory, ops, mem->nchunks) : NULL;
+	return memory ? order_init(memory, ops, mem->nchunks, mem->nframes) : NULL;
 }
 
 static void order_destroy(struct umm_devmem *mem, struct order *order)

@@ -346,6 +346,36 @@ static void several_small_blocks_go_for_one_large(struct env *e)
 	assert_filled(p, 5 * BLOCK_PAGES, 1);
 }
 
+/* Sixteen pages came first, then two whole blocks: is the first of these evicted for a page? */
+static bool large_one_goes(struct env *e, enum umm_evict_order order)
+{
+	struct ref_device *ref = env_device(e, 2 * BLOCK_PAGES + 16);
+	char *p = env_alloc(e, 4 * BLOCK), *large = p + BLOCK;
+	bool small_stays;
+
+	policy_set(ref, order, 0, 0);
+	fill(p, 4 * BLOCK_PAGES, 1);
+	to_device(e, ref, p, 16, 16);
+	to_device(e, ref, large, BLOCK_PAGES, BLOCK_PAGES);
+	to_device(e, ref, large + BLOCK, BLOCK_PAGES, BLOCK_PAGES);
+	env_mark(e);
+	to_device(e, ref, large + 2 * BLOCK, 1, 1);
+	assert_delta(e, UMM_COUNT_EVICTIONS, 1);
+	assert_state(e, large + BLOCK, BLOCK_PAGES, env_home(e));
+	small_stays = state_of(e, p) == env_home(e);
+	assert_state(e, small_stays ? large : p, small_stays ? BLOCK_PAGES : 16, UMM_PAGE_SYSTEM);
+	assert_delta(e, UMM_COUNT_TO_SYSTEM + UMM_CAUSE_EVICT, small_stays ? BLOCK_PAGES : 16);
+	assert_filled(p, 4 * BLOCK_PAGES, 1);
+	env_device_gone(e, ref);
+	return small_stays;
+}
+
+static void adaptive_prefers_a_large_block_to_a_little_older_small_one(struct env *e)
+{
+	assert_false(large_one_goes(e, UMM_EVICT_LRU));
+	assert_true(large_one_goes(e, UMM_EVICT_ADAPTIVE));
+}
+
 static void bad_policies_are_einval(struct env *e)
 {
 	struct ref_device *ref = env_device(e, 64);
@@ -403,6 +433,7 @@ static const struct test_case cases[] = {
 	TEST(ALL, evicting_ahead_spares_what_the_request_brought),
 	TEST(ASYNC, frames_taken_while_evicting_ahead_are_made_up_for),
 	TEST(ALL, several_small_blocks_go_for_one_large),
+	TEST(ALL, adaptive_prefers_a_large_block_to_a_little_older_small_one),
 	TEST(ONCE, bad_policies_are_einval),
 	TEST(ONCE, environment_names_the_order),
 };

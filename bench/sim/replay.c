@@ -52,13 +52,20 @@ static uint64_t bytes_of(const struct memory *m, uint32_t size)
 	return size * (m->trace->size ? (uint64_t)PAGE_BYTES : BLOCK_BYTES);
 }
 
+static void memory_resize(struct memory *m, uint32_t block, uint32_t size)
+{
+	m->used += size - m->size[block];
+	m->size[block] = size;
+	if (m->order)
+		m->entry[block].npages = (uint16_t)size;
+}
+
 static void memory_leave(struct memory *m, uint32_t block)
 {
 	m->there[block] = false;
-	m->used -= m->size[block];
-	m->size[block] = 0;
 	if (m->order)
 		order_remove(m->order, &m->entry[block]);
+	memory_resize(m, block, 0);
 }
 
 static void memory_evict(struct memory *m, uint32_t block)
@@ -83,23 +90,23 @@ static void memory_want(struct memory *m, uint32_t block, uint32_t npages)
 	uint32_t lost = m->wanted[block] > npages ? m->wanted[block] - npages : 0;
 
 	lost = lost < m->size[block] ? lost : m->size[block];
-	m->size[block] -= lost;
-	m->used -= lost;
+	memory_resize(m, block, m->size[block] - lost);
 	m->wanted[block] = npages;
 }
 
 static void memory_use(struct memory *m, uint32_t block, uint32_t wanted)
 {
 	uint32_t more = wanted > m->size[block] ? wanted - m->size[block] : 0;
+	bool known;
 
 	if (m->used + more > m->room)
 		m->make_room(m, m->used + more - m->room, block);
-	if (!m->there[block])
+	known = m->there[block];
+	if (!known)
 		memory_enter(m, block);
-	else if (m->order)
+	memory_resize(m, block, m->size[block] + more);
+	if (known && m->order)
 		order_touch(m->order, &m->entry[block]);
-	m->size[block] += more;
-	m->used += more;
 	m->out->bytes_in += bytes_of(m, more);
 }
 
@@ -163,7 +170,7 @@ int sim_replay(const struct trace *trace, const struct order_ops *ops, uint32_t 
 	if (!memory || !m.entry)
 		ret = -ENOMEM;
 	if (!ret)
-		m.order = order_init(memory, ops, nblocks);
+		m.order = order_init(memory, ops, nblocks, room);
 	for (size_t i = 0; !ret && i < trace->n; i++)
 		memory_step(&m, i);
 	free(memory);

@@ -1,13 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * By last use, or LIRS: whichever would have missed less lately. Both run all the time over
- * shadows, memories of the same size that hold nothing but keys; a miss of one where the other
- * has the block moves a balance, and when that leans far enough, the blocks that are really
- * there change over to the better order. So a loop or a scan costs what it costs LIRS, and a
- * change of phase what it costs the order by last use, but for what is lost until then.
+ * By last use and size, or LIRS: whichever would have missed less lately. Both run all the time
+ * over shadows, memories of the same size that hold nothing but keys, and how many pages each
+ * block had when it was used last; a miss of one where the other has the block moves a balance,
+ * and when that leans far enough, the blocks that are really there change over to the better
+ * order. So a loop or a scan costs what it costs LIRS, and a change of phase what it costs the
+ * order by last use, but for what is lost until then.
+ *
+ * A block comes before its pages do: the shadows hear of it with what happens next. Where more
+ * blocks are there than keys find room, because they are small, they hear of one in two, four or
+ * more, and are as much smaller.
  *
  * Invariant: a shadow's order has exactly the entries whose keys are in its table, which has room
- * for what fits into the memory.
+ * for as many blocks as fit into the memory.
  */
 #include "policy/parts.h"
 
@@ -15,39 +20,107 @@
  * The balance leans when it is 1/LEAN of what fits, and FEW, off its middle, and goes no further
  * than twice that: a few misses of a memory of a few blocks say nothing.
  */
-#define LEAN 16
-#define FEW  16
+#define LEAN 32
+#define FEW  8
 
-static bool shadow_use(struct shadow *shadow, uintptr_t key, uint32_t room)
+#define SAMPLE_MOST (1u << 20)
+
+static void shadow_evict(struct shadow *shadow, uintptr_t except)
 {
 	struct order *table = shadow->table, *order = shadow->order;
-	struct order_want want = { .before = UINT64_MAX, .except = key };
-	struct order_entry *record = ghost_find(table, key), *victim;
+	struct order_want want = { .before = UINT64_MAX,
+				   .ticket = order_ticket(order),
+				   .except = except };
+	struct order_entry *victim = order_victim(order, &want);
 
-	if (record) {
-		order_touch(order, &shadow->entry[record - table->ghosts.pool]);
-		return true;
-	}
-	room = room < table->ghosts.most ? room : table->ghosts.most;
-	while (order->nentries && order->nentries >= room) {
-		want.ticket = order_ticket(order);
-		victim = order_victim(order, &want);
-		order_remove(order, victim);
-		ghost_forget(table, &table->ghosts.pool[victim - shadow->entry]);
-	}
-	record = ghost_add(table, key);
-	order_insert(order, &shadow->entry[record - table->ghosts.pool], key);
-	return false;
+	shadow->npages -= order_pages(victim);
+	order_remove(order, victim);
+	ghost_forget(table, &table->ghosts.pool[victim - shadow->entry]);
 }
 
-/* All entries change over, in the order in which they would have gone. */
+static struct order_entry *shadow_insert(struct shadow *shadow, uintptr_t key)
+{
+	struct order_entry *record, *entry;
+
+	shadow->crowded = ghosts_full(shadow->table);
+	if (shadow->crowded)
+		shadow_evict(shadow, key);
+	record = ghost_add(shadow->table, key);
+	entry = &shadow->entry[record - shadow->table->ghosts.pool];
+	order_insert(shadow->order, entry, key);
+	return entry;
+}
+
+/* Was it there? */
+static bool shadow_use(struct shadow *shadow, uintptr_t key, uint16_t npages, uint64_t room)
+{
+	struct order_entry *record = ghost_find(shadow->table, key), *entry = NULL;
+
+	if (record) {
+		entry = &shadow->entry[record - shadow->table->ghosts.pool];
+		shadow->npages -= order_pages(entry);
+	}
+	while (shadow->npages + npages > room && shadow->order->nentries > (record ? 1 : 0))
+		shadow_evict(shadow, key);
+	if (record)
+		order_touch(shadow->order, entry);
+	else
+		entry = shadow_insert(shadow, key);
+	atomic_store_explicit(&entry->npages, npages, memory_order_relaxed);
+	shadow->npages += npages;
+	return record;
+}
+
+/* One block in so many by a hash, not by when or how often it is used. */
+static bool is_sampled(const struct order *order, uintptr_t key)
+{
+	uint64_t hash = (uint64_t)(key >> 12) * UINT64_C(0x9e3779b97f4a7c15);
+
+	return !((hash >> 24) & (order->sample - 1));
+}
+
+/* It forgets all others. */
+static void shadow_thin(const struct order *order, struct shadow *shadow)
+{
+	struct ghosts *keys = &shadow->table->ghosts;
+	struct order_entry *record, *next, *entry;
+
+	shadow->crowded = false;
+	for (record = keys->list.head; record; record = next) {
+		next = record->next;
+		if (is_sampled(order, record->key))
+			continue;
+		entry = &shadow->entry[record - keys->pool];
+		shadow->npages -= order_pages(entry);
+		order_remove(shadow->order, entry);
+		ghost_forget(shadow->table, record);
+	}
+}
+
+/* A table is full before its memory is: half of the blocks will do. Or the other way round. */
+static void resample(struct order *order)
+{
+	struct shadow *shadow = order->shadow;
+	uint64_t full = order->room / order->sample;
+
+	if ((shadow[0].crowded || shadow[1].crowded) && order->sample < SAMPLE_MOST) {
+		order->sample *= 2;
+		shadow_thin(order, &shadow[0]);
+		shadow_thin(order, &shadow[1]);
+	} else if (order->sample > 1 && shadow[0].npages > full - full / 8 &&
+		   shadow[0].table->ghosts.list.n < shadow[0].table->ghosts.most / 3) {
+		order->sample /= 2;
+	}
+}
+
+/* All entries change over. */
 static void change_over(struct order *order, const struct order_ops *ops)
 {
 	struct order_want all = { .before = UINT64_MAX,
 				  .ticket = order_ticket(order),
 				  .except = 1 };
 	struct order_list gone = { 0 };
-	struct order_entry *entry;
+	struct order_entry *entry, *next;
 
 	while ((entry = order->now->victim(order, &all))) {
 		order->now->remove(order, entry);
@@ -57,18 +130,23 @@ static void change_over(struct order *order, const struct order_ops *ops)
 		ghost_forget(order, order->ghosts.list.tail);
 	order->top = order->bottom = NULL;
 	order->now = ops;
-	while ((entry = gone.tail)) {
-		list_remove(&gone, entry);
+	for (entry = list_by_use(&gone); entry; entry = next) {
+		next = entry->next;
 		order->now->insert(order, entry);
 	}
 }
 
-static void adaptive_use(struct order *order, uintptr_t key)
+static void adaptive_use(struct order *order, const struct order_entry *entry)
 {
-	int64_t lean = order->full / LEAN + FEW;
-	bool lru = shadow_use(&order->shadow[0], key, order->full);
-	bool lirs = shadow_use(&order->shadow[1], key, order->full);
+	int64_t lean = order->full / LEAN / order->sample + FEW;
+	uint16_t npages = order_pages(entry);
+	bool lru, lirs;
 
+	if (!is_sampled(order, entry->key))
+		return;
+	lru = shadow_use(&order->shadow[0], entry->key, npages, order->room / order->sample);
+	lirs = shadow_use(&order->shadow[1], entry->key, npages, order->room / order->sample);
+	resample(order);
 	order->balance += lirs - lru;
 	if (order->balance > 2 * lean)
 		order->balance = 2 * lean;
@@ -76,29 +154,43 @@ static void adaptive_use(struct order *order, uintptr_t key)
 		order->balance = -2 * lean;
 	if (order->balance >= lean && order->now != &order_lirs)
 		change_over(order, &order_lirs);
-	if (order->balance <= -lean && order->now != &order_lru)
-		change_over(order, &order_lru);
+	if (order->balance <= -lean && order->now != &order_weighed)
+		change_over(order, &order_weighed);
+}
+
+/* What came last has its pages by now. */
+static void settle(struct order *order)
+{
+	const struct order_entry *entry = order->came;
+
+	order->came = NULL;
+	if (entry)
+		adaptive_use(order, entry);
 }
 
 static void adaptive_insert(struct order *order, struct order_entry *entry)
 {
-	adaptive_use(order, entry->key);
+	settle(order);
 	order->now->insert(order, entry);
+	order->came = entry;
 }
 
 static void adaptive_touch(struct order *order, struct order_entry *entry)
 {
-	adaptive_use(order, entry->key);
+	settle(order);
 	order->now->touch(order, entry);
+	adaptive_use(order, entry);
 }
 
 static void adaptive_remove(struct order *order, struct order_entry *entry)
 {
+	settle(order);
 	order->now->remove(order, entry);
 }
 
 static struct order_entry *adaptive_victim(struct order *order, const struct order_want *want)
 {
+	settle(order);
 	return order->now->victim(order, want);
 }
 

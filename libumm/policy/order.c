@@ -57,6 +57,40 @@ void list_remove(struct order_list *list, struct order_entry *entry)
 	list->n--;
 }
 
+static struct order_entry *merge(struct order_entry *a, struct order_entry *b)
+{
+	struct order_entry *first = NULL, **link = &first, **from;
+
+	while (a && b) {
+		from = a->used < b->used ? &a : &b;
+		*link = *from;
+		link = &(*from)->next;
+		*from = *link;
+	}
+	*link = a ? a : b;
+	return first;
+}
+
+struct order_entry *list_by_use(struct order_list *list)
+{
+	struct order_entry *sorted[32] = { NULL }, *next, *all = NULL;
+	unsigned i;
+
+	/* sorted[i] are 2^i, or none. */
+	for (struct order_entry *entry = list->head; entry; entry = next) {
+		next = entry->next;
+		entry->next = NULL;
+		for (i = 0; sorted[i]; i++) {
+			entry = merge(sorted[i], entry);
+			sorted[i] = NULL;
+		}
+		sorted[i] = entry;
+	}
+	for (i = 0; i < 32; i++)
+		all = merge(sorted[i], all);
+	return all;
+}
+
 void stack_push(struct order *order, struct order_entry *entry)
 {
 	entry->above = NULL;
@@ -213,34 +247,37 @@ size_t order_bytes(const struct order_ops *ops, uint32_t nblocks)
 {
 	return own_bytes(ops, nblocks) +
 	       (ops->shadows ?
-			shadow_bytes(&order_lru, nblocks) + shadow_bytes(&order_lirs, nblocks) :
+			shadow_bytes(&order_weighed, nblocks) + shadow_bytes(&order_lirs, nblocks) :
 			0);
 }
 
 static char *shadow_init(struct shadow *shadow, char *memory, const struct order_ops *ops,
 			 uint32_t nblocks)
 {
-	shadow->order = order_init(memory, ops, nblocks);
+	shadow->order = order_init(memory, ops, nblocks, nblocks);
 	memory += own_bytes(ops, nblocks);
-	shadow->table = order_init(memory, &order_table, nblocks);
+	shadow->table = order_init(memory, &order_table, nblocks, nblocks);
 	memory += own_bytes(&order_table, nblocks);
 	shadow->entry = (struct order_entry *)memory;
 	return memory + ghosts_most(&order_table, nblocks) * sizeof(struct order_entry);
 }
 
-struct order *order_init(void *memory, const struct order_ops *ops, uint32_t nblocks)
+struct order *order_init(void *memory, const struct order_ops *ops, uint32_t nblocks,
+			 uint64_t npages)
 {
 	struct order *order = memory;
 	struct ghosts *ghosts = &order->ghosts;
 	char *rest = (char *)memory + own_bytes(ops, nblocks);
 
-	*order = (struct order){ .ops = ops, .full = nblocks, .now = &order_lru };
+	*order = (struct order){
+		.ops = ops, .full = nblocks, .now = &order_weighed, .room = npages, .sample = 1
+	};
 	ghosts->most = ghosts_most(ops, nblocks);
 	ghosts->nbuckets = ghosts_buckets(ghosts->most);
 	ghosts->pool = (struct order_entry *)(order + 1);
 	ghosts->bucket = (struct order_entry **)(ghosts->pool + ghosts->most);
 	if (ops->shadows) {
-		rest = shadow_init(&order->shadow[0], rest, &order_lru, nblocks);
+		rest = shadow_init(&order->shadow[0], rest, &order_weighed, nblocks);
 		shadow_init(&order->shadow[1], rest, &order_lirs, nblocks);
 	}
 	return order;
@@ -248,8 +285,13 @@ struct order *order_init(void *memory, const struct order_ops *ops, uint32_t nbl
 
 void order_insert(struct order *order, struct order_entry *entry, uintptr_t key)
 {
-	*entry = (struct order_entry){ .key = key, .used = order->clock++ };
+	/* All but npages, which is the caller's. */
+	entry->key = key;
+	entry->used = order->clock++;
+	entry->asked = 0;
 	entry->counted = ++order->arrivals;
+	entry->where = entry->uses = 0;
+	entry->stacked = false;
 	order->nentries++;
 	order->ops->insert(order, entry);
 }
@@ -285,13 +327,18 @@ struct order_entry *order_victim(struct order *order, const struct order_want *w
 void order_move(struct order *from, struct order *to)
 {
 	struct order_want all = { .before = UINT64_MAX, .ticket = order_ticket(from), .except = 1 };
-	struct order_entry *entry;
+	struct order_list gone = { 0 };
+	struct order_entry *entry, *next;
 	uint64_t used;
 
 	to->tickets = from->tickets;
 	while ((entry = from->ops->victim(from, &all))) {
-		used = entry->used;
 		order_remove(from, entry);
+		list_push(&gone, entry);
+	}
+	for (entry = list_by_use(&gone); entry; entry = next) {
+		next = entry->next;
+		used = entry->used;
 		order_insert(to, entry, entry->key);
 		entry->used = used;
 	}

@@ -3,6 +3,8 @@
 #ifndef PARTS_H
 #define PARTS_H
 
+#include <stdatomic.h>
+
 #include "policy/policy.h"
 
 void list_push(struct order_list *list, struct order_entry *entry); /* at the head */
@@ -19,6 +21,20 @@ struct order_entry *ghost_add(struct order *order, uintptr_t key);
 bool ghosts_full(const struct order *order);
 struct order_entry *ghost_oldest(struct order *order);
 void ghost_forget(struct order *order, struct order_entry *ghost);
+
+/*
+ * All of a list, which is no list any more: linked by next, the one that was used least recently
+ * first.
+ */
+struct order_entry *list_by_use(struct order_list *list);
+
+/* Pages of it that are there, one at least. */
+static inline uint16_t order_pages(const struct order_entry *entry)
+{
+	uint16_t npages = atomic_load_explicit(&entry->npages, memory_order_relaxed);
+
+	return npages ? npages : 1;
+}
 
 /* May this eviction have it? */
 bool order_may(const struct order_entry *entry, const struct order_want *want);

@@ -21,6 +21,7 @@ struct order_entry {
 	uint64_t used;			   /* order->clock when it was last used */
 	uint64_t asked;			   /* ticket of the eviction that chose it last */
 	uint64_t counted;		   /* order->arrivals when a use was last counted */
+	_Atomic uint16_t npages;	   /* the caller's: pages of it that are there */
 	uint8_t where;			   /* the order's own: the list it is in */
 	uint8_t uses;			   /* the order's own */
 	bool stacked;			   /* it is in the stack */
@@ -46,6 +47,8 @@ struct shadow {
 	struct order *order;
 	struct order *table;	   /* its ghosts are the keys that are there, and */
 	struct order_entry *entry; /* for each of them, by number, the entry of the order */
+	uint64_t npages;	   /* of all that is there */
+	bool crowded;		   /* more would be there, but for the table */
 };
 
 struct order {
@@ -63,6 +66,9 @@ struct order {
 	struct shadow shadow[2];
 	const struct order_ops *now;
 	int64_t balance;
+	struct order_entry *came; /* last, and the shadows have not heard of it; or NULL */
+	uint64_t room;		  /* pages that fit */
+	uint32_t sample;	  /* the shadows hear of one block in so many: a power of two */
 };
 
 /* What an eviction takes: what was last used before `before`, but never `except`. */
@@ -88,6 +94,8 @@ extern const struct order_ops order_clock;
 extern const struct order_ops order_s3fifo;
 extern const struct order_ops order_lirs;
 extern const struct order_ops order_adaptive;
+/* As order_lru, but for the sizes of blocks: a part of order_adaptive, and not one of orders[]. */
+extern const struct order_ops order_weighed;
 
 /* All orders; by name, or NULL. */
 #define NR_ORDERS 5
@@ -96,7 +104,8 @@ const struct order_ops *order_by_name(const char *name);
 
 /* Bytes of zeroed memory for an order over a memory of so many blocks; makes one in it. */
 size_t order_bytes(const struct order_ops *ops, uint32_t nblocks);
-struct order *order_init(void *memory, const struct order_ops *ops, uint32_t nblocks);
+struct order *order_init(void *memory, const struct order_ops *ops, uint32_t nblocks,
+			 uint64_t npages);
 
 /* A block came, was used, and is gone. */
 void order_insert(struct order *order, struct order_entry *entry, uintptr_t key);
