@@ -12,6 +12,8 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -34,6 +36,7 @@ enum call {
 	CALL_COPY,
 	CALL_PROTECT,
 	CALL_OTHER,
+	CALL_OPEN,
 	NR_CALLS,
 };
 
@@ -92,6 +95,12 @@ WRAPPED(int, madvise, void *addr, size_t len, int advice)
 {
 	count(CALL_MAP);
 	return __real_madvise(addr, len, advice);
+}
+
+WRAPPED(int, open, const char *path, int flags, mode_t mode)
+{
+	count(CALL_OPEN);
+	return __real_open(path, flags, mode);
 }
 
 /* The kernel has no memory for one page more. */
@@ -262,6 +271,52 @@ static void pages_that_come_home_one_by_one_give_back_as_many_frames(struct env 
 	assert_filled(p, npages, 1);
 }
 
+struct turns {
+	pthread_barrier_t barrier;
+	const char *p;
+};
+
+/* The odd pages, while the other thread has the even ones: one fault each at a time. */
+static void *take_odd_turns(void *arg)
+{
+	struct turns *turns = arg;
+
+	for (size_t i = 0; i < NFAULTS; i++) {
+		pthread_barrier_wait(&turns->barrier);
+		pthread_barrier_wait(&turns->barrier);
+		(void)((const volatile char *)turns->p)[2 * i * PAGE];
+	}
+	return NULL;
+}
+
+/* Each look at where a thread runs opens a file. */
+static void threads_that_take_turns_are_looked_for_ever_fewer_times(struct env *e)
+{
+	struct ref_device *ref;
+	char *p = pages_on_device(e, &ref), *q = env_alloc_small(e, BLOCK);
+	struct ref_device *other = env_device(e, UMM_BLOCK_PAGES);
+	struct turns turns = { .p = q };
+	pthread_t thread;
+
+	fill(q, UMM_BLOCK_PAGES, 1);
+	to_device(e, other, q, UMM_BLOCK_PAGES, UMM_BLOCK_PAGES);
+	pthread_barrier_init(&turns.barrier, NULL, 2);
+	count_begin(e);
+	assert_int_equal(pthread_create(&thread, NULL, take_odd_turns, &turns), 0);
+	for (size_t i = 0; i < NFAULTS; i++) {
+		pthread_barrier_wait(&turns.barrier);
+		(void)((const volatile char *)p)[2 * i * PAGE];
+		pthread_barrier_wait(&turns.barrier);
+	}
+	pthread_join(thread, NULL);
+	count_end(e, UMM_COUNT_FAULT_DEVICE, 2 * NFAULTS);
+	/* After 8, 16, 32, 64, 128 and 256 turns: of each of the servers, in between 8 in a row. */
+	assert_at_most(counted(CALL_OPEN), NFAULTS / 8, "looks at where a thread runs");
+	pthread_barrier_destroy(&turns.barrier);
+	assert_filled(p, UMM_BLOCK_PAGES, 1);
+	assert_filled(q, UMM_BLOCK_PAGES, 1);
+}
+
 /* Each page that moved away from its neighbours is an allocation with counters of its own. */
 static void fault_on_moved_memory_allocates_nothing(struct env *e)
 {
@@ -403,6 +458,7 @@ static const struct test_case cases[] = {
 	TEST(ONCE, fault_copies_one_page_twice_and_allocates_nothing),
 	TEST(ONCE, page_moves_home_where_no_memory_is_left_for_a_copy),
 	TEST(ONCE, pages_that_come_home_one_by_one_give_back_as_many_frames),
+	TEST(ONCE, threads_that_take_turns_are_looked_for_ever_fewer_times),
 	TEST(ONCE, fault_on_moved_memory_allocates_nothing),
 	TEST(ONCE, fault_puts_two_threads_to_sleep_once),
 	TEST(ONCE, write_to_a_duplicate_copies_nothing),
