@@ -301,8 +301,8 @@ struct umm_ctx_options {
  * @options: or NULL for the defaults
  * @out:     the context, holding one reference
  *
- * Starts the fault servers. They are pinned to CPUs so that a fault is served
- * where it happened, and ask for nice -20; a refusal is logged once.
+ * Starts the fault servers. They are pinned to the CPU of the thread that faults, all to
+ * one of them where several do, and ask for nice -20; a refusal is logged once.
  *
  * Ownership: the caller owns one reference, dropped by umm_ctx_put().
  * Context:   any thread; may sleep; not async-signal-safe.

@@ -293,6 +293,21 @@ static bool settle_page(const struct run *run, enum action action, unsigned i)
 	return true;
 }
 
+static void trim(struct umm_ctx *ctx, const struct work *work)
+{
+	(void)work;
+	staging_trim(&ctx->staging);
+}
+
+/* The program has a page more: staging keeps one less, some time. */
+static void source_copied(struct umm_ctx *ctx, uintptr_t source)
+{
+	struct work work = { .fn = trim };
+
+	if (staging_copied(&ctx->staging, source))
+		workers_queue(&ctx->workers, &work);
+}
+
 /* Page i, staged or slotted, went to the program, or was only copied there. */
 static void source_installed(const struct run *run, unsigned i, uintptr_t source)
 {
@@ -306,6 +321,8 @@ static void source_installed(const struct run *run, unsigned i, uintptr_t source
 		bit_clear(piece->slotted, i);
 	} else if (run->moved && !bit_test(piece->apart, i)) {
 		bit_clear(piece->staged, i);
+	} else if (!run->moved && bit_test(piece->staged, i)) {
+		source_copied(piece->ctx, source);
 	}
 }
 
@@ -362,6 +379,16 @@ static int install_by_move(struct umm_ctx *ctx, uintptr_t to, uintptr_t source, 
 	return 0;
 }
 
+/*
+ * A page that a CPU missed and that comes by itself comes as a copy: a move flushes the TLBs of all
+ * CPUs that run the process, which takes longer than to copy once more what is still in the cache.
+ */
+static bool is_copied(const struct run *run, size_t len)
+{
+	return len == UMM_PAGE_SIZE && run->piece->cause == UMM_CAUSE_CPU_FAULT &&
+	       run->action == ACT_HOME && bit_test(run->piece->staged, run->first);
+}
+
 /* Install what is at run->source; *bytes say how far it went. */
 static int install_at(struct run *run, uintptr_t to, size_t len, size_t *bytes)
 {
@@ -369,6 +396,13 @@ static int install_at(struct run *run, uintptr_t to, size_t len, size_t *bytes)
 	int ret = -EINVAL;
 
 	*bytes = 0;
+	run->moved = false;
+	if (is_copied(run, len)) {
+		ret = copy_at(run, to, len, bytes);
+		/* Else the page moves that is there already. */
+		if (ret != -ENOMEM)
+			return ret;
+	}
 	run->moved = ctx->features & UMM_KERNEL_MOVE;
 	if (run->moved)
 		ret = install_by_move(ctx, to, run->source, len, bytes);

@@ -2,9 +2,12 @@
 /*
  * Fault servers. A few threads (one per CPU, bounded) wait for the userfaultfd, each
  * exclusively: a fault wakes one of them, the first that is idle, so the others
- * do not run, do not fight for locks and need no TLB flushes. A server pins itself to
+ * do not run, do not fight for locks and need no TLB flushes. Servers pin themselves to
  * the CPU of the thread that faults, since a wake-up across CPUs costs several times
- * a fault. Servers ask for nice -20: one that waits for its CPU is what makes slow faults.
+ * a fault; all of them to one, since which of them a fault wakes has nothing to do with its CPU.
+ * There, whoever is woken while another one serves runs only when that one sleeps: there is mostly
+ * nothing left for it, and the gate is free. Where a device keeps a server, the next one goes on.
+ * Servers ask for nice -20: one that waits for its CPU is what makes slow faults.
  *
  * A server must always come back to reading, since the program may be stopped in
  * munmap() until somebody reads. So it never calls a device that might sleep or take
@@ -452,16 +455,22 @@ bool fault_serve_here(struct umm_ctx *ctx, const struct uffd_msg_info *what)
 	return end != FAULT_FOREIGN;
 }
 
-/* After so many faults of one thread, or of another one, look where it runs (some 10 us). */
+/*
+ * Looking where a thread runs takes some 10 us: after so many faults in a row of a thread, and
+ * then of every so many; where threads take turns, after so many turns, and ever fewer times.
+ */
+#define FOLLOW_NEW   8
 #define FOLLOW_SAME  64
-#define FOLLOW_OTHER 8
+#define FOLLOW_TURNS 1024
 
 /* One server's own affairs. */
 struct server {
 	struct umm_ctx *ctx;
-	uint32_t thread; /* that faulted last */
-	unsigned faults; /* since its CPU was looked up */
-	int cpu;	 /* where this server is pinned; -1: nowhere */
+	uint32_t thread;   /* that faulted last */
+	unsigned row;	   /* its faults in a row */
+	unsigned turns;	   /* of threads, since one's CPU was looked up for that */
+	unsigned patience; /* as many as that */
+	int cpu;	   /* where this server is pinned; -1: nowhere */
 };
 
 /* The CPU that a thread of this process last ran on; -1: unknown. */
@@ -487,26 +496,45 @@ static int thread_cpu(uint32_t thread)
 	return field ? atoi(field + 1) : -1;
 }
 
-/*
- * Go where the faults are: a wake-up on another CPU costs more than the fault. The
- * kernel wakes the servers in one fixed order, so it is the first idle one which follows.
- */
+/* Is it time to see where the thread runs that faulted? */
+static bool server_looks(struct server *server, uint32_t thread)
+{
+	if (thread == server->thread) {
+		if (++server->row % FOLLOW_SAME != FOLLOW_NEW)
+			return false;
+		/* It has the servers to itself. */
+		if (server->row > FOLLOW_SAME)
+			server->patience = FOLLOW_NEW;
+		return true;
+	}
+	server->thread = thread;
+	server->row = 1;
+	if (++server->turns < server->patience)
+		return false;
+	server->turns = 0;
+	server->patience = min(2 * server->patience, (unsigned)FOLLOW_TURNS);
+	return true;
+}
+
+/* Go where the faults are: a wake-up on another CPU costs more than the fault. */
 static void server_follow(struct server *server, uint32_t thread)
 {
+	_Atomic int *cpu = &server->ctx->servers.cpu;
+	int there = -1;
 	cpu_set_t mine;
-	int cpu;
 
-	if (!thread || ++server->faults < (thread == server->thread ? FOLLOW_SAME : FOLLOW_OTHER))
-		return;
-	server->thread = thread;
-	server->faults = 0;
-	cpu = thread_cpu(thread);
-	if (cpu < 0 || cpu >= CPU_SETSIZE || cpu == server->cpu)
+	if (thread && server_looks(server, thread))
+		there = thread_cpu(thread);
+	if (there >= 0 && there < CPU_SETSIZE)
+		atomic_store_explicit(cpu, there, memory_order_relaxed);
+	there = atomic_load_explicit(cpu, memory_order_relaxed);
+	if (there == server->cpu)
 		return;
 	CPU_ZERO(&mine);
-	CPU_SET(cpu, &mine);
-	if (!sched_setaffinity(0, sizeof(mine), &mine))
-		server->cpu = cpu;
+	CPU_SET(there, &mine);
+	/* Refused: it was asked for once. */
+	sched_setaffinity(0, sizeof(mine), &mine);
+	server->cpu = there;
 }
 
 /* Serve one fault, and whatever events come before it. */
@@ -590,7 +618,7 @@ static int server_poll_open(struct umm_ctx *ctx)
 
 static void *server_main(void *arg)
 {
-	struct server server = { .ctx = arg, .cpu = -1 };
+	struct server server = { .ctx = arg, .patience = FOLLOW_NEW, .cpu = -1 };
 	struct servers *servers = &server.ctx->servers;
 	unsigned number = atomic_fetch_add(&servers->started, 1);
 	struct epoll_event event = { .data.u32 = POLL_FAULTS };
@@ -637,6 +665,7 @@ int servers_start(struct umm_ctx *ctx, unsigned wanted)
 	int ret;
 
 	servers->wanted = wanted ? min(wanted, (unsigned)MAX_SERVERS) : servers_default(ctx);
+	atomic_init(&servers->cpu, -1);
 	servers->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (servers->stop_fd < 0)
 		return -ENOMEM;

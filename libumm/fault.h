@@ -18,6 +18,7 @@ struct servers {
 	unsigned nthreads;
 	unsigned wanted;
 	_Atomic unsigned started; /* takes a number at start */
+	_Atomic int cpu;	  /* that they go to; -1: none yet */
 	int stop_fd;		  /* readable: end */
 };
 

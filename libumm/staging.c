@@ -438,3 +438,47 @@ void staging_returned(struct staging *staging, uintptr_t page, unsigned n)
 {
 	pages_done(staging, page, n, false);
 }
+
+bool staging_copied(struct staging *staging, uintptr_t page)
+{
+	enum staging_kind kind;
+
+	slot_of(staging, page, &kind);
+	return kind == STAGING_RECYCLED &&
+	       (atomic_fetch_add(&staging->copied, 1) + 1) % UMM_BLOCK_PAGES == 0;
+}
+
+/* Take a slot whose pages the kernel may have; NULL: none has as few as were copied. */
+static struct slot *take_to_drop(struct staging *staging)
+{
+	struct slot *slot;
+
+	lock_take(&staging->lock);
+	slot = slot_first(staging, STAGING_RECYCLED, SLOT_FULL);
+	if (!slot)
+		slot = first_idle_partial(staging);
+	/* Somebody had use for them. */
+	if (!slot)
+		atomic_store(&staging->copied, 0);
+	else if (slot->navail > atomic_load(&staging->copied))
+		slot = NULL;
+	if (slot) {
+		atomic_fetch_sub(&staging->copied, slot->navail);
+		slot_take_all(staging, STAGING_RECYCLED, slot);
+	}
+	lock_drop(&staging->lock);
+	return slot;
+}
+
+void staging_trim(struct staging *staging)
+{
+	static const uint64_t none[BITMAP_WORDS];
+	struct slot *slot;
+	uintptr_t base;
+
+	while ((slot = take_to_drop(staging))) {
+		base = slot_base(staging, STAGING_RECYCLED, slot);
+		madvise((void *)base, UMM_BLOCK_SIZE, MADV_DONTNEED);
+		staging_give_slot(staging, base, none);
+	}
+}

@@ -12,6 +12,7 @@
 #ifndef STAGING_H
 #define STAGING_H
 
+#include <stdatomic.h>
 #include <stdint.h>
 
 #include "block.h"
@@ -46,6 +47,8 @@ struct staging {
 	size_t limit; /* pages that may stay in RECYCLED */
 	uintptr_t base[STAGING_KINDS];
 	uint32_t nslots[STAGING_KINDS];
+	_Atomic unsigned
+		copied; /* pages that are still in RECYCLED; until it was trimmed by so many */
 
 	struct lock lock; /* RANK_STAGING. Protects: everything below */
 	struct slot *slots[STAGING_KINDS];
@@ -79,5 +82,13 @@ int staging_take_pages(struct staging *staging, unsigned n, uintptr_t *pages, un
 /* They were moved away (their place is empty) or not (available again). */
 void staging_consumed(struct staging *staging, uintptr_t page, unsigned n);
 void staging_returned(struct staging *staging, uintptr_t page, unsigned n);
+
+/*
+ * The program got a copy of this page, which will be returned: what RECYCLED has grows too many by
+ * one. True: it is time for staging_trim(), which gives such pages back to the kernel, but not
+ * on a fault's path.
+ */
+bool staging_copied(struct staging *staging, uintptr_t page);
+void staging_trim(struct staging *staging);
 
 #endif

@@ -11,6 +11,9 @@
 #include "harness.h"
 
 #include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -33,6 +36,7 @@ enum call {
 	CALL_COPY,
 	CALL_PROTECT,
 	CALL_OTHER,
+	CALL_OPEN,
 	NR_CALLS,
 };
 
@@ -93,12 +97,25 @@ WRAPPED(int, madvise, void *addr, size_t len, int advice)
 	return __real_madvise(addr, len, advice);
 }
 
+WRAPPED(int, open, const char *path, int flags, mode_t mode)
+{
+	count(CALL_OPEN);
+	return __real_open(path, flags, mode);
+}
+
+/* The kernel has no memory for one page more. */
+static atomic_bool no_memory;
+
 WRAPPED(int, ioctl, int fd, unsigned long request, void *arg)
 {
 	count(request == UFFDIO_MOVE	     ? CALL_MOVE :
 	      request == UFFDIO_COPY	     ? CALL_COPY :
 	      request == UFFDIO_WRITEPROTECT ? CALL_PROTECT :
 					       CALL_OTHER);
+	if (request == UFFDIO_COPY && atomic_load(&no_memory)) {
+		errno = ENOMEM;
+		return -1;
+	}
 	return __real_ioctl(fd, request, arg);
 }
 
@@ -169,7 +186,9 @@ static char *pages_on_device(struct env *e, struct ref_device **ref)
 	*ref = env_device(e, UMM_BLOCK_PAGES);
 	fill(p, UMM_BLOCK_PAGES, 1);
 	to_device(e, *ref, p, UMM_BLOCK_PAGES, UMM_BLOCK_PAGES);
-	assert_filled(p, UMM_BLOCK_PAGES, 1);
+	/* Only one by a fault: 512 of them give frames back, by a call. */
+	assert_true(filled_at(p, 0, 1));
+	to_system(e, p, UMM_BLOCK_PAGES, UMM_BLOCK_PAGES - 1);
 	to_device(e, *ref, p, UMM_BLOCK_PAGES, UMM_BLOCK_PAGES);
 	assert_free_frames(*ref, 0);
 	return p;
@@ -188,7 +207,7 @@ static void count_end(struct env *e, unsigned counter, uint64_t n)
 	atomic_store(&counting, false);
 }
 
-static void fault_moves_one_page_and_allocates_nothing(struct env *e)
+static void fault_copies_one_page_twice_and_allocates_nothing(struct env *e)
 {
 	struct ref_device *ref;
 	char *p = pages_on_device(e, &ref);
@@ -198,14 +217,104 @@ static void fault_moves_one_page_and_allocates_nothing(struct env *e)
 	count_end(e, UMM_COUNT_FAULT_DEVICE, NFAULTS);
 	assert_int_equal(counted(CALL_ALLOC), 0);
 	assert_int_equal(counted(CALL_MAP) + counted(CALL_REMAP), 0);
-	assert_int_equal(counted(CALL_MOVE), NFAULTS);
-	assert_int_equal(counted(CALL_COPY), 0);
+	assert_int_equal(counted(CALL_MOVE), 0);
+	assert_int_equal(counted(CALL_COPY), NFAULTS);
 	assert_at_most(counted(CALL_PROTECT), 2 * NFAULTS, "calls of UFFDIO_WRITEPROTECT");
 	assert_int_equal(counted(CALL_OTHER), 0);
 	assert_delta(e, UMM_COUNT_COPIES, NFAULTS);
 	assert_delta(e, UMM_COUNT_BYTES_FROM_DEVICE, NFAULTS * PAGE);
 	assert_delta(e, UMM_COUNT_DEFERRED, 0);
 	assert_filled(p, UMM_BLOCK_PAGES, 1);
+}
+
+static void page_moves_home_where_no_memory_is_left_for_a_copy(struct env *e)
+{
+	struct ref_device *ref;
+	char *p = pages_on_device(e, &ref);
+
+	atomic_store(&no_memory, true);
+	count_begin(e);
+	touch_pages(p);
+	count_end(e, UMM_COUNT_FAULT_DEVICE, NFAULTS);
+	atomic_store(&no_memory, false);
+	assert_int_equal(counted(CALL_MOVE), NFAULTS);
+	assert_int_equal(counted(CALL_ALLOC), 0);
+	assert_delta(e, UMM_COUNT_COPIES, NFAULTS);
+	assert_filled(p, UMM_BLOCK_PAGES, 1);
+}
+
+static size_t kept_pages(struct env *e)
+{
+	struct umm_stats stats = { .size = sizeof(stats) };
+
+	assert_int_equal(umm_ctx_stats(e->ctx, &stats), 0);
+	return stats.cached_bytes / PAGE;
+}
+
+/* Else a program would have the frames of its pages twice. */
+static void pages_that_come_home_one_by_one_give_back_as_many_frames(struct env *e)
+{
+	const size_t npages = 4 * UMM_BLOCK_PAGES;
+	struct ref_device *ref;
+	char *p;
+
+	if (!(e->ctx->features & UMM_KERNEL_MOVE))
+		env_skip("without UFFDIO_MOVE no frames are kept");
+	ref = env_device(e, npages);
+	p = env_alloc_small(e, npages * PAGE);
+	fill(p, npages, 1);
+	to_device(e, ref, p, npages, (long)npages);
+	assert_int_equal(kept_pages(e), npages);
+	for (size_t i = 0; i < npages; i += 2)
+		assert_true(filled_at(p, i, 1));
+	wait_until(kept_pages(e) == npages / 2);
+	assert_filled(p, npages, 1);
+}
+
+struct turns {
+	pthread_barrier_t barrier;
+	const char *p;
+};
+
+/* The odd pages, while the other thread has the even ones: one fault each at a time. */
+static void *take_odd_turns(void *arg)
+{
+	struct turns *turns = arg;
+
+	for (size_t i = 0; i < NFAULTS; i++) {
+		pthread_barrier_wait(&turns->barrier);
+		pthread_barrier_wait(&turns->barrier);
+		(void)((const volatile char *)turns->p)[2 * i * PAGE];
+	}
+	return NULL;
+}
+
+/* Each look at where a thread runs opens a file. */
+static void threads_that_take_turns_are_looked_for_ever_fewer_times(struct env *e)
+{
+	struct ref_device *ref;
+	char *p = pages_on_device(e, &ref), *q = env_alloc_small(e, BLOCK);
+	struct ref_device *other = env_device(e, UMM_BLOCK_PAGES);
+	struct turns turns = { .p = q };
+	pthread_t thread;
+
+	fill(q, UMM_BLOCK_PAGES, 1);
+	to_device(e, other, q, UMM_BLOCK_PAGES, UMM_BLOCK_PAGES);
+	pthread_barrier_init(&turns.barrier, NULL, 2);
+	count_begin(e);
+	assert_int_equal(pthread_create(&thread, NULL, take_odd_turns, &turns), 0);
+	for (size_t i = 0; i < NFAULTS; i++) {
+		pthread_barrier_wait(&turns.barrier);
+		(void)((const volatile char *)p)[2 * i * PAGE];
+		pthread_barrier_wait(&turns.barrier);
+	}
+	pthread_join(thread, NULL);
+	count_end(e, UMM_COUNT_FAULT_DEVICE, 2 * NFAULTS);
+	/* After 8, 16, 32, 64, 128 and 256 turns: of each of the servers, in between 8 in a row. */
+	assert_at_most(counted(CALL_OPEN), NFAULTS / 8, "looks at where a thread runs");
+	pthread_barrier_destroy(&turns.barrier);
+	assert_filled(p, UMM_BLOCK_PAGES, 1);
+	assert_filled(q, UMM_BLOCK_PAGES, 1);
 }
 
 /* Each page that moved away from its neighbours is an allocation with counters of its own. */
@@ -342,10 +451,14 @@ static void memory_that_no_device_wants_costs_no_call(struct env *e)
 static void stop_counting(void)
 {
 	atomic_store(&counting, false);
+	atomic_store(&no_memory, false);
 }
 
 static const struct test_case cases[] = {
-	TEST(ONCE, fault_moves_one_page_and_allocates_nothing),
+	TEST(ONCE, fault_copies_one_page_twice_and_allocates_nothing),
+	TEST(ONCE, page_moves_home_where_no_memory_is_left_for_a_copy),
+	TEST(ONCE, pages_that_come_home_one_by_one_give_back_as_many_frames),
+	TEST(ONCE, threads_that_take_turns_are_looked_for_ever_fewer_times),
 	TEST(ONCE, fault_on_moved_memory_allocates_nothing),
 	TEST(ONCE, fault_puts_two_threads_to_sleep_once),
 	TEST(ONCE, write_to_a_duplicate_copies_nothing),
