@@ -36,7 +36,7 @@
 
 /*
  * Moves that follow each other with the gate closed: their share of closing it, and of asking the
- * kernel, is small then, and a fault that waits for it waits about as long as it takes to serve one.
+ * kernel, is small then, and a fault that waits for it waits about as long as one takes to serve.
  */
 #define STEPS_AT_ONCE 16
 

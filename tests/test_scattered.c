@@ -71,7 +71,7 @@ static void act_drop_one(void *arg)
 	c->ret = madvise(c->to, PAGE, MADV_DONTNEED);
 }
 
-/* The first page is taken; then another thread does this, and the kernel has begun to tell of it. */
+/* The first page is taken; then another thread does this, and the kernel has begun to tell. */
 static void between(struct env *e, struct act mover, struct deed *c, void (*fn)(void *))
 {
 	struct race r;
@@ -143,7 +143,7 @@ static void page_dropped_before_its_turn_to_come_home_is_empty(struct env *e)
 	changed(e, true, act_drop_one, 2);
 }
 
-/* Every other page of three mappings, the second of which refuses to have pages moved, go and come. */
+/* Every other page of three mappings, the second of which refuses moves, goes and comes home. */
 static void scattered_pages_of_several_mappings_move(struct env *e)
 {
 	struct ref_device *ref = env_device(e, FRAMES);
