@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Much memory, 4 KiB at a time: every other page of small ones goes to the reference device and
- * back, against memcpy() of the same bytes page by page; and a CPU walks memory that lives on the
- * device from its first page to its last, a load from each, against memcpy() of as much.
+ * back, against memcpy() of the same bytes page by page, and against a bare program that takes
+ * pages from the CPU in the same way, which is all that the kernel leaves to be had; and a CPU
+ * walks memory that lives on the device from its first page to its last, a load from each, against
+ * memcpy() of as much.
  *
  * The device copies inline, one thread, like memcpy().
  */
@@ -19,6 +21,7 @@ enum pages_variant {
 	PAGES_OUT,
 	PAGES_BACK,
 	PAGES_WALK,
+	PAGES_BARE = 4, /* or'ed in */
 };
 
 struct pages_state {
@@ -31,6 +34,7 @@ struct pages_state {
 	size_t nspans;
 	char *memory;
 	struct floor_copy *floor;
+	struct floor_move *bare;
 };
 
 static size_t pages_bytes(const struct pages_state *s)
@@ -64,7 +68,7 @@ static int pages_memory(struct pages_state *s)
 static int pages_setup(struct bench_env *env, const struct bench_case *bcase, void **state)
 {
 	struct pages_state *s = calloc(1, sizeof(*s));
-	bool walk = bcase->variant == PAGES_WALK;
+	bool walk = bcase->variant == PAGES_WALK, bare = bcase->variant & PAGES_BARE;
 	size_t len = walk ? env->bulk_bytes : env->bulk_bytes / 16;
 	int ret;
 
@@ -72,11 +76,13 @@ static int pages_setup(struct bench_env *env, const struct bench_case *bcase, vo
 	if (!s)
 		return -ENOMEM;
 	s->env = env;
-	s->variant = bcase->variant;
+	s->variant = bcase->variant & ~PAGES_BARE;
 	s->touches.npages = len / UMM_PAGE_SIZE;
 	s->touches.stride = walk ? UMM_PAGE_SIZE : 2 * UMM_PAGE_SIZE;
 	ret = ours_warm_bulk(env, len);
-	if (!ret &&
+	if (!ret && bare && floor_move_open(len, &s->bare))
+		ret = bench_note(env, BENCH_SKIP, "this kernel has no UFFDIO_MOVE (6.8)");
+	if (!ret && !bare &&
 	    (walk ? floor_copy_open(len, &s->floor) : floor_copy_open_scattered(len, &s->floor)))
 		ret = bench_note(env, -ENOMEM, "buffers for memcpy");
 	if (!ret)
@@ -131,16 +137,27 @@ static int pages_ours(void *state, struct series *out)
 	return 0;
 }
 
+static int theirs_once(struct pages_state *s)
+{
+	if (s->bare)
+		return floor_move_run(s->bare);
+	floor_copy_run(s->floor);
+	return 0;
+}
+
 static int pages_theirs(void *state, struct series *out)
 {
 	struct pages_state *s = state;
 	uint64_t begin, between, end;
+	int ret;
 
 	begin = machine_now();
-	floor_copy_run(s->floor);
+	ret = theirs_once(s);
 	between = machine_now();
-	floor_copy_run(s->floor);
+	ret = ret ?: theirs_once(s);
 	end = machine_now();
+	if (ret)
+		return bench_note(s->env, ret, "UFFDIO_MOVE");
 	series_push(out, ours_gib_per_s(pages_bytes(s),
 					s->variant == PAGES_OUT ? between - begin : end - between));
 	return 0;
@@ -153,6 +170,7 @@ static void pages_teardown(void *state)
 	if (!s)
 		return;
 	floor_copy_close(s->floor);
+	floor_move_close(s->bare);
 	ref_destroy(s->device);
 	umm_ctx_put(s->ctx);
 	free(s->spans);
@@ -172,6 +190,11 @@ const struct bench_case case_pages[] = {
 		   "memcpy page by page", 0.5, 10, PAGES_OUT),
 	PAGES_CASE("bulk/scattered-back", "the same pages brought home", "memcpy page by page", 0.5,
 		   10, PAGES_BACK),
+	PAGES_CASE("bulk/scattered-out-bare",
+		   "every other page of small ones to the reference device",
+		   "bare moves and memcpy", 0, 10, PAGES_OUT | PAGES_BARE),
+	PAGES_CASE("bulk/scattered-back-bare", "the same pages brought home",
+		   "bare moves and memcpy", 0, 10, PAGES_BACK | PAGES_BARE),
 	PAGES_CASE("walk/sequential", "a CPU reads one word a page of memory on the device",
 		   "memcpy of as much", 0.8, 3, PAGES_WALK),
 	{ 0 },

@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 /*
  * Paging by hand: one userfaultfd, one server thread in a blocking read, that copies a
@@ -35,6 +36,16 @@ void floor_uffd_stop(struct floor_uffd *f);
 /* The paged memory; the first word of every page says its offset. */
 char *floor_uffd_memory(const struct floor_uffd *f);
 void floor_uffd_close(struct floor_uffd *f);
+
+/* By /dev/userfaultfd, else the system call, as libumm does; blocking. Or -errno. */
+int floor_uffd_descriptor(uint64_t features);
+
+/* Migration by hand: every other page of small ones to a "device", by UFFDIO_MOVE and memcpy(). */
+struct floor_move;
+int floor_move_open(size_t len, struct floor_move **out);
+/* All of them, one way; the next time the other. */
+int floor_move_run(struct floor_move *f);
+void floor_move_close(struct floor_move *f);
 
 /* memcpy() between two warm buffers of huge pages, at once or by blocks: what is faster here. */
 struct floor_copy;

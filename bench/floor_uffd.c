@@ -150,15 +150,9 @@ static int start_handler(struct floor_uffd *f)
 	return f->serving ? 0 : -errno;
 }
 
-/* /dev/userfaultfd, else the system call, as libumm does. */
-static int open_uffd(const struct floor_uffd_options *options)
+int floor_uffd_descriptor(uint64_t features)
 {
-	struct uffdio_api api = {
-		.api = UFFD_API,
-		.features =
-			(options->protect ? UFFD_FEATURE_PAGEFAULT_FLAG_WP : UFFD_FEATURE_MOVE) |
-			(options->in_thread ? UFFD_FEATURE_SIGBUS : 0),
-	};
+	struct uffdio_api api = { .api = UFFD_API, .features = features };
 	int dev = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
 	int fd = -1;
 
@@ -203,7 +197,9 @@ static int build(struct floor_uffd *f)
 		memcpy(f->memory + at, &at, sizeof(at));
 		memcpy(f->device + at, &at, sizeof(at));
 	}
-	f->uffd = open_uffd(&f->options);
+	f->uffd = floor_uffd_descriptor(
+		(f->options.protect ? UFFD_FEATURE_PAGEFAULT_FLAG_WP : UFFD_FEATURE_MOVE) |
+		(f->options.in_thread ? UFFD_FEATURE_SIGBUS : 0));
 	if (f->uffd < 0)
 		return f->uffd;
 	ret = register_range(f, f->memory);

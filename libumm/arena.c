@@ -4,15 +4,16 @@
  *
  * A pool grows by slabs. A slab begins with a header (the list of slabs) and is
  * then an array of slots; a slot is the object, padding, and in its last bytes the
- * link of the free list. The link lies behind the object, never in it, because
+ * link of the free list. The link lies behind the object, not in it, because
  * readers may hold stale pointers to freed objects and look at (even lock) what is
- * there before they find out.
+ * there before they find out. Where nobody does, slots may be packed: they are the
+ * objects, and those that are free have the link in their last word.
  *
  * Objects are constructed when they are first handed out, so what is kept back takes
  * addresses and no memory.
  *
- * Invariants: slots are multiples of a cache line and aligned to one; a slot is fresh, on
- * the free list or with exactly one user; slabs go away only with the pool.
+ * Invariants: slots that are not packed are multiples of a cache line and aligned to one; a slot is
+ * fresh, on the free list or with exactly one user; slabs go away only with the pool.
  *
  * Locks: pool->lock guards both lists. Slabs are mapped before it is taken, so that it is
  * never held over a system call. What could not be unmapped is in a table without a lock.
@@ -51,6 +52,8 @@ struct slab {
 
 static size_t slot_size(const struct pool *pool)
 {
+	if (pool->packed)
+		return align_up(pool->obj_size, sizeof(void *));
 	return align_up(pool->obj_size + sizeof(void *), ARENA_LINE);
 }
 
@@ -73,6 +76,7 @@ void pool_init(struct pool *pool, size_t obj_size, void (*ctor)(void *obj))
 {
 	lock_init(&pool->lock, RANK_LEAF);
 	pool->obj_size = obj_size;
+	pool->packed = false;
 	pool->ctor = ctor;
 	pool->free_list = NULL;
 	pool->fresh = NULL;
@@ -81,6 +85,12 @@ void pool_init(struct pool *pool, size_t obj_size, void (*ctor)(void *obj))
 	pool->nfree = 0;
 	pool->kept = 0;
 	atomic_init(&pool->mapped, 0);
+}
+
+void pool_pack(struct pool *pool)
+{
+	UMM_ASSERT(!pool->ctor && !pool->slabs);
+	pool->packed = true;
 }
 
 void pool_keep(struct pool *pool)

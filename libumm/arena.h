@@ -12,6 +12,7 @@
 #define ARENA_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "lock.h"
@@ -19,6 +20,7 @@
 struct pool {
 	struct lock lock; /* RANK_LEAF. Protects: everything below */
 	size_t obj_size;
+	bool packed;		 /* see pool_pack() */
 	void (*ctor)(void *obj); /* once per object, when its slab is mapped */
 	void *free_list;
 	char *fresh, *fresh_end; /* objects of the last slab that nobody has had yet */
@@ -34,6 +36,11 @@ struct pool {
  */
 void pool_init(struct pool *pool, size_t obj_size, void (*ctor)(void *obj));
 void pool_fini(struct pool *pool);
+/*
+ * Objects lie side by side, and what a freed one held is lost: for many small ones of which nobody
+ * has a stale pointer. Before the first is allocated.
+ */
+void pool_pack(struct pool *pool);
 /* Keep half a slab of objects back, for those who cannot fail. Before the first is allocated. */
 void pool_keep(struct pool *pool);
 /*

@@ -12,6 +12,7 @@ enum hook_point {
 	HOOK_FAULT_READ, /* a server has read a fault; nothing is locked yet */
 	HOOK_CHOSEN,	 /* a migration is about to collect pages of a block */
 	HOOK_CLAIMING,	 /* pages of a private file mapping are about to be exchanged (claim.c) */
+	HOOK_TAKEN,	 /* some pages were moved from the CPU, others follow; gate still closed */
 	HOOK_COLLECTED,	 /* a migration has taken its pages from the CPU; copies not started */
 	HOOK_COPIED,	 /* its copies are complete; not committed */
 	HOOK_COMMITTED,	 /* committed; waiters not woken */

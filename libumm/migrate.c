@@ -256,17 +256,15 @@ static size_t count_in_block(const struct umm_span *spans, size_t nspans)
 }
 
 /*
- * Where the part of a span begins that can move; false: there is none. Looks the region up where
+ * Where the part of a span begins that is managed; false: there is none. Looks the region up where
  * *region, the one found last, does not say.
  */
-static bool span_begins(struct batch *batch, const struct umm_span *span, struct umm_span *region,
-			uintptr_t *at)
+static bool span_begins(const struct batch *batch, const struct umm_span *span,
+			struct umm_span *region, uintptr_t *at)
 {
 	uintptr_t end = span->start + span->len;
 
 	*at = span->start;
-	if (!batch->want->dst)
-		return next_block(batch, at, end);
 	if (*at - region->start >= region->len &&
 	    !region_next(batch->ctx, *at, align_up(end, UMM_BLOCK_SIZE), region))
 		return false;
@@ -277,17 +275,20 @@ static bool span_begins(struct batch *batch, const struct umm_span *span, struct
 /* Several spans of one block: their pages move together, however they are scattered in it. */
 static void batch_scattered(struct batch *batch, const struct umm_span *spans, size_t nspans)
 {
+	uintptr_t va = align_down(spans[0].start, UMM_BLOCK_SIZE), at = va;
+	bool home = !batch->want->dst;
+	bool any = !home || next_block(batch, &at, va + UMM_BLOCK_SIZE);
 	uint64_t pages[BITMAP_WORDS] = { 0 };
 	struct umm_span span, region = { 0 };
-	uintptr_t at;
 
-	for (size_t i = 0; i < nspans; i++) {
+	for (size_t i = 0; i < nspans && any; i++) {
 		span = span_pages(&spans[i]);
-		if (span_begins(batch, &span, &region, &at))
+		at = span.start;
+		if (home || span_begins(batch, &span, &region, &at))
 			set_pages(pages, at, span.start + span.len);
 	}
 	if (bit_next(pages, 0) < UMM_BLOCK_PAGES)
-		batch_block(batch, align_down(spans[0].start, UMM_BLOCK_SIZE), pages);
+		batch_block(batch, va, pages);
 	for (size_t i = 0; i < nspans; i++) {
 		span = span_pages(&spans[i]);
 		note_managed(batch, span.start, span.start + span.len);

@@ -23,8 +23,10 @@ void regions_init(struct regions *regions)
 	regions->allocs.root = NULL;
 	regions->managed = 0;
 	pool_init(&regions->region_pool, sizeof(struct region), NULL);
+	pool_pack(&regions->region_pool);
 	pool_keep(&regions->region_pool);
 	pool_init(&regions->alloc_pool, sizeof(struct alloc), NULL);
+	pool_pack(&regions->alloc_pool);
 	pool_init(&regions->stats_pool, sizeof(struct stats), NULL);
 }
 
@@ -147,7 +149,6 @@ static void region_del_locked(struct regions *regions, uintptr_t start, uintptr_
 static void alloc_set_base(struct regions *regions, struct alloc *alloc, uintptr_t base)
 {
 	itree_remove(&regions->allocs, &alloc->node);
-	alloc->base = base;
 	alloc->node.start = base;
 	alloc->node.end = base + 1;
 	itree_insert(&regions->allocs, &alloc->node);
@@ -156,7 +157,7 @@ static void alloc_set_base(struct regions *regions, struct alloc *alloc, uintptr
 /* The first region of the allocation. */
 static struct region *alloc_first(struct regions *regions, const struct alloc *alloc)
 {
-	uintptr_t start = alloc->base, end = alloc->base + alloc->len;
+	uintptr_t start = alloc->node.start, end = start + alloc->len;
 	struct itree_node *node = itree_first(&regions->tree, start, end);
 
 	while (region_of(node)->alloc != alloc)
@@ -190,7 +191,6 @@ static struct alloc *alloc_new(struct regions *regions, uintptr_t base, size_t l
 	base_vacate(regions, base);
 	*alloc = (struct alloc){
 		.node = { .start = base, .end = base + 1 },
-		.base = base,
 		.len = len,
 		.attached = attached,
 	};
@@ -316,7 +316,7 @@ void region_del(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
 static bool region_is_whole_alloc(const struct region *region, uintptr_t start, uintptr_t end)
 {
 	return !region->alloc->released && region->alloc->npieces == 1 &&
-	       start == region->alloc->base && end - start == region->alloc->len;
+	       start == region->alloc->node.start && end - start == region->alloc->len;
 }
 
 /* One region, of which start .. end moved to `to`. */
@@ -403,7 +403,7 @@ bool region_first_alloc(struct umm_ctx *ctx, uintptr_t *base, bool *attached)
 	lock_take(&ctx->regions.lock);
 	node = itree_first(&ctx->regions.allocs, 0, UINTPTR_MAX);
 	if (node) {
-		*base = container_of(node, struct alloc, node)->base;
+		*base = node->start;
 		*attached = container_of(node, struct alloc, node)->attached;
 	}
 	lock_drop(&ctx->regions.lock);
@@ -465,7 +465,7 @@ int region_stats(struct umm_ctx *ctx, uintptr_t addr, struct umm_stats *out)
 	region = region_first(&ctx->regions, addr, addr + 1);
 	if (region) {
 		alloc_stats(region->alloc, out);
-		span = (struct umm_span){ region->alloc->base, region->alloc->len };
+		span = (struct umm_span){ region->alloc->node.start, region->alloc->len };
 	}
 	lock_drop(&ctx->regions.lock);
 	if (!region)

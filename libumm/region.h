@@ -27,8 +27,7 @@ static inline bool span_is_good(const struct umm_span *span)
 
 /* What umm_alloc() or umm_attach() was asked for; identity and counters of its pieces. */
 struct alloc {
-	struct itree_node node; /* base .. base + 1, in regions.allocs */
-	uintptr_t base;
+	struct itree_node node; /* begins at its base, has length 1; in regions.allocs */
 	size_t len;
 	unsigned npieces;
 	bool attached;

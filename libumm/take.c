@@ -26,12 +26,19 @@
 #include <sys/mman.h>
 
 #include "event.h"
+#include "hook.h"
 #include "log.h"
 #include "maps.h"
 #include "pagemap.h"
 #include "uapi.h"
 #include "uffd.h"
 #include "util.h"
+
+/*
+ * Moves that follow each other with the gate closed: their share of closing it, and of asking the
+ * kernel, is small then, and a fault that waits for it waits about as long as one takes to serve.
+ */
+#define STEPS_AT_ONCE 16
 
 void take_begin_touching(struct piece *piece, unsigned first, unsigned last)
 {
@@ -269,20 +276,19 @@ void take_unshare(struct piece *piece, unsigned first, unsigned last)
 	take_end_touching(piece, first, last);
 }
 
-unsigned take_leave_dropped(struct piece *piece, unsigned first, unsigned last)
+bool take_leave_dropped(struct piece *piece, const uint64_t *map, unsigned first, unsigned last)
 {
 	struct block *block = block_find(piece->ctx, piece->va);
-	unsigned end = last;
+	bool any = false;
 
-	for (unsigned i = first; i < last; i++) {
+	for (unsigned i = bit_next(map, first); i < last; i = bit_next(map, i + 1)) {
 		/* Refilled: what is there is not what was collected, and counts. */
 		if (piece_lost_sight(piece, block, i) || block->page[i] & PG_REFILLED)
 			bit_set(piece->stay, i);
-		if (bit_test(piece->stay, i))
-			end = min(end, i);
+		any |= bit_test(piece->stay, i);
 	}
 	lock_drop(&block->lock);
-	return end;
+	return any;
 }
 
 /* Has the page at this address, which is another one's by now, to be there, and is not? */
@@ -318,50 +324,86 @@ static int put_back(struct piece *piece, uintptr_t source, unsigned i)
 	return ret;
 }
 
+/* Where page i is moved to. */
+static uintptr_t target_of(const struct piece *piece, const uintptr_t *place, unsigned i)
+{
+	return place ? place[i] : piece->slot + run_bytes(i);
+}
+
 /*
  * Pages were moved while the program changed its mappings: whether before or after is known when
  * its messages have been applied. The program goes on only then, so nobody has touched them.
  */
-static void put_back_others(struct piece *piece, uintptr_t target, unsigned first, unsigned last)
+static void put_back_others(struct piece *piece, const uintptr_t *place, const uint64_t *map,
+			    unsigned first, unsigned last)
 {
 	struct umm_ctx *ctx = piece->ctx;
-	int ret = 0;
+	unsigned i = next_going(piece, map, first);
+	int ret;
 
-	for (unsigned i = first; i < last; i += ret != -EAGAIN) {
+	while (i < last) {
 		while (uffd_is_changing(ctx->uffd))
 			event_read_ahead(ctx);
-		ret = bit_test(piece->left, i) ? put_back(piece, target + run_bytes(i - first), i) :
-						 0;
-		if (ret && ret != -EAGAIN)
+		ret = bit_test(piece->left, i) ? put_back(piece, target_of(piece, place, i), i) : 0;
+		if (ret == -EAGAIN)
+			continue;
+		if (ret)
 			log_error("page at %#lx is lost: %s", (unsigned long)piece_at(piece, i),
 				  umm_strerror(ret));
+		i = next_going(piece, map, i + 1);
 	}
 }
 
+/* The end of the pages from `first` on that go in one step: neighbours, here and there. */
+static unsigned step_end(const struct piece *piece, const uintptr_t *place, const uint64_t *map,
+			 unsigned first, unsigned last)
+{
+	unsigned end = first + 1;
+
+	while (end < last && bit_test(map, end) && !bit_test(piece->stay, end) &&
+	       target_of(piece, place, end) == target_of(piece, place, end - 1) + UMM_PAGE_SIZE)
+		end++;
+	return end;
+}
+
+/* A few steps. Returns where to go on, and in *ret why, if the page there did not go. */
+static unsigned move_some(struct piece *piece, const uintptr_t *place, const uint64_t *map,
+			  unsigned first, unsigned last, int *ret)
+{
+	unsigned end;
+	size_t done;
+
+	first = next_going(piece, map, first);
+	for (unsigned n = 0; n < STEPS_AT_ONCE && first < last && !*ret; n++) {
+		end = step_end(piece, place, map, first, last);
+		*ret = uffd_move(piece->ctx->staging.uffd, target_of(piece, place, first),
+				 piece_at(piece, first), run_bytes(end - first), false, &done);
+		hook_run(HOOK_TAKEN, piece->va);
+		first += (unsigned)(done >> UMM_PAGE_SHIFT);
+		if (!*ret)
+			first = next_going(piece, map, first);
+	}
+	return min(first, last);
+}
+
 /*
- * Move first .. last out, as far as it goes: returns the first page that did not go,
- * and why in *ret (0: only because it stays). The kernel knows nothing of books: that these are
- * still the pages that were collected is made sure by reading no message meanwhile, and by
- * asking whether there is one, before and after.
+ * The kernel knows nothing of books: that these are still the pages that were collected is made
+ * sure by reading no message meanwhile, and by asking whether there is one, before and after.
  */
-unsigned take_by_move(struct piece *piece, uintptr_t target, unsigned first, unsigned last,
-		      int *ret)
+unsigned take_by_move(struct piece *piece, const uintptr_t *place, const uint64_t *map,
+		      unsigned first, unsigned last, int *ret)
 {
 	struct umm_ctx *ctx = piece->ctx;
-	size_t done = 0;
 	unsigned next;
 
 	*ret = 0;
 	rwlock_take(&ctx->gate);
 	while (uffd_is_changing(ctx->uffd))
 		event_read_ahead(ctx);
-	last = take_leave_dropped(piece, first, last);
-	if (first < last)
-		*ret = uffd_move(ctx->staging.uffd, target, piece_at(piece, first),
-				 run_bytes(last - first), false, &done);
-	next = first + (unsigned)(done >> UMM_PAGE_SHIFT);
-	if (next > first && uffd_is_changing(ctx->uffd))
-		put_back_others(piece, target, first, next);
+	take_leave_dropped(piece, map, first, last);
+	next = move_some(piece, place, map, first, last, ret);
+	if (uffd_is_changing(ctx->uffd))
+		put_back_others(piece, place, map, first, next);
 	rwlock_drop(&ctx->gate);
 	return next;
 }

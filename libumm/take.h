@@ -37,6 +37,15 @@ static inline unsigned next_run(const struct piece *piece, unsigned first, unsig
 	return first;
 }
 
+/* From page i on, the next one of the map that does not stay. */
+static inline unsigned next_going(const struct piece *piece, const uint64_t *map, unsigned i)
+{
+	i = bit_next(map, i);
+	while (i < UMM_BLOCK_PAGES && bit_test(piece->stay, i))
+		i = bit_next(map, i + 1);
+	return i;
+}
+
 #define for_each_going(piece, first, last, from, to)                            \
 	for ((from) = next_run((piece), (first), (last), &(to)); (from) < (to); \
 	     (from) = next_run((piece), (to), (last), &(to)))
@@ -78,18 +87,18 @@ void take_unshare(struct piece *piece, unsigned first, unsigned last);
 bool take_moved_away(struct piece *piece, unsigned i);
 
 /*
- * The program may have dropped pages since they were collected. If by MADV_FREE, they are still
- * mapped, and what it stores there counts: such pages stay. With the gate held, whether
- * a page was dropped before or after it is moved is certain. Returns the end of the run that goes.
+ * The program may have dropped pages of the map since they were collected. If by MADV_FREE, they
+ * are still mapped, and what it stores there counts: such pages stay. With the gate held, whether
+ * a page was dropped before or after it is moved is certain. True: some stay.
  */
-unsigned take_leave_dropped(struct piece *piece, unsigned first, unsigned last);
+bool take_leave_dropped(struct piece *piece, const uint64_t *map, unsigned first, unsigned last);
 
 /*
- * The top rung: move pages to `target` on, as far as it goes. Returns the first page that did not
- * go, and why in *ret (0: only because it stays).
+ * The top rung: move pages of the map to their places (NULL: to theirs in the piece's slot), a few
+ * stretches of them in one go. Returns the page to go on with, and in *ret why, if it did not go.
  */
-unsigned take_by_move(struct piece *piece, uintptr_t target, unsigned first, unsigned last,
-		      int *ret);
+unsigned take_by_move(struct piece *piece, const uintptr_t *place, const uint64_t *map,
+		      unsigned first, unsigned last, int *ret);
 /* The lower rung: into the piece's `scratch`, with their mapping (`apart`). */
 void take_by_remap(struct piece *piece, unsigned first, unsigned last);
 

@@ -130,11 +130,21 @@ static void copy_runs(struct piece *piece, const uint64_t *runs)
 }
 
 /* These pages are in the slot, unless they stay. */
-static void set_slotted(struct piece *piece, unsigned first, unsigned last)
+static void set_slotted(struct piece *piece, const uint64_t *map, unsigned first, unsigned last)
 {
-	for (unsigned i = first; i < last; i++)
-		if (!bit_test(piece->stay, i))
-			bit_set(piece->slotted, i);
+	unsigned i;
+
+	for (i = next_going(piece, map, first); i < last; i = next_going(piece, map, i + 1))
+		bit_set(piece->slotted, i);
+}
+
+static unsigned move_to_slot(struct piece *piece, const uint64_t *map, unsigned first,
+			     unsigned last, int *ret)
+{
+	unsigned next = take_by_move(piece, NULL, map, first, last, ret);
+
+	set_slotted(piece, map, first, next);
+	return next;
 }
 
 /* One page that would not move. Returns true to try it again. */
@@ -171,14 +181,14 @@ static bool move_refused(struct piece *piece, unsigned i, unsigned last, int why
  * A run was refused: because it spans mappings, or because its mapping refuses moves (then it
  * takes the lower rung). Deals with the first mapping; returns where to go on.
  */
-static unsigned move_one_mapping(struct piece *piece, unsigned first, unsigned last)
+static unsigned move_one_mapping(struct piece *piece, const uint64_t *map, unsigned first,
+				 unsigned last)
 {
 	unsigned end = take_mapping_end(piece, first, last), next = first;
 	int ret = -EINVAL;
 
 	if (end < last)
-		next = take_by_move(piece, piece->slot + run_bytes(first), first, end, &ret);
-	set_slotted(piece, first, next);
+		next = move_to_slot(piece, map, first, end, &ret);
 	if (next > first)
 		return next;
 	if (ret == -EINVAL) {
@@ -187,32 +197,27 @@ static unsigned move_one_mapping(struct piece *piece, unsigned first, unsigned l
 	}
 	if (ret == -EBUSY) {
 		take_unshare(piece, first, end);
-		next = take_by_move(piece, piece->slot + run_bytes(first), first, end, &ret);
-		set_slotted(piece, first, next);
+		next = move_to_slot(piece, map, first, end, &ret);
 	}
 	if (next == first)
 		bit_set(piece->stay, next++);
 	return next;
 }
 
-static void move_pages_out(struct piece *piece, unsigned first, unsigned last)
+static void move_pages_out(struct piece *piece, const uint64_t *map)
 {
-	unsigned tries = 0, next;
+	unsigned first = 0, next, tries = 0, last;
 	int ret;
 
-	while ((first = next_run(piece, first, last, &next)) < last) {
-		next = take_by_move(piece, piece->slot + run_bytes(first), first, last, &ret);
-		set_slotted(piece, first, next);
+	while ((first = next_going(piece, map, first)) < UMM_BLOCK_PAGES) {
+		next = move_to_slot(piece, map, first, UMM_BLOCK_PAGES, &ret);
 		if (next > first)
 			tries = 0;
 		first = next;
-		if (first == last)
-			return;
+		last = bit_next_clear(map, first);
 		if (ret == -EINVAL) {
-			first = move_one_mapping(piece, first, last);
-			continue;
-		}
-		if (ret && !move_refused(piece, first, last, ret, &tries)) {
+			first = move_one_mapping(piece, map, first, last);
+		} else if (ret && !move_refused(piece, first, last, ret, &tries)) {
 			first++;
 			tries = 0;
 		}
@@ -237,13 +242,9 @@ static void unmap_system(struct piece *piece)
 		piece->slot = staging_take_slot(&piece->ctx->staging);
 		move = piece->slot;
 	}
-	for_each_run(run, first, last)
-	{
-		if (move)
-			move_pages_out(piece, first, last);
-		else
-			take_by_remap(piece, first, last);
-	}
+	if (move)
+		move_pages_out(piece, run);
+	for_each_run(run, first, last) if (!move) take_by_remap(piece, first, last);
 }
 
 /* Put page i's data where its coherent frame has its place. */
@@ -317,23 +318,22 @@ static bool place_refused(struct piece *piece, const uintptr_t *place, unsigned 
 	}
 }
 
-/* Bring pages to places that lie together, as far as one mapping goes: returns its end. */
-static unsigned move_to_places(struct piece *piece, const uintptr_t *place, unsigned first,
-			       unsigned last)
+/* Bring pages to their places, as far as one mapping goes: returns its end. */
+static unsigned move_to_places(struct piece *piece, const uintptr_t *place, const uint64_t *map,
+			       unsigned first)
 {
-	unsigned tries = 0, next;
+	unsigned last = UMM_BLOCK_PAGES, tries = 0, next, end;
 	int ret;
 
-	while ((first = next_run(piece, first, last, &next)) < last) {
-		next = take_by_move(piece, place[first], first, last, &ret);
+	while ((first = next_going(piece, map, first)) < last) {
+		next = take_by_move(piece, place, map, first, last, &ret);
 		if (next > first)
 			tries = 0;
 		first = next;
-		if (ret == -EINVAL && take_mapping_end(piece, first, last) < last) {
-			last = take_mapping_end(piece, first, last);
-			continue;
-		}
-		if (ret && !place_refused(piece, place, first, ret, &tries)) {
+		end = ret == -EINVAL ? take_mapping_end(piece, first, last) : last;
+		if (end < last) {
+			last = end;
+		} else if (ret && !place_refused(piece, place, first, ret, &tries)) {
 			first++;
 			tries = 0;
 		}
@@ -344,21 +344,14 @@ static unsigned move_to_places(struct piece *piece, const uintptr_t *place, unsi
 /* Bring the pages of map to their places. */
 static void unmap_to_places(struct piece *piece, const uintptr_t *place, const uint64_t *map)
 {
-	unsigned first, last, next;
+	unsigned first, last;
 
-	for_each_run(map, first, last)
-	{
-		if (piece->ctx->staging.uffd < 0) {
-			copy_places(piece, place, first, last);
-			continue;
-		}
-		for (unsigned from = first; from < last;) {
-			next = from + 1;
-			while (next < last && place[next] == place[from] + run_bytes(next - from))
-				next++;
-			from = move_to_places(piece, place, from, next);
-		}
+	if (piece->ctx->staging.uffd >= 0) {
+		for (first = 0; first < UMM_BLOCK_PAGES;)
+			first = move_to_places(piece, place, map, first);
+		return;
 	}
+	for_each_run(map, first, last) copy_places(piece, place, first, last);
 }
 
 /* The host addresses of the frames of src that hold the pages of map. */
@@ -439,7 +432,7 @@ static int populate_run(struct piece *piece, unsigned first, unsigned last)
 	int ret = -EBUSY;
 
 	rwlock_take_shared(&piece->ctx->gate);
-	if (take_leave_dropped(piece, first, last) == last)
+	if (!take_leave_dropped(piece, piece->empty, first, last))
 		ret = uffd_zeropage(piece->ctx->uffd, piece_at(piece, first),
 				    run_bytes(last - first), false, NULL);
 	rwlock_drop_shared(&piece->ctx->gate);

@@ -116,6 +116,32 @@ static void odd_sizes_do_not_overlap(void **state)
 	}
 }
 
+static void packed_objects_lie_side_by_side(void **state)
+{
+	static const size_t sizes[] = { 8, 64, 88, 4096 };
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
+		struct pool pool;
+		unsigned char *a, *b;
+
+		pool_init(&pool, sizes[i], NULL);
+		pool_pack(&pool);
+		a = pool_alloc(&pool);
+		b = pool_alloc(&pool);
+		assert_ptr_equal(b, a + sizes[i]);
+		assert_int_equal(atomic_load(&pool.mapped), 2 * sizes[i]);
+		memset(a, 0x11, sizes[i]);
+		memset(b, 0x22, sizes[i]);
+		pool_free(&pool, a);
+		pool_free(&pool, b);
+		assert_ptr_equal(pool_alloc(&pool), b);
+		assert_ptr_equal(pool_alloc(&pool), a);
+		assert_ptr_equal(pool_alloc(&pool), b + sizes[i]);
+		pool_fini(&pool);
+	}
+}
+
 static void freeing_null_does_nothing(void **state)
 {
 	struct pool pool;
@@ -322,6 +348,7 @@ int main(void)
 		cmocka_unit_test(constructor_runs_once_per_object),
 		cmocka_unit_test(freed_object_keeps_its_contents),
 		cmocka_unit_test(odd_sizes_do_not_overlap),
+		cmocka_unit_test(packed_objects_lie_side_by_side),
 		cmocka_unit_test(freeing_null_does_nothing),
 		cmocka_unit_test(mappings_are_zero_and_lazy),
 		cmocka_unit_test(exhaustion_is_null),

@@ -270,6 +270,26 @@ static void reserving_1_tib_is_cheap(struct env *e)
 	assert_int_equal(after.managed_bytes, before.managed_bytes);
 }
 
+/* Of many that lie side by side, few of which see a device. */
+static void small_range_takes_little_of_the_books(struct env *e)
+{
+	enum { NRANGES = 4096, LARGE = 4 };
+	const size_t len = (size_t)NRANGES * LARGE * PAGE;
+	struct umm_stats before = { .size = sizeof(before) }, after = { .size = sizeof(after) };
+	char *p = env_map(e, len);
+
+	assert_int_equal(umm_ctx_stats(e->ctx, &before), 0);
+	for (size_t i = 0; i < NRANGES; i++)
+		assert_int_equal(umm_attach(e->ctx, p + i * LARGE * PAGE, LARGE * PAGE), 0);
+	assert_int_equal(umm_ctx_stats(e->ctx, &after), 0);
+	assert_int_equal(after.managed_bytes - before.managed_bytes, len);
+	assert_in_range(after.bookkeeping_bytes - before.bookkeeping_bytes, 1, 160 * NRANGES);
+	for (size_t i = 0; i < NRANGES; i++)
+		assert_int_equal(umm_detach(e->ctx, p + i * LARGE * PAGE), 0);
+	assert_int_equal(umm_ctx_stats(e->ctx, &after), 0);
+	assert_int_equal(after.managed_bytes, before.managed_bytes);
+}
+
 static void small_pages_populate_one_by_one(struct env *e)
 {
 	char *p = env_alloc_small(e, BLOCK);
@@ -717,6 +737,7 @@ static const struct test_case cases[] = {
 	TEST(ALL, put_gives_attached_memory_back_with_its_contents),
 	TEST(KERNEL, query_tells_managed_from_unmanaged),
 	TEST(ONCE, query_refuses_bad_arguments),
+	TEST(ONCE, small_range_takes_little_of_the_books),
 	TEST(ONCE, probe_refuses_bad_sizes),
 	TEST(ALL, stats_count_for_context_device_and_allocation),
 	TEST(ONCE, stats_refuse_bad_arguments),
