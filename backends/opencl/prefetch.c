@@ -110,17 +110,20 @@ static uint32_t count_pages(const struct pages *pages, uint32_t first, uint32_t 
 	return count;
 }
 
-/* Fill up the largest dense subtree around page i, of most pages at most. */
-static void fill_subtree(const struct pages *there, struct pages *wanted, uint32_t i, uint32_t most)
+/* Fill up the largest dense subtree around page i, of most pages at most. Where it ends. */
+static uint32_t fill_subtree(const struct pages *there, struct pages *wanted, uint32_t i,
+			     uint32_t most)
 {
-	uint32_t best = 1;
+	uint32_t best = 1, end;
 
 	for (uint32_t size = 2; size <= most && size <= UMM_BLOCK_PAGES; size *= 2)
 		if (2 * count_pages(there, i & ~(size - 1), size) > size)
 			best = size;
-	for (uint32_t k = i & ~(best - 1); k < (i & ~(best - 1)) + best; k++)
+	end = (i & ~(best - 1)) + best;
+	for (uint32_t k = end - best; k < end; k++)
 		if (!has_page(there, k))
 			set_page(wanted, k);
+	return end;
 }
 
 static void add_runs(const struct pages *wanted, uintptr_t block, struct plan *plan)
@@ -168,7 +171,7 @@ static void plan_block(struct umm_opencl *ocl, uintptr_t block, const struct umm
 	for (size_t s = 0; s < nspans; s++)
 		if (part_of(&spans[s], block, &first, &last))
 			while (first <= last)
-				fill_subtree(&there, &wanted, first++, ocl->readahead);
+				first = fill_subtree(&there, &wanted, first, ocl->readahead);
 	add_runs(&wanted, block, plan);
 }
 

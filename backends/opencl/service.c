@@ -36,6 +36,7 @@
 #define PAGE_MASK     (~(uint64_t)(UMM_PAGE_SIZE - 1))
 #define ADDRESS_END   (UINT64_C(1) << TABLE_ADDRESS_BITS)
 #define TOUCH_BATCH   64
+#define LOOK_BATCH    512 /* pages looked up at a time, while others wait */
 #define WRITTEN_SLOTS 4096
 
 /* How the page of a fault is to come; set once its order of arrival is no longer needed. */
@@ -50,6 +51,7 @@ struct service {
 	struct umm_span *ahead;
 	struct fault *rest; /* what was cut off, of rest_at .. nrest */
 	uint32_t rest_at, nrest;
+	bool *served;			 /* of the faults looked at last: the page is there */
 	uint32_t written[WRITTEN_SLOTS]; /* blocks, + 1, whose copies had to become single */
 };
 
@@ -63,7 +65,8 @@ int service_create(struct umm_opencl *ocl)
 	service->spans = calloc(ocl->fault_entries, sizeof(*service->spans));
 	service->ahead = calloc(ocl->fault_entries, sizeof(*service->ahead));
 	service->rest = calloc(ocl->fault_entries, sizeof(*service->rest));
-	return service->spans && service->ahead && service->rest ? 0 : -ENOMEM;
+	service->served = calloc(ocl->fault_entries, sizeof(*service->served));
+	return service->spans && service->ahead && service->rest && service->served ? 0 : -ENOMEM;
 }
 
 void service_destroy(struct umm_opencl *ocl)
@@ -73,6 +76,7 @@ void service_destroy(struct umm_opencl *ocl)
 	free(ocl->service->spans);
 	free(ocl->service->ahead);
 	free(ocl->service->rest);
+	free(ocl->service->served);
 	free(ocl->service);
 }
 
@@ -206,6 +210,31 @@ static uint32_t entry_get(struct umm_opencl *ocl, uintptr_t addr)
 	return entry;
 }
 
+static bool suffices(const struct fault *fault, uint32_t entry)
+{
+	uint32_t wanted = TABLE_VALID | (fault->flags & FAULT_WRITE ? TABLE_WRITE : 0);
+
+	return (entry & wanted) == wanted;
+}
+
+/* Which faults have their page in the table, as they want it: service->served[]. Their number. */
+static uint32_t look(struct umm_opencl *ocl, const struct fault *faults, uint32_t count)
+{
+	uint32_t n = 0, end;
+
+	for (uint32_t i = 0; i < count; i = end) {
+		end = count - i < LOOK_BATCH ? count : i + LOOK_BATCH;
+		pthread_mutex_lock(&ocl->update);
+		for (uint32_t k = i; k < end; k++) {
+			ocl->service->served[k] =
+				suffices(&faults[k], table_get(&ocl->table, faults[k].addr));
+			n += ocl->service->served[k];
+		}
+		pthread_mutex_unlock(&ocl->update);
+	}
+	return n;
+}
+
 /* Pages of one block. 0 too where they change too often to tell: they fault again. */
 static int program_pages(struct umm_opencl *ocl, uintptr_t start, uintptr_t end)
 {
@@ -256,27 +285,18 @@ static int examine(struct umm_opencl *ocl, const struct fault *fault, uint32_t e
 	return 0;
 }
 
-static bool is_served(struct umm_opencl *ocl, const struct fault *fault, uint32_t *entry)
-{
-	uint32_t wanted = TABLE_VALID | (fault->flags & FAULT_WRITE ? TABLE_WRITE : 0);
-
-	*entry = entry_get(ocl, fault->addr);
-	return (*entry & wanted) == wanted;
-}
-
 /* Count the pages that are in the table now, and ask what is wrong with the others. */
 static int check(struct umm_opencl *ocl, const struct fault *faults, uint32_t count,
 		 struct service_outcome *outcome)
 {
-	uint32_t entry;
 	int ret;
 
+	outcome->nserved += look(ocl, faults, count);
 	for (uint32_t i = 0; i < count; i++) {
-		if (is_served(ocl, &faults[i], &entry)) {
-			outcome->nserved++;
+		if (ocl->service->served[i])
 			continue;
-		}
-		ret = examine(ocl, &faults[i], entry, ocl->service->want->thorough);
+		ret = examine(ocl, &faults[i], entry_get(ocl, faults[i].addr),
+			      ocl->service->want->thorough);
 		if (ret)
 			return blame(outcome, &faults[i], ret);
 	}
@@ -293,10 +313,11 @@ static int refresh(struct umm_opencl *ocl, struct fault *faults, uint32_t *count
 	size_t nspans = coalesce(faults, *count, 0, ocl->service->spans);
 	int ret = service_program(ocl, ocl->service->spans, nspans);
 	uintptr_t block, done = 0;
-	uint32_t entry, n = 0;
+	uint32_t n = 0;
 
+	look(ocl, faults, *count);
 	for (uint32_t i = 0; i < *count && !ret; i++) {
-		if (!is_served(ocl, &faults[i], &entry)) {
+		if (!ocl->service->served[i]) {
 			faults[n++] = faults[i];
 			continue;
 		}
@@ -379,12 +400,12 @@ static int bring_others(struct umm_opencl *ocl, struct fault *faults, uint32_t c
 	struct umm_migrate_request home = { .size = sizeof(home),
 					    .spans = ocl->service->spans,
 					    .cause = UMM_CAUSE_DEVICE_FAULT };
-	uint32_t entry;
 	long moved;
 
+	look(ocl, faults, count);
 	for (uint32_t i = 0; i < count; i++) {
 		faults[i].flags &= ~FAULT_ELSEWHERE;
-		if (faults[i].flags & FAULT_COPY && !is_served(ocl, &faults[i], &entry) &&
+		if (faults[i].flags & FAULT_COPY && !ocl->service->served[i] &&
 		    is_elsewhere(ocl, &faults[i]))
 			faults[i].flags |= FAULT_ELSEWHERE;
 	}
@@ -400,13 +421,12 @@ static int bring_others(struct umm_opencl *ocl, struct fault *faults, uint32_t c
 /* Pages that are only read are duplicated, unless the device has turned out to write them. */
 static void choose(struct umm_opencl *ocl, struct fault *faults, uint32_t count)
 {
-	uint32_t block, *slot, entry;
+	uint32_t block, *slot;
 
 	for (uint32_t i = 0; i < count; i++) {
 		block = (uint32_t)(faults[i].addr >> UMM_BLOCK_SHIFT) + 1;
 		slot = &ocl->service->written[block % WRITTEN_SLOTS];
-		entry = entry_get(ocl, faults[i].addr);
-		if (faults[i].flags & FAULT_WRITE && entry)
+		if (faults[i].flags & FAULT_WRITE && entry_get(ocl, faults[i].addr))
 			*slot = block;
 		faults[i].flags &= ~(FAULT_COPY | FAULT_MOVE);
 		if (!(faults[i].flags & FAULT_WRITE) &&
@@ -517,9 +537,11 @@ static uint32_t sort_out(struct umm_opencl *ocl, struct fault *faults, uint32_t 
 	uint32_t n = 0, entry;
 
 	*nthere = 0;
+	look(ocl, faults, count);
 	for (uint32_t i = 0; i < count; i++) {
-		if (is_served(ocl, &faults[i], &entry))
+		if (ocl->service->served[i])
 			continue;
+		entry = entry_get(ocl, faults[i].addr);
 		fault = faults[i];
 		fault.flags &= (UINT32_C(1) << FAULT_BITS) - 1;
 		faults[n] = fault;
