@@ -17,7 +17,7 @@
 #define CONTROL_ITEMS  1
 #define CONTROL_WAIT   2 /* looks at an entry of one who waits; 0: nobody does */
 #define CONTROL_BEAT   3
-#define CONTROL_LOG    16
+#define CONTROL_LOG    64
 #define FAULT_WORDS    4
 
 struct fault {

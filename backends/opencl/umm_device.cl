@@ -18,8 +18,9 @@
  *	bit 0 valid, bit 1 writable, bits 2-3 pool, bits 4-31 frame within the pool.
  *
  * While a kernel runs no entry changes or goes. A work-item keeps its last translations,
- * two to read and one to write, so that most accesses cost one comparison. The comparison
- * includes the low address bits, so that a misaligned address never matches.
+ * two to read (or one, see UMM_CACHED_PAGES) and one to write, so that most accesses cost one
+ * comparison. The comparison includes the low address bits, so that a misaligned address never
+ * matches.
  *
  * A miss is reported once for each page and round: a small table of those seen keeps
  * most duplicates out. The work-item writes the round's number into its state word,
@@ -34,6 +35,11 @@
 #define UMM_POOLS 4
 #endif
 
+/* Pages that a work-item keeps the translation of, for loads: 2 or 1. */
+#ifndef UMM_CACHED_PAGES
+#define UMM_CACHED_PAGES 2
+#endif
+
 #ifdef cl_khr_fp64
 #pragma OPENCL EXTENSION cl_khr_fp64 : enable
 #endif
@@ -44,7 +50,8 @@
 #define UMM_CONTROL_WAIT   2  /* so often who waits looks; 0: nobody waits; */
 #define UMM_CONTROL_BEAT   3  /* other numbers as long as the host serves; */
 #define UMM_CONTROL_WAITED 4  /* waits that got a page; */
-#define UMM_CONTROL_LOG	   16 /* four words each: address low, high, flags, work-item; */
+#define UMM_CONTROL_ZEROS  32 /* faulted work-items load them: a vector of the largest type; */
+#define UMM_CONTROL_LOG	   64 /* four words each: address low, high, flags, work-item; */
 #define UMM_SEEN_BITS	   12 /* after them the table of pages seen */
 #define UMM_FAULT_WRITE	   1u
 #define UMM_FAULT_ALIGN	   2u
@@ -77,8 +84,8 @@
 struct umm {
 	__global uchar *read_base, *read_base2, *write_base;
 	ulong read_page, read_page2, write_page;
-	ulong window_page;  /* pages of the window: the first, */
-	ulong window_pages; /* and so many; none once the work-item is faulted */
+	ulong window_start; /* of the window: the first address, */
+	ulong window_pages; /* and the pages; none once the work-item is faulted */
 	uint item;
 	uint faulted;
 	__global uchar *pool0, *pool1, *pool2, *pool3;
@@ -285,13 +292,6 @@ UMM_INLINE __global uchar *umm_frame(struct umm *u, uint entry)
 #endif
 }
 
-/* The entry of a page of the window. Marks its leaf as used. */
-UMM_INLINE uint umm_window_entry(const struct umm *u, ulong page)
-{
-	umm_mark(u->used, u->round, page >> 9);
-	return u->leaves[page];
-}
-
 /* The entry of the address's page; 0: the work-item is faulted. low: bits that must be 0. */
 UMM_INLINE uint umm_entry_or_fault(struct umm *u, ulong addr, uint low, uint wanted)
 {
@@ -309,58 +309,71 @@ UMM_INLINE uint umm_entry_or_fault(struct umm *u, ulong addr, uint low, uint wan
 	return (entry & wanted) == wanted ? entry : umm_fault(u, addr, flags);
 }
 
-/* The same; few instructions where it is in the window, as it usually is. */
-UMM_INLINE uint umm_entry(struct umm *u, ulong addr, uint low, uint wanted)
+/*
+ * The same; few instructions where it is in the window, as it usually is. key: the page with
+ * the bits that must be 0, which make a number of a page that is in no window if they are not.
+ */
+UMM_INLINE uint umm_entry(struct umm *u, ulong addr, ulong key, uint low, uint wanted)
 {
-	ulong page = (addr >> 12) - u->window_page;
+	ulong page = rotate(key - u->window_start, 52ul);
+	uint entry = 0;
+
+	if (page < u->window_pages) {
+		umm_mark(u->used, u->round, page >> 9);
+		entry = u->leaves[page];
+	}
+	return (entry & wanted) == wanted ? entry : umm_entry_or_fault(u, addr, low, wanted);
+}
+
+/* The page read last, from now on. */
+UMM_INLINE void umm_read_keep(struct umm *u, ulong key, __global uchar *base)
+{
+#if UMM_CACHED_PAGES > 1
+	u->read_page2 = u->read_page;
+	u->read_base2 = u->read_base;
+#endif
+	u->read_page = key;
+	u->read_base = base;
+}
+
+/*
+ * Where addr is for loads; zeros: the work-item is faulted. low: bits that must be 0. The compiler
+ * makes fewest instructions of it where nothing has to be asked afterwards.
+ */
+UMM_INLINE __global const uchar *umm_read_at(struct umm *u, ulong addr, uint low)
+{
+	ulong key = addr & (UMM_PAGE_MASK | low);
 	uint entry;
 
-	if (page < u->window_pages && !(addr & low)) {
-		entry = umm_window_entry(u, page);
-		if ((entry & wanted) == wanted)
-			return entry;
+	if (key == u->read_page)
+		return u->read_base + ((size_t)addr & 4095);
+#if UMM_CACHED_PAGES > 1
+	if (key == u->read_page2) {
+		umm_read_keep(u, key, u->read_base2);
+		return u->read_base + ((size_t)addr & 4095);
 	}
-	return umm_entry_or_fault(u, addr, low, wanted);
-}
-
-/* Translate; 0: the work-item is faulted. */
-UMM_INLINE int umm_read_walk(struct umm *u, ulong addr, uint low)
-{
-	uint entry = umm_entry(u, addr, low, 1);
-
+#endif
+	entry = umm_entry(u, addr, key, low, 1);
 	if (!entry)
-		return 0;
-	u->read_page2 = u->read_page;
-	u->read_base2 = u->read_base;
-	u->read_page = addr & UMM_PAGE_MASK;
-	u->read_base = umm_frame(u, entry);
-	return 1;
+		return (__global const uchar *)u->control + 4 * UMM_CONTROL_ZEROS;
+	umm_read_keep(u, key, umm_frame(u, entry));
+	return u->read_base + ((size_t)addr & 4095);
 }
 
-UMM_INLINE int umm_write_walk(struct umm *u, ulong addr, uint low)
+/* The same for stores, and for atomics, which do both. */
+UMM_INLINE __global uchar *umm_write_at(struct umm *u, ulong addr, uint low)
 {
-	uint entry = umm_entry(u, addr, low, 3);
+	ulong key = addr & (UMM_PAGE_MASK | low);
+	uint entry;
 
-	if (!entry)
-		return 0;
-	u->write_page = addr & UMM_PAGE_MASK;
-	u->write_base = umm_frame(u, entry);
-	return 1;
-}
-
-/* Not the page read last: perhaps the one before it. 0: the work-item is faulted. */
-UMM_INLINE int umm_read_other(struct umm *u, ulong addr, uint low)
-{
-	__global uchar *base = u->read_base2;
-	ulong page = u->read_page2;
-
-	if ((addr & (UMM_PAGE_MASK | low)) != page)
-		return umm_read_walk(u, addr, low);
-	u->read_page2 = u->read_page;
-	u->read_base2 = u->read_base;
-	u->read_page = page;
-	u->read_base = base;
-	return 1;
+	if (key != u->write_page) {
+		entry = umm_entry(u, addr, key, low, 3);
+		if (!entry)
+			return 0;
+		u->write_page = key;
+		u->write_base = umm_frame(u, entry);
+	}
+	return u->write_base + ((size_t)addr & 4095);
 }
 
 /**
@@ -387,7 +400,7 @@ UMM_INLINE int umm_begin(struct umm *u, UMM_KERNEL_ARGS)
 	u->read_base = u->read_base2 = u->write_base = umm_pool0;
 	u->read_page = u->read_page2 = u->write_page = UMM_NO_PAGE;
 	u->faulted = 0;
-	u->window_page = (ulong)UMM_BLOCK(umm_round) << 9;
+	u->window_start = (ulong)UMM_BLOCK(umm_round) << 21;
 	u->window_pages = (ulong)UMM_WINDOW(umm_round) << 9;
 	u->pool0 = umm_pool0;
 	u->pool1 = umm_pool1;
@@ -510,22 +523,6 @@ UMM_INLINE int umm_prepare_store(struct umm *u, ulong addr, ulong len)
 	return umm_prepare(u, addr, len, 3);
 }
 
-/* Where addr is for loads; 0: the work-item is faulted. */
-UMM_INLINE __global const uchar *umm_read_at(struct umm *u, ulong addr, uint low)
-{
-	if ((addr & (UMM_PAGE_MASK | low)) != u->read_page && !umm_read_other(u, addr, low))
-		return 0;
-	return u->read_base + ((size_t)addr & 4095);
-}
-
-/* The same for stores, and for atomics, which do both. */
-UMM_INLINE __global uchar *umm_write_at(struct umm *u, ulong addr, uint low)
-{
-	if ((addr & (UMM_PAGE_MASK | low)) != u->write_page && !umm_write_walk(u, addr, low))
-		return 0;
-	return u->write_base + ((size_t)addr & 4095);
-}
-
 /*
  * Pointers that read naturally. They hold addresses of the CPU: take addresses of members
  * and elements as ever, and go through umm_load() and umm_store() for what is there. They are not
@@ -546,20 +543,19 @@ UMM_INLINE __global uchar *umm_write_at(struct umm *u, ulong addr, uint low)
  * umm_load_NAME(u, addr) and umm_store_NAME(u, addr, value): at addr, which must be a
  * multiple of the type's size.
  */
-#define UMM_DEFINE_ACCESS(name, type)                                                  \
-	UMM_INLINE type umm_load_##name(struct umm *u, ulong addr)                     \
-	{                                                                              \
-		if ((addr & (UMM_PAGE_MASK | (sizeof(type) - 1))) != u->read_page &&   \
-		    !umm_read_other(u, addr, sizeof(type) - 1))                        \
-			return (type)0;                                                \
-		return *(__global const type *)(u->read_base + ((size_t)addr & 4095)); \
-	}                                                                              \
-	UMM_INLINE void umm_store_##name(struct umm *u, ulong addr, type value)        \
-	{                                                                              \
-		if ((addr & (UMM_PAGE_MASK | (sizeof(type) - 1))) != u->write_page &&  \
-		    !umm_write_walk(u, addr, sizeof(type) - 1))                        \
-			return;                                                        \
-		*(__global type *)(u->write_base + ((size_t)addr & 4095)) = value;     \
+#define UMM_DEFINE_ACCESS(name, type)                                              \
+	UMM_INLINE type umm_load_##name(struct umm *u, ulong addr)                 \
+	{                                                                          \
+		__global const uchar *at = umm_read_at(u, addr, sizeof(type) - 1); \
+                                                                                   \
+		return *(__global const type *)at;                                 \
+	}                                                                          \
+	UMM_INLINE void umm_store_##name(struct umm *u, ulong addr, type value)    \
+	{                                                                          \
+		__global uchar *at = umm_write_at(u, addr, sizeof(type) - 1);      \
+                                                                                   \
+		if (at)                                                            \
+			*(__global type *)at = value;                              \
 	}
 
 /* For pointers: umm_load(u, p) and umm_store(u, p, value). */
@@ -577,35 +573,35 @@ UMM_INLINE __global uchar *umm_write_at(struct umm *u, ulong addr, uint low)
  * umm_vload_TYPEn(u, addr) and umm_vstore_TYPEn(u, addr, value): as vloadn() and vstoren(), at
  * a multiple of the element's size; 3 elements are as large as 3.
  */
-#define UMM_DEFINE_PACKED(type, n)                                                       \
-	UMM_INLINE type##n umm_vload_##type##n(struct umm *u, ulong addr)                \
-	{                                                                                \
-		__global const uchar *at;                                                \
-		type some[n];                                                            \
-                                                                                         \
-		if ((addr & 4095) + n * sizeof(type) <= 4096) {                          \
-			at = umm_read_at(u, addr, sizeof(type) - 1);                     \
-			return at ? vload##n(0, (__global const type *)at) : (type##n)0; \
-		}                                                                        \
-		for (uint i = 0; i < n; i++)                                             \
-			some[i] = umm_load_##type(u, addr + i * sizeof(type));           \
-		return u->faulted ? (type##n)0 : vload##n(0, some);                      \
-	}                                                                                \
-	UMM_INLINE void umm_vstore_##type##n(struct umm *u, ulong addr, type##n value)   \
-	{                                                                                \
-		__global uchar *at;                                                      \
-		type some[n];                                                            \
-                                                                                         \
-		if ((addr & 4095) + n * sizeof(type) <= 4096) {                          \
-			at = umm_write_at(u, addr, sizeof(type) - 1);                    \
-			if (at)                                                          \
-				vstore##n(value, 0, (__global type *)at);                \
-			return;                                                          \
-		}                                                                        \
-		vstore##n(value, 0, some);                                               \
-		umm_prepare_store(u, addr, n * sizeof(type));                            \
-		for (uint i = 0; i < n; i++)                                             \
-			umm_store_##type(u, addr + i * sizeof(type), some[i]);           \
+#define UMM_DEFINE_PACKED(type, n)                                                     \
+	UMM_INLINE type##n umm_vload_##type##n(struct umm *u, ulong addr)              \
+	{                                                                              \
+		__global const uchar *at;                                              \
+		type some[n];                                                          \
+                                                                                       \
+		if ((addr & 4095) + n * sizeof(type) <= 4096) {                        \
+			at = umm_read_at(u, addr, sizeof(type) - 1);                   \
+			return vload##n(0, (__global const type *)at);                 \
+		}                                                                      \
+		for (uint i = 0; i < n; i++)                                           \
+			some[i] = umm_load_##type(u, addr + i * sizeof(type));         \
+		return u->faulted ? (type##n)0 : vload##n(0, some);                    \
+	}                                                                              \
+	UMM_INLINE void umm_vstore_##type##n(struct umm *u, ulong addr, type##n value) \
+	{                                                                              \
+		__global uchar *at;                                                    \
+		type some[n];                                                          \
+                                                                                       \
+		if ((addr & 4095) + n * sizeof(type) <= 4096) {                        \
+			at = umm_write_at(u, addr, sizeof(type) - 1);                  \
+			if (at)                                                        \
+				vstore##n(value, 0, (__global type *)at);              \
+			return;                                                        \
+		}                                                                      \
+		vstore##n(value, 0, some);                                             \
+		umm_prepare_store(u, addr, n * sizeof(type));                          \
+		for (uint i = 0; i < n; i++)                                           \
+			umm_store_##type(u, addr + i * sizeof(type), some[i]);         \
 	}
 
 #define UMM_DEFINE_VECTOR(type, n)          \
@@ -645,7 +641,7 @@ UMM_INLINE float umm_load_half(struct umm *u, ulong addr)
 {
 	__global const uchar *at = umm_read_at(u, addr, 1);
 
-	return at ? vload_half(0, (__global const half *)at) : 0;
+	return vload_half(0, (__global const half *)at);
 }
 
 UMM_INLINE void umm_store_half(struct umm *u, ulong addr, float value)
@@ -656,35 +652,35 @@ UMM_INLINE void umm_store_half(struct umm *u, ulong addr, float value)
 		vstore_half(value, 0, (__global half *)at);
 }
 
-#define UMM_DEFINE_HALVES(n)                                                                   \
-	UMM_INLINE float##n umm_vload_half##n(struct umm *u, ulong addr)                       \
-	{                                                                                      \
-		__global const uchar *at;                                                      \
-		float some[n];                                                                 \
-                                                                                               \
-		if ((addr & 4095) + 2 * n <= 4096) {                                           \
-			at = umm_read_at(u, addr, 1);                                          \
-			return at ? vload_half##n(0, (__global const half *)at) : (float##n)0; \
-		}                                                                              \
-		for (uint i = 0; i < n; i++)                                                   \
-			some[i] = umm_load_half(u, addr + 2 * i);                              \
-		return u->faulted ? (float##n)0 : vload##n(0, some);                           \
-	}                                                                                      \
-	UMM_INLINE void umm_vstore_half##n(struct umm *u, ulong addr, float##n value)          \
-	{                                                                                      \
-		__global uchar *at;                                                            \
-		float some[n];                                                                 \
-                                                                                               \
-		if ((addr & 4095) + 2 * n <= 4096) {                                           \
-			at = umm_write_at(u, addr, 1);                                         \
-			if (at)                                                                \
-				vstore_half##n(value, 0, (__global half *)at);                 \
-			return;                                                                \
-		}                                                                              \
-		vstore##n(value, 0, some);                                                     \
-		umm_prepare_store(u, addr, 2 * n);                                             \
-		for (uint i = 0; i < n; i++)                                                   \
-			umm_store_half(u, addr + 2 * i, some[i]);                              \
+#define UMM_DEFINE_HALVES(n)                                                          \
+	UMM_INLINE float##n umm_vload_half##n(struct umm *u, ulong addr)              \
+	{                                                                             \
+		__global const uchar *at;                                             \
+		float some[n];                                                        \
+                                                                                      \
+		if ((addr & 4095) + 2 * n <= 4096) {                                  \
+			at = umm_read_at(u, addr, 1);                                 \
+			return vload_half##n(0, (__global const half *)at);           \
+		}                                                                     \
+		for (uint i = 0; i < n; i++)                                          \
+			some[i] = umm_load_half(u, addr + 2 * i);                     \
+		return u->faulted ? (float##n)0 : vload##n(0, some);                  \
+	}                                                                             \
+	UMM_INLINE void umm_vstore_half##n(struct umm *u, ulong addr, float##n value) \
+	{                                                                             \
+		__global uchar *at;                                                   \
+		float some[n];                                                        \
+                                                                                      \
+		if ((addr & 4095) + 2 * n <= 4096) {                                  \
+			at = umm_write_at(u, addr, 1);                                \
+			if (at)                                                       \
+				vstore_half##n(value, 0, (__global half *)at);        \
+			return;                                                       \
+		}                                                                     \
+		vstore##n(value, 0, some);                                            \
+		umm_prepare_store(u, addr, 2 * n);                                    \
+		for (uint i = 0; i < n; i++)                                          \
+			umm_store_half(u, addr + 2 * i, some[i]);                     \
 	}
 
 UMM_DEFINE_HALVES(2)
