@@ -561,7 +561,8 @@ static void busy_run(void *arg)
 
 static void forks_while_others_migrate_and_fault(struct env *e)
 {
-	struct ref_device *ref = env_device(e, 4 * BUSY_PAGES);
+	/* Room for all, and for what a fork still brings home. */
+	struct ref_device *ref = env_device(e, 2 * (BUSY_THREADS + 1) * BUSY_PAGES);
 	char *p = env_alloc(e, (BUSY_THREADS + 1) * BUSY_PAGES * PAGE);
 	struct busy busy[BUSY_THREADS];
 	atomic_bool stop = false;
