@@ -11,7 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { TRACE_SLOTS = 1 << 14 };
+enum { TRACE_SLOTS = 1 << 16 };
 
 enum trace_kind {
 	TRACE_FAULT,	    /* the program touched a page on a device: it comes home */
