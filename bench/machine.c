@@ -4,10 +4,10 @@
  * are controlled here: where threads run (machine_bind), whether memory is backed by the
  * host (machine_warm), and what others do meanwhile (machine_foreign).
  *
- * Foreign CPU time is /proc/stat's busy time of all CPUs, stolen time included, less the
- * process's own. /proc/stat counts ticks (4 to 10 ms); differences of looks that lie close
- * together mean little, so a ring of looks is kept and the window reaches back
- * far enough. Used by the main thread only.
+ * Foreign CPU time is /proc/stat's busy time of all CPUs, stolen time included, less that of
+ * the process and of the programs that it has run. /proc/stat counts ticks (4 to 10 ms);
+ * differences of looks that lie close together mean little, so a ring of looks is kept and the
+ * window reaches back far enough. Used by the main thread only.
  */
 #include "machine.h"
 
@@ -171,6 +171,16 @@ static uint64_t busy_ns(void)
 	return (user + nice + system + steal) * (NS_PER_S / (uint64_t)hz);
 }
 
+/* CPU time of the programs that this one has run and waited for, and of theirs. */
+static uint64_t children_ns(void)
+{
+	struct rusage usage;
+
+	getrusage(RUSAGE_CHILDREN, &usage);
+	return (uint64_t)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000000u +
+	       (uint64_t)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) * 1000u;
+}
+
 static struct machine_look *look_back(struct machine *machine, unsigned back)
 {
 	return &machine->looks[(machine->nlooks - back) % MACHINE_WINDOWS];
@@ -189,7 +199,7 @@ void machine_look(struct machine *machine)
 	look = look_back(machine, 1);
 	look->at_ns = machine_now();
 	look->busy_ns = busy_ns();
-	look->own_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
+	look->own_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID) + children_ns();
 }
 
 double machine_foreign(struct machine *machine, uint64_t begin_ns)
