@@ -1,12 +1,22 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 # Programs that nobody here wrote, and something for each to work on: what case_apps.c measures.
-# "make" prepares the directory it is in, once, and fails where a program is not there; "run"
+# "have" fails where a program is not installed; "make" prepares the directory it is in, once; "run"
 # becomes the program.
-# usage: apps.sh make|run CASE SCALE
+# usage: apps.sh have|make|run CASE SCALE
 set -eu
 
 verb=$1 name=$2 n=$3
+
+have() { # CASE
+	case $1 in
+	sqlite) command -v sqlite3 ;;
+	redis) command -v redis-server && command -v redis-benchmark && command -v redis-cli ;;
+	numpy) /usr/bin/python3 -c 'import numpy' ;;
+	stress) command -v stress-ng ;;
+	*) command -v "$1" ;;
+	esac
+}
 
 lines() { # THOUSANDS: of digits, 20 bytes each, in an order of their own
 	awk -v n="$1" 'BEGIN { x = 1; for (i = 0; i < n * 1000; i++) {
@@ -22,7 +32,6 @@ run_sort() {
 }
 
 make_xz() {
-	command -v xz
 	lines $((n * 8)) >in
 }
 
@@ -31,7 +40,6 @@ run_xz() {
 }
 
 make_sqlite() {
-	command -v sqlite3
 	cat >in <<-END
 	PRAGMA temp_store=MEMORY; PRAGMA cache_size=-4000000;
 	CREATE TABLE a(id INTEGER PRIMARY KEY, k INTEGER, t TEXT);
@@ -47,7 +55,7 @@ run_sqlite() {
 }
 
 make_redis() {
-	command -v redis-server redis-benchmark redis-cli
+	: # its benchmark brings its own
 }
 
 run_redis() {
@@ -61,7 +69,6 @@ run_redis() {
 }
 
 make_numpy() {
-	/usr/bin/python3 -c 'import numpy'
 	cat >in.py <<-END
 	import numpy as np
 	a = np.arange($((n * 250000)), dtype=np.float64)
@@ -75,7 +82,6 @@ run_numpy() {
 }
 
 make_gcc() {
-	command -v gcc
 	awk -v n=$((n * 40)) 'BEGIN { for (i = 0; i < n; i++)
 		printf "int f%d(int *a, int n) { int s = %d; for (int i = 0; i < n; i++)" \
 			" s += a[i] * (s ^ %d); return s; }\n", i, i, i * 7 }' >in.c
@@ -86,7 +92,7 @@ run_gcc() {
 }
 
 make_stress() {
-	command -v stress-ng
+	: # it makes its own
 }
 
 run_stress() {
@@ -94,7 +100,6 @@ run_stress() {
 }
 
 make_node() {
-	command -v node
 	cat >in.js <<-END
 	const map = new Map();
 	let sum = 0;
@@ -130,4 +135,8 @@ run_git() {
 	exec git -C repo -c pack.threads=1 -c pack.window=20 repack -adfq
 }
 
-"${verb}_$name"
+if [ "$verb" = have ]; then
+	have "$name"
+else
+	"${verb}_$name"
+fi

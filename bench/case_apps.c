@@ -53,11 +53,15 @@ static int apps_setup(struct bench_env *env, const struct bench_case *bcase, voi
 	s->load = (struct load){
 		.program = BENCH_APPS,
 		.dir = s->dir,
-		.argv = { "make", s->app, env->quick ? QUICK_SCALE : NORMAL_SCALE },
+		.argv = { "have", s->app, env->quick ? QUICK_SCALE : NORMAL_SCALE },
 	};
 	if (run_script(s, NULL, &result))
 		return bench_note(env, BENCH_SKIP,
 				  "%s is not there: ./dev test --apps installs such programs",
+				  s->app);
+	s->load.argv[0] = "make";
+	if (run_script(s, NULL, &result))
+		return bench_note(env, -EIO, "nothing could be made in %s for %s to work on", dir,
 				  s->app);
 	s->load.argv[0] = "run";
 	/* The first run reads the program's files: it does not count. */
