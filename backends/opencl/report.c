@@ -1,26 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * OpenCL's error codes by name and as negative errnos, and the backend's log lines.
+ * OpenCL's error codes by name and as negative errnos.
  * No state, no locks.
  */
 #include <errno.h>
-#include <stdarg.h>
-#include <stdio.h>
 
 #include "report.h"
-
-#define LINE_BYTES 512
-
-void report(enum umm_log_level level, const char *format, ...)
-{
-	char line[LINE_BYTES];
-	va_list args;
-
-	va_start(args, format);
-	vsnprintf(line, sizeof(line), format, args);
-	va_end(args);
-	umm_log(level, "opencl: %s", line);
-}
 
 const char *report_cl_name(cl_int err)
 {

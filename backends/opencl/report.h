@@ -5,9 +5,8 @@
 
 #include "umm_opencl.h"
 
-/* A line for the log: "opencl: ...". */
-void report(enum umm_log_level level, const char *format, ...)
-	__attribute__((format(printf, 2, 3)));
+/* A line for the log: "opencl: ...". The format is a literal: lines are limited by format. */
+#define report(level, ...) umm_log(level, "opencl: " __VA_ARGS__)
 
 /* "CL_OUT_OF_RESOURCES" and so on; static. */
 const char *report_cl_name(cl_int err);

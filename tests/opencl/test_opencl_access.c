@@ -420,6 +420,24 @@ static void launches_that_make_no_sense_are_einval(void **state)
 	assert_true(rig_logged("UMM_KERNEL_ARGS"));
 }
 
+static void a_message_is_not_left_out_since_others_came_often(void **state)
+{
+	struct rig *rig = *state;
+	const char bad[] = "__kernel void bad(void) { no_such_name(); }\n";
+	size_t one = 1;
+	struct umm_opencl_work work = { .size = sizeof(work), .dims = 1, .global = &one };
+	cl_program program = NULL;
+
+	rig_open(rig, 4 * MIB, NULL);
+	rig_build(rig);
+	work.kernel = rig_kernel(rig, "dry");
+	for (int i = 0; i < 50; i++)
+		assert_int_equal(umm_opencl_launch(rig->ocl, &work, NULL), -EINVAL);
+	assert_true(rig_logged("more of these are left out"));
+	assert_int_equal(umm_opencl_build(rig->ocl, bad, NULL, &program, NULL), -EINVAL);
+	assert_true(rig_logged("clBuildProgram() failed"));
+}
+
 static void a_newer_callers_structure_is_e2big_only_if_it_says_more(void **state)
 {
 	struct rig *rig = *state;
@@ -494,6 +512,7 @@ int main(int argc, char **argv)
 		rig_test(what_a_faulted_item_loads_is_zero_at_every_size),
 		rig_test(one_page_kept_is_as_right_as_two),
 		rig_test(launches_that_make_no_sense_are_einval),
+		rig_test(a_message_is_not_left_out_since_others_came_often),
 		rig_test(a_newer_callers_structure_is_e2big_only_if_it_says_more),
 		rig_test(three_dimensions_with_offset_and_groups_run_every_item),
 	};
