@@ -513,6 +513,8 @@ static bool run_goes_on(const struct run *run, unsigned i)
 	if (i == UMM_BLOCK_PAGES || !bit_test(run->todo, i) || bit_test(piece->left, i) ||
 	    action_of(run, i) != run->action)
 		return false;
+	if (bit_test(piece->guarded, i) != bit_test(piece->guarded, run->first))
+		return false;
 	if (!run->source)
 		return true;
 	/* It lies behind the page before, of the same kind and in the same huge page. */
@@ -523,10 +525,33 @@ static bool run_goes_on(const struct run *run, unsigned i)
 	       bit_test(piece->staged, i) == bit_test(piece->staged, run->first);
 }
 
+/* Stores to the pages of the run may go on; who waited to store is woken. 0 or -EAGAIN. */
+static int let_write(struct run *run)
+{
+	struct piece *piece = run->piece;
+	uintptr_t at = page_addr(run->block, in_block(run, run->first));
+	size_t len = (size_t)(run->last - run->first) << UMM_PAGE_SHIFT;
+	int ret = uffd_writeprotect(piece->ctx->uffd, at, len, false, true);
+
+	/* Several mappings: older kernels (6.1) do the first, and others perhaps none. */
+	if (ret == -ENOENT && len > UMM_PAGE_SIZE) {
+		run->last = run->first + 1;
+		ret = uffd_writeprotect(piece->ctx->uffd, at, UMM_PAGE_SIZE, false, true);
+	}
+	if (!ret)
+		piece->let_write += run->last - run->first;
+	return ret == -EAGAIN ? ret : 0;
+}
+
 static int commit_run(struct run *run)
 {
+	int ret;
+
 	if (is_install(run->action))
 		return install_run(run);
+	ret = bit_test(run->piece->guarded, run->first) ? let_write(run) : 0;
+	if (ret)
+		return ret;
 	settle_pages(run, run->action, run->first, run->last);
 	return 0;
 }
@@ -641,15 +666,16 @@ static struct change *loosen_stale_copies(struct piece *piece, struct block *blo
 }
 
 /*
- * Installing wakes by itself; a fault that ended otherwise has to be woken, and one at an address
- * that its page has left.
+ * Installing wakes by itself, and so does letting write; a fault that ended otherwise has to be
+ * woken, and one at an address that its page has left.
  */
 static bool has_to_wake(const struct piece *piece, const struct block *block)
 {
 	if (block->waiters)
 		return true;
 	return piece->cause == UMM_CAUSE_CPU_FAULT && !piece->deferred &&
-	       (piece->moved < bit_count(piece->all) || bit_next(piece->left, 0) < UMM_BLOCK_PAGES);
+	       (piece->moved + piece->let_write < bit_count(piece->all) ||
+		bit_next(piece->left, 0) < UMM_BLOCK_PAGES);
 }
 
 /* One attempt with the locks held; true when nothing is left to do. */

@@ -122,6 +122,7 @@ struct piece *piece_new(struct umm_ctx *ctx, const struct piece_want *want)
 	piece->deferred = false;
 	piece->refused = 0;
 	piece->moved = 0;
+	piece->let_write = 0;
 	piece->ncopies = 0;
 	piece->fence = NULL;
 	piece_link(piece);

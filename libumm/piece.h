@@ -48,6 +48,7 @@ struct piece {
 	uint64_t claimed[BITMAP_WORDS];	   /* written pages of private file mappings (claim.c) */
 	/* How they fare. */
 	uint64_t stay[BITMAP_WORDS];	/* still mapped: stays what it was */
+	uint64_t guarded[BITMAP_WORDS]; /* still write-protected: their copies are gone */
 	uint64_t slotted[BITMAP_WORDS]; /* moved into `slot`, each at its place */
 	uint64_t apart[BITMAP_WORDS];	/* moved into `scratch`, each at its place */
 	uint64_t staged[BITMAP_WORDS];	/* host[] was taken from staging page by page */
@@ -72,6 +73,7 @@ struct piece {
 	uint32_t freed[UMM_BLOCK_PAGES];  /* frames of src to give back */
 	unsigned nfreed;
 	unsigned moved;
+	unsigned let_write; /* of `guarded`: who waited is awake */
 
 	bool copying_in;
 	bool retrying;	/* page by page, to find out which ones the device lost */

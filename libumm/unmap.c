@@ -413,11 +413,13 @@ static void end_duplication(struct piece *piece)
 
 	if (bit_next(piece->duplicated, 0) == UMM_BLOCK_PAGES)
 		return;
-	if (!piece->duplicate) {
+	if (!piece->duplicate)
 		piece_drop_copies(piece, piece->duplicated);
+	if (!piece->duplicate && piece->dst)
 		for_each_run(piece->duplicated, first, last)
 			take_protect(piece, first, last, false);
-	}
+	else if (!piece->duplicate)
+		memcpy(piece->guarded, piece->duplicated, sizeof(piece->guarded));
 	for (unsigned w = 0; w < BITMAP_WORDS; w++) {
 		piece->system[w] |= piece->duplicated[w];
 		if (!piece->dst)
