@@ -72,6 +72,7 @@ extern const struct bench_case case_bulk[];
 extern const struct bench_case case_pages[];
 extern const struct bench_case case_size[];
 extern const struct bench_case case_ladder[];
+extern const struct bench_case case_umap[];   /* skipped where UMap was not found */
 extern const struct bench_case case_numa[];   /* empty where the NUMA backend was not built */
 extern const struct bench_case case_opencl[]; /* empty where OpenCL was not built */
 extern const struct bench_case case_kernel[]; /* likewise */
