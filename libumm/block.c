@@ -397,6 +397,18 @@ static int register_alike(struct umm_ctx *ctx, struct block *block, unsigned fir
 	return 0;
 }
 
+unsigned pages_alike(const struct block *block, unsigned first, unsigned last)
+{
+	const uint16_t *page = &block->page[first];
+	unsigned i = first + 1;
+
+	if (!memcmp(page, page + 1, (last - first - 1) * sizeof(*page)))
+		return last;
+	while (block->page[i] == *page)
+		i++;
+	return i;
+}
+
 int block_register(struct umm_ctx *ctx, struct block *block)
 {
 	unsigned first, last;
@@ -405,7 +417,7 @@ int block_register(struct umm_ctx *ctx, struct block *block)
 	for (first = 0; first < UMM_BLOCK_PAGES; first = last) {
 		enum page_state state = page_state(block, first);
 
-		last = first + 1;
+		last = pages_alike(block, first, UMM_BLOCK_PAGES);
 		if (state != PG_NATIVE && state != PG_MIRRORED)
 			continue;
 		while (last < UMM_BLOCK_PAGES && page_state(block, last) == state)
@@ -647,6 +659,19 @@ void residents_release(struct umm_ctx *ctx, struct resident *list)
 	for (; list; list = next) {
 		next = list->next;
 		resident_release(ctx, list);
+	}
+}
+
+void bits_set(uint64_t *map, unsigned first, unsigned last)
+{
+	for (unsigned w = first / 64; w * 64 < last; w++) {
+		uint64_t bits = UINT64_MAX;
+
+		if (first > w * 64)
+			bits <<= first % 64;
+		if (last < (w + 1) * 64)
+			bits &= ~(UINT64_MAX << last % 64);
+		map[w] |= bits;
 	}
 }
 

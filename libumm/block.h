@@ -183,6 +183,9 @@ void residents_detach(struct umm_ctx *ctx, struct block *block, const uint64_t *
 /* Give the frames of such a list back to their devices. Nothing locked. */
 void residents_release(struct umm_ctx *ctx, struct resident *list);
 
+/* The first page before last, behind page first, whose word is another than its; or last. */
+unsigned pages_alike(const struct block *block, unsigned first, unsigned last);
+
 /* Small helpers on bitmaps of a block's pages. */
 static inline bool bit_test(const uint64_t *map, unsigned i)
 {
@@ -199,6 +202,7 @@ static inline void bit_clear(uint64_t *map, unsigned i)
 	map[i / 64] &= ~(UINT64_C(1) << (i % 64));
 }
 
+void bits_set(uint64_t *map, unsigned first, unsigned last); /* half open */
 unsigned bit_search(const uint64_t *map, unsigned from);     /* first set bit >= from, or 512 */
 unsigned bit_next_clear(const uint64_t *map, unsigned from); /* first clear bit >= from, or 512 */
 unsigned bit_count(const uint64_t *map);

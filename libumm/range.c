@@ -18,6 +18,7 @@
 #include "device.h"
 #include "pagemap.h"
 #include "prot.h"
+#include "signals.h"
 #include "uapi.h"
 #include "uffd.h"
 #include "event.h"
@@ -147,6 +148,29 @@ static uint64_t entry_of(const struct umm_range *range, struct block *block, uns
 	}
 }
 
+/*
+ * How many pages there are, from first on and before last, of which the books say all: system
+ * pages without further ado. Most pages are that, and cost what reading their states costs.
+ */
+static unsigned plain_pages(const struct umm_range *range, const struct block *block,
+			    unsigned first, unsigned last)
+{
+	if (first == last || block->page[first] != PG_SYSTEM || range->flags & UMM_RANGE_PAGEMAP)
+		return 0;
+	return pages_alike(block, first, last) - first;
+}
+
+/* The entries of such pages, in a mapping that may be read and written. */
+static void plain_entries(struct block *block, unsigned first, unsigned n, uint64_t *entry)
+{
+	uint64_t plain = UMM_ENTRY_VALID | UMM_ENTRY_WRITE | page_addr(block, first);
+
+	for (unsigned k = 0; k < n; k++)
+		entry[k] = plain + ((uint64_t)k << UMM_PAGE_SHIFT);
+	bits_set(block->readable, first, first + n);
+	bits_set(block->writable, first, first + n);
+}
+
 /* Does the page map have a say in this page's entry? */
 static bool wants_look(const struct umm_range *range, const struct block *block, unsigned i)
 {
@@ -162,10 +186,18 @@ static long snapshot_mapping(struct umm_range *range, struct block *block, struc
 	unsigned last = first + (unsigned)(span->len >> UMM_PAGE_SHIFT);
 	/* It allows whatever entries do. */
 	bool wide = prot->vma.read && prot->vma.write;
+	unsigned plain;
 	long valid = 0;
 	int ret;
 
 	for (unsigned i = first; i < last; i++, entry++) {
+		plain = wide ? plain_pages(range, block, i, last) : 0;
+		plain_entries(block, i, plain, entry);
+		i += plain;
+		entry += plain;
+		valid += plain;
+		if (i == last)
+			break;
 		if (!wide)
 			prot_compare(prot, block, i);
 		if (!prot->vma.read) {
@@ -276,9 +308,14 @@ static void entries_out(const struct umm_range *range, uintptr_t start, uintptr_
 			const uint64_t *entry)
 {
 	uint64_t *out = &range->entries[(start - range->start) >> UMM_PAGE_SHIFT];
+	size_t npages = (end - start) >> UMM_PAGE_SHIFT;
 
-	for (size_t i = 0; i < (end - start) >> UMM_PAGE_SHIFT; i++)
-		out[i] = range->encoding ? encode(range->encoding, entry[i]) : entry[i];
+	if (!range->encoding) {
+		memcpy(out, entry, npages * sizeof(*out));
+		return;
+	}
+	for (size_t i = 0; i < npages; i++)
+		out[i] = encode(range->encoding, entry[i]);
 }
 
 /* What a request asks for, in the core's words. */
@@ -295,7 +332,19 @@ static uint64_t decode_request(const struct umm_range_encoding *encoding, uint64
 	return asked;
 }
 
-static long snapshot(struct umm_range *range, struct umm_ctx *ctx)
+/*
+ * Every lock holds signals; held over many blocks they cost no system calls for each. Before the
+ * block that begins at `at`: those that came go through, once in a while.
+ */
+static void let_signals_in(uintptr_t at)
+{
+	if (at >> UMM_BLOCK_SHIFT & 63)
+		return;
+	signals_let();
+	signals_hold();
+}
+
+static long snapshot_blocks(struct umm_range *range, struct umm_ctx *ctx)
 {
 	struct prot prot = { .ctx = ctx };
 	uint64_t entry[UMM_BLOCK_PAGES];
@@ -303,6 +352,7 @@ static long snapshot(struct umm_range *range, struct umm_ctx *ctx)
 	long valid = 0, n;
 
 	for (uintptr_t at = range->start; at < range->end; at = next) {
+		let_signals_in(at);
 		next = min(align_down(at, UMM_BLOCK_SIZE) + UMM_BLOCK_SIZE, range->end);
 		n = snapshot_block(range, at, next, &prot, entry);
 		if (n < 0)
@@ -310,7 +360,19 @@ static long snapshot(struct umm_range *range, struct umm_ctx *ctx)
 		entries_out(range, at, next, entry);
 		valid += n;
 	}
-	return umm_notifier_read_retry(range->notifier, range->seq) ? -EBUSY : valid;
+	return valid;
+}
+
+static long snapshot(struct umm_range *range, struct umm_ctx *ctx)
+{
+	long valid;
+
+	signals_hold();
+	valid = snapshot_blocks(range, ctx);
+	signals_let();
+	if (valid >= 0 && umm_notifier_read_retry(range->notifier, range->seq))
+		return -EBUSY;
+	return valid;
 }
 
 int range_bounds_check(const struct umm_range *range)
@@ -379,7 +441,8 @@ struct part {
 	struct prot prot;
 	uintptr_t start, end, at; /* at: the first page that may still lack something */
 	struct touch touch;
-	uint64_t request[UMM_BLOCK_PAGES]; /* of the page at start, and so on */
+	/* Of the page at start, and so on; or, where entries are no requests, of all of them. */
+	uint64_t request[UMM_BLOCK_PAGES];
 };
 
 /* What page i lacks for the request; or -errno. */
@@ -458,15 +521,37 @@ static uint64_t request_of(const struct umm_range *range, uintptr_t addr)
 /* Before anything is locked: the caller's array may be managed memory. False: nothing is asked. */
 static bool requests_in(struct part *part)
 {
-	uint64_t any = 0, request = request_of(part->range, part->start);
+	uint64_t any = 0, request;
 
 	for (uintptr_t at = part->start; at < part->end; at += UMM_PAGE_SIZE) {
-		if (part->range->flags_mask)
-			request = request_of(part->range, at);
+		request = request_of(part->range, at);
 		part->request[(at - part->start) >> UMM_PAGE_SHIFT] = request;
 		any |= request;
+		if (!part->range->flags_mask)
+			break;
 	}
 	return any;
+}
+
+static uint64_t request_at(const struct part *part, uintptr_t at)
+{
+	if (!part->range->flags_mask)
+		return part->request[0];
+	return part->request[(at - part->start) >> UMM_PAGE_SHIFT];
+}
+
+/* Pages from part->at on that lack nothing, as can be seen at once. */
+static size_t plain_bytes(struct part *part, const struct block *block)
+{
+	unsigned first = page_index(part->at);
+	size_t len;
+
+	if (part->range->flags_mask || prot_check(&part->prot, part->at, part->request[0]))
+		return 0;
+	len = min(part->end, part->prot.vma.end) - part->at;
+	return (size_t)plain_pages(part->range, block, first,
+				   first + (unsigned)(len >> UMM_PAGE_SHIFT))
+	       << UMM_PAGE_SHIFT;
 }
 
 /* Page addr is to be touched, too: true unless it does not belong to what is collected. */
@@ -490,7 +575,10 @@ static int fault_locked_pages(struct part *part, struct block *block)
 	int ret = 0;
 
 	for (; part->at < part->end; part->at += UMM_PAGE_SIZE) {
-		request = part->request[(part->at - part->start) >> UMM_PAGE_SHIFT];
+		part->at += plain_bytes(part, block);
+		if (part->at == part->end)
+			break;
+		request = request_at(part, part->at);
 		if (!request)
 			continue;
 		ret = prot_check(&part->prot, part->at, request);
@@ -547,44 +635,50 @@ static int bring_home(struct umm_ctx *ctx, uintptr_t addr)
 	return ret == -EIO ? -EFAULT : ret < 0 ? (int)ret : 0;
 }
 
-/* Meanwhile the program may have called mprotect(). */
-static void part_wait(struct part *part, uint32_t seen, uint64_t deadline)
-{
-	ctx_settle_wait(part->prot.ctx, seen, deadline);
-	part->prot = (struct prot){ .ctx = part->prot.ctx };
-}
-
-/* Make it resident, waiting for others until the deadline. */
-static int fault_part(struct part *part, uint64_t deadline)
+/* Do what the part needs, or wait until somebody has done it. 0: look again; or -errno. */
+static int part_satisfy(struct part *part, int need, uint32_t seen, uint64_t deadline)
 {
 	struct umm_ctx *ctx = part->prot.ctx;
+	int ret = need;
+
+	/* Nobody manages it. */
+	if (need == -EFAULT && prot_find(&part->prot, part->at) && part->prot.vma.special)
+		return -EINVAL;
+	if (need == NEED_TOUCH)
+		ret = fault_touch(&part->touch);
+	else if (need == NEED_HOME)
+		ret = bring_home(ctx, part->at);
+	else if (need == -EAGAIN)
+		event_pump(ctx);
+	else if (need == NEED_WAIT && now_ns() < deadline)
+		ctx_settle_wait(ctx, seen, deadline);
+	else if (need == NEED_WAIT)
+		return -EBUSY;
+	if (ret < 0 && ret != -EAGAIN)
+		return ret;
+	/* Meanwhile the program may have called mprotect(). */
+	part->prot = (struct prot){ .ctx = ctx };
+	return 0;
+}
+
+/* Make it resident, waiting for others until the deadline. Signals are held, once. */
+static int fault_part(struct part *part, uint64_t deadline)
+{
 	uint32_t seen;
-	int ret;
+	int need, ret = 0;
 
 	if (!requests_in(part))
 		return 0;
-	while (part->at < part->end) {
-		seen = ctx_settle_count(ctx);
-		ret = fault_block(part);
-		/* Nobody manages it. */
-		if (ret == -EFAULT && prot_find(&part->prot, part->at) && part->prot.vma.special)
-			return -EINVAL;
-		if (ret == NEED_TOUCH)
-			ret = fault_touch(&part->touch);
-		else if (ret == NEED_HOME)
-			ret = bring_home(ctx, part->at);
-		else if (ret == -EAGAIN)
-			event_pump(ctx);
-		else if (ret == NEED_WAIT && now_ns() < deadline)
-			part_wait(part, seen, deadline);
-		else if (ret == NEED_WAIT)
-			return -EBUSY;
-		else
-			return ret;
-		if (ret < 0 && ret != -EAGAIN)
-			return ret;
+	while (part->at < part->end && !ret) {
+		seen = ctx_settle_count(part->prot.ctx);
+		need = fault_block(part);
+		if (!need)
+			break;
+		signals_let();
+		ret = part_satisfy(part, need, seen, deadline);
+		signals_hold();
 	}
-	return 0;
+	return ret;
 }
 
 int umm_range_wait_until_valid(struct umm_range *range, unsigned timeout_ms)
@@ -603,15 +697,17 @@ int umm_range_wait_until_valid(struct umm_range *range, unsigned timeout_ms)
 
 static int fault_parts(const struct umm_range *range, struct umm_ctx *ctx, uint64_t deadline)
 {
-	struct part part = { .range = range, .end = range->start };
+	struct part part = { .range = range, .prot = { .ctx = ctx }, .end = range->start };
 	int ret = 0;
 
+	signals_hold();
 	while (part.end < range->end && !ret) {
-		part.prot = (struct prot){ .ctx = ctx };
+		let_signals_in(part.end);
 		part.start = part.at = part.end;
 		part.end = min(align_down(part.start, UMM_BLOCK_SIZE) + UMM_BLOCK_SIZE, range->end);
 		ret = fault_part(&part, deadline);
 	}
+	signals_let();
 	/* Else the snapshot tells of what is allowed no more. */
 	if (ret == -EPERM || ret == -EFAULT)
 		prot_refresh(ctx, range->start, range->end);

@@ -210,7 +210,7 @@ static void take_apart(struct piece *piece, unsigned first, unsigned last)
 		if (take_leave_left(piece, first, end))
 			end = first;
 		else if (remap_pages(piece, first, end))
-			pages_set(piece->stay, first, end);
+			bits_set(piece->stay, first, end);
 	}
 }
 
@@ -254,7 +254,7 @@ static void protect_run(struct piece *piece, unsigned first, unsigned last)
 	for (unsigned i = first; i < last && ret == -ENOENT; i++)
 		take_moved_away(piece, i);
 	if (ret)
-		pages_set(piece->stay, first, last);
+		bits_set(piece->stay, first, last);
 }
 
 void take_by_remap(struct piece *piece, unsigned first, unsigned last)

@@ -19,12 +19,6 @@ static inline size_t run_bytes(unsigned npages)
 	return (size_t)npages << UMM_PAGE_SHIFT;
 }
 
-static inline void pages_set(uint64_t *map, unsigned first, unsigned last)
-{
-	for (unsigned i = first; i < last; i++)
-		bit_set(map, i);
-}
-
 /* From first on, the next run of pages that do not stay: where it begins, and ends. */
 static inline unsigned next_run(const struct piece *piece, unsigned first, unsigned last,
 				unsigned *end)

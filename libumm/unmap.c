@@ -119,7 +119,7 @@ static void copy_runs(struct piece *piece, const uint64_t *runs)
 	for_each_run(runs, first, last)
 	{
 		if (ret || take_protect(piece, first, last, true))
-			pages_set(piece->stay, first, last);
+			bits_set(piece->stay, first, last);
 	}
 	read_pages(piece, runs);
 	for_each_run(runs, first, last)
@@ -451,9 +451,9 @@ static void populate_empty(struct piece *piece)
 	{
 		while ((ret = populate_run(piece, first, last)) == -EAGAIN)
 			event_pump(piece->ctx);
-		pages_set(piece->system, first, last);
+		bits_set(piece->system, first, last);
 		if (ret)
-			pages_set(piece->stay, first, last);
+			bits_set(piece->stay, first, last);
 	}
 	memset(piece->empty, 0, sizeof(piece->empty));
 }

@@ -474,6 +474,36 @@ static void scattered_pages_never_run_out_of_room(struct env *e)
 	umm_ctx_put(ctx);
 }
 
+#define RESIDENT 16 /* blocks */
+
+static void resident_memory_is_reported_without_a_call_for_each_block(struct env *e)
+{
+	static uint64_t entries[RESIDENT * UMM_BLOCK_PAGES];
+	struct ref_device *ref = env_device(e, 1);
+	char *p = env_alloc(e, RESIDENT * BLOCK);
+	struct umm_range range = {
+		.size = sizeof(range),
+		.notifier = umm_mirror_notifier(ref->mirror),
+		.start = (uintptr_t)p,
+		.end = (uintptr_t)p + RESIDENT * BLOCK,
+		.entries = entries,
+		.default_flags = UMM_ENTRY_REQ_FAULT | UMM_ENTRY_REQ_WRITE,
+	};
+
+	fill(p, RESIDENT * UMM_BLOCK_PAGES, 1);
+	for (unsigned i = 0; i < 2; i++) {
+		/* The first time memory is made known to the kernel. */
+		count_begin(e);
+		range.seq = umm_notifier_read_begin(range.notifier);
+		assert_int_equal(umm_range_fault(&range, 1000), RESIDENT * UMM_BLOCK_PAGES);
+		atomic_store(&counting, false);
+	}
+	assert_at_most(counted(CALL_SIGNALS), RESIDENT, "calls of pthread_sigmask()");
+	/* One question for the mapping, to make pages resident and to report them. */
+	assert_at_most(counted(CALL_OTHER), 2, "other ioctls");
+	assert_int_equal(counted(CALL_ALLOC) + counted(CALL_MAP) + counted(CALL_OPEN), 0);
+}
+
 static void memory_that_no_device_wants_costs_no_call(struct env *e)
 {
 	struct ref_device *ref;
@@ -506,6 +536,7 @@ static const struct test_case cases[] = {
 	TEST(ONCE, block_moves_in_one_call_and_one_copy),
 	TEST(ONCE, scattered_pages_share_all_but_their_moves),
 	TEST(ONCE, scattered_pages_never_run_out_of_room),
+	TEST(ONCE, resident_memory_is_reported_without_a_call_for_each_block),
 	TEST(ONCE, memory_that_no_device_wants_costs_no_call),
 };
 
