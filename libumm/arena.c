@@ -219,6 +219,24 @@ void pool_free(struct pool *pool, void *obj)
 	lock_drop(&pool->lock);
 }
 
+bool pool_fork_child(struct pool *pool)
+{
+	if (!lock_fork_child(&pool->lock))
+		return false;
+	pool->free_list = NULL;
+	pool->fresh = NULL;
+	pool->fresh_end = NULL;
+	pool->nfree = 0;
+	return true;
+}
+
+void pool_each(const struct pool *pool, void (*fn)(void *obj, void *priv), void *priv)
+{
+	for (const struct slab *slab = pool->slabs; slab; slab = slab->next)
+		for (size_t i = 0; i < slab_nobjs(pool); i++)
+			fn((char *)slab + ARENA_LINE + i * slot_size(pool), priv);
+}
+
 void *arena_map(size_t len)
 {
 	void *addr = mmap(NULL, len, PROT_READ | PROT_WRITE,

@@ -52,6 +52,10 @@ bool pool_reserve(struct pool *pool);
 void pool_urgent_begin(void);
 void pool_urgent_end(void);
 bool pool_is_urgent(void);
+/* In a forked child. True: objects that nobody had are lost, as the parent changed their list. */
+bool pool_fork_child(struct pool *pool);
+/* All objects, those that nobody has as well, those that nobody has had (zero) perhaps. */
+void pool_each(const struct pool *pool, void (*fn)(void *obj, void *priv), void *priv);
 void *pool_alloc(struct pool *pool); /* contents: as ctor or the last user left them; or NULL */
 void pool_free(struct pool *pool, void *obj);
 void pool_free_locked(struct pool *pool, void *obj) UMM_REQUIRES(&pool->lock);

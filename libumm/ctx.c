@@ -6,7 +6,7 @@
  * Invariants: the context of a process works only in that process; in a forked
  * child (`owner` says so) it is a set of books over plain memory: allocations can be
  * made and freed, everything about devices is -ENODEV.
- * Locks: the list of contexts (outermost); ctx->lock for devices.
+ * Locks: the list of contexts (outermost); the one of attaching; ctx->lock for devices.
  */
 #include "ctx.h"
 
@@ -36,14 +36,13 @@
 #include "util.h"
 
 /* A wait that is longer is worth a line in the log. */
-#define PATIENCE_NS UINT64_C(5000000000)
-/* How often to say that memory is short. */
-#define STARVED_SAY_NS UINT64_C(1000000000)
-/* What a driver has to finalize a migration. */
-#define FINALIZE_NS UINT64_C(60000000000)
+#define PATIENCE_NS    UINT64_C(5000000000)
+#define STARVED_SAY_NS UINT64_C(1000000000)  /* how often to say that memory is short */
+#define FINALIZE_NS    UINT64_C(60000000000) /* what a driver has to finalize a migration */
 
 static struct lock list_lock = { PTHREAD_MUTEX_INITIALIZER, RANK_GLOBAL };
-static struct umm_ctx *list;
+static struct lock attach_lock = { PTHREAD_MUTEX_INITIALIZER, RANK_ATTACH };
+static struct umm_ctx *list; /* either lock to walk it, both to change it */
 
 void ctx_list_lock(void)
 {
@@ -58,6 +57,17 @@ void ctx_list_unlock(void)
 void ctx_list_reset(void)
 {
 	lock_init(&list_lock, RANK_GLOBAL);
+	lock_init(&attach_lock, RANK_ATTACH);
+}
+
+void ctx_attach_lock(void)
+{
+	lock_take(&attach_lock);
+}
+
+void ctx_attach_unlock(void)
+{
+	lock_drop(&attach_lock);
 }
 
 struct umm_ctx *ctx_list_first(void)
@@ -408,8 +418,10 @@ static int ctx_create(const struct umm_ctx_options *options, struct umm_ctx **ou
 		goto err_fini;
 	handle_publish(ctx, HANDLE_CTX);
 	ctx_list_lock();
+	ctx_attach_lock();
 	ctx->next = list;
 	list = ctx;
+	ctx_attach_unlock();
 	ctx_list_unlock();
 	*out = ctx;
 	return 0;
@@ -456,9 +468,11 @@ static void ctx_unlist(struct umm_ctx *ctx)
 	struct umm_ctx **link;
 
 	ctx_list_lock();
+	ctx_attach_lock();
 	for (link = &list; *link != ctx; link = &(*link)->next)
 		;
 	*link = ctx->next;
+	ctx_attach_unlock();
 	ctx_list_unlock();
 }
 
@@ -737,9 +751,9 @@ int umm_attach(struct umm_ctx *ctx, void *addr, size_t len)
 		return ret;
 	if (!ctx_is_forked(ctx))
 		change_wait(ctx, start, start + len);
-	ctx_list_lock();
+	ctx_attach_lock();
 	ret = attach_locked(ctx, start, start + len);
-	ctx_list_unlock();
+	ctx_attach_unlock();
 	return ret;
 }
 
@@ -751,10 +765,10 @@ static int attach_mapping(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
 	if (region_refresh(ctx, start, end))
 		return 0;
 	change_wait(ctx, start, end);
-	ctx_list_lock();
+	ctx_attach_lock();
 	if (!ctx_any_pool(start, end) && !ctx_others_manage(ctx, start, end))
 		ret = region_fill(ctx, start, end);
-	ctx_list_unlock();
+	ctx_attach_unlock();
 	return ret;
 }
 

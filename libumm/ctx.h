@@ -124,16 +124,21 @@ void ctx_wake_block(struct umm_ctx *ctx, uintptr_t va);
 void ctx_count(struct umm_ctx *ctx, struct umm_device *dev, uintptr_t addr, unsigned counter,
 	       uint64_t n);
 
-/* The list of all contexts: under its lock, outermost. */
+/*
+ * The list of all contexts: under its lock, outermost, which fork() holds; or under the one of
+ * attaching, which it does not, so that nobody who allocates waits for a fork.
+ */
 void ctx_list_lock(void);
 void ctx_list_unlock(void);
-void ctx_list_reset(void); /* in the child */
+void ctx_attach_lock(void);
+void ctx_attach_unlock(void);
+void ctx_list_reset(void); /* both, in the child */
 struct umm_ctx *ctx_list_first(void);
 
 /*
  * What else of this process is at start .. end: memory that a context other than this one (or
  * NULL) manages; the pool of a COHERENT memory. A forked process's inherited contexts do not
- * count: what was theirs is plain memory. With the list locked.
+ * count: what was theirs is plain memory. With the lock of attaching.
  */
 bool ctx_others_manage(const struct umm_ctx *ctx, uintptr_t start, uintptr_t end);
 bool ctx_any_pool(uintptr_t start, uintptr_t end);

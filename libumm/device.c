@@ -112,9 +112,17 @@ uint64_t device_pages_of_ctx(struct umm_ctx *ctx)
 
 void device_fork_child(struct umm_ctx *ctx)
 {
-	for (struct umm_device *dev = ctx->devices; dev; dev = dev->next)
-		for (struct umm_devmem *mem = dev->mems; mem; mem = mem->next)
+	lock_init(&ctx->lock, RANK_CTX);
+	/* What another thread of the parent was just closing is for the child to close. */
+	for (struct umm_device *dev = ctx->devices; dev; dev = dev->next) {
+		handle_publish(dev, HANDLE_DEVICE);
+		for (struct umm_devmem *mem = dev->mems; mem; mem = mem->next) {
+			handle_publish(mem, HANDLE_DEVMEM);
 			lock_init(&mem->lock, RANK_DEVMEM);
+		}
+		for (struct umm_mirror *mirror = dev->mirrors; mirror; mirror = mirror->next)
+			handle_publish(mirror, HANDLE_MIRROR);
+	}
 }
 
 size_t devices_bytes(struct umm_ctx *ctx)

@@ -138,7 +138,7 @@ static int devmem_insert(struct umm_devmem *mem)
 	struct umm_device *dev = mem->dev;
 	int ret;
 
-	ctx_list_lock();
+	ctx_attach_lock();
 	ret = pool_check_locked(mem);
 	if (!ret) {
 		lock_take(&mem->ctx->lock);
@@ -146,7 +146,7 @@ static int devmem_insert(struct umm_devmem *mem)
 		dev->mems = mem;
 		lock_drop(&mem->ctx->lock);
 	}
-	ctx_list_unlock();
+	ctx_attach_unlock();
 	return ret;
 }
 

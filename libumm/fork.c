@@ -13,10 +13,15 @@
  * A page that could not be brought home (its device is broken), or that was lost before, must
  * not read as zeroes in the child: it is poisoned there, too, for as long as the child has it.
  *
- * Locks: from prepare to parent/child this thread holds the list of contexts, and of
- * each context ctx->lock, regions.lock and hints.lock, so that the child's books are
- * consistent. They are taken past the rank check: several of one rank, but
- * in list order, and nobody else ever holds two.
+ * From prepare to parent/child other handlers and the C library take locks (malloc's, allocators',
+ * the program's), whose holders may be at a page fault or in munmap() on managed memory, or may
+ * allocate some. So nothing is held meanwhile that a fault server, an event reader or an
+ * allocation needs: they go on, and the child may be born in the middle of what they do. It mends
+ * its books (region_fork_child() and the like).
+ *
+ * Locks: from prepare to parent/child this thread holds the list of contexts, which only making
+ * and closing one needs. All regions.locks, past the rank check (in list order; nobody else ever
+ * holds two), while pages are looked for.
  */
 #include "fork.h"
 
@@ -29,6 +34,7 @@
 #include "hint.h"
 #include "hook.h"
 #include "log.h"
+#include "notifier.h"
 #include "piece.h"
 #include "poison.h"
 #include "sigbus.h"
@@ -41,13 +47,17 @@
 
 static void stop_moving_out(struct umm_ctx *ctx)
 {
+	lock_take(&ctx->fork_lock);
+	ctx->forking++;
+	lock_drop(&ctx->fork_lock);
+}
+
+static void wait_until_still(struct umm_ctx *ctx)
+{
 	struct patience patience = { 0 };
 	unsigned moving_out;
 	uint32_t seen;
 
-	lock_take(&ctx->fork_lock);
-	ctx->forking++;
-	lock_drop(&ctx->fork_lock);
 	for (;;) {
 		seen = ctx_settle_count(ctx);
 		lock_take(&ctx->fork_lock);
@@ -99,65 +109,37 @@ static bool any_away(struct umm_ctx *ctx)
 	return any;
 }
 
+/* What mremap() moves while we go through the addresses would go past us: so nothing is moved. */
 static struct umm_ctx *first_not_home(void)
 {
-	struct umm_ctx *ctx = ctx_list_first();
+	struct umm_ctx *found;
 
-	while (ctx && (ctx_is_forked(ctx) || !any_away(ctx)))
-		ctx = ctx->next;
-	return ctx;
-}
-
-static void lock_books(void)
-{
-	for (struct umm_ctx *ctx = ctx_list_first(); ctx; ctx = ctx->next) {
-		pthread_mutex_lock(&ctx->lock.mutex);
+	for (struct umm_ctx *ctx = ctx_list_first(); ctx; ctx = ctx->next)
 		pthread_mutex_lock(&ctx->regions.lock.mutex);
-	}
-}
-
-static void unlock_books(void)
-{
-	for (struct umm_ctx *ctx = ctx_list_first(); ctx; ctx = ctx->next) {
+	found = ctx_list_first();
+	while (found && (ctx_is_forked(found) || !any_away(found)))
+		found = found->next;
+	for (struct umm_ctx *ctx = ctx_list_first(); ctx; ctx = ctx->next)
 		pthread_mutex_unlock(&ctx->regions.lock.mutex);
-		pthread_mutex_unlock(&ctx->lock.mutex);
-	}
+	return found;
 }
 
-/* Lock the books when they say that all pages are at home. */
-static void lock_books_at_home(void)
+/* Nothing moves out: once all pages are at home, they stay there. */
+static void be_at_home(void)
 {
 	struct umm_ctx *ctx;
 
-	lock_books();
-	/*
-	 * What mremap() moved while we went through the addresses may have gone past us. With the
-	 * books locked no mapping moves.
-	 */
-	for (unsigned tries = 0; (ctx = first_not_home()) && tries < HOME_TRIES; tries++) {
-		unlock_books();
+	for (unsigned tries = 0; (ctx = first_not_home()) && tries < HOME_TRIES; tries++)
 		come_home(ctx);
-		lock_books();
-	}
 	if (ctx)
 		log_error("some pages did not come home: a forked child cannot use them");
 }
 
-/* Hints are looked up with a block locked, so no block is looked into once these are locked. */
-static void lock_hints(void)
-{
-	for (struct umm_ctx *ctx = ctx_list_first(); ctx; ctx = ctx->next)
-		pthread_mutex_lock(&ctx->hints.lock.mutex);
-}
-
-static void unlock_hints(void)
-{
-	for (struct umm_ctx *ctx = ctx_list_first(); ctx; ctx = ctx->next)
-		pthread_mutex_unlock(&ctx->hints.lock.mutex);
-}
-
 static void prepare(void)
 {
+	/* What a callback is called for would never end. */
+	bool waits = !notifier_in_callback();
+
 	/* Besides the lock: no handler runs until fork() is over, it might fork too. */
 	signals_hold();
 	ctx_list_lock();
@@ -165,19 +147,21 @@ static void prepare(void)
 		if (ctx_is_forked(ctx))
 			continue;
 		stop_moving_out(ctx);
+		if (!waits)
+			continue;
+		wait_until_still(ctx);
 		come_home(ctx);
 		hook_run(HOOK_FORK_PREPARED, 0);
 	}
-	lock_books_at_home();
-	lock_hints();
-	handle_fork_prepare();
+	if (waits)
+		be_at_home();
+	else
+		log_error("fork() from a callback: what is on devices is lost to the child");
+	hook_run(HOOK_FORK_BEGINS, 0);
 }
 
 static void parent(void)
 {
-	handle_fork_parent();
-	unlock_hints();
-	unlock_books();
 	for (struct umm_ctx *ctx = ctx_list_first(); ctx; ctx = ctx->next)
 		if (!ctx_is_forked(ctx))
 			resume_moving_out(ctx);
@@ -201,8 +185,11 @@ static void inherit_block(struct block *block)
 
 static void inherit_blocks(struct umm_ctx *ctx)
 {
-	lock_init(&ctx->blocks.pool.lock, RANK_LEAF);
-
+	pool_fork_child(&ctx->blocks.leaf_pool);
+	pool_fork_child(&ctx->blocks.pool);
+	pool_fork_child(&ctx->blocks.resident_pool);
+	pool_fork_child(&ctx->blocks.frames_pool);
+	pool_fork_child(&ctx->blocks.pins_pool);
 	for (size_t d = 0; d < DIR_SLOTS; d++) {
 		struct block_leaf *leaf = atomic_load(&ctx->blocks.dir[d]);
 
@@ -227,7 +214,6 @@ static void child(void)
 	sigbus_after_fork();
 	tracefile_fork_child();
 	for (ctx = ctx_list_first(); ctx; ctx = ctx->next) {
-		lock_init(&ctx->lock, RANK_CTX);
 		region_fork_child(ctx);
 		device_fork_child(ctx);
 		hints_fork_child(&ctx->hints);

@@ -158,22 +158,15 @@ size_t handle_bytes(void)
 	return n;
 }
 
-/* Past the rank check: several of one rank, in order of kind; nobody else ever holds two. */
-void handle_fork_prepare(void)
-{
-	pthread_once(&once, handles_init);
-	for (unsigned kind = 0; kind < HANDLE_KINDS; kind++)
-		pthread_mutex_lock(&all[kind].pool.lock.mutex);
-}
-
-void handle_fork_parent(void)
-{
-	for (unsigned kind = 0; kind < HANDLE_KINDS; kind++)
-		pthread_mutex_unlock(&all[kind].pool.lock.mutex);
-}
-
 void handle_fork_child(void)
 {
-	for (unsigned kind = 0; kind < HANDLE_KINDS; kind++)
-		lock_init(&all[kind].pool.lock, RANK_LEAF);
+	pthread_once(&once, handles_init);
+	for (unsigned kind = 0; kind < HANDLE_KINDS; kind++) {
+		if (!pool_fork_child(&all[kind].pool))
+			continue;
+		/* The dead stay dead. */
+		all[kind].oldest = NULL;
+		all[kind].newest = NULL;
+		all[kind].ndead = 0;
+	}
 }

@@ -64,9 +64,7 @@ void handle_abandon(void *object);
 /* Host memory of all handles of the process. */
 size_t handle_bytes(void);
 
-/* Fork handlers: hold the pools over the fork; the child starts with fresh locks. */
-void handle_fork_prepare(void);
-void handle_fork_parent(void);
+/* In a forked child. */
 void handle_fork_child(void);
 
 #endif

@@ -281,6 +281,12 @@ void hints_forget_device(struct hints *hints, const struct umm_device *dev)
 
 void hints_fork_child(struct hints *hints)
 {
+	pool_fork_child(&hints->pool);
+	if (lock_fork_child(&hints->lock)) {
+		/* They are about devices, which a child has none of. */
+		hints->advice = (struct hint_map){ 0 };
+		hints->targets = (struct hint_map){ 0 };
+	}
 	for (int n = 0; n < HINT_DEVICES; n++)
 		hints->devices[n].calls = 0;
 }

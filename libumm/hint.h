@@ -79,7 +79,7 @@ void hints_move(struct hints *hints, uintptr_t from, uintptr_t to, size_t len);
 /* A memory, or a device, goes away: nothing names it any more. Waits for the op that runs. */
 void hints_forget_mem(struct hints *hints, const struct umm_devmem *mem);
 void hints_forget_device(struct hints *hints, const struct umm_device *dev);
-/* In a forked child no op runs. */
+/* In a forked child no op runs, and hints that were just being changed are none. */
 void hints_fork_child(struct hints *hints);
 
 /* The number of a device, a new one if it has none and `create`; -ENOENT, -ENOSPC. */

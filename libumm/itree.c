@@ -149,6 +149,7 @@ void itree_remove(struct itree *tree, struct itree_node *node)
 	node->left = NULL;
 	node->right = NULL;
 	node->parent = NULL;
+	node->height = 0;
 }
 
 static bool overlaps(const struct itree_node *node, uintptr_t start, uintptr_t end)

@@ -13,7 +13,7 @@ struct itree_node {
 	struct itree_node *left, *right, *parent;
 	uintptr_t start, end; /* start < end; do not change while in a tree */
 	uintptr_t max_end;
-	int height;
+	int height; /* 0: in no tree; or its tree is about to have it */
 };
 
 struct itree {

@@ -111,6 +111,16 @@ UMM_NO_ANALYSIS void lock_drop(struct lock *lock)
 	signals_let();
 }
 
+UMM_NO_ANALYSIS bool lock_fork_child(struct lock *lock)
+{
+	bool taken = pthread_mutex_trylock(&lock->mutex);
+
+	if (!taken)
+		must(pthread_mutex_unlock(&lock->mutex));
+	lock_init(lock, lock->rank);
+	return taken;
+}
+
 void lock_cond_init(pthread_cond_t *cond)
 {
 	pthread_condattr_t attr;

@@ -11,6 +11,8 @@
  *
  * rank        protects                              held by             may block
  * GLOBAL      the list of contexts                  create, fork        no
+ * ATTACH      which context manages what, compared  attach, create      no
+ *             before more is managed; the list, too
  * FORK        migrations in flight, fork pending    every migration     no
  * CTX         device, memory and mirror lists       API threads         no
  * GATE        reading the userfaultfd (exclusive)   servers, whoever    userfaultfd
@@ -34,6 +36,7 @@
 
 enum lock_rank {
 	RANK_GLOBAL = 1,
+	RANK_ATTACH,
 	RANK_FORK,
 	RANK_CTX,
 	RANK_GATE,
@@ -99,5 +102,10 @@ bool lock_none_held(void);
  * held over the fork are initialised again, not dropped.
  */
 void lock_forget_held(void);
+/*
+ * In a forked child: the lock is free. True: another thread of the parent held it, so what it
+ * protects may be in the middle of a change that nobody will end.
+ */
+bool lock_fork_child(struct lock *lock);
 
 #endif

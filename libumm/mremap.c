@@ -183,7 +183,7 @@ static int register_managed(uintptr_t start, uintptr_t end)
 	struct umm_span span;
 	int ret = 0;
 
-	ctx_list_lock();
+	ctx_attach_lock();
 	for (struct umm_ctx *ctx = ctx_list_first(); ctx && !ret; ctx = ctx->next) {
 		if (ctx_is_forked(ctx))
 			continue;
@@ -191,7 +191,7 @@ static int register_managed(uintptr_t start, uintptr_t end)
 		     at = span.start + span.len)
 			ret = register_blocks(ctx, &span);
 	}
-	ctx_list_unlock();
+	ctx_attach_unlock();
 	return ret;
 }
 

@@ -14,6 +14,7 @@
 #include <errno.h>
 
 #include "ctx.h"
+#include "hook.h"
 #include "util.h"
 
 void regions_init(struct regions *regions)
@@ -36,17 +37,6 @@ void regions_fini(struct regions *regions)
 	pool_fini(&regions->alloc_pool);
 	pool_fini(&regions->region_pool);
 	lock_fini(&regions->lock);
-}
-
-/* The child inherits the tree in a consistent state: the fork handlers held the lock. */
-void region_fork_child(struct umm_ctx *ctx)
-{
-	lock_init(&ctx->regions.lock, RANK_REGION);
-	lock_init(&ctx->regions.region_pool.lock, RANK_LEAF);
-	lock_init(&ctx->regions.alloc_pool.lock, RANK_LEAF);
-	lock_init(&ctx->regions.stats_pool.lock, RANK_LEAF);
-	lock_init(&ctx->hints.lock, RANK_HINT);
-	lock_init(&ctx->hints.pool.lock, RANK_LEAF);
 }
 
 static struct region *region_of(struct itree_node *node)
@@ -97,6 +87,7 @@ static void region_take_out(struct regions *regions, struct region *region)
 {
 	itree_remove(&regions->tree, &region->node);
 	regions->managed -= region->node.end - region->node.start;
+	hook_run(HOOK_REGION_OUT, region->node.start);
 }
 
 static void region_drop(struct regions *regions, struct region *region)
@@ -361,6 +352,64 @@ void region_move(struct umm_ctx *ctx, uintptr_t from, uintptr_t to, size_t len)
 		blocks_set_native(ctx, to + (moved.start - from), to + (at - from));
 	}
 	lock_drop(&regions->lock);
+}
+
+static bool region_is_there(const struct region *region)
+{
+	return region->node.height;
+}
+
+static void recount_begin(void *obj, void *priv)
+{
+	struct region *region = obj;
+
+	(void)priv;
+	if (region_is_there(region))
+		region->alloc->npieces = 0;
+}
+
+/* A region that was in the tree, and its allocation. */
+static void plant(void *obj, void *priv)
+{
+	struct regions *regions = priv;
+	struct region *region = obj;
+	struct alloc *alloc = region->alloc;
+
+	/* Of one that is being split both halves and the whole may be there. */
+	if (!region_is_there(region) || region_first(regions, region->node.start, region->node.end))
+		return;
+	region_insert(regions, region, region->node.start, region->node.end);
+	alloc->len = max(alloc->len, region->node.end - alloc->node.start);
+	if (alloc->npieces++ || alloc->released)
+		return;
+	/* Nobody can name an allocation whose base another one is just taking. */
+	alloc->released = alloc_find(regions, alloc->node.start);
+	if (!alloc->released)
+		itree_insert(&regions->allocs, &alloc->node);
+}
+
+/*
+ * Trees that were caught in a change are made anew from the regions that were in one. What the
+ * change was about may be lost to the books: it was going, moving or only coming.
+ */
+static void replant(struct regions *regions)
+{
+	pool_each(&regions->region_pool, recount_begin, NULL);
+	regions->tree.root = NULL;
+	regions->allocs.root = NULL;
+	regions->managed = 0;
+	pool_each(&regions->region_pool, plant, regions);
+}
+
+void region_fork_child(struct umm_ctx *ctx)
+{
+	struct regions *regions = &ctx->regions;
+
+	pool_fork_child(&regions->region_pool);
+	pool_fork_child(&regions->alloc_pool);
+	pool_fork_child(&regions->stats_pool);
+	if (lock_fork_child(&regions->lock))
+		replant(regions);
 }
 
 struct alloc *region_release(struct umm_ctx *ctx, uintptr_t base, bool attached)
