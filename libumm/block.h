@@ -42,7 +42,7 @@ enum page_state {
 	/* EMPTY, DEVICE, COHERENT, EXCLUSIVE: mirrors have not been told yet of the change that
 	 * made it so (change.h). Whoever wants it waits. */
 	PG_HELD = 0x200,
-	/* SYSTEM: its copies have ended, but perhaps not the write-protection that they needed. The
+	/* SYSTEM: write-protected, though it has no copies (any more), but pages nearby may. The
 	 * next write of a CPU ends that, or the next device that asks for a writable page. */
 	PG_GUARDED = 0x800,
 };

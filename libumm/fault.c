@@ -86,6 +86,35 @@ enum fault_end {
 	FAULT_SLEEPS,  /* it has to be served where one may sleep */
 };
 
+static bool is_guarded(const struct block *block, unsigned i)
+{
+	return page_state(block, i) == PG_SYSTEM && block->page[i] & PG_GUARDED;
+}
+
+/* A protection that outlived its reason, or was never the page's: its neighbours' ends with it. */
+static enum serve serve_guarded(struct umm_ctx *ctx, struct block *block,
+				const struct uffd_msg_info *info)
+{
+	unsigned i = page_index(info->addr), first = i, end = i + 1;
+	int ret;
+
+	while (block && first && is_guarded(block, first - 1))
+		first--;
+	while (block && end < UMM_BLOCK_PAGES && is_guarded(block, end))
+		end++;
+	ret = uffd_writeprotect(ctx->uffd, info->addr - (uintptr_t)(i - first) * UMM_PAGE_SIZE,
+				(size_t)(end - first) * UMM_PAGE_SIZE, false, true);
+	/* Pages of a mapping that has gone, perhaps: not those of this one. */
+	if (ret == -ENOENT && end - first > 1) {
+		first = i;
+		end = i + 1;
+		ret = uffd_writeprotect(ctx->uffd, info->addr, UMM_PAGE_SIZE, false, true);
+	}
+	for (; block && !ret && first < end; first++)
+		block->page[first] &= (uint16_t)~PG_GUARDED;
+	return ret == -EAGAIN ? SERVE_AGAIN : ret ? SERVE_FOREIGN : SERVE_DONE;
+}
+
 /* What the fault is counted as goes to *counter: counting takes a lock of a lower rank. */
 static enum serve serve_fill(struct umm_ctx *ctx, struct block *block,
 			     const struct uffd_msg_info *info, unsigned *counter)
@@ -93,13 +122,8 @@ static enum serve serve_fill(struct umm_ctx *ctx, struct block *block,
 	unsigned i = page_index(info->addr);
 	int ret;
 
-	if (info->wp) {
-		/* A protection that outlived its reason. */
-		ret = uffd_writeprotect(ctx->uffd, info->addr, UMM_PAGE_SIZE, false, true);
-		if (block && !ret)
-			block->page[i] &= (uint16_t)~PG_GUARDED;
-		return ret == -EAGAIN ? SERVE_AGAIN : ret ? SERVE_FOREIGN : SERVE_DONE;
-	}
+	if (info->wp)
+		return serve_guarded(ctx, block, info);
 	ret = fill(ctx, info);
 	if (ret == -EAGAIN)
 		return SERVE_AGAIN;

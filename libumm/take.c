@@ -30,6 +30,7 @@
 #include "log.h"
 #include "maps.h"
 #include "pagemap.h"
+#include "pin.h"
 #include "uapi.h"
 #include "uffd.h"
 #include "util.h"
@@ -40,11 +41,17 @@
  */
 #define STEPS_AT_ONCE 16
 
-void take_begin_touching(struct piece *piece, unsigned first, unsigned last)
+/*
+ * Pages between two runs that are protected with them: a call costs more than their entries do. A
+ * CPU that stores to one ends the protection of all of them with one fault.
+ */
+#define MOST_BETWEEN 16
+
+void take_begin_touching(struct piece *piece, const uint64_t *map)
 {
 	struct block *block = block_find(piece->ctx, piece->va);
 
-	for (unsigned i = first; i < last; i++) {
+	for (unsigned i = bit_next(map, 0); i < UMM_BLOCK_PAGES; i = bit_next(map, i + 1)) {
 		if (bit_test(piece->left, i))
 			bit_set(piece->stay, i);
 		else
@@ -53,11 +60,11 @@ void take_begin_touching(struct piece *piece, unsigned first, unsigned last)
 	lock_drop(&block->lock);
 }
 
-void take_end_touching(struct piece *piece, unsigned first, unsigned last)
+void take_end_touching(struct piece *piece, const uint64_t *map)
 {
 	struct block *block = block_find(piece->ctx, piece->va);
 
-	for (unsigned i = first; i < last; i++) {
+	for (unsigned i = bit_next(map, 0); i < UMM_BLOCK_PAGES; i = bit_next(map, i + 1)) {
 		if (!bit_test(piece->left, i))
 			block->page[i] &= (uint16_t)~PG_COLLECT;
 		/* Dropped before it was write-protected, perhaps: what is there now counts. */
@@ -109,6 +116,115 @@ int take_protect(struct piece *piece, unsigned first, unsigned last, bool on)
 	return ret;
 }
 
+/*
+ * May page i, between two runs of a piece, be protected along with them, or let go? Not what is
+ * another piece's, nor pinned. A device that stores to it in place does so as a CPU does.
+ */
+static bool may_go_along(const struct block *block, unsigned i, bool on)
+{
+	switch (page_state(block, i)) {
+	case PG_SYSTEM:
+		return !on || !(block->page[i] & PG_DROPPING || page_pinned(block, i));
+	case PG_EMPTY:
+	case PG_DEVICE:
+		return true;
+	case PG_DUPLICATED:
+		return on;
+	default:
+		return false;
+	}
+}
+
+/* Few pages, all of which may go along? */
+static bool may_all_go_along(const struct block *block, unsigned first, unsigned end, bool on)
+{
+	if (end - first > MOST_BETWEEN)
+		return false;
+	while (first < end && may_go_along(block, first, on))
+		first++;
+	return first == end;
+}
+
+/*
+ * From page *first on: the end of the runs that may go in one call; *first where there is none.
+ * Where next to nothing of the block is left, that goes along too: a huge page stays whole then.
+ */
+static unsigned stretch_end(const struct piece *piece, const struct block *block,
+			    const uint64_t *map, unsigned *first, bool on)
+{
+	unsigned end = bit_next_clear(map, *first), next;
+
+	while ((next = bit_next(map, end)) < UMM_BLOCK_PAGES &&
+	       may_all_go_along(block, end, next, on))
+		end = bit_next_clear(map, next);
+	if (bit_next(piece->left, *first) < end)
+		return *first;
+	if (may_all_go_along(block, 0, *first, on) &&
+	    may_all_go_along(block, end, UMM_BLOCK_PAGES, on)) {
+		*first = 0;
+		end = UMM_BLOCK_PAGES;
+	}
+	return end;
+}
+
+/* What lies between runs that were protected, or let go, with them. */
+static void mark_between(struct block *block, const uint64_t *map, unsigned first, unsigned end,
+			 bool on)
+{
+	for (unsigned i = first; i < end; i++) {
+		if (bit_test(map, i) || page_state(block, i) != PG_SYSTEM)
+			continue;
+		if (on)
+			block->page[i] |= PG_GUARDED;
+		else
+			block->page[i] &= (uint16_t)~PG_GUARDED;
+	}
+}
+
+/* Runs that lie close together, in one call. Where it ends; first: nothing was done. */
+static unsigned protect_stretch(struct piece *piece, const uint64_t *map, unsigned first, bool on)
+{
+	struct umm_ctx *ctx = piece->ctx;
+	unsigned begin = first, end;
+	struct block *block;
+	int ret;
+
+	rwlock_take_shared(&ctx->gate);
+	block = block_find(ctx, piece->va);
+	end = stretch_end(piece, block, map, &begin, on);
+	ret = end == begin ? -EAGAIN :
+			     uffd_writeprotect(ctx->uffd, piece_at(piece, begin),
+					       run_bytes(end - begin), on, false);
+	/* What failed may have protected some. */
+	if (on || !ret)
+		mark_between(block, map, begin, end, on);
+	lock_drop(&block->lock);
+	rwlock_drop_shared(&ctx->gate);
+	return ret ? first : end;
+}
+
+/* A system call that stores to a page of these would fail where its faults are not served. */
+static bool may_protect_more(const struct umm_ctx *ctx)
+{
+	return ctx->features & UMM_KERNEL_SYSCALL_FAULTS && !ctx->in_thread;
+}
+
+void take_protect_map(struct piece *piece, const uint64_t *map, bool on)
+{
+	unsigned first, next;
+
+	for (first = bit_next(map, 0); first < UMM_BLOCK_PAGES; first = bit_next(map, next)) {
+		next = first;
+		if (!on || may_protect_more(piece->ctx))
+			next = protect_stretch(piece, map, first, on);
+		if (next > first)
+			continue;
+		next = bit_next_clear(map, first);
+		if (take_protect(piece, first, next, on) && on)
+			bits_set(piece->stay, first, next);
+	}
+}
+
 bool take_leave_left(struct piece *piece, unsigned first, unsigned last)
 {
 	struct block *block;
@@ -137,11 +253,13 @@ unsigned take_mapping_end(const struct piece *piece, unsigned first, unsigned la
 	return first + (unsigned)((vma.end - piece_at(piece, first)) >> UMM_PAGE_SHIFT);
 }
 
-void take_unprotect_stayed(struct piece *piece, unsigned first, unsigned last)
+void take_unprotect_stayed(struct piece *piece, const uint64_t *map)
 {
-	for (unsigned i = first; i < last; i++)
-		if (bit_test(piece->stay, i) && !bit_test(piece->duplicated, i))
-			take_protect(piece, i, i + 1, false);
+	uint64_t stayed[BITMAP_WORDS];
+
+	for (unsigned w = 0; w < BITMAP_WORDS; w++)
+		stayed[w] = map[w] & piece->stay[w] & ~piece->duplicated[w];
+	take_protect_map(piece, stayed, false);
 }
 
 /* Address space for pages that are taken with their mapping. */
@@ -244,13 +362,13 @@ bool take_moved_away(struct piece *piece, unsigned i)
 }
 
 /* Write-protect a run; what was dropped, unmapped or filled afresh meanwhile stays. */
-static void protect_run(struct piece *piece, unsigned first, unsigned last)
+static void protect_run(struct piece *piece, const uint64_t *run, unsigned first, unsigned last)
 {
 	int ret;
 
-	take_begin_touching(piece, first, last);
+	take_begin_touching(piece, run);
 	ret = take_protect(piece, first, last, true);
-	take_end_touching(piece, first, last);
+	take_end_touching(piece, run);
 	for (unsigned i = first; i < last && ret == -ENOENT; i++)
 		take_moved_away(piece, i);
 	if (ret)
@@ -259,21 +377,26 @@ static void protect_run(struct piece *piece, unsigned first, unsigned last)
 
 void take_by_remap(struct piece *piece, unsigned first, unsigned last)
 {
-	protect_run(piece, first, last);
+	uint64_t run[BITMAP_WORDS] = { 0 };
+
+	bits_set(run, first, last);
+	protect_run(piece, run, first, last);
 	take_apart(piece, first, last);
-	take_unprotect_stayed(piece, first, last);
+	take_unprotect_stayed(piece, run);
 }
 
 void take_unshare(struct piece *piece, unsigned first, unsigned last)
 {
+	uint64_t run[BITMAP_WORDS] = { 0 };
 	unsigned from, to;
 
-	take_begin_touching(piece, first, last);
+	bits_set(run, first, last);
+	take_begin_touching(piece, run);
 	/* A protection that outlived its reason would make this thread wait for itself. */
 	take_protect(piece, first, last, false);
 	for_each_going(piece, first, last, from, to)
 		madvise((void *)piece_at(piece, from), run_bytes(to - from), MADV_POPULATE_WRITE);
-	take_end_touching(piece, first, last);
+	take_end_touching(piece, run);
 }
 
 bool take_leave_dropped(struct piece *piece, const uint64_t *map, unsigned first, unsigned last)

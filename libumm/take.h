@@ -59,17 +59,22 @@ bool take_leave_left(struct piece *piece, unsigned first, unsigned last);
  * Mark pages that are about to be write-protected or touched in place (COLLECT). At the address of
  * one that has left there may be another piece's by now: it stays out of what follows.
  */
-void take_begin_touching(struct piece *piece, unsigned first, unsigned last);
+void take_begin_touching(struct piece *piece, const uint64_t *map);
 /* From here on a missing fault waits again. Pages refilled meanwhile stay with the CPU. */
-void take_end_touching(struct piece *piece, unsigned first, unsigned last);
+void take_end_touching(struct piece *piece, const uint64_t *map);
 
 /*
  * Write-protect, or no longer, the pages that are still where they were. Nobody is woken: the
  * commit does it, when the page is where it belongs. 0; -ENOENT: there is no such mapping.
  */
 int take_protect(struct piece *piece, unsigned first, unsigned last, bool on);
+/*
+ * The same of all pages of a map, where runs that lie close together take one call: what lies
+ * between them is protected too (GUARDED), or no longer. What cannot be protected stays.
+ */
+void take_protect_map(struct piece *piece, const uint64_t *map, bool on);
 /* Let pages that stay be written again, unless other copies of them exist. */
-void take_unprotect_stayed(struct piece *piece, unsigned first, unsigned last);
+void take_unprotect_stayed(struct piece *piece, const uint64_t *map);
 
 /* Pages shared since a fork become ours alone; harmless to others. */
 void take_unshare(struct piece *piece, unsigned first, unsigned last);

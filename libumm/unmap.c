@@ -113,20 +113,15 @@ static int choose_hosts(struct piece *piece, const uint64_t *map)
 static void copy_runs(struct piece *piece, const uint64_t *runs)
 {
 	int ret = choose_hosts(piece, runs);
-	unsigned first, last;
 
-	for_each_run(runs, first, last) take_begin_touching(piece, first, last);
-	for_each_run(runs, first, last)
-	{
-		if (ret || take_protect(piece, first, last, true))
-			bits_set(piece->stay, first, last);
-	}
+	take_begin_touching(piece, runs);
+	if (!ret)
+		take_protect_map(piece, runs, true);
+	for (unsigned w = 0; ret && w < BITMAP_WORDS; w++)
+		piece->stay[w] |= runs[w];
 	read_pages(piece, runs);
-	for_each_run(runs, first, last)
-	{
-		take_end_touching(piece, first, last);
-		take_unprotect_stayed(piece, first, last);
-	}
+	take_end_touching(piece, runs);
+	take_unprotect_stayed(piece, runs);
 }
 
 /* These pages are in the slot, unless they stay. */
@@ -409,17 +404,15 @@ static void find_exclusive(struct piece *piece)
 /* Copies end; from here on these are plain system pages. */
 static void end_duplication(struct piece *piece)
 {
-	unsigned first, last;
-
 	if (bit_next(piece->duplicated, 0) == UMM_BLOCK_PAGES)
 		return;
 	if (!piece->duplicate)
 		piece_drop_copies(piece, piece->duplicated);
-	if (!piece->duplicate && piece->dst)
-		for_each_run(piece->duplicated, first, last)
-			take_protect(piece, first, last, false);
-	else if (!piece->duplicate)
+	/* The page of a fault: its protection ends with the commit, which wakes who waits. */
+	if (!piece->duplicate && !piece->dst && piece->cause == UMM_CAUSE_CPU_FAULT)
 		memcpy(piece->guarded, piece->duplicated, sizeof(piece->guarded));
+	else if (!piece->duplicate)
+		take_protect_map(piece, piece->duplicated, false);
 	for (unsigned w = 0; w < BITMAP_WORDS; w++) {
 		piece->system[w] |= piece->duplicated[w];
 		if (!piece->dst)

@@ -385,6 +385,41 @@ static void write_to_a_duplicate_copies_nothing(struct env *e)
 	assert_filled(p, UMM_BLOCK_PAGES, 1);
 }
 
+/* A call costs more than the entries of a few pages more. */
+static void scattered_duplicates_share_their_protection(struct env *e)
+{
+	enum { N = 128, STEP = 4 };
+	struct ref_device *ref = env_device(e, UMM_BLOCK_PAGES);
+	char *p = env_alloc_small(e, BLOCK);
+	struct umm_span spans[N];
+	struct umm_migrate_request request = { .size = sizeof(request),
+					       .flags = UMM_MIGRATE_DUPLICATE,
+					       .spans = spans,
+					       .nspans = N,
+					       .dst = ref->mem };
+
+	fill(p, UMM_BLOCK_PAGES, 1);
+	for (size_t i = 0; i < N; i++)
+		spans[i] = (struct umm_span){ (uintptr_t)p + STEP * i * PAGE, PAGE };
+	count_begin(e);
+	assert_int_equal(umm_migrate_spans(e->ctx, &request, NULL), N);
+	count_end(e, UMM_COUNT_DUPLICATED, N);
+	assert_at_most(counted(CALL_PROTECT), 4, "calls of UFFDIO_WRITEPROTECT");
+	assert_at_most(counted(CALL_SIGNALS), N / 2, "calls of pthread_sigmask()");
+	/* What was protected along with them: one fault behind each of them. */
+	count_begin(e);
+	for (size_t i = 0; i < UMM_BLOCK_PAGES; i++)
+		if (i % STEP)
+			((volatile char *)p)[i * PAGE] = p[i * PAGE];
+	count_end(e, UMM_COUNT_FAULT_WRITE, 0);
+	assert_int_equal(counted(CALL_PROTECT), N);
+	count_begin(e);
+	assert_int_equal(umm_migrate_to_system(e->ctx, p, BLOCK), 0);
+	count_end(e, UMM_COUNT_FAULT_WRITE, 0);
+	assert_at_most(counted(CALL_PROTECT), 4, "calls of UFFDIO_WRITEPROTECT");
+	assert_filled(p, UMM_BLOCK_PAGES, 1);
+}
+
 /* ---- migrations ----------------------------------------------------------------------- */
 
 static void block_moves_in_one_call_and_one_copy(struct env *e)
@@ -533,6 +568,7 @@ static const struct test_case cases[] = {
 	TEST(ONCE, fault_on_moved_memory_allocates_nothing),
 	TEST(ONCE, fault_puts_two_threads_to_sleep_once),
 	TEST(ONCE, write_to_a_duplicate_copies_nothing),
+	TEST(ONCE, scattered_duplicates_share_their_protection),
 	TEST(ONCE, block_moves_in_one_call_and_one_copy),
 	TEST(ONCE, scattered_pages_share_all_but_their_moves),
 	TEST(ONCE, scattered_pages_never_run_out_of_room),

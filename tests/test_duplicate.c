@@ -3,6 +3,7 @@
 #include "harness.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -171,6 +172,124 @@ static void scattered_pages_are_duplicated_together(struct env *e)
 		page_fill((void *)spans[i].start, 0, i + 1);
 	for (unsigned i = 0; i < N; i++)
 		assert_device_sees(ref, (void *)spans[i].start, 1, i + 1);
+}
+
+/* What a device does to a page that it uses in place, in a context of whatever kind. */
+static void assert_writable_in_place(struct ref_device *ref, char *page, unsigned seed)
+{
+	char data[PAGE];
+	struct iovec own = { .iov_base = data, .iov_len = PAGE };
+	struct iovec local = { .iov_base = page, .iov_len = PAGE };
+
+	page_fill(data, 0, seed);
+	ref_policy_set(ref, REF_IN_PLACE);
+	assert_int_equal(ref_map(ref, (uintptr_t)page, PAGE, true), 0);
+	assert_true(ref_entry(ref, (uintptr_t)page) & UMM_ENTRY_WRITE);
+	assert_int_equal(syscall(SYS_process_vm_readv, getpid(), &local, 1UL, &own, 1UL, 0UL),
+			 PAGE);
+	assert_true(page_filled(page, 0, seed));
+}
+
+/* One page in three of a range; all of it is filled with seed. */
+static void duplicate_thirds(struct env *e, struct ref_device *ref, char *p, unsigned n,
+			     unsigned seed)
+{
+	struct umm_span spans[UMM_BLOCK_PAGES];
+	struct umm_migrate_request req = { .size = sizeof(req),
+					   .flags = UMM_MIGRATE_DUPLICATE,
+					   .spans = spans,
+					   .nspans = n,
+					   .dst = ref->mem };
+
+	fill(p, 3 * n, seed);
+	for (unsigned i = 0; i < n; i++)
+		spans[i] = (struct umm_span){ (uintptr_t)p + 3 * i * PAGE, PAGE };
+	assert_int_equal(umm_migrate_spans(e->ctx, &req, NULL), n);
+}
+
+/* Whatever was protected along with the duplicates; also where system calls must not fault. */
+static void pages_between_duplicates_are_the_program_s_to_write(struct env *e)
+{
+	enum { N = 40 };
+	struct ref_device *ref = env_device(e, 64);
+	char *p = env_alloc_small(e, 3 * N * PAGE);
+	int zero = open("/dev/zero", O_RDONLY);
+
+	assert_true(zero >= 0);
+	ref_policy_set(ref, REF_IN_PLACE);
+	duplicate_thirds(e, ref, p, N, 1);
+	env_mark(e);
+	for (unsigned i = 0; i < 3 * N; i += 3) {
+		page_fill(p + (i + 1) * PAGE, i + 1, 2);
+		assert_int_equal(read(zero, p + (i + 2) * PAGE, PAGE), PAGE);
+	}
+	close(zero);
+	assert_delta(e, UMM_COUNT_FAULT_WRITE, 0);
+	for (unsigned i = 0; i < 3 * N; i += 3) {
+		assert_state(e, p + i * PAGE, 1, UMM_PAGE_DUPLICATED);
+		assert_state(e, p + (i + 1) * PAGE, 2, UMM_PAGE_SYSTEM);
+		assert_true(filled_at(p, i, 1));
+		assert_true(filled_at(p, i + 1, 2));
+		assert_zero(p + (i + 2) * PAGE, 1);
+	}
+	/* And nothing of the duplicates' protection went with theirs. */
+	fill(p, 3 * N, 3);
+	assert_delta(e, UMM_COUNT_FAULT_WRITE, N);
+	assert_device_sees(ref, p, 3 * N, 3);
+}
+
+/* A device that asks for pages between duplicates may write them in place. */
+static void page_between_duplicates_is_writable_in_place(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = env_alloc_small(e, 12 * PAGE);
+
+	duplicate_thirds(e, ref, p, 4, 1);
+	assert_writable_in_place(ref, p + 4 * PAGE, 2);
+	assert_state(e, p + 3 * PAGE, 1, UMM_PAGE_DUPLICATED);
+}
+
+/* What lies between them moves as ever, to a device, with its mapping, and home. */
+static void pages_between_duplicates_migrate(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = env_alloc_small(e, 12 * PAGE);
+
+	duplicate_thirds(e, ref, p, 4, 1);
+	to_device(e, ref, p + PAGE, 2, 2);
+	assert_state(e, p, 1, UMM_PAGE_DUPLICATED);
+	assert_device_sees(ref, p, 12, 1);
+	to_system(e, p, 12, 12);
+	fill(p, 12, 2);
+	assert_device_sees(ref, p, 12, 2);
+}
+
+static bool is_protected(const char *page)
+{
+	int fd = open("/proc/self/pagemap", O_RDONLY);
+	uint64_t word = 0;
+
+	assert_true(fd >= 0);
+	assert_int_equal(pread(fd, &word, sizeof(word),
+			       (off_t)((uintptr_t)page / PAGE * sizeof(word))),
+			 sizeof(word));
+	close(fd);
+	return word >> 57 & 1;
+}
+
+static void pinned_page_between_duplicates_is_not_protected(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = env_alloc_small(e, 12 * PAGE);
+	struct umm_pin *pin;
+
+	fill(p, 12, 1);
+	assert_int_equal(umm_pin(e->ctx, (uintptr_t)p + 4 * PAGE, 1, UMM_PIN_WRITE, &pin), 0);
+	duplicate_thirds(e, ref, p, 4, 1);
+	assert_true(is_protected(p + 3 * PAGE));
+	assert_false(is_protected(p + 4 * PAGE));
+	assert_int_equal(is_protected(p + 7 * PAGE), variant_has_syscalls(&e->variant));
+	umm_unpin(pin);
 }
 
 static void copies_outlive_another_device_s_failure(struct env *e)
@@ -350,22 +469,6 @@ static void no_copy_outlives_a_page_whose_store_was_refused(struct env *e)
 
 /* ---- write-protection that outlives its duplication ---------------------------------- */
 
-/* What a device does to a page that it uses in place, in a context of whatever kind. */
-static void assert_writable_in_place(struct ref_device *ref, char *page, unsigned seed)
-{
-	char data[PAGE];
-	struct iovec own = { .iov_base = data, .iov_len = PAGE };
-	struct iovec local = { .iov_base = page, .iov_len = PAGE };
-
-	page_fill(data, 0, seed);
-	ref_policy_set(ref, REF_IN_PLACE);
-	assert_int_equal(ref_map(ref, (uintptr_t)page, PAGE, true), 0);
-	assert_true(ref_entry(ref, (uintptr_t)page) & UMM_ENTRY_WRITE);
-	assert_int_equal(syscall(SYS_process_vm_readv, getpid(), &local, 1UL, &own, 1UL, 0UL),
-			 PAGE);
-	assert_true(page_filled(page, 0, seed));
-}
-
 static void duplication_that_failed_leaves_a_writable_page(struct env *e)
 {
 	struct ref_device *ref = env_device(e, 64);
@@ -418,6 +521,10 @@ static const struct test_case cases[] = {
 	TEST(ALL, duplicates_of_untouched_pages_read_zero),
 	TEST(ALL, duplicates_are_evicted_and_freed),
 	TEST(ALL, scattered_pages_are_duplicated_together),
+	TEST(ALL, pages_between_duplicates_are_the_program_s_to_write),
+	TEST(KERNEL, page_between_duplicates_is_writable_in_place),
+	TEST(ALL, pages_between_duplicates_migrate),
+	TEST(KERNEL, pinned_page_between_duplicates_is_not_protected),
 	TEST(ALL, copies_outlive_another_device_s_failure),
 	TEST(KERNEL, no_copy_outlives_its_page),
 	TEST(ONCE, no_copy_outlives_a_page_whose_store_was_refused),

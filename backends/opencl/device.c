@@ -26,6 +26,7 @@
 #include "pending.h"
 #include "report.h"
 #include "service.h"
+#include "steps.h"
 #include "size.h"
 #include "window.h"
 
@@ -252,6 +253,7 @@ static int ocl_open(struct umm_opencl *ocl, const struct umm_opencl_options *opt
 	if (ret)
 		goto err_transfer;
 	attend_decide(ocl);
+	steps_decide(ocl);
 	ret = round_init(ocl);
 	if (!ret)
 		ret = service_create(ocl);

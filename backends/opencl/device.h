@@ -31,6 +31,24 @@ enum kernel_arg {
 
 _Static_assert(ARG_NR == UMM_OPENCL_ARGS, "UMM_KERNEL_ARGS and the header agree");
 
+/* Do launches that miss much at first go in steps? (steps.h) */
+enum device_steps {
+	STEPS_AUTO,
+	STEPS_ALWAYS,
+	STEPS_NEVER,
+};
+
+/* What launches of a kernel took, in nanoseconds for a page that they missed; 0: not known. */
+struct step_cost {
+	cl_kernel kernel; /* only a number: it may be gone */
+	uint32_t nitems;
+	uint32_t nlaunches;
+	uint64_t plain;
+	uint64_t steps;
+};
+
+#define DEVICE_STEP_COSTS 64
+
 struct umm_opencl {
 	struct umm_ctx *ctx; /* lives as long as dev; whoever is inside takes a reference */
 	struct umm_device *dev;
@@ -50,6 +68,7 @@ struct umm_opencl {
 
 	bool can_wait;	     /* host and kernels see each other's stores: a work-item may wait, */
 	uint32_t most_items; /* and does where no more than so many have something to do */
+	enum device_steps steps;
 	uint32_t fault_entries;
 	uint32_t readahead; /* pages */
 	struct pools pools;
@@ -75,6 +94,7 @@ struct umm_opencl {
 	uint32_t *used_host;
 	struct service *service;
 	struct attendant *attendant; /* NULL: nobody can wait */
+	struct step_cost step_costs[DEVICE_STEP_COSTS];
 
 	/* Protects: what follows. Never held while libumm is called. Inside: launch. */
 	pthread_mutex_t update;

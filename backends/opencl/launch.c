@@ -20,6 +20,10 @@
  * work-item that gets some, and what the others missed is brought before they run. A window that
  * misses nothing is followed by one twice as large.
  *
+ * Where a launch begins with so many missing pages that copying takes long, windows may be made
+ * on purpose (steps.h): of the work-items with an eighth of the pages, or of the memory. While one
+ * window runs, a thread of the core's brings the pages of the next, for which room was made before.
+ *
  * A window of one work-item is told apart by what it misses. One that needs too much at
  * once starts over each time and misses what it missed before: it cannot get to
  * anything new. One that keeps how far it got misses at new addresses. So new
@@ -45,6 +49,7 @@
 #include "report.h"
 #include "service.h"
 #include "size.h"
+#include "steps.h"
 #include "visited.h"
 
 #define IDLE_NS	     UINT64_C(2000000000) /* give up when nothing came for so long */
@@ -54,9 +59,12 @@
 #define SPARE_PAGES  512
 #define SAME_AGAIN   4 /* tours of the addresses known */
 #define ASK_ANYWAY   64
-#define DONE	     1 /* no error, but the end */
-#define SUCCESSES    8 /* windows before trying sizes that failed */
-#define FREE_SHARE   8 /* of the device's memory is free where work-items wait for pages */
+#define DONE	     1	  /* no error, but the end */
+#define SUCCESSES    8	  /* windows before trying sizes that failed */
+#define FREE_SHARE   8	  /* of the device's memory is free where work-items wait for pages */
+#define STEPS	     8	  /* of what is missed at first, or of the memory */
+#define LEAST_STEP   1024 /* pages: copies that take longer than it costs to run a round */
+#define ITEM_PAGES   2	  /* missed by each work-item: then one that is passed over costs little */
 #define FLAGS_ALL    (UMM_OPENCL_WAIT | UMM_OPENCL_REPLAY)
 
 struct launch {
@@ -73,6 +81,9 @@ struct launch {
 	uint32_t ceiling;	/* windows of this size stalled; 0: none did */
 	uint32_t successes;	/* windows done since */
 	uint32_t batch;		/* pages that a round brings at most */
+	uint64_t may_step;	/* since then: it could go in steps; 0: not so */
+	bool stepped;		/* and did */
+	uint32_t step;		/* so many, while what follows comes as they run; 0: no steps */
 	bool missed;		/* the window has missed pages */
 	bool holding;		/* memory was emptied for this window, and fills up, */
 	bool advanced;		/* and it has got further since, */
@@ -236,6 +247,7 @@ static void hold(struct launch *l)
 {
 	service_drop_rest(l->ocl);
 	umm_devmem_evict(l->ocl->mem, l->ocl->pools.nframes);
+	l->step = 0;
 	l->holding = true;
 	l->advanced = false;
 	l->held = 0;
@@ -350,6 +362,8 @@ static uint32_t pages_to_bring(const struct launch *l)
 {
 	uint32_t nfree = umm_devmem_nfree(l->ocl->mem);
 
+	if (l->step)
+		return l->step;
 	return l->batch == most_pages(l) && nfree > l->batch ? nfree : l->batch;
 }
 
@@ -376,7 +390,7 @@ static void count_pages(struct launch *l, const struct service_outcome *service,
 static int serve_rest(struct launch *l)
 {
 	uint64_t start = now_ns();
-	const struct service_want want = { .most = pages_to_bring(l) };
+	const struct service_want want = { .most = pages_to_bring(l), .step = l->step };
 	struct service_outcome outcome;
 	int ret = service_rest(l->ocl, &want, &outcome);
 
@@ -389,12 +403,43 @@ static int serve_rest(struct launch *l)
 	return ret;
 }
 
+/*
+ * Many pages are missed at first, by work-items that each have much to do: part of them come, and
+ * the next part while the work-items run whose pages are there.
+ */
+static void start_steps(struct launch *l, const struct round_outcome *round)
+{
+	uint32_t nframes = l->ocl->pools.nframes;
+	uint32_t most = (round->nfaults < nframes ? round->nfaults : nframes) / STEPS;
+
+	if (l->result->rounds > 1 || most < LEAST_STEP || l->nitems > round->nfaults / ITEM_PAGES)
+		return;
+	l->may_step = now_ns();
+	l->stepped = steps_pay(l->ocl, l->work, l->nitems);
+	if (l->stepped)
+		l->step = most;
+}
+
+/*
+ * Steps are for work-items that miss next to nothing besides what they missed at first. Of others,
+ * all that is left comes, and all go on together: each step of theirs would take several rounds.
+ */
+static int stop_steps(struct launch *l, const struct round_outcome *round)
+{
+	if (round->nfaults <= l->step / STEPS)
+		return 0;
+	l->step = 0;
+	l->waiting = UINT32_MAX;
+	return serve_rest(l);
+}
+
 static int serve(struct launch *l, const struct round_outcome *round)
 {
 	uint64_t start = now_ns();
 	const struct service_want want = { .most = pages_to_bring(l),
 					   .thorough = l->idle >= THOROUGH,
-					   .hold = l->holding };
+					   .hold = l->holding,
+					   .step = l->step };
 	struct service_outcome outcome;
 	bool further = is_further(l, round); /* serving reorders the faults */
 	int ret;
@@ -458,6 +503,22 @@ static int add_waited(struct launch *l, const struct round_outcome *round)
 	return round->err;
 }
 
+/* A round, and what comes for the next step meanwhile. */
+static int run_round(struct launch *l, uint32_t wait, struct round_outcome *round)
+{
+	uint64_t start = now_ns();
+	int ret;
+
+	if (l->step && !wait)
+		service_ahead_begin(l->ocl, l->step);
+	l->result->service_ns += now_ns() - start;
+	ret = round_run(l->ocl, l->work, &l->args, wait, round);
+	start = now_ns();
+	l->result->pages_migrated += service_ahead_end(l->ocl);
+	l->result->service_ns += now_ns() - start;
+	return ret ? ret : add_waited(l, round);
+}
+
 /* What running work-items again costs: the first round has the compiling of some, and all items. */
 static void learn(struct launch *l, const struct round_outcome *round, uint64_t service_ns,
 		  uint64_t npages)
@@ -475,9 +536,7 @@ static int launch_rounds(struct launch *l)
 
 	for (;;) {
 		wait = may_wait(l);
-		ret = round_run(l->ocl, l->work, &l->args, wait, &round);
-		if (!ret)
-			ret = add_waited(l, &round);
+		ret = run_round(l, wait, &round);
 		if (ret)
 			return ret;
 		l->result->rounds++;
@@ -492,7 +551,11 @@ static int launch_rounds(struct launch *l)
 		}
 		npages = l->result->faults;
 		ns = l->result->service_ns;
-		ret = serve(l, &round);
+		ret = l->step ? stop_steps(l, &round) : 0;
+		if (!ret && !wait)
+			start_steps(l, &round);
+		if (!ret)
+			ret = serve(l, &round);
 		if (ret)
 			return ret;
 		learn(l, &round, l->result->service_ns - ns, l->result->faults - npages);
@@ -520,6 +583,9 @@ static int run_locked(struct umm_opencl *ocl, const struct umm_opencl_work *work
 	attend_forget(ocl);
 	window_start(&l, 0, l.nitems);
 	ret = launch_rounds(&l);
+	if (!ret && l.may_step)
+		steps_learn(ocl, work, l.nitems, l.stepped,
+			    (now_ns() - l.may_step) / result->faults);
 	visited_clear(&l.visited);
 	return ret && loss_is_known(&ocl->transfer.loss) ? -ENODEV : ret;
 }

@@ -19,6 +19,8 @@
 #define ADDRESS_END (UINT64_C(1) << TABLE_ADDRESS_BITS)
 #define BLOCK_MASK  (UMM_BLOCK_SIZE - 1)
 
+#define SPANS_AT_ONCE 64 /* looked at while others wait for the table */
+
 /* What is planned. */
 struct plan {
 	struct umm_span *spans;
@@ -53,47 +55,55 @@ static void plan_add(struct plan *plan, uintptr_t start, size_t len)
 }
 
 /* Pages in the table that end where the span begins, up to most. */
-static uint32_t pages_before(struct umm_opencl *ocl, const struct umm_span *span, uint32_t most)
+static uint32_t pages_before_locked(struct umm_opencl *ocl, const struct umm_span *span,
+				    uint32_t most)
 {
 	uint32_t n = 0;
 
-	pthread_mutex_lock(&ocl->update);
 	while (n < most && span->start > (n + 1) * UMM_PAGE_SIZE &&
 	       table_get(&ocl->table, span->start - (n + 1) * UMM_PAGE_SIZE))
 		n++;
-	pthread_mutex_unlock(&ocl->update);
 	return n;
 }
 
 /* Where pages that the device does not have end, between start and end. */
-static uintptr_t missing_until(struct umm_opencl *ocl, uintptr_t start, uintptr_t end)
+static uintptr_t missing_until_locked(struct umm_opencl *ocl, uintptr_t start, uintptr_t end)
 {
 	uintptr_t at = start;
 
-	pthread_mutex_lock(&ocl->update);
 	while (at < end && !table_get(&ocl->table, at))
 		at += UMM_PAGE_SIZE;
-	pthread_mutex_unlock(&ocl->update);
 	return at;
+}
+
+/* Behind a span; `until` is where the next one begins. */
+static void plan_behind_locked(struct umm_opencl *ocl, const struct umm_span *span, uintptr_t until,
+			       struct plan *plan)
+{
+	uint32_t before = pages_before_locked(ocl, span, ocl->readahead);
+	uintptr_t start = span->start + span->len, end = start + before * UMM_PAGE_SIZE;
+
+	if (end > until)
+		end = until;
+	if (end > ADDRESS_END)
+		return;
+	end = missing_until_locked(ocl, start, end);
+	if (end > start)
+		plan_add(plan, start, end - start);
 }
 
 static void plan_sequence(struct umm_opencl *ocl, const struct umm_span *spans, size_t nspans,
 			  struct plan *plan)
 {
-	uintptr_t start, end;
-	uint32_t before;
+	size_t end;
 
-	for (size_t i = 0; i < nspans; i++) {
-		before = pages_before(ocl, &spans[i], ocl->readahead);
-		start = spans[i].start + spans[i].len;
-		end = start + before * UMM_PAGE_SIZE;
-		if (i + 1 < nspans && end > spans[i + 1].start)
-			end = spans[i + 1].start;
-		if (end > ADDRESS_END)
-			continue;
-		end = missing_until(ocl, start, end);
-		if (end > start)
-			plan_add(plan, start, end - start);
+	for (size_t i = 0; i < nspans; i = end) {
+		end = nspans - i < SPANS_AT_ONCE ? nspans : i + SPANS_AT_ONCE;
+		pthread_mutex_lock(&ocl->update);
+		for (size_t k = i; k < end; k++)
+			plan_behind_locked(ocl, &spans[k],
+					   k + 1 < nspans ? spans[k + 1].start : UINTPTR_MAX, plan);
+		pthread_mutex_unlock(&ocl->update);
 	}
 }
 

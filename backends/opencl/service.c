@@ -49,8 +49,10 @@ struct service {
 	const struct service_want *want; /* of the round being served */
 	struct umm_span *spans;		 /* as many as there can be faults */
 	struct umm_span *ahead;
-	struct fault *rest; /* what was cut off, of rest_at .. nrest */
+	struct fault *rest;		    /* what was cut off, of rest_at .. nrest */
+	struct umm_fence *moving, *copying; /* what comes of it while a round runs; or NULL */
 	uint32_t rest_at, nrest;
+	struct fault *coming;		 /* what comes ahead */
 	bool *served;			 /* of the faults looked at last: the page is there */
 	uint32_t written[WRITTEN_SLOTS]; /* blocks, + 1, whose copies had to become single */
 };
@@ -66,7 +68,11 @@ int service_create(struct umm_opencl *ocl)
 	service->ahead = calloc(ocl->fault_entries, sizeof(*service->ahead));
 	service->rest = calloc(ocl->fault_entries, sizeof(*service->rest));
 	service->served = calloc(ocl->fault_entries, sizeof(*service->served));
-	return service->spans && service->ahead && service->rest && service->served ? 0 : -ENOMEM;
+	service->coming = calloc(ocl->fault_entries, sizeof(*service->coming));
+	return service->spans && service->ahead && service->rest && service->coming &&
+			       service->served ?
+		       0 :
+		       -ENOMEM;
 }
 
 void service_destroy(struct umm_opencl *ocl)
@@ -77,6 +83,7 @@ void service_destroy(struct umm_opencl *ocl)
 	free(ocl->service->ahead);
 	free(ocl->service->rest);
 	free(ocl->service->served);
+	free(ocl->service->coming);
 	free(ocl->service);
 }
 
@@ -376,7 +383,7 @@ static int bring(struct umm_opencl *ocl, const struct fault *faults, uint32_t co
 		return 0;
 	if (service->want->hold || service->want->running)
 		how |= UMM_MIGRATE_NO_EVICT;
-	if (!service->want->hold && !outcome->full)
+	if (!service->want->hold && !service->want->step && !outcome->full)
 		nahead = prefetch_plan(ocl, service->spans, nspans, service->ahead,
 				       ocl->fault_entries);
 	moved = migrate(ocl, service->spans, nspans, how);
@@ -458,6 +465,18 @@ static int serve(struct umm_opencl *ocl, struct fault *faults, uint32_t count,
 	return ret ? ret : check(ocl, faults, count, outcome);
 }
 
+/* How many faults to take of some sorted by work-item: as many whole ones have, most at most. */
+static uint32_t whole_items(const struct fault *faults, uint32_t count, uint32_t most)
+{
+	uint32_t n = most;
+
+	if (count <= most)
+		return count;
+	while (n && faults[n - 1].item == faults[n].item)
+		n--;
+	return n ? n : most;
+}
+
 /* Only those of the work-items with the lowest numbers. The new count. */
 static uint32_t cut(struct umm_opencl *ocl, struct fault *faults, uint32_t count,
 		    struct service_outcome *outcome)
@@ -467,6 +486,7 @@ static uint32_t cut(struct umm_opencl *ocl, struct fault *faults, uint32_t count
 	if (count <= most)
 		return count;
 	sort(faults, count, by_item);
+	most = whole_items(faults, count, most);
 	outcome->cut = true;
 	outcome->last_item = faults[most - 1].item;
 	ocl->service->rest_at = 0;
@@ -489,10 +509,8 @@ int service_rest(struct umm_opencl *ocl, const struct service_want *want,
 
 	memset(outcome, 0, sizeof(*outcome));
 	service->want = want;
-	if (count > want->most) {
-		count = want->most;
-		outcome->cut = true;
-	}
+	outcome->cut = count > want->most;
+	count = whole_items(faults, count, want->most);
 	if (!count)
 		return 0;
 	service->rest_at += count;
@@ -500,6 +518,62 @@ int service_rest(struct umm_opencl *ocl, const struct service_want *want,
 	count = merge(faults, count);
 	outcome->npages = count;
 	return bring_all(ocl, faults, count, outcome);
+}
+
+/* Their pages begin to come, those with one of these flags. NULL: there are none. */
+static struct umm_fence *start_bringing(struct umm_opencl *ocl, const struct fault *faults,
+					uint32_t count, uint32_t flags)
+{
+	struct umm_migrate_request request = {
+		.size = sizeof(request),
+		.flags = UMM_MIGRATE_NO_EVICT | (flags & FAULT_MOVE ? 0 : UMM_MIGRATE_DUPLICATE),
+		.spans = ocl->service->spans,
+		.nspans = coalesce(faults, count, flags, ocl->service->spans),
+		.dst = ocl->mem,
+		.cause = UMM_CAUSE_DEVICE_FAULT,
+	};
+	struct umm_fence *fence = NULL;
+
+	/* What is wrong with them is found out when they are missed, or brought for good. */
+	if (request.nspans)
+		umm_migrate_spans(ocl->ctx, &request, &fence);
+	return fence;
+}
+
+void service_ahead_begin(struct umm_opencl *ocl, uint32_t most)
+{
+	struct service *service = ocl->service;
+	uint32_t count = service->nrest - service->rest_at;
+	struct fault *faults = service->coming;
+
+	count = whole_items(service->rest + service->rest_at, count, most);
+	if (!count)
+		return;
+	if (umm_devmem_nfree(ocl->mem) < count)
+		umm_devmem_evict(ocl->mem, count);
+	memcpy(faults, service->rest + service->rest_at, count * sizeof(*faults));
+	count = merge(faults, count);
+	choose(ocl, faults, count);
+	service->moving = start_bringing(ocl, faults, count, FAULT_MOVE);
+	service->copying = start_bringing(ocl, faults, count, FAULT_COPY);
+}
+
+static uint64_t wait_for(struct umm_fence **fence)
+{
+	long moved = 0;
+
+	if (!*fence)
+		return 0;
+	if (!umm_fence_wait(*fence, -1))
+		moved = umm_fence_value(*fence);
+	umm_fence_put(*fence);
+	*fence = NULL;
+	return moved > 0 ? (uint64_t)moved : 0;
+}
+
+uint64_t service_ahead_end(struct umm_opencl *ocl)
+{
+	return wait_for(&ocl->service->moving) + wait_for(&ocl->service->copying);
 }
 
 int service_run(struct umm_opencl *ocl, const struct round_outcome *round,
@@ -511,7 +585,8 @@ int service_run(struct umm_opencl *ocl, const struct round_outcome *round,
 
 	memset(outcome, 0, sizeof(*outcome));
 	ocl->service->want = want;
-	service_drop_rest(ocl);
+	if (!want->step)
+		service_drop_rest(ocl);
 	ret = find_mistakes(faults, count, outcome);
 	if (ret)
 		return ret;

@@ -10,6 +10,7 @@ struct service_want {
 	uint32_t most; /* pages to bring at most */
 	bool thorough; /* find out why pages do not come */
 	bool hold; /* into free memory only, and nothing beside them: all that is there is needed */
+	bool step; /* nothing beside them, and what was cut off is kept: it follows */
 	bool running; /* into free memory only: a kernel waits for them, and uses what is there */
 };
 
@@ -50,6 +51,14 @@ int service_attend(struct umm_opencl *ocl, struct fault *faults, uint32_t *count
  */
 int service_rest(struct umm_opencl *ocl, const struct service_want *want,
 		 struct service_outcome *outcome);
+
+/*
+ * Begin to bring what service_rest() brings next, of most pages at most, while a round runs: the
+ * caller calls this before the round, since room is made by eviction, and the other one after it,
+ * which waits until they are there. The number of pages that moved.
+ */
+void service_ahead_begin(struct umm_opencl *ocl, uint32_t most);
+uint64_t service_ahead_end(struct umm_opencl *ocl);
 
 /* Forget what was cut off. */
 void service_drop_rest(struct umm_opencl *ocl);

@@ -176,6 +176,56 @@ __kernel void sum(UMM_KERNEL_ARGS, ulong in, ulong n, ulong step, ulong stride, 
 	umm_store_uint(&u, out + 4 * get_global_id(0), total);
 }
 
+/* The sum of n words, by spans; 0 after a miss too. */
+uint span_sum(struct umm *u, ulong addr, ulong n)
+{
+	ulong left, got;
+	uint total = 0;
+
+	for (left = 4 * n; left; addr += got, left -= got) {
+		__global const uint *p = (__global const uint *)umm_span_load(u, addr, left, &got);
+
+		if (!got)
+			return 0;
+		for (uint i = 0; i < got / 4; i++)
+			total += p[i];
+	}
+	return total;
+}
+
+/* Each work-item: the sum of its n words, and then of n others, if there are any. */
+__kernel void sum_spans(UMM_KERNEL_ARGS, ulong in, ulong then, ulong n, ulong out)
+{
+	struct umm u;
+	ulong at = 4 * n * get_global_id(0);
+	uint total;
+
+	if (!umm_begin(&u, UMM_ARGS))
+		return;
+	total = span_sum(&u, in + at, n);
+	if (then && !umm_faulted(&u))
+		total += span_sum(&u, then + at, n);
+	umm_store_uint(&u, out + 4 * get_global_id(0), total);
+}
+
+/* Each work-item: its number + value into all of its n words. */
+__kernel void fill_spans(UMM_KERNEL_ARGS, ulong to, ulong n, uint value)
+{
+	struct umm u;
+	ulong addr = to + 4 * n * get_global_id(0), left, got;
+
+	if (!umm_begin(&u, UMM_ARGS))
+		return;
+	for (left = 4 * n; left; addr += got, left -= got) {
+		__global uint *p = (__global uint *)umm_span_store(&u, addr, left, &got);
+
+		if (!got)
+			return;
+		for (uint i = 0; i < got / 4; i++)
+			p[i] = (uint)get_global_id(0) + value;
+	}
+}
+
 __kernel void grid(UMM_KERNEL_ARGS, ulong out, uint width, uint height)
 {
 	struct umm u;

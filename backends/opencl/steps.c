@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Launches in steps or not: copies and kernel go on at once then, but fewer work-items run at
+ * once, over more rounds. Which is faster depends on the kernel, on how many work-items its device
+ * runs at once, and on whether the host has a processor for the copies. So both are measured:
+ * the first launch of a kernel that may go in steps does not, the second does, and later ones do
+ * what took less time for a page. Now and then the other way is tried again.
+ *
+ * Locks: the caller holds umm_opencl.launch.
+ */
+#include "steps.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "report.h"
+
+#define TRY_AGAIN 16 /* launches */
+
+static struct step_cost *cost_of(struct umm_opencl *ocl, const struct umm_opencl_work *work,
+				 uint32_t nitems)
+{
+	uintptr_t key = (uintptr_t)work->kernel / sizeof(void *) + nitems;
+	struct step_cost *cost = &ocl->step_costs[key % DEVICE_STEP_COSTS];
+
+	if (cost->kernel != work->kernel || cost->nitems != nitems)
+		*cost = (struct step_cost){ .kernel = work->kernel, .nitems = nitems };
+	return cost;
+}
+
+void steps_decide(struct umm_opencl *ocl)
+{
+	const char *wanted = getenv("UMM_OPENCL_STEPS");
+
+	ocl->steps = STEPS_AUTO;
+	if (!wanted || !*wanted || !strcmp(wanted, "auto"))
+		return;
+	if (!strcmp(wanted, "never"))
+		ocl->steps = STEPS_NEVER;
+	else if (!strcmp(wanted, "always"))
+		ocl->steps = STEPS_ALWAYS;
+	else
+		report(UMM_LOG_WARNING,
+		       "UMM_OPENCL_STEPS=%s says nothing: it is auto; known are auto, always and "
+		       "never",
+		       wanted);
+}
+
+bool steps_pay(struct umm_opencl *ocl, const struct umm_opencl_work *work, uint32_t nitems)
+{
+	struct step_cost *cost;
+
+	if (ocl->steps != STEPS_AUTO)
+		return ocl->steps == STEPS_ALWAYS;
+	cost = cost_of(ocl, work, nitems);
+	if (!cost->plain || !cost->steps)
+		return cost->plain;
+	return (cost->steps < cost->plain) == (++cost->nlaunches % TRY_AGAIN != 0);
+}
+
+void steps_learn(struct umm_opencl *ocl, const struct umm_opencl_work *work, uint32_t nitems,
+		 bool in_steps, uint64_t ns_per_page)
+{
+	struct step_cost *cost = cost_of(ocl, work, nitems);
+	uint64_t *known = in_steps ? &cost->steps : &cost->plain;
+
+	*known = (*known ? (3 * *known + ns_per_page) / 4 : ns_per_page) + 1;
+}

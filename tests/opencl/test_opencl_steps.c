@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Launches that miss much at first: a part of it comes, and the next part while the work-items
+ * run whose pages are there.
+ */
+#include "rig.h"
+
+#define ITEM_PAGES ((size_t)4)
+#define ITEM_WORDS (ITEM_PAGES * PAGE / 4)
+#define STEPS	   8
+#define NITEMS	   (STEPS * 1024 / ITEM_PAGES) /* the fewest that go in steps */
+
+static const struct umm_opencl_options exact = {
+	.size = sizeof(exact),
+	.readahead = 1,
+};
+
+/* One for all launches of a test: how the next one goes is chosen by what is known of a kernel. */
+static cl_kernel sums;
+
+static void open_rig(struct rig *rig, size_t device_bytes, const char *steps)
+{
+	setenv("UMM_OPENCL_STEPS", steps, 1);
+	rig_open(rig, device_bytes, &exact);
+	rig_build(rig);
+	sums = rig_kernel(rig, "sum_spans");
+	rig->flags = UMM_OPENCL_REPLAY;
+}
+
+static struct umm_opencl_result sum(struct rig *rig, const uint32_t *in, const uint32_t *then,
+				    const uint32_t *out, size_t nitems)
+{
+	rig_ulong(sums, 0, (uintptr_t)in);
+	rig_ulong(sums, 1, (uintptr_t)then);
+	rig_ulong(sums, 2, ITEM_WORDS);
+	rig_ulong(sums, 3, (uintptr_t)out);
+	return rig_launch(rig, sums, nitems);
+}
+
+/* Of numbered words, `times` over. */
+static void assert_sums(const uint32_t *out, size_t nitems, uint32_t times)
+{
+	for (size_t i = 0; i < nitems; i++) {
+		uint64_t first = i * ITEM_WORDS, last = first + ITEM_WORDS - 1;
+
+		assert_int_equal(out[i], (uint32_t)((first + last) * ITEM_WORDS / 2) * times);
+	}
+}
+
+/* So that storing the results misses nothing. */
+static void bring_results(struct rig *rig, const uint32_t *out, size_t nitems)
+{
+	cl_kernel kernel = rig_kernel(rig, "store");
+
+	rig_ulong(kernel, 0, (uintptr_t)out);
+	rig_ulong(kernel, 1, PAGE);
+	rig_uint(kernel, 2, 0);
+	rig_launch(rig, kernel, (4 * nitems + PAGE - 1) / PAGE);
+}
+
+static void what_is_missed_at_first_comes_in_steps(void **state)
+{
+	struct rig *rig = *state;
+	struct umm_opencl_result result;
+	uint32_t *in, *out;
+
+	open_rig(rig, 64 * MIB, "always");
+	in = rig_numbered(rig, NITEMS * ITEM_PAGES);
+	out = rig_alloc(rig, 4 * NITEMS);
+	bring_results(rig, out, NITEMS);
+	result = sum(rig, in, NULL, out, NITEMS);
+	assert_int_equal(result.rounds, 1 + STEPS);
+	assert_int_equal(result.faults, NITEMS * ITEM_PAGES);
+	assert_int_equal(result.pages_migrated, NITEMS * ITEM_PAGES);
+	assert_int_equal(result.pages_readahead, 0);
+	assert_int_equal(result.items_replayed, NITEMS);
+	assert_sums(out, NITEMS, 1);
+	/* All of it is in the table. */
+	result = sum(rig, in, NULL, out, NITEMS / 2);
+	assert_int_equal(result.faults, (4 * NITEMS / 2 + PAGE - 1) / PAGE);
+}
+
+static void results_that_are_missed_besides_do_not_end_the_steps(void **state)
+{
+	struct rig *rig = *state;
+	struct umm_opencl_result result;
+	uint32_t *in, *out;
+
+	open_rig(rig, 64 * MIB, "always");
+	in = rig_numbered(rig, NITEMS * ITEM_PAGES);
+	out = rig_alloc(rig, 4 * NITEMS);
+	result = sum(rig, in, NULL, out, NITEMS);
+	assert_in_range(result.rounds, 1 + STEPS + 1, 1 + 2 * STEPS);
+	assert_int_equal(result.pages_migrated,
+			 NITEMS * ITEM_PAGES + (4 * NITEMS + PAGE - 1) / PAGE);
+	assert_sums(out, NITEMS, 1);
+}
+
+static void work_items_that_miss_more_later_go_on_together(void **state)
+{
+	struct rig *rig = *state;
+	struct umm_opencl_result result;
+	uint32_t *in, *then, *out;
+
+	open_rig(rig, 96 * MIB, "always");
+	in = rig_numbered(rig, NITEMS * ITEM_PAGES);
+	then = rig_numbered(rig, NITEMS * ITEM_PAGES);
+	out = rig_alloc(rig, 4 * NITEMS);
+	bring_results(rig, out, NITEMS);
+	result = sum(rig, in, then, out, NITEMS);
+	/* All; the first step; all of them; those that were not in the first step. */
+	assert_int_equal(result.rounds, 4);
+	assert_int_equal(result.pages_migrated, 2 * NITEMS * ITEM_PAGES);
+	assert_sums(out, NITEMS, 2);
+}
+
+static void steps_go_through_less_memory_than_they_need_together(void **state)
+{
+	struct rig *rig = *state;
+	struct umm_opencl_result result;
+	size_t nitems = 2 * NITEMS;
+	uint32_t *words;
+	cl_kernel kernel;
+
+	open_rig(rig, 32 * MIB, "always");
+	words = rig_numbered(rig, nitems * ITEM_PAGES);
+	kernel = rig_kernel(rig, "fill_spans");
+	rig_ulong(kernel, 0, (uintptr_t)words);
+	rig_ulong(kernel, 1, ITEM_WORDS);
+	for (uint32_t value = 0; value < 2; value++) {
+		rig_uint(kernel, 2, value);
+		result = rig_launch(rig, kernel, nitems);
+		assert_in_range(result.rounds, STEPS, 4 * STEPS);
+		assert_in_range(result.pages_migrated, nitems * ITEM_PAGES / 2,
+				nitems * ITEM_PAGES);
+	}
+	for (size_t i = 0; i < nitems * ITEM_WORDS; i++)
+		assert_int_equal(words[i], i / ITEM_WORDS + 1);
+}
+
+static void launches_of_many_work_items_do_not_go_in_steps(void **state)
+{
+	struct rig *rig = *state;
+	size_t npages = STEPS * 1024;
+	struct umm_opencl_result result;
+	cl_kernel kernel;
+	uint32_t *in;
+
+	open_rig(rig, 64 * MIB, "always");
+	in = rig_numbered(rig, npages);
+	kernel = rig_kernel(rig, "load");
+	rig_ulong(kernel, 0, (uintptr_t)in);
+	rig_ulong(kernel, 1, PAGE);
+	result = rig_launch(rig, kernel, npages);
+	assert_int_equal(result.rounds, 2);
+	assert_int_equal(result.pages_migrated, npages);
+}
+
+/* The first launch of a kernel goes as ever, the second in steps, the others as is faster. */
+static void both_ways_are_tried(void **state)
+{
+	struct rig *rig = *state;
+	struct umm_opencl_result result;
+	uint32_t *in, *out;
+
+	open_rig(rig, 64 * MIB, "auto");
+	in = rig_numbered(rig, NITEMS * ITEM_PAGES);
+	out = rig_alloc(rig, 4 * NITEMS);
+	for (unsigned i = 0; i < 5; i++) {
+		bring_results(rig, out, NITEMS);
+		result = sum(rig, in, NULL, out, NITEMS);
+		if (i < 2)
+			assert_int_equal(result.rounds, i ? 1 + STEPS : 2);
+		else
+			assert_true(result.rounds == 2 || result.rounds == 1 + STEPS);
+		assert_int_equal(result.pages_migrated, NITEMS * ITEM_PAGES);
+		assert_sums(out, NITEMS, 1);
+		assert_int_equal(umm_migrate_to_system(rig->ctx, in, NITEMS * ITEM_PAGES * PAGE),
+				 0);
+	}
+}
+
+static void steps_can_be_ruled_out(void **state)
+{
+	struct rig *rig = *state;
+	uint32_t *in, *out;
+
+	open_rig(rig, 64 * MIB, "never");
+	in = rig_numbered(rig, NITEMS * ITEM_PAGES);
+	out = rig_alloc(rig, 4 * NITEMS);
+	bring_results(rig, out, NITEMS);
+	for (unsigned i = 0; i < 3; i++) {
+		assert_int_equal(sum(rig, in, NULL, out, NITEMS).rounds, 2);
+		assert_int_equal(umm_migrate_to_system(rig->ctx, in, NITEMS * ITEM_PAGES * PAGE),
+				 0);
+	}
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		rig_test(what_is_missed_at_first_comes_in_steps),
+		rig_test(results_that_are_missed_besides_do_not_end_the_steps),
+		rig_test(work_items_that_miss_more_later_go_on_together),
+		rig_test(steps_go_through_less_memory_than_they_need_together),
+		rig_test(launches_of_many_work_items_do_not_go_in_steps),
+		rig_test(both_ways_are_tried),
+		rig_test(steps_can_be_ruled_out),
+	};
+
+	return rig_main("opencl-steps", tests, argc, argv);
+}
