@@ -6,7 +6,7 @@
  * Invariants: the context of a process works only in that process; in a forked
  * child (`owner` says so) it is a set of books over plain memory: allocations can be
  * made and freed, everything about devices is -ENODEV.
- * Locks: the list of contexts (outermost); the one of attaching; ctx->lock for devices.
+ * Locks: fork_lock and ctx->lock; that of attaching, while more memory becomes managed.
  */
 #include "ctx.h"
 
@@ -39,41 +39,6 @@
 #define PATIENCE_NS    UINT64_C(5000000000)
 #define STARVED_SAY_NS UINT64_C(1000000000)  /* how often to say that memory is short */
 #define FINALIZE_NS    UINT64_C(60000000000) /* what a driver has to finalize a migration */
-
-static struct lock list_lock = { PTHREAD_MUTEX_INITIALIZER, RANK_GLOBAL };
-static struct lock attach_lock = { PTHREAD_MUTEX_INITIALIZER, RANK_ATTACH };
-static struct umm_ctx *list; /* either lock to walk it, both to change it */
-
-void ctx_list_lock(void)
-{
-	lock_take(&list_lock);
-}
-
-void ctx_list_unlock(void)
-{
-	lock_drop(&list_lock);
-}
-
-void ctx_list_reset(void)
-{
-	lock_init(&list_lock, RANK_GLOBAL);
-	lock_init(&attach_lock, RANK_ATTACH);
-}
-
-void ctx_attach_lock(void)
-{
-	lock_take(&attach_lock);
-}
-
-void ctx_attach_unlock(void)
-{
-	lock_drop(&attach_lock);
-}
-
-struct umm_ctx *ctx_list_first(void)
-{
-	return list;
-}
 
 bool ctx_is_forked(const struct umm_ctx *ctx)
 {
@@ -417,12 +382,7 @@ static int ctx_create(const struct umm_ctx_options *options, struct umm_ctx **ou
 	if (ret)
 		goto err_fini;
 	handle_publish(ctx, HANDLE_CTX);
-	ctx_list_lock();
-	ctx_attach_lock();
-	ctx->next = list;
-	list = ctx;
-	ctx_attach_unlock();
-	ctx_list_unlock();
+	ctx_list_add(ctx);
 	*out = ctx;
 	return 0;
 
@@ -463,19 +423,6 @@ bool ctx_is_lost(struct umm_ctx *ctx, const char *call)
 	return true;
 }
 
-static void ctx_unlist(struct umm_ctx *ctx)
-{
-	struct umm_ctx **link;
-
-	ctx_list_lock();
-	ctx_attach_lock();
-	for (link = &list; *link != ctx; link = &(*link)->next)
-		;
-	*link = ctx->next;
-	ctx_attach_unlock();
-	ctx_list_unlock();
-}
-
 static void release_all(struct umm_ctx *ctx)
 {
 	uintptr_t base;
@@ -495,7 +442,7 @@ static void ctx_close_forked(struct umm_ctx *ctx)
 	while (ctx->devices)
 		umm_device_destroy(ctx->devices);
 	release_all(ctx);
-	ctx_unlist(ctx);
+	ctx_list_remove(ctx);
 	handle_abandon(ctx);
 }
 
@@ -507,7 +454,7 @@ static void ctx_close(struct umm_ctx *ctx)
 		return;
 	}
 	if (ctx_is_lost(ctx, "umm_ctx_put")) {
-		ctx_unlist(ctx);
+		ctx_list_remove(ctx);
 		handle_abandon(ctx);
 		return;
 	}
@@ -522,7 +469,7 @@ static void ctx_close(struct umm_ctx *ctx)
 	workers_stop(&ctx->movers);
 	workers_stop(&ctx->workers);
 	notifiers_release(ctx);
-	ctx_unlist(ctx);
+	ctx_list_remove(ctx);
 	if (ctx->in_thread)
 		sigbus_close(ctx);
 	servers_stop(ctx);
@@ -710,24 +657,6 @@ int ctx_check_mappings(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bool
 			return -EINVAL;
 	}
 	return 0;
-}
-
-bool ctx_others_manage(const struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
-{
-	struct umm_span span;
-
-	for (struct umm_ctx *other = list; other; other = other->next)
-		if (other != ctx && !ctx_is_forked(other) && region_next(other, start, end, &span))
-			return true;
-	return false;
-}
-
-bool ctx_any_pool(uintptr_t start, uintptr_t end)
-{
-	for (struct umm_ctx *ctx = list; ctx; ctx = ctx->next)
-		if (!ctx_is_forked(ctx) && devices_have_pool(ctx, start, end))
-			return true;
-	return false;
 }
 
 static int attach_locked(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)

@@ -72,7 +72,7 @@ struct umm_ctx {
 	struct lock expect_lock; /* RANK_LEAF. Protects: events that the core itself causes */
 	struct expect *expected;
 
-	struct umm_ctx *next; /* of all contexts; under the list's lock in ctx.c */
+	struct umm_ctx *next; /* of all contexts; see ctx_list.c */
 };
 
 /* As handle_is(). */
@@ -134,6 +134,8 @@ void ctx_attach_lock(void);
 void ctx_attach_unlock(void);
 void ctx_list_reset(void); /* both, in the child */
 struct umm_ctx *ctx_list_first(void);
+void ctx_list_add(struct umm_ctx *ctx);
+void ctx_list_remove(struct umm_ctx *ctx);
 
 /*
  * What else of this process is at start .. end: memory that a context other than this one (or
