@@ -16,7 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define CHILD_SECONDS	40
+#define CHILD_SECONDS	120
 #define SLEEPING_CHECKS 30
 #define SETTLED_CHECKS	5
 #define SETTLE_MS	1000

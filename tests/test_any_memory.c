@@ -594,9 +594,11 @@ static void run_call(struct cell *c)
 /* All cells of one kind. */
 static void run_kind(struct env *e, const struct kind *kind)
 {
+	/* A prefetch that is late brings home what has just been migrated: none is. */
 	struct umm_ctx_options options = { .size = sizeof(options),
 					   .flags = UMM_CTX_WHOLE_PROCESS | e->variant.ctx_flags,
-					   .kernel_features_off = e->variant.features_off };
+					   .kernel_features_off = e->variant.features_off,
+					   .readahead = UMM_READAHEAD_OFF };
 	struct ref_options device = { .nframes = 2 * MOST_PAGES,
 				      .type = e->variant.type,
 				      .policy = REF_IN_PLACE,

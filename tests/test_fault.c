@@ -397,14 +397,16 @@ static void crowd_run(char *base, size_t npages, bool together)
 static void many_threads_on_one_page_cause_one_copy(struct env *e)
 {
 	struct ref_device *ref = env_device(e, 64);
-	char *p = env_alloc(e, 16 * PAGE);
+	char *p = env_alloc(e, 20 * PAGE), *page;
 	unsigned round;
 
-	fill(p, 16, 1);
+	/* Each round has a page of its own: a server that is late would bring the same one home. */
 	for (round = 0; round < 20; round++) {
-		to_device(e, ref, p, 1, 1);
+		page = p + round * PAGE;
+		fill(page, 1, 1);
+		to_device(e, ref, page, 1, 1);
 		env_mark(e);
-		crowd_run(p, 1, true);
+		crowd_run(page, 1, true);
 		assert_delta(e, UMM_COUNT_FAULT_DEVICE, 1);
 		assert_delta(e, UMM_COUNT_COPIES, 1);
 		assert_delta(e, UMM_COUNT_TO_SYSTEM + UMM_CAUSE_CPU_FAULT, 1);

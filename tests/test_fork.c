@@ -108,7 +108,7 @@ static void parents_writes_do_not_reach_the_child(struct env *e)
 	pid = fork();
 	assert_true(pid >= 0);
 	if (pid == 0) { /* looks only after the parent has written */
-		alarm(40);
+		alarm(120);
 		close(pair[1]);
 		child_check(read(pair[0], &byte, 1) == 1);
 		child_sees(&s);
@@ -190,7 +190,7 @@ static void pages_migrate_while_the_child_lives(struct env *e)
 	pid = fork();
 	assert_true(pid >= 0);
 	if (pid == 0) {
-		alarm(40);
+		alarm(120);
 		close(pair[1]);
 		child_waits(&pair[0]);
 		child_check(all_filled(p, BLOCK_PAGES, 1));

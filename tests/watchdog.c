@@ -28,7 +28,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define DEFAULT_SECONDS 60
+#define DEFAULT_SECONDS 180 /* a sanitizer on a busy machine takes one */
 
 static struct {
 	pthread_mutex_t lock;

@@ -110,7 +110,7 @@ size_t rig_pages_in(struct rig *rig, const void *start, size_t len, enum umm_pag
  */
 #define rig_eventually(condition)                                                  \
 	do {                                                                       \
-		for (int tries = 0; !(condition) && tries < 2000; tries++)         \
+		for (int tries = 0; !(condition) && tries < 20000; tries++)        \
 			nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL); \
 		assert_true(condition);                                            \
 	} while (0)
