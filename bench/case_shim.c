@@ -30,6 +30,7 @@ enum shim_variant {
 	SHIM_ARMED = 1 << 6,  /* a device and a limit that is far away */
 	SHIM_PAGED = 1 << 7,  /* with SHIM_ZIPF: against paging by hand */
 	SHIM_IDLE = 1 << 8,
+	SHIM_HOT = 1 << 9, /* with probes */
 };
 
 enum { FAR_AWAY_MIB = 1 << 20 };
@@ -46,12 +47,13 @@ static void shim_loads(struct shim_state *s)
 	bool quick = s->env->quick;
 	/* So that what is hot is known: each page of the buffer comes and goes several times. */
 	bool is_long = s->variant & SHIM_PAGED && !quick;
-	unsigned mib = quick ? 64 : is_long ? 128 : 512;
+	unsigned mib = quick ? 64 : is_long || s->variant & SHIM_HOT ? 128 : 512;
 	struct load *ours = &s->ours;
 
 	ours->preload = BENCH_SHIM;
-	ours->has_device = s->variant & (SHIM_ARMED | SHIM_PASSES | SHIM_ZIPF | SHIM_IDLE);
-	ours->leaves = s->variant & (SHIM_PASSES | SHIM_ZIPF | SHIM_IDLE);
+	ours->has_device =
+		s->variant & (SHIM_ARMED | SHIM_PASSES | SHIM_ZIPF | SHIM_IDLE | SHIM_HOT);
+	ours->leaves = s->variant & (SHIM_PASSES | SHIM_ZIPF | SHIM_IDLE | SHIM_HOT);
 	ours->limit_mib = s->variant & SHIM_ARMED ? (size_t)FAR_AWAY_MIB : mib / 2;
 	if (s->variant & SHIM_MALLOC) {
 		ours->argv[0] = "malloc";
@@ -61,18 +63,26 @@ static void shim_loads(struct shim_state *s)
 		ours->argv[0] = s->variant & SHIM_PASSES ? "passes" :
 				s->variant & SHIM_ZIPF	 ? "zipf" :
 				s->variant & SHIM_IDLE	 ? "idle" :
+				s->variant & SHIM_HOT	 ? "hot" :
 							   "start";
 		snprintf(s->size, sizeof(s->size), "%u", mib);
 		snprintf(s->amount, sizeof(s->amount), "%d",
 			 s->variant & SHIM_PASSES ? (quick ? 1 : 6) :
 			 s->variant & SHIM_IDLE	  ? (quick ? 1 : 3) :
+			 s->variant & SHIM_HOT	  ? 1 :
 			 quick			  ? 20 :
 			 is_long		  ? 300 :
 						    100);
 	}
 	ours->argv[1] = s->size;
 	ours->argv[2] = s->amount;
+	if (s->variant & SHIM_HOT)
+		ours->sampling = "probe";
 	s->theirs = *ours;
+	if (s->variant & SHIM_HOT) {
+		s->theirs.sampling = "refault";
+		return;
+	}
 	s->theirs.preload = BENCH_JEMALLOC;
 	s->theirs.has_device = false;
 	s->theirs.leaves = false;
@@ -153,6 +163,19 @@ static int shim_start(void *state, struct series *out)
 	return 0;
 }
 
+/* Percent of a CPU that probes take, by the shim's own measure, over all of the run. */
+static int shim_probes(void *state, struct series *out)
+{
+	struct shim_state *s = state;
+	struct load_result result;
+	uint64_t begin = machine_now();
+	int ret = load_run(s->env, &s->ours, &result);
+
+	if (!ret)
+		series_push(out, 100 * result.probes_ms * 1e6 / (double)(machine_now() - begin));
+	return ret;
+}
+
 static void shim_teardown(void *state)
 {
 	struct shim_state *s = state;
@@ -214,6 +237,20 @@ const struct bench_case case_shim[] = {
 		.ours = shim_ours,
 		.teardown = shim_teardown,
 	},
+	{
+		.name = "shim/probes",
+		.summary = "CPU that probes take while memory is filled and read at random",
+		.unit = "%",
+		.kind = BENCH_LIMIT,
+		.goal = 2,
+		.pairs = 5,
+		.variant = SHIM_HOT,
+		.setup = shim_setup,
+		.ours = shim_probes,
+		.teardown = shim_teardown,
+	},
+	SHIM_CASE("shim/hot", "touches of blocks in use that find them gone, with probes",
+		  "--sampling refault", "per mill", BENCH_COST, 0.5, SHIM_HOT),
 #endif
 	{ 0 },
 };

@@ -66,6 +66,8 @@ static void become(const struct load *load, int out)
 		setenv("UMM_DEVICE", "ref=4G", true);
 		setenv("UMM_TIER_PATH", BENCH_TIERS, true);
 		setenv("UMM_SUMMARY", "yes", true);
+		if (load->sampling)
+			setenv("UMM_SAMPLING", load->sampling, true);
 		dup2(out, STDERR_FILENO);
 	}
 	if (load->cgroup && file_write(load->cgroup, "cgroup.procs", "0"))
@@ -84,7 +86,9 @@ static bool answer_read(FILE *answer, const struct load *load, struct load_resul
 	bool got = false, left = false;
 	char line[512];
 
+	out->probes_ms = 0;
 	while (fgets(line, sizeof(line), answer)) {
+		sscanf(line, " of CPU time %lf", &out->probes_ms);
 		got |= sscanf(line, "%lf %lf", &out->figure, &out->most_kib) == 2;
 		left |= strstr(line, "moved to devices") != NULL;
 	}

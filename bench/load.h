@@ -9,19 +9,21 @@
 #include "bench.h"
 
 struct load {
-	const char *program; /* found by PATH; NULL: that of shim_load.c */
-	const char *argv[5]; /* of the program, behind its name; ends with NULL */
-	const char *dir;     /* where it runs; NULL: here */
-	const char *preload; /* a library; NULL: none */
-	bool has_device;     /* for the shim: the reference device */
-	size_t limit_mib;    /* with has_device: the host limit */
-	bool leaves;	     /* with has_device: an error if nothing left the host */
-	const char *cgroup;  /* directory of a memory cgroup to run in; NULL: none */
+	const char *program;  /* found by PATH; NULL: that of shim_load.c */
+	const char *argv[5];  /* of the program, behind its name; ends with NULL */
+	const char *dir;      /* where it runs; NULL: here */
+	const char *preload;  /* a library; NULL: none */
+	bool has_device;      /* for the shim: the reference device */
+	size_t limit_mib;     /* with has_device: the host limit */
+	const char *sampling; /* with has_device: what the shim goes by; NULL: its default */
+	bool leaves;	      /* with has_device: an error if nothing left the host */
+	const char *cgroup;   /* directory of a memory cgroup to run in; NULL: none */
 };
 
 struct load_result {
 	double figure;	 /* what shim_load.c prints; of another program the time from outside, ms */
 	double most_kib; /* of host memory; of another program, its children's most included */
+	double probes_ms; /* CPU time that the shim's probes took */
 };
 
 /* 0 or an error for env->note. */

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
@@ -182,6 +183,49 @@ static double run_zipf(uint64_t *memory, unsigned mib, unsigned thousands)
 	return (now() - begin) * 1e6 / reads;
 }
 
+/* How many of so many touches found the page gone, as mincore(2) says. */
+static unsigned hot_touches(const uint64_t *memory, unsigned pages, unsigned touches,
+			    uint64_t *seed)
+{
+	const size_t words = PAGE / sizeof(*memory);
+	unsigned gone = 0;
+
+	for (unsigned i = 0; i < touches; i++) {
+		const uint64_t *word = memory + next_random(seed) % pages * words;
+		unsigned char there;
+
+		if (mincore((void *)word, PAGE, &there) || *word != (uint64_t)(word - memory))
+			exit(1);
+		gone += !(there & 1);
+	}
+	return gone;
+}
+
+/*
+ * A sixteenth of the memory, its first blocks, is in use from the beginning; all else is filled,
+ * then read at random, each page seldom. Per mill of touches of what is in use that found it gone.
+ */
+static double run_hot(unsigned mib, unsigned passes)
+{
+	const size_t words = PAGE / sizeof(uint64_t);
+	unsigned pages = mib * 256, nhot = pages / 16;
+	uint64_t *memory = aligned_alloc(2 * MIB, mib * MIB), seed = 1;
+	double gone = 0, touches = 0;
+
+	if (!memory)
+		exit(1);
+	for (unsigned page = 0; page < pages * (1 + passes); page++, touches += 4) {
+		size_t at = (page < pages ? page : next_random(&seed) % pages) * words;
+
+		if (page < pages)
+			memory[at] = at;
+		else if (memory[at] != at)
+			exit(1);
+		gone += hot_touches(memory, page < nhot ? page + 1 : nhot, 4, &seed);
+	}
+	return 1000 * gone / touches;
+}
+
 /* Percent of a CPU that the process takes while it waits, once it had a second to settle. */
 static double run_idle(unsigned mib, unsigned seconds)
 {
@@ -214,6 +258,8 @@ int main(int argc, char **argv)
 		figure = run_zipf(aligned_alloc(PAGE, a * MIB), a, b);
 	else if (argc > 1 && !strcmp(argv[1], "zipf-paged"))
 		figure = run_zipf(paging_alloc(a * MIB, c * MIB), a, b);
+	else if (argc > 1 && !strcmp(argv[1], "hot"))
+		figure = run_hot(a, b);
 	else if (argc > 1 && !strcmp(argv[1], "idle"))
 		figure = run_idle(a, b);
 	else if (argc < 2 || strcmp(argv[1], "start") != 0)

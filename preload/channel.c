@@ -203,5 +203,8 @@ void channel_print(const struct channel *channel, FILE *out)
 	print_count(out, "  soon after they had left", count[CHANNEL_RETURNED]);
 	print_count(out, "  of pages that were known to be hot", count[CHANNEL_THRASHED]);
 	print_count(out, "pages brought along", count[CHANNEL_BROUGHT_ALONG]);
+	print_count(out, "pages moved aside for a look", count[CHANNEL_PROBES]);
+	print_count(out, "  that were touched", count[CHANNEL_PROBES_BACK]);
+	fprintf(out, "  %-38s %10.1f ms\n", "  of CPU time", (double)count[CHANNEL_PROBE_NS] / 1e6);
 	print_count(out, "pages lost with their device", count[CHANNEL_LOST]);
 }

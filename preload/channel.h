@@ -18,7 +18,7 @@
 #include "sheet.h"
 #include "trace_ring.h"
 
-#define CHANNEL_MAGIC UINT64_C(0x354c4e4843204d55) /* changes with the layout */
+#define CHANNEL_MAGIC UINT64_C(0x364c4e4843204d55) /* changes with the layout */
 
 enum channel_count {
 	CHANNEL_MANAGED,       /* bytes of address space that are kept track of */
@@ -31,6 +31,9 @@ enum channel_count {
 	CHANNEL_THRASHED,      /* and those of pages that were known to be hot */
 	CHANNEL_BROUGHT_ALONG, /* pages */
 	CHANNEL_FAULT_NS,      /* time that fault servers worked */
+	CHANNEL_PROBES,	       /* pages that were moved aside for a look, */
+	CHANNEL_PROBES_BACK,   /* those that were touched, */
+	CHANNEL_PROBE_NS,      /* and the CPU time of both */
 	CHANNEL_GRANTS,	       /* blocks that were waited for */
 	CHANNEL_LOST,	       /* pages */
 	CHANNEL_ROUNDS,	       /* of the engine */

@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <stdbool.h>
 
+#include "aside.h"
 #include "grant.h"
 #include "policy.h"
 #include "residency.h"
@@ -51,11 +52,14 @@ static void span_add(uintptr_t addr)
 }
 
 /* Choose from the block whose turn it is. */
-static void batch_add_block(uintptr_t base, unsigned want)
+static void batch_add_block(struct umm_ctx *ctx, uintptr_t base, unsigned want)
 {
 	static unsigned char present[POLICY_PAGES];
+	bool empty = !residency_block(base, present);
 
-	if (!residency_block(base, present)) {
+	if (aside_end(ctx, base, present))
+		return;
+	if (empty) {
 		struct space_range range;
 
 		grant_withhold_untouched(base, base + BLOCK);
@@ -72,7 +76,7 @@ static void batch_add_block(uintptr_t base, unsigned want)
 }
 
 /* Fill the batch, in at most so many turns; the turns that were taken. */
-static size_t batch_fill(uint64_t want, size_t turns)
+static size_t batch_fill(struct umm_ctx *ctx, uint64_t want, size_t turns)
 {
 	size_t taken = 0;
 	uintptr_t base;
@@ -83,7 +87,7 @@ static size_t batch_fill(uint64_t want, size_t turns)
 	while (taken < turns && batch.npages < want && batch.nblocks < BATCH_BLOCKS &&
 	       policy_turn(&base)) {
 		taken++;
-		batch_add_block(base, (unsigned)(want - batch.npages));
+		batch_add_block(ctx, base, (unsigned)(want - batch.npages));
 	}
 	return taken;
 }
@@ -124,7 +128,7 @@ static void attach(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
 	residency_managed(there);
 }
 
-static void attach_block(struct umm_ctx *ctx, uintptr_t base)
+void demote_attach(struct umm_ctx *ctx, uintptr_t base)
 {
 	struct space_range range;
 
@@ -149,8 +153,10 @@ static long batch_move(struct umm_ctx *ctx)
 	}
 	space_hold(start, end);
 	for (unsigned i = 0; i < batch.nblocks; i++)
-		attach_block(ctx, batch.base[i]);
+		demote_attach(ctx, batch.base[i]);
+	touches_own(true);
 	moved = tiers_take(ctx, batch.span, batch.nspans);
+	touches_own(false);
 	if (moved <= 0)
 		return moved;
 	for (unsigned i = 0; i < batch.nspans; i++)
@@ -180,7 +186,7 @@ int demote_until(struct umm_ctx *ctx, uint64_t target, uint64_t enough)
 		if (bound <= enough && touches_are_urgent())
 			return 0;
 		space_hold(0, UINTPTR_MAX);
-		taken = batch_fill(bound - target, turns);
+		taken = batch_fill(ctx, bound - target, turns);
 		if (batch.nspans)
 			moved = batch_move(ctx);
 		space_release();

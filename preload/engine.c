@@ -34,7 +34,10 @@
 
 #include <umm.h>
 
+#include "aside.h"
+#include "budget.h"
 #include "channel.h"
+#include "clock.h"
 #include "demote.h"
 #include "descriptors.h"
 #include "grant.h"
@@ -78,19 +81,11 @@ static pthread_mutex_t round_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct umm_ctx *ctx;
 static uint64_t limit, high, low; /* pages */
 static bool stopping, was_full, was_pinned;
-static uint64_t next_count_ns;
+static struct budget count_budget;
 static struct channel *channel;
 
 static enum thread_mode mode_before_fork;
 static struct trace_event fork_event;
-
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000 * MS + (uint64_t)now.tv_nsec;
-}
 
 static uint64_t margin_bytes(uint64_t bytes)
 {
@@ -111,12 +106,18 @@ static void limit_set(uint64_t bytes)
 
 /* ---- a round -------------------------------------------------------------------------- */
 
+/* What each of those who look for cold memory may take of a CPU. */
+static unsigned share_permille(void)
+{
+	return channel->cpu_budget * 10 / (shim_settings()->sampling->passes ? 2 : 1);
+}
+
 /* The bound after counting. Takes a share of a CPU that is limited. */
 static uint64_t count_now(void)
 {
-	uint64_t begin = now_ns(), bound = residency_count(ctx), end = now_ns();
+	uint64_t begin = clock_now_ns(), bound = residency_count(ctx), end = clock_now_ns();
 
-	next_count_ns = end + (end - begin) * 100 / (channel->cpu_budget ? channel->cpu_budget : 1);
+	budget_use(&count_budget, end, end - begin, share_permille());
 	return bound;
 }
 
@@ -125,7 +126,8 @@ static uint64_t bound_now(void)
 	uint64_t bound = residency_bound(ctx);
 
 	/* What was freed is counted still: better to count anew than to put away for nothing. */
-	if (bound > high && (now_ns() >= next_count_ns || residency_stale() >= limit - high))
+	if (bound > high &&
+	    (budget_is_left(&count_budget, clock_now_ns()) || residency_stale() >= limit - high))
 		bound = count_now();
 	if (bound * PAGE > channel->count[CHANNEL_HOST_MOST])
 		channel->count[CHANNEL_HOST_MOST] = bound * PAGE;
@@ -155,12 +157,12 @@ static bool make_room(uint64_t target)
 	static uint64_t next_try_ns;
 	int ret;
 
-	if (now_ns() < next_try_ns)
+	if (clock_now_ns() < next_try_ns)
 		return false;
 	ret = demote_until(ctx, target, limit);
 	if (!ret)
 		return true;
-	next_try_ns = now_ns() + RETRY_MS * MS;
+	next_try_ns = clock_now_ns() + RETRY_MS * MS;
 	if (residency_count(ctx) > limit)
 		say_why_not(ret);
 	return false;
@@ -246,9 +248,10 @@ static void publish_tiers(void)
 static void publish(void)
 {
 	const struct policy_counts *seen = policy_counts();
+	struct aside_counts aside = aside_counts();
 	struct umm_stats stats = { .size = sizeof(stats) };
 	_Atomic uint64_t *count = channel->count;
-	uint64_t host = residency_bound(ctx) * PAGE;
+	uint64_t host = residency_bound(ctx) * PAGE, touched;
 
 	if (umm_ctx_stats(ctx, &stats))
 		return;
@@ -258,7 +261,13 @@ static void publish(void)
 		count[CHANNEL_HOST_MOST] = host;
 	count[CHANNEL_TO_DEVICE] = stats.counter[UMM_COUNT_BYTES_TO_DEVICE];
 	count[CHANNEL_FROM_DEVICE] = stats.counter[UMM_COUNT_BYTES_FROM_DEVICE];
-	count[CHANNEL_TOUCHED] = stats.counter[UMM_COUNT_FAULT_DEVICE];
+	count[CHANNEL_PROBES] = aside.probes;
+	count[CHANNEL_PROBES_BACK] = aside.back;
+	count[CHANNEL_PROBE_NS] = aside.cpu_ns;
+	/* A server counts a probe's touch here before libumm counts its fault. */
+	touched = stats.counter[UMM_COUNT_FAULT_DEVICE] - touches_of_probes();
+	if ((int64_t)(touched - count[CHANNEL_TOUCHED]) > 0)
+		count[CHANNEL_TOUCHED] = touched;
 	count[CHANNEL_FAULT_NS] = stats.counter[UMM_COUNT_FAULT_NS];
 	count[CHANNEL_LOST] = stats.counter[UMM_COUNT_POISONED];
 	count[CHANNEL_RETURNED] = seen->returned;
@@ -267,6 +276,16 @@ static void publish(void)
 	count[CHANNEL_ROUNDS]++;
 	channel->is_thrashing = policy_is_thrashing();
 	publish_tiers();
+}
+
+/* Before anything leaves: which of those are in use that would be first? */
+static void look_ahead(void)
+{
+	if (!shim_settings()->sampling->passes)
+		return;
+	if (!policy_blocks() && budget_is_left(&count_budget, clock_now_ns()))
+		count_now();
+	aside_look(ctx, share_permille());
 }
 
 static uint64_t round_run(void)
@@ -285,6 +304,8 @@ static uint64_t round_run(void)
 	if (bound > high && !make_room(target))
 		return RETRY_MS * MS;
 	bound = residency_bound(ctx);
+	if (bound > low - (high - low))
+		look_ahead();
 	grant_allow(bound < low ? (low - bound) * PAGE : 0);
 	return busy ? MS : quiet_ns(bound);
 }
@@ -350,6 +371,7 @@ static void fork_child(void)
 	grant_end();
 	touches_reset();
 	policy_reset();
+	aside_reset();
 	residency_reset();
 	space_clear();
 	ctx = NULL;
@@ -375,7 +397,7 @@ static void trace_start(void)
 	struct trace_ring *ring = &channel->trace;
 
 	if (traced && atoi(traced) == getpid() && !channel_reserve(channel, ring, sizeof(*ring)))
-		atomic_store(&ring->until_ns, now_ns() + TRACE_PATIENCE_MS * MS);
+		atomic_store(&ring->until_ns, clock_now_ns() + TRACE_PATIENCE_MS * MS);
 	trace_to(ring);
 }
 
@@ -402,6 +424,8 @@ static bool open_all(void)
 		return false;
 	}
 	policy_sampling(settings->sampling);
+	if (settings->sampling->passes && aside_open(ctx))
+		shim_say("no memory for probes");
 	channel = channel_create(&is_shared);
 	if (!is_shared)
 		shim_say(CHANNEL_DIR " has no room: \"umm top\" and the like do not see this "

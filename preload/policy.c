@@ -14,6 +14,9 @@
  * is a mark in the middle of what they fetch: when it is touched the next pages are fetched while
  * the program works on those behind the mark.
  *
+ * Where the policy of sampling asks for probes, the blocks that are first in line are looked at:
+ * one page of each, anywhere in it.
+ *
  * A page costs two bytes once its block has been on a device, before that nothing; a block 40.
  *
  * Invariants: blocks in line have an entry in the directory and the other way round.
@@ -38,6 +41,9 @@ enum {
 	POOL_LEN = 1 << 20,
 	JUDGED = 4096, /* touches after which thrashing is judged anew */
 	POOR_PART = 32,
+	PROBED_PART = 4,  /* of the blocks are looked at before their turn, */
+	PROBED_MIN = 4,	  /* but no fewer than so many, */
+	PROBED_MAX = 128, /* and no more: what leaves at once, a few times over */
 };
 
 /* Of one block; in a list while it is of none. */
@@ -51,6 +57,8 @@ struct block {
 	struct block *next, *previous; /* in line, which is a ring */
 	union heats *pages;	       /* NULL: no page of it ever left */
 	unsigned touched;	       /* pages, since somebody asked */
+	uint16_t probe;		       /* 1 + the page that was moved aside for a look; 0: none */
+	bool was_probed;	       /* since its last turn */
 };
 
 struct leaf {
@@ -83,6 +91,7 @@ static uint64_t judged_touched, judged_returned;
 static bool thrashing;
 static size_t poor_turns;   /* in a row: fewer pages left than were wanted, */
 static uint64_t poor_pages; /* so many in all of them */
+static uint64_t nprobes;
 
 /* ---- memory --------------------------------------------------------------------------- */
 
@@ -245,6 +254,7 @@ void policy_forget(uintptr_t base)
 	line_leave(block);
 	*slot = NULL;
 	nblocks--;
+	nprobes -= block->probe != 0;
 	if (block->pages) {
 		for (unsigned i = 0; i < POLICY_PAGES; i++)
 			sampling->leaves(&sample, &block->pages->page[i]);
@@ -272,6 +282,82 @@ unsigned policy_choose(uintptr_t base, unsigned char present[POLICY_PAGES], unsi
 	return chosen;
 }
 
+/* ---- probes --------------------------------------------------------------------------- */
+
+bool policy_probe_next(uintptr_t *base)
+{
+	size_t n = nblocks / PROBED_PART;
+
+	if (!sampling->passes)
+		return false;
+	n = n < PROBED_MIN ? PROBED_MIN : n > PROBED_MAX ? PROBED_MAX : n;
+	for (struct block *at = line.next; at != &line && n--; at = at->next) {
+		if (at->was_probed || at->probe)
+			continue;
+		at->was_probed = true;
+		*base = at->base;
+		return true;
+	}
+	return false;
+}
+
+unsigned policy_probe_choose(const unsigned char present[POLICY_PAGES])
+{
+	static uint64_t seed;
+	unsigned at;
+
+	seed = seed * 6364136223846793005u + 1442695040888963407u;
+	at = (unsigned)(seed >> 33) % POLICY_PAGES;
+	for (unsigned i = 0; i < POLICY_PAGES; i++, at = (at + 1) % POLICY_PAGES)
+		if (present[at])
+			return at;
+	return POLICY_PAGES;
+}
+
+void policy_probed(uintptr_t addr)
+{
+	struct block *block = block_of(addr);
+
+	if (!block)
+		return;
+	nprobes += !block->probe;
+	block->probe = 1 + (addr >> PAGE_SHIFT) % POLICY_PAGES;
+}
+
+static void probe_gone(struct block *block, uintptr_t addr)
+{
+	if (block->probe != 1 + (addr >> PAGE_SHIFT) % POLICY_PAGES)
+		return;
+	block->probe = 0;
+	nprobes--;
+}
+
+uint64_t policy_probes(void)
+{
+	return nprobes;
+}
+
+uintptr_t policy_probe_of(uintptr_t base)
+{
+	struct block *block = block_of(base);
+
+	if (!block)
+		return 0;
+	block->was_probed = false;
+	return block->probe ? base + ((uintptr_t)(block->probe - 1) << PAGE_SHIFT) : 0;
+}
+
+bool policy_probe_end(uintptr_t base, enum policy_probe what)
+{
+	uintptr_t probe = policy_probe_of(base);
+
+	if (!probe)
+		return false;
+	if (what != POLICY_PROBE_ASIDE)
+		probe_gone(block_of(base), probe);
+	return what != POLICY_PROBE_GONE && sampling->passes(&sample, what == POLICY_PROBE_BACK);
+}
+
 void policy_demoted(uintptr_t start, size_t npages)
 {
 	for (size_t i = 0; i < npages; i++) {
@@ -281,6 +367,7 @@ void policy_demoted(uintptr_t start, size_t npages)
 
 		if (!block)
 			continue;
+		probe_gone(block, addr);
 		if (!block->pages)
 			block->pages = pages_take();
 		if (!block->pages)
@@ -418,6 +505,7 @@ static void come_along(uintptr_t addr, bool is_last)
 		return;
 	if (is_last || !(addr % BLOCK))
 		line_renew(block);
+	probe_gone(block, addr); /* nobody touched it */
 	page = block->pages ? &block->pages->page[(addr >> PAGE_SHIFT) % POLICY_PAGES] : NULL;
 	if (page && page->away)
 		sampling->came(&sample, page);

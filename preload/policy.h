@@ -47,6 +47,34 @@ bool policy_turn(uintptr_t *base);
 size_t policy_blocks(void);
 
 /*
+ * The next block of which a page should be moved aside for a look, before its turn comes. False:
+ * there is none; the same one not again before its turn.
+ */
+bool policy_probe_next(uintptr_t *base);
+
+/* Which page: one of those that are @present; POLICY_PAGES: there is none. */
+unsigned policy_probe_choose(const unsigned char present[POLICY_PAGES]);
+
+/* The page at @addr was moved aside. */
+void policy_probed(uintptr_t addr);
+
+/* How many were, and have neither left since, nor was it their block's turn. */
+uint64_t policy_probes(void);
+
+/* It is the block's turn: which page of it was; 0: none. */
+uintptr_t policy_probe_of(uintptr_t base);
+
+/* What became of it. */
+enum policy_probe {
+	POLICY_PROBE_ASIDE, /* nobody touched it */
+	POLICY_PROBE_BACK,
+	POLICY_PROBE_GONE, /* the program gave it back */
+};
+
+/* True: the block's turn passes. */
+bool policy_probe_end(uintptr_t base, enum policy_probe what);
+
+/*
  * Of the pages that are @present, leave those set that may go, at most @want. Returns how many.
  */
 unsigned policy_choose(uintptr_t base, unsigned char present[POLICY_PAGES], unsigned want);

@@ -62,7 +62,8 @@ static uint64_t chunk_count(uintptr_t start, size_t npages)
 static uint64_t count_managed(void)
 {
 	struct space_range range;
-	uint64_t all = 0;
+	/* What was moved aside is not mapped, but in the host; what of it is back counts twice. */
+	uint64_t all = policy_probes();
 
 	for (uintptr_t at = 0; space_next(at, 1 << SPACE_MANAGED, &range); at = range.end) {
 		if (range.end - range.start > CHUNK_PAGES * PAGE)

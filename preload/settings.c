@@ -185,7 +185,8 @@ static int set_sampling(struct settings *settings, const char *key, const char *
 	const struct sample_ops *ops = sample_by_name(value);
 
 	if (!ops)
-		return error_say(error, key, value, "\"refault\", \"second\" or \"off\"");
+		return error_say(error, key, value,
+				 "\"refault\", \"probe\", \"second\" or \"off\"");
 	settings->sampling = ops;
 	return 0;
 }
@@ -297,8 +298,8 @@ static const struct settings_key keys[] = {
 	  "of devices: fill the \"first\" first, the \"roomiest\", or "
 	  "\"interleave\"" },
 	{ "sampling", "NAME",
-	  "which pages prove to be hot: by \"refault\", \"second\" chance, or "
-	  "\"off\"" },
+	  "which pages prove to be hot: by \"refault\", \"probe\", \"second\" "
+	  "chance, or \"off\"" },
 	{ "evict-order", "NAME", "who leaves a full device of a program that uses libumm" },
 	{ "readahead", "NAME", "what comes beside a page that its CPU misses" },
 	{ "thrash", "NAME", "what becomes of pages that thrash" },

@@ -40,8 +40,9 @@ static void count_managed(struct umm_ctx *ctx, struct sheet_row *row, uintptr_t 
 	if (umm_query(ctx, start, npages, info))
 		return;
 	for (size_t i = 0; i < npages; i++) {
-		row->host +=
-			info[i].state == UMM_PAGE_SYSTEM || info[i].state == UMM_PAGE_DUPLICATED;
+		row->host += info[i].state == UMM_PAGE_SYSTEM ||
+			     info[i].state == UMM_PAGE_DUPLICATED ||
+			     info[i].state == UMM_PAGE_EXCLUSIVE;
 		row->device +=
 			info[i].state == UMM_PAGE_DEVICE || info[i].state == UMM_PAGE_MIGRATING;
 		row->lost += info[i].state == UMM_PAGE_POISONED;

@@ -42,7 +42,8 @@ static _Atomic bool sleeping;
 static _Atomic uintptr_t expected[EXPECTED]; /* by page number */
 static _Atomic bool urgent;
 static SHIM_TLS bool own;
-static int event = -1; /* readable when there is reason to look */
+static _Atomic uint64_t probes; /* that were touched, while they were aside */
+static int event = -1;		/* readable when there is reason to look */
 
 void touches_wake(void)
 {
@@ -109,10 +110,13 @@ static void changed(const struct umm_notifier_range *range)
 static int invalidate(void *priv, const struct umm_notifier_range *range)
 {
 	bool migrates = range->event == UMM_EVENT_MIGRATE;
+	bool is_probe = range->event == UMM_EVENT_EXCLUSIVE;
 
 	(void)priv;
-	if (migrates && (range->owner || own))
+	if ((migrates && (range->owner || own)) || (is_probe && own))
 		return 0;
+	if (is_probe)
+		atomic_fetch_add(&probes, 1);
 	if (!migrates || range->end - range->start != PAGE) {
 		changed(range);
 		return 0;
@@ -160,6 +164,11 @@ bool touches_next(uintptr_t *addr)
 	return false;
 }
 
+uint64_t touches_of_probes(void)
+{
+	return atomic_load(&probes);
+}
+
 void touches_own(bool mine)
 {
 	own = mine;
@@ -173,6 +182,7 @@ void touches_reset(void)
 		atomic_store(&expected[i], 0);
 	tail = atomic_load(&head);
 	atomic_store(&urgent, false);
+	atomic_store(&probes, 0);
 	if (event >= 0)
 		raw_close(event);
 	event = -1;

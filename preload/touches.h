@@ -18,7 +18,10 @@ void touches_reset(void);
 /* The next one that was heard of. False: there is none. The engine's thread only. */
 bool touches_next(uintptr_t *addr);
 
-/* What the calling thread itself brings home is not a touch, until it says otherwise. */
+/* How many pages were touched that were aside for a look (aside.h). */
+uint64_t touches_of_probes(void);
+
+/* What the calling thread itself moves or brings home is not a touch, until it says otherwise. */
 void touches_own(bool own);
 
 /* A touch of this page is a reason to look at once. The engine's thread only. */

@@ -112,6 +112,30 @@ static void off_keeps_nothing(void **state)
 	assert_false(page.away);
 }
 
+/* Only what shows that a block is in use has its turn pass. */
+static void probe_lets_what_was_touched_pass(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < NR_SAMPLE; i++)
+		assert_int_equal(sample_policies[i]->passes != NULL,
+				 sample_policies[i] == &sample_probe);
+	assert_true(sample_probe.passes(&sample, true));
+	assert_false(sample_probe.passes(&sample, false));
+}
+
+/* Of the last 32. */
+static void nothing_passes_where_most_probes_are_touched(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 16; i++)
+		assert_true(sample_probe.passes(&sample, true));
+	assert_false(sample_probe.passes(&sample, true));
+	for (unsigned i = 0; i < 16; i++)
+		assert_false(sample_probe.passes(&sample, false));
+	assert_false(sample_probe.passes(&sample, false));
+	assert_true(sample_probe.passes(&sample, true));
+}
+
 static void policies_have_names(void **state)
 {
 	(void)state;
@@ -129,6 +153,8 @@ int main(void)
 		cmocka_unit_test_setup(refault_takes_hurry_and_guesses_into_account, start),
 		cmocka_unit_test_setup(second_passes_over_once, start),
 		cmocka_unit_test_setup(off_keeps_nothing, start),
+		cmocka_unit_test_setup(probe_lets_what_was_touched_pass, start),
+		cmocka_unit_test_setup(nothing_passes_where_most_probes_are_touched, start),
 		cmocka_unit_test_setup(policies_have_names, start),
 	};
 

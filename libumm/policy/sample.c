@@ -58,6 +58,7 @@ const struct sample_ops sample_off = {
 
 const struct sample_ops *const sample_policies[NR_SAMPLE] = {
 	&sample_refault,
+	&sample_probe,
 	&sample_second,
 	&sample_off,
 };

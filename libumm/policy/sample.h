@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Sampling of accesses. User space does not see which pages of its memory a program uses, but it
- * does see the first touch of a page that it has put on a device. So pages are moved aside, and
- * what comes of it says which may be moved again: each policy is a file of its own behind struct
- * sample_ops, and remembers two bytes of a page. No locks, no system calls, no allocation.
+ * does see the first touch of a page that it has moved aside. What has to go onto a device is moved
+ * aside in any case; a policy may also ask for *probes*: a page of a block, moved within the host
+ * some time before it is the block's turn to give pages. What comes of either says what may
+ * go: each policy is a file of its own behind struct sample_ops, and remembers two bytes of a
+ * page. No locks, no system calls, no allocation.
  *
  * Time is counted in pages moved aside: an epoch is an eighth of the host's pages. A page remembers
  * an epoch in 8 bits; what is 256 epochs ago looks like now.
@@ -31,6 +33,7 @@ struct sample {
 	uint8_t clock;	    /* stays up to this epoch have ended */
 	uint32_t ends[256]; /* pages by the epoch in which their stay ends */
 	uint64_t staying, denied;
+	uint32_t last_probes; /* a bit each, the newest last: it was touched */
 };
 
 enum sample_return {
@@ -49,14 +52,17 @@ struct sample_ops {
 	bool (*may_go)(struct sample *sample, struct sample_page *page);
 	/* It is moved aside, or its memory is given back, also while it is away. */
 	void (*leaves)(struct sample *sample, const struct sample_page *page);
+	/* NULL: it wants no probes. It is the turn of a block that had one: does the turn pass? */
+	bool (*passes)(struct sample *sample, bool was_touched);
 };
 
 extern const struct sample_ops sample_refault;
+extern const struct sample_ops sample_probe;
 extern const struct sample_ops sample_second;
 extern const struct sample_ops sample_off;
 
 /* All of them, the default first; by name, or NULL. */
-#define NR_SAMPLE 3
+#define NR_SAMPLE 4
 extern const struct sample_ops *const sample_policies[NR_SAMPLE];
 const struct sample_ops *sample_by_name(const char *name);
 

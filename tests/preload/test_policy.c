@@ -24,9 +24,20 @@ enum {
 };
 
 static const uintptr_t base = (uintptr_t)1 << 40;
-static bool in_host[PAGES];
+static bool in_host[PAGES], aside[PAGES]; /* aside: in the host, and not touched since */
 static unsigned nhost;
 static uint64_t misses, came;
+
+/* The turn of a block, of which pages from @first on. True: it passes. */
+static bool probe_ends(uintptr_t block, unsigned first)
+{
+	uintptr_t probe = policy_probe_of(block);
+
+	if (!probe)
+		return false;
+	return policy_probe_end(block, aside[first + (probe - block) / PAGE] ? POLICY_PROBE_ASIDE :
+									       POLICY_PROBE_BACK);
+}
 
 static void demote(unsigned want)
 {
@@ -38,6 +49,8 @@ static void demote(unsigned want)
 
 		assert_true(policy_turn(&block));
 		first = (unsigned)((block - base) / PAGE);
+		if (probe_ends(block, first))
+			continue;
 		for (unsigned i = 0; i < POLICY_PAGES; i++)
 			present[i] = in_host[first + i];
 		n = policy_choose(block, present, want);
@@ -46,7 +59,7 @@ static void demote(unsigned want)
 			if (!present[i])
 				continue;
 			assert_true(in_host[first + i]);
-			in_host[first + i] = false;
+			in_host[first + i] = aside[first + i] = false;
 			policy_demoted(block + i * PAGE, 1);
 		}
 		nhost -= n;
@@ -68,6 +81,7 @@ static void touch(unsigned page)
 {
 	struct policy_fetch fetch;
 
+	aside[page] = false;
 	if (in_host[page])
 		return;
 	misses++;
@@ -88,6 +102,7 @@ static int start(void **state)
 		policy_forget(base + i * POLICY_PAGES * PAGE);
 	policy_resize(HOST);
 	memset(in_host, true, sizeof(in_host));
+	memset(aside, false, sizeof(aside));
 	nhost = PAGES;
 	for (unsigned i = 0; i < BLOCKS; i++)
 		assert_int_equal(policy_see(base + i * POLICY_PAGES * PAGE), 0);
@@ -198,6 +213,97 @@ static void samples_are_what_keeps_hot_pages(void **state)
 		      (unsigned long long)without);
 	assert_true(4 * with < without);
 	assert_true(4 * second < 3 * without);
+}
+
+/* Move aside what the policy asks for. */
+static void look(void)
+{
+	unsigned char present[POLICY_PAGES];
+	unsigned first, page;
+	uintptr_t block;
+
+	while (policy_probe_next(&block)) {
+		first = (unsigned)((block - base) / PAGE);
+		for (unsigned i = 0; i < POLICY_PAGES; i++)
+			present[i] = in_host[first + i] && !aside[first + i];
+		page = policy_probe_choose(present);
+		if (page == POLICY_PAGES)
+			continue;
+		assert_true(present[page]);
+		aside[first + page] = true;
+		policy_probed(block + page * PAGE);
+	}
+}
+
+/* The first blocks are in use while the rest is filled: how many touches find them gone? */
+static uint64_t misses_of_blocks_in_use(const struct sample_ops *ops)
+{
+	const unsigned nhot = HOST / 8;
+
+	for (unsigned i = 0; i < BLOCKS; i++)
+		policy_forget(base + i * POLICY_PAGES * PAGE);
+	policy_sampling(ops);
+	memset(in_host, false, sizeof(in_host));
+	memset(aside, false, sizeof(aside));
+	nhost = 0;
+	misses = 0;
+	for (unsigned page = 0; page < PAGES; page++) {
+		if (page % POLICY_PAGES == 0)
+			assert_int_equal(policy_see(base + page * PAGE), 0);
+		in_host[page] = true;
+		nhost++;
+		for (unsigned i = 0; page >= nhot && i < 4; i++)
+			touch(next_random() % nhot);
+		if (page % 64 == 0)
+			look();
+		if (nhost > HOST)
+			demote(nhost - HOST + SLACK);
+	}
+	policy_sampling(&sample_refault);
+	return misses;
+}
+
+static void probes_keep_blocks_that_are_in_use(void **state)
+{
+	uint64_t refault = misses_of_blocks_in_use(&sample_refault);
+	uint64_t probe = misses_of_blocks_in_use(&sample_probe);
+
+	(void)state;
+	print_message("touches of %d pages in use that found them gone: refault %llu, probe %llu\n",
+		      HOST / 8, (unsigned long long)refault, (unsigned long long)probe);
+	assert_true(refault >= HOST / 8);
+	assert_true(20 * probe <= refault);
+}
+
+static void a_probe_that_left_or_is_gone_is_forgotten(void **state)
+{
+	unsigned char present[POLICY_PAGES] = { [7] = 1 }, none[POLICY_PAGES] = { 0 };
+	uintptr_t block;
+
+	(void)state;
+	policy_sampling(&sample_probe);
+	assert_true(policy_probe_next(&block));
+	assert_int_equal(policy_probe_choose(none), POLICY_PAGES);
+	assert_int_equal(policy_probe_choose(present), 7);
+	policy_probed(block + 7 * PAGE);
+	assert_int_equal(policy_probes(), 1);
+	/* Another page leaves, then it. */
+	policy_demoted(block + 6 * PAGE, 1);
+	assert_int_equal(policy_probes(), 1);
+	policy_demoted(block + 7 * PAGE, 1);
+	assert_int_equal(policy_probes(), 0);
+	/* It comes home with its neighbours. */
+	policy_probed(block + 7 * PAGE);
+	for (unsigned i = 0; i < 4; i++)
+		policy_touched(block + i * PAGE);
+	assert_int_equal(policy_probes(), 0);
+	policy_probed(block + 7 * PAGE);
+	policy_forget(block);
+	assert_int_equal(policy_probes(), 0);
+	assert_int_equal(policy_probe_of(block), 0);
+	assert_false(policy_probe_end(block, POLICY_PROBE_BACK));
+	policy_sampling(&sample_refault);
+	assert_false(policy_probe_next(&block));
 }
 
 static void thrash_is_seen_and_ends(void **state)
@@ -329,6 +435,8 @@ int main(void)
 		cmocka_unit_test_setup(touches_without_order_come_alone, start),
 		cmocka_unit_test_setup(a_scan_does_not_flush_what_is_hot, start),
 		cmocka_unit_test_setup(samples_are_what_keeps_hot_pages, start),
+		cmocka_unit_test_setup(probes_keep_blocks_that_are_in_use, start),
+		cmocka_unit_test_setup(a_probe_that_left_or_is_gone_is_forgotten, start),
 		cmocka_unit_test_setup(thrash_is_seen_and_ends, start),
 		cmocka_unit_test_setup(rounds_without_order_find_what_the_host_can_keep, start),
 		cmocka_unit_test_setup(what_was_hot_makes_place, start),

@@ -259,12 +259,17 @@ placement() {
 # Whichever pages leave, the program finds what it put there.
 sampling() {
 	need_userfaultfd
-	for policy in refault second off; do
+	for policy in refault probe second off; do
 		expect 0 "$umm" run "${limits[@]}" --sampling "$policy" --summary \
 			"$victims/victim_memory" sweep
 		says out 'all as it should be'
 		[ "$(sed -nE 's/.*moved to devices +([0-9]+)\..*/\1/p' "$scratch/err")" -gt 64 ] ||
 			fail "$policy moved nothing: $(cat "$scratch/err")"
+		probes=$(sed -nE 's/.*moved aside for a look +([0-9]+)$/\1/p' "$scratch/err")
+		case $policy in
+		probe) [ "$probes" -gt 0 ] ;;
+		*) [ "$probes" -eq 0 ] ;;
+		esac || fail "$policy moved $probes pages aside: $(cat "$scratch/err")"
 	done
 	expect 2 env UMM_SAMPLING=always "$umm" run "${limits[@]}" true
 	says err 'sampling: "always" is not'

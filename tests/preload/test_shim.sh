@@ -96,6 +96,19 @@ descriptors() {
 	victim "$victims/victim_memory" sweep
 }
 
+# Pages are moved aside for a look while the program forks, moves and locks memory, and hands it to
+# system calls. Of blocks that it works on some are seen to be in use.
+probes() {
+	local case
+
+	for case in sweep forks remap calls mappings threads locks; do
+		victim UMM_SAMPLING=probe "$victims/victim_memory" "$case"
+		at_least 'pages moved aside for a look' 1
+	done
+	victim UMM_SAMPLING=probe "$victims/victim_heat" blocks 32
+	at_least '  that were touched' 1
+}
+
 # Small objects are managed, too, where that is asked for.
 everything() {
 	victim UMM_MALLOC_THRESHOLD=0 "$victims/victim_memory" threads

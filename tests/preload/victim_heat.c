@@ -95,6 +95,31 @@ static void scan(unsigned host_mib)
 	printf("during %u of %u\nkept %u of %u\n", during, touches, kept, nhot);
 }
 
+/*
+ * Four times what the host holds: its first blocks, an eighth of the host, are hot from the
+ * beginning, all else is written once, then touched at random, each page seldom.
+ */
+static void blocks(unsigned host_mib)
+{
+	unsigned nhot = host_mib * 256 / 8, touches = 0, filling = 0, later = 0;
+
+	npages = 4 * host_mib * 256;
+	memory = aligned_alloc((size_t)2 << 20, (size_t)npages * PAGE);
+	check(memory);
+	for (unsigned page = 0; page < npages; page++) {
+		memory[(size_t)page * WORDS] = word_of(page);
+		for (unsigned i = 0; page >= nhot && i < 4; i++, touches++)
+			filling += touch(next_random() % nhot);
+	}
+	printf("while it was filled: %u of %u\n", filling, touches);
+	for (unsigned i = 0; i < npages; i++) {
+		for (unsigned j = 0; j < 4; j++)
+			later += touch(next_random() % nhot);
+		touch(next_random() % npages);
+	}
+	printf("later: %u of %u\n", later, 4 * npages);
+}
+
 /* Half as much again as the host holds, round and round in an order that nobody can guess. */
 static void thrash(unsigned host_mib)
 {
@@ -122,6 +147,8 @@ int main(int argc, char **argv)
 {
 	if (argc == 3 && !strcmp(argv[1], "scan"))
 		scan((unsigned)atoi(argv[2]));
+	else if (argc == 3 && !strcmp(argv[1], "blocks"))
+		blocks((unsigned)atoi(argv[2]));
 	else if (argc == 3 && !strcmp(argv[1], "thrash"))
 		thrash((unsigned)atoi(argv[2]));
 	else
