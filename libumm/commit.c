@@ -386,7 +386,8 @@ static int install_by_move(struct umm_ctx *ctx, uintptr_t to, uintptr_t source, 
 static bool is_copied(const struct run *run, size_t len)
 {
 	return len == UMM_PAGE_SIZE && run->piece->cause == UMM_CAUSE_CPU_FAULT &&
-	       run->action == ACT_HOME && bit_test(run->piece->staged, run->first);
+	       run->action == ACT_HOME && bit_test(run->piece->staged, run->first) &&
+	       bit_count(run->piece->all) == 1;
 }
 
 /* Install what is at run->source; *bytes say how far it went. */

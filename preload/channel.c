@@ -22,6 +22,16 @@
 #include "channel_file.h"
 #include "raw.h"
 
+/* Who runs the process; -1: there is none. */
+static long owner_of(pid_t pid)
+{
+	char path[CHANNEL_PATH_LEN];
+	struct stat st;
+
+	snprintf(path, sizeof(path), "/proc/%d", (int)pid);
+	return stat(path, &st) ? -1 : (long)st.st_uid;
+}
+
 /* Its memory, as far as nobody has to ask for it; NULL: there is none. */
 static struct channel *file_fill(int fd)
 {
@@ -78,16 +88,6 @@ void channel_close(struct channel *channel)
 	unlink(path);
 }
 
-/* Who runs the process; -1: there is none. */
-static long owner_of(pid_t pid)
-{
-	char path[CHANNEL_PATH_LEN];
-	struct stat st;
-
-	snprintf(path, sizeof(path), "/proc/%d", (int)pid);
-	return stat(path, &st) ? -1 : (long)st.st_uid;
-}
-
 static struct channel *file_map(int fd, uid_t owner, pid_t pid)
 {
 	struct stat st;
@@ -137,9 +137,12 @@ struct channel *channel_open(pid_t pid, char error[SETTINGS_ERROR_LEN])
 
 void channel_remove(pid_t pid)
 {
+	long owner = owner_of(pid);
 	char path[CHANNEL_PATH_LEN];
 
-	channel_file_path(path, geteuid(), pid);
+	if (owner < 0)
+		return;
+	channel_file_path(path, (uid_t)owner, pid);
 	unlink(path);
 }
 

@@ -67,6 +67,7 @@ void channel_close(struct channel *channel);
 
 /* The command's side. NULL: @error says in one line why. */
 struct channel *channel_open(pid_t pid, char error[SETTINGS_ERROR_LEN]);
+/* While there is such a process, or what is left of it until somebody has waited for it. */
 void channel_remove(pid_t pid);
 
 /*

@@ -176,12 +176,18 @@ static void leftover_take_away(const char *path)
 		close(fd);
 }
 
-/* In a forked child, the parent's: unless the program has closed it and uses the number itself. */
-static void own_close(void)
+/* The number is not one that the program has closed and uses itself. */
+static bool is_still_own(void)
 {
 	struct stat st;
 
-	if (own.fd >= 0 && !fstat(own.fd, &st) && st.st_dev == own.dev && st.st_ino == own.ino)
+	return own.fd >= 0 && !fstat(own.fd, &st) && st.st_dev == own.dev && st.st_ino == own.ino;
+}
+
+/* In a forked child, the parent's. */
+static void own_close(void)
+{
+	if (is_still_own())
 		close(own.fd);
 	own.fd = -1;
 }
@@ -214,4 +220,18 @@ int channel_file_make(size_t len)
 int channel_file_own(void)
 {
 	return own.pid == getpid() ? own.fd : -1;
+}
+
+void channel_file_give(uid_t from, uid_t to)
+{
+	char old_path[CHANNEL_PATH_LEN], path[CHANNEL_PATH_LEN];
+
+	if (own.pid != getpid() || !is_still_own())
+		return;
+	channel_file_path(old_path, from, getpid());
+	channel_file_path(path, to, getpid());
+	if (fchown(own.fd, to, (gid_t)-1))
+		return;
+	if (rename(old_path, path) && fchown(own.fd, from, (gid_t)-1))
+		unlink(old_path); /* a name under which nobody would look for it */
 }

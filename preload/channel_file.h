@@ -40,6 +40,8 @@ pid_t channel_file_pid(const char *name);
 int channel_file_make(size_t len);
 /* What channel_file_make() returned in this process; -1: nothing. */
 int channel_file_own(void);
+/* This process becomes another user's, and so does its file. Nothing where there is none. */
+void channel_file_give(uid_t from, uid_t to);
 
 /* The program of process @pid's file runs, or has just ended and was not waited for yet. */
 bool channel_file_lives(int fd, pid_t pid, uint64_t magic);

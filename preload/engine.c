@@ -564,7 +564,28 @@ void engine_consider(void)
 		start();
 }
 
+void engine_start(void)
+{
+	start();
+}
+
+void engine_hold(void)
+{
+	pthread_mutex_lock(&round_lock);
+}
+
+void engine_release(void)
+{
+	pthread_mutex_unlock(&round_lock);
+}
+
 /* ---- what others see ------------------------------------------------------------------ */
+
+void engine_give(uid_t from, uid_t to)
+{
+	if (atomic_load(&state) == RUNNING)
+		channel_file_give(from, to);
+}
 
 void engine_end(void)
 {

@@ -5,12 +5,21 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 /*
  * Managed memory has grown: start the engine if it could now exceed what the host may keep. Then
  * this waits until devices are there, a second at most. Not with a lock held that malloc() takes.
  */
 void engine_consider(void);
+
+/* However little memory there is: later it could not. Waits as the above. */
+void engine_start(void);
+/* Between these it stands still. */
+void engine_hold(void);
+void engine_release(void);
+/* While it is held: whose file it is that others look into. */
+void engine_give(uid_t from, uid_t to);
 
 /* The program ends. Prints the summary on standard error if that is asked for. */
 void engine_end(void);

@@ -28,6 +28,7 @@
 #include "descriptors.h"
 #include "engine.h"
 #include "heap.h"
+#include "rights.h"
 #include "space.h"
 
 struct code {
@@ -81,6 +82,7 @@ static void fork_child(void)
 {
 	space_fork_child();
 	descriptors_fork_child();
+	rights_fork_child();
 }
 
 void shim_first_use(void)
@@ -148,6 +150,7 @@ __attribute__((constructor(101))) static void shim_start(void)
 {
 	shim_first_use();
 	descriptors_start();
+	rights_start();
 	arm();
 	atomic_store_explicit(&decided, true, memory_order_release);
 }

@@ -289,6 +289,29 @@ static void pages_that_come_home_one_by_one_give_back_as_many_frames(struct env 
 	assert_filled(p, npages, 1);
 }
 
+/* Copies would leave all of the frames behind, to be used one by one from there on. */
+static void pages_that_come_home_together_take_the_frames_that_are_kept(struct env *e)
+{
+	struct umm_span spans[UMM_BLOCK_PAGES / 2];
+	struct umm_migrate_request request = { .size = sizeof(request),
+					       .spans = spans,
+					       .nspans = ARRAY_SIZE(spans),
+					       .cause = UMM_CAUSE_CPU_FAULT };
+	struct ref_device *ref;
+	char *p = pages_on_device(e, &ref);
+	size_t kept = kept_pages(e);
+
+	for (size_t i = 0; i < ARRAY_SIZE(spans); i++)
+		spans[i] = (struct umm_span){ (uintptr_t)p + 2 * i * PAGE, PAGE };
+	count_begin(e);
+	assert_int_equal(umm_migrate_spans(e->ctx, &request, NULL), ARRAY_SIZE(spans));
+	count_end(e, UMM_COUNT_TO_SYSTEM + UMM_CAUSE_CPU_FAULT, ARRAY_SIZE(spans));
+	assert_int_equal(counted(CALL_MOVE), ARRAY_SIZE(spans));
+	assert_int_equal(counted(CALL_COPY), 0);
+	assert_int_equal(kept_pages(e), kept - ARRAY_SIZE(spans));
+	assert_filled(p, UMM_BLOCK_PAGES, 1);
+}
+
 struct turns {
 	pthread_barrier_t barrier;
 	const char *p;
@@ -574,6 +597,7 @@ static const struct test_case cases[] = {
 	TEST(ONCE, fault_copies_one_page_twice_and_allocates_nothing),
 	TEST(ONCE, page_moves_home_where_no_memory_is_left_for_a_copy),
 	TEST(ONCE, pages_that_come_home_one_by_one_give_back_as_many_frames),
+	TEST(ONCE, pages_that_come_home_together_take_the_frames_that_are_kept),
 	TEST(ONCE, threads_that_take_turns_are_looked_for_ever_fewer_times),
 	TEST(ONCE, fault_on_moved_memory_allocates_nothing),
 	TEST(ONCE, fault_puts_two_threads_to_sleep_once),

@@ -536,4 +536,25 @@ foreign() {
 	[ "$(stat -c %a /dev/shm/umm-0-"$program")" = 600 ] || fail "it is open to others"
 }
 
+# A program that has given up root's rights is another user's from there on, and so is what it tells.
+other_user() {
+	local pid
+
+	[ "$(id -u)" = 0 ] || skip "only root can become somebody else"
+	need_userfaultfd
+	start_program waits_as_nobody
+	[ "$(stat -c '%u %a' "/dev/shm/umm-65534-$program")" = '65534 600' ] ||
+		fail "$(ls -l /dev/shm)"
+	[ ! -e "/dev/shm/umm-0-$program" ] || fail "the old name is left behind"
+	expect 0 "$umm" set "$program" host-limit=48M
+	kill -9 "$program"
+	wait "$program" 2>/dev/null || true
+	rm "/dev/shm/umm-65534-$program"
+	program=
+	expect 0 "$umm" run "${limits[@]}" --summary "$victims/victim_memory" drops_rights_first
+	says err 'umm: memory of victim_memory'
+	pid=$(sed -nE 's/^umm: memory of .* \(([0-9]+)\)$/\1/p' "$scratch/err")
+	[ -z "$(find /dev/shm -name "umm-*-$pid")" ] || fail "its shared memory is left behind"
+}
+
 "$case_name"

@@ -198,6 +198,21 @@ thrash() {
 	at_most 'in host frames at most' 44
 }
 
+# Root's rights are given up, before memory matters and after: the limit holds on, and nothing is left
+# behind, be it by the old name or by the new one.
+drops_rights() {
+	local pid case
+
+	[ "$(id -u)" = 0 ] || skip "only root has rights to give up"
+	for case in drops_rights drops_rights_first; do
+		victim "$victims/victim_memory" "$case"
+		! grep -q running "$scratch/err" || fail "$(cat "$scratch/err")"
+		pid=$(sed -nE 's/^umm: memory of .* \(([0-9]+)\)$/\1/p' "$scratch/err")
+		[ -z "$(find /dev/shm -name "umm-*-$pid")" ] || fail "shared memory is left behind"
+	done
+	at_most 'in host frames at most' 44
+}
+
 # Several: the second takes what the first has no room for.
 several() {
 	victim UMM_DEVICE=ref=16M,ref:worker=1G "$victims/victim_memory" calls

@@ -448,6 +448,39 @@ static void library(void)
 	check(!dlclose(object));
 }
 
+/* As daemons do once they have what only root may open. */
+static void drops_rights(void)
+{
+	char *ptr = do_malloc(96 * MIB);
+	pthread_t thread;
+	int pid;
+
+	fill(ptr, 96 * MIB, 19);
+	check(!pthread_create(&thread, NULL, churn, NULL));
+	check(!setgid(65534) && !setuid(65534) && geteuid() == 65534 && setuid(0));
+	check(is_filled(ptr, 96 * MIB, 19));
+	fill(ptr, 96 * MIB, 20);
+	push_out();
+	check(is_filled(ptr, 96 * MIB, 20));
+	pid = fork();
+	if (!pid) {
+		check(is_filled(ptr, 96 * MIB, 20));
+		_exit(0);
+	}
+	child_end(pid);
+	push_out();
+	check(is_filled(ptr, 96 * MIB, 20));
+	stop = true;
+	pthread_join(thread, NULL);
+}
+
+/* The same before it has allocated much. */
+static void drops_rights_first(void)
+{
+	check(!setgid(65534) && !setuid(65534) && geteuid() == 65534 && setuid(0));
+	sweep();
+}
+
 /* Is looked at and changed from outside. */
 static void waits(void)
 {
@@ -458,6 +491,12 @@ static void waits(void)
 	fflush(stdout);
 	for (;;)
 		pause();
+}
+
+static void waits_as_nobody(void)
+{
+	check(!setuid(65534));
+	waits();
 }
 
 /* So does a child of its own. */
@@ -517,7 +556,10 @@ static const struct {
 	{ "locks", locks },
 	{ "locks_all", locks_all },
 	{ "closes", closes },
+	{ "drops_rights", drops_rights },
+	{ "drops_rights_first", drops_rights_first },
 	{ "becomes", becomes },
+	{ "waits_as_nobody", waits_as_nobody },
 	{ "waits_twice", waits_twice },
 };
 
