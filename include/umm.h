@@ -492,6 +492,7 @@ enum umm_page_state {
 	UMM_PAGE_POISONED,   /* lost with its device: touching it is SIGBUS */
 	UMM_PAGE_MIRRORED,   /* file, shared or hugetlb memory: devices map it where it is */
 	UMM_PAGE_EXCLUSIVE,  /* taken from the CPU for a device's atomics; a CPU touch ends it */
+	UMM_NR_PAGE_STATES,
 };
 
 /** Where one page is. Filled by umm_query(). */
@@ -775,8 +776,8 @@ struct umm_range_place {
 	size_t size;
 	uint64_t flags; /* 0 */
 	uint64_t npages;
-	uint64_t state[UMM_PAGE_POISONED + 1]; /* pages by enum umm_page_state */
-	uint64_t huge;			       /* of order 9 */
+	uint64_t state[UMM_NR_PAGE_STATES]; /* pages by enum umm_page_state */
+	uint64_t huge;			    /* of order 9 */
 	uint64_t dirty;
 	uint64_t held;
 	uint64_t cause[UMM_NR_CAUSES];	/* pages by their last migration */
@@ -2063,7 +2064,7 @@ struct umm_span_info {
 	uint32_t order;		      /* where hints has GRANULARITY */
 	uint32_t ndevices;	      /* that all pages have ACCESSED_BY, in all */
 	struct umm_device *devices[UMM_SPAN_DEVICES]; /* the first of these */
-	uint64_t state[UMM_PAGE_EXCLUSIVE + 1];	      /* pages by enum umm_page_state */
+	uint64_t state[UMM_NR_PAGE_STATES];	      /* pages by enum umm_page_state */
 	uint64_t prefetched; /* all pages were asked for by umm_prefetch(), the last time to */
 	struct umm_devmem *target;	   /* here: 1; NULL: system memory */
 	uint64_t counter[UMM_NR_COUNTERS]; /* of the allocations that have pages here, summed up */

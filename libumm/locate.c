@@ -28,7 +28,8 @@ static bool is_mapped(enum umm_page_state state)
 /* Is this the only copy? */
 static bool is_dirty(enum umm_page_state state)
 {
-	return state == UMM_PAGE_SYSTEM || state == UMM_PAGE_COHERENT || state == UMM_PAGE_DEVICE;
+	return state == UMM_PAGE_SYSTEM || state == UMM_PAGE_COHERENT || state == UMM_PAGE_DEVICE ||
+	       state == UMM_PAGE_EXCLUSIVE;
 }
 
 /* What the books of one block say; out[] has umm_query()'s answers already. */
