@@ -596,9 +596,13 @@ UMM_API int umm_fence_poll(struct umm_fence *fence);
  * @fence:      the fence
  * @timeout_ms: milliseconds; 0 polls, -1 waits for ever
  *
+ * In a callback umm_fence_poll() says whether it is done; the device's own work is waited for there
+ * by the driver's own means.
+ *
  * Ownership: none.
  * Context:   any thread, not from a callback.
- * Return:    0 done; -ETIME; -EINVAL; or the negative errno it ended with.
+ * Return:    0 done; -ETIME; -EINVAL; -EDEADLK from a callback; or the negative errno it ended
+ *            with.
  * Since:     0.1
  */
 UMM_API int umm_fence_wait(struct umm_fence *fence, int timeout_ms);
@@ -762,7 +766,7 @@ struct umm_page_place {
  *
  * Ownership: the devmem pointers are borrowed, valid while that memory is.
  * Context:   any thread, not from a callback; not async-signal-safe.
- * Return:    0; -EINVAL misaligned, zero or overflowing, bad @ctx.
+ * Return:    0; -EINVAL misaligned, zero or overflowing, bad @ctx; -EDEADLK from a callback.
  * Since:     0.1
  */
 UMM_API int umm_locate(struct umm_ctx *ctx, uintptr_t start, size_t npages,
@@ -793,7 +797,7 @@ struct umm_range_place {
  *
  * Ownership: none.
  * Context:   as umm_locate().
- * Return:    0; -EINVAL; -E2BIG.
+ * Return:    0; -EINVAL; -E2BIG; -EDEADLK from a callback.
  * Since:     0.1
  */
 UMM_API int umm_locate_range(struct umm_ctx *ctx, uintptr_t start, size_t len,
@@ -1198,7 +1202,7 @@ UMM_API size_t umm_devmem_recorded(struct umm_devmem *mem, uintptr_t *out, size_
  * Context:   any thread, not from a callback; may sleep.
  * Return:    0; -EINVAL @path is empty, or @nevents above 2^30; -EBUSY a recording is going on, or
  *            begins or ends just now; -EEXIST something that is no regular file has that name;
- *            -ENOMEM; or what open(2), unlink(2) or posix_fallocate(3) say.
+ *            -ENOMEM; -EDEADLK from a callback; or what open(2), unlink(2) or posix_fallocate(3) say.
  * Since:     0.1
  */
 UMM_API int umm_trace(const char *path, size_t nevents);
@@ -1321,7 +1325,7 @@ struct umm_notifier_ops {
  *
  * Ownership: the caller removes it; closing the context does so otherwise, with
  *            UMM_EVENT_RELEASE over all addresses as the last call (not in a forked child).
- * Context:   any thread; may sleep; not from a callback.
+ * Context:   any thread, a callback too; may sleep.
  * Return:    0; -EINVAL; -E2BIG; -ENOMEM; -ENODEV in a forked child.
  * Since:     0.1
  */
@@ -1348,8 +1352,10 @@ UMM_API int umm_notifier_remove(struct umm_notifier *notifier);
  * Every munmap(), mremap() or madvise() of managed memory that has returned before this
  * call has been announced when it returns: call it before a device starts to run, too.
  *
+ * From a callback it waits for nothing: what is under way makes its number a stale one.
+ *
  * Ownership: none.
- * Context:   any thread, not from a callback; may sleep.
+ * Context:   any thread; may sleep.
  * Return:    a sequence number for umm_notifier_read_retry(); 0 @notifier is no live one.
  * Since:     0.1
  */
@@ -1387,7 +1393,8 @@ struct umm_invalidation;
  *
  * Ownership: @out is the caller's until umm_invalidate_range_end(), or its context's end.
  * Context:   any thread, not from a callback; may sleep.
- * Return:    0; -EINVAL, also of UMM_EVENT_RELEASE; -ENOMEM; -ENODEV in a forked child.
+ * Return:    0; -EINVAL, also of UMM_EVENT_RELEASE; -ENOMEM; -ENODEV in a forked child;
+ *            -EDEADLK from a callback.
  * Since:     0.1
  */
 UMM_API int umm_invalidate_range_start(struct umm_ctx *ctx, const struct umm_notifier_range *range,
@@ -1401,7 +1408,7 @@ UMM_API int umm_invalidate_range_start(struct umm_ctx *ctx, const struct umm_not
  * After UMM_EVENT_UNMAP, file and shared memory of the range is no longer managed.
  *
  * Ownership: @invalidation is gone.
- * Context:   any thread, not from a callback; may sleep.
+ * Context:   any thread, a callback too; may sleep.
  * Return:    nothing.
  * Since:     0.1
  */
@@ -1770,7 +1777,7 @@ UMM_API void *umm_migrate_host(struct umm_migrate *migrate, unsigned long i);
  *
  * Ownership: frames named in dst[] are the core's where UMM_MPFN_MIGRATE is still set in
  *            src[] afterwards, else still the driver's.
- * Context:   any thread, not from a callback; may sleep.
+ * Context:   any thread, a callback too; may sleep.
  * Return:    nothing; cpages counts the pages that moved.
  * Since:     0.1
  */
@@ -1781,7 +1788,7 @@ UMM_API void umm_migrate_pages(struct umm_migrate *migrate);
  * @migrate: set up
  *
  * Ownership: @migrate is the caller's again.
- * Context:   any thread, not from a callback; may sleep.
+ * Context:   any thread, a callback too; may sleep.
  * Return:    nothing.
  * Since:     0.1
  */
@@ -2082,7 +2089,7 @@ struct umm_span_info {
  * A snapshot, as umm_query(). Pages that are not managed have no hints.
  *
  * Ownership: the handles are borrowed, valid while what they name is.
- * Context:   any thread, not from a callback; not async-signal-safe.
+ * Context:   any thread; not async-signal-safe.
  * Return:    0; -EINVAL; -E2BIG; -ENOMEM.
  * Since:     0.1
  */

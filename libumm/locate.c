@@ -125,6 +125,9 @@ int umm_locate(struct umm_ctx *ctx, uintptr_t start, size_t npages, struct umm_p
 	if (!ctx_valid(ctx) || !out || !npages || !is_aligned(start, UMM_PAGE_SIZE) ||
 	    npages > (UINTPTR_MAX - start) >> UMM_PAGE_SHIFT)
 		return -EINVAL;
+	/* A touch may wait for what the callback announces. */
+	if (notifier_in_callback())
+		return -EDEADLK;
 	for (; npages; npages -= n) {
 		n = min(npages, (size_t)UMM_BLOCK_PAGES - page_index(start));
 		ret = locate_block(ctx, start, n, out);
