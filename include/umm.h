@@ -283,7 +283,9 @@ struct umm_ctx_options {
 	size_t frame_cache;	      /* bytes of recycled host frames kept; 0: 1/16 of RAM, less
 				       * where RLIMIT_AS is set */
 	uint64_t finalize_ns; /* a driver has so many nanoseconds from umm_migrate_setup() to
-				       * umm_migrate_finalize(); 0: 60 s, UINT64_MAX: no limit */
+				       * umm_migrate_finalize(), and to find memory for copies of
+				       * what is taken from it for good; 0: 60 s, UINT64_MAX: no
+				       * limit */
 	enum umm_readahead readahead; /* where no hint says otherwise */
 	unsigned readahead_percent;   /* DENSITY: more than so much has to be at home; 0: 51 */
 	size_t readahead_most;	      /* bytes that are ahead of a CPU, but for rounding to blocks;
@@ -446,6 +448,9 @@ UMM_API int umm_attach(struct umm_ctx *ctx, void *addr, size_t len);
  * umm_detach() - stop managing attached memory; its pages come home first
  * @ctx:  the context
  * @addr: what umm_attach() was given
+ *
+ * Pages whose copies the device refuses with -ENOMEM count as lost once struct
+ * umm_ctx_options.finalize_ns has passed.
  *
  * Ownership: the memory stays the caller's.
  * Context:   any thread, not from a callback; may sleep.
@@ -948,9 +953,10 @@ UMM_API int umm_device_create(struct umm_ctx *ctx, const struct umm_device_ops *
  *
  * May be called while other threads use the device's pages. Calls ops->quiesce, removes
  * its memories, then its mirrors (release), then calls ops->destroy. Pages that the device
- * fails to give back are poisoned. Waits for the copies that the device has accepted: one
- * that is broken has to signal them with an error (the log tells of a wait that is long). Where the
- * program has closed descriptors that are the library's, nothing of this happens, as the log says.
+ * fails to give back are poisoned, as for umm_detach(). Waits for the copies that the device has
+ * accepted: one that is broken has to signal them with an error (the log tells of a wait that is
+ * long). Where the program has closed descriptors that are the library's, nothing of this happens,
+ * as the log says.
  *
  * Ownership: @dev and its memories and mirrors are gone.
  * Context:   any thread, not from a callback; may sleep.
@@ -1016,6 +1022,8 @@ UMM_API int umm_devmem_add(struct umm_device *dev, const struct umm_devmem_optio
 /**
  * umm_devmem_remove() - take a memory away while in use: its pages come home first
  * @mem: or NULL
+ *
+ * Pages that the device fails to give back are poisoned, as for umm_detach().
  *
  * Ownership: @mem is gone.
  * Context:   any thread, not from a callback; may sleep.
@@ -1202,7 +1210,8 @@ UMM_API size_t umm_devmem_recorded(struct umm_devmem *mem, uintptr_t *out, size_
  * Context:   any thread, not from a callback; may sleep.
  * Return:    0; -EINVAL @path is empty, or @nevents above 2^30; -EBUSY a recording is going on, or
  *            begins or ends just now; -EEXIST something that is no regular file has that name;
- *            -ENOMEM; -EDEADLK from a callback; or what open(2), unlink(2) or posix_fallocate(3) say.
+ *            -ENOMEM; -EDEADLK from a callback; or what open(2), unlink(2) or
+ *            posix_fallocate(3) say.
  * Since:     0.1
  */
 UMM_API int umm_trace(const char *path, size_t nevents);
