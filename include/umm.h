@@ -41,7 +41,8 @@
  *	-EEXIST      the range overlaps managed memory
  *	-ENOENT      nothing in the range qualifies
  *	-EBUSY       invalidated, pinned or still in use: retry
- *	-EAGAIN      not done yet (fences), or would sleep (invalidate callbacks)
+ *	-EAGAIN      not done yet (fences), would sleep (invalidate callbacks), or no thread can be
+ *	             started (umm_ctx_create())
  *	-ETIME       the deadline passed
  *	-EPERM       the kernel refuses userfaultfd, or write wanted on read-only memory
  *	-ENOMEM      host memory, descriptors or the kernel's VMA limit exhausted

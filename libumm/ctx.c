@@ -162,8 +162,8 @@ static int failed(int ret, const char *what)
 {
 	if (ret)
 		log_error("no context: %s: %s; raise 'ulimit -n' (files), 'ulimit -v' (address "
-			  "space) or 'ulimit -u' (threads)",
-			  what, umm_strerror(ret));
+			  "space), 'ulimit -u' (threads) or the sysctl vm.max_map_count (mappings)",
+			  what, ret == -EAGAIN ? "no thread can be started" : umm_strerror(ret));
 	return ret;
 }
 
@@ -310,14 +310,14 @@ static int ctx_create(const struct umm_ctx_options *options, struct umm_ctx **ou
 	if (!ret)
 		ret = options_check(&mine);
 	if (!ret)
-		ret = fork_handlers_install();
+		ret = failed(fork_handlers_install(), "memory for the handlers of fork()");
 	if (ret)
 		return ret;
 	tracefile_from_environment();
 	ctx = handle_new(HANDLE_CTX);
 	if (!ctx)
-		return -ENOMEM;
-	ret = ctx_init(ctx);
+		return failed(-ENOMEM, "memory for its books");
+	ret = failed(ctx_init(ctx), "memory for its books");
 	if (ret)
 		goto err_free;
 	ctx->whole_process = mine.flags & UMM_CTX_WHOLE_PROCESS;
