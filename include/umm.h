@@ -41,7 +41,8 @@
  *	-EEXIST      the range overlaps managed memory
  *	-ENOENT      nothing in the range qualifies
  *	-EBUSY       invalidated, pinned or still in use: retry
- *	-EAGAIN      not done yet (fences), or would sleep (invalidate callbacks)
+ *	-EAGAIN      not done yet (fences), would sleep (invalidate callbacks), or no thread can be
+ *	             started (umm_ctx_create())
  *	-ETIME       the deadline passed
  *	-EPERM       the kernel refuses userfaultfd, or write wanted on read-only memory
  *	-ENOMEM      host memory, descriptors or the kernel's VMA limit exhausted
@@ -283,7 +284,9 @@ struct umm_ctx_options {
 	size_t frame_cache;	      /* bytes of recycled host frames kept; 0: 1/16 of RAM, less
 				       * where RLIMIT_AS is set */
 	uint64_t finalize_ns; /* a driver has so many nanoseconds from umm_migrate_setup() to
-				       * umm_migrate_finalize(); 0: 60 s, UINT64_MAX: no limit */
+				       * umm_migrate_finalize(), and to find memory for copies of
+				       * what is taken from it for good; 0: 60 s, UINT64_MAX: no
+				       * limit */
 	enum umm_readahead readahead; /* where no hint says otherwise */
 	unsigned readahead_percent;   /* DENSITY: more than so much has to be at home; 0: 51 */
 	size_t readahead_most;	      /* bytes that are ahead of a CPU, but for rounding to blocks;
@@ -447,6 +450,9 @@ UMM_API int umm_attach(struct umm_ctx *ctx, void *addr, size_t len);
  * @ctx:  the context
  * @addr: what umm_attach() was given
  *
+ * Pages whose copies the device refuses with -ENOMEM count as lost once struct
+ * umm_ctx_options.finalize_ns has passed.
+ *
  * Ownership: the memory stays the caller's.
  * Context:   any thread, not from a callback; may sleep.
  * Return:    0; -EFAULT nothing was attached at @addr; -EIO the device lost
@@ -492,6 +498,7 @@ enum umm_page_state {
 	UMM_PAGE_POISONED,   /* lost with its device: touching it is SIGBUS */
 	UMM_PAGE_MIRRORED,   /* file, shared or hugetlb memory: devices map it where it is */
 	UMM_PAGE_EXCLUSIVE,  /* taken from the CPU for a device's atomics; a CPU touch ends it */
+	UMM_NR_PAGE_STATES,
 };
 
 /** Where one page is. Filled by umm_query(). */
@@ -595,9 +602,13 @@ UMM_API int umm_fence_poll(struct umm_fence *fence);
  * @fence:      the fence
  * @timeout_ms: milliseconds; 0 polls, -1 waits for ever
  *
+ * In a callback umm_fence_poll() says whether it is done; the device's own work is waited for there
+ * by the driver's own means.
+ *
  * Ownership: none.
  * Context:   any thread, not from a callback.
- * Return:    0 done; -ETIME; -EINVAL; or the negative errno it ended with.
+ * Return:    0 done; -ETIME; -EINVAL; -EDEADLK from a callback; or the negative errno it ended
+ *            with.
  * Since:     0.1
  */
 UMM_API int umm_fence_wait(struct umm_fence *fence, int timeout_ms);
@@ -761,7 +772,7 @@ struct umm_page_place {
  *
  * Ownership: the devmem pointers are borrowed, valid while that memory is.
  * Context:   any thread, not from a callback; not async-signal-safe.
- * Return:    0; -EINVAL misaligned, zero or overflowing, bad @ctx.
+ * Return:    0; -EINVAL misaligned, zero or overflowing, bad @ctx; -EDEADLK from a callback.
  * Since:     0.1
  */
 UMM_API int umm_locate(struct umm_ctx *ctx, uintptr_t start, size_t npages,
@@ -775,8 +786,8 @@ struct umm_range_place {
 	size_t size;
 	uint64_t flags; /* 0 */
 	uint64_t npages;
-	uint64_t state[UMM_PAGE_POISONED + 1]; /* pages by enum umm_page_state */
-	uint64_t huge;			       /* of order 9 */
+	uint64_t state[UMM_NR_PAGE_STATES]; /* pages by enum umm_page_state */
+	uint64_t huge;			    /* of order 9 */
 	uint64_t dirty;
 	uint64_t held;
 	uint64_t cause[UMM_NR_CAUSES];	/* pages by their last migration */
@@ -792,7 +803,7 @@ struct umm_range_place {
  *
  * Ownership: none.
  * Context:   as umm_locate().
- * Return:    0; -EINVAL; -E2BIG.
+ * Return:    0; -EINVAL; -E2BIG; -EDEADLK from a callback.
  * Since:     0.1
  */
 UMM_API int umm_locate_range(struct umm_ctx *ctx, uintptr_t start, size_t len,
@@ -943,9 +954,10 @@ UMM_API int umm_device_create(struct umm_ctx *ctx, const struct umm_device_ops *
  *
  * May be called while other threads use the device's pages. Calls ops->quiesce, removes
  * its memories, then its mirrors (release), then calls ops->destroy. Pages that the device
- * fails to give back are poisoned. Waits for the copies that the device has accepted: one
- * that is broken has to signal them with an error (the log tells of a wait that is long). Where the
- * program has closed descriptors that are the library's, nothing of this happens, as the log says.
+ * fails to give back are poisoned, as for umm_detach(). Waits for the copies that the device has
+ * accepted: one that is broken has to signal them with an error (the log tells of a wait that is
+ * long). Where the program has closed descriptors that are the library's, nothing of this happens,
+ * as the log says.
  *
  * Ownership: @dev and its memories and mirrors are gone.
  * Context:   any thread, not from a callback; may sleep.
@@ -1011,6 +1023,8 @@ UMM_API int umm_devmem_add(struct umm_device *dev, const struct umm_devmem_optio
 /**
  * umm_devmem_remove() - take a memory away while in use: its pages come home first
  * @mem: or NULL
+ *
+ * Pages that the device fails to give back are poisoned, as for umm_detach().
  *
  * Ownership: @mem is gone.
  * Context:   any thread, not from a callback; may sleep.
@@ -1197,7 +1211,8 @@ UMM_API size_t umm_devmem_recorded(struct umm_devmem *mem, uintptr_t *out, size_
  * Context:   any thread, not from a callback; may sleep.
  * Return:    0; -EINVAL @path is empty, or @nevents above 2^30; -EBUSY a recording is going on, or
  *            begins or ends just now; -EEXIST something that is no regular file has that name;
- *            -ENOMEM; or what open(2), unlink(2) or posix_fallocate(3) say.
+ *            -ENOMEM; -EDEADLK from a callback; or what open(2), unlink(2) or
+ *            posix_fallocate(3) say.
  * Since:     0.1
  */
 UMM_API int umm_trace(const char *path, size_t nevents);
@@ -1320,7 +1335,7 @@ struct umm_notifier_ops {
  *
  * Ownership: the caller removes it; closing the context does so otherwise, with
  *            UMM_EVENT_RELEASE over all addresses as the last call (not in a forked child).
- * Context:   any thread; may sleep; not from a callback.
+ * Context:   any thread, a callback too; may sleep.
  * Return:    0; -EINVAL; -E2BIG; -ENOMEM; -ENODEV in a forked child.
  * Since:     0.1
  */
@@ -1347,8 +1362,10 @@ UMM_API int umm_notifier_remove(struct umm_notifier *notifier);
  * Every munmap(), mremap() or madvise() of managed memory that has returned before this
  * call has been announced when it returns: call it before a device starts to run, too.
  *
+ * From a callback it waits for nothing: what is under way makes its number a stale one.
+ *
  * Ownership: none.
- * Context:   any thread, not from a callback; may sleep.
+ * Context:   any thread; may sleep.
  * Return:    a sequence number for umm_notifier_read_retry(); 0 @notifier is no live one.
  * Since:     0.1
  */
@@ -1386,7 +1403,8 @@ struct umm_invalidation;
  *
  * Ownership: @out is the caller's until umm_invalidate_range_end(), or its context's end.
  * Context:   any thread, not from a callback; may sleep.
- * Return:    0; -EINVAL, also of UMM_EVENT_RELEASE; -ENOMEM; -ENODEV in a forked child.
+ * Return:    0; -EINVAL, also of UMM_EVENT_RELEASE; -ENOMEM; -ENODEV in a forked child;
+ *            -EDEADLK from a callback.
  * Since:     0.1
  */
 UMM_API int umm_invalidate_range_start(struct umm_ctx *ctx, const struct umm_notifier_range *range,
@@ -1400,7 +1418,7 @@ UMM_API int umm_invalidate_range_start(struct umm_ctx *ctx, const struct umm_not
  * After UMM_EVENT_UNMAP, file and shared memory of the range is no longer managed.
  *
  * Ownership: @invalidation is gone.
- * Context:   any thread, not from a callback; may sleep.
+ * Context:   any thread, a callback too; may sleep.
  * Return:    nothing.
  * Since:     0.1
  */
@@ -1769,7 +1787,7 @@ UMM_API void *umm_migrate_host(struct umm_migrate *migrate, unsigned long i);
  *
  * Ownership: frames named in dst[] are the core's where UMM_MPFN_MIGRATE is still set in
  *            src[] afterwards, else still the driver's.
- * Context:   any thread, not from a callback; may sleep.
+ * Context:   any thread, a callback too; may sleep.
  * Return:    nothing; cpages counts the pages that moved.
  * Since:     0.1
  */
@@ -1780,7 +1798,7 @@ UMM_API void umm_migrate_pages(struct umm_migrate *migrate);
  * @migrate: set up
  *
  * Ownership: @migrate is the caller's again.
- * Context:   any thread, not from a callback; may sleep.
+ * Context:   any thread, a callback too; may sleep.
  * Return:    nothing.
  * Since:     0.1
  */
@@ -2063,7 +2081,7 @@ struct umm_span_info {
 	uint32_t order;		      /* where hints has GRANULARITY */
 	uint32_t ndevices;	      /* that all pages have ACCESSED_BY, in all */
 	struct umm_device *devices[UMM_SPAN_DEVICES]; /* the first of these */
-	uint64_t state[UMM_PAGE_EXCLUSIVE + 1];	      /* pages by enum umm_page_state */
+	uint64_t state[UMM_NR_PAGE_STATES];	      /* pages by enum umm_page_state */
 	uint64_t prefetched; /* all pages were asked for by umm_prefetch(), the last time to */
 	struct umm_devmem *target;	   /* here: 1; NULL: system memory */
 	uint64_t counter[UMM_NR_COUNTERS]; /* of the allocations that have pages here, summed up */
@@ -2081,7 +2099,7 @@ struct umm_span_info {
  * A snapshot, as umm_query(). Pages that are not managed have no hints.
  *
  * Ownership: the handles are borrowed, valid while what they name is.
- * Context:   any thread, not from a callback; not async-signal-safe.
+ * Context:   any thread; not async-signal-safe.
  * Return:    0; -EINVAL; -E2BIG; -ENOMEM.
  * Since:     0.1
  */

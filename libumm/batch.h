@@ -15,6 +15,7 @@ struct batch_want {
 	bool no_evict;
 	bool reads;	      /* the device only reads: what is READ_MOSTLY is duplicated */
 	bool ahead;	      /* nobody has missed them yet */
+	bool last_try;	      /* a device that lacks memory for the copies has lost the pages */
 	bool may_sleep;	      /* while somebody else keeps a page that thrashes */
 	uint64_t clock;	      /* evict only what was used before; see devmem_evict_want() */
 	unsigned long *ended; /* duplications that ended are counted here; NULL: nobody asks */
@@ -27,5 +28,11 @@ struct batch_want {
  */
 long batch_move(struct umm_ctx *ctx, const struct umm_span *spans, size_t nspans,
 		const struct batch_want *want);
+
+/*
+ * Likewise all pages of a span that are on devices, by another thread where this one's stack is in
+ * it; the context is not a forked child's.
+ */
+long migrate_home(struct umm_ctx *ctx, const struct umm_span *span, bool last_try);
 
 #endif

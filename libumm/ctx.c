@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Contexts: opening and closing a managed address space, its allocations, and
- * the few things that all files share: counting, waiting for migrations to end.
+ * the few things that all files share.
  *
  * Invariants: the context of a process works only in that process; in a forked
  * child (`owner` says so) it is a set of books over plain memory: allocations can be
@@ -14,13 +14,12 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/sysinfo.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "batch.h"
 #include "device.h"
 #include "event.h"
 #include "fork.h"
-#include "futex.h"
 #include "hook.h"
 #include "log.h"
 #include "maps.h"
@@ -35,67 +34,12 @@
 #include "uffd.h"
 #include "util.h"
 
-/* A wait that is longer is worth a line in the log. */
-#define PATIENCE_NS    UINT64_C(5000000000)
-#define STARVED_SAY_NS UINT64_C(1000000000)  /* how often to say that memory is short */
-#define FINALIZE_NS    UINT64_C(60000000000) /* what a driver has to finalize a migration */
+/* What a driver has to finalize a migration. */
+#define FINALIZE_NS UINT64_C(60000000000)
 
 bool ctx_is_forked(const struct umm_ctx *ctx)
 {
 	return ctx->owner != getpid();
-}
-
-void ctx_settled(struct umm_ctx *ctx)
-{
-	atomic_fetch_add(&ctx->settled, 1);
-	/* Pairs with the increment in ctx_settle_wait(), which comes before its last look. */
-	if (atomic_load(&ctx->settle_waiters))
-		futex_wake_all(&ctx->settled);
-}
-
-uint32_t ctx_settle_count(struct umm_ctx *ctx)
-{
-	return atomic_load(&ctx->settled);
-}
-
-void ctx_settle_wait(struct umm_ctx *ctx, uint32_t seen, uint64_t deadline_ns)
-{
-	atomic_fetch_add(&ctx->settle_waiters, 1);
-	signals_pause();
-	if (atomic_load(&ctx->settled) == seen)
-		futex_wait_until(&ctx->settled, seen, deadline_ns);
-	signals_resume();
-	atomic_fetch_sub(&ctx->settle_waiters, 1);
-}
-
-void ctx_still_waiting(struct patience *patience, uintptr_t addr)
-{
-	uint64_t now = now_ns();
-
-	if (!patience->began_ns)
-		patience->began_ns = now;
-	if (patience->said || now - patience->began_ns < PATIENCE_NS)
-		return;
-	patience->said = true;
-	log_warning("waiting for pages at %#lx: a device has not completed a copy, a driver not "
-		    "finalized a migration, or they are pinned",
-		    (unsigned long)addr);
-}
-
-void ctx_starve(struct umm_ctx *ctx, uintptr_t addr)
-{
-	static const struct timespec moment = { .tv_nsec = 1000000 };
-	uint64_t now = now_ns(), said = atomic_load(&ctx->starved_ns);
-	int cancel;
-
-	if (now - said >= STARVED_SAY_NS &&
-	    atomic_compare_exchange_strong(&ctx->starved_ns, &said, now))
-		log_error("no host memory for what the page at %#lx needs: it is tried again and "
-			  "again",
-			  (unsigned long)addr);
-	cancel = cancel_hold();
-	nanosleep(&moment, NULL);
-	cancel_let(cancel);
 }
 
 void ctx_pass_gate(struct umm_ctx *ctx)
@@ -218,8 +162,8 @@ static int failed(int ret, const char *what)
 {
 	if (ret)
 		log_error("no context: %s: %s; raise 'ulimit -n' (files), 'ulimit -v' (address "
-			  "space) or 'ulimit -u' (threads)",
-			  what, umm_strerror(ret));
+			  "space), 'ulimit -u' (threads) or the sysctl vm.max_map_count (mappings)",
+			  what, ret == -EAGAIN ? "no thread can be started" : umm_strerror(ret));
 	return ret;
 }
 
@@ -366,14 +310,14 @@ static int ctx_create(const struct umm_ctx_options *options, struct umm_ctx **ou
 	if (!ret)
 		ret = options_check(&mine);
 	if (!ret)
-		ret = fork_handlers_install();
+		ret = failed(fork_handlers_install(), "memory for the handlers of fork()");
 	if (ret)
 		return ret;
 	tracefile_from_environment();
 	ctx = handle_new(HANDLE_CTX);
 	if (!ctx)
-		return -ENOMEM;
-	ret = ctx_init(ctx);
+		return failed(-ENOMEM, "memory for its books");
+	ret = failed(ctx_init(ctx), "memory for its books");
 	if (ret)
 		goto err_free;
 	ctx->whole_process = mine.flags & UMM_CTX_WHOLE_PROCESS;
@@ -561,17 +505,17 @@ static void free_piece(struct umm_ctx *ctx, const struct umm_span *piece)
  * migration that has chosen them before may take them away again in between: so until none is left.
  * 0 or -EIO.
  */
-static int detach_piece(struct umm_ctx *ctx, const struct umm_span *piece)
+static int detach_piece(struct umm_ctx *ctx, const struct umm_span *piece,
+			struct patience *patience)
 {
-	struct patience patience = { 0 };
 	int ret = 0;
 
 	if (ctx_is_forked(ctx))
 		return 0;
 	do {
-		ctx_still_waiting(&patience, piece->start);
+		ctx_still_waiting(patience, piece->start);
 		pins_forget(ctx, piece->start, piece->start + piece->len);
-		if (umm_migrate_to_system(ctx, (void *)piece->start, piece->len) == -EIO)
+		if (migrate_home(ctx, piece, ctx_waited_enough(ctx, patience)) == -EIO)
 			ret = -EIO;
 		hook_run(HOOK_DETACHING, piece->start);
 	} while (!event_unmanage(ctx, piece->start, piece->start + piece->len));
@@ -720,6 +664,7 @@ int ctx_attach_asked(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
 
 int umm_detach(struct umm_ctx *ctx, void *addr)
 {
+	struct patience patience = { 0 };
 	struct umm_span piece;
 	struct alloc *alloc;
 	int ret = 0;
@@ -735,7 +680,7 @@ int umm_detach(struct umm_ctx *ctx, void *addr)
 		return -EFAULT;
 	do {
 		more = region_pop(ctx, alloc, &piece);
-		if (detach_piece(ctx, &piece))
+		if (detach_piece(ctx, &piece, &patience))
 			ret = -EIO;
 		unwatch_piece(ctx, &piece);
 	} while (more);

@@ -108,6 +108,8 @@ struct patience {
 	bool said;
 };
 void ctx_still_waiting(struct patience *patience, uintptr_t addr);
+/* It has waited for as long as a driver has to finalize. */
+bool ctx_waited_enough(const struct umm_ctx *ctx, const struct patience *patience);
 /* There is no host memory for what has to be done with this page: say so, and wait a moment. */
 void ctx_starve(struct umm_ctx *ctx, uintptr_t addr);
 

@@ -69,9 +69,14 @@ static void choose(struct umm_devmem *mem, const struct order_want *want, uint32
 
 /* Bring what `mem` has of these blocks home. */
 static void evict_blocks(struct umm_devmem *mem, const struct victims *victims,
-			 enum umm_cause cause)
+			 enum umm_cause cause, bool last_try)
 {
-	struct batch_want want = { .src = mem, .cause = cause, .clock = UINT64_MAX };
+	struct batch_want want = {
+		.src = mem,
+		.cause = cause,
+		.last_try = last_try,
+		.clock = UINT64_MAX,
+	};
 
 	batch_move(mem->ctx, victims->spans, victims->n, &want);
 	for (unsigned i = 0; i < victims->n; i++)
@@ -96,7 +101,7 @@ int evict(struct umm_devmem *mem, uint32_t nfree, uint64_t clock, uintptr_t va)
 		if (!victims.n || left < victims.n)
 			return -ENOSPC;
 		left -= victims.n;
-		evict_blocks(mem, &victims, UMM_CAUSE_EVICT);
+		evict_blocks(mem, &victims, UMM_CAUSE_EVICT, false);
 	}
 	return 0;
 }
@@ -180,7 +185,8 @@ static void evict_every_page(struct umm_devmem *mem)
 		ctx_still_waiting(&patience, victims.spans[0].start);
 		choose(mem, &want, UINT32_MAX, &victims);
 		if (victims.n) {
-			evict_blocks(mem, &victims, UMM_CAUSE_REMOVE);
+			evict_blocks(mem, &victims, UMM_CAUSE_REMOVE,
+				     ctx_waited_enough(mem->ctx, &patience));
 			continue;
 		}
 		/* What is left is pinned or in flight. */

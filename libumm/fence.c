@@ -18,6 +18,7 @@
 
 #include "futex.h"
 #include "log.h"
+#include "notifier.h"
 #include "signals.h"
 #include "util.h"
 
@@ -163,6 +164,8 @@ int umm_fence_wait(struct umm_fence *fence, int timeout_ms)
 
 	if (!fence_valid(fence))
 		return -EINVAL;
+	if (notifier_in_callback())
+		return -EDEADLK;
 	for (;;) {
 		state = atomic_load(&fence->state);
 		if (state & STATE_SIGNALLED)

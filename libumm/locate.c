@@ -28,7 +28,8 @@ static bool is_mapped(enum umm_page_state state)
 /* Is this the only copy? */
 static bool is_dirty(enum umm_page_state state)
 {
-	return state == UMM_PAGE_SYSTEM || state == UMM_PAGE_COHERENT || state == UMM_PAGE_DEVICE;
+	return state == UMM_PAGE_SYSTEM || state == UMM_PAGE_COHERENT || state == UMM_PAGE_DEVICE ||
+	       state == UMM_PAGE_EXCLUSIVE;
 }
 
 /* What the books of one block say; out[] has umm_query()'s answers already. */
@@ -124,6 +125,9 @@ int umm_locate(struct umm_ctx *ctx, uintptr_t start, size_t npages, struct umm_p
 	if (!ctx_valid(ctx) || !out || !npages || !is_aligned(start, UMM_PAGE_SIZE) ||
 	    npages > (UINTPTR_MAX - start) >> UMM_PAGE_SHIFT)
 		return -EINVAL;
+	/* A touch may wait for what the callback announces. */
+	if (notifier_in_callback())
+		return -EDEADLK;
 	for (; npages; npages -= n) {
 		n = min(npages, (size_t)UMM_BLOCK_PAGES - page_index(start));
 		ret = locate_block(ctx, start, n, out);

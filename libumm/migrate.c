@@ -179,6 +179,7 @@ static void batch_block(struct batch *batch, uintptr_t va, uint64_t *pages)
 		.duplicate = want->duplicate,
 		.no_evict = want->no_evict,
 		.ahead = want->ahead,
+		.last_try = want->last_try,
 		.blockable = true,
 		.clock = want->clock,
 	};
@@ -429,7 +430,7 @@ static void later_run(struct umm_ctx *ctx, const struct work *work)
 }
 
 static long migrate_later(struct umm_ctx *ctx, const struct umm_migrate_request *req,
-			  struct umm_fence **fence)
+			  const struct batch_want *want, struct umm_fence **fence)
 {
 	size_t bytes = sizeof(struct later) + req->nspans * sizeof(struct umm_span);
 	struct later *later = arena_map(bytes);
@@ -439,7 +440,7 @@ static long migrate_later(struct umm_ctx *ctx, const struct umm_migrate_request 
 	if (!later)
 		return -ENOMEM;
 	later->bytes = bytes;
-	later->want = want_of(req);
+	later->want = *want;
 	later->nspans = req->nspans;
 	memcpy(later->spans, req->spans, req->nspans * sizeof(struct umm_span));
 	/* Its removal waits for what is queued, too. */
@@ -482,10 +483,11 @@ static bool needs_another_thread(const struct umm_migrate_request *req)
 	return false;
 }
 
-static long migrate_elsewhere(struct umm_ctx *ctx, const struct umm_migrate_request *req)
+static long migrate_elsewhere(struct umm_ctx *ctx, const struct umm_migrate_request *req,
+			      const struct batch_want *want)
 {
 	struct umm_fence *fence;
-	long ret = migrate_later(ctx, req, &fence);
+	long ret = migrate_later(ctx, req, want, &fence);
 
 	if (ret)
 		return ret;
@@ -510,13 +512,27 @@ long umm_migrate_spans(struct umm_ctx *ctx, const struct umm_migrate_request *re
 		ret = request_check(ctx, &mine);
 	if (ret)
 		return ret;
-	if (fence)
-		return migrate_later(ctx, &mine, fence);
-	if (needs_another_thread(&mine))
-		return migrate_elsewhere(ctx, &mine);
 	want = want_of(&mine);
+	if (fence)
+		return migrate_later(ctx, &mine, &want, fence);
+	if (needs_another_thread(&mine))
+		return migrate_elsewhere(ctx, &mine, &want);
 	want.may_sleep = true;
 	return batch_move(ctx, mine.spans, mine.nspans, &want);
+}
+
+long migrate_home(struct umm_ctx *ctx, const struct umm_span *span, bool last_try)
+{
+	struct umm_migrate_request req = { .spans = span, .nspans = 1 };
+	struct batch_want want = {
+		.cause = UMM_CAUSE_EXPLICIT,
+		.last_try = last_try,
+		.clock = UINT64_MAX,
+	};
+
+	if (needs_another_thread(&req))
+		return migrate_elsewhere(ctx, &req, &want);
+	return batch_move(ctx, span, 1, &want);
 }
 
 static long migrate_one(struct umm_ctx *ctx, struct umm_devmem *dst, void *addr, size_t len)
@@ -568,7 +584,7 @@ long umm_bring_home(struct umm_ctx *ctx)
 	if (notifier_in_callback())
 		return -EDEADLK;
 	if (stack_is_managed(ctx))
-		ret = migrate_elsewhere(ctx, &req);
+		ret = migrate_elsewhere(ctx, &req, &want);
 	else
 		ret = batch_move(ctx, &all, 1, &want);
 	return ret == -EFAULT ? 0 : ret;

@@ -314,6 +314,8 @@ int umm_invalidate_range_start(struct umm_ctx *ctx, const struct umm_notifier_ra
 		return -EINVAL;
 	if (ctx_is_forked(ctx))
 		return -ENODEV;
+	if (notifier_in_callback())
+		return -EDEADLK;
 	invalidation = handle_new(HANDLE_INVALIDATION);
 	if (!invalidation)
 		return -ENOMEM;

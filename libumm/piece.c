@@ -116,6 +116,7 @@ struct piece *piece_new(struct umm_ctx *ctx, const struct piece_want *want)
 	piece->duplicate = want->duplicate;
 	piece->blockable = want->blockable;
 	piece->failed = want->failed;
+	piece->last_try = want->last_try;
 	piece->by_driver = want->by_driver;
 	piece->nfreed = 0;
 	piece->retrying = false;
@@ -272,7 +273,7 @@ static void submit(struct piece *piece, struct umm_device *dev)
 	}
 	piece->fence = fence;
 	ret = dev->ops.copy(dev->priv, piece->copies, piece->ncopies, fence);
-	if (ret == -ENOMEM) {
+	if (ret == -ENOMEM && !piece->last_try) {
 		umm_fence_put(fence);
 		piece->fence = NULL;
 		no_memory(piece);

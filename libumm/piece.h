@@ -31,6 +31,7 @@ struct piece {
 	bool duplicate;
 	bool blockable;
 	bool failed;	/* the frames of its pages are gone: nothing comes home */
+	bool last_try;	/* a source that lacks memory for the copies has lost the pages */
 	bool by_driver; /* umm_migrate_setup(): copies and frames are the driver's affair */
 
 	/* Of the context, under its pieces_lock. */
@@ -101,6 +102,7 @@ struct piece_want {
 	bool ahead; /* nobody has missed them yet */
 	bool blockable;
 	bool failed;
+	bool last_try;
 	bool by_driver;
 	uint64_t clock;		   /* evict only what was used before */
 	struct hint_cursor *hints; /* for heed.c; NULL: nothing is hinted */

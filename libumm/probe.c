@@ -53,8 +53,8 @@ static const char *advice_for_none(int error)
 		       "raise 'ulimit -n' or close files.";
 	if (is_filtered())
 		return "userfaultfd is refused and this process is under a seccomp filter: allow "
-		       "the system call 'userfaultfd' in the container's seccomp profile, or pass "
-		       "/dev/userfaultfd into the container.";
+		       "the system calls 'userfaultfd' and 'ioctl' in the container's seccomp "
+		       "profile, or pass /dev/userfaultfd into the container.";
 	if (error == -EOPNOTSUPP)
 		return "This kernel lacks userfaultfd with write protection and events: run Linux "
 		       "5.7 or newer on x86-64, built with CONFIG_USERFAULTFD=y.";

@@ -26,6 +26,7 @@
 #include <unistd.h>
 
 #include "log.h"
+#include "notifier.h"
 #include "util.h"
 
 #define EVENTS_USUAL ((size_t)1 << 20)
@@ -127,6 +128,8 @@ int umm_trace(const char *path, size_t nevents)
 
 	if (path && (!*path || nevents > EVENTS_MOST))
 		return -EINVAL;
+	if (notifier_in_callback())
+		return -EDEADLK;
 	if (atomic_exchange(&turning, true))
 		return -EBUSY;
 	if (!path)

@@ -122,7 +122,7 @@ static int enable(int uffd, uint64_t features, uint64_t *offered)
 	struct uffdio_api api = { .api = UFFD_API, .features = features };
 
 	if (ioctl(uffd, UFFDIO_API, &api))
-		return errno == EINVAL ? -EOPNOTSUPP : -errno;
+		return open_error(-errno);
 	*offered = api.features;
 	return 0;
 }

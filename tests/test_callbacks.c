@@ -361,10 +361,14 @@ static void notifiers_that_refuse_where_they_may_block_are_not_heard(struct env 
 struct caller {
 	struct env *env;
 	struct ref_device *ref;
-	struct umm_notifier *mine, *other;
+	struct umm_notifier *mine, *other, *third;
 	char *p, *q;
+	struct umm_fence *fence;
+	struct umm_invalidation *announced; /* by the test, of memory that is not watched */
+	struct umm_migrate *set_up;	    /* by the test */
 	unsigned calls, wrong;
-	uint64_t src[1], dst[1], entries[1];
+	unsigned heard; /* calls of third */
+	uint64_t src[1], dst[1], entries[1], addrs[1];
 };
 
 static void expect_deadlk(struct caller *c, long ret)
@@ -385,16 +389,52 @@ static void is_released(void *priv)
 	(void)priv;
 }
 
-static int call_everything(void *priv, const struct umm_notifier_range *range)
+static int is_mapped(void *priv, uintptr_t addr, uint64_t entry, uint64_t *out)
 {
-	struct caller *c = priv;
-	struct umm_ctx *ctx = c->env->ctx;
-	uintptr_t at = (uintptr_t)c->p;
+	(void)priv;
+	(void)addr;
+	(void)entry;
+	*out = 0;
+	return 0;
+}
+
+static void is_unmapped(void *priv, uintptr_t addr, uint64_t mapped, bool dirty)
+{
+	(void)priv;
+	(void)addr;
+	(void)mapped;
+	(void)dirty;
+}
+
+static void call_what_asks(struct caller *c, uintptr_t at)
+{
+	struct umm_range_map_ops map_ops = { .size = sizeof(map_ops),
+					     .map = is_mapped,
+					     .unmap = is_unmapped };
 	struct umm_range asked = { .size = sizeof(asked),
 				   .notifier = c->mine,
 				   .start = at,
 				   .end = at + PAGE,
 				   .entries = c->entries };
+	struct umm_range_place sum = { .size = sizeof(sum) };
+	struct umm_page_place place;
+
+	expect_deadlk(c, umm_range_snapshot(&asked));
+	expect_deadlk(c, umm_range_fault(&asked, 0));
+	expect_deadlk(c, umm_range_map(&asked, &map_ops, NULL, c->addrs, 0));
+	expect_deadlk(c, umm_range_wait_until_valid(&asked, 0));
+	expect_deadlk(c, umm_locate(c->env->ctx, at, 1, &place));
+	expect_deadlk(c, umm_locate_range(c->env->ctx, at, PAGE, &sum));
+	expect_deadlk(c, umm_fence_wait(c->fence, 0));
+	expect_deadlk(c, umm_fence_wait(c->fence, -1));
+	expect_deadlk(c, umm_trace("/nowhere/trace", 1));
+	expect_deadlk(c, umm_trace(NULL, 0));
+}
+
+static void call_what_moves(struct caller *c, uintptr_t at)
+{
+	struct umm_ctx *ctx = c->env->ctx;
+	struct umm_span span = { at, PAGE };
 	struct umm_migrate migrate = { .size = sizeof(migrate),
 				       .flags = UMM_MIGRATE_SELECT_SYSTEM,
 				       .ctx = ctx,
@@ -403,72 +443,184 @@ static int call_everything(void *priv, const struct umm_notifier_range *range)
 				       .dst_mem = c->ref->mem,
 				       .src = c->src,
 				       .dst = c->dst };
+	struct umm_migrate_request request = {
+		.size = sizeof(request), .spans = &span, .nspans = 1, .dst = c->ref->mem
+	};
+	struct umm_prefetch prefetch = {
+		.size = sizeof(prefetch), .spans = &span, .nspans = 1, .dst = c->ref->mem
+	};
+	struct umm_pin *pin;
+
+	expect_deadlk(c, umm_migrate_to_system(ctx, c->p, PAGE));
+	expect_deadlk(c, umm_migrate_to_device(ctx, c->ref->mem, c->p, PAGE));
+	expect_deadlk(c, umm_migrate_spans(ctx, &request, NULL));
+	expect_deadlk(c, umm_migrate_device_range(c->ref->mem, 0, 1));
+	expect_deadlk(c, umm_migrate_setup(&migrate));
+	expect_deadlk(c, umm_migrate_vma(&migrate, &ops, NULL));
+	expect_deadlk(c, umm_prefetch(ctx, &prefetch, NULL));
+	expect_deadlk(c, umm_discard(ctx, &span, 1));
+	expect_deadlk(c, umm_bring_home(ctx));
+	expect_deadlk(c, umm_devmem_evict(c->ref->mem, 1));
+	expect_deadlk(c, umm_memory_failure(c->ref->mem, 0, 1));
+	expect_deadlk(c, umm_clear_poison(ctx, at, 1, NULL));
+	expect_deadlk(c, umm_pin(ctx, at, 1, 0, &pin));
+	expect_deadlk(c, umm_make_exclusive(c->ref->dev, at, at + PAGE, c->entries));
+}
+
+static void call_what_begins_and_ends(struct caller *c, uintptr_t at)
+{
+	struct umm_ctx *ctx = c->env->ctx;
+	struct umm_notifier_range change = { .start = at, .end = at + PAGE, .blockable = true };
 	struct umm_mirror_ops mirror_ops = {
 		.size = sizeof(mirror_ops),
 		.invalidate = hears_nothing,
 		.release = is_released,
 	};
+	struct umm_span span = { at, PAGE };
+	struct umm_advice advice = {
+		.size = sizeof(advice), .spans = &span, .nspans = 1, .hint = UMM_HINT_NO_MIGRATE
+	};
+	struct umm_invalidation *invalidation;
 	struct umm_mirror *mirror;
-	struct umm_pin *pin;
+	void *to;
 
-	(void)range;
-	if (c->calls++)
-		return 0;
 	expect_deadlk(c, umm_free(ctx, c->p));
 	expect_deadlk(c, umm_detach(ctx, c->q));
-	expect_deadlk(c, umm_migrate_to_system(ctx, c->p, PAGE));
-	expect_deadlk(c, umm_migrate_to_device(ctx, c->ref->mem, c->p, PAGE));
-	expect_deadlk(c, umm_bring_home(ctx));
-	expect_deadlk(c, umm_devmem_evict(c->ref->mem, 1));
-	expect_deadlk(c, umm_migrate_device_range(c->ref->mem, 0, 1));
-	expect_deadlk(c, umm_memory_failure(c->ref->mem, 0, 1));
-	expect_deadlk(c, umm_clear_poison(ctx, at, 1, NULL));
-	expect_deadlk(c, umm_pin(ctx, at, 1, 0, &pin));
-	expect_deadlk(c, umm_range_snapshot(&asked));
-	expect_deadlk(c, umm_range_fault(&asked, 0));
-	expect_deadlk(c, umm_range_wait_until_valid(&asked, 0));
+	expect_deadlk(c, umm_mremap(c->p, PAGE, 2 * PAGE, MREMAP_MAYMOVE, &to));
+	expect_deadlk(c, umm_advise(ctx, &advice));
+	expect_deadlk(c, umm_invalidate_range_start(ctx, &change, &invalidation));
 	expect_deadlk(c, umm_mirror_register(c->ref->dev, &mirror_ops, NULL, &mirror));
-	expect_deadlk(c, umm_migrate_setup(&migrate));
-	expect_deadlk(c, umm_make_exclusive(c->ref->dev, at, at + PAGE, c->entries));
+	expect_deadlk(c, umm_mirror_unregister(c->ref->mirror));
 	expect_deadlk(c, umm_notifier_remove(c->mine));
 	expect_deadlk(c, umm_notifier_remove(c->other));
-	expect_deadlk(c, umm_mirror_unregister(c->ref->mirror));
 	/* These return nothing, and do nothing. */
 	umm_devmem_remove(c->ref->mem);
 	umm_device_destroy(c->ref->dev);
 	umm_ctx_put(ctx);
 	c->wrong += umm_devmem_device(c->ref->mem) != c->ref->dev;
-	/* It does not wait for what this very thread announces. */
-	if (!umm_notifier_read_retry(c->mine, umm_notifier_read_begin(c->mine)))
-		c->wrong++;
+}
+
+static int call_everything(void *priv, const struct umm_notifier_range *range)
+{
+	struct caller *c = priv;
+
+	(void)range;
+	if (c->calls++)
+		return 0;
+	call_what_asks(c, (uintptr_t)c->p);
+	call_what_moves(c, (uintptr_t)c->p);
+	call_what_begins_and_ends(c, (uintptr_t)c->p);
 	return 0;
+}
+
+/* Two notifiers, of p and q; then p goes to the device, which calls the callback. */
+static void caller_run(struct caller *c,
+		       int (*invalidate)(void *priv, const struct umm_notifier_range *range))
+{
+	struct umm_notifier_ops call_ops = { .size = sizeof(call_ops), .invalidate = invalidate };
+	struct env *e = c->env;
+	struct umm_span span;
+
+	c->p = pages(e);
+	c->q = env_attach(e, PAGE);
+	span = (struct umm_span){ (uintptr_t)c->p, PAGES * PAGE };
+	assert_int_equal(umm_notifier_insert(e->ctx, &span, &call_ops, c, &c->mine), 0);
+	span = (struct umm_span){ (uintptr_t)c->q, PAGE };
+	assert_int_equal(umm_notifier_insert(e->ctx, &span, &call_ops, c, &c->other), 0);
+	umm_log_set(NULL, NULL, UMM_LOG_NONE);
+	to_device(e, c->ref, c->p, PAGES, PAGES);
+	umm_log_set(NULL, NULL, UMM_LOG_WARNING);
+	assert_true(c->calls >= 1);
+	assert_int_equal(c->wrong, 0);
+	assert_device_sees(c->ref, c->p, PAGES, 1);
+	assert_filled(c->p, PAGES, 1);
 }
 
 static void calls_from_a_callback_are_refused_not_waited_for(struct env *e)
 {
-	static const struct umm_notifier_ops call_ops = {
-		.size = sizeof(call_ops),
-		.invalidate = call_everything,
-	};
 	struct caller c = { .env = e, .ref = env_device(e, 64) };
-	struct umm_span span;
 
-	c.p = pages(e);
-	c.q = env_attach(e, PAGE);
-	span = (struct umm_span){ (uintptr_t)c.p, PAGES * PAGE };
-	assert_int_equal(umm_notifier_insert(e->ctx, &span, &call_ops, &c, &c.mine), 0);
-	span.start = (uintptr_t)c.q;
-	span.len = PAGE;
-	assert_int_equal(umm_notifier_insert(e->ctx, &span, &call_ops, &c, &c.other), 0);
-	umm_log_set(NULL, NULL, UMM_LOG_NONE);
-	to_device(e, c.ref, c.p, PAGES, PAGES);
-	umm_log_set(NULL, NULL, UMM_LOG_WARNING);
-	assert_true(c.calls >= 1);
-	assert_int_equal(c.wrong, 0);
+	assert_int_equal(umm_fence_create(&c.fence), 0);
+	caller_run(&c, call_everything);
+	assert_int_equal(umm_fence_poll(c.fence), -EAGAIN);
+	umm_fence_put(c.fence);
 	assert_int_equal(umm_notifier_remove(c.mine), 0);
 	assert_int_equal(umm_notifier_remove(c.other), 0);
-	assert_device_sees(c.ref, c.p, PAGES, 1);
-	assert_filled(c.p, PAGES, 1);
+}
+
+/* The second half of a migration, a look at pages, the end of a change, another notifier. */
+static int call_what_does_not_wait(void *priv, const struct umm_notifier_range *range)
+{
+	struct umm_notifier_ops count_ops = { .size = sizeof(count_ops),
+					      .invalidate = answers_nonsense };
+	struct caller *c = priv;
+	struct umm_span span = { (uintptr_t)c->p, PAGES * PAGE };
+	struct umm_span_info info = { .size = sizeof(info) };
+	struct umm_ctx *ctx = c->env->ctx;
+
+	if (c->calls++)
+		return 0;
+	c->wrong += range->event != UMM_EVENT_MIGRATE;
+	c->wrong += umm_query_spans(ctx, &span, 1, &info) || info.npages != PAGES;
+	c->wrong += info.state[UMM_PAGE_MIGRATING] != PAGES;
+	umm_migrate_pages(c->set_up);
+	c->wrong += c->set_up->cpages != PAGES;
+	umm_migrate_finalize(c->set_up);
+	c->wrong += c->set_up->core != NULL;
+	umm_invalidate_range_end(ctx, c->announced);
+	c->wrong += umm_notifier_insert(ctx, &span, &count_ops, &c->heard, &c->third) != 0;
+	/* They do not wait for what this very thread announces. */
+	c->wrong += !umm_notifier_read_retry(c->third, umm_notifier_read_begin(c->third));
+	c->wrong += !umm_notifier_read_retry(c->mine, umm_notifier_read_begin(c->mine));
+	return 0;
+}
+
+static void calls_that_wait_for_nothing_work_from_a_callback(struct env *e)
+{
+	struct umm_notifier_range change = { .event = UMM_EVENT_CLEAR, .blockable = true };
+	struct caller c = { .env = e, .ref = env_device(e, 64) };
+	struct driver d = { .ref = c.ref };
+	struct umm_notifier *watch;
+	struct umm_span span;
+	char *p = pages(e), *q = pages(e);
+	struct umm_migrate migrate = migration(e, &d, p);
+	unsigned heard;
+	uint64_t seq;
+
+	span = (struct umm_span){ (uintptr_t)q, PAGES * PAGE };
+	assert_int_equal(umm_notifier_insert(e->ctx, &span,
+					     &(struct umm_notifier_ops){
+						     .size = sizeof(struct umm_notifier_ops),
+						     .invalidate = hears_nothing },
+					     NULL, &watch),
+			 0);
+	change.start = (uintptr_t)q;
+	change.end = change.start + PAGE;
+	assert_int_equal(umm_invalidate_range_start(e->ctx, &change, &c.announced), 0);
+	assert_int_equal(umm_migrate_setup(&migrate), 0);
+	assert_int_equal(alloc_and_copy(&d, &migrate), 0);
+	c.set_up = &migrate;
+	caller_run(&c, call_what_does_not_wait);
+	assert_state(e, p, PAGES, env_home(e));
+	assert_device_sees(c.ref, p, PAGES, 1);
+	assert_filled(p, PAGES, 1);
+	/* The end was the end: nothing is waited for here. */
+	seq = umm_notifier_read_begin(watch);
+	assert_false(umm_notifier_read_retry(watch, seq));
+	/* Another notifier hears of what comes after it. */
+	seq = umm_notifier_read_begin(c.third);
+	assert_false(umm_notifier_read_retry(c.third, seq));
+	heard = c.heard;
+	change.start = (uintptr_t)c.p;
+	change.end = change.start + PAGE;
+	assert_int_equal(umm_invalidate_range_start(e->ctx, &change, &c.announced), 0);
+	umm_invalidate_range_end(e->ctx, c.announced);
+	assert_int_equal(c.heard, heard + 1);
+	assert_true(umm_notifier_read_retry(c.third, seq));
+	assert_int_equal(umm_notifier_remove(c.third), 0);
+	assert_int_equal(umm_notifier_remove(c.mine), 0);
+	assert_int_equal(umm_notifier_remove(c.other), 0);
+	assert_int_equal(umm_notifier_remove(watch), 0);
 }
 
 /* ---- signals ------------------------------------------------------------------------- */
@@ -544,6 +696,7 @@ static void handlers_run_after_callbacks(struct env *e)
 
 static const struct test_case cases[] = {
 	TEST(ALL, calls_from_a_callback_are_refused_not_waited_for),
+	TEST(ALL, calls_that_wait_for_nothing_work_from_a_callback),
 	TEST(ALL, one_call_moves_pages_with_the_driver_s_copies),
 	TEST(ALL, an_error_of_the_driver_s_leaves_all_pages),
 	TEST(ONCE, an_answer_that_is_no_error_number_is_einval),

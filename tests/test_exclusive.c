@@ -497,6 +497,44 @@ static void exclusive_pages_are_sources_for_drivers(struct env *e)
 	assert_filled(p, 2, 1);
 }
 
+/* ---- where are they? ----------------------------------------------------------------- */
+
+static void assert_counted(struct env *e, const char *p, enum umm_page_state state, size_t dirty)
+{
+	struct umm_range_place sum = { .size = sizeof(sum) };
+	struct umm_span span = { (uintptr_t)p, PAGES * PAGE };
+	struct umm_span_info info = { .size = sizeof(info) };
+
+	assert_state(e, p, PAGES, state);
+	assert_int_equal(umm_locate_range(e->ctx, (uintptr_t)p, PAGES * PAGE, &sum), 0);
+	assert_int_equal(umm_query_spans(e->ctx, &span, 1, &info), 0);
+	assert_int_equal(sum.npages, PAGES);
+	for (unsigned s = 0; s < UMM_NR_PAGE_STATES; s++) {
+		assert_int_equal(sum.state[s], s == (unsigned)state ? PAGES : 0);
+		assert_int_equal(info.state[s], sum.state[s]);
+	}
+	assert_int_equal(sum.huge, 0);
+	assert_int_equal(sum.dirty, dirty);
+	assert_int_equal(sum.held, 0);
+}
+
+static void mirrored_and_exclusive_pages_are_counted_as_such(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = exclusive_pages(e, ref, PAGES), *shared = env_map(e, PAGES * PAGE);
+
+	assert_counted(e, p, UMM_PAGE_EXCLUSIVE, PAGES);
+	assert_ptr_equal(mmap(shared, PAGES * PAGE, PROT_READ | PROT_WRITE,
+			      MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED, -1, 0),
+			 shared);
+	fill(shared, PAGES, 2);
+	assert_int_equal(umm_attach(e->ctx, shared, PAGES * PAGE), 0);
+	assert_device_sees(ref, shared, PAGES, 2);
+	assert_counted(e, shared, UMM_PAGE_MIRRORED, 0);
+	assert_filled(p, PAGES, 1);
+	assert_counted(e, p, UMM_PAGE_SYSTEM, PAGES);
+}
+
 /* ---- what the program does to it ---------------------------------------------------- */
 
 static void munmap_of_exclusive_pages_gives_the_places_back(struct env *e)
@@ -681,6 +719,7 @@ static const struct test_case cases[] = {
 	TEST(ALL, pages_of_devices_come_home_before_they_are_exclusive),
 	TEST(ALL, failed_migration_leaves_the_page_where_it_was),
 	TEST(ALL, exclusive_pages_are_sources_for_drivers),
+	TEST(ALL, mirrored_and_exclusive_pages_are_counted_as_such),
 	TEST(ALL, munmap_of_exclusive_pages_gives_the_places_back),
 	TEST(ALL, dropped_exclusive_pages_read_zero),
 	TEST(ALL, exclusive_pages_follow_their_mapping),

@@ -208,13 +208,13 @@ static void context_outlives_access_to_proc(struct env *e)
 	rmdir(h.room);
 }
 
-/* No userfaultfd(2), like in a container; /dev/userfaultfd is not for nobody. */
-static bool forbid_userfaultfd(void)
+/* A system call that fails from now on, like in a container. */
+static bool forbid(unsigned nr, unsigned err)
 {
 	struct sock_filter code[] = {
 		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_userfaultfd, 0, 1),
-		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, nr, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | err),
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
 	};
 	struct sock_fprog program = { .len = sizeof(code) / sizeof(code[0]), .filter = code };
@@ -230,8 +230,9 @@ static void child_is_forbidden(void *arg)
 
 	(void)arg;
 	become_nobody();
+	/* /dev/userfaultfd is not for nobody. */
 	fd = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
-	if (fd >= 0 || !forbid_userfaultfd())
+	if (fd >= 0 || !forbid(SYS_userfaultfd, EPERM))
 		_exit(0);
 	child_check(umm_probe(&info) == 0);
 	child_check(info.uffd_access == UMM_UFFD_NONE);
@@ -433,6 +434,79 @@ static void address_space_limit_is_enomem(struct env *e)
 	if (HARNESS_TSAN || HARNESS_ASAN)
 		env_skip("sanitizers need all of the address space");
 	assert_true(in_child(child_has_no_address_space, NULL));
+}
+
+/* ---- refusals ----------------------------------------------------------------------- */
+
+/* The lines of errors, and the last of them. */
+struct errors {
+	unsigned nlines;
+	char last[400];
+};
+
+static void take_error(void *priv, enum umm_log_level level, const char *line)
+{
+	struct errors *errors = priv;
+
+	if (level != UMM_LOG_ERROR)
+		return;
+	errors->nlines++;
+	strncpy(errors->last, line, sizeof(errors->last) - 1);
+}
+
+/* No context, with this error, and one line that has these words. */
+static void child_gets_no_context(int ret, const char *words)
+{
+	struct errors errors = { 0 };
+	struct umm_ctx *ctx;
+
+	umm_log_set(take_error, &errors, UMM_LOG_WARNING);
+	child_check(umm_ctx_create(NULL, &ctx) == ret);
+	child_check(errors.nlines == 1);
+	child_check(strstr(errors.last, words));
+}
+
+static void child_maps_nothing(void *arg)
+{
+	(void)arg;
+	child_check(forbid(SYS_mmap, ENOMEM));
+	child_gets_no_context(-ENOMEM, "vm.max_map_count");
+}
+
+static void no_context_for_want_of_mappings_is_said_to_be(struct env *e)
+{
+	(void)e;
+	if (HARNESS_TSAN || HARNESS_ASAN)
+		env_skip("sanitizers need all of the address space");
+	assert_true(in_child(child_maps_nothing, NULL));
+}
+
+static void child_controls_nothing(void *arg)
+{
+	child_check(forbid(SYS_ioctl, *(unsigned *)arg));
+	child_gets_no_context(-EPERM, "seccomp");
+}
+
+static void filtered_ioctls_are_eperm(struct env *e)
+{
+	unsigned errors[] = { ENOTTY, EPERM, EACCES };
+
+	(void)e;
+	for (size_t i = 0; i < sizeof(errors) / sizeof(errors[0]); i++)
+		assert_true(in_child(child_controls_nothing, &errors[i]));
+}
+
+static void child_starts_no_thread(void *arg)
+{
+	(void)arg;
+	child_check(forbid(SYS_clone, EAGAIN) && forbid(SYS_clone3, EAGAIN));
+	child_gets_no_context(-EAGAIN, "no thread can be started");
+}
+
+static void no_thread_is_eagain_and_said_to_be(struct env *e)
+{
+	(void)e;
+	assert_true(in_child(child_starts_no_thread, NULL));
 }
 
 /* ---- odd memory --------------------------------------------------------------------- */
@@ -653,6 +727,9 @@ static const struct test_case cases[] = {
 	TEST(ONCE, mappings_that_cannot_be_looked_at_are_enomem),
 	TEST(ONCE, mapping_limit_is_enomem_and_harmless),
 	TEST(ONCE, address_space_limit_is_enomem),
+	TEST(ONCE, no_context_for_want_of_mappings_is_said_to_be),
+	TEST(ONCE, filtered_ioctls_are_eperm),
+	TEST(ONCE, no_thread_is_eagain_and_said_to_be),
 	TEST(ONCE, limited_address_space_is_enough),
 	TEST(ALL, locked_memory_keeps_its_data),
 	TEST(SYSCALLS, memory_locked_on_the_device_comes_home),

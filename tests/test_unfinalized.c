@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Drivers that set up a migration and do not finalize it: it is undone, whoever waited goes on, and
- * what the driver does later, or never, harms nobody.
+ * what the driver does later, or never, harms nobody. Devices that never have memory for copies:
+ * nothing that takes their pages away waits without an end.
  */
 #include "harness.h"
 
 #include <dirent.h>
+#include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -235,7 +238,108 @@ static void without_a_limit_nobody_watches(struct env *e)
 	limit_drivers(e, 0);
 }
 
+#define NLOST 4
+
+/* Attached pages on a device that has no memory for copies of some of its first frames. */
+static char *pages_of_a_device_without_memory(struct env *e, struct ref_device *ref, unsigned times)
+{
+	char *p = env_attach(e, NPAGES * PAGE);
+
+	fill(p, NPAGES, 1);
+	to_device(e, ref, p, NPAGES, NPAGES);
+	env_mark(e);
+	assert_int_equal(ref_fail(ref, &(struct ref_failure){ .error = -ENOMEM,
+							      .from_device = true,
+							      .refuse = true,
+							      .nframes = NLOST,
+							      .times = times }),
+			 0);
+	return p;
+}
+
+/* As many pages as that are lost, the others whole. */
+static void assert_some_lost(const char *p)
+{
+	unsigned lost = 0;
+
+	for (unsigned i = 0; i < NPAGES; i++)
+		if (touch_read(p + i * PAGE) == SIGBUS)
+			lost++;
+		else
+			assert_true(filled_at(p, i, 1));
+	assert_int_equal(lost, NLOST);
+}
+
+static void detach_waits_for_a_device_that_lacks_memory(struct env *e)
+{
+	struct ref_device *ref = env_device(e, DEVICE_PAGES);
+	char *p = pages_of_a_device_without_memory(e, ref, 5);
+
+	assert_int_equal(umm_detach(e->ctx, p), 0);
+	assert_int_equal(ref_counts(ref).failures, 5);
+	assert_delta(e, UMM_COUNT_POISONED, 0);
+	assert_filled(p, NPAGES, 1);
+	assert_free_frames(ref, DEVICE_PAGES);
+}
+
+static void detach_does_not_wait_for_ever_for_it(struct env *e)
+{
+	struct ref_device *ref;
+	char *p;
+
+	limit_drivers(e, LIMIT_NS);
+	ref = env_device(e, DEVICE_PAGES);
+	p = pages_of_a_device_without_memory(e, ref, 0);
+	umm_log_set(NULL, NULL, UMM_LOG_NONE);
+	assert_int_equal(umm_detach(e->ctx, p), -EIO);
+	umm_log_set(NULL, NULL, UMM_LOG_WARNING);
+	assert_delta(e, UMM_COUNT_POISONED, NLOST);
+	assert_free_frames(ref, DEVICE_PAGES);
+	assert_some_lost(p);
+}
+
+static void its_memory_and_the_device_go_without_them(struct env *e)
+{
+	struct ref_device *ref;
+	char *p, *q;
+
+	limit_drivers(e, LIMIT_NS);
+	ref = env_device(e, DEVICE_PAGES);
+	p = pages_of_a_device_without_memory(e, ref, 0);
+	umm_log_set(NULL, NULL, UMM_LOG_NONE);
+	umm_devmem_remove(ref->mem);
+	assert_int_equal(count_state(e, p, NPAGES, UMM_PAGE_POISONED), NLOST);
+	assert_int_equal(count_state(e, p, NPAGES, UMM_PAGE_SYSTEM), NPAGES - NLOST);
+	env_device_gone(e, ref);
+	assert_some_lost(p);
+	ref = env_device(e, DEVICE_PAGES);
+	q = pages_of_a_device_without_memory(e, ref, 0);
+	env_device_gone(e, ref);
+	umm_log_set(NULL, NULL, UMM_LOG_WARNING);
+	assert_delta(e, UMM_COUNT_POISONED, NLOST);
+	assert_int_equal(count_state(e, q, NPAGES, UMM_PAGE_POISONED), NLOST);
+	assert_some_lost(q);
+}
+
+static void the_context_goes_without_them(struct env *e)
+{
+	struct ref_device *ref;
+	char *p;
+
+	limit_drivers(e, LIMIT_NS);
+	ref = env_device(e, DEVICE_PAGES);
+	p = pages_of_a_device_without_memory(e, ref, 0);
+	umm_log_set(NULL, NULL, UMM_LOG_NONE);
+	env_close(e);
+	umm_log_set(NULL, NULL, UMM_LOG_WARNING);
+	assert_some_lost(p);
+}
+
 static const struct test_case cases[] = {
+	TEST(ALL, detach_waits_for_a_device_that_lacks_memory),
+	TEST(ALL, detach_does_not_wait_for_ever_for_it),
+	TEST(ALL, its_memory_and_the_device_go_without_them),
+	TEST(ALL, the_context_goes_without_them),
 	TEST(ALL, a_migration_out_is_undone),
 	TEST(ALL, a_migration_home_is_undone_and_its_late_copies_go_nowhere),
 	TEST(ALL, the_device_and_the_context_go_without_it),

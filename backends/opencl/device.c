@@ -232,6 +232,14 @@ static int check_device(struct umm_opencl *ocl)
 	return ret;
 }
 
+/* Pass what a step of opening ended with on; where host memory was short, say for what. */
+static int opened(int ret, const char *what)
+{
+	if (ret == -ENOMEM)
+		report(UMM_LOG_ERROR, "no memory for %s: raise 'ulimit -v' (address space)", what);
+	return ret;
+}
+
 /* Everything of OpenCL. */
 static int ocl_open(struct umm_opencl *ocl, const struct umm_opencl_options *options)
 {
@@ -249,22 +257,22 @@ static int ocl_open(struct umm_opencl *ocl, const struct umm_opencl_options *opt
 	ret = transfer_init(&ocl->transfer, ocl->context, ocl->device);
 	if (ret)
 		goto err_pools;
-	ret = table_init(&ocl->table, ocl->pools.nframes);
+	ret = opened(table_init(&ocl->table, ocl->pools.nframes), "the table of pages");
 	if (ret)
 		goto err_transfer;
 	attend_decide(ocl);
 	steps_decide(ocl);
-	ret = round_init(ocl);
+	ret = opened(round_init(ocl), "launches");
 	if (!ret)
-		ret = service_create(ocl);
+		ret = opened(service_create(ocl), "faults");
 	if (!ret)
-		ret = attend_create(ocl);
+		ret = opened(attend_create(ocl), "kernels that wait");
 	ocl->pending = pending_create(ocl, true);
 	ocl->prefetches = pending_create(ocl, false);
 	if (!ret && (!ocl->pending || !ocl->prefetches))
-		ret = -ENOMEM;
+		ret = opened(-ENOMEM, "launches in a queue");
 	if (!ret)
-		ret = windows_create(ocl, options->window_bytes);
+		ret = opened(windows_create(ocl, options->window_bytes), "windows");
 	if (!ret)
 		return 0;
 
@@ -306,11 +314,12 @@ static int ocl_join(struct umm_opencl *ocl, const struct umm_opencl_options *opt
 		goto err_device;
 	ocl->opened = true;
 	memory.nframes = ocl->pools.nframes;
-	ret = umm_devmem_add(ocl->dev, &memory, &ocl->mem);
+	ret = opened(umm_devmem_add(ocl->dev, &memory, &ocl->mem), "the books of its memory");
 	if (!ret)
 		umm_devmem_priv_set(ocl->mem, &ocl->pools);
 	if (!ret)
-		ret = umm_mirror_register(ocl->dev, &mirror_ops, ocl, &ocl->mirror);
+		ret = opened(umm_mirror_register(ocl->dev, &mirror_ops, ocl, &ocl->mirror),
+			     "its mirror");
 	if (!ret)
 		return 0;
 err_device:
@@ -365,9 +374,9 @@ int umm_opencl_create(struct umm_ctx *ctx, const struct umm_opencl_options *opti
 		return ret;
 	ocl = ocl_alloc(ctx, &ours);
 	if (!ocl)
-		return -ENOMEM;
+		return opened(-ENOMEM, "the device");
 	/* First of all: it refuses in a forked child, where OpenCL might hang. */
-	ret = umm_device_create(ctx, &ocl_ops, ocl, 0, &ocl->dev);
+	ret = opened(umm_device_create(ctx, &ocl_ops, ocl, 0, &ocl->dev), "the device");
 	if (ret) {
 		ocl_free(ocl);
 		return ret;
@@ -375,7 +384,7 @@ int umm_opencl_create(struct umm_ctx *ctx, const struct umm_opencl_options *opti
 	ret = ocl_join(ocl, &ours);
 	if (ret)
 		return ret;
-	ret = live_add(LIVE_DEVICE, ocl);
+	ret = opened(live_add(LIVE_DEVICE, ocl), "the device");
 	if (ret) {
 		umm_device_destroy(ocl->dev);
 		return ret;

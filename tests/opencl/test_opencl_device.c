@@ -5,7 +5,10 @@
  */
 #include "rig.h"
 
+#include <errno.h>
 #include <pthread.h>
+#include <stdio.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -701,6 +704,38 @@ static void a_child_forked_while_launches_run_has_a_snapshot(void **state)
 		assert_int_equal(words[i * WORDS], turns.turn);
 }
 
+/* The memory of the device fits in, and half of the table of its pages, which is half as large. */
+static void a_device_for_which_there_is_no_address_space_says_so(void **state)
+{
+	struct rig *rig = *state;
+	struct umm_opencl_options options = { .size = sizeof(options), .device_bytes = 512 * MIB };
+	struct rlimit before, limit;
+	unsigned long pages = 0;
+	FILE *statm;
+	int ret;
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+	rig_skip("sanitizers need all of the address space");
+#endif
+	rig_open(rig, 4 * MIB, NULL);
+	options.device = umm_opencl_cl_device(rig->ocl);
+	rig_close(rig);
+	statm = fopen("/proc/self/statm", "r");
+	assert_true(statm && fscanf(statm, "%lu", &pages) == 1);
+	fclose(statm);
+	assert_int_equal(getrlimit(RLIMIT_AS, &before), 0);
+	limit = before;
+	limit.rlim_cur = pages * PAGE + 640 * MIB;
+	rig_logged("");
+	assert_int_equal(setrlimit(RLIMIT_AS, &limit), 0);
+	ret = umm_opencl_create(rig->ctx, &options, &rig->ocl);
+	assert_int_equal(setrlimit(RLIMIT_AS, &before), 0);
+	assert_int_equal(ret, -ENOMEM);
+	assert_true(rig_logged("ulimit -v"));
+	rig_open(rig, 4 * MIB, NULL);
+	work_once(rig);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -714,6 +749,7 @@ int main(int argc, char **argv)
 		rig_test(the_callers_events_are_waited_for),
 		rig_test(pages_go_from_device_to_device_of_one_context),
 		rig_test(two_contexts_do_not_see_each_other),
+		rig_test(a_device_for_which_there_is_no_address_space_says_so),
 		rig_test(data_survives_the_device),
 		rig_test(a_handle_that_is_not_a_live_device_is_einval),
 		rig_test(a_launch_ends_with_enodev_when_its_device_is_destroyed),
