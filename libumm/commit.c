@@ -380,14 +380,18 @@ static int install_by_move(struct umm_ctx *ctx, uintptr_t to, uintptr_t source, 
 }
 
 /*
- * A page that a CPU missed and that comes by itself comes as a copy: a move flushes the TLBs of all
- * CPUs that run the process, which takes longer than to copy once more what is still in the cache.
+ * A page that a CPU missed and that comes by itself comes as a copy, and so does one ahead of need
+ * that lies apart: a move flushes the TLBs of all CPUs that run the process, which takes longer
+ * than to copy once more what is still in the cache.
  */
 static bool is_copied(const struct run *run, size_t len)
 {
-	return len == UMM_PAGE_SIZE && run->piece->cause == UMM_CAUSE_CPU_FAULT &&
-	       run->action == ACT_HOME && bit_test(run->piece->staged, run->first) &&
-	       bit_count(run->piece->all) == 1;
+	const struct piece *piece = run->piece;
+
+	return len == UMM_PAGE_SIZE && run->action == ACT_HOME &&
+	       bit_test(piece->staged, run->first) &&
+	       (piece->cause == UMM_CAUSE_READAHEAD ||
+		(piece->cause == UMM_CAUSE_CPU_FAULT && bit_count(piece->all) == 1));
 }
 
 /* Install what is at run->source; *bytes say how far it went. */

@@ -542,6 +542,26 @@ static void scattered_pages_never_run_out_of_room(struct env *e)
 	umm_ctx_put(ctx);
 }
 
+static void scattered_pages_that_come_ahead_of_need_come_as_copies(struct env *e)
+{
+	struct ref_device *ref;
+	char *p = pages_on_device(e, &ref);
+	struct umm_span spans[NFAULTS];
+	struct umm_migrate_request request = { .size = sizeof(request),
+					       .spans = spans,
+					       .nspans = NFAULTS,
+					       .cause = UMM_CAUSE_READAHEAD };
+
+	for (size_t i = 0; i < NFAULTS; i++)
+		spans[i] = (struct umm_span){ (uintptr_t)p + 2 * i * PAGE, PAGE };
+	count_begin(e);
+	assert_int_equal(umm_migrate_spans(e->ctx, &request, NULL), NFAULTS);
+	count_end(e, UMM_COUNT_TO_SYSTEM + UMM_CAUSE_READAHEAD, NFAULTS);
+	assert_int_equal(counted(CALL_MOVE), 0);
+	assert_int_equal(counted(CALL_COPY), NFAULTS);
+	assert_filled(p, UMM_BLOCK_PAGES, 1);
+}
+
 #define RESIDENT 16 /* blocks */
 
 static void resident_memory_is_reported_without_a_call_for_each_block(struct env *e)
@@ -606,6 +626,7 @@ static const struct test_case cases[] = {
 	TEST(ONCE, block_moves_in_one_call_and_one_copy),
 	TEST(ONCE, scattered_pages_share_all_but_their_moves),
 	TEST(ONCE, scattered_pages_never_run_out_of_room),
+	TEST(ONCE, scattered_pages_that_come_ahead_of_need_come_as_copies),
 	TEST(ONCE, resident_memory_is_reported_without_a_call_for_each_block),
 	TEST(ONCE, memory_that_no_device_wants_costs_no_call),
 };
