@@ -349,20 +349,6 @@ static int copy_at(const struct run *run, uintptr_t to, size_t len, size_t *byte
 	return ret;
 }
 
-/*
- * UFFDIO_MOVE sometimes (6.18) moves pages and then finds them in its own way: EEXIST. What is no
- * longer at `source`, which is ours alone, has gone where it was to go.
- */
-static size_t moved_already(struct umm_ctx *ctx, uintptr_t source, size_t len)
-{
-	unsigned n = (unsigned)(len >> UMM_PAGE_SHIFT);
-	uint64_t there[BITMAP_WORDS] = { 0 };
-
-	if (pagemap_populated(source, n, ctx->features & UMM_KERNEL_PAGEMAP_SCAN, there))
-		return 0;
-	return (size_t)min(bit_next(there, 0), n) << UMM_PAGE_SHIFT;
-}
-
 static int install_by_move(struct umm_ctx *ctx, uintptr_t to, uintptr_t source, size_t len,
 			   size_t *bytes)
 {
@@ -371,7 +357,9 @@ static int install_by_move(struct umm_ctx *ctx, uintptr_t to, uintptr_t source, 
 
 	if (ret != -EEXIST)
 		return ret;
-	more = moved_already(ctx, source + *bytes, len - *bytes);
+	more = pagemap_moved(to + *bytes, source + *bytes, (len - *bytes) >> UMM_PAGE_SHIFT,
+			     ctx->features & UMM_KERNEL_PAGEMAP_SCAN)
+	       << UMM_PAGE_SHIFT;
 	if (!more)
 		return ret;
 	uffd_wake(ctx->uffd, to + *bytes, more);

@@ -47,6 +47,7 @@ struct umm_ctx {
 	struct arrivals arrivals;
 	struct departure *departures;
 	struct doubt *doubts;
+	struct taken *taken; /* pages being sorted out; NULL: none */
 	struct uffd_msg_info postponed[NR_POSTPONED];
 	unsigned npostponed;
 	struct lock pieces_lock; /* RANK_LEAF. Protects: the list of pieces */

@@ -32,6 +32,7 @@
 #include "piece.h"
 #include "poison.h"
 #include "remap.h"
+#include "taken.h"
 #include "uapi.h"
 #include "uffd.h"
 #include "util.h"
@@ -211,6 +212,7 @@ void event_clear(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bool unmap
 	if (unmap)
 		region_del(ctx, start, end);
 	clear_blocks(ctx, change);
+	taken_drop(ctx, start, end);
 	change_announce(ctx, change);
 	pool_urgent_end();
 }

@@ -241,6 +241,19 @@ int pagemap_populated(uintptr_t start, size_t npages, bool allow_scan, uint64_t 
 	return ret == -EOPNOTSUPP ? populated_file(fd, start, npages, bitmap) : ret;
 }
 
+size_t pagemap_moved(uintptr_t dst, uintptr_t src, size_t npages, bool allow_scan)
+{
+	uint64_t here[PAGEMAP_MAX / 64], there[PAGEMAP_MAX / 64];
+	size_t n = 0;
+
+	if (pagemap_populated(dst, npages, allow_scan, here) ||
+	    pagemap_populated(src, npages, allow_scan, there))
+		return 0;
+	while (n < npages && here[n / 64] >> n % 64 & 1 && !(there[n / 64] >> n % 64 & 1))
+		n++;
+	return n;
+}
+
 int pagemap_open(void)
 {
 	int fd = procfd_get(&cached_fd, PAGEMAP_PATH);

@@ -18,6 +18,12 @@
  */
 int pagemap_populated(uintptr_t start, size_t npages, bool allow_scan, uint64_t *bitmap);
 
+/*
+ * UFFDIO_MOVE sometimes (6.18) moves pages and then finds them in its own way: -EEXIST. How many of
+ * npages, from the first on, are at dst and no longer at src? Otherwise likewise.
+ */
+size_t pagemap_moved(uintptr_t dst, uintptr_t src, size_t npages, bool allow_scan);
+
 /* What the page map knows of npages (at most 512) pages; bit i of each is page i. */
 struct pagemap_pages {
 	uint64_t present[8]; /* mapped, not swapped out */

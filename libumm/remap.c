@@ -24,6 +24,7 @@
 #include "log.h"
 #include "maps.h"
 #include "piece.h"
+#include "taken.h"
 #include "uffd.h"
 #include "util.h"
 
@@ -292,6 +293,8 @@ void remap_unmapped(struct umm_ctx *ctx, const struct uffd_msg_info *info)
 			arrived = true;
 		else if (is_managed(ctx, at, end))
 			event_clear(ctx, at, end, true);
+		else
+			taken_drop(ctx, at, end);
 	}
 	if (arrived)
 		unmap_arrived(ctx, info->addr, info->end);
@@ -417,6 +420,7 @@ void remap_apply(struct umm_ctx *ctx, const struct uffd_msg_info *info)
 	move.change = change_begin(ctx, &what);
 	while (at < info->end && (block = block_next(ctx, at, info->end)))
 		at = move_pages(&move, block, max(at, block->va), info->end);
+	taken_follow(ctx, info);
 	change_announce(ctx, move.change);
 	pool_urgent_end();
 	arrival_note(ctx, info->to, len);

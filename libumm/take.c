@@ -31,6 +31,7 @@
 #include "maps.h"
 #include "pagemap.h"
 #include "pin.h"
+#include "taken.h"
 #include "uapi.h"
 #include "uffd.h"
 #include "util.h"
@@ -414,67 +415,9 @@ bool take_leave_dropped(struct piece *piece, const uint64_t *map, unsigned first
 	return any;
 }
 
-/* Has the page at this address, which is another one's by now, to be there, and is not? */
-static bool is_robbed(struct umm_ctx *ctx, struct block *block, unsigned i)
-{
-	enum page_state state = page_state(block, i);
-	uint64_t populated = 1;
-
-	/* The program is dropping it: that it is not there is as it should be. */
-	if (block->page[i] & PG_DROPPING)
-		return false;
-	if (state != PG_SYSTEM && state != PG_COHERENT &&
-	    !(state == PG_MIGRATING && piece_expects_mapped(ctx, page_addr(block, i))))
-		return false;
-	return !pagemap_populated(page_addr(block, i), 1, ctx->features & UMM_KERNEL_PAGEMAP_SCAN,
-				  &populated) &&
-	       !populated;
-}
-
-/* Page i was taken from an address that its mapping has left: put back what is not ours. */
-static int put_back(struct piece *piece, uintptr_t source, unsigned i)
-{
-	struct umm_ctx *ctx = piece->ctx;
-	struct block *block = block_find(ctx, piece->va);
-	int ret = 0;
-
-	if (is_robbed(ctx, block, i)) {
-		ret = uffd_move(ctx->uffd, piece_at(piece, i), source, UMM_PAGE_SIZE, true, NULL);
-		if (!ret)
-			bit_set(piece->stay, i);
-	}
-	lock_drop(&block->lock);
-	return ret;
-}
-
-/* Where page i is moved to. */
-static uintptr_t target_of(const struct piece *piece, const uintptr_t *place, unsigned i)
+uintptr_t take_target(const struct piece *piece, const uintptr_t *place, unsigned i)
 {
 	return place ? place[i] : piece->slot + run_bytes(i);
-}
-
-/*
- * Pages were moved while the program changed its mappings: whether before or after is known when
- * its messages have been applied. The program goes on only then, so nobody has touched them.
- */
-static void put_back_others(struct piece *piece, const uintptr_t *place, const uint64_t *map,
-			    unsigned first, unsigned last)
-{
-	struct umm_ctx *ctx = piece->ctx;
-	unsigned i = next_going(piece, map, first);
-	int ret;
-
-	while (i < last) {
-		while (uffd_is_changing(ctx->uffd))
-			event_read_ahead(ctx);
-		ret = bit_test(piece->left, i) ? put_back(piece, target_of(piece, place, i), i) : 0;
-		if (ret == -EAGAIN)
-			continue;
-		if (ret)
-			log_error("page at %#lx is lost: %s", (unsigned long)piece_at(piece, i),
-				  umm_strerror(ret));
-		i = next_going(piece, map, i + 1);
-	}
 }
 
 /* The end of the pages from `first` on that go in one step: neighbours, here and there. */
@@ -484,9 +427,26 @@ static unsigned step_end(const struct piece *piece, const uintptr_t *place, cons
 	unsigned end = first + 1;
 
 	while (end < last && bit_test(map, end) && !bit_test(piece->stay, end) &&
-	       target_of(piece, place, end) == target_of(piece, place, end - 1) + UMM_PAGE_SIZE)
+	       take_target(piece, place, end) == take_target(piece, place, end - 1) + UMM_PAGE_SIZE)
 		end++;
 	return end;
+}
+
+/* One step. How many pages went. */
+static unsigned move_step(const struct piece *piece, const uintptr_t *place, unsigned first,
+			  unsigned end, int *ret)
+{
+	bool scan = piece->ctx->features & UMM_KERNEL_PAGEMAP_SCAN;
+	uintptr_t to = take_target(piece, place, first), from = piece_at(piece, first);
+	size_t done, len = run_bytes(end - first);
+
+	*ret = uffd_move(piece->ctx->staging.uffd, to, from, len, false, &done);
+	if (*ret == -EEXIST)
+		done += run_bytes((unsigned)pagemap_moved(to + done, from + done,
+							  (len - done) >> UMM_PAGE_SHIFT, scan));
+	if (done == len)
+		*ret = 0;
+	return (unsigned)(done >> UMM_PAGE_SHIFT);
 }
 
 /* A few steps. Returns where to go on, and in *ret why, if the page there did not go. */
@@ -494,19 +454,31 @@ static unsigned move_some(struct piece *piece, const uintptr_t *place, const uin
 			  unsigned first, unsigned last, int *ret)
 {
 	unsigned end;
-	size_t done;
 
 	first = next_going(piece, map, first);
 	for (unsigned n = 0; n < STEPS_AT_ONCE && first < last && !*ret; n++) {
 		end = step_end(piece, place, map, first, last);
-		*ret = uffd_move(piece->ctx->staging.uffd, target_of(piece, place, first),
-				 piece_at(piece, first), run_bytes(end - first), false, &done);
+		first += move_step(piece, place, first, end, ret);
 		hook_run(HOOK_TAKEN, piece->va);
-		first += (unsigned)(done >> UMM_PAGE_SHIFT);
 		if (!*ret)
 			first = next_going(piece, map, first);
 	}
 	return min(first, last);
+}
+
+/* Pages were moved while the program changed its mappings. */
+static void sort_out(struct piece *piece, const uintptr_t *place, const uint64_t *map,
+		     unsigned first, unsigned last)
+{
+	struct taken taken = {
+		.piece = piece,
+		.map = map,
+		.place = place,
+		.first = first,
+		.last = last,
+	};
+
+	taken_sort_out(&taken);
 }
 
 /*
@@ -526,7 +498,7 @@ unsigned take_by_move(struct piece *piece, const uintptr_t *place, const uint64_
 	take_leave_dropped(piece, map, first, last);
 	next = move_some(piece, place, map, first, last, ret);
 	if (uffd_is_changing(ctx->uffd))
-		put_back_others(piece, place, map, first, next);
+		sort_out(piece, place, map, first, next);
 	rwlock_drop(&ctx->gate);
 	return next;
 }

@@ -98,6 +98,8 @@ bool take_leave_dropped(struct piece *piece, const uint64_t *map, unsigned first
  */
 unsigned take_by_move(struct piece *piece, const uintptr_t *place, const uint64_t *map,
 		      unsigned first, unsigned last, int *ret);
+/* Where the top rung moves page i to. */
+uintptr_t take_target(const struct piece *piece, const uintptr_t *place, unsigned i);
 /* The lower rung: into the piece's `scratch`, with their mapping (`apart`). */
 void take_by_remap(struct piece *piece, unsigned first, unsigned last);
 

@@ -250,6 +250,30 @@ static void many_mappings_are_all_found(void **state)
  * Pages
  */
 
+static void pages_have_moved_that_are_there_and_no_longer_here(void **state)
+{
+	char *src = map_anon(NR_PAGES * PAGE, PROT_READ | PROT_WRITE);
+	char *dst = map_anon(NR_PAGES * PAGE, PROT_READ | PROT_WRITE);
+	uintptr_t to = (uintptr_t)dst, from = (uintptr_t)src;
+
+	(void)state;
+	assert_int_equal(madvise(src, NR_PAGES * PAGE, MADV_NOHUGEPAGE), 0);
+	assert_int_equal(madvise(dst, NR_PAGES * PAGE, MADV_NOHUGEPAGE), 0);
+	assert_int_equal(pagemap_moved(to, from, NR_PAGES, true), 0);
+	for (size_t i = 0; i < NR_PAGES; i++)
+		dst[i * PAGE] = 1;
+	assert_int_equal(pagemap_moved(to, from, NR_PAGES, true), NR_PAGES);
+	assert_int_equal(pagemap_moved(to, from, 5, false), 5);
+	/* At both places: it has not moved. */
+	src[100 * PAGE] = 1;
+	assert_int_equal(pagemap_moved(to, from, NR_PAGES, true), 100);
+	/* At none. */
+	assert_int_equal(madvise(dst + 70 * PAGE, PAGE, MADV_DONTNEED), 0);
+	assert_int_equal(pagemap_moved(to, from, NR_PAGES, false), 70);
+	munmap(src, NR_PAGES * PAGE);
+	munmap(dst, NR_PAGES * PAGE);
+}
+
 static void touched_pages_are_populated(void **state)
 {
 	char *map = map_anon((NR_PAGES + 1) * PAGE, PROT_READ | PROT_WRITE);
@@ -463,6 +487,7 @@ int main(void)
 		cmocka_unit_test(named_anonymous_memory_is_anonymous),
 		cmocka_unit_test(very_long_escaped_path_does_not_confuse),
 		cmocka_unit_test(many_mappings_are_all_found),
+		cmocka_unit_test(pages_have_moved_that_are_there_and_no_longer_here),
 		cmocka_unit_test(touched_pages_are_populated),
 		cmocka_unit_test(zero_page_is_populated),
 		cmocka_unit_test(huge_pages_are_populated),

@@ -105,6 +105,7 @@ struct place {
 	bool mapped[PLACE_PAGES];
 	unsigned seed[PLACE_PAGES]; /* 0: reads zero */
 	unsigned of[PLACE_PAGES];   /* the page of its fill */
+	bool left[PLACE_PAGES];	    /* by MREMAP_DONTUNMAP: it is not managed */
 };
 
 struct walk {
@@ -176,6 +177,7 @@ static void walk_renew(struct walk *w, unsigned place)
 		walk_wrong(w, "place %u: %s\n", place, umm_strerror((int)ret));
 	for (unsigned i = 0; i < PLACE_PAGES; i++) {
 		w->places[place].mapped[i] = true;
+		w->places[place].left[i] = false;
 		w->places[place].seed[i] = 0;
 		if (draw(&w->random, 2))
 			walk_fill(w, place, i);
@@ -209,6 +211,10 @@ static void walk_move(struct walk *w, unsigned place, unsigned to, bool leave)
 		npages++;
 	if (!npages)
 		return;
+	/* Where nothing is in memory that is not managed, a page that is just taken may arrive. */
+	for (unsigned i = first; i < first + npages; i++)
+		if (a->left[i] && !a->seed[i])
+			walk_fill(w, place, i);
 	if (mremap(place_addr(w, place) + first * PAGE, npages * PAGE, npages * PAGE, flags,
 		   place_addr(w, to) + first * PAGE) == MAP_FAILED) {
 		/* Several mappings: some of them may have moved before it failed. */
@@ -220,7 +226,9 @@ static void walk_move(struct walk *w, unsigned place, unsigned to, bool leave)
 		b->mapped[i] = true;
 		b->seed[i] = a->seed[i];
 		b->of[i] = a->of[i];
+		b->left[i] = a->left[i];
 		a->seed[i] = 0;
+		a->left[i] = true;
 	}
 	if (!leave)
 		walk_unmap(w, place, first, npages);

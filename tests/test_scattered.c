@@ -12,6 +12,10 @@
 #include <sched.h>
 #include <sys/mman.h>
 
+#ifndef MREMAP_DONTUNMAP
+#define MREMAP_DONTUNMAP 4
+#endif
+
 #define SCATTERED 8 /* pages 0, 2, 4 ... of RACE_PAGES */
 #define FRAMES	  64
 #define CHANGED	  4 /* the page that something happens to */
@@ -72,12 +76,12 @@ static void act_drop_one(void *arg)
 }
 
 /* The first page is taken; then another thread does this, and the kernel has begun to tell. */
-static void between(struct env *e, struct act mover, struct deed *c, void (*fn)(void *))
+static void between(struct env *e, struct act mover, struct deed *c, void (*fn)(void *), void *arg)
 {
 	struct race r;
 
 	race_start(&r, HOOK_TAKEN, act_scattered, mover);
-	actor_start(&c->actor, fn, c);
+	actor_start(&c->actor, fn, arg);
 	while (!uffd_is_changing(e->ctx->uffd))
 		sched_yield();
 	race_go(&r, HOOK_TAKEN);
@@ -99,7 +103,7 @@ static void changed(struct env *e, bool home, void (*fn)(void *), unsigned seed)
 
 	fill(next, 1, seed);
 	assert_int_equal(ref_map(ref, (uintptr_t)next, PAGE, true), 0);
-	between(e, mover, &c, fn);
+	between(e, mover, &c, fn, &c);
 	assert_free_frames(ref, home ? FRAMES - RACE_PAGES + SCATTERED : FRAMES - SCATTERED + 1);
 	if (fn == act_move_onto) {
 		env_forget(e, next, PAGE);
@@ -143,6 +147,142 @@ static void page_dropped_before_its_turn_to_come_home_is_empty(struct env *e)
 	changed(e, true, act_drop_one, 2);
 }
 
+/* ---- what is taken while mappings change -------------------------------------------- */
+
+/* A deed of several calls: the books hear of one only when the next has begun, or all are over. */
+struct deeds {
+	struct deed deed;
+	struct env *env;
+	void (*fn)(struct deeds *d);
+	char *away;
+	atomic_bool over;
+};
+
+static void act_deeds(void *arg)
+{
+	struct deeds *d = arg;
+
+	d->fn(d);
+	atomic_store(&d->over, true);
+}
+
+static void await_next_call(void *priv, enum hook_point point, uintptr_t addr)
+{
+	struct deeds *d = priv;
+
+	(void)point;
+	(void)addr;
+	while (!atomic_load(&d->over) && !uffd_is_changing(d->env->ctx->uffd))
+		sched_yield();
+}
+
+static void move_page(struct deeds *d, char *from, char *to, int flags)
+{
+	d->deed.ret |= mremap(from, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED | flags, to) != to;
+}
+
+/* Pages leave while all this is done. */
+static void beside_deeds(struct env *e, char *p, struct ref_device *ref, struct deeds *d)
+{
+	struct act mover = { .env = e, .ref = ref, .p = p, .npages = RACE_PAGES };
+
+	d->env = e;
+	d->away = env_map(e, PAGE);
+	hook_set(HOOK_EVENT, await_next_call, d);
+	between(e, mover, &d->deed, act_deeds, d);
+	hook_set(HOOK_EVENT, NULL, NULL);
+}
+
+static void arrive_and_move_on(struct deeds *d)
+{
+	move_page(d, d->deed.from, d->deed.to, 0);
+	move_page(d, d->deed.to, d->away, MREMAP_DONTUNMAP);
+}
+
+static void page_that_arrives_where_one_is_taken_and_moves_on_keeps_its_contents(struct env *e)
+{
+	struct ref_device *ref = env_device(e, FRAMES);
+	char *p = scattered(e, ref, false), *next = env_attach(e, PAGE);
+	struct deeds d = { .deed = { .from = next, .to = p + CHANGED * PAGE },
+			   .fn = arrive_and_move_on };
+
+	fill(next, 1, 2);
+	assert_int_equal(ref_map(ref, (uintptr_t)next, PAGE, true), 0);
+	beside_deeds(e, p, ref, &d);
+	env_forget(e, next, PAGE);
+	assert_filled(d.away, 1, 2);
+	assert_zero(d.deed.to, 1);
+	assert_device_sees(ref, d.away, 1, 2);
+	assert_filled_part(p, 0, CHANGED, 1);
+	assert_filled_part(p, CHANGED + 1, RACE_PAGES - CHANGED - 1, 1);
+}
+
+static void arrive_and_be_dropped(struct deeds *d)
+{
+	move_page(d, d->deed.from, d->deed.to, 0);
+	d->deed.ret |= madvise(d->deed.to, PAGE, MADV_DONTNEED);
+}
+
+static void page_that_arrives_where_one_is_taken_and_is_dropped_is_empty(struct env *e)
+{
+	struct ref_device *ref = env_device(e, FRAMES);
+	char *p = scattered(e, ref, false), *next = env_attach(e, PAGE);
+	struct deeds d = { .deed = { .from = next, .to = p + CHANGED * PAGE },
+			   .fn = arrive_and_be_dropped };
+
+	fill(next, 1, 2);
+	assert_int_equal(ref_map(ref, (uintptr_t)next, PAGE, true), 0);
+	beside_deeds(e, p, ref, &d);
+	env_forget(e, next, PAGE);
+	assert_zero(d.deed.to, 1);
+	assert_filled_part(p, 0, CHANGED, 1);
+	assert_filled_part(p, CHANGED + 1, RACE_PAGES - CHANGED - 1, 1);
+}
+
+static void go_and_come_back_and_be_dropped(struct deeds *d)
+{
+	move_page(d, d->deed.to, d->away, MREMAP_DONTUNMAP);
+	move_page(d, d->away, d->deed.to, 0);
+	d->deed.ret |= madvise(d->deed.to, PAGE, MADV_DONTNEED);
+}
+
+/* The first page, which is taken already. */
+static void page_that_is_taken_comes_back_and_is_dropped_is_empty(struct env *e)
+{
+	struct ref_device *ref = env_device(e, FRAMES);
+	char *p = scattered(e, ref, false);
+	struct deeds d = { .deed = { .to = p }, .fn = go_and_come_back_and_be_dropped };
+
+	beside_deeds(e, p, ref, &d);
+	env_forget(e, d.away, PAGE);
+	assert_zero(p, 1);
+	assert_filled_part(p, 1, RACE_PAGES - 1, 1);
+}
+
+static void arrive(struct deeds *d)
+{
+	move_page(d, d->deed.from, d->deed.to, 0);
+}
+
+/* What MREMAP_DONTUNMAP leaves is not managed, but is filled as if it were. */
+static void page_that_is_not_managed_and_arrives_where_one_is_taken_stays(struct env *e)
+{
+	struct ref_device *ref = env_device(e, FRAMES);
+	char *p = scattered(e, ref, false), *next = env_attach(e, PAGE), *gone = env_map(e, PAGE);
+	struct deeds d = { .deed = { .from = next, .to = p + CHANGED * PAGE }, .fn = arrive };
+
+	assert_int_equal(ref_map(ref, (uintptr_t)next, PAGE, true), 0);
+	assert_ptr_equal(mremap(next, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP,
+				gone),
+			 gone);
+	fill(next, 1, 2);
+	beside_deeds(e, p, ref, &d);
+	env_forget(e, next, PAGE);
+	assert_filled(d.deed.to, 1, 2);
+	assert_filled_part(p, 0, CHANGED, 1);
+	assert_filled_part(p, CHANGED + 1, RACE_PAGES - CHANGED - 1, 1);
+}
+
 /* Every other page of three mappings, the second of which refuses moves, goes and comes home. */
 static void scattered_pages_of_several_mappings_move(struct env *e)
 {
@@ -171,6 +311,10 @@ static const struct test_case cases[] = {
 	TEST(COHERENT, page_replaced_before_its_turn_to_come_home_is_gone),
 	TEST(ALL, page_dropped_before_its_turn_to_leave_is_empty),
 	TEST(COHERENT, page_dropped_before_its_turn_to_come_home_is_empty),
+	TEST(ALL, page_that_arrives_where_one_is_taken_and_moves_on_keeps_its_contents),
+	TEST(ALL, page_that_arrives_where_one_is_taken_and_is_dropped_is_empty),
+	TEST(ALL, page_that_is_taken_comes_back_and_is_dropped_is_empty),
+	TEST(ALL, page_that_is_not_managed_and_arrives_where_one_is_taken_stays),
 	TEST(ALL, scattered_pages_of_several_mappings_move),
 };
 
