@@ -44,7 +44,8 @@ bool ctx_is_forked(const struct umm_ctx *ctx)
 
 void ctx_pass_gate(struct umm_ctx *ctx)
 {
-	if (ctx_is_forked(ctx))
+	/* The child of a fork may have been born while somebody had it. */
+	if (!rwlock_is_taken(&ctx->gate) || ctx_is_forked(ctx))
 		return;
 	rwlock_take_shared(&ctx->gate);
 	rwlock_drop_shared(&ctx->gate);
@@ -652,6 +653,7 @@ int ctx_attach_asked(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
 
 	if (!ctx->whole_process || ctx_is_forked(ctx))
 		return 0;
+	ctx_pass_gate(ctx);
 	for (uintptr_t at = start; at < end && !ret; at = vma.end) {
 		ret = maps_find(at, ctx->features & UMM_KERNEL_PROCMAP_QUERY, &vma);
 		if (ret || vma.start >= end)

@@ -163,6 +163,7 @@ void rwlock_init(struct rwlock *lock, enum lock_rank rank)
 	pthread_rwlockattr_t attr;
 
 	lock->rank = rank;
+	atomic_init(&lock->taken, false);
 	must(pthread_rwlockattr_init(&attr));
 	must(pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP));
 	must(pthread_rwlock_init(&lock->rwlock, &attr));
@@ -195,11 +196,20 @@ UMM_NO_ANALYSIS void rwlock_take(struct rwlock *lock)
 	signals_hold();
 	must(pthread_rwlock_wrlock(&lock->rwlock));
 	held_set(lock->rank);
+	/* pairs with the load in rwlock_is_taken(), by way of what the holder causes */
+	atomic_store(&lock->taken, true);
 }
 
 UMM_NO_ANALYSIS void rwlock_drop(struct rwlock *lock)
 {
+	/* pairs with the load in rwlock_is_taken(): what was done meanwhile is seen */
+	atomic_store_explicit(&lock->taken, false, memory_order_release);
 	held_clear(lock->rank);
 	must(pthread_rwlock_unlock(&lock->rwlock));
 	signals_let();
+}
+
+bool rwlock_is_taken(const struct rwlock *lock)
+{
+	return atomic_load(&lock->taken);
 }

@@ -31,6 +31,7 @@
 #define LOCK_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -73,6 +74,7 @@ struct UMM_CAPABILITY("mutex") lock {
 struct UMM_CAPABILITY("mutex") rwlock {
 	pthread_rwlock_t rwlock;
 	enum lock_rank rank;
+	atomic_bool taken; /* not shared */
 };
 
 void lock_init(struct lock *lock, enum lock_rank rank);
@@ -93,6 +95,11 @@ void rwlock_take_shared(struct rwlock *lock) UMM_NO_ANALYSIS;
 void rwlock_drop_shared(struct rwlock *lock) UMM_NO_ANALYSIS;
 void rwlock_take(struct rwlock *lock) UMM_ACQUIRES(lock);
 void rwlock_drop(struct rwlock *lock) UMM_RELEASES(lock);
+/*
+ * Has somebody got it, not shared? Who caused what he does there, as a thread goes on whose
+ * message is read, sees it; and where nobody has, what was done there is seen, too.
+ */
+bool rwlock_is_taken(const struct rwlock *lock);
 
 /* True when this thread holds no lock of the list; debug builds only tell the truth. */
 bool lock_none_held(void);

@@ -17,6 +17,7 @@
 #include "batch.h"
 #include "device.h"
 #include "pagemap.h"
+#include "plain.h"
 #include "prot.h"
 #include "signals.h"
 #include "uapi.h"
@@ -148,29 +149,6 @@ static uint64_t entry_of(const struct umm_range *range, struct block *block, uns
 	}
 }
 
-/*
- * How many pages there are, from first on and before last, of which the books say all: system
- * pages without further ado. Most pages are that, and cost what reading their states costs.
- */
-static unsigned plain_pages(const struct umm_range *range, const struct block *block,
-			    unsigned first, unsigned last)
-{
-	if (first == last || block->page[first] != PG_SYSTEM || range->flags & UMM_RANGE_PAGEMAP)
-		return 0;
-	return pages_alike(block, first, last) - first;
-}
-
-/* The entries of such pages, in a mapping that may be read and written. */
-static void plain_entries(struct block *block, unsigned first, unsigned n, uint64_t *entry)
-{
-	uint64_t plain = UMM_ENTRY_VALID | UMM_ENTRY_WRITE | page_addr(block, first);
-
-	for (unsigned k = 0; k < n; k++)
-		entry[k] = plain + ((uint64_t)k << UMM_PAGE_SHIFT);
-	bits_set(block->readable, first, first + n);
-	bits_set(block->writable, first, first + n);
-}
-
 /* Does the page map have a say in this page's entry? */
 static bool wants_look(const struct umm_range *range, const struct block *block, unsigned i)
 {
@@ -192,7 +170,8 @@ static long snapshot_mapping(struct umm_range *range, struct block *block, struc
 
 	for (unsigned i = first; i < last; i++, entry++) {
 		plain = wide ? plain_pages(range, block, i, last) : 0;
-		plain_entries(block, i, plain, entry);
+		plain_fill(entry, page_addr(block, i), plain);
+		plain_give(block, i, plain);
 		i += plain;
 		entry += plain;
 		valid += plain;
@@ -303,11 +282,16 @@ static uint64_t encode(const struct umm_range_encoding *encoding, uint64_t entry
 	return encoded;
 }
 
+static uint64_t *entries_at(const struct umm_range *range, uintptr_t addr)
+{
+	return &range->entries[(addr - range->start) >> UMM_PAGE_SHIFT];
+}
+
 /* Nothing is locked: the caller's array may be managed memory, and writing it a fault. */
 static void entries_out(const struct umm_range *range, uintptr_t start, uintptr_t end,
 			const uint64_t *entry)
 {
-	uint64_t *out = &range->entries[(start - range->start) >> UMM_PAGE_SHIFT];
+	uint64_t *out = entries_at(range, start);
 	size_t npages = (end - start) >> UMM_PAGE_SHIFT;
 
 	if (!range->encoding) {
@@ -336,24 +320,55 @@ static uint64_t decode_request(const struct umm_range_encoding *encoding, uint64
  * Every lock holds signals; held over many blocks they cost no system calls for each. Before the
  * block that begins at `at`: those that came go through, once in a while.
  */
-static void let_signals_in(uintptr_t at)
+static void let_signals_in(const struct umm_range *range, uintptr_t at)
 {
-	if (at >> UMM_BLOCK_SHIFT & 63)
+	if (at == range->start || at >> UMM_BLOCK_SHIFT & 63)
 		return;
 	signals_let();
 	signals_hold();
 }
 
-static long snapshot_blocks(struct umm_range *range, struct umm_ctx *ctx)
+/* The end of its part of the block that addr is in. */
+static uintptr_t part_end(const struct umm_range *range, uintptr_t addr)
+{
+	return min(align_down(addr, UMM_BLOCK_SIZE) + UMM_BLOCK_SIZE, range->end);
+}
+
+/* Entries from `at` on, as long as all that is in a block is plain. Returns the end of those. */
+static uintptr_t snapshot_plain(const struct umm_range *range, struct prot *prot, uintptr_t at)
+{
+	uint64_t entry[UMM_BLOCK_PAGES];
+	uintptr_t next;
+
+	for (; at < range->end; at = next) {
+		let_signals_in(range, at);
+		next = part_end(range, at);
+		if (!plain_part(range, prot, at, next))
+			break;
+		if (!range->encoding) {
+			plain_fill(entries_at(range, at), at, (next - at) >> UMM_PAGE_SHIFT);
+			continue;
+		}
+		plain_fill(entry, at, (next - at) >> UMM_PAGE_SHIFT);
+		entries_out(range, at, next, entry);
+	}
+	return at;
+}
+
+static long snapshot_blocks(struct umm_range *range, struct umm_ctx *ctx, uintptr_t from)
 {
 	struct prot prot = { .ctx = ctx };
 	uint64_t entry[UMM_BLOCK_PAGES];
-	uintptr_t next;
+	uintptr_t at = from, next;
 	long valid = 0, n;
 
-	for (uintptr_t at = range->start; at < range->end; at = next) {
-		let_signals_in(at);
-		next = min(align_down(at, UMM_BLOCK_SIZE) + UMM_BLOCK_SIZE, range->end);
+	for (;; at = next) {
+		next = snapshot_plain(range, &prot, at);
+		valid += (long)((next - at) >> UMM_PAGE_SHIFT);
+		at = next;
+		if (at == range->end)
+			break;
+		next = part_end(range, at);
 		n = snapshot_block(range, at, next, &prot, entry);
 		if (n < 0)
 			return n;
@@ -363,13 +378,16 @@ static long snapshot_blocks(struct umm_range *range, struct umm_ctx *ctx)
 	return valid;
 }
 
-static long snapshot(struct umm_range *range, struct umm_ctx *ctx)
+/*
+ * The entries from `from` on; those before are there. Signals are held. Returns how many of all
+ * are valid.
+ */
+static long snapshot(struct umm_range *range, struct umm_ctx *ctx, uintptr_t from)
 {
-	long valid;
+	long valid = snapshot_blocks(range, ctx, from);
 
-	signals_hold();
-	valid = snapshot_blocks(range, ctx);
-	signals_let();
+	if (valid >= 0)
+		valid += (long)((from - range->start) >> UMM_PAGE_SHIFT);
 	if (valid >= 0 && umm_notifier_read_retry(range->notifier, range->seq))
 		return -EBUSY;
 	return valid;
@@ -409,16 +427,21 @@ static int range_check(struct umm_range *range, struct umm_range *mine)
 		return -ENODEV;
 	if (notifier_in_callback())
 		return -EDEADLK;
-	ctx_pass_gate(mine->notifier->ctx);
 	return ctx_attach_asked(mine->notifier->ctx, mine->start, mine->end);
 }
 
 long umm_range_snapshot(struct umm_range *range)
 {
 	struct umm_range mine;
-	int ret = range_check(range, &mine);
+	long ret = range_check(range, &mine);
 
-	return ret ? ret : snapshot(&mine, mine.notifier->ctx);
+	if (ret)
+		return ret;
+	signals_hold();
+	ctx_pass_gate(mine.notifier->ctx);
+	ret = snapshot(&mine, mine.notifier->ctx, mine.start);
+	signals_let();
+	return ret;
 }
 
 enum need {
@@ -695,19 +718,19 @@ int umm_range_wait_until_valid(struct umm_range *range, unsigned timeout_ms)
 	return notifier_wait_quiet(mine.notifier, now_ns() + timeout_ms * UINT64_C(1000000));
 }
 
-static int fault_parts(const struct umm_range *range, struct umm_ctx *ctx, uint64_t deadline)
+/* Signals are held, once. */
+static int fault_parts(const struct umm_range *range, struct umm_ctx *ctx, uintptr_t from,
+		       uint64_t deadline)
 {
-	struct part part = { .range = range, .prot = { .ctx = ctx }, .end = range->start };
+	struct part part = { .range = range, .prot = { .ctx = ctx }, .end = from };
 	int ret = 0;
 
-	signals_hold();
 	while (part.end < range->end && !ret) {
-		let_signals_in(part.end);
+		let_signals_in(range, part.end);
 		part.start = part.at = part.end;
-		part.end = min(align_down(part.start, UMM_BLOCK_SIZE) + UMM_BLOCK_SIZE, range->end);
+		part.end = part_end(range, part.start);
 		ret = fault_part(&part, deadline);
 	}
-	signals_let();
 	/* Else the snapshot tells of what is allowed no more. */
 	if (ret == -EPERM || ret == -EFAULT)
 		prot_refresh(ctx, range->start, range->end);
@@ -721,17 +744,41 @@ int range_populate(struct umm_ctx *ctx, const struct umm_span *span, bool write,
 		.end = span->start + span->len,
 		.default_flags = UMM_ENTRY_REQ_FAULT | (write ? UMM_ENTRY_REQ_WRITE : 0),
 	};
+	int ret;
 
-	return fault_parts(&range, ctx, deadline);
+	signals_hold();
+	ret = fault_parts(&range, ctx, range.start, deadline);
+	signals_let();
+	return ret;
+}
+
+/*
+ * Plain pages are what any request for all pages asks for: what a range begins with of them gets
+ * its entries at once. Signals are held, once.
+ */
+static long fault(struct umm_range *range, struct umm_ctx *ctx, uint64_t deadline)
+{
+	struct prot prot = { .ctx = ctx };
+	uintptr_t rest = range->start;
+	int ret;
+
+	if (!range->flags_mask)
+		rest = snapshot_plain(range, &prot, rest);
+	ret = fault_parts(range, ctx, rest, deadline);
+	return ret ? ret : snapshot(range, ctx, rest);
 }
 
 long umm_range_fault(struct umm_range *range, unsigned timeout_ms)
 {
 	uint64_t deadline = now_ns() + timeout_ms * UINT64_C(1000000);
 	struct umm_range mine;
-	int ret = range_check(range, &mine);
+	long ret = range_check(range, &mine);
 
-	if (!ret)
-		ret = fault_parts(&mine, mine.notifier->ctx, deadline);
-	return ret ? ret : snapshot(&mine, mine.notifier->ctx);
+	if (ret)
+		return ret;
+	signals_hold();
+	ctx_pass_gate(mine.notifier->ctx);
+	ret = fault(&mine, mine.notifier->ctx, deadline);
+	signals_let();
+	return ret;
 }

@@ -59,6 +59,31 @@ static void entries_may_be_the_driver_s_own(struct env *e)
 	assert_int_equal(mprotect(p + 2 * PAGE, 2 * PAGE, PROT_READ | PROT_WRITE), 0);
 }
 
+/* Blocks that are alike throughout are answered at once, in the driver's words, too. */
+static void whole_blocks_are_in_the_drivers_words(struct env *e)
+{
+	enum { NPAGES = 2 * UMM_BLOCK_PAGES };
+	struct ref_device *ref = env_device(e, 64);
+	char *p = env_alloc_small(e, 2 * BLOCK);
+	static uint64_t entry[NPAGES];
+	struct umm_range range = { .size = sizeof(range),
+				   .notifier = umm_mirror_notifier(ref->mirror),
+				   .start = (uintptr_t)p,
+				   .end = (uintptr_t)p + 2 * BLOCK,
+				   .entries = entry,
+				   .encoding = &encoding };
+
+	fill(p, NPAGES, 1);
+	for (unsigned round = 0; round < 2; round++) {
+		memset(entry, 0xff, sizeof(entry));
+		range.seq = umm_notifier_read_begin(range.notifier);
+		assert_int_equal(umm_range_snapshot(&range), NPAGES);
+		for (size_t i = 0; i < NPAGES; i++)
+			assert_int_equal(entry[i],
+					 (uintptr_t)(p + i * PAGE) / PAGE << 8 | 0x80 | 0x01);
+	}
+}
+
 static void encodings_that_make_no_sense_are_refused(struct env *e)
 {
 	struct ref_device *ref = env_device(e, 64);
@@ -149,6 +174,7 @@ static const struct test_case cases[] = {
 	TEST(ALL, entries_and_requests_may_be_on_the_device),
 	TEST(ALL, frame_numbers_may_be_on_the_device),
 	TEST(ALL, entries_may_be_the_driver_s_own),
+	TEST(ONCE, whole_blocks_are_in_the_drivers_words),
 	TEST(ONCE, encodings_that_make_no_sense_are_refused),
 };
 

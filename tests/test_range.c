@@ -543,6 +543,35 @@ static void runs_of_plain_pages_end_where_another_page_begins(struct env *e)
 	assert_int_equal(fault_all(ref, p, MIX_PAGES, entry, false), MIX_PAGES);
 }
 
+/* Blocks of which all is there get their entries first; what is missing behind them still comes. */
+static void fault_goes_on_behind_blocks_that_are_plain(struct env *e)
+{
+	enum { BLOCKS = 4, NPAGES = BLOCKS * BLOCK_PAGES - 5, MISSING = 3 * BLOCK_PAGES - 7 };
+	struct ref_device *ref = env_device(e, 64);
+	char *p = (char *)env_alloc_small(e, BLOCKS * BLOCK) + 3 * PAGE;
+	static uint64_t entry[NPAGES];
+	struct umm_range range;
+
+	fill(p, MISSING, 1);
+	fill(p + (MISSING + 2) * PAGE, NPAGES - MISSING - 2, 1);
+	/* All of it is known, and two pages are not there. */
+	assert_int_equal(snapshot(ref, p, NPAGES, entry), NPAGES - 2);
+	memset(entry, 0xff, sizeof(entry));
+	range = range_of(ref, p, NPAGES, entry);
+	range.default_flags = REQUESTS;
+	assert_int_equal(umm_range_fault(&range, 1000), NPAGES);
+	for (size_t i = 0; i < NPAGES; i++)
+		assert_entry(e, p + i * PAGE, entry[i], UMM_ENTRY_VALID | UMM_ENTRY_WRITE);
+	assert_true(cpu_maps(p + MISSING * PAGE) && cpu_maps(p + (MISSING + 1) * PAGE));
+	/* What was given out is known to be: less is allowed now, and the sequence is stale. */
+	range.seq = umm_notifier_read_begin(range.notifier);
+	assert_int_equal(mprotect(p, PAGE, PROT_READ), 0);
+	assert_int_equal(umm_range_snapshot(&range), -EBUSY);
+	assert_int_equal(snapshot(ref, p, NPAGES, entry), NPAGES);
+	assert_entry(e, p, entry[0], UMM_ENTRY_VALID);
+	assert_entry(e, p + PAGE, entry[1], UMM_ENTRY_VALID | UMM_ENTRY_WRITE);
+}
+
 static void stale_sequence_is_ebusy(struct env *e)
 {
 	struct ref_device *ref = env_device(e, 64);
@@ -677,6 +706,7 @@ static const struct test_case cases[] = {
 	TEST(ALL, requests_are_per_entry_or_for_all),
 	TEST(ALL, order_tells_of_blocks_that_are_mapped_alike),
 	TEST(ALL, runs_of_plain_pages_end_where_another_page_begins),
+	TEST(ALL, fault_goes_on_behind_blocks_that_are_plain),
 	TEST(ALL, stale_sequence_is_ebusy),
 	TEST(ONCE, bad_ranges_are_einval),
 	TEST(ALL, device_reads_an_untouched_page_with_one_fault),

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: MIT */
+/* Plain pages: the system's, in a mapping that may be read and written. */
+#ifndef PLAIN_H
+#define PLAIN_H
+
+#include "prot.h"
+
+/*
+ * How many there are, from first on and before last, of which the books say all, as far as the
+ * mapping allows it. Block locked.
+ */
+unsigned plain_pages(const struct umm_range *range, const struct block *block, unsigned first,
+		     unsigned last);
+
+/* Note that n pages from first on were given out for reading and writing. Block locked. */
+void plain_give(struct block *block, unsigned first, unsigned n);
+
+/* Their entries. */
+void plain_fill(uint64_t *entry, uintptr_t addr, size_t n);
+
+/*
+ * Is all of start .. end, which is in one block, plain? Then its entries may be given out; else
+ * nothing was noted. Nothing locked.
+ */
+bool plain_part(const struct umm_range *range, struct prot *prot, uintptr_t start, uintptr_t end);
+
+#endif
