@@ -26,6 +26,7 @@
 #include "pending.h"
 #include "report.h"
 #include "service.h"
+#include "share.h"
 #include "steps.h"
 #include "size.h"
 #include "window.h"
@@ -64,6 +65,7 @@ static void ocl_close(struct umm_opencl *ocl)
 	pending_destroy(ocl->pending);
 	pending_destroy(ocl->prefetches);
 	attend_destroy(ocl);
+	share_destroy(ocl);
 	service_destroy(ocl);
 	round_fini(ocl);
 	table_fini(&ocl->table);
@@ -107,6 +109,7 @@ static void ocl_destroy(void *priv)
 			table_fini(&ocl->table);
 		windows_forget(ocl);
 		attend_destroy(ocl);
+		share_destroy(ocl);
 		service_destroy(ocl);
 		free(ocl->control_host);
 		free(ocl->used_host);
@@ -266,6 +269,8 @@ static int ocl_open(struct umm_opencl *ocl, const struct umm_opencl_options *opt
 	if (!ret)
 		ret = opened(service_create(ocl), "faults");
 	if (!ret)
+		ret = opened(share_create(ocl), "bringing pages");
+	if (!ret)
 		ret = opened(attend_create(ocl), "kernels that wait");
 	ocl->pending = pending_create(ocl, true);
 	ocl->prefetches = pending_create(ocl, false);
@@ -279,6 +284,7 @@ static int ocl_open(struct umm_opencl *ocl, const struct umm_opencl_options *opt
 	pending_destroy(ocl->prefetches);
 	pending_destroy(ocl->pending);
 	attend_destroy(ocl);
+	share_destroy(ocl);
 	service_destroy(ocl);
 	round_fini(ocl);
 	table_fini(&ocl->table);
