@@ -376,6 +376,8 @@ int umm_opencl_create(struct umm_ctx *ctx, const struct umm_opencl_options *opti
 	ret = options ? size_in(&ours, sizeof(ours), options) : 0;
 	if (!ret)
 		ret = check_options(&ours);
+	if (!ret && umm_in_callback())
+		ret = -EDEADLK;
 	if (ret)
 		return ret;
 	ocl = ocl_alloc(ctx, &ours);
@@ -405,6 +407,8 @@ int device_enter(struct umm_opencl *ocl, struct umm_ctx **ctx)
 
 	if (ocl->owner != getpid())
 		return -ENODEV;
+	if (umm_in_callback())
+		return -EDEADLK;
 	pthread_mutex_lock(&ocl->update);
 	if (!ocl->gone) {
 		ocl->inside++;

@@ -110,7 +110,8 @@ struct umm_opencl {
 
 /*
  * Begin and end what uses the device: its destruction waits, and the context lives as long.
- * 0, or -ENODEV it is being destroyed, or this is a forked child. ctx: for device_leave().
+ * 0; -ENODEV it is being destroyed, or this is a forked child; -EDEADLK from a callback. ctx: for
+ * device_leave().
  */
 int device_enter(struct umm_opencl *ocl, struct umm_ctx **ctx);
 void device_leave(struct umm_opencl *ocl, struct umm_ctx *ctx);
