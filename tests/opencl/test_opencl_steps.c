@@ -10,21 +10,14 @@
 #define STEPS	   8
 #define NITEMS	   (STEPS * 1024 / ITEM_PAGES) /* the fewest that go in steps */
 
-static const struct umm_opencl_options exact = {
-	.size = sizeof(exact),
-	.readahead = 1,
-};
-
 /* One for all launches of a test: how the next one goes is chosen by what is known of a kernel. */
 static cl_kernel sums;
 
 static void open_rig(struct rig *rig, size_t device_bytes, const char *steps)
 {
 	setenv("UMM_OPENCL_STEPS", steps, 1);
-	rig_open(rig, device_bytes, &exact);
-	rig_build(rig);
+	rig_open_counting(rig, device_bytes);
 	sums = rig_kernel(rig, "sum_spans");
-	rig->flags = UMM_OPENCL_REPLAY;
 }
 
 static struct umm_opencl_result sum(struct rig *rig, const uint32_t *in, const uint32_t *then,
