@@ -1386,6 +1386,19 @@ UMM_API uint64_t umm_notifier_read_begin(struct umm_notifier *notifier);
  */
 UMM_API bool umm_notifier_read_retry(struct umm_notifier *notifier, uint64_t seq);
 
+/**
+ * umm_in_callback() - is this thread inside of an invalidate callback?
+ *
+ * What waits for pages, or for callbacks, would wait for this very thread then: backends and
+ * drivers whose own functions do ask first, and answer -EDEADLK.
+ *
+ * Ownership: none.
+ * Context:   any thread; async-signal-safe.
+ * Return:    true: of any notifier or mirror, of any context.
+ * Since:     0.1
+ */
+UMM_API bool umm_in_callback(void);
+
 /** An announced change that has not happened yet. */
 struct umm_invalidation;
 

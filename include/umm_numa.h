@@ -19,7 +19,8 @@
  * What the process may not use, by its cpuset or by numactl(8), is respected.
  * libnuma is loaded when it is first needed; where it is missing, functions say so.
  *
- * Errors are those of umm.h.
+ * Errors are those of umm.h. Functions that must not be called from a callback, an invalidate
+ * callback of umm.h's, answer -EDEADLK there; umm_numa_destroy() says so in the log.
  */
 #ifndef UMM_NUMA_H
 #define UMM_NUMA_H
@@ -110,11 +111,11 @@ struct umm_numa_options {
  * never put on another node instead.
  *
  * Ownership: the caller calls umm_numa_destroy(); closing the context does so otherwise.
- * Context:   any thread; may sleep.
+ * Context:   any thread, not from a callback; may sleep.
  * Return:    0; -EINVAL; -E2BIG; -ENODEV no such node, it has no memory, or this process
  *            may not use it (the log says which, and what to do), or in a forked
  *            child; -ENOSPC @options ask for more than the node has; -EOPNOTSUPP no libnuma;
- *            -ENOMEM; -EAGAIN no thread could be started.
+ *            -ENOMEM; -EAGAIN no thread could be started; -EDEADLK.
  * Since:     0.1
  */
 UMM_API int umm_numa_create(struct umm_ctx *ctx, const struct umm_numa_options *options,
@@ -166,7 +167,7 @@ UMM_API int umm_numa_node(struct umm_numa *numa);
  * Context:   any thread, not from a callback; may sleep. @fn may call libumm, and
  *            must not call umm_numa_destroy() of its device.
  * Return:    0; -EINVAL; -ENODEV the device is being destroyed, or in a forked
- *            child; -ENOMEM; -EAGAIN a thread could not be started: @fn was not called.
+ *            child; -ENOMEM; -EAGAIN a thread could not be started: @fn was not called; -EDEADLK.
  * Since:     0.1
  */
 UMM_API int umm_numa_run(struct umm_numa *numa, void (*fn)(void *arg, unsigned thread), void *arg,
@@ -188,7 +189,7 @@ UMM_API int umm_numa_run(struct umm_numa *numa, void (*fn)(void *arg, unsigned t
  * Context:   any thread, not from a callback; may sleep.
  * Return:    0; -EBUSY pages are pinned or in use by others: the log says how many, and
  *            nothing goes to the device until umm_numa_online(); -EINVAL; -ENODEV in a
- *            forked child.
+ *            forked child; -EDEADLK.
  * Since:     0.1
  */
 UMM_API int umm_numa_offline(struct umm_numa *numa);
@@ -200,7 +201,7 @@ UMM_API int umm_numa_offline(struct umm_numa *numa);
  * Ownership: none.
  * Context:   any thread, not from a callback; may sleep.
  * Return:    0; -ENODEV it has no memory, or this process may not use it, or in a
- *            forked child; -EINVAL; -ENOMEM.
+ *            forked child; -EINVAL; -ENOMEM; -EDEADLK.
  * Since:     0.1
  */
 UMM_API int umm_numa_online(struct umm_numa *numa);

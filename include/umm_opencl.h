@@ -25,7 +25,9 @@
  * There are vectors, pointers, spans and atomics as well: see umm_device.cl, umm_opencl(3).
  *
  * Errors are those of umm.h, also of handles: one that is NULL, dead or of another kind is
- * -EINVAL, or NULL or nothing from functions that return no error.
+ * -EINVAL, or NULL or nothing from functions that return no error. Functions that must not be
+ * called from a callback, an invalidate callback of umm.h's, answer -EDEADLK there; those that
+ * return no error say so in the log and do nothing.
  */
 #ifndef UMM_OPENCL_H
 #define UMM_OPENCL_H
@@ -138,10 +140,10 @@ struct umm_opencl_options {
  *
  * Ownership: the caller calls umm_opencl_destroy(); closing the context does so
  *            otherwise. OpenCL objects in @options are retained.
- * Context:   any thread; may sleep.
+ * Context:   any thread, not from a callback; may sleep.
  * Return:    0; -EINVAL; -E2BIG; -ENODEV no platform, or no such device (the log
  *            says which there are), or in a forked child; -EOPNOTSUPP the device
- *            lacks something; -ENOMEM.
+ *            lacks something; -ENOMEM; -EDEADLK.
  * Since:     0.1
  */
 UMM_API int umm_opencl_create(struct umm_ctx *ctx, const struct umm_opencl_options *options,
@@ -303,7 +305,7 @@ struct umm_opencl_result {
  *            (or poisoned); -EPERM it stored to read-only memory; -ENOSPC one work-item
  *            needs more pages at once than the device holds; -EBUSY a page that it
  *            needs is pinned by others; -ENODEV the device is lost, or as everywhere; -ENOMEM;
- *            -EIO a command failed, but the device answers.
+ *            -EDEADLK; -EIO a command failed, but the device answers.
  *            On error some work-items have run and some have not.
  * Since:     0.1
  */
@@ -344,9 +346,9 @@ struct umm_opencl_prefetch {
  * Ownership: the caller releases *@what->event; @what->moved stays until it completes. The spans
  *            are copied.
  * Context:   any thread, not from a callback; may sleep.
- * Return:    0; -EINVAL; -E2BIG; -ENODEV; -ENOMEM; and where it waits, -EFAULT nothing of the
- *            spans is managed; -ENOSPC no page fitted; -EIO. Else these are the event's status
- *            (which is negative then) and *@what->moved.
+ * Return:    0; -EINVAL; -E2BIG; -ENODEV; -ENOMEM; -EDEADLK; and where it waits, -EFAULT
+ *            nothing of the spans is managed; -ENOSPC no page fitted; -EIO. Else these are the
+ *            event's status (which is negative then) and *@what->moved.
  * Since:     0.1
  */
 UMM_API int umm_opencl_prefetch(struct umm_opencl *ocl, const struct umm_opencl_prefetch *what);
@@ -390,7 +392,7 @@ enum umm_opencl_window_flag {
  *            stays the caller's.
  * Context:   any thread, not from a callback; may sleep.
  * Return:    0; -EINVAL; -EEXIST it overlaps another window of @ocl; -ENOSPC it is larger
- *            than window_bytes or than the device's largest buffer; -ENOMEM; -ENODEV.
+ *            than window_bytes or than the device's largest buffer; -ENOMEM; -ENODEV; -EDEADLK.
  * Since:     0.1
  */
 UMM_API int umm_opencl_window_create(struct umm_opencl *ocl, void *addr, size_t len, uint64_t flags,
@@ -424,7 +426,7 @@ UMM_API void umm_opencl_window_destroy(struct umm_opencl_window *window);
  * Return:    0; -EINVAL; -EFAULT part of the range is not managed or is poisoned; -EPERM
  *            read-only memory for writing; -EBUSY pages are pinned, or others take them all the
  *            time, or it is held for reading and now wanted for writing; -ENOSPC device
- *            memory is short, and all other windows are held; -ENODEV; -ENOMEM; -EIO.
+ *            memory is short, and all other windows are held; -ENODEV; -ENOMEM; -EIO; -EDEADLK.
  * Since:     0.1
  */
 UMM_API int umm_opencl_window_acquire(struct umm_opencl_window *window, unsigned access,
@@ -437,7 +439,7 @@ UMM_API int umm_opencl_window_acquire(struct umm_opencl_window *window, unsigned
  * @events:  what uses the buffer
  *
  * Ownership: the events are retained.
- * Context:   any thread, not from a callback; does not wait for the events.
+ * Context:   any thread, a callback too; does not wait for the events.
  * Return:    0; -EINVAL, also where nobody holds it; -ENOMEM: it is still held.
  * Since:     0.1
  */
@@ -455,7 +457,7 @@ UMM_API int umm_opencl_window_release(struct umm_opencl_window *window, cl_uint 
  * Ownership: none.
  * Context:   any thread, not from a callback; may sleep.
  * Return:    0; -EINVAL; -EBUSY somebody holds it; -ENOENT it was not acquired, or its pages have
- *            left the buffer since; -ENODEV; -EIO.
+ *            left the buffer since; -ENODEV; -EIO; -EDEADLK.
  * Since:     0.1
  */
 UMM_API int umm_opencl_window_dirty(struct umm_opencl_window *window, uint64_t *bits);

@@ -78,6 +78,11 @@ bool notifier_in_callback(void)
 	return running;
 }
 
+bool umm_in_callback(void)
+{
+	return running;
+}
+
 bool notifier_refuses(const char *function)
 {
 	if (running)

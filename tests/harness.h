@@ -133,6 +133,8 @@ struct ref_device *env_device_with(struct env *env, struct ref_options options);
 void env_device_gone(struct env *env, struct ref_device *ref);
 /* Close the context now. */
 void env_close(struct env *env);
+/* And open another: with these options, but for what the variant says. */
+void env_reopen(struct env *env, struct umm_ctx_options options);
 
 /* umm_alloc(), freed with the context. Up to 2 MiB are of one block. */
 char *env_alloc(struct env *env, size_t len);

@@ -45,6 +45,15 @@ void env_close(struct env *env)
 	umm_ctx_put(ctx);
 }
 
+void env_reopen(struct env *env, struct umm_ctx_options options)
+{
+	options.size = sizeof(options);
+	options.flags |= env->variant.ctx_flags;
+	options.kernel_features_off |= env->variant.features_off;
+	env_close(env);
+	assert_int_equal(umm_ctx_create(&options, &env->ctx), 0);
+}
+
 /* What fits into one block lies in one: so one device access concerns all of it. */
 static char *alloc_in_block(struct env *env, size_t len, uint64_t flags)
 {

@@ -507,6 +507,7 @@ static int call_everything(void *priv, const struct umm_notifier_range *range)
 	(void)range;
 	if (c->calls++)
 		return 0;
+	c->wrong += !umm_in_callback();
 	call_what_asks(c, (uintptr_t)c->p);
 	call_what_moves(c, (uintptr_t)c->p);
 	call_what_begins_and_ends(c, (uintptr_t)c->p);
@@ -541,7 +542,9 @@ static void calls_from_a_callback_are_refused_not_waited_for(struct env *e)
 	struct caller c = { .env = e, .ref = env_device(e, 64) };
 
 	assert_int_equal(umm_fence_create(&c.fence), 0);
+	assert_false(umm_in_callback());
 	caller_run(&c, call_everything);
+	assert_false(umm_in_callback());
 	assert_int_equal(umm_fence_poll(c.fence), -EAGAIN);
 	umm_fence_put(c.fence);
 	assert_int_equal(umm_notifier_remove(c.mine), 0);

@@ -19,13 +19,9 @@
 /* The environment of the test, with another context. */
 static void with_options(struct env *e, struct umm_ctx_options options)
 {
-	options.size = sizeof(options);
-	options.flags = e->variant.ctx_flags;
-	options.kernel_features_off = e->variant.features_off;
 	if (!options.readahead)
 		options.readahead = UMM_READAHEAD_OFF;
-	env_close(e);
-	assert_int_equal(umm_ctx_create(&options, &e->ctx), 0);
+	env_reopen(e, options);
 }
 
 /* Pinned as soon as somebody has lost it closely twice, after it was found to thrash. */

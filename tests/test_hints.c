@@ -602,14 +602,10 @@ static void warned(void *priv, enum umm_log_level level, const char *line)
 /* The environment of the test, with another context, whose UMM_HINTS this is. */
 static void with_hints(struct env *e, const char *hints)
 {
-	struct umm_ctx_options options = { .size = sizeof(options),
-					   .readahead = UMM_READAHEAD_OFF };
-
 	nwarned = 0;
 	umm_log_set(warned, NULL, UMM_LOG_WARNING);
 	setenv("UMM_HINTS", hints, 1);
-	env_close(e);
-	assert_int_equal(umm_ctx_create(&options, &e->ctx), 0);
+	env_reopen(e, (struct umm_ctx_options){ .readahead = UMM_READAHEAD_OFF });
 	unsetenv("UMM_HINTS");
 	umm_log_set(NULL, NULL, UMM_LOG_WARNING);
 }

@@ -28,16 +28,7 @@ struct steps {
 /* The context that the harness made, again, with another limit for drivers. */
 static void limit_drivers(struct env *e, uint64_t finalize_ns)
 {
-	struct umm_ctx_options options = {
-		.size = sizeof(options),
-		.flags = e->variant.ctx_flags,
-		.kernel_features_off = e->variant.features_off,
-		.finalize_ns = finalize_ns,
-	};
-
-	umm_ctx_put(e->ctx);
-	e->ctx = NULL;
-	assert_int_equal(umm_ctx_create(&options, &e->ctx), 0);
+	env_reopen(e, (struct umm_ctx_options){ .finalize_ns = finalize_ns });
 }
 
 /* Set up, for all NPAGES pages at p: out to a device, or home. */

@@ -217,6 +217,8 @@ int umm_numa_create(struct umm_ctx *ctx, const struct umm_numa_options *options,
 		ret = size_in(&mine, sizeof(mine), options);
 	if (!ret && mine.flags & ~(uint64_t)UMM_NUMA_PRIVATE)
 		ret = -EINVAL;
+	if (!ret && umm_in_callback())
+		ret = -EDEADLK;
 	if (ret)
 		return ret;
 	library = library_get(&ret);
@@ -306,6 +308,8 @@ int umm_numa_offline(struct umm_numa *numa)
 		return -EINVAL;
 	if (numa->owner != getpid())
 		return -ENODEV;
+	if (umm_in_callback())
+		return -EDEADLK;
 	other = other_node(numa, &ret);
 	if (ret)
 		return ret;
@@ -334,6 +338,8 @@ int umm_numa_online(struct umm_numa *numa)
 		return -EINVAL;
 	if (numa->owner != getpid())
 		return -ENODEV;
+	if (umm_in_callback())
+		return -EDEADLK;
 	nodes = nodes_get(numa->library, &ret);
 	if (!nodes)
 		return ret;

@@ -146,6 +146,8 @@ int umm_numa_run(struct umm_numa *numa, void (*fn)(void *arg, unsigned thread), 
 
 	if (!numa || !fn)
 		return -EINVAL;
+	if (umm_in_callback())
+		return -EDEADLK;
 	ret = team_begin(numa);
 	if (ret)
 		return ret;

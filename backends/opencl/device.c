@@ -26,6 +26,7 @@
 #include "pending.h"
 #include "report.h"
 #include "service.h"
+#include "share.h"
 #include "steps.h"
 #include "size.h"
 #include "window.h"
@@ -64,6 +65,7 @@ static void ocl_close(struct umm_opencl *ocl)
 	pending_destroy(ocl->pending);
 	pending_destroy(ocl->prefetches);
 	attend_destroy(ocl);
+	share_destroy(ocl);
 	service_destroy(ocl);
 	round_fini(ocl);
 	table_fini(&ocl->table);
@@ -107,6 +109,7 @@ static void ocl_destroy(void *priv)
 			table_fini(&ocl->table);
 		windows_forget(ocl);
 		attend_destroy(ocl);
+		share_destroy(ocl);
 		service_destroy(ocl);
 		free(ocl->control_host);
 		free(ocl->used_host);
@@ -266,6 +269,8 @@ static int ocl_open(struct umm_opencl *ocl, const struct umm_opencl_options *opt
 	if (!ret)
 		ret = opened(service_create(ocl), "faults");
 	if (!ret)
+		ret = opened(share_create(ocl), "bringing pages");
+	if (!ret)
 		ret = opened(attend_create(ocl), "kernels that wait");
 	ocl->pending = pending_create(ocl, true);
 	ocl->prefetches = pending_create(ocl, false);
@@ -279,6 +284,7 @@ static int ocl_open(struct umm_opencl *ocl, const struct umm_opencl_options *opt
 	pending_destroy(ocl->prefetches);
 	pending_destroy(ocl->pending);
 	attend_destroy(ocl);
+	share_destroy(ocl);
 	service_destroy(ocl);
 	round_fini(ocl);
 	table_fini(&ocl->table);
@@ -370,6 +376,8 @@ int umm_opencl_create(struct umm_ctx *ctx, const struct umm_opencl_options *opti
 	ret = options ? size_in(&ours, sizeof(ours), options) : 0;
 	if (!ret)
 		ret = check_options(&ours);
+	if (!ret && umm_in_callback())
+		ret = -EDEADLK;
 	if (ret)
 		return ret;
 	ocl = ocl_alloc(ctx, &ours);
@@ -399,6 +407,8 @@ int device_enter(struct umm_opencl *ocl, struct umm_ctx **ctx)
 
 	if (ocl->owner != getpid())
 		return -ENODEV;
+	if (umm_in_callback())
+		return -EDEADLK;
 	pthread_mutex_lock(&ocl->update);
 	if (!ocl->gone) {
 		ocl->inside++;

@@ -38,13 +38,13 @@ enum device_steps {
 	STEPS_NEVER,
 };
 
-/* What launches of a kernel took, in nanoseconds for a page that they missed; 0: not known. */
+/* What launches of a kernel took: without steps [0], and in steps [1]. */
 struct step_cost {
 	cl_kernel kernel; /* only a number: it may be gone */
 	uint32_t nitems;
-	uint32_t nlaunches;
-	uint64_t plain;
-	uint64_t steps;
+	uint32_t nlaunches;    /* since both are known */
+	uint32_t nmeasured[2]; /* launches */
+	uint64_t ns[2];	       /* for a page that they missed at first */
 };
 
 #define DEVICE_STEP_COSTS 64
@@ -93,6 +93,7 @@ struct umm_opencl {
 	uint32_t *control_host;
 	uint32_t *used_host;
 	struct service *service;
+	struct share *share;
 	struct attendant *attendant; /* NULL: nobody can wait */
 	struct step_cost step_costs[DEVICE_STEP_COSTS];
 
@@ -109,7 +110,8 @@ struct umm_opencl {
 
 /*
  * Begin and end what uses the device: its destruction waits, and the context lives as long.
- * 0, or -ENODEV it is being destroyed, or this is a forked child. ctx: for device_leave().
+ * 0; -ENODEV it is being destroyed, or this is a forked child; -EDEADLK from a callback. ctx: for
+ * device_leave().
  */
 int device_enter(struct umm_opencl *ocl, struct umm_ctx **ctx);
 void device_leave(struct umm_opencl *ocl, struct umm_ctx *ctx);

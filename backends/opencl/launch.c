@@ -82,7 +82,8 @@ struct launch {
 	uint32_t successes;	/* windows done since */
 	uint32_t batch;		/* pages that a round brings at most */
 	uint64_t may_step;	/* since then: it could go in steps; 0: not so */
-	bool stepped;		/* and did */
+	bool stepped;		/* and did, */
+	uint32_t npages;	/* with so many missing */
 	uint32_t step;		/* so many, while what follows comes as they run; 0: no steps */
 	bool missed;		/* the window has missed pages */
 	bool holding;		/* memory was emptied for this window, and fills up, */
@@ -415,7 +416,9 @@ static void start_steps(struct launch *l, const struct round_outcome *round)
 	if (l->result->rounds > 1 || most < LEAST_STEP || l->nitems > round->nfaults / ITEM_PAGES)
 		return;
 	l->may_step = now_ns();
-	l->stepped = steps_pay(l->ocl, l->work, l->nitems);
+	l->npages = round->nfaults;
+	/* Pages may be reported twice. */
+	l->stepped = steps_pay(l->ocl, l->work, l->nitems, round->nfaults / 8 * 7 > nframes);
 	if (l->stepped)
 		l->step = most;
 }
@@ -584,8 +587,7 @@ static int run_locked(struct umm_opencl *ocl, const struct umm_opencl_work *work
 	window_start(&l, 0, l.nitems);
 	ret = launch_rounds(&l);
 	if (!ret && l.may_step)
-		steps_learn(ocl, work, l.nitems, l.stepped,
-			    (now_ns() - l.may_step) / result->faults);
+		steps_learn(ocl, work, l.nitems, l.stepped, (now_ns() - l.may_step) / l.npages);
 	visited_clear(&l.visited);
 	return ret && loss_is_known(&ocl->transfer.loss) ? -ENODEV : ret;
 }

@@ -112,25 +112,30 @@ static int set_running_locked(struct umm_opencl *ocl, uintptr_t addr, uint32_t e
 	return ret;
 }
 
-static int set_locked(struct umm_opencl *ocl, uintptr_t addr, uint32_t entry)
+/* Entries from addr on, of one block. */
+static int set_locked(struct umm_opencl *ocl, uintptr_t addr, const uint32_t *entries,
+		      uint32_t count)
 {
-	if (ocl->running)
-		return set_running_locked(ocl, addr, entry);
-	return table_set(&ocl->table, addr, entry);
+	int ret = 0;
+
+	if (!ocl->running)
+		return table_set_pages(&ocl->table, addr, entries, count);
+	for (uint32_t i = 0; i < count && !ret; i++)
+		ret = set_running_locked(ocl, addr + ((uintptr_t)i << UMM_PAGE_SHIFT), entries[i]);
+	return ret;
 }
 
 /* -EAGAIN: the answer grew stale. */
 static int program_locked(struct umm_opencl *ocl, const struct umm_range *range)
 {
-	size_t npages = (range->end - range->start) >> UMM_PAGE_SHIFT;
-	int ret = 0;
+	uint32_t npages = (uint32_t)((range->end - range->start) >> UMM_PAGE_SHIFT);
+	uint32_t entries[UMM_BLOCK_PAGES];
 
 	if (umm_notifier_read_retry(range->notifier, range->seq))
 		return -EAGAIN;
-	for (size_t i = 0; i < npages && !ret; i++)
-		ret = set_locked(ocl, range->start + (i << UMM_PAGE_SHIFT),
-				 entry_of(ocl, range->entries[i]));
-	return ret;
+	for (uint32_t i = 0; i < npages; i++)
+		entries[i] = entry_of(ocl, range->entries[i]);
+	return set_locked(ocl, range->start, entries, npages);
 }
 
 int mirror_program(struct umm_opencl *ocl, uintptr_t start, uintptr_t end)

@@ -32,11 +32,14 @@
 #include "prefetch.h"
 #include "report.h"
 #include "service.h"
+#include "share.h"
 
 #define PAGE_MASK     (~(uint64_t)(UMM_PAGE_SIZE - 1))
 #define ADDRESS_END   (UINT64_C(1) << TABLE_ADDRESS_BITS)
 #define TOUCH_BATCH   64
-#define LOOK_BATCH    512 /* pages looked up at a time, while others wait */
+#define LOOK_BATCH    512  /* pages looked up at a time, while others wait */
+#define MANY	      1024 /* faults to sort by digits */
+#define DIGIT_BITS    11
 #define WRITTEN_SLOTS 4096
 
 /* How the page of a fault is to come; set once its order of arrival is no longer needed. */
@@ -49,10 +52,10 @@ struct service {
 	const struct service_want *want; /* of the round being served */
 	struct umm_span *spans;		 /* as many as there can be faults */
 	struct umm_span *ahead;
-	struct fault *rest;		    /* what was cut off, of rest_at .. nrest */
-	struct umm_fence *moving, *copying; /* what comes of it while a round runs; or NULL */
+	struct fault *rest; /* what was cut off, of rest_at .. nrest */
 	uint32_t rest_at, nrest;
 	struct fault *coming;		 /* what comes ahead */
+	struct fault *sorted;		 /* halfway */
 	bool *served;			 /* of the faults looked at last: the page is there */
 	uint32_t written[WRITTEN_SLOTS]; /* blocks, + 1, whose copies had to become single */
 };
@@ -69,8 +72,9 @@ int service_create(struct umm_opencl *ocl)
 	service->rest = calloc(ocl->fault_entries, sizeof(*service->rest));
 	service->served = calloc(ocl->fault_entries, sizeof(*service->served));
 	service->coming = calloc(ocl->fault_entries, sizeof(*service->coming));
+	service->sorted = calloc(ocl->fault_entries, sizeof(*service->sorted));
 	return service->spans && service->ahead && service->rest && service->coming &&
-			       service->served ?
+			       service->sorted && service->served ?
 		       0 :
 		       -ENOMEM;
 }
@@ -84,6 +88,7 @@ void service_destroy(struct umm_opencl *ocl)
 	free(ocl->service->rest);
 	free(ocl->service->served);
 	free(ocl->service->coming);
+	free(ocl->service->sorted);
 	free(ocl->service);
 }
 
@@ -156,12 +161,64 @@ static struct fault both(struct fault a, struct fault b)
 	return first;
 }
 
+static unsigned digit(const struct fault *fault, uint64_t first, unsigned shift)
+{
+	uint64_t page = (fault->addr >> UMM_PAGE_SHIFT) - first;
+
+	return (unsigned)(page >> shift) & ((1u << DIGIT_BITS) - 1);
+}
+
+/* By DIGIT_BITS of (page - first), `shift` bits up; equals stay in their order. */
+static void sort_digit(const struct fault *from, uint32_t count, uint64_t first, unsigned shift,
+		       struct fault *to)
+{
+	uint32_t at[1 << DIGIT_BITS] = { 0 }, sum = 0, n;
+
+	for (uint32_t i = 0; i < count; i++)
+		at[digit(&from[i], first, shift)]++;
+	for (unsigned d = 0; d < 1 << DIGIT_BITS; d++) {
+		n = at[d];
+		at[d] = sum;
+		sum += n;
+	}
+	for (uint32_t i = 0; i < count; i++)
+		to[at[digit(&from[i], first, shift)]++] = from[i];
+}
+
+/*
+ * By page. Threads that run work-items at the same time report in turns: many sequences are woven
+ * into each other, which comparisons take long to undo.
+ */
+static void sort_pages(struct umm_opencl *ocl, struct fault *faults, uint32_t count)
+{
+	struct fault *from = faults, *to = ocl->service->sorted, *swap;
+	uint64_t first = UINT64_MAX, last = 0, page;
+
+	if (count < MANY) {
+		sort(faults, count, by_page);
+		return;
+	}
+	for (uint32_t i = 0; i < count; i++) {
+		page = faults[i].addr >> UMM_PAGE_SHIFT;
+		first = page < first ? page : first;
+		last = page > last ? page : last;
+	}
+	for (unsigned shift = 0; (last - first) >> shift; shift += DIGIT_BITS) {
+		sort_digit(from, count, first, shift, to);
+		swap = from;
+		from = to;
+		to = swap;
+	}
+	if (from != faults)
+		memcpy(faults, from, count * sizeof(*faults));
+}
+
 /* Sort, and keep one fault for each page. The new count. */
-static uint32_t merge(struct fault *faults, uint32_t count)
+static uint32_t merge(struct umm_opencl *ocl, struct fault *faults, uint32_t count)
 {
 	uint32_t n = 0;
 
-	sort(faults, count, by_page);
+	sort_pages(ocl, faults, count);
 	for (uint32_t i = 0; i < count; i++) {
 		if (n && !((faults[n - 1].addr ^ faults[i].addr) & PAGE_MASK))
 			faults[n - 1] = both(faults[n - 1], faults[i]);
@@ -190,21 +247,37 @@ static size_t coalesce(const struct fault *faults, uint32_t count, uint32_t flag
 	return n;
 }
 
-/* Pages moved; what pages only refuse is 0: looking at each page tells why. */
-static long migrate(struct umm_opencl *ocl, const struct umm_span *spans, size_t nspans,
-		    uint64_t flags)
+static struct umm_migrate_request request_of(struct umm_opencl *ocl, const struct umm_span *spans,
+					     size_t nspans, uint64_t flags)
 {
-	struct umm_migrate_request request = {
-		.size = sizeof(request),
+	return (struct umm_migrate_request){
+		.size = sizeof(struct umm_migrate_request),
 		.flags = flags,
 		.spans = spans,
 		.nspans = nspans,
 		.dst = ocl->mem,
 		.cause = UMM_CAUSE_DEVICE_FAULT,
 	};
+}
+
+/* Pages moved; what pages only refuse is 0: looking at each page tells why. */
+static long migrate(struct umm_opencl *ocl, const struct umm_span *spans, size_t nspans,
+		    uint64_t flags)
+{
+	struct umm_migrate_request request = request_of(ocl, spans, nspans, flags);
 	long moved = nspans ? umm_migrate_spans(ocl->ctx, &request, NULL) : 0;
 
 	return moved == -EFAULT || moved == -ENOSPC || moved == -ENOENT ? 0 : moved;
+}
+
+/* The same by two threads. */
+static long migrate_shared(struct umm_opencl *ocl, const struct umm_span *spans, size_t nspans,
+			   uint64_t flags)
+{
+	struct umm_migrate_request request = request_of(ocl, spans, nspans, flags);
+
+	share_begin(ocl, &request);
+	return share_finish(ocl);
 }
 
 static uint32_t entry_get(struct umm_opencl *ocl, uintptr_t addr)
@@ -369,6 +442,17 @@ static bool is_shared(struct umm_opencl *ocl, const struct fault *fault)
 	return state_of(ocl, fault, &mem) == UMM_PAGE_DUPLICATED;
 }
 
+/* Many pages, room for all of them, and no kernel that holds the CPUs while it waits? */
+static bool may_share(struct umm_opencl *ocl, const struct umm_span *spans, size_t nspans,
+		      const struct service_outcome *outcome)
+{
+	size_t npages = 0;
+
+	for (size_t i = 0; i < nspans; i++)
+		npages += spans[i].len >> UMM_PAGE_SHIFT;
+	return !outcome->full && !ocl->service->want->running && share_pays(ocl, npages);
+}
+
 /* Bring the pages of faults with one of these flags, and what may be wanted next. */
 static int bring(struct umm_opencl *ocl, const struct fault *faults, uint32_t count, uint32_t flags,
 		 struct service_outcome *outcome)
@@ -386,7 +470,10 @@ static int bring(struct umm_opencl *ocl, const struct fault *faults, uint32_t co
 	if (!service->want->hold && !service->want->step && !outcome->full)
 		nahead = prefetch_plan(ocl, service->spans, nspans, service->ahead,
 				       ocl->fault_entries);
-	moved = migrate(ocl, service->spans, nspans, how);
+	if (may_share(ocl, service->spans, nspans, outcome))
+		moved = migrate_shared(ocl, service->spans, nspans, how);
+	else
+		moved = migrate(ocl, service->spans, nspans, how);
 	if (moved >= 0)
 		ahead = migrate(ocl, service->ahead, nahead,
 				how | UMM_MIGRATE_NO_EVICT | UMM_MIGRATE_AHEAD);
@@ -492,7 +579,7 @@ static uint32_t cut(struct umm_opencl *ocl, struct fault *faults, uint32_t count
 	ocl->service->rest_at = 0;
 	ocl->service->nrest = count - most;
 	memcpy(ocl->service->rest, faults + most, (count - most) * sizeof(*faults));
-	return merge(faults, most);
+	return merge(ocl, faults, most);
 }
 
 void service_drop_rest(struct umm_opencl *ocl)
@@ -515,29 +602,23 @@ int service_rest(struct umm_opencl *ocl, const struct service_want *want,
 		return 0;
 	service->rest_at += count;
 	outcome->last_item = faults[count - 1].item;
-	count = merge(faults, count);
+	count = merge(ocl, faults, count);
 	outcome->npages = count;
 	return bring_all(ocl, faults, count, outcome);
 }
 
-/* Their pages begin to come, those with one of these flags. NULL: there are none. */
-static struct umm_fence *start_bringing(struct umm_opencl *ocl, const struct fault *faults,
-					uint32_t count, uint32_t flags)
+/* Their pages begin to come, those with one of these flags. The number of spans. */
+static size_t start_bringing(struct umm_opencl *ocl, uint32_t count, uint32_t flags,
+			     struct umm_span *spans)
 {
-	struct umm_migrate_request request = {
-		.size = sizeof(request),
-		.flags = UMM_MIGRATE_NO_EVICT | (flags & FAULT_MOVE ? 0 : UMM_MIGRATE_DUPLICATE),
-		.spans = ocl->service->spans,
-		.nspans = coalesce(faults, count, flags, ocl->service->spans),
-		.dst = ocl->mem,
-		.cause = UMM_CAUSE_DEVICE_FAULT,
-	};
-	struct umm_fence *fence = NULL;
+	size_t nspans = coalesce(ocl->service->coming, count, flags, spans);
+	uint64_t how = flags & FAULT_MOVE ? 0 : UMM_MIGRATE_DUPLICATE;
+	struct umm_migrate_request request =
+		request_of(ocl, spans, nspans, how | UMM_MIGRATE_NO_EVICT);
 
-	/* What is wrong with them is found out when they are missed, or brought for good. */
-	if (request.nspans)
-		umm_migrate_spans(ocl->ctx, &request, &fence);
-	return fence;
+	if (nspans)
+		share_begin(ocl, &request);
+	return nspans;
 }
 
 void service_ahead_begin(struct umm_opencl *ocl, uint32_t most)
@@ -545,6 +626,7 @@ void service_ahead_begin(struct umm_opencl *ocl, uint32_t most)
 	struct service *service = ocl->service;
 	uint32_t count = service->nrest - service->rest_at;
 	struct fault *faults = service->coming;
+	size_t nspans;
 
 	count = whole_items(service->rest + service->rest_at, count, most);
 	if (!count)
@@ -552,28 +634,18 @@ void service_ahead_begin(struct umm_opencl *ocl, uint32_t most)
 	if (umm_devmem_nfree(ocl->mem) < count)
 		umm_devmem_evict(ocl->mem, count);
 	memcpy(faults, service->rest + service->rest_at, count * sizeof(*faults));
-	count = merge(faults, count);
+	count = merge(ocl, faults, count);
 	choose(ocl, faults, count);
-	service->moving = start_bringing(ocl, faults, count, FAULT_MOVE);
-	service->copying = start_bringing(ocl, faults, count, FAULT_COPY);
-}
-
-static uint64_t wait_for(struct umm_fence **fence)
-{
-	long moved = 0;
-
-	if (!*fence)
-		return 0;
-	if (!umm_fence_wait(*fence, -1))
-		moved = umm_fence_value(*fence);
-	umm_fence_put(*fence);
-	*fence = NULL;
-	return moved > 0 ? (uint64_t)moved : 0;
+	nspans = start_bringing(ocl, count, FAULT_MOVE, service->spans);
+	start_bringing(ocl, count, FAULT_COPY, service->spans + nspans);
 }
 
 uint64_t service_ahead_end(struct umm_opencl *ocl)
 {
-	return wait_for(&ocl->service->moving) + wait_for(&ocl->service->copying);
+	/* What is wrong with pages is found out when they are missed, or brought for good. */
+	long moved = share_finish(ocl);
+
+	return moved > 0 ? (uint64_t)moved : 0;
 }
 
 int service_run(struct umm_opencl *ocl, const struct round_outcome *round,
@@ -591,7 +663,7 @@ int service_run(struct umm_opencl *ocl, const struct round_outcome *round,
 	if (ret)
 		return ret;
 	number(faults, count);
-	count = merge(faults, count);
+	count = merge(ocl, faults, count);
 	outcome->npages = count;
 	ret = refresh(ocl, faults, &count, outcome);
 	if (ret || !count)
@@ -641,7 +713,7 @@ int service_attend(struct umm_opencl *ocl, struct fault *faults, uint32_t *count
 	ocl->service->want = &want;
 	if (find_mistakes(faults, *count, outcome))
 		return 0;
-	*count = npages = merge(faults, *count);
+	*count = npages = merge(ocl, faults, *count);
 	ret = refresh(ocl, faults, count, outcome);
 	*count = sort_out(ocl, faults, *count, &nthere);
 	outcome->full = umm_devmem_nfree(ocl->mem) < *count - nthere;

@@ -3,8 +3,9 @@
  * Launches in steps or not: copies and kernel go on at once then, but fewer work-items run at
  * once, over more rounds. Which is faster depends on the kernel, on how many work-items its device
  * runs at once, and on whether the host has a processor for the copies. So both are measured:
- * the first launch of a kernel that may go in steps does not, the second does, and later ones do
- * what took less time for a page. Now and then the other way is tried again.
+ * the first launch of a kernel that may go in steps goes the way that looks better, the second the
+ * other way, the third as the first, which may have been the first use of the device's memory too.
+ * Later ones do what took less time for a page. Now and then the other way is tried again.
  *
  * Locks: the caller holds umm_opencl.launch.
  */
@@ -46,23 +47,33 @@ void steps_decide(struct umm_opencl *ocl)
 		       wanted);
 }
 
-bool steps_pay(struct umm_opencl *ocl, const struct umm_opencl_work *work, uint32_t nitems)
+bool steps_pay(struct umm_opencl *ocl, const struct umm_opencl_work *work, uint32_t nitems,
+	       bool likely)
 {
 	struct step_cost *cost;
 
 	if (ocl->steps != STEPS_AUTO)
 		return ocl->steps == STEPS_ALWAYS;
 	cost = cost_of(ocl, work, nitems);
-	if (!cost->plain || !cost->steps)
-		return cost->plain;
-	return (cost->steps < cost->plain) == (++cost->nlaunches % TRY_AGAIN != 0);
+	if (!cost->nmeasured[likely])
+		return likely;
+	if (!cost->nmeasured[!likely])
+		return !likely;
+	if (cost->nmeasured[likely] < 2)
+		return likely;
+	return (cost->ns[true] < cost->ns[false]) == (++cost->nlaunches % TRY_AGAIN != 0);
 }
 
 void steps_learn(struct umm_opencl *ocl, const struct umm_opencl_work *work, uint32_t nitems,
 		 bool in_steps, uint64_t ns_per_page)
 {
 	struct step_cost *cost = cost_of(ocl, work, nitems);
-	uint64_t *known = in_steps ? &cost->steps : &cost->plain;
+	uint64_t *known = &cost->ns[in_steps];
+	uint32_t *n = &cost->nmeasured[in_steps];
 
-	*known = (*known ? (3 * *known + ns_per_page) / 4 : ns_per_page) + 1;
+	if (*n >= 2)
+		*known = (3 * *known + ns_per_page) / 4;
+	else if (!*n || ns_per_page < *known)
+		*known = ns_per_page;
+	*n += *n < 2;
 }

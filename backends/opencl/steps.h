@@ -8,8 +8,12 @@
 /* Decide how it is decided: as UMM_OPENCL_STEPS says. */
 void steps_decide(struct umm_opencl *ocl);
 
-/* Is it to go in steps? To be asked once for each launch that may. */
-bool steps_pay(struct umm_opencl *ocl, const struct umm_opencl_work *work, uint32_t nitems);
+/*
+ * Is it to go in steps? To be asked once for each launch that may. likely: that is the better way,
+ * as long as nothing is known.
+ */
+bool steps_pay(struct umm_opencl *ocl, const struct umm_opencl_work *work, uint32_t nitems,
+	       bool likely);
 
 /* It is over, and has taken so long for so many pages. */
 void steps_learn(struct umm_opencl *ocl, const struct umm_opencl_work *work, uint32_t nitems,

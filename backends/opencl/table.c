@@ -316,15 +316,23 @@ void table_pages(const struct table *table, uintptr_t addr, uint64_t *bits)
 
 int table_set(struct table *table, uintptr_t addr, uint32_t entry)
 {
-	struct table_slot *slot = find_slot(table, block_of(addr));
-	uint32_t leaf;
+	return table_set_pages(table, addr, &entry, 1);
+}
 
-	if (!slot->key && !entry)
+int table_set_pages(struct table *table, uintptr_t addr, const uint32_t *entries, uint32_t count)
+{
+	struct table_slot *slot = find_slot(table, block_of(addr));
+	uint32_t leaf, any = 0;
+
+	for (uint32_t i = 0; i < count; i++)
+		any |= entries[i];
+	if (!slot->key && !any)
 		return 0;
 	leaf = slot->key ? slot->leaf : new_leaf(table, block_of(addr));
 	if (leaf == TABLE_NONE)
 		return -ENOMEM;
-	set_entry(table, leaf, index_of(addr), entry);
+	for (uint32_t i = 0; i < count; i++)
+		set_entry(table, leaf, index_of(addr) + i, entries[i]);
 	if (!table->info[leaf].nvalid)
 		free_leaf(table, leaf);
 	return 0;

@@ -63,6 +63,9 @@ uint32_t table_get(const struct table *table, uintptr_t addr);
 /* entry 0 removes. 0, or -ENOMEM: there are more blocks than frames. */
 int table_set(struct table *table, uintptr_t addr, uint32_t entry);
 
+/* The same for `count` pages from addr on, of one block. */
+int table_set_pages(struct table *table, uintptr_t addr, const uint32_t *entries, uint32_t count);
+
 /*
  * Could an entry be set at an address where there is none, so that all others stay where they are,
  * in the window, the directory and the leaves, and its leaf has a lower number than nleaves?

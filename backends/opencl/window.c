@@ -264,10 +264,17 @@ void umm_opencl_window_destroy(struct umm_opencl_window *window)
 {
 	struct umm_opencl *ocl;
 	struct umm_ctx *ctx;
+	int ret;
 
-	if (!live_is(LIVE_WINDOW, window) || device_enter(window->ocl, &ctx))
+	if (!live_is(LIVE_WINDOW, window))
 		return;
 	ocl = window->ocl;
+	ret = device_enter(ocl, &ctx);
+	if (ret == -EDEADLK)
+		report(UMM_LOG_ERROR, "umm_opencl_window_destroy() from a callback, which it would "
+				      "wait for: nothing is done");
+	if (ret)
+		return;
 	pthread_mutex_lock(&window->lock);
 	wait_released_locked(window, window->start);
 	pthread_mutex_unlock(&window->lock);

@@ -565,6 +565,44 @@ static void bad_arguments_are_refused(void **state)
 	umm_numa_destroy(NULL);
 }
 
+static int call_everything(void *priv, const struct umm_notifier_range *range)
+{
+	struct umm_numa_options options = { .size = sizeof(options), .node = UMM_NUMA_FAR };
+	struct umm_numa *numa = NULL;
+	struct rig *rig = priv;
+
+	(void)range;
+	assert_int_equal(umm_numa_create(rig->ctx, &options, &numa), -EDEADLK);
+	assert_null(numa);
+	assert_int_equal(umm_numa_run(rig->numa, sum_part, NULL, 1, NULL), -EDEADLK);
+	assert_int_equal(umm_numa_offline(rig->numa), -EDEADLK);
+	assert_int_equal(umm_numa_online(rig->numa), -EDEADLK);
+	rig_log_clear();
+	umm_numa_destroy(rig->numa);
+	assert_logged("from a callback");
+	return 0;
+}
+
+static void calls_from_a_callback_are_refused_not_waited_for(void **state)
+{
+	struct umm_notifier_ops ops = { .size = sizeof(ops), .invalidate = call_everything };
+	struct umm_span span = { BLOCK, PAGE };
+	struct umm_notifier_range change = {
+		.start = BLOCK, .end = BLOCK + PAGE, .event = UMM_EVENT_CLEAR, .blockable = true
+	};
+	struct umm_invalidation *invalidation;
+	struct umm_notifier *notifier;
+	struct rig *rig = *state;
+
+	assert_int_equal(umm_notifier_insert(rig->ctx, &span, &ops, rig, &notifier), 0);
+	assert_int_equal(umm_invalidate_range_start(rig->ctx, &change, &invalidation), 0);
+	umm_invalidate_range_end(rig->ctx, invalidation);
+	assert_int_equal(umm_notifier_remove(notifier), 0);
+	/* It is still there, and on line. */
+	assert_int_equal(umm_numa_offline(rig->numa), 0);
+	assert_int_equal(umm_numa_online(rig->numa), 0);
+}
+
 static void options_of_the_future_are_e2big(void **state)
 {
 	struct rig *rig = *state;
@@ -715,6 +753,7 @@ int main(void)
 		RIG_TEST(pages_pinned_by_others_are_said_to_stay_on_the_node),
 		RIG_TEST(frames_that_others_moved_go_back_to_the_node),
 		RIG_TEST(bad_arguments_are_refused),
+		RIG_TEST(calls_from_a_callback_are_refused_not_waited_for),
 		RIG_TEST(options_of_the_future_are_e2big),
 		RIG_TEST(node_that_does_not_exist_is_named),
 		RIG_TEST(pool_larger_than_the_node_is_refused),

@@ -167,6 +167,17 @@ void rig_open(struct rig *rig, size_t device_bytes, const struct umm_opencl_opti
 	assert_int_equal(ret, 0);
 }
 
+const struct umm_opencl_options rig_exact = {
+	.size = sizeof(rig_exact), .readahead = 1, /* less than a page: none */
+};
+
+void rig_open_counting(struct rig *rig, size_t device_bytes)
+{
+	rig->flags = UMM_OPENCL_REPLAY;
+	rig_open(rig, device_bytes, &rig_exact);
+	rig_build(rig);
+}
+
 static char *read_file(const char *path)
 {
 	char *text = calloc(1, MIB);

@@ -63,6 +63,12 @@ const char *rig_device_name(void);
 /* Open the device: device_bytes and what else is set in options, which may be NULL. */
 void rig_open(struct rig *rig, size_t device_bytes, const struct umm_opencl_options *options);
 
+/* For tests that count pages: nothing is read ahead. */
+extern const struct umm_opencl_options rig_exact;
+
+/* For those that count rounds too: with rig_exact and kernels.cl, and work-items are replayed. */
+void rig_open_counting(struct rig *rig, size_t device_bytes);
+
 /* Close the device and what was built for it. */
 void rig_close(struct rig *rig);
 

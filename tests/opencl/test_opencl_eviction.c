@@ -7,12 +7,6 @@
 
 #define UNIT ((size_t)64) /* pages that a test uses of a block */
 
-/* Nothing but what is asked for. */
-static const struct umm_opencl_options exact = {
-	.size = sizeof(exact),
-	.readahead = 1,
-};
-
 static char *blocks_new(struct rig *rig, size_t nblocks)
 {
 	char *blocks = rig_alloc(rig, nblocks * BLOCK);
@@ -53,7 +47,7 @@ static void a_block_that_is_used_again_outlives_those_that_are_not(void **state)
 	cl_kernel kernel;
 	char *blocks;
 
-	rig_open(rig, 4 * UNIT * PAGE, &exact);
+	rig_open(rig, 4 * UNIT * PAGE, &rig_exact);
 	rig_build(rig);
 	kernel = rig_kernel(rig, "load");
 	blocks = blocks_new(rig, 6);
@@ -81,7 +75,7 @@ static void one_that_a_single_work_item_used_counts_as_used(void **state)
 	cl_kernel kernel;
 	char *blocks;
 
-	rig_open(rig, 3 * UNIT * PAGE, &exact);
+	rig_open(rig, 3 * UNIT * PAGE, &rig_exact);
 	rig_build(rig);
 	kernel = rig_kernel(rig, "load");
 	blocks = blocks_new(rig, 4);
@@ -102,7 +96,7 @@ static void a_batch_brings_each_of_its_pages_once(void **state)
 	char *blocks;
 
 	/* Full of others, and pages of sixteen blocks, which one batch can hold half of. */
-	rig_open(rig, npages * PAGE, &exact);
+	rig_open(rig, npages * PAGE, &rig_exact);
 	rig_build(rig);
 	kernel = rig_kernel(rig, "load");
 	blocks = blocks_new(rig, 18);
@@ -127,7 +121,7 @@ static void a_stream_through_a_small_device_brings_each_page_once(void **state)
 	cl_kernel kernel;
 	char *blocks;
 
-	rig_open(rig, 2 * UNIT * PAGE, &exact);
+	rig_open(rig, 2 * UNIT * PAGE, &rig_exact);
 	rig_build(rig);
 	kernel = rig_kernel(rig, "load");
 	blocks = blocks_new(rig, 1);
@@ -149,7 +143,7 @@ static void frames_in_small_pages_become_one_large_frame_again(void **state)
 	char *scattered;
 	void *large;
 
-	rig_open(rig, BLOCK, &exact);
+	rig_open(rig, BLOCK, &rig_exact);
 	rig_build(rig);
 	kernel = rig_kernel(rig, "load");
 	scattered = blocks_new(rig, 8);
@@ -223,7 +217,7 @@ static void water_marks_make_room_between_launches(void **state)
 	cl_kernel kernel;
 	char *blocks;
 
-	rig_open(rig, 4 * UNIT * PAGE, &exact);
+	rig_open(rig, 4 * UNIT * PAGE, &rig_exact);
 	rig_build(rig);
 	mem = umm_opencl_devmem(rig->ocl);
 	keep_free(rig);
@@ -258,9 +252,7 @@ static void with_water_marks_a_stream_brings_each_page_once(void **state)
 	cl_kernel kernel;
 	char *blocks;
 
-	rig->flags = UMM_OPENCL_REPLAY;
-	rig_open(rig, 4 * UNIT * PAGE, &exact);
-	rig_build(rig);
+	rig_open_counting(rig, 4 * UNIT * PAGE);
 	keep_free(rig);
 	kernel = rig_kernel(rig, "load");
 	blocks = blocks_new(rig, 16);

@@ -8,10 +8,6 @@
 #define WORDS (PAGE / 4)
 #define ITEMS 48
 
-static const struct umm_opencl_options exact = {
-	.size = sizeof(exact), .readahead = 1, /* less than a page: none */
-};
-
 /* A kernel's launch in work-groups of 4. */
 static struct umm_opencl_result launch_in_groups(struct rig *rig, cl_kernel kernel, size_t items)
 {
@@ -52,7 +48,7 @@ static void every_type_is_loaded_and_stored(void **state)
 {
 	struct rig *rig = *state;
 
-	rig_open(rig, MIB, &exact);
+	rig_open(rig, MIB, &rig_exact);
 	rig_build(rig);
 	COPY(rig, char, int8_t, int64_t);
 	COPY(rig, uchar, uint8_t, int64_t);
@@ -83,7 +79,7 @@ static void pointers_are_followed_from_page_to_page(void **state)
 	cl_mem buffer;
 	cl_int err;
 
-	rig_open(rig, MIB, &exact);
+	rig_open(rig, MIB, &rig_exact);
 	rig_build(rig);
 	for (size_t i = 0; i < 12; i++) {
 		node = (struct node *)(void *)(memory + i * 5 % 6 * PAGE + i * 16);
@@ -152,7 +148,7 @@ static void find_far(struct rig *rig, uint32_t **far)
 /* Pages in all of four pools; and blocks that have to be looked for. */
 static void several_pools_and_many_blocks(void **state)
 {
-	struct umm_opencl_options options = exact;
+	struct umm_opencl_options options = rig_exact;
 	struct rig *rig = *state;
 	uint32_t *far[NFAR];
 	cl_kernel kernel;
@@ -176,7 +172,7 @@ static void several_pools_and_many_blocks(void **state)
 /* The fault buffer is small, and so is the device: pages come and go within a launch. */
 static void faults_are_dropped_and_pages_evicted(void **state)
 {
-	struct umm_opencl_options options = exact;
+	struct umm_opencl_options options = rig_exact;
 	struct rig *rig = *state;
 
 	options.fault_entries = 3;
@@ -193,7 +189,7 @@ static void work_items_in_three_dimensions_are_told_apart(void **state)
 	struct rig *rig = *state;
 	uint32_t *out = (uint32_t *)rig_alloc(rig, 2 * PAGE) + WORDS - 20;
 
-	rig_open(rig, MIB, &exact);
+	rig_open(rig, MIB, &rig_exact);
 	rig_build(rig);
 	work.kernel = rig_kernel(rig, "grid");
 	work.global = global;
@@ -214,7 +210,7 @@ static void wrong_addresses_are_not_touched(void **state)
 	uint32_t *words = rig_alloc(rig, PAGE);
 	cl_kernel kernel;
 
-	rig_open(rig, MIB, &exact);
+	rig_open(rig, MIB, &rig_exact);
 	rig_build(rig);
 	words[0] = 5;
 	kernel = rig_kernel(rig, "store");

@@ -11,10 +11,6 @@
 
 #define WORDS (PAGE / 4)
 
-static const struct umm_opencl_options exact = {
-	.size = sizeof(exact), .readahead = 1, /* less than a page: none */
-};
-
 static void set_map(cl_kernel kernel, const void *in, const void *out)
 {
 	rig_ulong(kernel, 0, (uintptr_t)in);
@@ -56,9 +52,7 @@ static void only_pages_that_are_touched_move(void **state)
 	cl_kernel kernel;
 	uint32_t *memory;
 
-	rig->flags = UMM_OPENCL_REPLAY;
-	rig_open(rig, 8 * MIB, &exact);
-	rig_build(rig);
+	rig_open_counting(rig, 8 * MIB);
 	kernel = rig_kernel(rig, "store");
 	memory = rig_alloc(rig, 1000 * PAGE);
 	fill(memory, 1000 * WORDS, 1);
@@ -86,7 +80,7 @@ static void device_writes_come_home_page_by_page(void **state)
 	cl_kernel kernel;
 	uint32_t *memory;
 
-	rig_open(rig, 8 * MIB, &exact);
+	rig_open(rig, 8 * MIB, &rig_exact);
 	rig_build(rig);
 	kernel = rig_kernel(rig, "store");
 	memory = rig_alloc(rig, 64 * PAGE);
@@ -137,7 +131,7 @@ static void untouched_memory_reads_zero_and_is_cleared_on_the_device(void **stat
 	uint32_t *in, *out;
 	cl_kernel kernel;
 
-	rig_open(rig, 4 * MIB, &exact);
+	rig_open(rig, 4 * MIB, &rig_exact);
 	rig_build(rig);
 	kernel = rig_kernel(rig, "map");
 	in = rig_alloc(rig, 16 * PAGE);
@@ -167,9 +161,7 @@ static void what_was_prefetched_costs_no_migration(void **state)
 	uint32_t *memory;
 	cl_kernel kernel;
 
-	rig->flags = UMM_OPENCL_REPLAY;
-	rig_open(rig, 16 * MIB, &exact);
-	rig_build(rig);
+	rig_open_counting(rig, 16 * MIB);
 	kernel = rig_kernel(rig, "store");
 	memory = rig_alloc(rig, npages * PAGE);
 	fill(memory, npages * WORDS, 5);
@@ -215,7 +207,7 @@ static void a_sequential_reader_is_read_ahead_of(void **state)
 static void more_faults_than_the_buffer_holds_take_more_rounds(void **state)
 {
 	struct rig *rig = *state;
-	struct umm_opencl_options options = exact;
+	struct umm_opencl_options options = rig_exact;
 	struct umm_opencl_result result;
 	uint32_t *memory;
 	cl_kernel kernel;
@@ -244,7 +236,7 @@ static void duplicated_pages_are_read_by_both_and_written_by_either(void **state
 	size_t n = 20 * WORDS;
 	cl_kernel kernel;
 
-	rig_open(rig, 4 * MIB, &exact);
+	rig_open(rig, 4 * MIB, &rig_exact);
 	rig_build(rig);
 	kernel = rig_kernel(rig, "map");
 	in = rig_alloc(rig, n * 4);
@@ -324,7 +316,7 @@ static void work_items_that_need_most_of_the_device_each_take_turns(void **state
 	uint32_t *memory, *out;
 	cl_kernel kernel;
 
-	rig_open(rig, 64 * PAGE, &exact);
+	rig_open(rig, 64 * PAGE, &rig_exact);
 	rig_build(rig);
 	kernel = rig_kernel(rig, "sum");
 	memory = rig_alloc(rig, items * npages * PAGE);
@@ -456,7 +448,7 @@ static void follow_lists_with(struct rig *rig, size_t nframes)
 	cl_mem kept;
 	char *lists;
 
-	rig_open(rig, nframes * PAGE, &exact);
+	rig_open(rig, nframes * PAGE, &rig_exact);
 	rig_build(rig);
 	kernel = rig_kernel(rig, "sum_list_on");
 	heads = rig_alloc(rig, PAGE);
@@ -495,7 +487,7 @@ static void what_a_work_item_asks_for_ahead_does_not_take_what_it_needs(void **s
 	cl_mem kept;
 
 	for (size_t nframes = 2; nframes <= 16; nframes += 7) {
-		rig_open(rig, nframes * PAGE, &exact);
+		rig_open(rig, nframes * PAGE, &rig_exact);
 		rig_build(rig);
 		kernel = rig_kernel(rig, "sum_pairs_on");
 		memory = rig_alloc(rig, 2 * npairs * PAGE);
@@ -524,9 +516,7 @@ static void a_work_item_is_counted_once_however_many_pages_it_misses(void **stat
 	uint32_t *memory, *out;
 	cl_kernel kernel;
 
-	rig->flags = UMM_OPENCL_REPLAY;
-	rig_open(rig, 8 * MIB, &exact);
-	rig_build(rig);
+	rig_open_counting(rig, 8 * MIB);
 	kernel = rig_kernel(rig, "probe");
 	memory = rig_alloc(rig, items * npages * PAGE);
 	out = rig_alloc(rig, PAGE);

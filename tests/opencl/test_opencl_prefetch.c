@@ -9,12 +9,6 @@
 #define WORDS (PAGE / 4)
 #define FEW   30
 
-/* Nothing but what is asked for. */
-static const struct umm_opencl_options exact = {
-	.size = sizeof(exact),
-	.readahead = 1,
-};
-
 static struct umm_span span_of(const void *start, size_t len)
 {
 	return (struct umm_span){ .start = (uintptr_t)start, .len = len };
@@ -49,7 +43,7 @@ static void a_kernel_does_not_fault_on_what_was_prefetched(void **state)
 	cl_kernel kernel;
 	int64_t moved;
 
-	rig_open(rig, 4 * MIB, &exact);
+	rig_open(rig, 4 * MIB, &rig_exact);
 	rig_build(rig);
 	in = rig_numbered(rig, FEW);
 	out = rig_alloc(rig, FEW * PAGE);
@@ -89,7 +83,7 @@ static void a_prefetch_begins_after_its_events_and_completes_its_own(void **stat
 	uint32_t *words;
 	int64_t moved;
 
-	rig_open(rig, 4 * MIB, &exact);
+	rig_open(rig, 4 * MIB, &rig_exact);
 	rig_build(rig);
 	words = rig_numbered(rig, FEW);
 	span = span_of(words, FEW * PAGE);
@@ -134,7 +128,7 @@ static void pages_come_while_the_queue_is_held_up(void **state)
 	struct umm_span span;
 	int64_t moved;
 
-	rig_open(rig, 4 * MIB, &exact);
+	rig_open(rig, 4 * MIB, &rig_exact);
 	rig_build(rig);
 	busy = rig_numbered(rig, FEW);
 	next = rig_numbered(rig, FEW);
@@ -170,7 +164,7 @@ static void only_as_much_comes_as_fits(void **state)
 	int64_t moved;
 
 	/* Blocks of their own: eviction is by block. */
-	rig_open(rig, 8 * PAGE, &exact);
+	rig_open(rig, 8 * PAGE, &rig_exact);
 	first = rig_numbered(rig, BLOCK / PAGE);
 	second = rig_numbered(rig, BLOCK / PAGE);
 	span = span_of(first, 20 * PAGE);
@@ -201,7 +195,7 @@ static void what_cannot_come_is_said_by_the_return_the_event_and_the_count(void 
 	cl_event event;
 	int local = 0;
 
-	rig_open(rig, MIB, &exact);
+	rig_open(rig, MIB, &rig_exact);
 	words = rig_numbered(rig, 1);
 	span = span_of(&local, sizeof(local));
 	what = request(&span, 1, UMM_OPENCL_READ, &moved);

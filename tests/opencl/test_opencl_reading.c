@@ -11,10 +11,6 @@
 
 #define WORDS (PAGE / 4)
 
-static const struct umm_opencl_options exact = {
-	.size = sizeof(exact), .readahead = 1, /* less than a page: none */
-};
-
 static uint32_t *filled(struct rig *rig, size_t npages)
 {
 	uint32_t *words = rig_alloc(rig, npages * PAGE);
@@ -37,7 +33,7 @@ static struct rig *opened_with(void **state, size_t device_bytes,
 /* Nothing comes along with what was missed: where that would, depends on addresses. */
 static struct rig *opened(void **state, size_t device_bytes)
 {
-	return opened_with(state, device_bytes, &exact);
+	return opened_with(state, device_bytes, &rig_exact);
 }
 
 /* One work-item for each page adds it up; out has the sums. */
@@ -159,7 +155,7 @@ static struct rig second(struct rig *rig)
 {
 	struct rig other = { .ctx = rig->ctx };
 
-	rig_open(&other, MIB, &exact);
+	rig_open(&other, MIB, &rig_exact);
 	rig_build(&other);
 	return other;
 }

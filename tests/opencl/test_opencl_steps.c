@@ -10,21 +10,14 @@
 #define STEPS	   8
 #define NITEMS	   (STEPS * 1024 / ITEM_PAGES) /* the fewest that go in steps */
 
-static const struct umm_opencl_options exact = {
-	.size = sizeof(exact),
-	.readahead = 1,
-};
-
 /* One for all launches of a test: how the next one goes is chosen by what is known of a kernel. */
 static cl_kernel sums;
 
 static void open_rig(struct rig *rig, size_t device_bytes, const char *steps)
 {
 	setenv("UMM_OPENCL_STEPS", steps, 1);
-	rig_open(rig, device_bytes, &exact);
-	rig_build(rig);
+	rig_open_counting(rig, device_bytes);
 	sums = rig_kernel(rig, "sum_spans");
-	rig->flags = UMM_OPENCL_REPLAY;
 }
 
 static struct umm_opencl_result sum(struct rig *rig, const uint32_t *in, const uint32_t *then,
@@ -156,7 +149,7 @@ static void launches_of_many_work_items_do_not_go_in_steps(void **state)
 	assert_int_equal(result.pages_migrated, npages);
 }
 
-/* The first launch of a kernel goes as ever, the second in steps, the others as is faster. */
+/* The first launch of a kernel goes as ever, the second in steps, the third as the first. */
 static void both_ways_are_tried(void **state)
 {
 	struct rig *rig = *state;
@@ -169,14 +162,36 @@ static void both_ways_are_tried(void **state)
 	for (unsigned i = 0; i < 5; i++) {
 		bring_results(rig, out, NITEMS);
 		result = sum(rig, in, NULL, out, NITEMS);
-		if (i < 2)
-			assert_int_equal(result.rounds, i ? 1 + STEPS : 2);
+		if (i < 3)
+			assert_int_equal(result.rounds, i == 1 ? 1 + STEPS : 2);
 		else
 			assert_true(result.rounds == 2 || result.rounds == 1 + STEPS);
 		assert_int_equal(result.pages_migrated, NITEMS * ITEM_PAGES);
 		assert_sums(out, NITEMS, 1);
 		assert_int_equal(umm_migrate_to_system(rig->ctx, in, NITEMS * ITEM_PAGES * PAGE),
 				 0);
+	}
+}
+
+/* There is no room for it: steps come first. */
+static void what_misses_more_than_there_is_room_for_goes_in_steps_at_once(void **state)
+{
+	struct rig *rig = *state;
+	struct umm_opencl_result result;
+	size_t nitems = 2 * NITEMS;
+	uint32_t *in, *out;
+
+	open_rig(rig, 32 * MIB, "auto");
+	in = rig_numbered(rig, nitems * ITEM_PAGES);
+	out = rig_alloc(rig, 4 * nitems);
+	for (unsigned i = 0; i < 3; i++) {
+		result = sum(rig, in, NULL, out, nitems);
+		if (i == 1)
+			assert_in_range(result.rounds, 2, 2 * STEPS);
+		else
+			assert_in_range(result.rounds, 1 + 2 * STEPS, 5 * STEPS);
+		assert_sums(out, nitems, 1);
+		umm_migrate_to_system(rig->ctx, in, nitems * ITEM_PAGES * PAGE);
 	}
 }
 
@@ -205,6 +220,7 @@ int main(int argc, char **argv)
 		rig_test(steps_go_through_less_memory_than_they_need_together),
 		rig_test(launches_of_many_work_items_do_not_go_in_steps),
 		rig_test(both_ways_are_tried),
+		rig_test(what_misses_more_than_there_is_room_for_goes_in_steps_at_once),
 		rig_test(steps_can_be_ruled_out),
 	};
 

@@ -155,6 +155,35 @@ static void entries_come_and_go_as_in_a_plain_array(void **state)
 	model_compare(model);
 }
 
+static void entries_of_a_block_come_and_go_together(void **state)
+{
+	struct model *model = *state;
+	uint32_t first, n;
+
+	for (int i = 0; i < 3000; i++) {
+		first = random_u32(model) % NPAGES;
+		n = 1 + random_u32(model) % (512 - first % 512);
+		for (uint32_t k = first; k < first + n; k++)
+			model->entries[k] = random_u32(model) % 3 && i % 4 ?
+						    random_u32(model) | TABLE_VALID :
+						    0;
+		assert_int_equal(table_set_pages(&model->table, address_of(first),
+						 &model->entries[first], n),
+				 0);
+		if (i % 500 == 0)
+			model_compare(model);
+	}
+	model_compare(model);
+	/* All of them, at once for each block. */
+	memset(model->entries, 0, sizeof(model->entries));
+	for (uint32_t page = 0; page < NPAGES; page += 512)
+		assert_int_equal(table_set_pages(&model->table, address_of(page),
+						 &model->entries[page], 512),
+				 0);
+	assert_int_equal(model->table.nlive, 0);
+	model_compare(model);
+}
+
 static void ranges_are_found_and_cleared(void **state)
 {
 	struct model *model = *state;
@@ -331,6 +360,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		model_test(an_empty_table_has_nothing),
 		model_test(entries_come_and_go_as_in_a_plain_array),
+		model_test(entries_of_a_block_come_and_go_together),
 		model_test(ranges_are_found_and_cleared),
 		model_test(clearing_everything_frees_every_leaf),
 		model_test(as_many_blocks_as_frames_fit_and_no_more),

@@ -14,10 +14,6 @@
 
 #define WORDS (PAGE / 4)
 
-static const struct umm_opencl_options exact = {
-	.size = sizeof(exact), .readahead = 1, /* less than a page: none */
-};
-
 /* What happens in a call that brings pages for a fault. */
 static struct {
 	_Atomic(void (*)(void *)) fn; /* once: the call takes it away */
@@ -145,7 +141,7 @@ static void few_work_items_wait_and_run_once(void **state)
 	struct umm_opencl_result result;
 	struct once once;
 
-	open_waiting(rig, 1024, &exact);
+	open_waiting(rig, 1024, &rig_exact);
 	rig->flags = 0;
 	result = run_once(rig, 4, &once);
 	assert_int_equal(result.rounds, 1);
@@ -165,7 +161,7 @@ static void many_are_replayed_unless_they_are_told_to_wait(void **state)
 	const char *wanted = getenv("UMM_OPENCL_WAIT");
 	struct once once;
 
-	open_waiting(rig, 4096, &exact);
+	open_waiting(rig, 4096, &rig_exact);
 	result = run_once(rig, 1000, &once);
 	assert_int_equal(result.rounds, 1);
 	assert_int_equal(result.faults, 2000);
@@ -186,7 +182,7 @@ static void who_is_told_to_replay_does(void **state)
 	struct umm_opencl_result result;
 	struct once once;
 
-	open_waiting(rig, 1024, &exact);
+	open_waiting(rig, 1024, &rig_exact);
 	rig->flags = UMM_OPENCL_REPLAY;
 	result = run_once(rig, 4, &once);
 	assert_int_equal(result.rounds, 3);
@@ -257,7 +253,7 @@ static void spans_wait(void **state)
 	cl_kernel kernel;
 	cl_mem out;
 
-	open_waiting(rig, 1024, &exact);
+	open_waiting(rig, 1024, &rig_exact);
 	pages = rig_numbered(rig, 300);
 	kernel = rig_kernel(rig, "spans");
 	words = shared_words(rig, 1, &out);
@@ -280,7 +276,7 @@ static void pages_everywhere_come_while_a_kernel_runs(void **state)
 	uint32_t *memory;
 	size_t n = 40;
 
-	open_waiting(rig, 256, &exact);
+	open_waiting(rig, 256, &rig_exact);
 	kernel = rig_kernel(rig, "store");
 	memory = rig_alloc(rig, n * 16 * BLOCK);
 	rig_ulong(kernel, 0, (uintptr_t)memory);
@@ -300,7 +296,7 @@ static void a_full_device_replays(void **state)
 	struct umm_opencl_result result;
 	struct walk first, second;
 
-	open_waiting(rig, 64, &exact);
+	open_waiting(rig, 64, &rig_exact);
 	walk_begin(rig, &first, 24);
 	assert_int_equal(rig_launch(rig, first.kernel, 1).faults_waited, 24);
 	walk_begin(rig, &second, 60);
@@ -319,7 +315,7 @@ static void a_copy_that_is_written_is_replayed(void **state)
 	uint32_t n = 12, *pages;
 	cl_kernel kernel;
 
-	open_waiting(rig, 256, &exact);
+	open_waiting(rig, 256, &rig_exact);
 	pages = rig_alloc(rig, n * PAGE);
 	for (uint32_t i = 0; i < n; i++)
 		pages[i * WORDS] = i;
@@ -341,7 +337,7 @@ static void who_waits_for_what_is_no_memory_is_told(void **state)
 	struct umm_opencl_result result;
 	struct walk walk;
 
-	open_waiting(rig, 256, &exact);
+	open_waiting(rig, 256, &rig_exact);
 	walk_begin(rig, &walk, 8);
 	rig_uint(walk.kernel, 1, 9);
 	assert_int_equal(umm_free(rig->ctx, walk.pages + 0), 0);
@@ -359,7 +355,7 @@ static void an_error_while_a_kernel_waits_ends_the_launch(void **state)
 	struct umm_opencl_result result;
 	struct walk walk;
 
-	open_waiting(rig, 256, &exact);
+	open_waiting(rig, 256, &rig_exact);
 	walk_begin(rig, &walk, 8);
 	fail_once(-ENOMEM);
 	assert_int_equal(rig_try(rig, walk.kernel, 1, &result), -ENOMEM);
@@ -401,7 +397,7 @@ static void a_cpu_does_not_wait_for_a_kernel_that_waits(void **state)
 	struct toucher toucher = { 0 };
 	struct walk walk;
 
-	open_waiting(rig, 256, &exact);
+	open_waiting(rig, 256, &rig_exact);
 	walk_begin(rig, &walk, 40);
 	toucher.word = walk.pages;
 	assert_int_equal(
@@ -435,7 +431,7 @@ static void a_kernel_for_which_nothing_comes_stops_waiting(void **state)
 	struct umm_opencl_result result;
 	struct walk walk;
 
-	open_waiting(rig, 256, &exact);
+	open_waiting(rig, 256, &rig_exact);
 	walk_begin(rig, &walk, 12);
 	while_it_waits(hold_up, walk.stopped_words);
 	result = rig_launch(rig, walk.kernel, 1);
@@ -467,7 +463,7 @@ static uint64_t longest_round_ns(struct rig *rig)
 	uint64_t longest = 0;
 	struct walk walk;
 
-	open_waiting(rig, 1024, &exact);
+	open_waiting(rig, 1024, &rig_exact);
 	rig->flags = UMM_OPENCL_REPLAY;
 	walk_begin(rig, &walk, 1);
 	for (unsigned i = 0; i < 60; i++) {
@@ -493,7 +489,7 @@ static void waiting_that_is_slower_is_given_up(void **state)
 	/* Whatever else the machine does meanwhile, and though one round decides. */
 	ns = 3 * longest_round_ns(rig);
 	ns = ns > 50000000 ? ns : 50000000;
-	open_waiting(rig, 1024, &exact);
+	open_waiting(rig, 1024, &rig_exact);
 	rig->flags = 0;
 	walk_begin(rig, &walk, 300);
 	while_it_waits(dawdle, &ns);
@@ -530,7 +526,7 @@ static void a_device_goes_while_its_kernel_waits(void **state)
 	cl_context context;
 	struct walk walk;
 
-	open_waiting(rig, 4096, &exact);
+	open_waiting(rig, 4096, &rig_exact);
 	context = umm_opencl_cl_context(rig->ocl);
 	clRetainContext(context);
 	walk_begin(rig, &walk, 3000);
