@@ -598,6 +598,7 @@ static void resident_detach(struct umm_ctx *ctx, struct block *block, struct res
 		part = resident;
 		resident_unlink(block, resident);
 	} else {
+		devmem_trace_pages(mem, RECORD_GONE, block->va, pages);
 		part = list ? resident_split(ctx, resident) : NULL;
 		resident_move(ctx, block, resident, pages, part);
 	}

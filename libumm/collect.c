@@ -239,6 +239,7 @@ static int take_frames(const struct piece_want *want, unsigned n, uint32_t *fram
 						     atomic_load(&want->dst->returning) &&
 						     now_ns() < deadline)
 		ctx_settle_wait(ctx, seen, now_ns() + UINT64_C(10000000));
+	devmem_trace_room(want->dst, !want->no_evict, n, want->clock, want->va);
 	if (!want->no_evict && umm_devmem_nfree(want->dst) < n)
 		heed_evict(want->dst, n, want->clock, want->va);
 	got = devmem_take(want->dst, n, frames);

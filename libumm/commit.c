@@ -453,6 +453,25 @@ static enum action action_for_refusal(struct piece *piece, enum action action, u
 	return ACT_POISON;
 }
 
+/* For a trace, while the block is locked: nothing else becomes of its pages before. */
+static void trace_settled(const struct run *run, unsigned first, unsigned last)
+{
+	const struct piece *piece = run->piece;
+	const struct umm_devmem *mem = piece->dst ? piece->dst : piece->src;
+	enum record_kind kind = piece->dst			? RECORD_OUT :
+				piece->cause == UMM_CAUSE_EVICT ? RECORD_OFF :
+								  RECORD_HOME;
+	uint64_t pages[BITMAP_WORDS] = { 0 };
+
+	/* Exclusive pages are the system's, lent to a device. */
+	if (!mem || mem->places)
+		return;
+	for (unsigned i = first; i < last; i++)
+		if (bit_test(piece->done, i))
+			bit_set(pages, in_block(run, i));
+	devmem_trace_pages(mem, kind, run->block->va, pages);
+}
+
 static void settle_pages(const struct run *run, enum action action, unsigned first, unsigned last)
 {
 	struct piece *piece = run->piece;
@@ -469,6 +488,7 @@ static void settle_pages(const struct run *run, enum action action, unsigned fir
 		bit_set(piece->settled, i);
 		history_note(run, action, i, dropped);
 	}
+	trace_settled(run, first, last);
 	count_freed(piece, piece->nfreed - nfreed);
 	if (piece->dst && action != ACT_COPIED && piece->moved > moved)
 		atomic_fetch_add(&piece->dst->pages, piece->moved - moved);

@@ -7,6 +7,7 @@
 #include "handle.h"
 #include "lock.h"
 #include "policy/policy.h"
+#include "policy/record.h"
 #include "umm.h"
 
 #define CHUNK_NONE UINT32_MAX
@@ -119,6 +120,16 @@ int devmem_places(struct umm_device *dev, struct umm_devmem **out);
 
 int devmem_order_init(struct umm_devmem *mem);
 void devmem_order_fini(struct umm_devmem *mem);
+/*
+ * Traces: n frames are about to be taken for a block, by a request that began when the clock of the
+ * order said so; a driver wants so many to be free; what became of pages of a block, any lock
+ * held.
+ */
+void devmem_trace_room(struct umm_devmem *mem, bool evicts, uint32_t n, uint64_t clock,
+		       uintptr_t va);
+void devmem_trace_empty(struct umm_devmem *mem, uint32_t nframes);
+void devmem_trace_pages(const struct umm_devmem *mem, enum record_kind kind, uintptr_t va,
+			const uint64_t *pages);
 /* A block of it comes, and is gone. */
 void devmem_order_insert(struct umm_devmem *mem, struct resident *resident);
 void devmem_order_remove(struct umm_devmem *mem, struct resident *resident);

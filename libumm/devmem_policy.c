@@ -72,20 +72,60 @@ static void order_destroy(struct umm_devmem *mem, struct order *order)
 }
 
 /* Under mem->lock. A trace hears of a memory before all that happens there. */
-static void record_use(struct umm_devmem *mem, enum record_kind kind,
-		       const struct resident *resident)
+static void trace_put(struct umm_devmem *mem, enum record_kind kind, uint32_t npages,
+		      uintptr_t addr)
 {
 	uint32_t trace = atomic_load_explicit(&tracefile_on, memory_order_relaxed);
-	struct record *record = &mem->record;
 
-	if (trace && trace != mem->traced) {
+	if (!trace)
+		return;
+	if (trace != mem->traced) {
 		mem->traced = trace;
 		tracefile_put(RECORD_MEMORY, record_who(0, mem->number),
 			      (uintptr_t)mem->nframes << UMM_PAGE_SHIFT);
 	}
-	tracefile_event(kind, record_who(resident->npages, mem->number), resident->va);
+	tracefile_put(kind, record_who(npages, mem->number), addr);
+}
+
+static void record_use(struct umm_devmem *mem, const struct resident *resident)
+{
+	struct record *record = &mem->record;
+
 	if (record->n < record->room)
 		record->block[record->n++] = resident->va;
+}
+
+void devmem_trace_room(struct umm_devmem *mem, bool evicts, uint32_t n, uint64_t clock,
+		       uintptr_t va)
+{
+	uint64_t began;
+
+	if (!atomic_load_explicit(&tracefile_on, memory_order_relaxed))
+		return;
+	lock_take(&mem->lock);
+	began = mem->order->clock > clock ? mem->order->clock - clock : 0;
+	if (began > RECORD_BEGAN_MOST)
+		began = RECORD_BEGAN_MOST;
+	trace_put(mem, evicts ? RECORD_ROOM : RECORD_SPARE, n, va | began << UMM_PAGE_SHIFT);
+	lock_drop(&mem->lock);
+}
+
+void devmem_trace_empty(struct umm_devmem *mem, uint32_t nframes)
+{
+	lock_take(&mem->lock);
+	trace_put(mem, RECORD_EMPTY, 0, (uintptr_t)nframes << UMM_PAGE_SHIFT);
+	lock_drop(&mem->lock);
+}
+
+void devmem_trace_pages(const struct umm_devmem *mem, enum record_kind kind, uintptr_t va,
+			const uint64_t *pages)
+{
+	unsigned first, last;
+
+	if (!atomic_load_explicit(&tracefile_on, memory_order_relaxed))
+		return;
+	for_each_run(pages, first, last) tracefile_put(kind, record_who(last - first, mem->number),
+						       va + ((uintptr_t)first << UMM_PAGE_SHIFT));
 }
 
 static void record_drop(struct record *record)
@@ -109,7 +149,8 @@ void devmem_order_insert(struct umm_devmem *mem, struct resident *resident)
 {
 	lock_take(&mem->lock);
 	order_insert(mem->order, &resident->order, resident->va);
-	record_use(mem, RECORD_ARRIVE, resident);
+	trace_put(mem, RECORD_ARRIVE, 0, resident->va);
+	record_use(mem, resident);
 	lock_drop(&mem->lock);
 }
 
@@ -155,19 +196,22 @@ uint64_t devmem_clock(struct umm_devmem *mem)
 
 void umm_devmem_touch(struct umm_devmem *mem, uintptr_t start, size_t len)
 {
+	uintptr_t at = start, end = start + len, from, to;
 	struct resident *resident;
 	struct block *block;
-	uintptr_t at = start;
 
 	if (!devmem_valid(mem))
 		return;
-	while (at < start + len && (block = block_next(mem->ctx, at, start + len))) {
+	while (at < end && (block = block_next(mem->ctx, at, end))) {
+		from = align_down(at > block->va ? at : block->va, UMM_PAGE_SIZE);
 		at = block->va + UMM_BLOCK_SIZE;
+		to = align_up(at < end ? at : end, UMM_PAGE_SIZE);
 		resident = resident_find(block, mem);
 		if (resident) {
 			lock_take(&mem->lock);
 			order_touch(mem->order, &resident->order);
-			record_use(mem, RECORD_USE, resident);
+			trace_put(mem, RECORD_USE, (uint32_t)((to - from) >> UMM_PAGE_SHIFT), from);
+			record_use(mem, resident);
 			lock_drop(&mem->lock);
 		}
 		lock_drop(&block->lock);

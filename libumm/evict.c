@@ -159,6 +159,7 @@ int umm_devmem_evict(struct umm_devmem *mem, uint32_t nframes)
 	ret = devmem_use(mem);
 	if (ret)
 		return ret;
+	devmem_trace_empty(mem, nframes);
 	ret = heed_evict(mem, nframes, UINT64_MAX, 0);
 	devmem_unuse(mem);
 	return ret;

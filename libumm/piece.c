@@ -14,7 +14,6 @@
 #include "hook.h"
 #include "log.h"
 #include "signals.h"
-#include "tracefile.h"
 #include "util.h"
 
 static void piece_link(struct piece *piece)
@@ -400,11 +399,7 @@ static void count_moves(struct piece *piece)
 	unsigned busy = bit_count(piece->stay);
 	/* Exclusive pages are the system's, lent to a device. */
 	bool lent = piece->dst ? piece->dst->places : piece->src && piece->src->places;
-	const struct umm_devmem *mem = piece->dst ? piece->dst : piece->src;
 
-	if (piece->moved && mem && !lent)
-		tracefile_event(piece->dst ? RECORD_OUT : RECORD_HOME,
-				record_who(piece->moved, mem->number), piece_start(piece));
 	if (piece->moved && piece->duplicate)
 		ctx_count(piece->ctx, dev, piece_start(piece), UMM_COUNT_DUPLICATED, piece->moved);
 	else if (piece->moved && !lent)

@@ -422,16 +422,17 @@ static void resize(struct trace *trace, uint32_t seed)
 {
 	uint16_t *npages = calloc(trace->nblocks + 1, sizeof(*npages));
 
-	trace->size = calloc(trace->n + 1, sizeof(*trace->size));
+	trace->step = calloc(trace->n + 1, sizeof(*trace->step));
 	assert_non_null(npages);
-	assert_non_null(trace->size);
+	assert_non_null(trace->step);
 	for (uint32_t b = 0; b < trace->nblocks; b++) {
 		seed = seed * 1664525 + 1013904223;
 		npages[b] = (uint16_t)(1 + (seed >> 16) % 512);
 		trace->npages += npages[b];
 	}
 	for (size_t i = 0; i < trace->n; i++)
-		trace->size[i] = npages[trace->block[i]];
+		for (unsigned k = 0; k < npages[trace->block[i]]; k++)
+			trace->step[i].pages[k / 64] |= UINT64_C(1) << k % 64;
 	free(npages);
 }
 

@@ -183,7 +183,7 @@ static int file_read(const char *path, struct trace *out)
 		fprintf(stderr, "umm-sim: %s: %s\n", path, why);
 	if (ret)
 		return ret == -ENOMEM ? no_memory() : ret;
-	if (out->size)
+	if (out->step)
 		snprintf(out->name, sizeof(out->name), "%s", name ? name + 1 : path);
 	if (out->lost)
 		fprintf(stderr,
@@ -207,8 +207,8 @@ static int trace_named(const struct arguments *args, const char *name, struct tr
 static void print_result(const char *name, const struct sim_result *result,
 			 const struct sim_result *best, const struct sim_device *device)
 {
-	printf("%-10s %10" PRIu64 " %10.1f %9.2f %7.2f%% %9.3f\n", name, result->misses,
-	       (double)(result->bytes_in + result->bytes_out) / (1 << 30),
+	printf("%-10s %10" PRIu64 " %10" PRIu64 " %10.1f %9.2f %7.2f%% %9.3f\n", name,
+	       result->misses, result->faults, (double)result->bytes_in / (1 << 20),
 	       sim_stall_s(result, device),
 	       100 * (1 - (double)result->misses / (double)result->uses),
 	       (double)result->misses / (double)best->misses);
@@ -217,7 +217,7 @@ static void print_result(const char *name, const struct sim_result *result,
 /* In what the memory of a trace is measured in. */
 static uint32_t room_of(const struct arguments *args, const struct trace *trace)
 {
-	if (!trace->size)
+	if (!trace->step)
 		return args->memory ? args->memory : (trace->nblocks + 1) / 2;
 	return args->memory ? args->memory * 512 : trace->frames;
 }
@@ -225,10 +225,10 @@ static uint32_t room_of(const struct arguments *args, const struct trace *trace)
 /* What comes into the memory is what can be compared: of what leaves, copies are dropped. */
 static void print_seen(const struct trace *trace)
 {
-	printf("recorded: %" PRIu64 " misses, %" PRIu64 " evictions, %.1f MiB came; a CPU missed "
-	       "%" PRIu64 " pages\n",
-	       trace->seen.misses, trace->seen.evictions, (double)trace->seen.bytes_in / (1 << 20),
-	       trace->cpu_misses);
+	printf("recorded: %" PRIu64 " misses, %" PRIu64 " faults, %" PRIu64
+	       " evictions, %.1f MiB came; a CPU missed %" PRIu64 " pages\n",
+	       trace->seen.misses, trace->seen.faults, trace->seen.evictions,
+	       (double)trace->seen.bytes_in / (1 << 20), trace->cpu_misses);
 }
 
 static int replay(const struct arguments *args, const struct trace *trace)
@@ -240,11 +240,11 @@ static int replay(const struct arguments *args, const struct trace *trace)
 	if (ret)
 		return no_memory();
 	printf("%s: %zu uses of %u blocks, a memory of %u%s; %s\n", trace->name, trace->n,
-	       trace->nblocks, room, trace->size ? " pages" : "", args->device->what);
-	if (trace->size)
+	       trace->nblocks, room, trace->step ? " pages" : "", args->device->what);
+	if (trace->step)
 		print_seen(trace);
-	printf("%-10s %10s %10s %9s %8s %9s\n", "order", "misses", "GiB moved", "stall s", "hits",
-	       "x optimum");
+	printf("%-10s %10s %10s %10s %9s %8s %9s\n", "order", "misses", "faults", "MiB came",
+	       "stall s", "hits", "x optimum");
 	for (unsigned o = 0; o < NR_ORDERS && !ret; o++) {
 		if (args->order && args->order != orders[o])
 			continue;
@@ -265,7 +265,7 @@ static int one_trace(const struct arguments *args, const char *name)
 	if (ret)
 		return ret;
 	ret = replay(args, &trace);
-	if (!ret && args->write && trace.size) {
+	if (!ret && args->write && trace.step) {
 		fprintf(stderr, "umm-sim: %s is a file that the library recorded: copy it\n", name);
 		ret = -EINVAL;
 	} else if (!ret && args->write) {

@@ -33,8 +33,8 @@ int trace_push(struct trace *trace, uint32_t block)
 		trace->room = room;
 	}
 	trace->block[trace->n++] = block;
-	if ((block & TRACE_BLOCK) >= trace->nblocks)
-		trace->nblocks = (block & TRACE_BLOCK) + 1;
+	if (block >= trace->nblocks)
+		trace->nblocks = block + 1;
 	return 0;
 }
 
@@ -47,13 +47,13 @@ int trace_add(struct trace *trace, uint32_t block)
 
 uint32_t trace_size(const struct trace *trace)
 {
-	return trace->size ? trace->npages : trace->nblocks;
+	return trace->step ? trace->npages : trace->nblocks;
 }
 
 void trace_fini(struct trace *trace)
 {
 	free(trace->block);
-	free(trace->size);
+	free(trace->step);
 	free(trace->miss);
 	*trace = (struct trace){ 0 };
 }

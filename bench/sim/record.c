@@ -3,9 +3,10 @@
  * Traces that the library recorded (libumm/policy/record.h): what happened to the blocks of the
  * memory that was used most, as a trace that can be replayed, beside what the library counted.
  *
- * A block's pages come as they are asked for. A replay brings what came since the block last came
- * to the library's memory: as many pages, so far, where its own memory has given them up. A block
- * that left though nobody needed its room leaves in a replay, too: a CPU took it, or it was freed.
+ * A use is of the pages that the library's memory had then, of those that the device said it used:
+ * OpenCL devices tell of whole blocks. Room for pages is made before they come, so what came
+ * belongs to the step at which frames were asked for. What a CPU takes, or is freed, leaves
+ * in a replay, too; who goes for lack of room, a replay decides.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -19,10 +20,15 @@
 #define PAGE_BYTES     4096
 #define UNFINISHED_MAX 64 /* of threads that were in the middle of an event when it ended */
 #define NOTHING	       UINT32_MAX
+#define TICKS	       (RECORD_BEGAN_MOST + 1)
 
 struct tally {
-	uint32_t pages, most; /* there now, and at most */
-	uint32_t left;	      /* its latest departure in the trace; NOTHING: there is none */
+	uint64_t pages[SIM_WORDS]; /* there now */
+	uint32_t most;		   /* as many, at most */
+	uint32_t coming;	   /* the step at which frames were last asked for, or NOTHING */
+	bool missed;		   /* and what came then was not yet used */
+	uint32_t left;		   /* its latest departure, a step, or NOTHING */
+	bool told;		   /* its pages that left then were named */
 };
 
 struct reading {
@@ -32,7 +38,9 @@ struct reading {
 	uint64_t *block; /* sorted: the first page of each */
 	size_t nblocks;
 	struct tally *tally;
-	size_t size_room;
+	size_t step_room;
+	uint64_t clock;	       /* uses and arrivals so far */
+	uint32_t steps[TICKS]; /* that came before the clock was that, modulo TICKS */
 	struct trace *trace;
 };
 
@@ -126,7 +134,7 @@ static int blocks_find(struct reading *r)
 			r->block[kept++] = r->block[i];
 	r->nblocks = kept;
 	for (size_t i = 0; i < kept; i++)
-		r->tally[i].left = NOTHING;
+		r->tally[i].left = r->tally[i].coming = NOTHING;
 	return 0;
 }
 
@@ -139,76 +147,236 @@ static uint32_t number_of(const struct reading *r, uint64_t event)
 	return at ? (uint32_t)(at - r->block) : NOTHING;
 }
 
-/* A use of it, where it has so many pages. */
-static int push(struct reading *r, uint32_t block, uint32_t npages)
+static void pages_set(uint64_t *pages, uint32_t first, uint32_t n)
+{
+	for (uint32_t i = first; i < first + n && i < BLOCK_PAGES; i++)
+		pages[i / 64] |= UINT64_C(1) << i % 64;
+}
+
+static uint32_t pages_count(const uint64_t *pages)
+{
+	uint32_t n = 0;
+
+	for (unsigned w = 0; w < SIM_WORDS; w++)
+		n += (uint32_t)__builtin_popcountll(pages[w]);
+	return n;
+}
+
+/* The step that it is, or NULL: no memory. */
+static struct trace_step *push(struct reading *r, uint32_t block, enum step_kind kind)
 {
 	struct trace *trace = r->trace;
-	uint16_t *more;
-	int ret = trace_push(trace, block);
+	struct trace_step *more;
 
-	if (!ret && r->size_room < trace->room) {
-		more = realloc(trace->size, trace->room * sizeof(*more));
+	if (trace_push(trace, block))
+		return NULL;
+	if (r->step_room < trace->room) {
+		more = realloc(trace->step, trace->room * sizeof(*more));
 		if (!more)
-			return -ENOMEM;
-		trace->size = more;
-		r->size_room = trace->room;
+			return NULL;
+		trace->step = more;
+		r->step_room = trace->room;
 	}
-	if (!ret)
-		trace->size[trace->n - 1] = (uint16_t)npages;
-	return ret;
+	more = &trace->step[trace->n - 1];
+	*more = (struct trace_step){ .kind = kind };
+	return more;
 }
 
-/* So many pages of it are there. */
-static uint32_t is_large(struct tally *tally, uint32_t npages)
+static void tick(struct reading *r)
 {
-	tally->pages = npages < BLOCK_PAGES ? npages : BLOCK_PAGES;
-	if (tally->pages > tally->most)
-		tally->most = tally->pages;
-	return tally->pages;
+	r->steps[++r->clock % TICKS] = (uint32_t)r->trace->n;
 }
 
-static int block_event(struct reading *r, uint64_t event)
+/*
+ * Those that are there; of a block of which the trace does not know how it came, all. Where some
+ * had to come for it, whoever has less there has them come together.
+ */
+static int take_use(struct reading *r, uint32_t block, uint64_t event)
 {
-	uint32_t number = number_of(r, event);
-	struct tally *tally = &r->tally[number == NOTHING ? 0 : number];
+	struct trace_step *step = push(r, block, STEP_USE);
+	struct tally *tally = &r->tally[block];
 
-	if (number == NOTHING || record_memory(event) != r->memory)
+	if (!step)
+		return -ENOMEM;
+	pages_set(step->pages, record_page(event) % BLOCK_PAGES, record_npages(event));
+	if (!pages_count(tally->pages))
+		memcpy(tally->pages, step->pages, sizeof(tally->pages));
+	for (unsigned w = 0; w < SIM_WORDS; w++) {
+		step->pages[w] &= tally->pages[w];
+		if (tally->missed)
+			r->trace->step[tally->coming].pages[w] |= step->pages[w];
+	}
+	tally->missed = false;
+	tick(r);
+	return 0;
+}
+
+/* All that there is; unless it is said what. */
+static int take_leave(struct reading *r, uint32_t block)
+{
+	struct trace_step *step = push(r, block, STEP_GONE);
+	struct tally *tally = &r->tally[block];
+
+	if (!step)
+		return -ENOMEM;
+	memset(step->pages, 0xff, sizeof(step->pages));
+	step->whole = true;
+	memset(tally->pages, 0, sizeof(tally->pages));
+	tally->left = (uint32_t)r->trace->n - 1;
+	tally->told = false;
+	return 0;
+}
+
+static int take_room(struct reading *r, uint32_t block, uint64_t event)
+{
+	bool evicts = record_kind(event) == RECORD_ROOM;
+	struct trace_step *step = push(r, block, evicts ? STEP_BRING : STEP_SPARE);
+	uint64_t began = record_began(event);
+
+	if (!step)
+		return -ENOMEM;
+	step->after = r->steps[(r->clock - (began < r->clock ? began : r->clock)) % TICKS];
+	r->tally[block].coming = (uint32_t)r->trace->n - 1;
+	r->tally[block].missed = evicts;
+	return 0;
+}
+
+static int take_arrival(struct reading *r, uint32_t block)
+{
+	struct tally *tally = &r->tally[block];
+
+	r->trace->seen.misses++;
+	tally->left = NOTHING;
+	if (tally->coming != NOTHING)
+		r->trace->step[tally->coming].whole = true;
+	tick(r);
+	return 0;
+}
+
+/* They are of the step that asked for room for them; or of none, and come now. */
+static int take_out(struct reading *r, uint32_t block, uint64_t event)
+{
+	uint32_t first = record_page(event) % BLOCK_PAGES, n = record_npages(event);
+	struct tally *tally = &r->tally[block];
+	struct trace_step *step;
+
+	if (tally->coming == NOTHING) {
+		if (!push(r, block, STEP_SPARE))
+			return -ENOMEM;
+		tally->coming = (uint32_t)r->trace->n - 1;
+	}
+	step = &r->trace->step[tally->coming];
+	r->trace->seen.faults += !pages_count(step->pages);
+	r->trace->seen.bytes_in += (uint64_t)n * PAGE_BYTES;
+	pages_set(step->pages, first, n);
+	pages_set(tally->pages, first, n);
+	n = pages_count(tally->pages);
+	if (n > tally->most)
+		tally->most = n;
+	return 0;
+}
+
+static int take_home(struct reading *r, uint32_t block, uint64_t event)
+{
+	uint32_t first = record_page(event) % BLOCK_PAGES, n = record_npages(event);
+	struct tally *tally = &r->tally[block];
+	struct trace_step *step;
+	uint64_t gone[SIM_WORDS] = { 0 };
+
+	if (record_kind(event) != RECORD_GONE)
+		r->trace->seen.bytes_out += (uint64_t)n * PAGE_BYTES;
+	pages_set(gone, first, n);
+	for (unsigned w = 0; w < SIM_WORDS; w++)
+		tally->pages[w] &= ~gone[w];
+	if (record_kind(event) == RECORD_OFF && tally->left != NOTHING)
+		r->trace->step[tally->left].kind = STEP_NONE;
+	if (record_kind(event) == RECORD_OFF)
+		return 0;
+	step = tally->left == NOTHING ? push(r, block, STEP_GONE) : &r->trace->step[tally->left];
+	if (!step)
+		return -ENOMEM;
+	if (tally->left != NOTHING && !tally->told)
+		memset(step->pages, 0, sizeof(step->pages));
+	tally->told = tally->left != NOTHING;
+	pages_set(step->pages, first, n);
+	return 0;
+}
+
+static void take_eviction(struct reading *r, struct tally *tally)
+{
+	r->trace->seen.evictions++;
+	if (tally->left != NOTHING)
+		r->trace->step[tally->left].kind = STEP_NONE;
+	tally->left = NOTHING;
+}
+
+static int take_empty(struct reading *r, uint64_t event)
+{
+	struct trace_step *step = push(r, 0, STEP_EMPTY);
+
+	if (!step)
+		return -ENOMEM;
+	step->after = (uint32_t)record_page(event);
+	return 0;
+}
+
+/* Of this memory: it counts if it was there. */
+static int take_miss(struct reading *r, uint64_t event)
+{
+	uint32_t block = number_of(r, event), page = record_page(event) % BLOCK_PAGES;
+	struct trace_step *step;
+
+	r->trace->miss[r->trace->cpu_misses++] =
+		(struct sim_miss){ record_page(event), record_thread(event) };
+	if (block == NOTHING || !(r->tally[block].pages[page / 64] >> page % 64 & 1))
+		return 0;
+	r->trace->seen.cpu_faults++;
+	step = push(r, block, STEP_MISS);
+	if (!step)
+		return -ENOMEM;
+	pages_set(step->pages, page, 1);
+	return 0;
+}
+
+static int take_of_block(struct reading *r, uint64_t event)
+{
+	uint32_t block = number_of(r, event);
+
+	if (block == NOTHING)
 		return 0;
 	switch (record_kind(event)) {
 	case RECORD_ARRIVE:
-		tally->left = NOTHING;
-		tally->pages = 0;
-		r->trace->seen.misses++;
-		return 0; /* until its pages come: room is made for them before */
+		return take_arrival(r, block);
 	case RECORD_USE:
-		return push(r, number, is_large(tally, record_npages(event)));
+		return take_use(r, block, event);
 	case RECORD_LEAVE:
-		tally->pages = 0;
-		tally->left = (uint32_t)r->trace->n;
-		return push(r, number | TRACE_GONE, 0);
+		return take_leave(r, block);
+	case RECORD_EVICT:
+		take_eviction(r, &r->tally[block]);
+		return 0;
+	case RECORD_OUT:
+		return take_out(r, block, event);
+	case RECORD_HOME:
+	case RECORD_OFF:
+	case RECORD_GONE:
+		return take_home(r, block, event);
+	case RECORD_ROOM:
+	case RECORD_SPARE:
+		return take_room(r, block, event);
 	default:
-		r->trace->seen.evictions++;
-		if (tally->left != NOTHING)
-			r->trace->block[tally->left] = number | TRACE_LEFT;
-		tally->left = NOTHING;
 		return 0;
 	}
 }
 
-static int move_event(struct reading *r, uint64_t event)
+static int take(struct reading *r, uint64_t event)
 {
-	uint32_t npages = record_npages(event), number = number_of(r, event);
-	struct sim_result *seen = &r->trace->seen;
-	struct tally *tally = &r->tally[number == NOTHING ? 0 : number];
-
-	if (number == NOTHING || record_memory(event) != r->memory)
+	if (record_kind(event) == RECORD_MISS)
+		return take_miss(r, event);
+	if (!event || record_memory(event) != r->memory)
 		return 0;
-	if (record_kind(event) == RECORD_HOME) {
-		seen->bytes_out += (uint64_t)npages * PAGE_BYTES;
-		return 0;
-	}
-	seen->bytes_in += (uint64_t)npages * PAGE_BYTES;
-	return push(r, number, is_large(tally, tally->pages + npages));
+	if (record_kind(event) == RECORD_EMPTY)
+		return take_empty(r, event);
+	return take_of_block(r, event);
 }
 
 static int events_take(struct reading *r)
@@ -219,25 +387,7 @@ static int events_take(struct reading *r)
 	if (!r->trace->miss)
 		return -ENOMEM;
 	for (size_t i = 0; i < r->n && !ret; i++)
-		switch (record_kind(r->event[i])) {
-		case RECORD_ARRIVE:
-		case RECORD_USE:
-		case RECORD_LEAVE:
-		case RECORD_EVICT:
-			ret = block_event(r, r->event[i]);
-			break;
-		case RECORD_OUT:
-		case RECORD_HOME:
-			ret = move_event(r, r->event[i]);
-			break;
-		case RECORD_MISS:
-			r->trace->miss[r->trace->cpu_misses++] =
-				(struct sim_miss){ record_page(r->event[i]),
-						   record_thread(r->event[i]) };
-			break;
-		default:
-			break;
-		}
+		ret = take(r, r->event[i]);
 	return ret;
 }
 

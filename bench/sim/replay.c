@@ -2,19 +2,24 @@
 /*
  * Replaying a trace of blocks in a memory that is too small: through an order of eviction, the one
  * file that the library runs, or by Belady's rule, which knows the future. A block that is missed
- * comes whole, and where there is no room another goes first.
+ * comes whole, and where there is no room another goes first. Of a recorded trace, those of its
+ * pages come that were missed or used and are not there; what the library recorded of requests says
+ * what may go for them.
  *
  * Belady: evict what is used again last. A heap has the blocks that are there by their next use;
  * entries that a later use has outdated stay in it, and are skipped when they come up.
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "sim.h"
 
 #define BLOCK_BYTES (UINT64_C(2) << 20)
 #define BLOCK_PAGES 512
 #define PAGE_BYTES  4096
+#define VICTIMS	    8 /* go at a time */
+#define NOBODY	    (UINT32_MAX - 1)
 
 const struct sim_device sim_devices[NR_DEVICES] = {
 	{ "pcie4", "a GPU behind PCIe 4.0 x16", 30, 24, 1.0 },
@@ -27,20 +32,27 @@ double sim_stall_s(const struct sim_result *result, const struct sim_device *dev
 {
 	double bytes = (double)(result->bytes_in + result->bytes_out);
 
-	return (double)result->misses * device->fault_us / 1e6 +
+	return (double)result->faults * device->fault_us / 1e6 +
 	       bytes / (device->gib_s * (double)(1 << 30));
 }
 
-/* What a memory holds. Blocks are one large, or (recorded) as many pages as came of them. */
+/* Who goes, for a use that misses something. */
+struct want {
+	uint32_t excess; /* so much is to go, */
+	uint32_t keep;	 /* but not of that block; NOBODY */
+	uint64_t before; /* nor what was used since: by the clock of the order */
+};
+
+/* What a memory holds. Blocks are one large, or (recorded) as many pages as are there. */
 struct memory {
 	const struct trace *trace;
-	uint32_t *size;	  /* of each block; 0: nothing of it came yet */
-	uint32_t *wanted; /* recorded: as large as it was in the library's memory */
-	bool *there;
+	uint64_t (*pages)[SIM_WORDS]; /* recorded: those of each block that are there */
+	uint32_t *size;		      /* of each block; 0: it is not there */
+	uint64_t *clock;	      /* recorded: of the order, before each step */
 	uint32_t room, used;
 	struct sim_result *out;
-	/* Whoever decides who goes makes so much room if he can, but keeps that block. */
-	void (*make_room)(struct memory *m, uint32_t excess, uint32_t keep);
+	/* Whoever decides who goes. */
+	void (*make_room)(struct memory *m, const struct want *want);
 	struct order *order; /* by an order, */
 	struct order_entry *entry;
 	size_t *due; /* or knowing when each block that is there is used next */
@@ -49,7 +61,13 @@ struct memory {
 
 static uint64_t bytes_of(const struct memory *m, uint32_t size)
 {
-	return size * (m->trace->size ? (uint64_t)PAGE_BYTES : BLOCK_BYTES);
+	return size * (m->pages ? (uint64_t)PAGE_BYTES : BLOCK_BYTES);
+}
+
+/* The library's keys are addresses. */
+static uintptr_t key_of(uint32_t block)
+{
+	return (uintptr_t)(block + 1) * BLOCK_BYTES;
 }
 
 static void memory_resize(struct memory *m, uint32_t block, uint32_t size)
@@ -62,10 +80,11 @@ static void memory_resize(struct memory *m, uint32_t block, uint32_t size)
 
 static void memory_leave(struct memory *m, uint32_t block)
 {
-	m->there[block] = false;
 	if (m->order)
 		order_remove(m->order, &m->entry[block]);
 	memory_resize(m, block, 0);
+	if (m->pages)
+		memset(m->pages[block], 0, sizeof(m->pages[block]));
 }
 
 static void memory_evict(struct memory *m, uint32_t block)
@@ -75,61 +94,140 @@ static void memory_evict(struct memory *m, uint32_t block)
 	memory_leave(m, block);
 }
 
-static void memory_enter(struct memory *m, uint32_t block)
+static void memory_touch(struct memory *m, uint32_t block)
 {
-	m->there[block] = true;
-	m->out->misses++;
-	/* The library's keys are addresses. */
 	if (m->order)
-		order_insert(m->order, &m->entry[block], (uintptr_t)(block + 1) * BLOCK_BYTES);
-}
-
-/* The library's has so many pages of it: what it lost, other than all at once, nobody has. */
-static void memory_want(struct memory *m, uint32_t block, uint32_t npages)
-{
-	uint32_t lost = m->wanted[block] > npages ? m->wanted[block] - npages : 0;
-
-	lost = lost < m->size[block] ? lost : m->size[block];
-	memory_resize(m, block, m->size[block] - lost);
-	m->wanted[block] = npages;
-}
-
-static void memory_use(struct memory *m, uint32_t block, uint32_t wanted)
-{
-	uint32_t more = wanted > m->size[block] ? wanted - m->size[block] : 0;
-	bool known;
-
-	if (m->used + more > m->room)
-		m->make_room(m, m->used + more - m->room, block);
-	known = m->there[block];
-	if (!known)
-		memory_enter(m, block);
-	memory_resize(m, block, m->size[block] + more);
-	if (known && m->order)
 		order_touch(m->order, &m->entry[block]);
+}
+
+/* It has so much more of a block, which it may have nothing of yet. */
+static void memory_grow(struct memory *m, uint32_t block, uint32_t more)
+{
+	if (!m->size[block]) {
+		m->out->misses++;
+		if (m->order)
+			order_insert(m->order, &m->entry[block], key_of(block));
+	}
+	memory_resize(m, block, m->size[block] + more);
+	m->out->faults++;
 	m->out->bytes_in += bytes_of(m, more);
+}
+
+static void memory_room(struct memory *m, uint32_t more, struct want want)
+{
+	if (m->used + more <= m->room)
+		return;
+	want.excess = m->used + more - m->room;
+	m->make_room(m, &want);
+}
+
+/* A use of a block that is one large. */
+static void block_use(struct memory *m, uint32_t block)
+{
+	if (m->size[block]) {
+		memory_touch(m, block);
+		return;
+	}
+	memory_room(m, 1, (struct want){ .keep = block, .before = UINT64_MAX });
+	memory_grow(m, block, 1);
+}
+
+static uint32_t count(const uint64_t *pages)
+{
+	uint32_t n = 0;
+
+	for (unsigned w = 0; w < SIM_WORDS; w++)
+		n += (uint32_t)__builtin_popcountll(pages[w]);
+	return n;
+}
+
+/* Those of these pages that are not there, as far as there is room. */
+static void pages_come(struct memory *m, uint32_t block, const uint64_t *pages)
+{
+	uint32_t left = m->room > m->used ? m->room - m->used : 0, n = 0;
+	uint64_t *there = m->pages[block], more;
+
+	for (unsigned w = 0; w < SIM_WORDS; w++)
+		for (more = pages[w] & ~there[w]; more && n < left; more &= more - 1, n++)
+			there[w] |= more & -more;
+	if (n)
+		memory_grow(m, block, n);
+}
+
+static uint32_t missing(const struct memory *m, uint32_t block, const uint64_t *pages)
+{
+	uint64_t more[SIM_WORDS];
+
+	for (unsigned w = 0; w < SIM_WORDS; w++)
+		more[w] = pages[w] & ~m->pages[block][w];
+	return count(more);
+}
+
+static void pages_want(struct memory *m, uint32_t block, const struct trace_step *step)
+{
+	struct want want = { .keep = block, .before = UINT64_MAX };
+	bool known = m->size[block];
+
+	if (step->kind == STEP_BRING && m->order)
+		want.before = m->clock[step->after];
+	if (step->kind != STEP_SPARE)
+		memory_room(m, missing(m, block, step->pages), want);
+	pages_come(m, block, step->pages);
+	/* What was new to the library is in use here. */
+	if (m->size[block] && (step->kind == STEP_USE || (known && step->whole)))
+		memory_touch(m, block);
+}
+
+static void pages_leave(struct memory *m, uint32_t block, const uint64_t *pages)
+{
+	uint32_t size;
+
+	if (!m->size[block])
+		return;
+	for (unsigned w = 0; w < SIM_WORDS; w++)
+		m->pages[block][w] &= ~pages[w];
+	size = count(m->pages[block]);
+	if (size)
+		memory_resize(m, block, size);
+	else
+		memory_leave(m, block);
 }
 
 static void memory_step(struct memory *m, size_t i)
 {
-	uint32_t what = m->trace->block[i], block = what & TRACE_BLOCK;
+	const struct trace_step *step = m->trace->step + i;
+	uint32_t block = m->trace->block[i];
 
-	if (what & (TRACE_GONE | TRACE_LEFT))
-		m->wanted[block] = 0;
-	if (what & TRACE_GONE && m->there[block])
-		memory_leave(m, block);
-	if (what & (TRACE_GONE | TRACE_LEFT))
+	if (!m->pages) {
+		block_use(m, block);
 		return;
-	if (m->trace->size)
-		memory_want(m, block, m->trace->size[i]);
-	memory_use(m, block, m->trace->size ? m->trace->size[i] : 1);
+	}
+	m->clock[i] = m->order ? m->order->clock : 0;
+	switch (step->kind) {
+	case STEP_USE:
+	case STEP_BRING:
+	case STEP_SPARE:
+		pages_want(m, block, step);
+		break;
+	case STEP_GONE:
+		pages_leave(m, block, step->pages);
+		break;
+	case STEP_MISS:
+		m->out->cpu_faults += 1 - missing(m, block, step->pages);
+		break;
+	case STEP_EMPTY:
+		memory_room(m, step->after, (struct want){ .keep = NOBODY, .before = UINT64_MAX });
+		break;
+	default:
+		break;
+	}
 }
 
 static void memory_fini(struct memory *m)
 {
 	free(m->size);
-	free(m->wanted);
-	free(m->there);
+	free(m->pages);
+	free(m->clock);
 }
 
 static int memory_init(struct memory *m, const struct trace *trace, uint32_t room,
@@ -139,28 +237,41 @@ static int memory_init(struct memory *m, const struct trace *trace, uint32_t roo
 	*m = (struct memory){ .trace = trace,
 			      .room = room,
 			      .out = out,
-			      .size = calloc(trace->nblocks + 1, sizeof(*m->size)),
-			      .wanted = calloc(trace->nblocks + 1, sizeof(*m->wanted)),
-			      .there = calloc(trace->nblocks + 1, sizeof(*m->there)) };
-	return m->size && m->wanted && m->there ? 0 : -ENOMEM;
+			      .size = calloc(trace->nblocks + 1, sizeof(*m->size)) };
+	if (!trace->step)
+		return m->size ? 0 : -ENOMEM;
+	m->pages = calloc(trace->nblocks + 1, sizeof(*m->pages));
+	m->clock = calloc(trace->n + 1, sizeof(*m->clock));
+	return m->size && m->pages && m->clock ? 0 : -ENOMEM;
 }
 
-static void order_makes_room(struct memory *m, uint32_t excess, uint32_t keep)
+/* The library asks for the next few, and then they leave. */
+static void order_makes_room(struct memory *m, const struct want *why)
 {
-	struct order_want want = { .before = UINT64_MAX,
+	struct order_want want = { .before = why->before,
 				   .ticket = order_ticket(m->order),
-				   .except = (uintptr_t)(keep + 1) * BLOCK_BYTES };
-	uint32_t goal = m->used > excess ? m->used - excess : 0;
-	struct order_entry *victim;
+				   .except = key_of(why->keep) };
+	uint32_t goal = m->used > why->excess ? m->used - why->excess : 0, victim[VICTIMS], going;
+	struct order_entry *entry;
+	unsigned n;
 
-	while (m->used > goal && (victim = order_victim(m->order, &want)))
-		memory_evict(m, (uint32_t)(victim - m->entry));
+	do {
+		for (n = going = 0; n < VICTIMS && m->used - going > goal; n++) {
+			entry = order_victim(m->order, &want);
+			if (!entry)
+				break;
+			victim[n] = (uint32_t)(entry - m->entry);
+			going += m->size[victim[n]];
+		}
+		for (unsigned i = 0; i < n; i++)
+			memory_evict(m, victim[i]);
+	} while (n && m->used > goal);
 }
 
 int sim_replay(const struct trace *trace, const struct order_ops *ops, uint32_t room,
 	       struct sim_result *out)
 {
-	uint32_t nblocks = trace->size ? (room + BLOCK_PAGES - 1) / BLOCK_PAGES : room;
+	uint32_t nblocks = trace->step ? (room + BLOCK_PAGES - 1) / BLOCK_PAGES : room;
 	void *memory = calloc(1, order_bytes(ops, nblocks));
 	struct memory m;
 	int ret = memory_init(&m, trace, room, out);
@@ -215,31 +326,41 @@ static struct use heap_pop(struct heap *heap)
 	return first;
 }
 
+static enum step_kind kind_of(const struct trace *trace, size_t i)
+{
+	return trace->step ? trace->step[i].kind : STEP_USE;
+}
+
+static bool is_use(enum step_kind kind)
+{
+	return kind == STEP_USE || kind == STEP_BRING || kind == STEP_SPARE;
+}
+
 /* For each use, when the same block is used next; never: past the end, or once it is gone. */
 static void next_uses(const struct trace *trace, size_t *next, size_t *last)
 {
-	uint32_t block;
+	enum step_kind kind;
 
 	for (uint32_t b = 0; b < trace->nblocks; b++)
 		last[b] = SIZE_MAX;
 	for (size_t i = trace->n; i-- > 0;) {
-		block = trace->block[i] & TRACE_BLOCK;
-		next[i] = last[block];
-		if (trace->block[i] & TRACE_GONE)
-			last[block] = SIZE_MAX;
-		else if (!(trace->block[i] & TRACE_LEFT))
-			last[block] = i;
+		kind = kind_of(trace, i);
+		next[i] = last[trace->block[i]];
+		if (kind == STEP_GONE && trace->step[i].whole)
+			last[trace->block[i]] = SIZE_MAX;
+		else if (is_use(kind))
+			last[trace->block[i]] = i;
 	}
 }
 
-static void optimum_makes_room(struct memory *m, uint32_t excess, uint32_t keep)
+static void optimum_makes_room(struct memory *m, const struct want *why)
 {
-	uint32_t goal = m->used > excess ? m->used - excess : 0;
+	uint32_t goal = m->used > why->excess ? m->used - why->excess : 0;
 	struct use use;
 
 	while (m->used > goal && m->heap->n) {
 		use = heap_pop(m->heap);
-		if (m->there[use.block] && m->due[use.block] == use.next && use.block != keep)
+		if (m->size[use.block] && m->due[use.block] == use.next && use.block != why->keep)
 			memory_evict(m, use.block);
 	}
 }
@@ -251,7 +372,7 @@ static void optimum_run(struct memory *m, const size_t *next)
 
 	for (size_t i = 0; i < trace->n; i++) {
 		memory_step(m, i);
-		if (trace->block[i] & (TRACE_GONE | TRACE_LEFT))
+		if (!is_use(kind_of(trace, i)))
 			continue;
 		block = trace->block[i];
 		m->due[block] = next[i];

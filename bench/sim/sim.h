@@ -12,9 +12,7 @@
 #include "policy/policy.h"
 #include "policy/thrash.h"
 
-#define TRACE_GONE  (1u << 31) /* it leaves, whatever the order, and makes room */
-#define TRACE_LEFT  (1u << 30) /* recorded: the library evicted it here */
-#define TRACE_BLOCK (TRACE_LEFT - 1)
+#define SIM_WORDS 8 /* a bit for each of the 512 pages of a block */
 
 /* A CPU missed a page. */
 struct sim_miss {
@@ -23,24 +21,44 @@ struct sim_miss {
 };
 
 struct sim_result {
-	uint64_t uses, misses, evictions;
+	uint64_t uses, misses, evictions; /* of blocks: a miss finds none of it */
+	uint64_t faults;		  /* uses for which anything of a block had to come */
+	uint64_t cpu_faults;	      /* recorded: pages that a CPU missed, for they were there */
 	uint64_t bytes_in, bytes_out; /* moved to the memory, and from it for lack of room */
+};
+
+enum step_kind {
+	STEP_USE,   /* the device used these pages */
+	STEP_BRING, /* it missed these pages */
+	STEP_SPARE, /* they came because there was room */
+	STEP_GONE,  /* they leave, whatever the order, and make room */
+	STEP_MISS,  /* a CPU missed this page */
+	STEP_EMPTY, /* of no block: a driver wanted so many frames to be free */
+	STEP_NONE,  /* the library evicted here, which a replay decides by itself */
+};
+
+/* What a recorded trace knows of a use. */
+struct trace_step {
+	uint64_t pages[SIM_WORDS];
+	enum step_kind kind;
+	bool whole; /* STEP_GONE: then the library had nothing left; else the block was new to it */
+	uint32_t after; /* STEP_BRING: the request began after so many steps; STEP_EMPTY: frames */
 };
 
 /* Blocks in the order of their use. A use that follows one of the same block is left out. */
 struct trace {
-	uint32_t *block; /* numbers from 0, and flags */
+	uint32_t *block; /* numbers from 0 */
 	size_t n, room;
 	uint32_t nblocks; /* one more than the highest */
 	char name[32];
-	/* Of a recorded one; else size is NULL. */
-	uint16_t *size;		/* by use: pages of the block that were there */
-	uint32_t frames;	/* of the memory that it was */
-	uint32_t npages;	/* that came, at most, of all blocks together */
-	uint64_t cpu_misses;	/* of pages that devices had */
-	struct sim_miss *miss;	/* each of them */
-	uint64_t lost;		/* events that found no room */
-	struct sim_result seen; /* what the library counted */
+	/* Of a recorded one; else step is NULL. */
+	struct trace_step *step; /* of each use */
+	uint32_t frames;	 /* of the memory that it was */
+	uint32_t npages;	 /* that came, at most, of all blocks together */
+	uint64_t cpu_misses;	 /* of pages that devices had */
+	struct sim_miss *miss;	 /* each of them */
+	uint64_t lost;		 /* events that found no room */
+	struct sim_result seen;	 /* what the library counted */
 };
 
 /* What all blocks of a trace take, in what memories are measured in: pages of a recorded one, else

@@ -10,7 +10,7 @@
 #include <stdint.h>
 
 #define RECORD_MAGIC   "umm-rec" /* with its zero */
-#define RECORD_VERSION 1
+#define RECORD_VERSION 2
 
 struct record_head {
 	char magic[8];
@@ -24,12 +24,17 @@ struct record_head {
 enum record_kind {
 	RECORD_MEMORY = 1, /* page: how many frames it has; before all else of that memory */
 	RECORD_ARRIVE,	   /* a memory gets its first page of this block */
-	RECORD_USE,	   /* its device used this block, of which it has so many pages */
+	RECORD_USE,	   /* its device used so many pages of a block, from this one on */
 	RECORD_LEAVE,	   /* it has none of this block any more */
 	RECORD_EVICT,	   /* because room was needed: after RECORD_LEAVE, if it left whole */
 	RECORD_MISS,	   /* a CPU missed this page, which a device has; who: its thread */
-	RECORD_OUT,	   /* so many pages, from this one on, went to a memory */
-	RECORD_HOME,	   /* likewise home from one */
+	RECORD_OUT,	   /* so many pages, from this one on, came to a memory, */
+	RECORD_HOME,	   /* went home from one, for they were wanted there, */
+	RECORD_OFF,	   /* or because room was needed, */
+	RECORD_GONE,	   /* or were dropped; where none is left, RECORD_LEAVE says it alone */
+	RECORD_ROOM,	   /* before RECORD_OUT of this block: so many frames of it were needed, */
+	RECORD_SPARE,	   /* or wanted if they were free; record_began() */
+	RECORD_EMPTY,	   /* page: a driver wanted so many frames to be free */
 	NR_RECORD_KINDS,
 };
 
@@ -63,6 +68,17 @@ static inline uint32_t record_npages(uint64_t event)
 static inline uint32_t record_memory(uint64_t event)
 {
 	return (uint32_t)(event >> (RECORD_PAGE_BITS + 12) & (RECORD_MEMORIES - 1));
+}
+
+/*
+ * Of RECORD_ROOM and RECORD_SPARE: the page says how many blocks came and were used since the
+ * request began, which does not evict what was used since; RECORD_BEGAN_MOST: as many, or more.
+ */
+#define RECORD_BEGAN_MOST 511
+
+static inline uint32_t record_began(uint64_t event)
+{
+	return (uint32_t)(event & RECORD_BEGAN_MOST);
 }
 
 /* Of a miss. */
