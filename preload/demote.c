@@ -111,11 +111,11 @@ static int attach_rest(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
 	return ret;
 }
 
-/* Manage a native range within a block. What cannot be managed stays native. */
-static void attach(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
+/* Manage a range within a block, native or grown. What cannot be managed stays what it is. */
+static void attach(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, enum space_kind kind)
 {
 	struct space_change change;
-	unsigned there = residency_part(start, end);
+	unsigned there = kind == SPACE_NATIVE ? residency_part(start, end) : 0;
 	int ret = umm_attach(ctx, (void *)start, end - start);
 
 	if (ret == -EEXIST)
@@ -123,7 +123,7 @@ static void attach(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
 	if (ret)
 		return;
 	space_enter(&change);
-	space_turn_locked(start, end - start, SPACE_NATIVE, SPACE_MANAGED);
+	space_turn_locked(start, end - start, kind, SPACE_MANAGED);
 	space_leave(&change);
 	residency_managed(there);
 }
@@ -132,12 +132,12 @@ void demote_attach(struct umm_ctx *ctx, uintptr_t base)
 {
 	struct space_range range;
 
-	for (uintptr_t at = base;
-	     space_next(at, 1 << SPACE_NATIVE, &range) && range.start < base + BLOCK;
+	for (uintptr_t at = base; space_next(at, 1 << SPACE_NATIVE | 1 << SPACE_GROWN, &range) &&
+				  range.start < base + BLOCK;
 	     at = range.end) {
 		if (range.end > base + BLOCK)
 			range.end = base + BLOCK;
-		attach(ctx, range.start, range.end);
+		attach(ctx, range.start, range.end, range.kind);
 	}
 }
 

@@ -37,6 +37,7 @@ static void pin(uintptr_t start, size_t len)
 	grant_lift_locked(start, len);
 	space_turn_locked(start, len, SPACE_NATIVE, SPACE_PINNED);
 	space_turn_locked(start, len, SPACE_MANAGED, SPACE_PINNED);
+	space_turn_locked(start, len, SPACE_GROWN, SPACE_PINNED);
 	space_change_end(&change);
 }
 

@@ -167,37 +167,81 @@ static bool is_whole_locked(uintptr_t addr, size_t len)
 	return true;
 }
 
-/*
- * Move or resize what the books have at @addr. It is native afterwards as far as the books know:
- * libumm follows what it manages, and what was withheld the kernel has let go of.
- */
+/* What new memory is that a mapping grows by, whose last page is at @last. */
+static enum space_kind kind_behind_locked(uintptr_t last, uintptr_t start, size_t len,
+					  bool by_kernel)
+{
+	struct space_range range;
+
+	if (!space_find_locked(last, &range))
+		return SPACE_NATIVE;
+	if (range.kind == SPACE_RESERVED || range.kind == SPACE_PINNED)
+		return range.kind;
+	if (by_kernel && SPACE_FILLED >> range.kind & 1)
+		return SPACE_GROWN;
+	return grant_new_locked(start, len);
+}
+
+/* The books of @len bytes go elsewhere: libumm follows what it manages, withheld memory is not. */
+static void books_move_locked(uintptr_t from, uintptr_t to, size_t len)
+{
+	const unsigned kinds = SPACE_COUNTED | 1 << SPACE_RESERVED;
+	struct space_range part;
+
+	space_remove_locked(to, len);
+	for (uintptr_t at = from; space_next_locked(at, kinds, &part) && part.start < from + len;
+	     at = part.end) {
+		part.end = part.end < from + len ? part.end : from + len;
+		space_add_locked(to + (part.start - from), part.end - part.start,
+				 part.kind == SPACE_WITHHELD ? SPACE_NATIVE : part.kind);
+	}
+}
+
+enum { REMAP_LEAVES = 1, REMAP_BY_BLOCKS = 2 };
+
+/* @addr, of @old_len bytes, is @to now, of @len. */
+static void books_remap_locked(uintptr_t addr, size_t old_len, uintptr_t to, size_t len,
+			       unsigned how)
+{
+	bool leaves = how & REMAP_LEAVES, by_kernel = !(how & REMAP_BY_BLOCKS);
+	size_t kept = old_len < len ? old_len : len;
+	struct space_range range;
+	bool known = space_find_locked(addr, &range);
+	enum space_kind behind;
+
+	if (known && len > old_len)
+		behind = kind_behind_locked(addr + old_len - 1, to + old_len, len - old_len,
+					    by_kernel);
+	if (to != addr)
+		books_move_locked(addr, to, kept);
+	if (!leaves && to != addr)
+		space_remove_locked(addr, old_len);
+	else if (len < old_len)
+		space_remove_locked(addr + len, old_len - len);
+	if (known && len > old_len)
+		space_add_locked(to + old_len, len - old_len, behind);
+	else if (len > old_len)
+		space_remove_locked(to + old_len, len - old_len);
+}
+
+/* Move or resize what the books have at @addr. */
 static void *remap(void *addr, size_t old_len, size_t len, int flags, void *to)
 {
-	bool is_fixed = flags & MREMAP_FIXED;
-	bool leaves = flags & MREMAP_DONTUNMAP;
-	struct space_range range;
+	unsigned how = flags & MREMAP_DONTUNMAP ? REMAP_LEAVES : 0;
 	struct space_change change;
 	bool known;
 	void *start;
 
 	space_change_begin(&change, 0, SIZE_MAX);
-	known = space_find_locked((uintptr_t)addr, &range);
+	known = is_whole_locked((uintptr_t)addr, whole_pages(old_len));
 	start = raw_mremap(addr, old_len, len, flags, to);
-	if (start == MAP_FAILED && errno == EFAULT && !(flags & ~MREMAP_MAYMOVE) && known &&
-	    is_whole_locked((uintptr_t)addr, whole_pages(old_len)))
+	if (start == MAP_FAILED && errno == EFAULT && !(flags & ~MREMAP_MAYMOVE) && known) {
+		how = REMAP_BY_BLOCKS;
 		start = remap_by_blocks(addr, whole_pages(old_len), whole_pages(len), flags);
-	if (start != MAP_FAILED) {
-		if (!leaves)
-			space_remove_locked((uintptr_t)addr, whole_pages(old_len));
-		if (known)
-			space_add_locked((uintptr_t)start, whole_pages(len),
-					 range.kind == SPACE_RESERVED ||
-							 range.kind == SPACE_PINNED ?
-						 range.kind :
-						 SPACE_NATIVE);
-		else if (is_fixed)
-			space_remove_locked((uintptr_t)start, whole_pages(len));
 	}
+	if (start != MAP_FAILED)
+		books_remap_locked((uintptr_t)addr, whole_pages(old_len), (uintptr_t)start,
+				   whole_pages(len), how);
 	space_change_end(&change);
 	return start;
 }

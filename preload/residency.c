@@ -3,9 +3,10 @@
  * How much of the program's managed memory is in host frames.
  *
  * Native memory counts whole, and so does what the program locked. Of memory that libumm manages,
- * mincore(2) tells which pages are mapped, in about a millisecond for each GiB; since pages come
- * back to such memory by libumm's hand only, its counters carry the count on until the next one.
- * What the program frees meanwhile is counted still. Both bound the truth from above.
+ * or that a mapping of its grew by, mincore(2) tells which pages are mapped, in about a
+ * millisecond for each GiB; since pages come back to such memory by libumm's hand only, its
+ * counters carry the count on until the next one. What the program frees meanwhile is counted
+ * still. Both bound the truth from above.
  *
  * Static buffers: the engine's thread is the only caller, and nothing here may call malloc.
  */
@@ -65,7 +66,7 @@ static uint64_t count_managed(void)
 	/* What was moved aside is not mapped, but in the host; what of it is back counts twice. */
 	uint64_t all = policy_probes();
 
-	for (uintptr_t at = 0; space_next(at, 1 << SPACE_MANAGED, &range); at = range.end) {
+	for (uintptr_t at = 0; space_next(at, SPACE_FILLED, &range); at = range.end) {
 		if (range.end - range.start > CHUNK_PAGES * PAGE)
 			range.end = range.start + CHUNK_PAGES * PAGE;
 		/* A failure means that it was unmapped meanwhile. */

@@ -15,11 +15,13 @@ enum space_kind {
 	SPACE_NATIVE,	/* the kernel's: may be filled without anybody being told */
 	SPACE_WITHHELD, /* untouched; the first touch asks for room (grant.h) */
 	SPACE_MANAGED,	/* libumm's: pages of it may be on devices */
+	SPACE_GROWN,	/* new, in a mapping of libumm's: it fills what is touched, no more */
 	SPACE_PINNED,	/* locked by the program: stays in the host, whoever manages it */
 	SPACE_NR_KINDS,
 };
 
-#define SPACE_USED    (1 << SPACE_NATIVE | 1 << SPACE_WITHHELD | 1 << SPACE_MANAGED)
+#define SPACE_FILLED  (1 << SPACE_MANAGED | 1 << SPACE_GROWN) /* by libumm alone */
+#define SPACE_USED    (1 << SPACE_NATIVE | 1 << SPACE_WITHHELD | SPACE_FILLED)
 #define SPACE_COUNTED (SPACE_USED | 1 << SPACE_PINNED)
 
 struct space_range {
