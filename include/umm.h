@@ -1202,7 +1202,7 @@ UMM_API size_t umm_devmem_recorded(struct umm_devmem *mem, uintptr_t *out, size_
  *           0: 2^20, which is 8 MiB
  *
  * Recorded are the blocks of 2 MiB that come to a device memory, are used there, leave and are
- * evicted; the pages that a CPU misses; how many move. umm-sim(1) replays it. An event takes 8
+ * evicted; the pages that a CPU misses, and that move. umm-sim(1) replays it. An event takes 8
  * bytes and a store; the disk space is taken at once, and what was recorded survives the process.
  * UMM_TRACE in the environment does the same from the first context on, with "%p" in it for the
  * process, and room for UMM_TRACE_EVENTS. A forked child records nothing.

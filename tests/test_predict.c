@@ -13,7 +13,7 @@
 #include "sim.h"
 
 #define BLOCKS 8
-#define PAGES  (BLOCKS * UMM_BLOCK_PAGES)
+#define PAGES  4096 /* of them */
 #define STRIDE 37
 #define PART   8
 #define ROW    24 /* pages of a row of the stencil */

@@ -175,6 +175,38 @@ static void misses_of_a_cpu_are_recorded(struct env *e)
 	trace_fini(&trace);
 }
 
+/* Where no device says what it uses, what a CPU missed is what a program used of its memory. */
+static void what_a_cpu_missed_replays_as_uses_of_blocks(struct env *e)
+{
+	static const unsigned block[] = { 1, 0, 0, 2, 1 };
+	static const uint32_t uses[] = { 1, 0, 2, 1 };
+	struct ref_device *ref = env_device(e, 5);
+	char *p = env_alloc_small(e, 3 * BLOCK);
+	struct trace trace, misses;
+
+	fill(p, 3 * UMM_BLOCK_PAGES, 1);
+	recording_begin(0);
+	for (unsigned i = 0; i < 5; i++)
+		to_device(e, ref, p + block[i] * BLOCK + i * PAGE, 1, 1);
+	for (unsigned i = 0; i < 5; i++)
+		(void)*(volatile const char *)(p + block[i] * BLOCK + i * PAGE);
+	recording_end(&trace);
+	assert_false(record_device_tells(&trace));
+	assert_int_equal(record_misses(&trace, &misses), 0);
+	assert_null(misses.step);
+	assert_int_equal(misses.nblocks, 3);
+	assert_int_equal(misses.n, 4);
+	assert_memory_equal(misses.block, uses, sizeof(uses));
+	trace_fini(&misses);
+	trace_fini(&trace);
+	recording_begin(0);
+	to_device(e, ref, p, 1, 1);
+	umm_devmem_touch(ref->mem, (uintptr_t)p, 1);
+	recording_end(&trace);
+	assert_true(record_device_tells(&trace));
+	trace_fini(&trace);
+}
+
 /* Faults of a CPU that goes over pages of a device in steps; nothing comes but with one. */
 static uint64_t walk(struct env *e, struct ref_device *ref, char *p, size_t step,
 		     enum umm_readahead readahead)
@@ -356,6 +388,7 @@ static const struct test_case cases[] = {
 	TEST(ONCE, parts_of_blocks_replay_as_they_were),
 	TEST(ONCE, what_a_cpu_takes_leaves_the_replay),
 	TEST(ONCE, misses_of_a_cpu_are_recorded),
+	TEST(ONCE, what_a_cpu_missed_replays_as_uses_of_blocks),
 	TEST(ONCE, recorded_misses_say_what_prefetch_leaves),
 	TEST(ONCE, recorded_strides_say_what_prefetch_leaves),
 	TEST(ONCE, recording_is_bounded_and_says_what_is_missing),

@@ -288,6 +288,20 @@ static void print_row(const struct sim_figures *figures, unsigned p, unsigned s)
 	puts("");
 }
 
+/* A recording of a memory whose device does not say what it uses is one of what CPUs missed. */
+static int turn_to_misses(struct trace *trace)
+{
+	struct trace misses;
+
+	if (!trace->step || !trace->cpu_misses || record_device_tells(trace))
+		return 0;
+	if (record_misses(trace, &misses))
+		return no_memory();
+	trace_fini(trace);
+	*trace = misses;
+	return 0;
+}
+
 static int add_file(struct sim_figures *figures, const char *path)
 {
 	struct trace trace;
@@ -295,6 +309,11 @@ static int add_file(struct sim_figures *figures, const char *path)
 
 	if (ret)
 		return ret;
+	ret = turn_to_misses(&trace);
+	if (ret) {
+		trace_fini(&trace);
+		return ret;
+	}
 	ret = sim_figures_add(figures, &trace);
 	trace_fini(&trace);
 	if (ret == -E2BIG)

@@ -414,3 +414,41 @@ int record_read(struct trace *trace, FILE *file, char *why, size_t len)
 		trace_fini(trace);
 	return ret;
 }
+
+/*
+ * What a program used of its memory where no device says what it uses: the blocks of what its
+ * CPUs missed.
+ */
+int record_misses(const struct trace *trace, struct trace *out)
+{
+	uint64_t *block = calloc(trace->cpu_misses + 1, sizeof(*block)), key, *at;
+	size_t kept = 0;
+	int ret = block ? 0 : -ENOMEM;
+
+	*out = (struct trace){ 0 };
+	memcpy(out->name, trace->name, sizeof(out->name));
+	for (size_t i = 0; !ret && i < trace->cpu_misses; i++)
+		block[i] = trace->miss[i].page / BLOCK_PAGES;
+	if (!ret)
+		qsort(block, trace->cpu_misses, sizeof(*block), by_page);
+	for (size_t i = 0; !ret && i < trace->cpu_misses; i++)
+		if (!i || block[i] != block[kept - 1])
+			block[kept++] = block[i];
+	for (size_t i = 0; !ret && i < trace->cpu_misses; i++) {
+		key = trace->miss[i].page / BLOCK_PAGES;
+		at = bsearch(&key, block, kept, sizeof(*block), by_page);
+		ret = trace_add(out, (uint32_t)(at - block));
+	}
+	free(block);
+	if (ret)
+		trace_fini(out);
+	return ret;
+}
+
+bool record_device_tells(const struct trace *trace)
+{
+	for (size_t i = 0; i < trace->n; i++)
+		if (trace->step[i].kind == STEP_USE)
+			return true;
+	return false;
+}

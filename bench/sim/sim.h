@@ -80,6 +80,11 @@ int trace_read(struct trace *trace, FILE *file, char *why, size_t len);
 /* Likewise what the library recorded: see record.c. */
 int record_read(struct trace *trace, FILE *file, char *why, size_t len);
 
+/* Does a device of a recorded trace say what it uses? */
+bool record_device_tells(const struct trace *trace);
+/* A trace of what its CPUs missed. 0 or -ENOMEM. */
+int record_misses(const struct trace *trace, struct trace *out);
+
 /* The classic patterns, the same at every call; scaled to so many blocks in all. */
 #define NR_PATTERNS 7
 extern const char *const pattern_names[NR_PATTERNS];
