@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The copy engine. A call with few pages copies them where it is made: that is a page
- * fault, and a change of threads would cost more than the copy. Others become a job, of which
+ * The copy engine. A call with few pages, or scattered ones, copies them where it is made: that is
+ * a page fault, or a change of threads would cost more than the copy. Others become a job, of which
  * threads next to the node take slices until nothing is left; the one that ends the last slice
  * signals the fence, and so commits the pages. Copies of many pages are stored past the
  * caches, where they would only push out what the program uses.
@@ -26,6 +26,7 @@
 #endif
 
 #define INLINE_PAGES 16
+#define SHORT_RUN    4 /* pages: shorter ones, on average, are scattered */
 #define SLICE_PAGES  128
 #define STREAM_BYTES ((size_t)64 << 10)
 #define NJOBS	     32
@@ -47,6 +48,21 @@ struct slice {
 	uint32_t skip;	      /* pages of the first that others have */
 	uint32_t npages;      /* in all */
 };
+
+#ifdef __x86_64__
+/* A few whole pages, as the kernel copies one: fast on every CPU, and on emulated ones. */
+static void copy_pages(void *dst, const void *src, size_t len)
+{
+	size_t nwords = len / sizeof(uint64_t);
+
+	__asm__ volatile("rep movsq" : "+D"(dst), "+S"(src), "+c"(nwords) : : "memory");
+}
+#else
+static void copy_pages(void *dst, const void *src, size_t len)
+{
+	memcpy(dst, src, len);
+}
+#endif
 
 #ifdef __SSE2__
 /* Whole pages, past the caches. */
@@ -90,7 +106,7 @@ static void stream_zero(void *dst, size_t len)
 static void copy_bytes(struct copier *copier, void *dst, const void *src, size_t len)
 {
 	if (len < STREAM_BYTES) {
-		memcpy(dst, src, len);
+		copy_pages(dst, src, len);
 		return;
 	}
 	stream(dst, src, len);
@@ -166,11 +182,22 @@ static bool job_queue(struct copier *copier, const struct umm_copy *copies, unsi
 	return job;
 }
 
+/*
+ * Few pages are copied at once. So are scattered ones: it takes longer to move them into and out of
+ * mappings than to copy them, and each of these moves would wait for the other CPU's TLB flush if a
+ * thread of ours, which commits what it has copied, ran beside whoever goes on with the next.
+ */
+static bool is_callers(const struct umm_copy *copies, unsigned ncopies)
+{
+	uint32_t npages = pages_of(copies, ncopies);
+
+	return npages <= INLINE_PAGES || npages < SHORT_RUN * ncopies || ncopies > UMM_BLOCK_PAGES;
+}
+
 void copier_copy(struct copier *copier, const struct umm_copy *copies, unsigned ncopies,
 		 struct umm_fence *done)
 {
-	if (pages_of(copies, ncopies) <= INLINE_PAGES || ncopies > UMM_BLOCK_PAGES ||
-	    !job_queue(copier, copies, ncopies, done))
+	if (is_callers(copies, ncopies) || !job_queue(copier, copies, ncopies, done))
 		copy_here(copier, copies, ncopies, done);
 	else
 		atomic_fetch_add(&copier->threaded, 1);

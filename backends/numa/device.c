@@ -221,7 +221,7 @@ int umm_numa_create(struct umm_ctx *ctx, const struct umm_numa_options *options,
 		ret = -EDEADLK;
 	if (ret)
 		return ret;
-	library = library_get(&ret);
+	library = library_get(mine.node, &ret);
 	nodes = library ? nodes_get(library, &ret) : NULL;
 	if (!nodes)
 		return ret;

@@ -19,7 +19,7 @@
  *
  * Invariants: a place whose frame is lent stays empty: nothing here touches places, it only asks
  * the kernel about them.
- * Locks: none.
+ * Locks: frames->returning, held while the kernel moves strays back.
  */
 #include "frames.h"
 
@@ -91,6 +91,7 @@ int frames_init(struct frames *frames, const struct library *library, int node, 
 		ret = ret == -EINVAL || ret == -EPERM ? -ENODEV : ret;
 		goto err_map;
 	}
+	pthread_mutex_init(&frames->returning, NULL);
 	return 0;
 
 err_map:
@@ -102,6 +103,7 @@ err_mask:
 
 void frames_fini(struct frames *frames)
 {
+	pthread_mutex_destroy(&frames->returning);
 	munmap(frames->mapped, frames->mapped_len);
 	frames->library->free_mask(frames->mask);
 }
@@ -240,7 +242,7 @@ int frames_populate(struct frames *frames, uint32_t frame, uint32_t nframes)
 }
 
 /* Move those of at most BATCH frames that are elsewhere back. False: not all of them. */
-static bool strays_return(struct frames *frames, uint32_t frame, uint32_t n)
+static bool strays_return_locked(struct frames *frames, uint32_t frame, uint32_t n)
 {
 	int nodes[BATCH], status[BATCH];
 	void *pages[BATCH];
@@ -258,6 +260,17 @@ static bool strays_return(struct frames *frames, uint32_t frame, uint32_t n)
 	left = strays(frames, nstrays, pages);
 	atomic_fetch_add(&frames->returned, nstrays - left);
 	return !left;
+}
+
+/* One at a time: a frame that another thread is moving back does not move for this one. */
+static bool strays_return(struct frames *frames, uint32_t frame, uint32_t n)
+{
+	bool all;
+
+	pthread_mutex_lock(&frames->returning);
+	all = strays_return_locked(frames, frame, n);
+	pthread_mutex_unlock(&frames->returning);
+	return all;
 }
 
 int frames_settle(struct frames *frames, uint32_t frame, uint32_t nframes)

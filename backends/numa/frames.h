@@ -3,6 +3,7 @@
 #ifndef NUMA_FRAMES_H
 #define NUMA_FRAMES_H
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -20,9 +21,10 @@ struct frames {
 	void *mapped;
 	size_t mapped_len;
 	uint32_t nframes;
-	_Atomic bool offline;	/* no memory is to be taken from the node */
-	_Atomic int told;	/* the reason of which the log spoke last: enum refusal */
-	_Atomic uint64_t leave; /* bytes that may be taken before the cgroup is asked again */
+	pthread_mutex_t returning; /* Protects: strays on their way back; inside: nothing */
+	_Atomic bool offline;	   /* no memory is to be taken from the node */
+	_Atomic int told;	   /* the reason of which the log spoke last: enum refusal */
+	_Atomic uint64_t leave;	   /* bytes that may be taken before the cgroup is asked again */
 	_Atomic uint64_t taken, refused, checked, strayed, returned; /* frames */
 };
 

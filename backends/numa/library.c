@@ -61,14 +61,20 @@ static void load(void)
 		error = -ENODEV;
 }
 
-const struct library *library_get(int *ret)
+const struct library *library_get(int node, int *ret)
 {
+	const char *advice = "this kernel tells of no memory nodes, or a sandbox forbids to ask: "
+			     "get_mempolicy(2) must be allowed";
+
 	pthread_once(&once, load);
 	*ret = error;
+	if (!error)
+		return &library;
 	if (error == -EOPNOTSUPP)
-		umm_log(UMM_LOG_ERROR, "%s", library_advice());
-	else if (error)
-		umm_log(UMM_LOG_ERROR, "this kernel tells of no memory nodes, or a sandbox "
-				       "forbids to ask: get_mempolicy(2) must be allowed");
-	return error ? NULL : &library;
+		advice = library_advice();
+	if (node >= 0)
+		umm_log(UMM_LOG_ERROR, "node %d cannot be used: %s", node, advice);
+	else
+		umm_log(UMM_LOG_ERROR, "%s", advice);
+	return NULL;
 }

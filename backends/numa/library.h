@@ -24,8 +24,11 @@ struct library {
 			   int *status, int flags);
 };
 
-/* The library, or NULL: it is not there, or the kernel knows no nodes; *ret says why not. */
-const struct library *library_get(int *ret);
+/*
+ * The library, or NULL: it is not there, or the kernel knows no nodes; *ret says why not, and the
+ * log what to do about it. The node is named there, unless it is one of enum umm_numa_choice.
+ */
+const struct library *library_get(int node, int *ret);
 
 /* What to tell people then. */
 const char *library_advice(void);

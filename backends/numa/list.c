@@ -40,7 +40,7 @@ int umm_numa_list(int (*fn)(void *priv, const struct umm_numa_info *info), void 
 
 	if (!fn)
 		return -EINVAL;
-	library = library_get(&ret);
+	library = library_get(UMM_NUMA_NEAR, &ret);
 	nodes = library ? nodes_get(library, &ret) : NULL;
 	if (!nodes)
 		return ret;

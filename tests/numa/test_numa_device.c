@@ -142,24 +142,47 @@ static void untouched_pages_are_cleared_on_the_node(void **state)
 	assert_on_node(p, 512, umm_numa_node(rig->numa));
 }
 
-static void scattered_pages_move_alone(void **state)
+/* Every 16th part of two blocks, so many pages of each. */
+static void spread_to_node(struct rig *rig, char *p, unsigned npages)
 {
-	struct rig *rig = *state;
 	struct umm_span spans[64];
 	struct umm_migrate_request req = {
 		.size = sizeof(req), .spans = spans, .nspans = 64, .dst = umm_numa_devmem(rig->numa)
 	};
+
+	for (unsigned i = 0; i < 64; i++)
+		spans[i] = (struct umm_span){ (uintptr_t)p + i * 16 * PAGE, npages * PAGE };
+	assert_int_equal(umm_migrate_spans(rig->ctx, &req, NULL), 64 * npages);
+	for (unsigned i = 0; i < 1024; i++)
+		assert_state(rig, p + i * PAGE, 1,
+			     i % 16 < npages ? UMM_PAGE_COHERENT : UMM_PAGE_SYSTEM);
+	for (unsigned i = 0; i < 1024; i += 16)
+		assert_on_node(p + i * PAGE, npages, umm_numa_node(rig->numa));
+	assert_filled(p, 1024, 1);
+}
+
+static void scattered_pages_move_alone_and_are_copied_by_their_caller(void **state)
+{
+	struct rig *rig = *state;
 	char *p = alloc(rig, 1024);
 
 	fill(p, 1024, 1);
-	for (unsigned i = 0; i < 64; i++)
-		spans[i] = (struct umm_span){ (uintptr_t)p + i * 16 * PAGE, PAGE };
-	assert_int_equal(umm_migrate_spans(rig->ctx, &req, NULL), 64);
-	for (unsigned i = 0; i < 1024; i++)
-		assert_state(rig, p + i * PAGE, 1, i % 16 ? UMM_PAGE_SYSTEM : UMM_PAGE_COHERENT);
-	for (unsigned i = 0; i < 1024; i += 16)
-		assert_on_node(p + i * PAGE, 1, umm_numa_node(rig->numa));
+	spread_to_node(rig, p, 1);
+	assert_int_equal(rig_counts(rig->numa).copies_threaded, 0);
+	assert_int_equal(rig_counts(rig->numa).copies_inline, 2);
+	assert_int_equal(umm_migrate_to_system(rig->ctx, p, 1024 * PAGE), 64);
 	assert_filled(p, 1024, 1);
+}
+
+static void longer_runs_are_copied_by_the_threads(void **state)
+{
+	struct rig *rig = *state;
+	char *p = alloc(rig, 1024);
+
+	fill(p, 1024, 1);
+	spread_to_node(rig, p, 8);
+	assert_int_equal(rig_counts(rig->numa).copies_inline, 0);
+	assert_int_equal(rig_counts(rig->numa).copies_threaded, 2);
 }
 
 static void more_than_the_pool_streams_through(void **state)
@@ -738,7 +761,8 @@ int main(void)
 		RIG_TEST(pages_come_home_with_what_was_stored_there),
 		RIG_TEST(block_is_one_copy_by_the_threads_and_a_page_one_by_its_caller),
 		RIG_TEST(untouched_pages_are_cleared_on_the_node),
-		RIG_TEST(scattered_pages_move_alone),
+		RIG_TEST(scattered_pages_move_alone_and_are_copied_by_their_caller),
+		RIG_TEST(longer_runs_are_copied_by_the_threads),
 		RIG_TEST(more_than_the_pool_streams_through),
 		RIG_TEST(child_and_parent_go_their_own_ways),
 		RIG_TEST(place_of_a_page_is_what_the_kernel_says),

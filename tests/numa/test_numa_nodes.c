@@ -71,7 +71,7 @@ static struct nodes *read_nodes(int cpu)
 	cpu_set_t cpus;
 	int ret;
 
-	library = library_get(&ret);
+	library = library_get(UMM_NUMA_NEAR, &ret);
 	assert_non_null(library);
 	assert_non_null(nodes);
 	CPU_ZERO(&cpus);
@@ -228,9 +228,10 @@ static void without_files_there_are_no_nodes(void **state)
 
 	(void)state;
 	CPU_ZERO(&cpus);
-	assert_int_equal(nodes_read(library_get(&ret), root, &cpus, &nodes), -ENODEV);
+	assert_int_equal(nodes_read(library_get(UMM_NUMA_NEAR, &ret), root, &cpus, &nodes),
+			 -ENODEV);
 	put("online", "0\n"); /* the files of a node may vanish while they are read */
-	assert_int_equal(nodes_read(library_get(&ret), root, &cpus, &nodes), 0);
+	assert_int_equal(nodes_read(library_get(UMM_NUMA_NEAR, &ret), root, &cpus, &nodes), 0);
 	assert_int_equal(nodes.count, 1);
 	assert_int_equal(nodes.node[0].usable, -ENODEV);
 }

@@ -27,6 +27,7 @@ static void missing_libnuma_is_named(void **state)
 	rig_log_clear();
 	assert_int_equal(umm_numa_create(ctx, &options, &numa), -EOPNOTSUPP);
 	assert_null(numa);
+	assert_logged("node 0 cannot be used: libnuma is missing");
 	assert_logged("libnuma-absent.so.1 could not be loaded");
 	umm_ctx_put(ctx);
 }

@@ -114,6 +114,28 @@ static void pages_that_mbind_moves_are_said_to_be_there(void **state)
 	assert_filled(p, NPAGES, 1);
 }
 
+/* Frames come home as strays, and are looked at by a copy thread while they are asked for again. */
+static void frames_that_others_moved_are_lent_again_at_once(void **state)
+{
+	struct rig *rig = *state;
+	struct mask mask = only(rig->nodes.info[0].node);
+	char *p;
+
+	rig_need_nodes(rig, 2);
+	p = alloc_on_node(rig, NPAGES, 6);
+	for (unsigned i = 0; i < 8; i++) {
+		assert_int_equal(syscall(SYS_mbind, p, NPAGES * PAGE, MODE_BIND, mask.word,
+					 MASK_BITS, MOVE),
+				 0);
+		assert_int_equal(umm_migrate_to_system(rig->ctx, p, NPAGES * PAGE), NPAGES);
+		assert_int_equal(syscall(SYS_mbind, p, NPAGES * PAGE, MODE_DEFAULT, NULL, 0ul, 0),
+				 0);
+		assert_int_equal(to_node(rig, p, NPAGES), NPAGES);
+		assert_on_node(p, NPAGES, umm_numa_node(rig->numa));
+		assert_filled(p, NPAGES, 6);
+	}
+}
+
 static bool kernel_moves(void)
 {
 	struct umm_probe_info info = { .size = sizeof(info) };
@@ -361,6 +383,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		RIG_TEST(pages_that_mbind_moves_are_said_to_be_there),
+		RIG_TEST(frames_that_others_moved_are_lent_again_at_once),
 		RIG_TEST(bound_memory_goes_where_the_program_sends_it),
 		RIG_TEST(process_that_is_moved_off_the_node_goes_back),
 		RIG_TEST(locked_memory_goes_to_the_node_with_its_data),

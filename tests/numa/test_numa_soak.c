@@ -5,8 +5,9 @@
  * page knows its contents by one number, kept outside of managed memory.
  *
  * A page's number and contents change under its lock, and under one that the forker takes for
- * itself, so that its child sees whole pages. It ends when everybody has done enough; a bound on
- * time only catches what hangs.
+ * itself, so that its child sees whole pages. It ends when everybody has done enough, and
+ * UMM_STRESS_SECONDS have passed if that is set; a bound on time only catches what hangs.
+ * UMM_STRESS_SEED makes other choices.
  */
 #include "rig.h"
 
@@ -15,6 +16,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -36,7 +38,7 @@ static struct {
 	pthread_rwlock_t world;	 /* shared by who uses pages; the forker has it alone */
 	pthread_mutex_t lock[NPAGES];
 	unsigned seed[NPAGES]; /* under the page's lock */
-	atomic_uint rounds[NACTORS], wrong, moved;
+	atomic_uint rounds[NACTORS], wrong, moved, unmapped;
 	atomic_bool stop;
 } soak;
 
@@ -100,6 +102,24 @@ static void read_one(unsigned *random)
 	pthread_rwlock_unlock(&soak.world);
 }
 
+/*
+ * The middle of an allocation that has been on a device goes before the rest. (Of memory that no
+ * device has used the kernel would tell nobody.)
+ */
+static void unmap_middle(char *memory, unsigned seed)
+{
+	struct umm_devmem *mem = umm_numa_devmem(soak.numa[seed % soak.ndevices]);
+
+	if (umm_migrate_to_device(soak.ctx, mem, memory, PASSING * PAGE) != PASSING)
+		return;
+	if (munmap(memory + PASSING / 4 * PAGE, PASSING / 2 * PAGE))
+		wrong("unmapping", -errno);
+	atomic_fetch_add(&soak.unmapped, 1);
+	for (unsigned i = PASSING - PASSING / 4; i < PASSING; i++)
+		if (!page_is_filled(memory + i * PAGE, i, seed))
+			wrong("the data of a page whose neighbours are gone", (long)i);
+}
+
 static void pass(unsigned *random)
 {
 	unsigned seed = next_random(random) & 0xffff;
@@ -117,6 +137,8 @@ static void pass(unsigned *random)
 		for (unsigned i = 0; i < PASSING; i++)
 			if (!page_is_filled((char *)memory + i * PAGE, i, seed))
 				wrong("the data of a passing page", (long)i);
+	if (seed % 2)
+		unmap_middle(memory, seed);
 	atomic_store(&soak.passing, NULL);
 	ret = umm_free(soak.ctx, memory);
 	if (ret)
@@ -149,10 +171,25 @@ static void (*const rounds[NACTORS])(unsigned *random) = {
 	[READER] = read_one,   [PASSER] = pass,	      [FORKER] = fork_one,
 };
 
+static unsigned long wanted(const char *name)
+{
+	const char *text = getenv(name);
+
+	return text ? strtoul(text, NULL, 10) : 0;
+}
+
+static time_t now_s(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec;
+}
+
 static void *actor_main(void *arg)
 {
 	size_t actor = (size_t)arg;
-	unsigned random = (unsigned)actor * 7919 + 1;
+	unsigned random = (unsigned)actor * 7919 + 1 + (unsigned)wanted("UMM_STRESS_SEED");
 
 	while (!atomic_load(&soak.stop)) {
 		rounds[actor](&random);
@@ -196,6 +233,7 @@ static void world_init(void)
 
 static void soak_run(bool private)
 {
+	time_t until = now_s() + (time_t)wanted("UMM_STRESS_SECONDS");
 	struct umm_stats stats = { .size = sizeof(stats) };
 	struct rig_nodes nodes = rig_nodes();
 	pthread_t threads[NACTORS];
@@ -214,7 +252,8 @@ static void soak_run(bool private)
 	}
 	for (size_t i = 0; i < NACTORS; i++)
 		assert_int_equal(pthread_create(&threads[i], NULL, actor_main, (void *)i), 0);
-	for (unsigned ms = 0; ms < MOST_MS && !everybody_has_done(ENOUGH); ms++)
+	for (unsigned ms = 0; now_s() < until || (ms < MOST_MS && !everybody_has_done(ENOUGH));
+	     ms++)
 		rig_sleep_ms();
 	atomic_store(&soak.stop, true);
 	for (unsigned i = 0; i < NACTORS; i++)
@@ -230,9 +269,9 @@ static void soak_run(bool private)
 	if (!private)
 		assert_int_equal(stats.counter[UMM_COUNT_FAULT_DEVICE], 0);
 	printf("moved %u pages in %u and %u requests; %u stores, %u loads, %u allocations, "
-	       "%u forks\n",
+	       "%u of them unmapped in part, %u forks\n",
 	       soak.moved, soak.rounds[MOVER_A], soak.rounds[MOVER_B], soak.rounds[WRITER],
-	       soak.rounds[READER], soak.rounds[PASSER], soak.rounds[FORKER]);
+	       soak.rounds[READER], soak.rounds[PASSER], soak.unmapped, soak.rounds[FORKER]);
 	umm_ctx_put(soak.ctx);
 }
 
