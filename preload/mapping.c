@@ -5,8 +5,9 @@
  *
  * A mapping without access is only reserved, until mprotect() makes memory of it. munmap(),
  * mremap(), madvise() and mprotect() need no help where libumm manages the memory: the kernel
- * tells it. But mremap() refuses a range that is several mappings to the kernel, as blocks are
- * that were on a device: such a range is resized and moved in pieces.
+ * tells it; they wait for the engine where it is at work. But mremap() refuses a range that is
+ * several mappings to the kernel, as blocks are that were on a device: such a range is resized and
+ * moved in pieces.
  *
  * Calls of libumm's own code and of internal threads are not looked at. The C library's stacks and
  * malloc arenas never come here: it calls the kernel itself.
@@ -55,6 +56,9 @@ static void *map(void *addr, size_t len, int prot, int flags, int fd, off_t offs
 	struct space_change change;
 	void *start;
 
+	/* It would all be there before anybody could make room. */
+	if (manageable && engine_is_near(len))
+		flags &= ~MAP_POPULATE;
 	if (!manageable && (!is_fixed || space_is_foreign((uintptr_t)addr, whole_pages(len))))
 		return raw_mmap(addr, len, prot, flags, fd, offset);
 
@@ -167,6 +171,24 @@ static bool is_whole_locked(uintptr_t addr, size_t len)
 	return true;
 }
 
+static bool any_withheld_locked(uintptr_t start, size_t len)
+{
+	struct space_range range;
+
+	return space_next_locked(start, 1 << SPACE_WITHHELD, &range) && range.start < start + len;
+}
+
+/* What is at @start now was @kind; what it has grown by is new. */
+static void remapped_locked(uintptr_t start, size_t old_len, size_t len, enum space_kind kind)
+{
+	bool stays = kind == SPACE_RESERVED || kind == SPACE_PINNED;
+
+	space_add_locked(start, len, stays ? kind : SPACE_NATIVE);
+	if (!stays && len > old_len)
+		space_add_locked(start + old_len, len - old_len,
+				 grant_new_locked(start + old_len, len - old_len));
+}
+
 /*
  * Move or resize what the books have at @addr. It is native afterwards as far as the books know:
  * libumm follows what it manages, and what was withheld the kernel has let go of.
@@ -177,11 +199,12 @@ static void *remap(void *addr, size_t old_len, size_t len, int flags, void *to)
 	bool leaves = flags & MREMAP_DONTUNMAP;
 	struct space_range range;
 	struct space_change change;
-	bool known;
+	bool known, withheld;
 	void *start;
 
 	space_change_begin(&change, 0, SIZE_MAX);
 	known = space_find_locked((uintptr_t)addr, &range);
+	withheld = any_withheld_locked((uintptr_t)addr, whole_pages(old_len));
 	start = raw_mremap(addr, old_len, len, flags, to);
 	if (start == MAP_FAILED && errno == EFAULT && !(flags & ~MREMAP_MAYMOVE) && known &&
 	    is_whole_locked((uintptr_t)addr, whole_pages(old_len)))
@@ -190,11 +213,10 @@ static void *remap(void *addr, size_t old_len, size_t len, int flags, void *to)
 		if (!leaves)
 			space_remove_locked((uintptr_t)addr, whole_pages(old_len));
 		if (known)
-			space_add_locked((uintptr_t)start, whole_pages(len),
-					 range.kind == SPACE_RESERVED ||
-							 range.kind == SPACE_PINNED ?
-						 range.kind :
-						 SPACE_NATIVE);
+			remapped_locked((uintptr_t)start, whole_pages(old_len), whole_pages(len),
+					range.kind);
+		if (known && withheld)
+			grant_moved_locked((uintptr_t)start, whole_pages(old_len));
 		else if (is_fixed)
 			space_remove_locked((uintptr_t)start, whole_pages(len));
 	}
@@ -218,6 +240,25 @@ PRELOAD_API void *mremap(void *addr, size_t old_len, size_t len, int flags, ...)
 	return remap(addr, old_len, len, flags, to);
 }
 
+/*
+ * The kernel tells libumm what the program gives back; but pages that are about to leave, and are
+ * given back meanwhile, would count as having left.
+ */
+PRELOAD_API int madvise(void *addr, size_t len, int advice)
+{
+	struct space_change change;
+	int ret;
+
+	if ((advice != MADV_DONTNEED && advice != MADV_FREE && advice != MADV_REMOVE) ||
+	    !is_ours_to_see(__builtin_return_address(0)) ||
+	    space_is_foreign((uintptr_t)addr, whole_pages(len)))
+		return raw_madvise(addr, len, advice);
+	space_change_begin(&change, (uintptr_t)addr, whole_pages(len));
+	ret = raw_madvise(addr, len, advice);
+	space_change_end(&change);
+	return ret;
+}
+
 PRELOAD_API int mprotect(void *addr, size_t len, int prot)
 {
 	struct space_change change;
@@ -230,8 +271,7 @@ PRELOAD_API int mprotect(void *addr, size_t len, int prot)
 	space_change_begin(&change, (uintptr_t)addr, whole_pages(len));
 	ret = raw_mprotect(addr, len, prot);
 	if (!ret)
-		more = space_turn_locked((uintptr_t)addr, whole_pages(len), SPACE_RESERVED,
-					 space_new_kind());
+		more = grant_reserved_locked((uintptr_t)addr, whole_pages(len));
 	space_change_end(&change);
 	if (more)
 		engine_consider();
