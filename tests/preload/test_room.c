@@ -64,7 +64,7 @@ static void no_more_come_than_there_is_room_for(void **state)
 	assert_int_equal(atomic_load(&calls), 2);
 }
 
-/* The engine was held up between its look at the counters and its word: what came meanwhile counts. */
+/* The engine was held up after its look at the counters: what came meanwhile counts. */
 static void what_comes_while_the_engine_counts_is_not_forgotten(void **state)
 {
 	uint64_t taken = room_taken();
