@@ -297,6 +297,16 @@ struct umm_ctx_options {
 	uint64_t thrash_lapse_ns;     /* faults so far apart are no thrashing; 0: 500 us */
 	uint64_t thrash_wait_ns;      /* for so long at most a fault waits; 0: 500 us */
 	uint64_t thrash_pin_ns;	      /* for so long a page is pinned; 0: 150 ms */
+
+	/**
+	 * admit: a page that a CPU touched is about to come to the host, from private device
+	 * memory or empty. Anything but -EAGAIN lets it; that, where may_sleep is false, has a
+	 * thread which others do not wait for call again where it is true, and the fault waits.
+	 * Pages that come along are not asked for. As with struct umm_mirror_ops, no core lock is
+	 * held, and it must not call back into libumm. NULL: all may come.
+	 */
+	int (*admit)(void *priv, uintptr_t addr, bool may_sleep);
+	void *admit_priv;
 };
 
 /**

@@ -106,7 +106,8 @@ size_t ctx_bookkeeping_bytes(struct umm_ctx *ctx)
 	       atomic_load(&ctx->notifiers.active_pool.mapped) +
 	       atomic_load(&ctx->changes.pool.mapped) + atomic_load(&ctx->piece_pool.mapped) +
 	       atomic_load(&ctx->workers.pool.mapped) + atomic_load(&ctx->movers.pool.mapped) +
-	       staging_bookkeeping(&ctx->staging) + devices_bytes(ctx) + sizeof(*ctx->damp.thrash);
+	       atomic_load(&ctx->admit.waiting.pool.mapped) + staging_bookkeeping(&ctx->staging) +
+	       devices_bytes(ctx) + sizeof(*ctx->damp.thrash);
 }
 
 static size_t default_frame_cache(void)
@@ -274,9 +275,12 @@ static int ctx_open(struct umm_ctx *ctx, const struct umm_ctx_options *options)
 	ret = failed(readahead_start(ctx, options), "a thread for what is prefetched");
 	if (ret)
 		goto err_movers;
-	ret = failed(servers_start(ctx, options->fault_servers), "fault servers");
+	ret = failed(admit_start(ctx, options), "a thread for faults that wait for room");
 	if (ret)
 		goto err_readahead;
+	ret = failed(servers_start(ctx, options->fault_servers), "fault servers");
+	if (ret)
+		goto err_admit;
 	ret = ctx->in_thread ? sigbus_open(ctx) : 0;
 	if (ret)
 		goto err_servers;
@@ -285,6 +289,8 @@ static int ctx_open(struct umm_ctx *ctx, const struct umm_ctx_options *options)
 
 err_servers:
 	servers_stop(ctx);
+err_admit:
+	admit_stop(ctx);
 err_readahead:
 	readahead_stop(ctx);
 	readahead_fini(ctx);
@@ -411,6 +417,7 @@ static void ctx_close(struct umm_ctx *ctx)
 	release_all(ctx);
 	watchdog_fini(&ctx->watchdog);
 	readahead_stop(ctx);
+	admit_stop(ctx);
 	workers_stop(&ctx->movers);
 	workers_stop(&ctx->workers);
 	notifiers_release(ctx);

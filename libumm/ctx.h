@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 #include <sys/types.h>
 
+#include "admit.h"
 #include "block.h"
 #include "change.h"
 #include "damp.h"
@@ -55,6 +56,7 @@ struct umm_ctx {
 	struct pool piece_pool;
 	struct workers workers; /* deferred faults and address-space events */
 	struct workers movers;	/* asynchronous migrations */
+	struct admit admit;
 	struct readahead readahead;
 	struct damp damp;
 	struct servers servers;

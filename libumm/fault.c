@@ -33,6 +33,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "admit.h"
 #include "damp.h"
 #include "event.h"
 #include "heed.h"
@@ -74,6 +75,7 @@ enum serve {
 	SERVE_FOREIGN, /* likewise; or there was nothing to resolve */
 	SERVE_LATER,   /* its block's waiters are woken when the page may be used */
 	SERVE_AGAIN,   /* an event has to be read first */
+	SERVE_ASK,     /* a page comes to the host: ask whether it may (admit.h) */
 	SERVE_HOME,    /* bring the page home */
 	SERVE_POISON,  /* end in SIGBUS */
 };
@@ -84,6 +86,7 @@ enum fault_end {
 	FAULT_FOREIGN, /* likewise, but nothing here explains it */
 	FAULT_WAITS,   /* its block's waiters are woken, or it is a worker's already */
 	FAULT_SLEEPS,  /* it has to be served where one may sleep */
+	FAULT_REFUSED, /* the host has no room: it is asked for again, and then served */
 };
 
 static bool is_guarded(const struct block *block, unsigned i)
@@ -165,7 +168,18 @@ static enum serve serve_migrating(struct umm_ctx *ctx, struct block *block,
 	return SERVE_DONE;
 }
 
-/* As fill(), of a page that the books do not know: in the thread it may be anybody's. */
+static bool must_ask(const struct umm_ctx *ctx, const struct uffd_msg_info *info)
+{
+	return ctx->admit.fn && !info->wp && !info->admitted;
+}
+
+static enum serve serve_empty(struct umm_ctx *ctx, struct block *block,
+			      const struct uffd_msg_info *info, unsigned *counter)
+{
+	return must_ask(ctx, info) ? SERVE_ASK : serve_fill(ctx, block, info, counter);
+}
+
+/* As serve_empty(), of a page that the books do not know: in the thread it may be anybody's. */
 static enum serve serve_unknown(struct umm_ctx *ctx, const struct uffd_msg_info *info,
 				unsigned *counter)
 {
@@ -175,7 +189,7 @@ static enum serve serve_unknown(struct umm_ctx *ctx, const struct uffd_msg_info 
 		ret = uffd_owns(ctx->uffd, info->addr, ctx->features & UMM_KERNEL_MOVE);
 	if (ret)
 		return ret == -EAGAIN ? SERVE_AGAIN : SERVE_FOREIGN;
-	return serve_fill(ctx, NULL, info, counter);
+	return serve_empty(ctx, NULL, info, counter);
 }
 
 static enum serve serve_locked(struct umm_ctx *ctx, struct block *block,
@@ -191,20 +205,23 @@ static enum serve serve_locked(struct umm_ctx *ctx, struct block *block,
 	case PG_MIGRATING:
 		return serve_migrating(ctx, block, info, counter);
 	case PG_DEVICE:
+		if (held)
+			return serve_later(block, info, counter);
+		return must_ask(ctx, info) ? SERVE_ASK : SERVE_HOME;
 	case PG_EXCLUSIVE:
 		return held ? serve_later(block, info, counter) : SERVE_HOME;
 	case PG_EMPTY:
 		return held ? serve_later(block, info, counter) :
-			      serve_fill(ctx, block, info, counter);
+			      serve_empty(ctx, block, info, counter);
 	case PG_DUPLICATED:
-		return info->wp ? SERVE_HOME : serve_fill(ctx, block, info, counter);
+		return info->wp ? SERVE_HOME : serve_empty(ctx, block, info, counter);
 	case PG_POISONED:
 		return SERVE_POISON;
 	case PG_UNMANAGED:
 	case PG_MIRRORED:
 		return serve_unknown(ctx, info, counter);
-	default:
-		return serve_fill(ctx, block, info, counter);
+	default: /* perhaps it was dropped, and that is not over */
+		return serve_empty(ctx, block, info, counter);
 	}
 }
 
@@ -367,8 +384,8 @@ static enum serve serve_once(struct umm_ctx *ctx, const struct uffd_msg_info *in
 	return serve;
 }
 
-static enum fault_end fault_serve(struct umm_ctx *ctx, const struct uffd_msg_info *info,
-				  bool blockable)
+/* @info remembers that the page was admitted. */
+static enum fault_end fault_serve(struct umm_ctx *ctx, struct uffd_msg_info *info, bool blockable)
 {
 	for (;;) {
 		switch (serve_once(ctx, info)) {
@@ -386,6 +403,15 @@ static enum fault_end fault_serve(struct umm_ctx *ctx, const struct uffd_msg_inf
 			if (!info->again && !info->wp)
 				readahead_wait(ctx, info);
 			return FAULT_WAITS;
+		case SERVE_ASK:
+			info->admitted = admit_page(ctx, info->addr);
+			if (info->admitted)
+				continue;
+			if (!blockable)
+				return defer_once(ctx, info) ? FAULT_REFUSED : FAULT_WAITS;
+			/* Workers do not wait for room: it comes again. */
+			wake(ctx, info);
+			return FAULT_OVER;
 		case SERVE_HOME:
 			return serve_home(ctx, info, blockable);
 		case SERVE_POISON:
@@ -404,6 +430,7 @@ static void fault_work(struct umm_ctx *ctx, const struct work *work)
 		.write = work->write,
 		.wp = work->wp,
 		.again = work->again,
+		.admitted = work->admitted,
 		.thread = work->thread,
 	};
 	uint64_t began = now_ns();
@@ -416,28 +443,43 @@ static void fault_work(struct umm_ctx *ctx, const struct work *work)
 	stats_add(&ctx->stats, UMM_COUNT_FAULT_NS, now_ns() - began);
 }
 
-static void fault_defer(struct umm_ctx *ctx, const struct uffd_msg_info *info)
+static void fault_refused_work(struct umm_ctx *ctx, const struct work *work)
 {
+	struct work admitted = *work;
+
+	admit_wait(ctx, work->addr);
+	admitted.admitted = true;
+	fault_work(ctx, &admitted);
+}
+
+/* Somebody else goes on with it, where its end says so. */
+static void fault_defer(struct umm_ctx *ctx, const struct uffd_msg_info *info, enum fault_end end)
+{
+	bool refused = end == FAULT_REFUSED;
 	struct work work = {
-		.fn = fault_work,
+		.fn = refused ? fault_refused_work : fault_work,
 		.addr = info->addr,
 		.write = info->write,
 		.wp = info->wp,
 		.again = info->again,
+		.admitted = info->admitted,
 		.thread = info->thread,
 	};
 
+	if (!refused && end != FAULT_SLEEPS)
+		return;
 	stats_add(&ctx->stats, UMM_COUNT_DEFERRED, 1);
-	if (workers_queue(&ctx->workers, &work)) {
+	if (workers_queue(refused ? &ctx->admit.waiting : &ctx->workers, &work)) {
 		defer_end(ctx, info->addr);
 		starve(ctx, info);
 	}
 }
 
-void fault_take(struct umm_ctx *ctx, const struct uffd_msg_info *info)
+void fault_take(struct umm_ctx *ctx, const struct uffd_msg_info *what)
 {
-	if (fault_serve(ctx, info, false) == FAULT_SLEEPS)
-		fault_defer(ctx, info);
+	struct uffd_msg_info info = *what;
+
+	fault_defer(ctx, &info, fault_serve(ctx, &info, false));
 }
 
 /* So long at most a thread sleeps in the handler: its other signals are held until it returns. */
@@ -468,12 +510,12 @@ bool fault_serve_here(struct umm_ctx *ctx, const struct uffd_msg_info *what)
 	slept_for = 0;
 	hook_run(HOOK_FAULT_READ, info.addr);
 	end = fault_serve(ctx, &info, false);
-	if (end == FAULT_SLEEPS) {
+	if (end == FAULT_SLEEPS || end == FAULT_REFUSED) {
 		/* What was tried until here, and undone, is no news. */
 		seen = ctx_settle_count(ctx);
-		fault_defer(ctx, &info);
+		fault_defer(ctx, &info, end);
 	}
-	if (end == FAULT_SLEEPS || end == FAULT_WAITS)
+	if (end == FAULT_SLEEPS || end == FAULT_REFUSED || end == FAULT_WAITS)
 		sleep_here(ctx, info.addr, seen);
 	stats_add(&ctx->stats, UMM_COUNT_FAULT_NS, now_ns() - began);
 	return end != FAULT_FOREIGN;

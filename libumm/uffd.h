@@ -28,7 +28,8 @@ struct uffd_msg_info {
 	uintptr_t to;
 	bool write;
 	bool wp;
-	bool again; /* it has waited already, and was counted */
+	bool again;    /* it has waited already, and was counted */
+	bool admitted; /* the page may come to the host (admit.h) */
 	uint32_t thread;
 };
 

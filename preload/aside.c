@@ -76,6 +76,7 @@ static void look_at(struct umm_ctx *ctx, uintptr_t base)
 	if (page < POLICY_PAGES) {
 		demote_attach(ctx, base);
 		move_aside(base + page * PAGE);
+		demote_settle(ctx, base);
 	}
 	space_release();
 }

@@ -6,7 +6,8 @@
  * next block overlap. While a batch is chosen and moved its address range is held (space.h): the
  * program cannot unmap it between the look and the move. A block becomes libumm's the moment
  * before its first page leaves, and not earlier: until then it costs nothing, and from then on
- * the kernel tells libumm of every change.
+ * the kernel tells libumm of every change. In the books it is native, and counts whole, until
+ * that has happened: before, the kernel fills it.
  *
  * Static buffers, for nothing here may call malloc; the engine's thread is the only caller.
  */
@@ -19,6 +20,7 @@
 #include "grant.h"
 #include "policy.h"
 #include "residency.h"
+#include "room.h"
 #include "space.h"
 #include "tiers.h"
 #include "touches.h"
@@ -111,40 +113,78 @@ static int attach_rest(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
 	return ret;
 }
 
-/* Manage a range within a block, native or grown. What cannot be managed stays what it is. */
-static void attach(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, enum space_kind kind)
+/* What cannot be managed stays what it is. What has grown counts by its pages already. */
+static void attach(struct umm_ctx *ctx, const struct space_range *range)
 {
+	size_t len = range->end - range->start;
 	struct space_change change;
-	unsigned there = kind == SPACE_NATIVE ? residency_part(start, end) : 0;
-	int ret = umm_attach(ctx, (void *)start, end - start);
+	int ret = umm_attach(ctx, (void *)range->start, len);
 
 	if (ret == -EEXIST)
-		ret = attach_rest(ctx, start, end);
-	if (ret)
+		ret = attach_rest(ctx, range->start, range->end);
+	if (ret || range->kind != SPACE_GROWN)
 		return;
 	space_enter(&change);
-	space_turn_locked(start, end - start, kind, SPACE_MANAGED);
+	space_turn_locked(range->start, len, SPACE_GROWN, SPACE_MANAGED);
 	space_leave(&change);
-	residency_managed(there);
+}
+
+/* The next range of these kinds (bits) of the block at @base from @at on. */
+static bool next_of(uintptr_t base, uintptr_t at, unsigned kinds, struct space_range *out)
+{
+	if (!space_next(at, kinds, out) || out->start >= base + BLOCK)
+		return false;
+	out->end = out->end < base + BLOCK ? out->end : base + BLOCK;
+	return true;
 }
 
 void demote_attach(struct umm_ctx *ctx, uintptr_t base)
 {
 	struct space_range range;
 
-	for (uintptr_t at = base; space_next(at, 1 << SPACE_NATIVE | 1 << SPACE_GROWN, &range) &&
-				  range.start < base + BLOCK;
-	     at = range.end) {
-		if (range.end > base + BLOCK)
-			range.end = base + BLOCK;
-		attach(ctx, range.start, range.end, range.kind);
+	for (uintptr_t at = base; next_of(base, at, 1 << SPACE_NATIVE | 1 << SPACE_GROWN, &range);
+	     at = range.end)
+		attach(ctx, &range);
+}
+
+/* How many pages of a native range libumm has taken from the CPU: it is managed then. */
+static uint64_t settle(struct umm_ctx *ctx, const struct space_range *range)
+{
+	static struct umm_page_info info[POLICY_PAGES];
+	size_t npages = (range->end - range->start) / PAGE;
+	uint64_t gone = 0, aside = 0;
+	struct space_change change;
+
+	if (umm_query(ctx, range->start, npages, info))
+		return 0;
+	for (size_t i = 0; i < npages; i++) {
+		gone += info[i].state == UMM_PAGE_DEVICE;
+		aside += info[i].state == UMM_PAGE_EXCLUSIVE;
 	}
+	if (!gone && !aside)
+		return 0;
+	residency_managed(residency_part(range->start, range->end) + aside);
+	space_enter(&change);
+	space_turn_locked(range->start, range->end - range->start, SPACE_NATIVE, SPACE_MANAGED);
+	space_leave(&change);
+	return gone;
+}
+
+uint64_t demote_settle(struct umm_ctx *ctx, uintptr_t base)
+{
+	struct space_range range;
+	uint64_t gone = 0;
+
+	for (uintptr_t at = base; next_of(base, at, 1 << SPACE_NATIVE, &range); at = range.end)
+		gone += settle(ctx, &range);
+	return gone;
 }
 
 static long batch_move(struct umm_ctx *ctx)
 {
 	struct trace_event event = { .kind = TRACE_EVICT, .start_ns = trace_begin() };
 	uintptr_t start = UINTPTR_MAX, end = 0;
+	uint64_t were_native = 0;
 	long moved;
 
 	for (unsigned i = 0; i < batch.nblocks; i++) {
@@ -157,8 +197,13 @@ static long batch_move(struct umm_ctx *ctx)
 	touches_own(true);
 	moved = tiers_take(ctx, batch.span, batch.nspans);
 	touches_own(false);
+	for (unsigned i = 0; i < batch.nblocks; i++)
+		were_native += demote_settle(ctx, batch.base[i]);
 	if (moved <= 0)
 		return moved;
+	/* What was native has ceased to count whole. */
+	if ((uint64_t)moved > were_native)
+		residency_left((uint64_t)moved - were_native);
 	for (unsigned i = 0; i < batch.nspans; i++)
 		policy_demoted(batch.span[i].start, batch.span[i].len / PAGE);
 	event.addr = start;
@@ -195,8 +240,6 @@ int demote_until(struct umm_ctx *ctx, uint64_t target, uint64_t enough)
 		if (!taken)
 			return -EBUSY;
 		turns -= taken;
-		if (moved > 0)
-			residency_left((uint64_t)moved);
 	}
 	return bound > target ? -EBUSY : 0;
 }
@@ -223,6 +266,7 @@ void promote_pages(struct umm_ctx *ctx, const struct policy_fetch *fetch)
 	};
 	long moved;
 
+	room_take(fetch->npages);
 	touches_own(true);
 	moved = umm_migrate_spans(ctx, &request, NULL);
 	touches_own(false);

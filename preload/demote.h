@@ -18,6 +18,8 @@ int demote_until(struct umm_ctx *ctx, uint64_t target, uint64_t enough);
 
 /* What of the block at @base can be managed becomes libumm's. Its addresses are held (space.h). */
 void demote_attach(struct umm_ctx *ctx, uintptr_t base);
+/* Have pages of it been taken? Then it is managed. How many that were native have left. */
+uint64_t demote_settle(struct umm_ctx *ctx, uintptr_t base);
 
 /* Bring those of the pages home that are on devices. */
 void promote_pages(struct umm_ctx *ctx, const struct policy_fetch *fetch);

@@ -44,6 +44,7 @@
 #include "heap.h"
 #include "policy.h"
 #include "residency.h"
+#include "room.h"
 #include "shim.h"
 #include "space.h"
 #include "survey.h"
@@ -102,6 +103,7 @@ static void limit_set(uint64_t bytes)
 	high = limit - margin;
 	low = high - margin;
 	policy_resize(high);
+	room_limit(limit, low);
 }
 
 /* ---- a round -------------------------------------------------------------------------- */
@@ -121,6 +123,18 @@ static uint64_t count_now(void)
 	return bound;
 }
 
+/* The most so far. The bound is not always near: nothing over the limit is noted uncounted. */
+static uint64_t most_note(uint64_t bound)
+{
+	_Atomic uint64_t *most = &channel->count[CHANNEL_HOST_MOST];
+
+	if (bound > limit && bound * PAGE > *most)
+		bound = count_now();
+	if (bound * PAGE > *most)
+		*most = bound * PAGE;
+	return bound;
+}
+
 static uint64_t bound_now(void)
 {
 	uint64_t bound = residency_bound(ctx);
@@ -129,9 +143,7 @@ static uint64_t bound_now(void)
 	if (bound > high &&
 	    (budget_is_left(&count_budget, clock_now_ns()) || residency_stale() >= limit - high))
 		bound = count_now();
-	if (bound * PAGE > channel->count[CHANNEL_HOST_MOST])
-		channel->count[CHANNEL_HOST_MOST] = bound * PAGE;
-	return bound;
+	return most_note(bound);
 }
 
 static void say_once(bool *said, const char *what)
@@ -151,20 +163,25 @@ static void say_why_not(int ret)
 		say_once(&was_pinned, umm_strerror(ret));
 }
 
-/* Get the bound down to @target. False: it is as low as it gets; the next try is not at once. */
-static bool make_room(uint64_t target)
+/*
+ * Get the bound down to @target, or to @enough if the program waits for other things. False: it is
+ * as low as it gets; the next try is not at once.
+ */
+static bool make_room(uint64_t target, uint64_t enough)
 {
 	static uint64_t next_try_ns;
 	int ret;
 
-	if (clock_now_ns() < next_try_ns)
+	/* Who waits for a block does so until it is there, or none can be. */
+	if (clock_now_ns() < next_try_ns && (enough >= limit || room_is_given_up()))
 		return false;
-	ret = demote_until(ctx, target, limit);
+	ret = demote_until(ctx, target, enough);
+	room_give_up(ret && residency_count(ctx) > limit);
 	if (!ret)
 		return true;
-	next_try_ns = clock_now_ns() + RETRY_MS * MS;
-	if (residency_count(ctx) > limit)
+	if (room_is_given_up())
 		say_why_not(ret);
+	next_try_ns = clock_now_ns() + RETRY_MS * MS;
 	return false;
 }
 
@@ -183,7 +200,7 @@ static bool bring_along(void)
 		promote_pages(ctx, &fetch);
 		/* No more than it takes: the program is waiting for the next ones. */
 		if (bound_now() > limit)
-			make_room(limit - (limit - high) / 4);
+			make_room(limit - (limit - high) / 4, limit);
 	}
 	return n;
 }
@@ -202,7 +219,7 @@ static bool grant_all(void)
 		uint64_t bound = bound_now(), ahead;
 
 		if (bound + POLICY_PAGES > limit) {
-			make_room(high);
+			make_room(high, limit - POLICY_PAGES);
 			bound = bound_now();
 		}
 		ahead = bound < low ? (low - bound) / POLICY_PAGES / 8 : 0;
@@ -251,14 +268,12 @@ static void publish(void)
 	struct aside_counts aside = aside_counts();
 	struct umm_stats stats = { .size = sizeof(stats) };
 	_Atomic uint64_t *count = channel->count;
-	uint64_t host = residency_bound(ctx) * PAGE, touched;
+	uint64_t host = most_note(residency_bound(ctx)) * PAGE, touched;
 
 	if (umm_ctx_stats(ctx, &stats))
 		return;
 	count[CHANNEL_MANAGED] = space_bytes(SPACE_COUNTED);
 	count[CHANNEL_HOST] = host;
-	if (host > count[CHANNEL_HOST_MOST])
-		count[CHANNEL_HOST_MOST] = host;
 	count[CHANNEL_TO_DEVICE] = stats.counter[UMM_COUNT_BYTES_TO_DEVICE];
 	count[CHANNEL_FROM_DEVICE] = stats.counter[UMM_COUNT_BYTES_FROM_DEVICE];
 	count[CHANNEL_PROBES] = aside.probes;
@@ -301,12 +316,11 @@ static uint64_t round_run(void)
 	/* Under thrash, no further ahead of need than it takes. */
 	if (policy_is_thrashing())
 		target = high - (high - low) / 8;
-	if (bound > high && !make_room(target))
+	if (bound > high && !make_room(target, limit))
 		return RETRY_MS * MS;
 	bound = residency_bound(ctx);
 	if (bound > low - (high - low))
 		look_ahead();
-	grant_allow(bound < low ? (low - bound) * PAGE : 0);
 	return busy ? MS : quiet_ns(bound);
 }
 
@@ -373,6 +387,7 @@ static void fork_child(void)
 	policy_reset();
 	aside_reset();
 	residency_reset();
+	room_reset();
 	space_clear();
 	ctx = NULL;
 	channel = NULL;
@@ -406,7 +421,8 @@ static bool open_all(void)
 	const struct settings *settings = shim_settings();
 	/* What comes along with a page is the policy's affair, and has to fit the limit. */
 	struct umm_ctx_options options = { .size = sizeof(options),
-					   .readahead = UMM_READAHEAD_OFF };
+					   .readahead = UMM_READAHEAD_OFF,
+					   .admit = room_admit };
 	bool is_shared;
 	int ret;
 
@@ -551,16 +567,21 @@ static void start(void)
 	errno = saved;
 }
 
-void engine_consider(void)
+bool engine_is_near(size_t len)
 {
 	uint64_t bytes = shim_settings()->host_limit;
 
+	return space_bytes(SPACE_COUNTED) + len > bytes - margin_bytes(bytes);
+}
+
+void engine_consider(void)
+{
 	if (thread_mode == THREAD_INTERNAL)
 		return;
 	/* In the child of a fork() meanwhile nobody is on the way. */
 	if (atomic_load(&state) != IDLE && !(is_on_its_way() && starter == getpid()))
 		return;
-	if (space_bytes(SPACE_COUNTED) > bytes - margin_bytes(bytes))
+	if (engine_is_near(0))
 		start();
 }
 

@@ -13,6 +13,9 @@
  */
 void engine_consider(void);
 
+/* Would so much more bring the program's memory near its limit, or is it there? */
+bool engine_is_near(size_t len);
+
 /* However little memory there is: later it could not. Waits as the above. */
 void engine_start(void);
 /* Between these it stands still. */

@@ -25,6 +25,7 @@
 #include <unistd.h>
 
 #include "raw.h"
+#include "room.h"
 
 /* 6.1 */
 #ifndef USERFAULTFD_IOC_NEW
@@ -35,7 +36,6 @@
 #define BLOCK ((uintptr_t)2 << 20)
 
 static _Atomic int uffd = -1;
-static _Atomic uint64_t allowed; /* bytes that may still go unasked */
 
 static int uffd_open(void)
 {
@@ -72,11 +72,6 @@ int grant_fd(void)
 	return atomic_load(&uffd);
 }
 
-void grant_allow(uint64_t bytes)
-{
-	atomic_store(&allowed, bytes);
-}
-
 static bool withhold(uintptr_t start, size_t len)
 {
 	struct uffdio_register reg = {
@@ -87,16 +82,33 @@ static bool withhold(uintptr_t start, size_t len)
 	return !ioctl(atomic_load(&uffd), UFFDIO_REGISTER, &reg);
 }
 
+static void let_go(uintptr_t start, size_t len)
+{
+	struct uffdio_range range = { .start = start, .len = len };
+
+	ioctl(atomic_load(&uffd), UFFDIO_UNREGISTER, &range);
+}
+
 enum space_kind grant_new_locked(uintptr_t start, size_t len)
 {
-	uint64_t may = atomic_load(&allowed);
-
 	if (atomic_load(&uffd) < 0 || space_new_kind() == SPACE_PINNED)
 		return space_new_kind();
-	while (may >= len)
-		if (atomic_compare_exchange_weak(&allowed, &may, may - len))
-			return SPACE_NATIVE;
-	return withhold(start, len) ? SPACE_WITHHELD : SPACE_NATIVE;
+	return !room_unasked(len) && withhold(start, len) ? SPACE_WITHHELD : SPACE_NATIVE;
+}
+
+bool grant_reserved_locked(uintptr_t start, size_t len)
+{
+	struct space_range part;
+	bool any = false;
+
+	for (uintptr_t at = start;
+	     space_next_locked(at, 1 << SPACE_RESERVED, &part) && part.start < start + len;
+	     at = part.end) {
+		part.end = part.end < start + len ? part.end : start + len;
+		any |= space_turn_locked(part.start, part.end - part.start, SPACE_RESERVED,
+					 grant_new_locked(part.start, part.end - part.start));
+	}
+	return any;
 }
 
 void grant_lift_locked(uintptr_t start, size_t len)
@@ -106,12 +118,9 @@ void grant_lift_locked(uintptr_t start, size_t len)
 	for (uintptr_t at = start;
 	     space_next_locked(at, 1 << SPACE_WITHHELD, &part) && part.start < start + len;
 	     at = part.end) {
-		struct uffdio_range range;
-
 		part.end = part.end < start + len ? part.end : start + len;
-		range = (struct uffdio_range){ .start = part.start, .len = part.end - part.start };
-		ioctl(atomic_load(&uffd), UFFDIO_UNREGISTER, &range);
 		space_turn_locked(part.start, part.end - part.start, SPACE_WITHHELD, SPACE_NATIVE);
+		let_go(part.start, part.end - part.start);
 	}
 }
 
@@ -128,30 +137,47 @@ static bool is_untouched(uintptr_t start, size_t len)
 }
 
 /* The part of a native range that is in one block. Where the next part begins. */
-static uintptr_t part_withhold(const struct space_range *range)
+static uintptr_t part_withhold_locked(uintptr_t start, uintptr_t range_end)
 {
-	uintptr_t end = (range->start & ~(BLOCK - 1)) + BLOCK;
-	struct space_change change;
+	uintptr_t end = (start & ~(BLOCK - 1)) + BLOCK;
 	struct space_range now;
 
-	end = end < range->end ? end : range->end;
-	space_enter(&change);
-	if (space_find_locked(range->start, &now) && now.kind == SPACE_NATIVE && now.end >= end &&
-	    is_untouched(range->start, end - range->start) &&
-	    withhold(range->start, end - range->start))
-		space_turn_locked(range->start, end - range->start, SPACE_NATIVE, SPACE_WITHHELD);
-	space_leave(&change);
+	end = end < range_end ? end : range_end;
+	if (!space_find_locked(start, &now) || now.kind != SPACE_NATIVE || now.end < end ||
+	    !is_untouched(start, end - start) || !withhold(start, end - start))
+		return end;
+	/* It may have been touched meanwhile; from here on it cannot be. */
+	if (is_untouched(start, end - start))
+		space_turn_locked(start, end - start, SPACE_NATIVE, SPACE_WITHHELD);
+	else
+		let_go(start, end - start);
 	return end;
 }
 
 void grant_withhold_untouched(uintptr_t start, uintptr_t end)
 {
+	struct space_change change;
 	struct space_range range;
 
 	if (atomic_load(&uffd) < 0)
 		return;
-	while (start < end && space_next(start, 1 << SPACE_NATIVE, &range) && range.start < end)
-		start = part_withhold(&range);
+	while (start < end && space_next(start, 1 << SPACE_NATIVE, &range) && range.start < end) {
+		space_enter(&change);
+		start = part_withhold_locked(range.start, range.end);
+		space_leave(&change);
+	}
+}
+
+void grant_moved_locked(uintptr_t start, size_t len)
+{
+	struct space_range range;
+	uintptr_t end = start + len;
+
+	if (atomic_load(&uffd) < 0 || room_unasked(0))
+		return;
+	while (start < end && space_next_locked(start, 1 << SPACE_NATIVE, &range) &&
+	       range.start < end)
+		start = part_withhold_locked(range.start, range.end < end ? range.end : end);
 }
 
 void grant_end(void)
@@ -183,8 +209,6 @@ uint64_t grant_block(uintptr_t addr)
 
 	space_enter(&change);
 	for (; at < base + BLOCK; at = part.end) {
-		struct uffdio_range range;
-
 		if (!space_find_locked(at, &part)) {
 			at += PAGE;
 			part.end = at;
@@ -194,9 +218,8 @@ uint64_t grant_block(uintptr_t addr)
 		part.end = part.end < base + BLOCK ? part.end : base + BLOCK;
 		if (part.kind != SPACE_WITHHELD)
 			continue;
-		range = (struct uffdio_range){ .start = part.start, .len = part.end - part.start };
-		ioctl(atomic_load(&uffd), UFFDIO_UNREGISTER, &range);
 		space_turn_locked(part.start, part.end - part.start, SPACE_WITHHELD, SPACE_NATIVE);
+		let_go(part.start, part.end - part.start);
 		granted += (part.end - part.start) / PAGE;
 	}
 	space_leave(&change);

@@ -19,17 +19,20 @@ int grant_open(void);
 /* Readable when somebody waits for a block; -1 where nothing is withheld. */
 int grant_fd(void);
 
-/* So many bytes of new memory may go unasked until the next call. */
-void grant_allow(uint64_t bytes);
-
 /* Inside a change, for new memory: withheld where there is no room for it unasked. */
 enum space_kind grant_new_locked(uintptr_t start, size_t len);
+
+/* Inside a change: what of the range was reserved is new memory. True: there was some. */
+bool grant_reserved_locked(uintptr_t start, size_t len);
 
 /* Inside a change: what of the range was withheld is native. */
 void grant_lift_locked(uintptr_t start, size_t len);
 
 /* Withhold the blocks of this range that the program has and did not touch yet. */
 void grant_withhold_untouched(uintptr_t start, uintptr_t end);
+
+/* Inside a change: likewise, where there is no room unasked, of what moved and was withheld. */
+void grant_moved_locked(uintptr_t start, size_t len);
 
 /* Withhold nothing any more, and let go of what is withheld; also in a forked child. */
 void grant_end(void);

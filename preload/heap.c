@@ -146,10 +146,16 @@ static void extent_destroy(extent_hooks_t *hooks, void *addr, size_t size, bool 
 static bool extent_purge(extent_hooks_t *hooks, void *addr, size_t size, size_t offset,
 			 size_t length, unsigned arena)
 {
+	struct space_change change;
+	bool failed;
+
 	(void)hooks;
 	(void)size;
 	(void)arena;
-	return raw_madvise((char *)addr + offset, length, MADV_DONTNEED);
+	space_change_begin(&change, (uintptr_t)addr + offset, length);
+	failed = raw_madvise((char *)addr + offset, length, MADV_DONTNEED);
+	space_change_end(&change);
+	return failed;
 }
 
 static bool extent_split(extent_hooks_t *hooks, void *addr, size_t size, size_t size_a,

@@ -5,8 +5,9 @@
  *
  * A mapping without access is only reserved, until mprotect() makes memory of it. munmap(),
  * mremap(), madvise() and mprotect() need no help where libumm manages the memory: the kernel
- * tells it. But mremap() refuses a range that is several mappings to the kernel, as blocks are
- * that were on a device: such a range is resized and moved in pieces.
+ * tells it; they wait for the engine where it is at work. But mremap() refuses a range that is
+ * several mappings to the kernel, as blocks are that were on a device: such a range is resized and
+ * moved in pieces.
  *
  * Calls of libumm's own code and of internal threads are not looked at. The C library's stacks and
  * malloc arenas never come here: it calls the kernel itself.
@@ -55,6 +56,9 @@ static void *map(void *addr, size_t len, int prot, int flags, int fd, off_t offs
 	struct space_change change;
 	void *start;
 
+	/* It would all be there before anybody could make room. */
+	if (manageable && engine_is_near(len))
+		flags &= ~MAP_POPULATE;
 	if (!manageable && (!is_fixed || space_is_foreign((uintptr_t)addr, whole_pages(len))))
 		return raw_mmap(addr, len, prot, flags, fd, offset);
 
@@ -167,6 +171,13 @@ static bool is_whole_locked(uintptr_t addr, size_t len)
 	return true;
 }
 
+static bool any_withheld_locked(uintptr_t start, size_t len)
+{
+	struct space_range range;
+
+	return space_next_locked(start, 1 << SPACE_WITHHELD, &range) && range.start < start + len;
+}
+
 /* What new memory is that a mapping grows by, whose last page is at @last. */
 static enum space_kind kind_behind_locked(uintptr_t last, uintptr_t start, size_t len,
 					  bool by_kernel)
@@ -224,15 +235,16 @@ static void books_remap_locked(uintptr_t addr, size_t old_len, uintptr_t to, siz
 		space_remove_locked(to + old_len, len - old_len);
 }
 
-/* Move or resize what the books have at @addr. */
+/* Move or resize what the books have at @addr. What was withheld the kernel has let go of. */
 static void *remap(void *addr, size_t old_len, size_t len, int flags, void *to)
 {
 	unsigned how = flags & MREMAP_DONTUNMAP ? REMAP_LEAVES : 0;
 	struct space_change change;
-	bool known;
+	bool known, withheld;
 	void *start;
 
 	space_change_begin(&change, 0, SIZE_MAX);
+	withheld = any_withheld_locked((uintptr_t)addr, whole_pages(old_len));
 	known = is_whole_locked((uintptr_t)addr, whole_pages(old_len));
 	start = raw_mremap(addr, old_len, len, flags, to);
 	if (start == MAP_FAILED && errno == EFAULT && !(flags & ~MREMAP_MAYMOVE) && known) {
@@ -242,6 +254,8 @@ static void *remap(void *addr, size_t old_len, size_t len, int flags, void *to)
 	if (start != MAP_FAILED)
 		books_remap_locked((uintptr_t)addr, whole_pages(old_len), (uintptr_t)start,
 				   whole_pages(len), how);
+	if (start != MAP_FAILED && withheld)
+		grant_moved_locked((uintptr_t)start, whole_pages(old_len < len ? old_len : len));
 	space_change_end(&change);
 	return start;
 }
@@ -262,6 +276,25 @@ PRELOAD_API void *mremap(void *addr, size_t old_len, size_t len, int flags, ...)
 	return remap(addr, old_len, len, flags, to);
 }
 
+/*
+ * The kernel tells libumm what the program gives back; but pages that are about to leave, and are
+ * given back meanwhile, would count as having left.
+ */
+PRELOAD_API int madvise(void *addr, size_t len, int advice)
+{
+	struct space_change change;
+	int ret;
+
+	if ((advice != MADV_DONTNEED && advice != MADV_FREE && advice != MADV_REMOVE) ||
+	    !is_ours_to_see(__builtin_return_address(0)) ||
+	    space_is_foreign((uintptr_t)addr, whole_pages(len)))
+		return raw_madvise(addr, len, advice);
+	space_change_begin(&change, (uintptr_t)addr, whole_pages(len));
+	ret = raw_madvise(addr, len, advice);
+	space_change_end(&change);
+	return ret;
+}
+
 PRELOAD_API int mprotect(void *addr, size_t len, int prot)
 {
 	struct space_change change;
@@ -274,8 +307,7 @@ PRELOAD_API int mprotect(void *addr, size_t len, int prot)
 	space_change_begin(&change, (uintptr_t)addr, whole_pages(len));
 	ret = raw_mprotect(addr, len, prot);
 	if (!ret)
-		more = space_turn_locked((uintptr_t)addr, whole_pages(len), SPACE_RESERVED,
-					 space_new_kind());
+		more = grant_reserved_locked((uintptr_t)addr, whole_pages(len));
 	space_change_end(&change);
 	if (more)
 		engine_consider();

@@ -16,12 +16,13 @@
 #include <sys/mman.h>
 
 #include "policy.h"
+#include "room.h"
 #include "space.h"
 
 #define PAGE  ((uintptr_t)4096)
 #define BLOCK ((uintptr_t)2 << 20)
 
-enum { CHUNK_PAGES = 32 * POLICY_PAGES };
+enum { CHUNK_PAGES = 32 * POLICY_PAGES, FEW_PAGES = 64 };
 
 static unsigned char chunk[CHUNK_PAGES];
 static uint64_t managed, came_then, gone_then;
@@ -85,27 +86,48 @@ static void see_native(void)
 			policy_see(base);
 }
 
-static uint64_t bound(void)
+/* Whoever counts says what room there is. @taken: room_taken() before it began. */
+static uint64_t bound(uint64_t taken)
 {
+	room_counted(managed, taken);
 	return space_bytes(1 << SPACE_NATIVE | 1 << SPACE_PINNED) / PAGE + managed;
 }
 
-uint64_t residency_count(struct umm_ctx *ctx)
-{
-	came_then = came(ctx);
-	gone_then = space_gone();
-	managed = count_managed();
-	see_native();
-	return bound();
-}
-
-uint64_t residency_bound(struct umm_ctx *ctx)
+/* What came since is added. */
+static void carry_on(struct umm_ctx *ctx)
 {
 	uint64_t now = came(ctx);
 
 	managed += now - came_then;
 	came_then = now;
-	return bound();
+}
+
+/*
+ * What comes while page tables are read may have been seen there or not. Added to what was seen it
+ * may count twice. Where that matters what was there before, and came since, may be nearer.
+ */
+uint64_t residency_count(struct umm_ctx *ctx)
+{
+	uint64_t taken = room_taken(), seen, before;
+
+	carry_on(ctx);
+	before = came_then;
+	gone_then = space_gone();
+	seen = count_managed();
+	see_native();
+	carry_on(ctx);
+	seen += came_then - before;
+	if (came_then - before <= FEW_PAGES || seen < managed)
+		managed = seen;
+	return bound(taken);
+}
+
+uint64_t residency_bound(struct umm_ctx *ctx)
+{
+	uint64_t taken = room_taken();
+
+	carry_on(ctx);
+	return bound(taken);
 }
 
 uint64_t residency_stale(void)
@@ -116,6 +138,7 @@ uint64_t residency_stale(void)
 void residency_managed(uint64_t npages)
 {
 	managed += npages;
+	room_more(npages);
 }
 
 void residency_left(uint64_t npages)

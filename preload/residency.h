@@ -20,7 +20,10 @@ uint64_t residency_bound(struct umm_ctx *ctx);
 /* Pages that the bound may be too high by: what was freed since they were counted. */
 uint64_t residency_stale(void);
 
-/* So many pages that are in host frames became managed; so many managed ones left. */
+/*
+ * So many pages that are in host frames become managed, and were native until now; so many managed
+ * ones left.
+ */
 void residency_managed(uint64_t npages);
 void residency_left(uint64_t npages);
 

@@ -116,6 +116,8 @@ static void cut(uintptr_t start, uintptr_t end)
 {
 	size_t i = find(start), gone;
 
+	if (!nranges)
+		return;
 	if (i < nranges && ranges[i].start < start) {
 		struct space_range tail = ranges[i];
 

@@ -39,18 +39,25 @@ static _Atomic unsigned head;
 static unsigned tail; /* the reader's */
 static _Atomic uintptr_t last;
 static _Atomic bool sleeping;
+static _Atomic bool called;
 static _Atomic uintptr_t expected[EXPECTED]; /* by page number */
 static _Atomic bool urgent;
 static SHIM_TLS bool own;
 static _Atomic uint64_t probes; /* that were touched, while they were aside */
 static int event = -1;		/* readable when there is reason to look */
 
-void touches_wake(void)
+static void wake(void)
 {
 	uint64_t one = 1;
 
 	if (atomic_exchange(&sleeping, false) && write(event, &one, sizeof(one)) < 0)
 		return; /* full: it is readable */
+}
+
+void touches_call(void)
+{
+	atomic_store(&called, true);
+	wake();
 }
 
 void touches_wait(uint64_t timeout_ns, int also_fd)
@@ -64,7 +71,7 @@ void touches_wait(uint64_t timeout_ns, int also_fd)
 	uint64_t n;
 
 	atomic_store(&sleeping, true);
-	if (atomic_load(&head) == tail)
+	if (atomic_load(&head) == tail && !atomic_exchange(&called, false))
 		ppoll(fds, 2, &timeout, NULL);
 	atomic_store(&sleeping, false);
 	if (fds[0].revents && read(event, &n, sizeof(n)) < 0)
@@ -92,7 +99,7 @@ static void push(uintptr_t addr)
 		atomic_store(&urgent, true);
 	else if (addr - before > NEAR_PAGES * PAGE)
 		return;
-	touches_wake();
+	wake();
 }
 
 /* A change of a mapping, or pages that go home for a reason that is not known here. */

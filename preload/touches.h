@@ -31,7 +31,7 @@ bool touches_are_urgent(void);
 
 /* Sleep until there is reason to look, or @also_fd is readable, @timeout_ns at most. */
 void touches_wait(uint64_t timeout_ns, int also_fd);
-/* Give reason to look. Any thread. */
-void touches_wake(void);
+/* Give reason to look, also to who is about to sleep. Any thread. */
+void touches_call(void);
 
 #endif

@@ -6,8 +6,8 @@
 #include "umm.h"
 
 static const umm_ctx_options options = {
-	sizeof(options),    0, 0, 0, 0, 0, 0, UMM_READAHEAD_DEFAULT, 0, 0,
-	UMM_THRASH_DEFAULT, 0, 0, 0, 0
+	sizeof(options),    0, 0, 0, 0, 0,	 0,	 UMM_READAHEAD_DEFAULT, 0, 0,
+	UMM_THRASH_DEFAULT, 0, 0, 0, 0, nullptr, nullptr
 };
 
 int main()

@@ -45,6 +45,13 @@ void demote_attach(struct umm_ctx *ctx, uintptr_t base)
 	assert_true(!ret || ret == -EEXIST);
 }
 
+uint64_t demote_settle(struct umm_ctx *ctx, uintptr_t base)
+{
+	(void)ctx;
+	(void)base;
+	return 0;
+}
+
 unsigned residency_block(uintptr_t base, unsigned char *present)
 {
 	unsigned n = 0;

@@ -27,7 +27,7 @@ shim() {
 	env UMM_DEVICE=ref=1G UMM_HOST_LIMIT=$limit UMM_TIER_PATH="$tiers" UMM_SUMMARY=1 \
 		VICTIM_LIBRARY="$victims/libvictim_library.so" LD_PRELOAD="$shim" "$@" \
 		>"$scratch/out" 2>"$scratch/err" </dev/null || status=$?
-	if grep -q 'userfaultfd' "$scratch/err" && [ "$case_name" != refused ]; then
+	if grep -q 'userfaultfd' "$scratch/err" && [[ $case_name != @(refused|capabilities|child_*) ]]; then
 		skip "$(cat "$scratch/err")"
 	fi
 	return "$status"
@@ -97,6 +97,30 @@ limit_holds() {
 	victim "$victims/victim_memory" sweep
 	at_least 'in host frames at most' 40
 	at_most 'in host frames at most' 76
+}
+
+# However a program brings memory to the host: no more is there than the limit, a block and what
+# comes along with a touch, by the summary and by the count of a device that holds moves up.
+crowd_ways() { # VARIABLE=VALUE...
+	local way
+
+	for way in touches empties reserves grows populates; do
+		victim "$@" "$victims/victim_crowd" "$way" 96
+		! grep exceeded "$scratch/err" || fail "$way: the limit is exceeded"
+		[ "$(told 'most in the host:')" -le 35 ] || fail "$way: $(cat "$scratch/out")"
+		at_most 'in host frames at most' 35
+	done
+}
+
+crowd() {
+	crowd_ways UMM_DEVICE=ref=1G
+	crowd_ways UMM_DEVICE=ref:worker=1G UMM_SAMPLING=probe
+}
+
+# Likewise where each page that leaves waits for more that come.
+crowd_held_up() {
+	crowd_ways UMM_DEVICE=ref:stalls=1G
+	crowd_ways UMM_DEVICE=ref:stalls+worker=1G UMM_MALLOC_THRESHOLD=0
 }
 
 # A program that may have few files open has room for those of the shim.
@@ -220,6 +244,44 @@ drops_rights() {
 		[ -z "$(find /dev/shm -name "umm-*-$pid")" ] || fail "shared memory is left behind"
 	done
 	at_most 'in host frames at most' 44
+}
+
+only_root_may() {
+	[ "$(id -u)" = 0 ] || skip "only root has rights to give up"
+	[ "$(cat /proc/sys/vm/unprivileged_userfaultfd)" = 0 ] || skip "everybody may"
+	[ ! -e /dev/userfaultfd ] || [ "$(stat -c %a /dev/userfaultfd)" = 600 ] ||
+		skip "/dev/userfaultfd is open to all"
+}
+
+# Who has given up root's rights keeps to its limit; its child may open no userfaultfd of its own: it
+# runs without, says so, and does what is right.
+child_without_rights() {
+	only_root_may
+	shim "$victims/victim_memory" child_without_rights || fail "$?: $(cat "$scratch/err")"
+	says out 'victim: all as it should be'
+	[ "$(grep -c 'running without managed memory' "$scratch/err")" = 1 ] ||
+		fail "$(cat "$scratch/err")"
+	at_least 'moved to devices' 30
+	at_most 'in host frames at most' 44
+}
+
+# Capabilities that a program drops by itself, with a system call: nobody is told. The limit holds if
+# the engine was there before, and where root may open /dev/userfaultfd for being root. Else the
+# program runs without, and says so.
+capabilities() {
+	only_root_may
+	victim "$victims/victim_memory" drops_capabilities
+	! grep -q running "$scratch/err" || fail "$(cat "$scratch/err")"
+	at_most 'in host frames at most' 44
+	if [ -e /dev/userfaultfd ]; then
+		victim "$victims/victim_memory" drops_capabilities_first
+		at_most 'in host frames at most' 44
+		return
+	fi
+	shim "$victims/victim_memory" drops_capabilities_first || fail "$?: $(cat "$scratch/err")"
+	says out 'victim: all as it should be'
+	[ "$(grep -c 'running without managed memory' "$scratch/err")" = 1 ] ||
+		fail "$(cat "$scratch/err")"
 }
 
 # Several: the second takes what the first has no room for.

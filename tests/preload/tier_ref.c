@@ -2,18 +2,29 @@
 /*
  * The reference device as a kind of memory for the shim: ref[:OPTION...]=BYTES. Options, separated
  * by '+': "worker" copies on a thread of its own, "dies" fails every copy home from the 100th
- * on, "refuses" cannot be opened, "slow" takes its time to open.
+ * on, "refuses" cannot be opened, "slow" takes its time to open, "stalls" lets more pages come
+ * home before it takes any than it takes, if they come.
  */
+#include <dlfcn.h>
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "ref_device.h"
 #include "umm_tier.h"
 
-enum { DEFAULT_FRAMES = 65536, COPIES_BEFORE_DEATH = 100, SLOW_SECONDS = 2 };
+enum {
+	DEFAULT_FRAMES = 65536,
+	COPIES_BEFORE_DEATH = 100,
+	SLOW_SECONDS = 2,
+	STALLS = 20,
+	STALL_PAGES = 4096,
+	STALL_MS = 50,
+};
 
 static struct ref_device *device;
 
@@ -37,6 +48,44 @@ static void die(void *priv, const struct umm_notifier_range *range)
 		ref_fail(device, &failure);
 }
 
+/* The program's memory that is in the host, where it says which (victim_crowd.c). */
+static void count_there(void)
+{
+	char *_Atomic *memory = dlsym(RTLD_DEFAULT, "victim_memory");
+	_Atomic size_t *npages = dlsym(RTLD_DEFAULT, "victim_pages");
+	_Atomic size_t *most = dlsym(RTLD_DEFAULT, "victim_most");
+	unsigned char there;
+	size_t n = 0;
+
+	if (!memory || !npages || !most)
+		return;
+	for (size_t i = 0; i < *npages; i++)
+		n += !mincore(*memory + i * UMM_PAGE_SIZE, UMM_PAGE_SIZE, &there) && there & 1;
+	if (n > *most)
+		*most = n;
+}
+
+/* Whoever moves pages here, and has taken them from the program, is held up. */
+static void stall(void *priv, const struct umm_notifier_range *range)
+{
+	static _Atomic uint64_t home, stalled;
+	uint64_t until;
+
+	(void)priv;
+	if (range->event != UMM_EVENT_MIGRATE)
+		return;
+	if (!range->owner) {
+		atomic_fetch_add(&home, (range->end - range->start) / UMM_PAGE_SIZE);
+		return;
+	}
+	if (!atomic_load(&home) || atomic_fetch_add(&stalled, 1) >= STALLS)
+		return;
+	until = atomic_load(&home) + STALL_PAGES;
+	for (unsigned i = 0; i < STALL_MS && atomic_load(&home) < until; i++)
+		usleep(1000);
+	count_there();
+}
+
 static int open(struct umm_ctx *ctx, const char *name, uint64_t bytes, struct umm_devmem **out,
 		struct umm_tier_reason *reason)
 {
@@ -56,6 +105,8 @@ static int open(struct umm_ctx *ctx, const char *name, uint64_t bytes, struct um
 		return ret;
 	if (strstr(name, "dies"))
 		ref_watch(device, die, NULL);
+	if (strstr(name, "stalls"))
+		ref_watch(device, stall, NULL);
 	*out = device->mem;
 	return 0;
 }

@@ -5,10 +5,12 @@
  */
 #include <dlfcn.h>
 #include <errno.h>
+#include <linux/capability.h>
 #include <malloc.h>
 #include <pthread.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -481,6 +483,48 @@ static void drops_rights_first(void)
 	sweep();
 }
 
+/* A child of who has no rights any more, which needs far more than the limit. */
+static void child_without_rights(void)
+{
+	int pid;
+
+	drops_rights_first();
+	pid = fork();
+	if (!pid) {
+		sweep();
+		exit(0);
+	}
+	child_end(pid);
+	sweep();
+}
+
+static void capabilities_drop(void)
+{
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct none[2] = { 0 };
+
+	check(!syscall(SYS_capset, &header, none));
+}
+
+/* All capabilities of this thread's, with memory on devices already; not of the engine's. */
+static void drops_capabilities(void)
+{
+	char *ptr = do_malloc(96 * MIB);
+
+	fill(ptr, 96 * MIB, 21);
+	capabilities_drop();
+	check(is_filled(ptr, 96 * MIB, 21));
+	push_out();
+	check(is_filled(ptr, 96 * MIB, 21));
+}
+
+/* The same before it has allocated much. */
+static void drops_capabilities_first(void)
+{
+	capabilities_drop();
+	sweep();
+}
+
 /* Is looked at and changed from outside. */
 static void waits(void)
 {
@@ -558,6 +602,9 @@ static const struct {
 	{ "closes", closes },
 	{ "drops_rights", drops_rights },
 	{ "drops_rights_first", drops_rights_first },
+	{ "child_without_rights", child_without_rights },
+	{ "drops_capabilities", drops_capabilities },
+	{ "drops_capabilities_first", drops_capabilities_first },
 	{ "becomes", becomes },
 	{ "waits_as_nobody", waits_as_nobody },
 	{ "waits_twice", waits_twice },

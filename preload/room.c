@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Room in the host, for pages that the program touches on devices and for empty ones of libumm's.
+ *
+ * The engine says how many pages of libumm's are there each time that it has counted, and how many
+ * had been let in by then; whoever serves a fault lets one more in. Native memory counts by the
+ * books of space.h, at once. Where there is no room the fault waits (umm_ctx_options.admit), and
+ * the engine is woken. So fault servers cannot outrun it, however little of the CPUs it gets.
+ *
+ * Pages that were let in and have not come yet when the engine counts are not in its count: one
+ * for each fault server. What the engine waits for might be the very thread whose fault waits, for
+ * a lock of the shim's with its stack in managed memory: so no fault waits longer than PATIENCE_S,
+ * and the program is slow then, but not stuck.
+ *
+ * Locks: lock, innermost.
+ */
+#include "room.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <time.h>
+
+#include "space.h"
+#include "touches.h"
+
+#define PAGE 4096u
+
+enum { PATIENCE_S = 1 };
+
+static _Atomic int64_t limit = INT64_MAX / 2, limit_unasked; /* pages */
+static _Atomic int64_t base; /* pages of libumm's that are there, less those that were let in */
+static _Atomic uint64_t taken;
+static _Atomic bool given_up;
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* Protects: that who waits is woken */
+static pthread_cond_t more = PTHREAD_COND_INITIALIZER;
+static _Atomic unsigned waiting;
+
+void room_limit(uint64_t most, uint64_t most_unasked)
+{
+	atomic_store(&limit, (int64_t)most);
+	atomic_store(&limit_unasked, (int64_t)most_unasked);
+}
+
+uint64_t room_taken(void)
+{
+	return atomic_load(&taken);
+}
+
+/* In the host, in pages, at most. */
+static int64_t there(uint64_t now)
+{
+	return (int64_t)(space_bytes(1 << SPACE_NATIVE | 1 << SPACE_PINNED) / PAGE) +
+	       atomic_load(&base) + (int64_t)now;
+}
+
+static bool take(void)
+{
+	uint64_t now = atomic_load(&taken);
+
+	while (there(now) < atomic_load(&limit) || atomic_load(&given_up))
+		if (atomic_compare_exchange_weak(&taken, &now, now + 1))
+			return true;
+	return false;
+}
+
+static void wake(void)
+{
+	if (!atomic_load(&waiting))
+		return;
+	pthread_mutex_lock(&lock);
+	pthread_cond_broadcast(&more);
+	pthread_mutex_unlock(&lock);
+}
+
+void room_counted(uint64_t managed, uint64_t then)
+{
+	atomic_store(&base, (int64_t)(managed - then));
+	wake();
+}
+
+void room_more(uint64_t npages)
+{
+	atomic_fetch_add(&base, (int64_t)npages);
+}
+
+void room_take(uint64_t npages)
+{
+	atomic_fetch_add(&taken, npages);
+}
+
+void room_give_up(bool yes)
+{
+	atomic_store(&given_up, yes);
+	if (yes)
+		wake();
+}
+
+bool room_is_given_up(void)
+{
+	return atomic_load(&given_up);
+}
+
+/* False: it took too long. */
+static bool wait_for_room(void)
+{
+	struct timespec until;
+	bool got;
+	int ret = 0;
+
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += PATIENCE_S;
+	pthread_mutex_lock(&lock);
+	atomic_fetch_add(&waiting, 1);
+	while (!(got = take()) && !ret)
+		ret = pthread_cond_timedwait(&more, &lock, &until);
+	atomic_fetch_sub(&waiting, 1);
+	pthread_mutex_unlock(&lock);
+	return got;
+}
+
+int room_admit(void *priv, uintptr_t addr, bool may_sleep)
+{
+	(void)priv;
+	(void)addr;
+	if (take())
+		return 0;
+	touches_call();
+	if (!may_sleep)
+		return -EAGAIN;
+	if (!wait_for_room())
+		room_take(1);
+	return 0;
+}
+
+bool room_unasked(uint64_t len)
+{
+	return there(room_taken()) + (int64_t)(len / PAGE) <= atomic_load(&limit_unasked);
+}
+
+void room_reset(void)
+{
+	pthread_mutex_init(&lock, NULL);
+	pthread_cond_init(&more, NULL);
+	atomic_store(&waiting, 0);
+	atomic_store(&limit, INT64_MAX / 2);
+	atomic_store(&limit_unasked, 0);
+	atomic_store(&base, 0);
+	atomic_store(&taken, 0);
+	atomic_store(&given_up, false);
+}

@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Room in the host, and the books of native memory that it counts by, with no program and no engine
+ * around them: threads that bring pages, and one that counts as the engine does.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "room.h"
+#include "space.h"
+#include "touches.h"
+
+enum { PAGE = 4096, LIMIT = 1000, THREADS = 4, PAGES = 20000 };
+
+static atomic_uint calls; /* of the engine */
+
+void touches_call(void)
+{
+	atomic_fetch_add(&calls, 1);
+}
+
+static int setup(void **state)
+{
+	(void)state;
+	room_reset();
+	space_clear();
+	room_limit(LIMIT, LIMIT / 2);
+	atomic_store(&calls, 0);
+	return 0;
+}
+
+static void native(uintptr_t page, size_t npages)
+{
+	struct space_change change;
+
+	space_change_begin(&change, page * PAGE, npages * PAGE);
+	assert_int_equal(space_add_locked(page * PAGE, npages * PAGE, SPACE_NATIVE), 0);
+	space_change_end(&change);
+}
+
+static unsigned admitted(unsigned wanted)
+{
+	unsigned n = 0;
+
+	while (n < wanted && !room_admit(NULL, 0, false))
+		n++;
+	return n;
+}
+
+static void no_more_come_than_there_is_room_for(void **state)
+{
+	(void)state;
+	room_counted(LIMIT - 10, room_taken());
+	assert_int_equal(admitted(100), 10);
+	assert_int_equal(room_admit(NULL, 0, false), -EAGAIN);
+	assert_int_equal(atomic_load(&calls), 2);
+}
+
+/* The engine was held up after its look at the counters: what came meanwhile counts. */
+static void what_comes_while_the_engine_counts_is_not_forgotten(void **state)
+{
+	uint64_t taken = room_taken();
+
+	(void)state;
+	room_counted(LIMIT - 10, taken);
+	assert_int_equal(admitted(7), 7);
+	room_counted(LIMIT - 10, taken);
+	assert_int_equal(admitted(100), 3);
+}
+
+static void native_memory_takes_room_at_once(void **state)
+{
+	(void)state;
+	room_counted(0, room_taken());
+	native(512, LIMIT - 5);
+	assert_int_equal(admitted(100), 5);
+	room_take(3);
+	room_counted(3, room_taken());
+	assert_int_equal(admitted(100), 2);
+}
+
+/* Half of the limit is for mappings that nobody is asked for, and faults count there, too. */
+static void memory_is_to_be_had_unasked_while_there_is_plenty(void **state)
+{
+	(void)state;
+	room_counted(100, room_taken());
+	assert_true(room_unasked((size_t)400 * PAGE));
+	assert_false(room_unasked((size_t)401 * PAGE));
+	assert_int_equal(admitted(50), 50);
+	assert_false(room_unasked((size_t)351 * PAGE));
+	room_more(50);
+	assert_true(room_unasked((size_t)300 * PAGE));
+	assert_false(room_unasked((size_t)301 * PAGE));
+}
+
+static void who_need_not_wait_any_more_does_not(void **state)
+{
+	(void)state;
+	room_counted(LIMIT, room_taken());
+	assert_int_equal(admitted(1), 0);
+	room_give_up(true);
+	assert_int_equal(admitted(100), 100);
+	room_give_up(false);
+	assert_int_equal(admitted(1), 0);
+}
+
+/* Nobody makes room: it takes its time, and then the page comes all the same, and counts. */
+static void patience_ends(void **state)
+{
+	(void)state;
+	room_counted(LIMIT, room_taken());
+	assert_int_equal(room_admit(NULL, 0, true), 0);
+	assert_int_equal(room_taken(), 1);
+}
+
+/* Pages in the host: what threads brought, less what the engine has taken away. */
+static atomic_long here, most;
+static atomic_uint running;
+
+static void *bring(void *arg)
+{
+	for (unsigned i = 0; i < PAGES; i++) {
+		long now;
+
+		if (room_admit(NULL, 0, false))
+			room_admit(NULL, 0, true);
+		now = atomic_fetch_add(&here, 1) + 1;
+		for (long seen = atomic_load(&most); now > seen;)
+			if (atomic_compare_exchange_weak(&most, &seen, now))
+				break;
+	}
+	atomic_fetch_sub(&running, 1);
+	return arg;
+}
+
+static void threads_that_outrun_the_engine_wait_for_it(void **state)
+{
+	pthread_t threads[THREADS];
+
+	(void)state;
+	room_counted(0, room_taken());
+	atomic_store(&running, THREADS);
+	for (unsigned i = 0; i < THREADS; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, bring, NULL), 0);
+	while (atomic_load(&running)) {
+		uint64_t taken = room_taken();
+		long there = atomic_load(&here);
+		long leave = there > LIMIT / 2 ? there / 4 : 0;
+
+		atomic_fetch_sub(&here, leave);
+		room_counted((uint64_t)(there - leave), taken);
+	}
+	for (unsigned i = 0; i < THREADS; i++)
+		pthread_join(threads[i], NULL);
+	assert_int_equal(room_taken(), THREADS * PAGES);
+	/*
+	 * Those that were let in, and had not come yet when it counted; and, where this thread gets
+	 * no CPU for seconds, those whose patience has ended.
+	 */
+	assert_true(atomic_load(&most) <= LIMIT + THREADS + LIMIT / 10);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup(no_more_come_than_there_is_room_for, setup),
+		cmocka_unit_test_setup(what_comes_while_the_engine_counts_is_not_forgotten, setup),
+		cmocka_unit_test_setup(native_memory_takes_room_at_once, setup),
+		cmocka_unit_test_setup(memory_is_to_be_had_unasked_while_there_is_plenty, setup),
+		cmocka_unit_test_setup(who_need_not_wait_any_more_does_not, setup),
+		cmocka_unit_test_setup(patience_ends, setup),
+		cmocka_unit_test_setup(threads_that_outrun_the_engine_wait_for_it, setup),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
