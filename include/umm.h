@@ -1415,7 +1415,7 @@ struct umm_invalidation;
 /**
  * umm_invalidate_range_start() - announce a change that the kernel does not tell libumm of
  * @ctx:   the context
- * @range: what will change, and how; blockable must be true
+ * @range: what will change, in whole pages, and how; blockable must be true
  * @out:   to be given to umm_invalidate_range_end() once it has happened
  *
  * For interposers of munmap(), mprotect(), mremap() and madvise(), and for who writes to
@@ -1426,8 +1426,8 @@ struct umm_invalidation;
  *
  * Ownership: @out is the caller's until umm_invalidate_range_end(), or its context's end.
  * Context:   any thread, not from a callback; may sleep.
- * Return:    0; -EINVAL, also of UMM_EVENT_RELEASE; -ENOMEM; -ENODEV in a forked child;
- *            -EDEADLK from a callback.
+ * Return:    0; -EINVAL, also of UMM_EVENT_RELEASE, or where addresses are not those of pages;
+ *            -ENOMEM; -ENODEV in a forked child; -EDEADLK from a callback.
  * Since:     0.1
  */
 UMM_API int umm_invalidate_range_start(struct umm_ctx *ctx, const struct umm_notifier_range *range,

@@ -17,6 +17,7 @@
 
 #include "ctx.h"
 #include "devmem.h"
+#include "pagemap.h"
 #include "util.h"
 
 static bool is_mapped(enum umm_page_state state)
@@ -152,21 +153,93 @@ static void sum_up(struct umm_range_place *sum, const struct umm_page_place *pla
 		sum->node[place->node]++;
 }
 
-int umm_locate_range(struct umm_ctx *ctx, uintptr_t start, size_t len, struct umm_range_place *out)
+/* The end of what begins at start and of which there are no books. */
+static uintptr_t unknown_end(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
+{
+	struct umm_span piece;
+	struct block *block;
+
+	if (region_next(ctx, start, end, &piece))
+		end = piece.start;
+	block = start < end ? block_next(ctx, start, end) : NULL;
+	if (block) {
+		end = max(start, block->va);
+		lock_drop(&block->lock);
+	}
+	return end;
+}
+
+/* Are these pages of one block managed, but nothing has ever been there? */
+static bool is_untouched(struct umm_ctx *ctx, uintptr_t start, size_t npages)
+{
+	struct block *block = block_find(ctx, start);
+	size_t len = npages << UMM_PAGE_SHIFT;
+	uint64_t populated[BITMAP_WORDS];
+	struct umm_span piece;
+
+	if (block) {
+		lock_drop(&block->lock);
+		return false;
+	}
+	if (!region_next(ctx, start, start + len, &piece) || piece.len < len ||
+	    pagemap_populated(start, npages, ctx->features & UMM_KERNEL_PAGEMAP_SCAN, populated))
+		return false;
+	return bit_next(populated, 0) >= npages;
+}
+
+static void sum_up_alike(struct umm_range_place *sum, enum umm_page_state state, size_t npages)
+{
+	sum->npages += npages;
+	sum->state[state] += npages;
+}
+
+/* Pages of one block, managed or not. */
+static int sum_up_block(struct umm_ctx *ctx, uintptr_t start, size_t npages,
+			struct umm_range_place *sum)
 {
 	struct umm_page_place place[UMM_BLOCK_PAGES];
+	int ret;
+
+	if (is_untouched(ctx, start, npages)) {
+		sum_up_alike(sum, UMM_PAGE_EMPTY, npages);
+		return 0;
+	}
+	ret = umm_locate(ctx, start, npages, place);
+	for (size_t i = 0; !ret && i < npages; i++)
+		sum_up(sum, &place[i]);
+	return ret;
+}
+
+/* Pages from *start on: all that nobody manages, or those of one block. */
+static int sum_up_part(struct umm_ctx *ctx, uintptr_t *start, uintptr_t end,
+		       struct umm_range_place *sum)
+{
+	uintptr_t at = *start;
+
+	*start = unknown_end(ctx, at, end);
+	if (*start > at) {
+		sum_up_alike(sum, UMM_PAGE_UNMANAGED, (*start - at) >> UMM_PAGE_SHIFT);
+		return 0;
+	}
+	*start = min(end, align_down(at, UMM_BLOCK_SIZE) + UMM_BLOCK_SIZE);
+	return sum_up_block(ctx, at, (*start - at) >> UMM_PAGE_SHIFT, sum);
+}
+
+int umm_locate_range(struct umm_ctx *ctx, uintptr_t start, size_t len, struct umm_range_place *out)
+{
 	struct umm_range_place sum = { .size = sizeof(sum) };
 	int ret = struct_check(out, sizeof(sum));
-	size_t npages;
+	uintptr_t end = start + len;
 
 	if (!ret && (!ctx_valid(ctx) || !len || !is_aligned(start | len, UMM_PAGE_SIZE) ||
 		     len > UINTPTR_MAX - start))
 		ret = -EINVAL;
-	for (; !ret && len; len -= npages << UMM_PAGE_SHIFT, start += npages << UMM_PAGE_SHIFT) {
-		npages = min(len >> UMM_PAGE_SHIFT, (size_t)UMM_BLOCK_PAGES - page_index(start));
-		ret = umm_locate(ctx, start, npages, place);
-		for (size_t i = 0; !ret && i < npages; i++)
-			sum_up(&sum, &place[i]);
-	}
+	/* A touch may wait for what the callback announces. */
+	if (!ret && notifier_in_callback())
+		ret = -EDEADLK;
+	if (!ret)
+		ctx_pass_gate(ctx);
+	while (!ret && start < end)
+		ret = sum_up_part(ctx, &start, end, &sum);
 	return ret ? ret : struct_out(out, &sum, sizeof(sum));
 }

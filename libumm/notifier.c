@@ -315,6 +315,7 @@ int umm_invalidate_range_start(struct umm_ctx *ctx, const struct umm_notifier_ra
 	struct umm_invalidation *invalidation;
 
 	if (!ctx_valid(ctx) || !range || !out || range->start >= range->end || !range->blockable ||
+	    !is_aligned(range->start | range->end, UMM_PAGE_SIZE) ||
 	    (unsigned)range->event >= UMM_EVENT_RELEASE)
 		return -EINVAL;
 	if (ctx_is_forked(ctx))

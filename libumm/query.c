@@ -33,18 +33,20 @@ static void query_known(struct block *block, unsigned i, struct umm_page_info *o
 static int query_native(struct umm_ctx *ctx, uintptr_t start, size_t npages,
 			struct umm_page_info *out)
 {
+	uintptr_t end = start + (npages << UMM_PAGE_SHIFT), addr = start;
 	uint64_t populated[BITMAP_WORDS];
-	struct umm_span piece;
+	struct umm_span piece = { .start = start };
 	int ret;
 
 	ret = pagemap_populated(start, npages, ctx->features & UMM_KERNEL_PAGEMAP_SCAN, populated);
 	if (ret)
 		return ret;
-	for (size_t i = 0; i < npages; i++) {
-		uintptr_t addr = start + (i << UMM_PAGE_SHIFT);
-
+	for (size_t i = 0; i < npages; i++, addr += UMM_PAGE_SIZE) {
+		/* The region that this page is in, or else the next. */
+		if (addr >= piece.start + piece.len && !region_next(ctx, addr, end, &piece))
+			piece = (struct umm_span){ end, UMM_PAGE_SIZE };
 		out[i] = (struct umm_page_info){ .state = UMM_PAGE_UNMANAGED };
-		if (region_next(ctx, addr, addr + UMM_PAGE_SIZE, &piece))
+		if (addr >= piece.start)
 			out[i].state =
 				bit_test(populated, (unsigned)i) ? UMM_PAGE_SYSTEM : UMM_PAGE_EMPTY;
 	}

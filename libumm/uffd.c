@@ -274,13 +274,16 @@ static int owns_by_move(int uffd, uintptr_t addr)
 	arg.src = atomic_load(&hole);
 	if (!ioctl(uffd, UFFDIO_MOVE, &arg))
 		return 0;
-	return errno == EAGAIN ? -EAGAIN : -ENOENT;
+	return errno == EAGAIN || errno == EINVAL ? -errno : -ENOENT;
 }
 
 int uffd_owns(int uffd, uintptr_t addr, bool has_move)
 {
-	if (has_move)
-		return owns_by_move(uffd, addr);
+	int ret = has_move ? owns_by_move(uffd, addr) : -EINVAL;
+
+	/* Read-only and locked mappings refuse moves, whosever they are. */
+	if (ret != -EINVAL)
+		return ret;
 	/* To register again is refused to all but the owner; what nobody has is left alone. */
 	return uffd_is_registered(addr, UMM_PAGE_SIZE) &&
 			       !uffd_register_missing(uffd, addr, UMM_PAGE_SIZE) ?

@@ -67,9 +67,9 @@ int uffd_unregister(int uffd, uintptr_t start, size_t len);
 bool uffd_is_registered(uintptr_t start, size_t len);
 
 /*
- * Is the page registered with this descriptor? 0; -ENOENT no, or it is not writable private memory;
- * -EAGAIN as below. Of what fills pages only MOVE looks whose they are: the others fill what
- * another descriptor has. Without it this is slow, as above, and any registered memory counts.
+ * Is the page registered with this descriptor? 0; -ENOENT no; -EAGAIN as below. Of what fills pages
+ * only MOVE looks whose they are: the others fill what another descriptor has. Without it, and
+ * where memory refuses moves, this is slow, as above.
  */
 int uffd_owns(int uffd, uintptr_t addr, bool has_move);
 

@@ -518,6 +518,32 @@ static void assert_counted(struct env *e, const char *p, enum umm_page_state sta
 	assert_int_equal(sum.held, 0);
 }
 
+/* Some terabytes of addresses in which there are 64 GiB of memory, hardly any of it touched. */
+static void pages_are_counted_among_vast_memory_that_nobody_uses(struct env *e)
+{
+	const uintptr_t low = UMM_BLOCK_SIZE;
+	struct umm_range_place sum = { .size = sizeof(sum) };
+	size_t len = (size_t)64 << 30, span;
+	struct ref_device *ref = env_device(e, PAGES);
+	void *memory;
+	char *p;
+
+	assert_int_equal(umm_alloc(e->ctx, len, UMM_ALLOC_SMALL_PAGES, &memory), 0);
+	p = memory;
+	fill(p + len - PAGE, 1, 1);
+	fill(p + len / 2 - PAGES * PAGE, 2 * PAGES, 2);
+	to_device(e, ref, p + len / 2, PAGES, PAGES);
+	span = (uintptr_t)p + len - low;
+	assert_int_equal(umm_locate_range(e->ctx, low, span, &sum), 0);
+	assert_int_equal(sum.npages, span / PAGE);
+	assert_int_equal(sum.state[env_home(e)], PAGES);
+	assert_int_equal(sum.state[UMM_PAGE_SYSTEM], 1 + PAGES);
+	assert_int_equal(sum.state[UMM_PAGE_EMPTY], len / PAGE - 1 - 2 * PAGES);
+	assert_int_equal(sum.state[UMM_PAGE_UNMANAGED], (span - len) / PAGE);
+	assert_int_equal(sum.cause[UMM_CAUSE_EXPLICIT], PAGES);
+	assert_int_equal(umm_free(e->ctx, p), 0);
+}
+
 static void mirrored_and_exclusive_pages_are_counted_as_such(struct env *e)
 {
 	struct ref_device *ref = env_device(e, 64);
@@ -720,6 +746,7 @@ static const struct test_case cases[] = {
 	TEST(ALL, failed_migration_leaves_the_page_where_it_was),
 	TEST(ALL, exclusive_pages_are_sources_for_drivers),
 	TEST(ALL, mirrored_and_exclusive_pages_are_counted_as_such),
+	TEST(ALL, pages_are_counted_among_vast_memory_that_nobody_uses),
 	TEST(ALL, munmap_of_exclusive_pages_gives_the_places_back),
 	TEST(ALL, dropped_exclusive_pages_read_zero),
 	TEST(ALL, exclusive_pages_follow_their_mapping),

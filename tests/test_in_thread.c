@@ -20,6 +20,10 @@
 #include "ref_device.h"
 #include "umm.h"
 
+#ifndef MREMAP_DONTUNMAP
+#define MREMAP_DONTUNMAP 4
+#endif
+
 #define PAGE   UMM_PAGE_SIZE
 #define NPAGES 64
 
@@ -360,6 +364,36 @@ static void two_contexts_serve_their_own_without_move(void)
 	two_contexts_serve(UMM_KERNEL_MOVE);
 }
 
+/* What mremap() leaves behind is registered, but in no books; read-only memory refuses moves. */
+static void read_what_was_left(uint64_t features_off)
+{
+	void *to = mmap(NULL, NPAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+			-1, 0);
+
+	handle_by(programs_handler);
+	world_open_with(features_off);
+	to_device();
+	CHECK(!umm_mremap(world.memory, NPAGES * PAGE, NPAGES * PAGE,
+			  MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, &to));
+	CHECK(!mprotect(world.memory, NPAGES * PAGE / 2, PROT_READ));
+	for (size_t i = 0; i < NPAGES; i++)
+		CHECK(!touch(world.memory + i * PAGE) && !world.memory[i * PAGE]);
+	world.memory = to;
+	check_all();
+	CHECK(touch(beyond_end()) == SIGBUS);
+	world_close();
+}
+
+static void memory_that_was_left_and_made_read_only_reads_zero(void)
+{
+	read_what_was_left(0);
+}
+
+static void memory_that_was_left_and_made_read_only_reads_zero_without_move(void)
+{
+	read_what_was_left(UMM_KERNEL_MOVE);
+}
+
 static const struct {
 	const char *name;
 	void (*fn)(void);
@@ -380,6 +414,8 @@ static const struct {
 	CASE(forked_child_reads_what_was_on_the_device),
 	CASE(two_contexts_serve_their_own),
 	CASE(two_contexts_serve_their_own_without_move),
+	CASE(memory_that_was_left_and_made_read_only_reads_zero),
+	CASE(memory_that_was_left_and_made_read_only_reads_zero_without_move),
 };
 
 int main(void)

@@ -621,7 +621,12 @@ static void nonsense_is_not_announced(struct env *e)
 	range.blockable = false;
 	assert_int_equal(umm_invalidate_range_start(e->ctx, &range, &invalidation), -EINVAL);
 	range.blockable = true;
-	range.end = PAGE;
+	range.end = 2 * PAGE - 1;
+	assert_int_equal(umm_invalidate_range_start(e->ctx, &range, &invalidation), -EINVAL);
+	range.end = 2 * PAGE;
+	range.start = PAGE - 1;
+	assert_int_equal(umm_invalidate_range_start(e->ctx, &range, &invalidation), -EINVAL);
+	range.start = range.end = PAGE;
 	assert_int_equal(umm_invalidate_range_start(e->ctx, &range, &invalidation), -EINVAL);
 	umm_invalidate_range_end(e->ctx, NULL);
 	assert_int_equal(umm_range_wait_until_valid(&whole, 0), -EINVAL);
