@@ -50,9 +50,9 @@ static int map_entries(struct ref_device *ref, struct umm_range *range)
 	uint64_t *slot;
 	int ret = 0;
 
-	pthread_mutex_lock(&p->table_lock);
+	quiet_lock(&p->table_lock);
 	if (umm_notifier_read_retry(range->notifier, range->seq)) {
-		pthread_mutex_unlock(&p->table_lock);
+		quiet_unlock(&p->table_lock);
 		return -EBUSY;
 	}
 	for (i = 0; i < npages && ret == 0; i++) {
@@ -62,7 +62,7 @@ static int map_entries(struct ref_device *ref, struct umm_range *range)
 		else
 			ret = -ENOMEM;
 	}
-	pthread_mutex_unlock(&p->table_lock);
+	quiet_unlock(&p->table_lock);
 	return ret;
 }
 
@@ -248,13 +248,13 @@ static void forget_in_place(struct ref_device *ref, uintptr_t addr, size_t npage
 	struct ref_private *p = ref->priv;
 	uint64_t *slot;
 
-	pthread_mutex_lock(&p->table_lock);
+	quiet_lock(&p->table_lock);
 	for (size_t i = 0; i < npages; i++, addr += UMM_PAGE_SIZE) {
 		slot = ref_table_slot(&p->table, addr, false);
 		if (slot && is_in_place(*slot, addr))
 			*slot = 0;
 	}
-	pthread_mutex_unlock(&p->table_lock);
+	quiet_unlock(&p->table_lock);
 }
 
 /*
@@ -267,7 +267,7 @@ static int page_access(struct ref_device *ref, uintptr_t addr, void *buf, size_t
 	uint64_t entry;
 	int ret = 0;
 
-	pthread_mutex_lock(&p->table_lock);
+	quiet_lock(&p->table_lock);
 	entry = ref_table_entry(&p->table, addr);
 	if (!(entry & UMM_ENTRY_VALID) || (write && !(entry & UMM_ENTRY_WRITE)))
 		ret = -EAGAIN;
@@ -276,7 +276,7 @@ static int page_access(struct ref_device *ref, uintptr_t addr, void *buf, size_t
 	else if (is_exclusive(entry, addr))
 		memcpy(write ? exclusive_host(entry, addr) : buf,
 		       write ? buf : exclusive_host(entry, addr), len);
-	pthread_mutex_unlock(&p->table_lock);
+	quiet_unlock(&p->table_lock);
 	if (ret || !is_in_place(entry, addr))
 		return ret;
 	ret = touch_in_place(addr, buf, len, write);
@@ -339,9 +339,9 @@ uint64_t ref_entry(struct ref_device *ref, uintptr_t addr)
 	struct ref_private *p = ref->priv;
 	uint64_t entry;
 
-	pthread_mutex_lock(&p->table_lock);
+	quiet_lock(&p->table_lock);
 	entry = ref_table_entry(&p->table, addr);
-	pthread_mutex_unlock(&p->table_lock);
+	quiet_unlock(&p->table_lock);
 	return entry;
 }
 
@@ -352,7 +352,7 @@ static int exclusive_enter(struct ref_device *ref, uintptr_t addr, size_t npages
 	struct ref_private *p = ref->priv;
 	int ret = 0;
 
-	pthread_mutex_lock(&p->table_lock);
+	quiet_lock(&p->table_lock);
 	if (umm_notifier_read_retry(umm_mirror_notifier(ref->mirror), seq))
 		ret = -EBUSY;
 	for (size_t i = 0; i < npages && ret == 0; i++) {
@@ -363,7 +363,7 @@ static int exclusive_enter(struct ref_device *ref, uintptr_t addr, size_t npages
 		else
 			ret = -ENOMEM;
 	}
-	pthread_mutex_unlock(&p->table_lock);
+	quiet_unlock(&p->table_lock);
 	return ret;
 }
 
@@ -407,7 +407,7 @@ static int atomic_add_once(struct ref_device *ref, uintptr_t addr, uint64_t n, u
 	uint64_t entry, *word;
 	int ret = -EAGAIN;
 
-	pthread_mutex_lock(&ref->priv->table_lock);
+	quiet_lock(&ref->priv->table_lock);
 	entry = ref_table_entry(&ref->priv->table, addr);
 	if (entry & UMM_ENTRY_WRITE && is_exclusive(entry, addr)) {
 		word = exclusive_host(entry, addr);
@@ -416,7 +416,7 @@ static int atomic_add_once(struct ref_device *ref, uintptr_t addr, uint64_t n, u
 		*(volatile uint64_t *)word = *old + n;
 		ret = 0;
 	}
-	pthread_mutex_unlock(&ref->priv->table_lock);
+	quiet_unlock(&ref->priv->table_lock);
 	return ret;
 }
 

@@ -296,15 +296,15 @@ static int invalidate_clear(struct ref_private *p, const struct umm_notifier_ran
 {
 	if (!range->blockable) {
 		count_add(&p->counts.unblockable, 1);
-		if (invalidate_refused(p) || pthread_mutex_trylock(&p->table_lock)) {
+		if (invalidate_refused(p) || pthread_mutex_trylock(&p->table_lock.mutex)) {
 			count_add(&p->counts.refused, 1);
 			return -EAGAIN;
 		}
 	} else {
-		pthread_mutex_lock(&p->table_lock);
+		pthread_mutex_lock(&p->table_lock.mutex);
 	}
 	ref_table_clear(&p->table, range->start, range->end);
-	pthread_mutex_unlock(&p->table_lock);
+	pthread_mutex_unlock(&p->table_lock.mutex);
 	return 0;
 }
 
@@ -337,9 +337,9 @@ static void ref_mirror_release(void *priv)
 		violation(p, "release beside a running invalidate");
 	if (count_add(&p->counts.releases, 1))
 		violation(p, "released twice");
-	pthread_mutex_lock(&p->table_lock);
+	pthread_mutex_lock(&p->table_lock.mutex);
 	ref_table_empty(&p->table);
-	pthread_mutex_unlock(&p->table_lock);
+	pthread_mutex_unlock(&p->table_lock.mutex);
 }
 
 static const struct umm_mirror_ops ref_mirror_ops = {
@@ -470,7 +470,7 @@ static void private_free(struct ref_private *p)
 	}
 	ref_table_empty(&p->table);
 	pthread_rwlock_destroy(&p->use_lock);
-	pthread_mutex_destroy(&p->table_lock);
+	pthread_mutex_destroy(&p->table_lock.mutex);
 	pthread_mutex_destroy(&p->watch_lock);
 	pthread_cond_destroy(&p->watch_cond);
 	free(p);
@@ -490,7 +490,7 @@ static struct ref_private *private_create(const struct ref_options *options)
 		return NULL;
 	}
 	pthread_rwlock_init(&p->use_lock, NULL);
-	pthread_mutex_init(&p->table_lock, NULL);
+	pthread_mutex_init(&p->table_lock.mutex, NULL);
 	pthread_mutex_init(&p->watch_lock, NULL);
 	ref_cond_init(&p->watch_cond);
 	return p;

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "quiet_lock.h"
 #include "ref_config.h"
 #include "ref_device.h"
 #include "ref_memory.h"
@@ -28,7 +29,7 @@ struct ref_private {
 	pthread_rwlock_t use_lock; /* shared by who uses the umm objects, against quiesce */
 	_Atomic bool quiesced;
 
-	pthread_mutex_t table_lock; /* Protects: table; inside: nothing */
+	struct quiet_lock table_lock; /* Protects: table; inside: nothing */
 	struct ref_table table;
 
 	pthread_mutex_t watch_lock; /* orders counts.events against watch_cond */

@@ -8,6 +8,7 @@
 
 #include <string.h>
 
+#define ROUNDS	    200
 #define BLOCK_PAGES UMM_BLOCK_PAGES
 
 /* ---- freed, destroyed, forked while pages move -------------------------------------- */
@@ -251,6 +252,44 @@ static void handler_runs_while_its_thread_waits_for_a_device(struct env *e)
 	assert_filled(p, RACE_PAGES, 1);
 }
 
+struct device_user {
+	struct actor actor;
+	struct ref_device *ref;
+	char *p;
+	atomic_bool stop;
+	bool wrong;
+};
+
+static void use_device(void *arg)
+{
+	struct device_user *u = arg;
+	char byte, first = *u->p;
+
+	while (!atomic_load(&u->stop))
+		u->wrong |= ref_read(u->ref, (uintptr_t)u->p, &byte, 1) || byte != first;
+}
+
+/* The driver's lock, which its callback takes, may not be had by whom a signal interrupts. */
+static void handler_touches_what_a_device_is_about_to_use(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	struct device_user user = { .ref = ref, .p = env_alloc_small(e, RACE_PAGES * PAGE) };
+
+	fill(user.p, RACE_PAGES, 1);
+	handle_with(user.p, RACE_PAGES);
+	actor_start(&user.actor, use_device, &user);
+	for (unsigned round = 0; round < ROUNDS; round++) {
+		migrate(e, ref, user.p, RACE_PAGES, 0);
+		assert_int_equal(pthread_kill(user.actor.thread, SIGUSR1), 0);
+	}
+	atomic_store(&user.stop, true);
+	actor_join(&user.actor);
+	assert_false(user.wrong);
+	assert_false(atomic_load(&handler.wrong));
+	assert_in_range(atomic_load(&handler.runs), 1, ROUNDS);
+	assert_filled(user.p, RACE_PAGES, 1);
+}
+
 /* ---- patience ------------------------------------------------------------------------ */
 
 static atomic_uint long_waits;
@@ -329,6 +368,7 @@ static const struct test_case cases[] = {
 	TEST(ALL, handler_touches_what_its_thread_commits),
 	TEST(ALL, handler_touches_what_its_thread_brings_home),
 	TEST(ASYNC, handler_runs_while_its_thread_waits_for_a_device),
+	TEST(ALL, handler_touches_what_a_device_is_about_to_use),
 	TEST(ONCE, waits_for_a_device_that_never_signals_are_told),
 };
 

@@ -214,7 +214,7 @@ static int snapshot_batch(struct mirror *mirror, struct batch *batch, unsigned c
 	if (ret == 0) {
 		for (size_t i = 0; i < batch_npages(range->start, range->end); i++)
 			prot[i] = page_prot(mirror, batch, i);
-		pthread_mutex_unlock(&mirror->lock);
+		quiet_unlock(&mirror->lock);
 	}
 	umm_notifier_remove(range->notifier);
 	return ret;

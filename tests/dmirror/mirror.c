@@ -46,11 +46,11 @@ static int mirror_invalidate(void *priv, const struct umm_notifier_range *range)
 	struct mirror *mirror = priv;
 
 	if (range->blockable)
-		pthread_mutex_lock(&mirror->lock);
-	else if (pthread_mutex_trylock(&mirror->lock))
+		pthread_mutex_lock(&mirror->lock.mutex);
+	else if (pthread_mutex_trylock(&mirror->lock.mutex))
 		return -EAGAIN;
 	ref_table_clear(&mirror->table, range->start, range->end);
-	pthread_mutex_unlock(&mirror->lock);
+	pthread_mutex_unlock(&mirror->lock.mutex);
 	return 0;
 }
 
@@ -58,9 +58,9 @@ static void mirror_release(void *priv)
 {
 	struct mirror *mirror = priv;
 
-	pthread_mutex_lock(&mirror->lock);
+	pthread_mutex_lock(&mirror->lock.mutex);
 	ref_table_empty(&mirror->table);
-	pthread_mutex_unlock(&mirror->lock);
+	pthread_mutex_unlock(&mirror->lock.mutex);
 }
 
 static const struct umm_mirror_ops mirror_ops = {
@@ -78,7 +78,7 @@ int mirror_open(struct device *device, struct mirror **out)
 		return -ENOMEM;
 	mirror->device = device;
 	mirror->table.heap = &table_heap;
-	pthread_mutex_init(&mirror->lock, NULL);
+	pthread_mutex_init(&mirror->lock.mutex, NULL);
 	ret = umm_mirror_register(device->dev, &mirror_ops, mirror, &mirror->mirror);
 	if (ret) {
 		pages_free(mirror, sizeof(*mirror));
@@ -92,7 +92,7 @@ int mirror_open(struct device *device, struct mirror **out)
 void mirror_close(struct mirror *mirror)
 {
 	umm_mirror_unregister(mirror->mirror);
-	pthread_mutex_destroy(&mirror->lock);
+	pthread_mutex_destroy(&mirror->lock.mutex);
 	pages_free(mirror, sizeof(*mirror));
 }
 
@@ -154,10 +154,10 @@ static int batch_ask_and_lock(struct mirror *mirror, struct batch *batch)
 			continue;
 		if (ret)
 			return ret;
-		pthread_mutex_lock(&mirror->lock);
+		quiet_lock(&mirror->lock);
 		if (!umm_notifier_read_retry(batch->range.notifier, batch->range.seq))
 			return 0;
-		pthread_mutex_unlock(&mirror->lock);
+		quiet_unlock(&mirror->lock);
 	} while (now_ms() < deadline);
 	return -EBUSY;
 }
@@ -202,7 +202,7 @@ int mirror_fault(struct mirror *mirror, uintptr_t start, uintptr_t end, bool wri
 			return ret;
 		for (size_t i = 0; i < batch_npages(at, batch.range.end) && !ret; i++)
 			ret = program_locked(mirror, &batch, i);
-		pthread_mutex_unlock(&mirror->lock);
+		quiet_unlock(&mirror->lock);
 	}
 	return ret;
 }
@@ -221,7 +221,7 @@ int mirror_map_own(struct mirror *mirror, uintptr_t start, uintptr_t end)
 		for (size_t i = 0; i < batch_npages(at, batch.range.end) && !ret; i++)
 			if (mirror_is_own(mirror, &batch, i))
 				ret = program_locked(mirror, &batch, i);
-		pthread_mutex_unlock(&mirror->lock);
+		quiet_unlock(&mirror->lock);
 	}
 	return ret;
 }
@@ -251,13 +251,13 @@ static void forget_in_place(struct mirror *mirror, uintptr_t start, uintptr_t en
 {
 	uint64_t *slot;
 
-	pthread_mutex_lock(&mirror->lock);
+	quiet_lock(&mirror->lock);
 	for (uintptr_t at = start; at < end; at += UMM_PAGE_SIZE) {
 		slot = ref_table_slot(&mirror->table, at, false);
 		if (slot && !page_locked(mirror, at, *slot))
 			*slot = 0;
 	}
-	pthread_mutex_unlock(&mirror->lock);
+	quiet_unlock(&mirror->lock);
 }
 
 /*
@@ -282,16 +282,16 @@ static int exclusive_batch(struct mirror *mirror, struct batch *batch)
 			return (int)ret;
 		if ((size_t)ret < npages)
 			return -EBUSY;
-		pthread_mutex_lock(&mirror->lock);
+		quiet_lock(&mirror->lock);
 		if (!umm_notifier_read_retry(range->notifier, range->seq))
 			break;
-		pthread_mutex_unlock(&mirror->lock);
+		quiet_unlock(&mirror->lock);
 		if (now_ms() >= deadline)
 			return -EBUSY;
 	} while (true);
 	for (size_t i = 0; i < npages && !err; i++)
 		err = program_locked(mirror, batch, i);
-	pthread_mutex_unlock(&mirror->lock);
+	quiet_unlock(&mirror->lock);
 	return err;
 }
 
@@ -312,10 +312,10 @@ bool mirror_has_exclusive(struct mirror *mirror, uintptr_t start, uintptr_t end)
 {
 	bool found = false;
 
-	pthread_mutex_lock(&mirror->lock);
+	quiet_lock(&mirror->lock);
 	for (uintptr_t at = start; at < end && !found; at += UMM_PAGE_SIZE)
 		found = is_exclusive(ref_table_entry(&mirror->table, at), at);
-	pthread_mutex_unlock(&mirror->lock);
+	quiet_unlock(&mirror->lock);
 	return found;
 }
 
@@ -345,16 +345,16 @@ static bool copy_page(struct mirror *mirror, uintptr_t addr, char *buf, bool wri
 	uint64_t entry;
 	void *page;
 
-	pthread_mutex_lock(&mirror->lock);
+	quiet_lock(&mirror->lock);
 	entry = ref_table_entry(&mirror->table, addr);
 	if (!(entry & (write ? UMM_ENTRY_WRITE : UMM_ENTRY_VALID))) {
-		pthread_mutex_unlock(&mirror->lock);
+		quiet_unlock(&mirror->lock);
 		return false;
 	}
 	page = page_locked(mirror, addr, entry);
 	if (page)
 		memcpy(write ? page : buf, write ? buf : page, UMM_PAGE_SIZE);
-	pthread_mutex_unlock(&mirror->lock);
+	quiet_unlock(&mirror->lock);
 	if (page || copy_in_place(addr, buf, write))
 		return true;
 	forget_in_place(mirror, addr, addr + UMM_PAGE_SIZE);

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "device.h"
+#include "quiet_lock.h"
 #include "ref_table.h"
 #include "umm.h"
 
@@ -24,7 +25,7 @@ struct mirror {
 	struct umm_notifier *notifier;
 
 	/* Protects: table; inside: device.lock. Held over uses of what is not in place. */
-	pthread_mutex_t lock;
+	struct quiet_lock lock;
 	struct ref_table table;
 };
 
