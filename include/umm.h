@@ -373,7 +373,8 @@ UMM_API void umm_ctx_put(struct umm_ctx *ctx);
  *
  * The first such context of a process installs a handler of SIGBUS, for good; what it does not
  * serve goes to the handler that was there before. A program that installs its own afterwards
- * calls this in it, and returns from the handler where it says 1.
+ * calls this in it, and returns from the handler where it says 1. Its sa_mask holds the signals
+ * whose handlers touch managed memory: while it runs SIGBUS is blocked, and their fault would kill.
  *
  * Ownership: none.
  * Context:   a handler of SIGBUS; async-signal-safe.

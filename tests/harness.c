@@ -80,7 +80,8 @@ static void touch_signals_take(void)
 {
 	struct sigaction action = { .sa_sigaction = touch_signal, .sa_flags = SA_SIGINFO };
 
-	sigemptyset(&action.sa_mask);
+	/* The handler of another signal, which may touch managed memory, has to wait. */
+	sigfillset(&action.sa_mask);
 	sigaction(SIGBUS, &action, &touch_before_bus);
 	sigaction(SIGSEGV, &action, &touch_before_segv);
 }
