@@ -29,6 +29,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* The kernel's PF_EXITING: it lets go of its locks some time before it is a zombie. */
+#define EXITING 4
+
 static struct own {
 	int fd;
 	pid_t pid;
@@ -57,6 +60,7 @@ bool channel_process(pid_t pid, struct channel_process *out)
 {
 	unsigned long long start = 0;
 	char path[CHANNEL_PATH_LEN], text[1024], state;
+	unsigned flags;
 	const char *end;
 	ssize_t len;
 	int fd, parent;
@@ -71,11 +75,11 @@ bool channel_process(pid_t pid, struct channel_process *out)
 	/* A name may have anything in it; behind it are the third field and on. */
 	end = strrchr(text, ')');
 	if (!end || sscanf(end + 1,
-			   " %c %d %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s "
+			   " %c %d %*s %*s %*s %*s %u %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s "
 			   "%*s %*s %llu",
-			   &state, &parent, &start) != 3)
+			   &state, &parent, &flags, &start) != 4)
 		return false;
-	*out = (struct channel_process){ start, parent, state == 'Z' };
+	*out = (struct channel_process){ start, parent, state == 'Z' || flags & EXITING };
 	return true;
 }
 

@@ -26,7 +26,7 @@ struct channel_head {
 struct channel_process {
 	uint64_t start;
 	pid_t parent;
-	bool has_ended; /* and was not waited for yet */
+	bool has_ended; /* or is about to, and was not waited for yet */
 };
 
 void channel_file_path(char path[CHANNEL_PATH_LEN], uid_t uid, pid_t pid);

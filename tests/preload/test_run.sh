@@ -394,7 +394,7 @@ other_programs() {
 
 # A program that was killed and not waited for yet: its summary is still to be read.
 summary_is_kept() {
-	local runner
+	local runner lookers=()
 
 	need_userfaultfd
 	limits+=(--summary)
@@ -403,6 +403,11 @@ summary_is_kept() {
 	program=$(cat "/proc/$runner/task/$runner/children" 2>/dev/null) ||
 		skip "this kernel does not list children"
 	program=${program// /}
+	# Who looks while it ends takes nothing away either.
+	for _ in {1..4}; do
+		(for _ in {1..500}; do "$umm" top --once >/dev/null; done) &
+		lookers+=($!)
+	done
 	kill -STOP "$runner"
 	kill -9 "$program"
 	for _ in {1..300}; do
@@ -410,6 +415,8 @@ summary_is_kept() {
 		sleep 0.1
 	done
 	expect 0 "$umm" top --once
+	kill "${lookers[@]}"
+	wait "${lookers[@]}" 2>/dev/null || true
 	is_there "$program"
 	kill -CONT "$runner"
 	wait "$runner" 2>/dev/null || true
