@@ -82,6 +82,8 @@ static void touch_signals_take(void)
 
 	/* The handler of another signal, which may touch managed memory, has to wait. */
 	sigfillset(&action.sa_mask);
+	sigdelset(&action.sa_mask, SIGBUS);
+	sigdelset(&action.sa_mask, SIGSEGV);
 	sigaction(SIGBUS, &action, &touch_before_bus);
 	sigaction(SIGSEGV, &action, &touch_before_segv);
 }
