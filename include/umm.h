@@ -756,7 +756,8 @@ UMM_API long umm_bring_home(struct umm_ctx *ctx);
 /** Bits of umm_page_place.flags. */
 enum umm_place_flag {
 	UMM_PLACE_DIRTY = 1 << 0, /* its data is nowhere else: it is copied where it is moved */
-	UMM_PLACE_HELD = 1 << 1,  /* it stayed when it was last asked to move: others held it */
+	/* Others hold it where it is: umm_pin(), or who kept it when it was last asked to move. */
+	UMM_PLACE_HELD = 1 << 1,
 };
 
 /** Where one page is, and how it came there. Filled by umm_locate(). */

@@ -195,6 +195,44 @@ static void process_that_is_moved_off_the_node_goes_back(void **state)
 	assert_filled(p, NPAGES, 3);
 }
 
+/* ---- holds ------------------------------------------------------------------------------ */
+
+static void assert_held(struct rig *rig, char *p, size_t nheld, enum umm_page_state state)
+{
+	struct umm_range_place sum = { .size = sizeof(sum) };
+	struct umm_page_place place[8];
+
+	assert_int_equal(umm_locate(rig->ctx, (uintptr_t)p, 8, place), 0);
+	for (size_t i = 0; i < 8; i++) {
+		assert_int_equal(!!(place[i].flags & UMM_PLACE_HELD), i < nheld);
+		assert_int_equal(place[i].state, i < nheld ? state : place[i].state);
+	}
+	assert_int_equal(umm_locate_range(rig->ctx, (uintptr_t)p, NPAGES * PAGE, &sum), 0);
+	assert_int_equal(sum.held, nheld);
+}
+
+static void pinned_pages_are_said_to_be_held_wherever_they_are(void **state)
+{
+	struct rig *rig = *state;
+	char *p = alloc_on_node(rig, NPAGES, 8);
+	struct umm_pin *pin;
+
+	assert_held(rig, p, 0, UMM_PAGE_COHERENT);
+	assert_int_equal(umm_pin(rig->ctx, (uintptr_t)p, 4, UMM_PIN_WRITE, &pin), 0);
+	assert_held(rig, p, 4, UMM_PAGE_COHERENT);
+	assert_int_equal(umm_migrate_to_system(rig->ctx, p, NPAGES * PAGE), NPAGES - 4);
+	assert_held(rig, p, 4, UMM_PAGE_COHERENT);
+	umm_unpin(pin);
+	assert_held(rig, p, 0, UMM_PAGE_COHERENT);
+	assert_int_equal(umm_migrate_to_system(rig->ctx, p, NPAGES * PAGE), 4);
+	assert_int_equal(umm_pin(rig->ctx, (uintptr_t)p, 4, UMM_PIN_WRITE, &pin), 0);
+	assert_int_equal(to_node(rig, p, NPAGES), NPAGES - 4);
+	assert_held(rig, p, 4, UMM_PAGE_SYSTEM);
+	umm_unpin(pin);
+	assert_held(rig, p, 0, UMM_PAGE_SYSTEM);
+	assert_filled(p, NPAGES, 8);
+}
+
 /* ---- locks ------------------------------------------------------------------------------ */
 
 /* Locked is that pages are there, not where. What takes them with their mapping ends the lock. */
@@ -386,6 +424,7 @@ int main(void)
 		RIG_TEST(frames_that_others_moved_are_lent_again_at_once),
 		RIG_TEST(bound_memory_goes_where_the_program_sends_it),
 		RIG_TEST(process_that_is_moved_off_the_node_goes_back),
+		RIG_TEST(pinned_pages_are_said_to_be_held_wherever_they_are),
 		RIG_TEST(locked_memory_goes_to_the_node_with_its_data),
 		RIG_TEST(node_that_was_left_is_removed_and_used_again),
 		RIG_TEST(node_that_is_removed_under_its_pages_loses_none),
