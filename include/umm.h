@@ -1010,7 +1010,8 @@ struct umm_devmem_options {
 	enum umm_devmem_type type;
 	uint32_t nframes; /* pages */
 	void *base;	  /* COHERENT: the frames as the CPU sees them: private anonymous memory,
-				 * mapped for reading and writing, 2 MiB aligned, neither managed
+				 * mapped for reading and writing (by ops->populate at the latest),
+				 * 2 MiB aligned, neither managed
 				 * nor another memory's, by any context of the process; the core
 				 * moves frames out of it and back. PRIVATE: NULL */
 	uintptr_t start;  /* PLACED: the page that frame 0 is for, page aligned; else 0 */

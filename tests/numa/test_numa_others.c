@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Others' hands on pages that are on the node: their policies and migrations, locks, and memory
+ * Others' hands on pages that are on the node: their policies and migrations, pins, and memory
  * that the administrator removes. Pages keep their data, libumm says where they really are, and
  * the node is used again when that is possible.
  *
@@ -233,34 +233,6 @@ static void pinned_pages_are_said_to_be_held_wherever_they_are(void **state)
 	assert_filled(p, NPAGES, 8);
 }
 
-/* ---- locks ------------------------------------------------------------------------------ */
-
-/* Locked is that pages are there, not where. What takes them with their mapping ends the lock. */
-static void locked_memory_goes_to_the_node_with_its_data(void **state)
-{
-	struct rig *rig = *state;
-	size_t moved;
-	void *addr;
-
-	if (RIG_SANITIZED)
-		rig_skip("sanitizers have an mlock() that does nothing");
-	assert_int_equal(umm_alloc(rig->ctx, NPAGES * PAGE, 0, &addr), 0);
-	fill(addr, NPAGES, 4);
-	if (mlock(addr, NPAGES * PAGE))
-		rig_skip("mlock: %s", strerror(errno));
-	assert_true(to_node(rig, addr, NPAGES) >= 0);
-	moved = pages_in_state(rig, addr, NPAGES, UMM_PAGE_COHERENT);
-	printf("%zu of %d locked pages went to the node\n", moved, NPAGES);
-	assert_int_equal(pages_in_state(rig, addr, NPAGES, UMM_PAGE_SYSTEM), NPAGES - moved);
-	assert_located(rig, addr, NPAGES);
-	assert_filled(addr, NPAGES, 4);
-	assert_int_equal(munlock(addr, NPAGES * PAGE), 0);
-	assert_true(to_node(rig, addr, NPAGES) >= 0);
-	assert_int_equal(pages_in_state(rig, addr, NPAGES, UMM_PAGE_COHERENT), NPAGES);
-	assert_on_node(addr, NPAGES, umm_numa_node(rig->numa));
-	assert_filled(addr, NPAGES, 4);
-}
-
 /* ---- memory that is removed --------------------------------------------------------------- */
 
 /* The node's blocks of memory, by their files in /sys. */
@@ -425,7 +397,6 @@ int main(void)
 		RIG_TEST(bound_memory_goes_where_the_program_sends_it),
 		RIG_TEST(process_that_is_moved_off_the_node_goes_back),
 		RIG_TEST(pinned_pages_are_said_to_be_held_wherever_they_are),
-		RIG_TEST(locked_memory_goes_to_the_node_with_its_data),
 		RIG_TEST(node_that_was_left_is_removed_and_used_again),
 		RIG_TEST(node_that_is_removed_under_its_pages_loses_none),
 	};

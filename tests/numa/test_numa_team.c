@@ -204,8 +204,11 @@ static void sleep_for_ever(void *arg, unsigned thread)
 	(void)arg;
 	(void)thread;
 	atomic_store(&sleeper, pthread_self());
-	for (;;)
-		pause();
+	/* Not in a call that ThreadSanitizer wraps: it loses sight of what follows. */
+	for (;;) {
+		pthread_testcancel();
+		sched_yield();
+	}
 }
 
 static void thread_that_is_cancelled_leaves_its_team(void **state)
@@ -235,5 +238,5 @@ int main(void)
 		RIG_TEST(thread_that_is_cancelled_leaves_its_team),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return cmocka_run_group_tests_name("numa_team", tests, NULL, NULL);
 }
