@@ -756,7 +756,8 @@ UMM_API long umm_bring_home(struct umm_ctx *ctx);
 /** Bits of umm_page_place.flags. */
 enum umm_place_flag {
 	UMM_PLACE_DIRTY = 1 << 0, /* its data is nowhere else: it is copied where it is moved */
-	UMM_PLACE_HELD = 1 << 1,  /* it stayed when it was last asked to move: others held it */
+	/* Others hold it where it is: umm_pin(), or who kept it when it was last asked to move. */
+	UMM_PLACE_HELD = 1 << 1,
 };
 
 /** Where one page is, and how it came there. Filled by umm_locate(). */
@@ -1009,7 +1010,8 @@ struct umm_devmem_options {
 	enum umm_devmem_type type;
 	uint32_t nframes; /* pages */
 	void *base;	  /* COHERENT: the frames as the CPU sees them: private anonymous memory,
-				 * mapped for reading and writing, 2 MiB aligned, neither managed
+				 * mapped for reading and writing (by ops->populate at the latest),
+				 * 2 MiB aligned, neither managed
 				 * nor another memory's, by any context of the process; the core
 				 * moves frames out of it and back. PRIVATE: NULL */
 	uintptr_t start;  /* PLACED: the page that frame 0 is for, page aligned; else 0 */

@@ -37,7 +37,10 @@ struct umm_numa; /* a memory node that takes part in a context */
  * 1. What there is
  */
 
-/** One memory node. Figures are as seen from the CPUs that this process may use. */
+/**
+ * One memory node. Figures are as seen from the CPUs that this process may use: those that it was
+ * started on (taskset, numactl) and the caller's, as far as they are in its cpuset now.
+ */
 struct umm_numa_info {
 	size_t size;
 	uint64_t flags; /* 0 */
@@ -160,14 +163,17 @@ UMM_API int umm_numa_node(struct umm_numa *numa);
  * @fence:    where to put a fence to wait for; NULL waits here
  *
  * The threads may use the CPUs of the node that this process may; those nearest to it
- * where it has none. They are ordinary threads: pages of a PRIVATE memory come home when
- * they touch them.
+ * where it has none. When the cpuset has changed so that none of these is left, they are looked for
+ * again. They are ordinary threads: pages of a PRIVATE memory come home when they touch them.
+ * One that ends in @fn, by pthread_exit() or because it is cancelled, is done: the fence does not
+ * tell it from one that returned.
  *
  * Ownership: @arg is @fn's until the end. The caller drops *fence.
  * Context:   any thread, not from a callback; may sleep. @fn may call libumm, and
  *            must not call umm_numa_destroy() of its device.
  * Return:    0; -EINVAL; -ENODEV the device is being destroyed, or in a forked
- *            child; -ENOMEM; -EAGAIN a thread could not be started: @fn was not called; -EDEADLK.
+ *            child; -ENOMEM; -EAGAIN a thread could not be started (the log says why): @fn was not
+ *            called; -EDEADLK.
  * Since:     0.1
  */
 UMM_API int umm_numa_run(struct umm_numa *numa, void (*fn)(void *arg, unsigned thread), void *arg,

@@ -30,6 +30,7 @@
 #include "event.h"
 #include "hook.h"
 #include "log.h"
+#include "mlocked.h"
 #include "pagemap.h"
 #include "piece.h"
 #include "poison.h"
@@ -316,7 +317,7 @@ static void source_installed(const struct run *run, unsigned i, uintptr_t source
 	if (run->action != ACT_HOME) {
 		/* The frame's place must be empty while the frame is mapped elsewhere. */
 		if (!run->moved && piece->ctx->staging.uffd >= 0)
-			madvise((void *)source, UMM_PAGE_SIZE, MADV_DONTNEED);
+			mlocked_drop(source, UMM_PAGE_SIZE);
 	} else if (run->moved && bit_test(piece->slotted, i)) {
 		bit_clear(piece->slotted, i);
 	} else if (run->moved && !bit_test(piece->apart, i)) {
@@ -398,6 +399,8 @@ static int install_at(struct run *run, uintptr_t to, size_t len, size_t *bytes)
 	}
 	run->moved = ctx->features & UMM_KERNEL_MOVE;
 	if (run->moved)
+		ret = install_by_move(ctx, to, run->source, len, bytes);
+	if (ret == -EINVAL && run->moved && !*bytes && mlocked_end_ours(run->source))
 		ret = install_by_move(ctx, to, run->source, len, bytes);
 	/* Read-only and locked mappings, and pages that DMA still pins, refuse a move. */
 	if (!*bytes && (ret == -EINVAL || ret == -EBUSY || ret == -ENOENT)) {

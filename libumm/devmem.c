@@ -218,9 +218,11 @@ int umm_devmem_add(struct umm_device *dev, const struct umm_devmem_options *opti
 	if (ctx_is_forked(dev->ctx))
 		return -ENODEV;
 	base = (uintptr_t)mine.base;
+	/* Who makes frames real may make them accessible as well. */
 	if (base)
 		ret = ctx_check_mappings(dev->ctx, base,
-					 base + ((uintptr_t)mine.nframes << UMM_PAGE_SHIFT), true);
+					 base + ((uintptr_t)mine.nframes << UMM_PAGE_SHIFT),
+					 !dev->ops.populate);
 	if (!ret)
 		ret = devmem_create(dev, &mine, &mem);
 	if (ret)

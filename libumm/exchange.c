@@ -13,15 +13,17 @@
 
 #include "ctx.h"
 #include "event.h"
+#include "mlocked.h"
 #include "uffd.h"
 
 uintptr_t exchange_make(struct umm_ctx *ctx, size_t len, int prot)
 {
-	void *map = mmap(NULL, len, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	void *map = mlocked_reserve(len);
 
-	if (map == MAP_FAILED)
+	if (!map)
 		return 0;
-	if (!uffd_register(ctx->uffd, (uintptr_t)map, len))
+	/* Registered before it is accessible: after mlockall() the kernel fills what it can. */
+	if (!uffd_register(ctx->uffd, (uintptr_t)map, len) && !mprotect(map, len, prot))
 		return (uintptr_t)map;
 	arena_unmap(map, len);
 	return 0;

@@ -39,6 +39,7 @@
 #include "heed.h"
 #include "hook.h"
 #include "log.h"
+#include "mlocked.h"
 #include "piece.h"
 #include "poison.h"
 #include "readahead.h"
@@ -626,15 +627,18 @@ static void serve_one(struct server *server)
 
 /*
  * Somebody touched a page of the staging windows or of a coherent pool that is not there. Nobody
- * should, but a driver may have dropped pages of its pool: better zeroes than to wait for ever.
+ * should, but a driver may have dropped pages of its pool: better zeroes than to wait for ever. And
+ * mlockall() touches all there is; what it leaves in empty places is dropped when they are needed.
  */
 static void serve_staging(struct umm_ctx *ctx)
 {
 	struct uffd_msg_info info;
 
 	while (uffd_read(ctx->staging.uffd, &info) == 1) {
-		log_error("the host page of a frame at %#lx was gone: it reads zero from now on",
-			  (unsigned long)info.addr);
+		if (!mlocked_is(info.addr))
+			log_error("the host page of a frame at %#lx was gone: it reads zero from "
+				  "now on",
+				  (unsigned long)info.addr);
 		uffd_zeropage(ctx->staging.uffd, info.addr, UMM_PAGE_SIZE, true, NULL);
 	}
 }

@@ -18,6 +18,7 @@
 #include "ctx.h"
 #include "devmem.h"
 #include "pagemap.h"
+#include "pin.h"
 #include "util.h"
 
 static bool is_mapped(enum umm_page_state state)
@@ -46,7 +47,7 @@ static void locate_known(struct umm_ctx *ctx, uintptr_t start, size_t npages,
 		if (out[i].state == UMM_PAGE_EMPTY || out[i].state == UMM_PAGE_UNMANAGED)
 			continue;
 		out[i].cause = (block->history[at] & ~(HISTORY_HELD | HISTORY_REFUSED)) - 1;
-		if (block->history[at] & HISTORY_HELD)
+		if (block->history[at] & HISTORY_HELD || page_pinned(block, at))
 			out[i].flags |= UMM_PLACE_HELD;
 		if (resident && resident->npages == UMM_BLOCK_PAGES && !resident->frames &&
 		    resident->base % UMM_BLOCK_PAGES == 0)

@@ -10,6 +10,7 @@
  * Invariants: avail bits of RECYCLED are pages present; of HUGE and SMALL also pages
  * that the kernel will back on the first write. avail and taken pages are disjoint.
  * cached is the number of avail bits in RECYCLED, at most `limit` but for a moment.
+ * Slots behind the first nopen are not accessible, so that mlockall() does not fill them.
  * Locks: staging.lock; madvise() runs without it.
  */
 #include "staging.h"
@@ -21,6 +22,7 @@
 #include <unistd.h>
 
 #include "log.h"
+#include "mlocked.h"
 #include "uffd.h"
 #include "util.h"
 
@@ -28,6 +30,7 @@
 #define TRANSIT_BYTES ((size_t)512 << 20) /* room for what is on its way */
 #define FRESH_SLOTS   128
 #define MIN_SLOTS     16
+#define OPEN_SLOTS    4 /* at once */
 
 static void list_remove(struct staging *staging, enum staging_kind kind, struct slot *slot)
 {
@@ -92,14 +95,13 @@ static struct slot *slot_of(struct staging *staging, uintptr_t addr, enum stagin
 	return NULL;
 }
 
-/* Reserve a 2 MiB aligned window that neither forks nor core dumps see. */
+/* Reserve a 2 MiB aligned window, to be opened, that neither forks nor core dumps see. */
 static uintptr_t window_map(size_t len)
 {
 	uintptr_t raw, base;
-	void *map = mmap(NULL, len + UMM_BLOCK_SIZE, PROT_READ | PROT_WRITE,
-			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	void *map = mlocked_reserve(len + UMM_BLOCK_SIZE);
 
-	if (map == MAP_FAILED)
+	if (!map)
 		return 0;
 	raw = (uintptr_t)map;
 	base = align_up(raw, UMM_BLOCK_SIZE);
@@ -135,6 +137,21 @@ static int window_reserve(uint32_t *nslots, uintptr_t *base)
 	return 0;
 }
 
+/* Can slot i be used? Windows are opened from the front, as slots are taken. */
+static bool slot_open(struct staging *staging, enum staging_kind kind, uint32_t i)
+{
+	uint32_t first = staging->nopen[kind], end;
+
+	if (i < first)
+		return true;
+	end = min(align_up(i + 1, OPEN_SLOTS), staging->nslots[kind]);
+	if (mlocked_open(staging->base[kind] + first * UMM_BLOCK_SIZE,
+			 (end - first) * UMM_BLOCK_SIZE))
+		return false;
+	staging->nopen[kind] = end;
+	return true;
+}
+
 static int window_init(struct staging *staging, enum staging_kind kind, uint32_t nslots)
 {
 	int ret = window_reserve(&nslots, &staging->base[kind]);
@@ -153,7 +170,8 @@ static int window_init(struct staging *staging, enum staging_kind kind, uint32_t
 		staging->slots[kind][i].list = SLOT_NONE;
 		slot_file(staging, kind, &staging->slots[kind][i]);
 	}
-	return 0;
+	/* The mapping is two from here on, and will not be more: to open slots moves the border. */
+	return slot_open(staging, kind, 0) ? 0 : -ENOMEM;
 }
 
 int staging_init(struct staging *staging, uint64_t features, size_t cache_bytes)
@@ -189,9 +207,10 @@ int staging_window_open(struct staging *staging, uint32_t *nslots, uintptr_t *ba
 
 	if (ret)
 		return ret;
-	if (staging->uffd >= 0)
+	ret = mlocked_open(*base, *nslots * UMM_BLOCK_SIZE);
+	if (!ret && staging->uffd >= 0)
 		ret = uffd_register_missing(staging->uffd, *base, *nslots * UMM_BLOCK_SIZE);
-	else
+	else if (!ret)
 		madvise((void *)*base, *nslots * UMM_BLOCK_SIZE, MADV_NOHUGEPAGE);
 	if (ret)
 		staging_window_close(*base, *nslots * UMM_BLOCK_SIZE);
@@ -259,7 +278,7 @@ static struct slot *slot_first(struct staging *staging, enum staging_kind kind, 
 	if (!staging->nslots[kind])
 		return NULL;
 	i = staging->head[kind][list];
-	return i == SLOT_NIL ? NULL : &staging->slots[kind][i];
+	return i == SLOT_NIL || !slot_open(staging, kind, i) ? NULL : &staging->slots[kind][i];
 }
 
 /* Scattered pages may have left something in every slot: what is in one is given up for room. */
@@ -297,8 +316,7 @@ uintptr_t staging_take_slot(struct staging *staging)
 		return 0;
 	/* Drops pages, and the page table that would keep a huge page from moving in whole. */
 	if (!clean)
-		madvise((void *)slot_base(staging, STAGING_RECYCLED, slot), UMM_BLOCK_SIZE,
-			MADV_DONTNEED);
+		mlocked_drop(slot_base(staging, STAGING_RECYCLED, slot), UMM_BLOCK_SIZE);
 	return slot_base(staging, STAGING_RECYCLED, slot);
 }
 
@@ -313,7 +331,7 @@ void staging_give_slot(struct staging *staging, uintptr_t base, const uint64_t *
 	drop = n && staging->cached + n > staging->limit;
 	lock_drop(&staging->lock);
 	if (drop)
-		madvise((void *)base, UMM_BLOCK_SIZE, MADV_DONTNEED);
+		mlocked_drop(base, UMM_BLOCK_SIZE);
 	lock_take(&staging->lock);
 	slot->nbusy = 0;
 	if (!drop) {
@@ -478,7 +496,7 @@ void staging_trim(struct staging *staging)
 
 	while ((slot = take_to_drop(staging))) {
 		base = slot_base(staging, STAGING_RECYCLED, slot);
-		madvise((void *)base, UMM_BLOCK_SIZE, MADV_DONTNEED);
+		mlocked_drop(base, UMM_BLOCK_SIZE);
 		staging_give_slot(staging, base, none);
 	}
 }

@@ -53,7 +53,8 @@ struct staging {
 	struct lock lock; /* RANK_STAGING. Protects: everything below */
 	struct slot *slots[STAGING_KINDS];
 	uint32_t head[STAGING_KINDS][SLOT_LISTS];
-	size_t cached; /* pages available in RECYCLED */
+	uint32_t nopen[STAGING_KINDS]; /* slots, from the first, that may be used as they are */
+	size_t cached;		       /* pages available in RECYCLED */
 };
 
 /* features: those of the context. 0, -ENOMEM, or what opening a userfaultfd gave. */

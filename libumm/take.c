@@ -6,8 +6,10 @@
  * a staging slot, and refuses one that others hold pinned (EBUSY) or share after
  * a fork; MADV_POPULATE_WRITE makes the latter ours, then it moves too.
  *
+ * A lock of the mapping ends first (mlocked.c).
+ *
  * The lower rung serves kernels without MOVE, and pages whose mapping refuses it
- * (read-only, locked): write-protect, then mremap(MREMAP_DONTUNMAP) into address space of our
+ * (read-only): write-protect, then mremap(MREMAP_DONTUNMAP) into address space of our
  * own, which takes the pages and leaves the mapping. Its message says where the pages went, and
  * so is known for ours, whatever the program does to its mappings meanwhile.
  *
@@ -29,6 +31,7 @@
 #include "hook.h"
 #include "log.h"
 #include "maps.h"
+#include "mlocked.h"
 #include "pagemap.h"
 #include "pin.h"
 #include "taken.h"
@@ -286,6 +289,27 @@ static uintptr_t scratch_get(struct piece *piece)
 	return base;
 }
 
+/* Only while its mapping is still here: another one's lock is not ours to end. */
+static bool unlock_here(struct piece *piece, unsigned i)
+{
+	struct umm_ctx *ctx = piece->ctx;
+	bool ended = false;
+
+	rwlock_take_shared(&ctx->gate);
+	if (!bit_test(piece->left, i))
+		ended = mlocked_end(piece_at(piece, i), piece->va, piece->va + UMM_BLOCK_SIZE,
+				    ctx->features & UMM_KERNEL_PROCMAP_QUERY);
+	rwlock_drop_shared(&ctx->gate);
+	return ended;
+}
+
+bool take_unlock(struct piece *piece, uintptr_t target, unsigned i)
+{
+	bool ours = mlocked_end_ours(target);
+
+	return unlock_here(piece, i) || ours;
+}
+
 /* Take pages of one mapping, and leave the mapping: one step, and one message, for all of them. */
 static int remap_pages(struct piece *piece, unsigned first, unsigned last)
 {
@@ -300,6 +324,8 @@ static int remap_pages(struct piece *piece, unsigned first, unsigned last)
 
 	if (!scratch)
 		return -ENOMEM;
+	/* Else `scratch` is locked, and a mapping stays that does not join its neighbours. */
+	unlock_here(piece, first);
 	event_expect(piece->ctx, &expect);
 	map = mremap((void *)piece_at(piece, first), run_bytes(last - first),
 		     run_bytes(last - first), MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP,

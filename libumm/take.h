@@ -98,6 +98,11 @@ bool take_leave_dropped(struct piece *piece, const uint64_t *map, unsigned first
  */
 unsigned take_by_move(struct piece *piece, const uintptr_t *place, const uint64_t *map,
 		      unsigned first, unsigned last, int *ret);
+/*
+ * The kernel moves no page between locked mappings (mlock(), mlockall()) and others. Ends the lock
+ * of page i's mapping in this block, and of where it was to be moved. False: there was none.
+ */
+bool take_unlock(struct piece *piece, uintptr_t target, unsigned i);
 /* Where the top rung moves page i to. */
 uintptr_t take_target(const struct piece *piece, const uintptr_t *place, unsigned i);
 /* The lower rung: into the piece's `scratch`, with their mapping (`apart`). */

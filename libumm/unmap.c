@@ -22,6 +22,7 @@
 
 #include "claim.h"
 #include "event.h"
+#include "mlocked.h"
 #include "take.h"
 #include "uffd.h"
 #include "util.h"
@@ -163,8 +164,12 @@ static bool move_refused(struct piece *piece, unsigned i, unsigned last, int why
 		}
 		bit_set(piece->stay, i);
 		return false;
-	case -EINVAL:
-		take_by_remap(piece, i, i + 1);
+	case -EEXIST:
+		/* Somebody touched the slot, as mlockall() does. What follows is unused. */
+		mlocked_drop(take_target(piece, NULL, i), run_bytes(UMM_BLOCK_PAGES - i));
+		if ((*tries)++ < BUSY_TRIES)
+			return true;
+		bit_set(piece->stay, i);
 		return false;
 	default:
 		bit_set(piece->stay, i);
@@ -186,6 +191,8 @@ static unsigned move_one_mapping(struct piece *piece, const uint64_t *map, unsig
 		next = move_to_slot(piece, map, first, end, &ret);
 	if (next > first)
 		return next;
+	if (ret == -EINVAL && take_unlock(piece, take_target(piece, NULL, first), first))
+		return first;
 	if (ret == -EINVAL) {
 		take_by_remap(piece, first, end);
 		return end;
@@ -272,7 +279,7 @@ static void zero_place(struct piece *piece, uintptr_t place)
 
 	if (uffd_zeropage(uffd, place, UMM_PAGE_SIZE, false, NULL) != -EEXIST)
 		return;
-	madvise((void *)place, UMM_PAGE_SIZE, MADV_DONTNEED);
+	mlocked_drop(place, UMM_PAGE_SIZE);
 	uffd_zeropage(uffd, place, UMM_PAGE_SIZE, false, NULL);
 }
 
@@ -291,7 +298,7 @@ static bool place_refused(struct piece *piece, const uintptr_t *place, unsigned 
 		return false;
 	case -EEXIST:
 		/* Somebody touched the place, though it was empty. */
-		madvise((void *)place[i], UMM_PAGE_SIZE, MADV_DONTNEED);
+		mlocked_drop(place[i], UMM_PAGE_SIZE);
 		if ((*tries)++ < BUSY_TRIES)
 			return true;
 		bit_set(piece->stay, i);
@@ -305,6 +312,8 @@ static bool place_refused(struct piece *piece, const uintptr_t *place, unsigned 
 		bit_set(piece->stay, i);
 		return false;
 	case -EINVAL:
+		if (take_unlock(piece, place[i], i))
+			return true;
 		copy_places(piece, place, i, i + 1);
 		return false;
 	default:

@@ -296,7 +296,7 @@ static void *copier_main(void *arg)
 	return NULL;
 }
 
-static int threads_start(struct copier *copier, const cpu_set_t *cpus, unsigned nthreads)
+static int threads_start(struct copier *copier, const struct cpus *cpus, unsigned nthreads)
 {
 	pthread_attr_t attr;
 	sigset_t all, old;
@@ -304,7 +304,7 @@ static int threads_start(struct copier *copier, const cpu_set_t *cpus, unsigned 
 
 	sigfillset(&all);
 	pthread_attr_init(&attr);
-	pthread_attr_setaffinity_np(&attr, sizeof(*cpus), cpus);
+	cpus_bind(&attr, cpus);
 	/* They take no signals: a handler might touch a page that waits for its own thread. */
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	while (copier->nthreads < nthreads && !ret) {
@@ -315,10 +315,15 @@ static int threads_start(struct copier *copier, const cpu_set_t *cpus, unsigned 
 	}
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	pthread_attr_destroy(&attr);
+	if (ret)
+		umm_log(UMM_LOG_ERROR,
+			"node %d: copy thread %u of %u could not be started: %s. Raise 'ulimit -u' "
+			"or pids.max of the control group, or ask for fewer",
+			copier->frames->node, copier->nthreads + 1, nthreads, strerror(ret));
 	return ret ? -EAGAIN : 0;
 }
 
-int copier_start(struct copier *copier, struct frames *frames, const cpu_set_t *cpus,
+int copier_start(struct copier *copier, struct frames *frames, const struct cpus *cpus,
 		 unsigned nthreads)
 {
 	memset(copier, 0, sizeof(*copier));

@@ -4,10 +4,10 @@
 #define NUMA_COPY_H
 
 #include <pthread.h>
-#include <sched.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 
+#include "cpus.h"
 #include "frames.h"
 
 #define COPY_THREADS_MAX 32
@@ -28,8 +28,8 @@ struct copier {
 	bool stop;
 };
 
-/* Start threads on these CPUs. 0, -ENOMEM or -EAGAIN. */
-int copier_start(struct copier *copier, struct frames *frames, const cpu_set_t *cpus,
+/* Start threads on these CPUs. 0, -ENOMEM, or -EAGAIN, said in the log. */
+int copier_start(struct copier *copier, struct frames *frames, const struct cpus *cpus,
 		 unsigned nthreads);
 /* Ends what is queued first. */
 void copier_stop(struct copier *copier);

@@ -136,11 +136,13 @@ static bool is_alone(const struct nodes *nodes)
 
 static unsigned copy_threads(const struct umm_numa_options *options, const struct node *node)
 {
-	unsigned ncpus = (unsigned)CPU_COUNT(&node->near);
+	unsigned ncpus = cpus_count(&node->near);
 
 	if (options->copy_threads)
 		return options->copy_threads < COPY_THREADS_MAX ? options->copy_threads :
 								  COPY_THREADS_MAX;
+	if (!ncpus)
+		return 1;
 	return ncpus < COPY_THREADS_DEFAULT ? ncpus : COPY_THREADS_DEFAULT;
 }
 

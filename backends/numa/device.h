@@ -17,14 +17,14 @@ struct umm_numa {
 	struct umm_devmem *mem;
 	const struct library *library;
 	int node;
-	pid_t owner;	/* threads do not survive fork() */
-	cpu_set_t near; /* CPUs that teams and copies run on */
+	pid_t owner; /* threads do not survive fork() */
 	struct frames frames;
 	struct copier copier;
 	_Atomic uint64_t teams; /* started, ever */
 
 	pthread_mutex_t lock; /* Protects: what follows; inside: nothing */
 	pthread_cond_t ended; /* a team has */
+	struct cpus near;     /* CPUs that teams and copies run on */
 	unsigned running;     /* teams */
 	bool gone;	      /* being destroyed: no new ones */
 };

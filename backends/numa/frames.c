@@ -27,6 +27,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "limit.h"
 #include "nodes.h"
@@ -43,6 +45,16 @@
 /* Why frames are not to be had. */
 enum refusal { REFUSED_NOT, REFUSED_GONE, REFUSED_FULL, REFUSED_CPUSET, REFUSED_LIMIT };
 
+/*
+ * mlockall() locks and fills what there is: the pool is not accessible, which nothing fills, until
+ * frames of it are populated, and is not locked when it is made.
+ */
+static int frames_open(void *at, size_t len)
+{
+	syscall(SYS_munlock, at, len);
+	return mprotect(at, len, PROT_READ | PROT_WRITE);
+}
+
 /* What the thread's policy was. Not to be allocated when first used: that may be on a fault. */
 static _Thread_local struct {
 	int mode;
@@ -54,10 +66,11 @@ static int frames_map(struct frames *frames, size_t len)
 	uintptr_t base;
 
 	frames->mapped_len = len + UMM_BLOCK_SIZE;
-	frames->mapped = mmap(NULL, frames->mapped_len, PROT_READ | PROT_WRITE,
+	frames->mapped = mmap(NULL, frames->mapped_len, PROT_NONE,
 			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (frames->mapped == MAP_FAILED)
 		return -ENOMEM;
+	syscall(SYS_munlock, frames->mapped, frames->mapped_len);
 	base = ((uintptr_t)frames->mapped + UMM_BLOCK_SIZE - 1) & ~(UMM_BLOCK_SIZE - 1);
 	frames->base = (char *)frames->mapped + (base - (uintptr_t)frames->mapped);
 	madvise(frames->base, len, MADV_HUGEPAGE);
@@ -227,7 +240,7 @@ int frames_populate(struct frames *frames, uint32_t frame, uint32_t nframes)
 	why = may_take(frames, len, limit);
 	if (why != REFUSED_NOT)
 		return refuse(frames, nframes, why, limit);
-	if (madvise(at, len, MADV_POPULATE_WRITE))
+	if (frames_open(at, len) || madvise(at, len, MADV_POPULATE_WRITE))
 		return errno == ENOMEM || errno == EFAULT ?
 			       refuse(frames, nframes, REFUSED_FULL, limit) :
 			       -ENOMEM;

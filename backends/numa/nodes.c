@@ -64,14 +64,14 @@ static void list_parse(const char *list, void (*fn)(void *priv, unsigned number)
 			return;
 		if (*end == '-')
 			last = strtoul(end + 1, &end, 10);
-		for (; first <= last && first < CPU_SETSIZE; first++)
+		for (; first <= last && first < CPUS_MAX; first++)
 			fn(priv, (unsigned)first);
 	}
 }
 
 static void cpu_add(void *priv, unsigned number)
 {
-	CPU_SET(number, (cpu_set_t *)priv);
+	cpus_add(priv, number);
 }
 
 static void node_add(void *priv, unsigned number)
@@ -84,13 +84,13 @@ static void node_add(void *priv, unsigned number)
 
 static void cpus_read(const char *root, struct node *node)
 {
-	char path[256], text[1024];
+	char path[256], text[4096];
 
-	CPU_ZERO(&node->cpus);
+	node->cpus = (struct cpus){ 0 };
 	snprintf(path, sizeof(path), "%s/node%d/cpulist", root, node->number);
 	if (!sysfs_read(path, text, sizeof(text)))
 		list_parse(text, cpu_add, &node->cpus);
-	node->ncpus = (uint32_t)CPU_COUNT(&node->cpus);
+	node->ncpus = cpus_count(&node->cpus);
 }
 
 /* HMAT's figures. The kernel gives those of the best initiators there are. */
@@ -135,31 +135,17 @@ static bool is_initiator(const char *root, int number, int of)
 	return !access(path, F_OK);
 }
 
-static void cpus_join(cpu_set_t *to, const cpu_set_t *cpus, const cpu_set_t *allowed)
-{
-	cpu_set_t usable;
-
-	CPU_AND(&usable, cpus, allowed);
-	CPU_OR(to, to, &usable);
-}
-
-static bool cpus_meet(const cpu_set_t *a, const cpu_set_t *b)
-{
-	cpu_set_t both;
-
-	CPU_AND(&both, a, b);
-	return CPU_COUNT(&both) > 0;
-}
-
 /*
  * What the CPUs of node `from` are to node `to`: how far this process's CPUs and the
  * initiators are, and which CPUs work for it. Nodes are in ascending order still.
  */
 static void relate(struct nodes *nodes, const char *root, unsigned from, const uint32_t *distances,
-		   const cpu_set_t *allowed)
+		   const struct cpus *allowed)
 {
 	const struct node *cpu_node = &nodes->node[from];
-	bool ours = cpus_meet(&cpu_node->cpus, allowed);
+	struct cpus ours = cpu_node->cpus;
+
+	cpus_meet(&ours, allowed);
 
 	for (unsigned i = 0; cpu_node->ncpus && i < nodes->count; i++) {
 		struct node *node = &nodes->node[i];
@@ -167,16 +153,16 @@ static void relate(struct nodes *nodes, const char *root, unsigned from, const u
 		if (is_initiator(root, cpu_node->number, node->number) &&
 		    distances[i] < node->initiator_distance)
 			node->initiator_distance = distances[i];
-		if (!ours || distances[i] > node->distance)
+		if (!cpus_count(&ours) || distances[i] > node->distance)
 			continue;
 		if (distances[i] < node->distance)
-			CPU_ZERO(&node->near);
+			node->near = (struct cpus){ 0 };
 		node->distance = distances[i];
-		cpus_join(&node->near, &cpu_node->cpus, allowed);
+		cpus_join(&node->near, &ours);
 	}
 }
 
-static void relations_read(struct nodes *nodes, const char *root, const cpu_set_t *allowed)
+static void relations_read(struct nodes *nodes, const char *root, const struct cpus *allowed)
 {
 	uint32_t distances[NODES_MAX];
 
@@ -192,7 +178,7 @@ static void relations_read(struct nodes *nodes, const char *root, const cpu_set_
 		relate(nodes, root, i, distances, allowed);
 	}
 	for (unsigned i = 0; i < nodes->count; i++)
-		if (!CPU_COUNT(&nodes->node[i].near))
+		if (!cpus_count(&nodes->node[i].near))
 			nodes->node[i].near = *allowed;
 }
 
@@ -306,9 +292,10 @@ static int online_read(const char *root, struct nodes *nodes)
 	return nodes->count ? 0 : -ENODEV;
 }
 
-int nodes_read(const struct library *library, const char *root, const cpu_set_t *cpus,
+int nodes_read(const struct library *library, const char *root, const struct cpus *cpus,
 	       struct nodes *out)
 {
+	struct cpus allowed = *cpus;
 	int ret;
 
 	memset(out, 0, sizeof(*out));
@@ -321,7 +308,9 @@ int nodes_read(const struct library *library, const char *root, const cpu_set_t 
 		cpus_read(root, &out->node[i]);
 		performance_read(root, &out->node[i]);
 	}
-	relations_read(out, root, cpus);
+	for (unsigned i = 0; i < out->count && !cpus_count(cpus); i++)
+		cpus_join(&allowed, &out->node[i].cpus);
+	relations_read(out, root, &allowed);
 	judge_all(library, out);
 	rank(out);
 	return 0;
@@ -330,18 +319,28 @@ int nodes_read(const struct library *library, const char *root, const cpu_set_t 
 struct nodes *nodes_get(const struct library *library, int *ret)
 {
 	struct nodes *nodes = malloc(sizeof(*nodes));
-	cpu_set_t cpus;
+	struct cpus cpus;
 
 	*ret = -ENOMEM;
 	if (!nodes)
 		return NULL;
-	if (sched_getaffinity(0, sizeof(cpus), &cpus))
-		CPU_ZERO(&cpus);
+	cpus_allowed(&cpus);
 	*ret = nodes_read(library, NODES_ROOT, &cpus, nodes);
 	if (!*ret)
 		return nodes;
 	free(nodes);
 	return NULL;
+}
+
+void nodes_near(const struct library *library, int number, struct cpus *near)
+{
+	int ret;
+	struct nodes *nodes = nodes_get(library, &ret);
+
+	for (unsigned i = 0; nodes && i < nodes->count; i++)
+		if (nodes->node[i].number == number)
+			*near = nodes->node[i].near;
+	free(nodes);
 }
 
 /* "0, 1 and so on": the numbers of those that may be used. */
@@ -385,22 +384,4 @@ const struct node *nodes_find(const struct nodes *nodes, int which)
 		umm_log(UMM_LOG_ERROR, "there is no memory node %d; nodes that may be used: %s",
 			which, text);
 	return NULL;
-}
-
-void cpus_text(const cpu_set_t *cpus, char *text, size_t text_len)
-{
-	size_t len = 0;
-	int last;
-
-	text[0] = '\0';
-	for (int cpu = 0; cpu < CPU_SETSIZE && len + 16 < text_len; cpu = last + 1) {
-		last = cpu;
-		if (!CPU_ISSET(cpu, cpus))
-			continue;
-		while (last + 1 < CPU_SETSIZE && CPU_ISSET(last + 1, cpus))
-			last++;
-		len += (size_t)snprintf(text + len, text_len - len, "%s%d", len ? "," : "", cpu);
-		if (last > cpu)
-			len += (size_t)snprintf(text + len, text_len - len, "-%d", last);
-	}
 }

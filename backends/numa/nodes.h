@@ -3,10 +3,10 @@
 #ifndef NUMA_NODES_H
 #define NUMA_NODES_H
 
-#include <sched.h>
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "cpus.h"
 #include "library.h"
 
 #define NODES_MAX   256
@@ -22,8 +22,8 @@ struct node {
 	uint32_t distance;			  /* from the nearest of this process's CPUs */
 	uint32_t initiator_distance;		  /* from the CPUs that HMAT's figures are for */
 	uint32_t ncpus;				  /* its own */
-	cpu_set_t cpus;				  /* its own, */
-	cpu_set_t near;				  /* and those that work for it */
+	struct cpus cpus;			  /* its own, */
+	struct cpus near;			  /* and those that work for it */
 	int usable;				  /* 0 or -ENODEV */
 	char reason[NODE_REASON];
 };
@@ -35,9 +35,9 @@ struct nodes {
 
 /*
  * Read all of them below root (NODES_ROOT outside of tests) and rank them for a process
- * that may run on cpus. 0, -ENODEV or -ENOMEM.
+ * that may run on cpus; on all of them, where none are given. 0, -ENODEV or -ENOMEM.
  */
-int nodes_read(const struct library *library, const char *root, const cpu_set_t *cpus,
+int nodes_read(const struct library *library, const char *root, const struct cpus *cpus,
 	       struct nodes *out);
 
 /* The same for this process, allocated: the caller frees it. NULL: *ret says why. */
@@ -46,10 +46,10 @@ struct nodes *nodes_get(const struct library *library, int *ret);
 /* The one that `which` names: a number, or enum umm_numa_choice. NULL: none, said in the log. */
 const struct node *nodes_find(const struct nodes *nodes, int which);
 
+/* The CPUs that work for a node as things are now; as they were where the kernel does not say. */
+void nodes_near(const struct library *library, int number, struct cpus *near);
+
 /* Its memory now, and what of it is free. 0: it is not there. Opens one file, allocates nothing. */
 uint64_t node_total_bytes(int number, uint64_t *unused);
-
-/* CPUs as a list, "0-3,8". */
-void cpus_text(const cpu_set_t *cpus, char *text, size_t text_len);
 
 #endif

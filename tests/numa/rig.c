@@ -41,17 +41,27 @@ void rig_log_clear(void)
 	pthread_mutex_unlock(&logged.lock);
 }
 
-void assert_logged(const char *text)
+static void assert_in_log(const char *text, bool wanted)
 {
 	bool found;
 
 	pthread_mutex_lock(&logged.lock);
 	found = strstr(logged.text, text);
-	if (!found)
+	if (found != wanted)
 		print_error("logged was:\n%s", logged.text);
 	pthread_mutex_unlock(&logged.lock);
-	if (!found)
-		fail_msg("not in the log: %s", text);
+	if (found != wanted)
+		fail_msg("%s in the log: %s", wanted ? "not" : "is", text);
+}
+
+void assert_logged(const char *text)
+{
+	assert_in_log(text, true);
+}
+
+void assert_not_logged(const char *text)
+{
+	assert_in_log(text, false);
 }
 
 static int note_node(void *priv, const struct umm_numa_info *info)

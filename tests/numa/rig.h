@@ -67,6 +67,7 @@ void rig_need_nodes(const struct rig *rig, unsigned count);
 /* The log since rig_log_clear(). */
 void rig_log_clear(void);
 void assert_logged(const char *text);
+void assert_not_logged(const char *text);
 
 struct umm_numa_counts rig_counts(struct umm_numa *numa);
 uint64_t rig_counter(struct rig *rig, unsigned counter);

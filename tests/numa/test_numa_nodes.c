@@ -68,14 +68,13 @@ static struct nodes *read_nodes(int cpu)
 {
 	const struct library *library;
 	struct nodes *nodes = malloc(sizeof(*nodes));
-	cpu_set_t cpus;
+	struct cpus cpus = { 0 };
 	int ret;
 
 	library = library_get(UMM_NUMA_NEAR, &ret);
 	assert_non_null(library);
 	assert_non_null(nodes);
-	CPU_ZERO(&cpus);
-	CPU_SET(cpu, &cpus);
+	cpus_add(&cpus, (unsigned)cpu);
 	assert_int_equal(nodes_read(library, root, &cpus, nodes), 0);
 	return nodes;
 }
@@ -174,11 +173,32 @@ static void far_memory_is_served_by_the_nearest_cpus(void **state)
 	put_hmat_machine();
 	nodes = read_nodes(2);
 	/* CXL memory, whose nearest CPUs that the process may use are CPU 2 of node 1 */
-	assert_int_equal(CPU_COUNT(&nodes->node[3].near), 1);
-	assert_true(CPU_ISSET(2, &nodes->node[3].near));
+	assert_int_equal(cpus_count(&nodes->node[3].near), 1);
+	assert_true(cpus_have(&nodes->node[3].near, 2));
 	free(nodes);
 	nodes = read_nodes(6);
-	assert_true(CPU_ISSET(6, &nodes->node[3].near));
+	assert_true(cpus_have(&nodes->node[3].near, 6));
+	free(nodes);
+}
+
+/* A machine of more CPUs than a cpu_set_t has; and a kernel that does not say which are ours. */
+static void cpus_beyond_a_thousand_count_and_all_of_them_where_none_are_told(void **state)
+{
+	struct nodes *nodes = malloc(sizeof(*nodes));
+	struct cpus none = { 0 };
+	int ret;
+
+	(void)state;
+	assert_non_null(nodes);
+	put("online", "0-1\n");
+	put_node(0, "0-1023\n", 512, "10 20\n");
+	put_node(1, "1024-2047\n", 512, "20 10\n");
+	assert_int_equal(nodes_read(library_get(UMM_NUMA_NEAR, &ret), root, &none, nodes), 0);
+	assert_order(nodes, (int[]){ 0, 1 }, 2);
+	assert_int_equal(cpus_count(&nodes->node[0].near), 1024);
+	assert_int_equal(cpus_count(&nodes->node[1].near), 1024);
+	assert_true(cpus_have(&nodes->node[1].near, 2047));
+	assert_int_equal(nodes->node[1].distance, 10);
 	free(nodes);
 }
 
@@ -222,12 +242,11 @@ static void choice_is_among_those_that_may_be_used(void **state)
 
 static void without_files_there_are_no_nodes(void **state)
 {
-	struct nodes nodes;
-	cpu_set_t cpus;
+	static struct nodes nodes;
+	struct cpus cpus = { 0 };
 	int ret;
 
 	(void)state;
-	CPU_ZERO(&cpus);
 	assert_int_equal(nodes_read(library_get(UMM_NUMA_NEAR, &ret), root, &cpus, &nodes),
 			 -ENODEV);
 	put("online", "0\n"); /* the files of a node may vanish while they are read */
@@ -238,19 +257,18 @@ static void without_files_there_are_no_nodes(void **state)
 
 static void cpus_are_listed_as_ranges(void **state)
 {
-	cpu_set_t cpus;
+	struct cpus cpus = { 0 };
 	char text[64];
 
 	(void)state;
-	CPU_ZERO(&cpus);
 	cpus_text(&cpus, text, sizeof(text));
 	assert_string_equal(text, "");
 	for (unsigned i = 0; i < 4; i++)
-		CPU_SET(i, &cpus);
-	CPU_SET(8, &cpus);
-	CPU_SET(1023, &cpus);
+		cpus_add(&cpus, i);
+	cpus_add(&cpus, 8);
+	cpus_add(&cpus, CPUS_MAX - 1);
 	cpus_text(&cpus, text, sizeof(text));
-	assert_string_equal(text, "0-3,8,1023");
+	assert_string_equal(text, "0-3,8,8191");
 }
 
 int main(void)
@@ -258,6 +276,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(nodes_are_ranked_by_what_they_can_do, make_root,
 						remove_root),
+		cmocka_unit_test_setup_teardown(
+			cpus_beyond_a_thousand_count_and_all_of_them_where_none_are_told, make_root,
+			remove_root),
 		cmocka_unit_test_setup_teardown(rank_depends_on_where_the_process_runs, make_root,
 						remove_root),
 		cmocka_unit_test_setup_teardown(without_hmat_distance_decides, make_root,

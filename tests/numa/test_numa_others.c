@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Others' hands on pages that are on the node: their policies and migrations, locks, and memory
+ * Others' hands on pages that are on the node: their policies and migrations, pins, and memory
  * that the administrator removes. Pages keep their data, libumm says where they really are, and
  * the node is used again when that is possible.
  *
@@ -195,32 +195,42 @@ static void process_that_is_moved_off_the_node_goes_back(void **state)
 	assert_filled(p, NPAGES, 3);
 }
 
-/* ---- locks ------------------------------------------------------------------------------ */
+/* ---- holds ------------------------------------------------------------------------------ */
 
-/* Locked is that pages are there, not where. What takes them with their mapping ends the lock. */
-static void locked_memory_goes_to_the_node_with_its_data(void **state)
+static void assert_held(struct rig *rig, char *p, size_t nheld, enum umm_page_state state)
+{
+	struct umm_range_place sum = { .size = sizeof(sum) };
+	struct umm_page_place place[8];
+
+	assert_int_equal(umm_locate(rig->ctx, (uintptr_t)p, 8, place), 0);
+	for (size_t i = 0; i < 8; i++) {
+		assert_int_equal(!!(place[i].flags & UMM_PLACE_HELD), i < nheld);
+		assert_int_equal(place[i].state, i < nheld ? state : place[i].state);
+	}
+	assert_int_equal(umm_locate_range(rig->ctx, (uintptr_t)p, NPAGES * PAGE, &sum), 0);
+	assert_int_equal(sum.held, nheld);
+}
+
+static void pinned_pages_are_said_to_be_held_wherever_they_are(void **state)
 {
 	struct rig *rig = *state;
-	size_t moved;
-	void *addr;
+	char *p = alloc_on_node(rig, NPAGES, 8);
+	struct umm_pin *pin;
 
-	if (RIG_SANITIZED)
-		rig_skip("sanitizers have an mlock() that does nothing");
-	assert_int_equal(umm_alloc(rig->ctx, NPAGES * PAGE, 0, &addr), 0);
-	fill(addr, NPAGES, 4);
-	if (mlock(addr, NPAGES * PAGE))
-		rig_skip("mlock: %s", strerror(errno));
-	assert_true(to_node(rig, addr, NPAGES) >= 0);
-	moved = pages_in_state(rig, addr, NPAGES, UMM_PAGE_COHERENT);
-	printf("%zu of %d locked pages went to the node\n", moved, NPAGES);
-	assert_int_equal(pages_in_state(rig, addr, NPAGES, UMM_PAGE_SYSTEM), NPAGES - moved);
-	assert_located(rig, addr, NPAGES);
-	assert_filled(addr, NPAGES, 4);
-	assert_int_equal(munlock(addr, NPAGES * PAGE), 0);
-	assert_true(to_node(rig, addr, NPAGES) >= 0);
-	assert_int_equal(pages_in_state(rig, addr, NPAGES, UMM_PAGE_COHERENT), NPAGES);
-	assert_on_node(addr, NPAGES, umm_numa_node(rig->numa));
-	assert_filled(addr, NPAGES, 4);
+	assert_held(rig, p, 0, UMM_PAGE_COHERENT);
+	assert_int_equal(umm_pin(rig->ctx, (uintptr_t)p, 4, UMM_PIN_WRITE, &pin), 0);
+	assert_held(rig, p, 4, UMM_PAGE_COHERENT);
+	assert_int_equal(umm_migrate_to_system(rig->ctx, p, NPAGES * PAGE), NPAGES - 4);
+	assert_held(rig, p, 4, UMM_PAGE_COHERENT);
+	umm_unpin(pin);
+	assert_held(rig, p, 0, UMM_PAGE_COHERENT);
+	assert_int_equal(umm_migrate_to_system(rig->ctx, p, NPAGES * PAGE), 4);
+	assert_int_equal(umm_pin(rig->ctx, (uintptr_t)p, 4, UMM_PIN_WRITE, &pin), 0);
+	assert_int_equal(to_node(rig, p, NPAGES), NPAGES - 4);
+	assert_held(rig, p, 4, UMM_PAGE_SYSTEM);
+	umm_unpin(pin);
+	assert_held(rig, p, 0, UMM_PAGE_SYSTEM);
+	assert_filled(p, NPAGES, 8);
 }
 
 /* ---- memory that is removed --------------------------------------------------------------- */
@@ -386,7 +396,7 @@ int main(void)
 		RIG_TEST(frames_that_others_moved_are_lent_again_at_once),
 		RIG_TEST(bound_memory_goes_where_the_program_sends_it),
 		RIG_TEST(process_that_is_moved_off_the_node_goes_back),
-		RIG_TEST(locked_memory_goes_to_the_node_with_its_data),
+		RIG_TEST(pinned_pages_are_said_to_be_held_wherever_they_are),
 		RIG_TEST(node_that_was_left_is_removed_and_used_again),
 		RIG_TEST(node_that_is_removed_under_its_pages_loses_none),
 	};
