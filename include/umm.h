@@ -281,8 +281,8 @@ struct umm_ctx_options {
 	uint64_t kernel_features_off; /* enum umm_kernel_feature: behave as if absent */
 	unsigned fault_servers;	      /* threads; 0: one per CPU the process may use, at most 8 */
 	unsigned reserved;	      /* 0 */
-	size_t frame_cache;	      /* bytes of recycled host frames kept; 0: 1/16 of RAM, less
-				       * where RLIMIT_AS is set */
+	size_t frame_cache;	      /* bytes of recycled host frames kept; 0: 1/16 of RAM or of
+				       * the memory cgroup's limit, less where RLIMIT_AS is set */
 	uint64_t finalize_ns; /* a driver has so many nanoseconds from umm_migrate_setup() to
 				       * umm_migrate_finalize(), and to find memory for copies of
 				       * what is taken from it for good; 0: 60 s, UINT64_MAX: no
@@ -831,14 +831,19 @@ enum umm_copy_dir {
 	UMM_COPY_FROM_DEVICE, /* frames -> host */
 };
 
+/** Flags of a copy. */
+enum umm_copy_flag {
+	UMM_COPY_MAY_STAY = 1 << 0, /* FROM_DEVICE: nobody waits for the pages at home */
+};
+
 /** One contiguous copy between host memory and device frames. */
 struct umm_copy {
 	enum umm_copy_dir dir;
 	uint32_t npages;
 	struct umm_devmem *mem;
 	uint32_t frame; /* first frame; the frames are contiguous */
-	uint32_t reserved;
-	void *host; /* page aligned; never managed memory that could fault */
+	uint32_t flags; /* enum umm_copy_flag; the same for all copies of a call */
+	void *host;	/* page aligned; never managed memory that could fault */
 };
 
 #define UMM_DEVICE_API 1
@@ -865,7 +870,8 @@ struct umm_device_ops {
 	 * lock; then the op also runs on fault servers, for 16 pages of a block at most.
 	 * Return: 0, or a negative errno and @done will never be signalled. -ENOMEM: there is no
 	 * host memory to begin with; the pages stay where they are, and a CPU that needs one
-	 * asks again. Any other error is the device's, as if @done were signalled with it.
+	 * asks again. Who knows of a limit on host memory does well to say so where the copies have
+	 * UMM_COPY_MAY_STAY. Any other error is the device's, as if @done were signalled with it.
 	 */
 	int (*copy)(void *priv, const struct umm_copy *copies, unsigned ncopies,
 		    struct umm_fence *done);
@@ -931,6 +937,13 @@ struct umm_device_ops {
 	 * Return: UMM_PAGE_SIZE bytes; NULL: copy.
 	 */
 	void *(*frame_host)(void *priv, struct umm_devmem *mem, uint32_t frame);
+
+	/**
+	 * unpopulate: optional. Undo what populate did to these frames, all of them free: their
+	 * memory goes back, and populate is called before one of them is used again. Without it
+	 * frames keep their memory. Runs under the same lock as populate.
+	 */
+	void (*unpopulate)(void *priv, struct umm_devmem *mem, uint32_t frame, uint32_t nframes);
 };
 
 /** Flags of umm_device_create(). */
@@ -1115,6 +1128,22 @@ UMM_API void umm_devmem_free(struct umm_devmem *mem, uint32_t nframes, const uin
  * Since:     0.1
  */
 UMM_API int umm_devmem_evict(struct umm_devmem *mem, uint32_t nframes);
+
+/**
+ * umm_devmem_trim() - give the memory of free frames back
+ * @mem: the memory
+ *
+ * Of a memory whose device has both ops->populate and ops->unpopulate. Frames are given back 512 at
+ * a time, where all of these are free; they get memory again when they are used next. libumm
+ * does so by itself where host memory is short for pages that are to come home.
+ *
+ * Ownership: none.
+ * Context:   any thread, not from a callback or an op; may sleep: ops->unpopulate is called.
+ * Return:    how many frames were given back; -EINVAL; -ENODEV @mem is being removed, or in a
+ *            forked child; -EDEADLK from a callback.
+ * Since:     0.1
+ */
+UMM_API long umm_devmem_trim(struct umm_devmem *mem);
 
 /**
  * umm_memory_failure() - frames are gone for good

@@ -109,15 +109,19 @@ struct umm_numa_options {
  * @out:     the device
  *
  * Reserves addresses only: frames are taken from the node 2 MiB at a time when pages
- * come to it, in huge pages where the kernel has them. Where the node has no more, pages that
- * do not fit stay where they are, or others are evicted, as in any full memory; they are
- * never put on another node instead.
+ * come to it, in huge pages where the kernel has them, and count as the process's memory. Where
+ * the node has no more, or a memory cgroup no room for more, pages that do not fit stay where they
+ * are, or others are evicted, as in any full memory. Frames are never another node's. Where the
+ * kernel has no UFFDIO_MOVE (before 6.8), the program's pages are not the frames: the kernel makes
+ * them, on the node if it can, and on another where the node has filled up or the program has bound
+ * its memory elsewhere; umm_locate() says where they are.
  *
  * Ownership: the caller calls umm_numa_destroy(); closing the context does so otherwise.
  * Context:   any thread, not from a callback; may sleep.
  * Return:    0; -EINVAL; -E2BIG; -ENODEV no such node, it has no memory, or this process
  *            may not use it (the log says which, and what to do), or in a forked
- *            child; -ENOSPC @options ask for more than the node has; -EOPNOTSUPP no libnuma;
+ *            child; -ENOSPC @options ask for more than the node has, or for 16 TiB; -EOPNOTSUPP
+ *            no libnuma;
  *            -ENOMEM; -EAGAIN no thread could be started; -EDEADLK.
  * Since:     0.1
  */
@@ -187,14 +191,17 @@ UMM_API int umm_numa_run(struct umm_numa *numa, void (*fn)(void *arg, unsigned t
  * umm_numa_offline() - leave the node, so that its memory can be removed
  * @numa: the device
  *
- * Every page comes home, the frames that were in use are moved to the fastest other node, where
- * they lie idle, and no page goes to the device until umm_numa_online(). Home is wherever
- * the kernel puts ordinary memory. umm_numa_destroy() instead gives the frames back.
+ * Every page comes home, the pool gives its memory back to the kernel, and no page goes to the
+ * device until umm_numa_online(): requests answer -ENODEV. Home is wherever the kernel puts
+ * ordinary memory; of a process that is bound to the node that is the node still, which the
+ * kernel itself can move.
  *
  * Ownership: none.
- * Context:   any thread, not from a callback; may sleep.
- * Return:    0; -EBUSY pages are pinned or in use by others: the log says how many, and
- *            nothing goes to the device until umm_numa_online(); -EINVAL; -ENODEV in a
+ * Context:   any thread, not from a callback; may sleep. Several threads may call it at once.
+ * Return:    0: the pool has none of the node's memory; -EBUSY pages are pinned by others,
+ *            a memory cgroup leaves no room for them at home, or frames are the program's
+ *            (umm_devmem_alloc()): the log says how much is left and why, all of it stays usable,
+ *            and nothing more goes to the device until umm_numa_online(); -EINVAL; -ENODEV in a
  *            forked child; -EDEADLK.
  * Since:     0.1
  */
@@ -219,7 +226,7 @@ struct umm_numa_counts {
 	uint64_t copies_inline;	  /* calls served by the thread that asked, */
 	uint64_t copies_threaded; /* and by copy threads */
 	uint64_t bytes_streamed;  /* copied past the caches */
-	uint64_t frames_taken;	  /* frames that the node gave */
+	uint64_t frames_taken;	  /* frames that the node gave, also if they went back since */
 	uint64_t frames_refused;  /* and did not: it is full, or may not be used */
 	uint64_t frames_checked;  /* frames that came back, and were looked at */
 	uint64_t frames_strayed;  /* found on another node, then or before use: moved by others, */

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "batch.h"
+#include "cgroup.h"
 #include "device.h"
 #include "event.h"
 #include "fork.h"
@@ -113,10 +114,13 @@ size_t ctx_bookkeeping_bytes(struct umm_ctx *ctx)
 static size_t default_frame_cache(void)
 {
 	struct sysinfo info;
+	uint64_t ram;
 
 	if (sysinfo(&info))
 		return UMM_BLOCK_SIZE * 32;
-	return align_down((size_t)info.totalram * info.mem_unit / 16, UMM_BLOCK_SIZE);
+	/* A container's share of a machine may be small. */
+	ram = min((uint64_t)info.totalram * info.mem_unit, cgroup_memory_limit());
+	return align_down((size_t)(ram / 16), UMM_BLOCK_SIZE);
 }
 
 /* Everything that needs no kernel object. -ENOMEM: nothing was done. */

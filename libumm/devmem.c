@@ -487,10 +487,9 @@ bool devmem_take_place(struct umm_devmem *mem, uintptr_t addr, uint32_t *frame)
 	struct chunk *chunk = &mem->chunks[at / UMM_BLOCK_PAGES];
 	bool is_free;
 
-	if (has_to_be_backed(mem) && !atomic_load(&chunk->backed))
-		return false;
 	lock_take(&mem->lock);
-	is_free = bit_test(chunk->free, at % UMM_BLOCK_PAGES);
+	is_free = bit_test(chunk->free, at % UMM_BLOCK_PAGES) &&
+		  (!has_to_be_backed(mem) || atomic_load(&chunk->backed));
 	if (is_free) {
 		chunk_unlink(mem, chunk);
 		bit_clear(chunk->free, at % UMM_BLOCK_PAGES);
@@ -571,9 +570,12 @@ static int take_once(struct umm_devmem *mem, unsigned n, uint32_t *frames, uint3
 int devmem_take(struct umm_devmem *mem, unsigned n, uint32_t *frames)
 {
 	uint32_t missing = 0;
-	int ret;
+	int ret = take_once(mem, n, frames, &missing);
 
-	while ((ret = take_once(mem, n, frames, &missing)) == -ENOSPC)
+	/* Memory that comes and goes is the host's, of which staging has some. */
+	if (ret == -ENOSPC && mem->dev->ops.unpopulate && staging_drop(&mem->ctx->staging))
+		ret = take_once(mem, n, frames, &missing);
+	for (; ret == -ENOSPC; ret = take_once(mem, n, frames, &missing))
 		chunk_leave_out(mem, missing);
 	return ret;
 }

@@ -20,7 +20,8 @@ struct chunk {
 	uint16_t nfree;
 	uint16_t nframes; /* 512, or fewer in the last chunk */
 	bool absent;	  /* its free frames have no memory behind them now, and are not counted */
-	_Atomic bool backed; /* populated; COHERENT: registered for moving. Set under ctx->lock */
+	/* Populated; COHERENT: registered for moving. Set under ctx->lock, cleared under both. */
+	_Atomic bool backed;
 	uint32_t prev, next; /* of the list that its nfree puts it on */
 };
 

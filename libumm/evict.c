@@ -22,6 +22,7 @@
 #include "batch.h"
 #include "heed.h"
 #include "log.h"
+#include "reclaim.h"
 #include "tracefile.h"
 #include "util.h"
 
@@ -75,6 +76,7 @@ static void evict_blocks(struct umm_devmem *mem, const struct victims *victims,
 		.src = mem,
 		.cause = cause,
 		.last_try = last_try,
+		.may_stay = cause == UMM_CAUSE_EVICT,
 		.clock = UINT64_MAX,
 	};
 
@@ -188,6 +190,8 @@ static void evict_every_page(struct umm_devmem *mem)
 		if (victims.n) {
 			evict_blocks(mem, &victims, UMM_CAUSE_REMOVE,
 				     ctx_waited_enough(mem->ctx, &patience));
+			/* Nobody will use them again, and what is to come needs memory at home. */
+			devmem_trim(mem);
 			continue;
 		}
 		/* What is left is pinned or in flight. */

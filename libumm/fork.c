@@ -30,6 +30,7 @@
 #include <unistd.h>
 
 #include "batch.h"
+#include "device.h"
 #include "handle.h"
 #include "hint.h"
 #include "hook.h"
@@ -81,9 +82,13 @@ static void resume_moving_out(struct umm_ctx *ctx)
 static void come_home(struct umm_ctx *ctx)
 {
 	struct umm_span all = { .start = 0, .len = (uintptr_t)1 << 47 };
-	struct batch_want want = { .cause = UMM_CAUSE_FORK };
+	struct batch_want want = { .cause = UMM_CAUSE_FORK, .may_stay = true };
 
+	/* First what there is memory for, which is reclaimed meanwhile; then what is left. */
 	batch_move(ctx, &all, 1, &want);
+	want.may_stay = false;
+	if (device_pages_of_ctx(ctx))
+		batch_move(ctx, &all, 1, &want);
 }
 
 /* May the page be where only we find it? Nothing moves out, so a MIGRATING one is coming home. */

@@ -90,7 +90,11 @@ static long frames_each(const struct frames *frames, frames_fn fn)
 
 static long bring_home(const struct frames *frames, uintptr_t va, const uint64_t *pages)
 {
-	struct batch_want want = { .src = frames->mem, .cause = UMM_CAUSE_EXPLICIT };
+	struct batch_want want = {
+		.src = frames->mem,
+		.cause = UMM_CAUSE_EXPLICIT,
+		.may_stay = true,
+	};
 	struct umm_span spans[UMM_BLOCK_PAGES / 2];
 	unsigned first, last;
 	size_t nspans = 0;

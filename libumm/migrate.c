@@ -18,6 +18,7 @@
 #include "hook.h"
 #include "log.h"
 #include "prot.h"
+#include "reclaim.h"
 #include "signals.h"
 #include "util.h"
 
@@ -180,6 +181,7 @@ static void batch_block(struct batch *batch, uintptr_t va, uint64_t *pages)
 		.no_evict = want->no_evict,
 		.ahead = want->ahead,
 		.last_try = want->last_try,
+		.may_stay = want->may_stay,
 		.blockable = true,
 		.clock = want->clock,
 	};
@@ -342,6 +344,30 @@ static int why_unmanaged(struct umm_ctx *ctx, const struct umm_span *span)
 	return prot_find(&prot, span->start) && prot.vma.special ? -EINVAL : -EFAULT;
 }
 
+static void batch_run(struct batch *batch, const struct umm_span *spans, size_t nspans)
+{
+	batch_spans(batch, spans, nspans);
+	batch_wait(batch, 0);
+	if (damp_sleep(&batch->damp)) {
+		batch_spans(batch, spans, nspans);
+		batch_wait(batch, 0);
+	}
+}
+
+/* Host memory is short. What is kept to be faster may do: again, as long as pages come home. */
+static void batch_reclaim(struct batch *batch, const struct umm_span *spans, size_t nspans)
+{
+	long moved;
+
+	do {
+		if (atomic_load(&batch->status) != -ENOMEM || !ctx_reclaim(batch->ctx))
+			return;
+		atomic_store(&batch->status, 0);
+		moved = atomic_load(&batch->moved);
+		batch_run(batch, spans, nspans);
+	} while (atomic_load(&batch->moved) > moved);
+}
+
 long batch_move(struct umm_ctx *ctx, const struct umm_span *spans, size_t nspans,
 		const struct batch_want *want)
 {
@@ -356,12 +382,9 @@ long batch_move(struct umm_ctx *ctx, const struct umm_span *spans, size_t nspans
 		ret = devmem_use(want->dst);
 	if (ret)
 		return ret;
-	batch_spans(&batch, spans, nspans);
-	batch_wait(&batch, 0);
-	if (damp_sleep(&batch.damp)) {
-		batch_spans(&batch, spans, nspans);
-		batch_wait(&batch, 0);
-	}
+	batch_run(&batch, spans, nspans);
+	if (want->may_stay && !want->dst)
+		batch_reclaim(&batch, spans, nspans);
 	if (want->dst)
 		devmem_unuse(want->dst);
 	moved = atomic_load(&batch.moved);
@@ -404,6 +427,7 @@ static struct batch_want want_of(const struct umm_migrate_request *req)
 		.no_evict = req->flags & UMM_MIGRATE_NO_EVICT,
 		.reads = req->flags & UMM_MIGRATE_READ,
 		.ahead = req->flags & UMM_MIGRATE_AHEAD,
+		.may_stay = true,
 		.clock = req->dst ? devmem_clock(req->dst) : UINT64_MAX,
 	};
 }

@@ -116,6 +116,7 @@ struct piece *piece_new(struct umm_ctx *ctx, const struct piece_want *want)
 	piece->blockable = want->blockable;
 	piece->failed = want->failed;
 	piece->last_try = want->last_try;
+	piece->may_stay = want->may_stay;
 	piece->by_driver = want->by_driver;
 	piece->nfreed = 0;
 	piece->retrying = false;
@@ -179,6 +180,7 @@ static void copy_add(struct piece *piece, enum umm_copy_dir dir, struct umm_devm
 		.npages = 1,
 		.mem = mem,
 		.frame = frame,
+		.flags = dir == UMM_COPY_FROM_DEVICE && piece->may_stay ? UMM_COPY_MAY_STAY : 0,
 		.host = host,
 	};
 }
@@ -250,7 +252,9 @@ static void count_copies(struct piece *piece, struct umm_device *dev)
 /* Nothing was begun for want of host memory: all pages stay where they are. */
 static void no_memory(struct piece *piece)
 {
-	ctx_starve(piece->ctx, piece_start(piece));
+	/* Who needs them asks again. */
+	if (!piece->may_stay)
+		ctx_starve(piece->ctx, piece_start(piece));
 	memcpy(piece->undo, piece->all, sizeof(piece->undo));
 	memset(piece->lost, 0, sizeof(piece->lost));
 	piece->refused = -ENOMEM;

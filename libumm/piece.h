@@ -32,6 +32,7 @@ struct piece {
 	bool blockable;
 	bool failed;	/* the frames of its pages are gone: nothing comes home */
 	bool last_try;	/* a source that lacks memory for the copies has lost the pages */
+	bool may_stay;	/* nobody waits for it at home */
 	bool by_driver; /* umm_migrate_setup(): copies and frames are the driver's affair */
 
 	/* Of the context, under its pieces_lock. */
@@ -103,6 +104,7 @@ struct piece_want {
 	bool blockable;
 	bool failed;
 	bool last_try;
+	bool may_stay;
 	bool by_driver;
 	uint64_t clock;		   /* evict only what was used before */
 	struct hint_cursor *hints; /* for heed.c; NULL: nothing is hinted */

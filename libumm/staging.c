@@ -67,6 +67,7 @@ static void slot_file(struct staging *staging, enum staging_kind kind, struct sl
 		/* Consumed to the last page: the kernel will back it afresh. */
 		memset(slot->avail, 0xff, sizeof(slot->avail));
 		slot->navail = UMM_BLOCK_PAGES;
+		slot->table = false;
 	}
 	if (slot->navail == UMM_BLOCK_PAGES)
 		list_insert(staging, kind, slot, SLOT_FULL);
@@ -356,6 +357,7 @@ static bool take_whole(struct staging *staging, uintptr_t *pages, unsigned *recy
 	if (!slot)
 		return false;
 	slot_take_all(staging, kind, slot);
+	slot->table |= kind != STAGING_RECYCLED;
 	for (unsigned i = 0; i < UMM_BLOCK_PAGES; i++)
 		pages[i] = slot_base(staging, kind, slot) + ((uintptr_t)i << UMM_PAGE_SHIFT);
 	if (kind == STAGING_RECYCLED)
@@ -466,15 +468,30 @@ bool staging_copied(struct staging *staging, uintptr_t page)
 	       (atomic_fetch_add(&staging->copied, 1) + 1) % UMM_BLOCK_PAGES == 0;
 }
 
+static struct slot *first_idle(struct staging *staging)
+{
+	struct slot *slot = slot_first(staging, STAGING_RECYCLED, SLOT_FULL);
+
+	return slot ? slot : first_idle_partial(staging);
+}
+
+/* The kernel gets the pages of a slot that was taken. */
+static void slot_drop(struct staging *staging, const struct slot *slot)
+{
+	static const uint64_t none[BITMAP_WORDS];
+	uintptr_t base = slot_base(staging, STAGING_RECYCLED, slot);
+
+	mlocked_drop(base, UMM_BLOCK_SIZE);
+	staging_give_slot(staging, base, none);
+}
+
 /* Take a slot whose pages the kernel may have; NULL: none has as few as were copied. */
 static struct slot *take_to_drop(struct staging *staging)
 {
 	struct slot *slot;
 
 	lock_take(&staging->lock);
-	slot = slot_first(staging, STAGING_RECYCLED, SLOT_FULL);
-	if (!slot)
-		slot = first_idle_partial(staging);
+	slot = first_idle(staging);
 	/* Somebody had use for them. */
 	if (!slot)
 		atomic_store(&staging->copied, 0);
@@ -490,13 +507,69 @@ static struct slot *take_to_drop(struct staging *staging)
 
 void staging_trim(struct staging *staging)
 {
-	static const uint64_t none[BITMAP_WORDS];
 	struct slot *slot;
-	uintptr_t base;
 
-	while ((slot = take_to_drop(staging))) {
-		base = slot_base(staging, STAGING_RECYCLED, slot);
-		mlocked_drop(base, UMM_BLOCK_SIZE);
-		staging_give_slot(staging, base, none);
+	while ((slot = take_to_drop(staging)))
+		slot_drop(staging, slot);
+}
+
+static size_t drop_recycled(struct staging *staging)
+{
+	size_t npages = 0;
+	struct slot *slot;
+
+	for (;;) {
+		lock_take(&staging->lock);
+		slot = first_idle(staging);
+		if (slot) {
+			npages += slot->navail;
+			slot_take_all(staging, STAGING_RECYCLED, slot);
+		}
+		lock_drop(&staging->lock);
+		if (!slot)
+			return npages;
+		slot_drop(staging, slot);
 	}
+}
+
+/* Nobody has a page of it, and some may be present. */
+static unsigned take_used(struct staging *staging, enum staging_kind kind, struct slot *slot)
+{
+	unsigned n = 0;
+
+	lock_take(&staging->lock);
+	if (slot->table && !slot->nbusy && slot->navail) {
+		n = slot->navail;
+		slot_take_all(staging, kind, slot);
+	}
+	lock_drop(&staging->lock);
+	return n;
+}
+
+/* What was copied from there, not moved, is present still. */
+static size_t drop_used(struct staging *staging, enum staging_kind kind)
+{
+	size_t npages = 0;
+	unsigned n;
+
+	for (uint32_t i = 0; i < staging->nslots[kind]; i++) {
+		struct slot *slot = &staging->slots[kind][i];
+
+		n = take_used(staging, kind, slot);
+		if (!n)
+			continue;
+		npages += n;
+		mlocked_drop(slot_base(staging, kind, slot), UMM_BLOCK_SIZE);
+		lock_take(&staging->lock);
+		slot->nbusy = 0;
+		slot_file(staging, kind, slot);
+		lock_drop(&staging->lock);
+	}
+	return npages;
+}
+
+size_t staging_drop(struct staging *staging)
+{
+	return drop_recycled(staging) + drop_used(staging, STAGING_HUGE) +
+	       drop_used(staging, STAGING_SMALL);
 }

@@ -37,7 +37,7 @@ struct slot {
 	uint64_t avail[BITMAP_WORDS];
 	uint16_t navail;
 	uint16_t nbusy; /* taken and neither consumed nor returned */
-	bool table;	/* small pages were here: a page table may be left */
+	bool table;	/* small pages were here: a page table may be left; not RECYCLED: used */
 	uint8_t list;	/* enum slot_list */
 	uint32_t prev, next;
 };
@@ -91,5 +91,11 @@ void staging_returned(struct staging *staging, uintptr_t page, unsigned n);
  */
 bool staging_copied(struct staging *staging, uintptr_t page);
 void staging_trim(struct staging *staging);
+
+/*
+ * Give back what is not on its way, of RECYCLED as far as it is found soon. How many pages that
+ * were; of the other windows as many as may have been.
+ */
+size_t staging_drop(struct staging *staging);
 
 #endif

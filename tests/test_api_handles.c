@@ -249,6 +249,7 @@ CALL(devmem_nfree, umm_devmem_nfree(h))
 CALL(devmem_alloc, umm_devmem_alloc(h, 1, &frame_zero))
 CALL(devmem_free, (umm_devmem_free(h, 1, &frame_zero), 0))
 CALL(devmem_evict, umm_devmem_evict(h, 1))
+CALL(devmem_trim, umm_devmem_trim(h))
 CALL(devmem_touch, (umm_devmem_touch(h, (uintptr_t)w->p, 1), 0))
 CALL(devmem_policy_set, umm_devmem_policy_set(h, &api_evict))
 CALL(devmem_policy, umm_devmem_policy(h, &out_evict))
@@ -371,6 +372,7 @@ static const struct {
 	USE(umm_devmem_alloc, devmem_alloc, DEVMEM, -EINVAL, NULL_IS_BAD),
 	USE(umm_devmem_free, devmem_free, DEVMEM, 0, NULL_IS_BAD),
 	USE(umm_devmem_evict, devmem_evict, DEVMEM, -EINVAL, NULL_IS_BAD),
+	USE(umm_devmem_trim, devmem_trim, DEVMEM, -EINVAL, NULL_IS_BAD),
 	USE(umm_devmem_touch, devmem_touch, DEVMEM, 0, NULL_IS_BAD),
 	USE(umm_devmem_policy_set, devmem_policy_set, DEVMEM, -EINVAL, NULL_IS_BAD),
 	USE(umm_devmem_policy, devmem_policy, DEVMEM, -EINVAL, NULL_IS_BAD),

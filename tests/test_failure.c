@@ -458,10 +458,11 @@ static void copies_that_lack_host_memory_are_asked_for_again(struct env *e)
 	assert_delta(e, UMM_COUNT_BYTES_FROM_DEVICE, PAGES * PAGE);
 	/* A request says so, and leaves them where they are. */
 	to_device(e, ref, p, PAGES, (long)(PAGES - count_state(e, p, PAGES, env_home(e))));
-	ref_fail(ref, &(struct ref_failure){
-			      .error = -ENOMEM, .from_device = true, .refuse = true, .times = 1 });
+	ref_fail(ref,
+		 &(struct ref_failure){ .error = -ENOMEM, .from_device = true, .refuse = true });
 	assert_int_equal(umm_migrate_to_system(e->ctx, p, PAGES * PAGE), -ENOMEM);
 	assert_state(e, p, PAGES, env_home(e));
+	ref_fail(ref, NULL);
 	to_system(e, p, PAGES, PAGES);
 	assert_filled(p, PAGES, 1);
 }

@@ -28,13 +28,14 @@ static int numa_copy(void *priv, const struct umm_copy *copies, unsigned ncopies
 		     struct umm_fence *done)
 {
 	struct umm_numa *numa = priv;
-
 	int ret = 0;
 
 	if (copies[0].dir == UMM_COPY_TO_DEVICE)
 		ret = atomic_load(&numa->frames.offline) ?
 			      -ENODEV :
 			      frames_settle(&numa->frames, copies[0].frame, copies[0].npages);
+	else if (copies[0].flags & UMM_COPY_MAY_STAY)
+		ret = frames_home(&numa->frames, copies, ncopies);
 	if (ret)
 		return ret;
 	copier_copy(&numa->copier, copies, ncopies, done);
@@ -47,7 +48,7 @@ static void numa_page_free(void *priv, struct umm_devmem *mem, uint32_t frame, u
 	struct umm_numa *numa = priv;
 
 	(void)mem;
-	if (!numa->frames.alone)
+	if (!frames_alone(&numa->frames))
 		copier_check(&numa->copier, frame, nframes);
 }
 
@@ -81,6 +82,14 @@ static int numa_populate(void *priv, struct umm_devmem *mem, uint32_t frame, uin
 	return frames_populate(&numa->frames, frame, nframes);
 }
 
+static void numa_unpopulate(void *priv, struct umm_devmem *mem, uint32_t frame, uint32_t nframes)
+{
+	struct umm_numa *numa = priv;
+
+	(void)mem;
+	frames_unpopulate(&numa->frames, frame, nframes);
+}
+
 static void numa_place(void *priv, struct umm_devmem *mem, bool begin)
 {
 	struct umm_numa *numa = priv;
@@ -102,37 +111,8 @@ static const struct umm_device_ops numa_ops = {
 	.quiesce = numa_quiesce,
 	.populate = numa_populate,
 	.place = numa_place,
+	.unpopulate = numa_unpopulate,
 };
-
-/* How many frames the caller gets: 0 or -errno, said in the log. */
-static int frames_wanted(const struct umm_numa_options *options, const struct node *node,
-			 uint32_t *nframes)
-{
-	uint64_t bytes = options->bytes ? options->bytes : node->free_bytes / 2;
-
-	bytes = (bytes + UMM_BLOCK_SIZE - 1) & ~(uint64_t)(UMM_BLOCK_SIZE - 1);
-	if (!bytes)
-		bytes = UMM_BLOCK_SIZE;
-	if (bytes > node->total_bytes || bytes < options->bytes) {
-		umm_log(UMM_LOG_ERROR,
-			"a pool of %llu MiB was asked for, and node %d has %llu MiB in all: ask "
-			"for less, or for 0 to get half of what is free",
-			(unsigned long long)options->bytes >> 20, node->number,
-			(unsigned long long)node->total_bytes >> 20);
-		return -ENOSPC;
-	}
-	*nframes = (uint32_t)(bytes >> UMM_PAGE_SHIFT);
-	return 0;
-}
-
-static bool is_alone(const struct nodes *nodes)
-{
-	unsigned with_memory = 0;
-
-	for (unsigned i = 0; i < nodes->count; i++)
-		with_memory += nodes->node[i].total_bytes > 0;
-	return with_memory < 2;
-}
 
 static unsigned copy_threads(const struct umm_numa_options *options, const struct node *node)
 {
@@ -147,8 +127,8 @@ static unsigned copy_threads(const struct umm_numa_options *options, const struc
 }
 
 /* Pool and threads, without the umm objects. NULL: *ret. */
-static struct umm_numa *numa_open(const struct umm_numa_options *options, const struct nodes *nodes,
-				  const struct node *node, const struct library *library, int *ret)
+static struct umm_numa *numa_open(const struct umm_numa_options *options, const struct node *node,
+				  const struct library *library, int *ret)
 {
 	struct umm_numa *numa = calloc(1, sizeof(*numa));
 	uint32_t nframes;
@@ -160,9 +140,9 @@ static struct umm_numa *numa_open(const struct umm_numa_options *options, const 
 	numa->node = node->number;
 	numa->owner = getpid();
 	numa->near = node->near;
-	*ret = frames_wanted(options, node, &nframes);
+	*ret = frames_wanted(options->bytes, node, &nframes);
 	if (!*ret)
-		*ret = frames_init(&numa->frames, library, node->number, is_alone(nodes), nframes);
+		*ret = frames_init(&numa->frames, library, node->number, nframes);
 	if (*ret)
 		goto err_free;
 	*ret = copier_start(&numa->copier, &numa->frames, &numa->near, copy_threads(options, node));
@@ -230,7 +210,7 @@ int umm_numa_create(struct umm_ctx *ctx, const struct umm_numa_options *options,
 	node = nodes_find(nodes, mine.node);
 	ret = -ENODEV;
 	if (node)
-		numa = numa_open(&mine, nodes, node, library, &ret);
+		numa = numa_open(&mine, node, library, &ret);
 	free(nodes);
 	if (!numa)
 		return ret;
@@ -261,73 +241,45 @@ int umm_numa_node(struct umm_numa *numa)
 	return numa ? numa->node : -EINVAL;
 }
 
-/*
- * Take what frames are free, move them to a node, and make them free again. Frames that pages have,
- * or are on their way to or from, are not among them. Returns how many of those are left, or
- * -ENOMEM. (To drop them instead would leave empty places, which only the core may fill.)
- */
-static long move_free(struct umm_numa *numa, int node)
+static void say_what_is_left(struct umm_numa *numa)
 {
-	static const uint32_t steps[] = { UMM_BLOCK_PAGES, 32, 1 };
-	uint32_t *list = malloc(numa->frames.nframes * sizeof(*list));
-	uint64_t made;
-	uint32_t n = 0;
+	struct umm_stats stats = { .size = sizeof(stats) };
+	unsigned long long pages = 0, mib = atomic_load(&numa->frames.held) >> 8;
 
-	if (!list)
-		return -ENOMEM;
-	for (unsigned i = 0; i < sizeof(steps) / sizeof(steps[0]); i++)
-		while (n + steps[i] <= numa->frames.nframes &&
-		       !umm_devmem_alloc(numa->mem, steps[i], list + n))
-			n += steps[i];
-	/* Afterwards: others that had begun to make frames may only now be done. */
-	made = atomic_load(&numa->frames.taken);
-	if (node >= 0)
-		frames_move(&numa->frames, n, list, node);
-	umm_devmem_free(numa->mem, n, list);
-	free(list);
-	return (long)made - (long)n;
-}
-
-/* The nearest node but this one; -1: there is none. */
-static int other_node(struct umm_numa *numa, int *ret)
-{
-	struct nodes *nodes = nodes_get(numa->library, ret);
-	int node = -1;
-
-	for (unsigned i = nodes ? nodes->count : 0; i-- > 0;)
-		if (!nodes->node[i].usable && nodes->node[i].number != numa->node)
-			node = nodes->node[i].number;
-	free(nodes);
-	return node;
+	if (!umm_device_stats(numa->dev, &stats))
+		pages = stats.device_pages;
+	if (pages)
+		umm_log(UMM_LOG_ERROR,
+			"node %d: %llu pages did not come home: they are pinned or locked by "
+			"others (direct I/O, RDMA, mlock), or there is no memory at home. The pool "
+			"keeps %llu MiB of the node for them. Try again later",
+			numa->node, pages, mib);
+	else
+		umm_log(UMM_LOG_ERROR,
+			"node %d: the pool keeps %llu MiB of it: frames that failed, that "
+			"umm_devmem_alloc() gave to the program, or that are on their way. Free "
+			"them, and try again",
+			numa->node, mib);
 }
 
 int umm_numa_offline(struct umm_numa *numa)
 {
-	long left = 0;
-	int ret, other;
-
 	if (!numa)
 		return -EINVAL;
 	if (numa->owner != getpid())
 		return -ENODEV;
 	if (umm_in_callback())
 		return -EDEADLK;
-	other = other_node(numa, &ret);
-	if (ret)
-		return ret;
 	atomic_store(&numa->frames.offline, true);
 	/* What was on its way there arrives first. */
 	for (unsigned i = 0; i < OFFLINE_TRIES; i++) {
 		umm_devmem_evict(numa->mem, umm_devmem_nframes(numa->mem));
-		left = move_free(numa, other);
-		if (left <= 0)
-			return (int)left;
+		umm_devmem_trim(numa->mem);
+		if (!atomic_load(&numa->frames.held))
+			return 0;
 		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
 	}
-	umm_log(UMM_LOG_ERROR,
-		"node %d: %ld pages did not come home: they are pinned or locked by others (direct "
-		"I/O, RDMA, mlock), or there is no memory at home. Try again later",
-		numa->node, left);
+	say_what_is_left(numa);
 	return -EBUSY;
 }
 
@@ -349,7 +301,6 @@ int umm_numa_online(struct umm_numa *numa)
 	free(nodes);
 	if (ret)
 		return ret;
-	move_free(numa, numa->frames.alone ? -1 : numa->node);
 	atomic_store(&numa->frames.offline, false);
 	return 0;
 }

@@ -13,9 +13,11 @@
  * frames that come back are looked at, and strays moved back; and of frames that are lent, the
  * first of each call, for what moves idle frames moves all of them.
  *
- * Who populates memory beyond the limit of a memory cgroup is killed too. So as much must be left
- * there as brings every page home again while the pool keeps its frames, and once more as much: for
- * what is on its way, and for kernels without UFFDIO_MOVE, which have each page twice.
+ * Who populates memory beyond the limit of a memory cgroup is killed too. So each time frames are
+ * populated as much must be left there as brings every page of all pools home again while they keep
+ * their frames, and once more as much: for what is on its way, and for kernels without
+ * UFFDIO_MOVE, which have each page twice. The program may grow afterwards: so what comes home
+ * and may stay as well asks once more.
  *
  * Invariants: a place whose frame is lent stays empty: nothing here touches places, it only asks
  * the kernel about them.
@@ -30,8 +32,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "limit.h"
-#include "nodes.h"
+#include "sysfs.h"
 
 #define BATCH	       UMM_BLOCK_PAGES
 #define POLICY_NODES   1024
@@ -40,7 +43,14 @@
 #ifndef MPOL_F_STATIC_NODES
 #define MPOL_F_STATIC_NODES (1 << 15) /* of the kernel's; libnuma's header does not have it */
 #endif
-#define LEAVE_MAX ((uint64_t)64 << 20)
+#define ALONE_NS    UINT64_C(100000000)
+#define HOME_SAY_NS UINT64_C(1000000000)
+/* Further from a limit than all that copy threads have on their way. */
+#define HOME_ROOM ((uint64_t)256 << 20)
+/* Kernels without UFFDIO_MOVE have a block twice for a moment, once for each copy thread. */
+#define HOME_SPARE (4 * UMM_BLOCK_SIZE)
+/* The core counts in 32 bits, and rounds up to blocks. */
+#define NFRAMES_MAX (UINT32_MAX - UMM_BLOCK_PAGES + 1)
 
 /* Why frames are not to be had. */
 enum refusal { REFUSED_NOT, REFUSED_GONE, REFUSED_FULL, REFUSED_CPUSET, REFUSED_LIMIT };
@@ -61,6 +71,30 @@ static _Thread_local struct {
 	unsigned long mask[POLICY_WORDS];
 } before __attribute__((tls_model("initial-exec")));
 
+int frames_wanted(uint64_t bytes, const struct node *node, uint32_t *nframes)
+{
+	static const uint64_t most = (uint64_t)NFRAMES_MAX << UMM_PAGE_SHIFT;
+	uint64_t len = bytes ? bytes : node->free_bytes / 2;
+
+	if (!bytes && len > most)
+		len = most;
+	len = (len + UMM_BLOCK_SIZE - 1) & ~(uint64_t)(UMM_BLOCK_SIZE - 1);
+	if (!len)
+		len = UMM_BLOCK_SIZE;
+	if (len > node->total_bytes || len < bytes || len > most) {
+		umm_log(UMM_LOG_ERROR,
+			"a pool of %llu MiB was asked for, and node %d has %llu MiB in all, of "
+			"which a pool has %llu at most: ask for less, or for 0 to get half of "
+			"what is free",
+			(unsigned long long)bytes >> 20, node->number,
+			(unsigned long long)node->total_bytes >> 20,
+			(unsigned long long)most >> 20);
+		return -ENOSPC;
+	}
+	*nframes = (uint32_t)(len >> UMM_PAGE_SHIFT);
+	return 0;
+}
+
 static int frames_map(struct frames *frames, size_t len)
 {
 	uintptr_t base;
@@ -68,8 +102,13 @@ static int frames_map(struct frames *frames, size_t len)
 	frames->mapped_len = len + UMM_BLOCK_SIZE;
 	frames->mapped = mmap(NULL, frames->mapped_len, PROT_NONE,
 			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (frames->mapped == MAP_FAILED)
+	if (frames->mapped == MAP_FAILED) {
+		umm_log(UMM_LOG_ERROR,
+			"node %d: there are no addresses for a pool of %llu MiB: raise 'ulimit "
+			"-v', or ask for a smaller pool",
+			frames->node, (unsigned long long)len >> 20);
 		return -ENOMEM;
+	}
 	syscall(SYS_munlock, frames->mapped, frames->mapped_len);
 	base = ((uintptr_t)frames->mapped + UMM_BLOCK_SIZE - 1) & ~(UMM_BLOCK_SIZE - 1);
 	frames->base = (char *)frames->mapped + (base - (uintptr_t)frames->mapped);
@@ -79,8 +118,7 @@ static int frames_map(struct frames *frames, size_t len)
 	return 0;
 }
 
-int frames_init(struct frames *frames, const struct library *library, int node, bool alone,
-		uint32_t nframes)
+int frames_init(struct frames *frames, const struct library *library, int node, uint32_t nframes)
 {
 	size_t len = (size_t)nframes << UMM_PAGE_SHIFT;
 	int ret;
@@ -88,7 +126,7 @@ int frames_init(struct frames *frames, const struct library *library, int node, 
 	memset(frames, 0, sizeof(*frames));
 	frames->library = library;
 	frames->node = node;
-	frames->alone = alone;
+	frames->owner = getpid();
 	frames->nframes = nframes;
 	frames->mask = library->nodemask();
 	if (!frames->mask)
@@ -105,6 +143,7 @@ int frames_init(struct frames *frames, const struct library *library, int node, 
 		goto err_map;
 	}
 	pthread_mutex_init(&frames->returning, NULL);
+	limit_start();
 	return 0;
 
 err_map:
@@ -117,7 +156,10 @@ err_mask:
 void frames_fini(struct frames *frames)
 {
 	pthread_mutex_destroy(&frames->returning);
-	munmap(frames->mapped, frames->mapped_len);
+	if (frames->owner == getpid()) {
+		munmap(frames->mapped, frames->mapped_len);
+		limit_pools_add(-(int64_t)(atomic_load(&frames->held) << UMM_PAGE_SHIFT));
+	}
 	frames->library->free_mask(frames->mask);
 }
 
@@ -144,7 +186,7 @@ static uint32_t strays(const struct frames *frames, uint32_t n, void **pages)
 
 static void tell(const struct frames *frames, enum refusal why, const char *limit)
 {
-	unsigned long long mib = atomic_load(&frames->taken) >> 8;
+	unsigned long long mib = atomic_load(&frames->held) >> 8;
 
 	if (why == REFUSED_GONE)
 		umm_log(UMM_LOG_WARNING,
@@ -169,24 +211,6 @@ static void tell(const struct frames *frames, enum refusal why, const char *limi
 			frames->node, mib, limit);
 }
 
-/* Room for so much more, with what comes home again? A look at the cgroup is good for a while. */
-static bool limit_allows(struct frames *frames, uint64_t len, char file[LIMIT_FILE])
-{
-	uint64_t leave = atomic_load(&frames->leave), home;
-
-	if (leave < len) {
-		leave = limit_headroom(file);
-		home = 2 * ((atomic_load(&frames->taken) << UMM_PAGE_SHIFT) + len);
-		leave = leave > home ? (leave - home) / 4 + len : 0;
-		if (leave < len)
-			return false;
-		if (leave > LEAVE_MAX)
-			leave = LEAVE_MAX;
-	}
-	atomic_store(&frames->leave, leave - len);
-	return true;
-}
-
 static bool cpuset_allows(const struct frames *frames)
 {
 	unsigned long mask[POLICY_WORDS] = { 0 };
@@ -209,11 +233,27 @@ static enum refusal node_gives(const struct frames *frames, uint64_t len)
 	return unused < len ? REFUSED_FULL : REFUSED_NOT;
 }
 
+bool frames_alone(struct frames *frames)
+{
+	uint64_t now = clock_ns();
+	char text[64];
+
+	if (now - atomic_load(&frames->alone_ns) >= ALONE_NS) {
+		/* A list of one. */
+		atomic_store(&frames->alone,
+			     !sysfs_read(NODES_ROOT "/has_memory", text, sizeof(text)) && text[0] &&
+				     !strpbrk(text, ",-"));
+		atomic_store(&frames->alone_ns, now);
+	}
+	return atomic_load(&frames->alone);
+}
+
 static enum refusal may_take(struct frames *frames, uint64_t len, char file[LIMIT_FILE])
 {
-	enum refusal why = frames->alone ? REFUSED_NOT : node_gives(frames, len);
+	enum refusal why = frames_alone(frames) ? REFUSED_NOT : node_gives(frames, len);
 
-	if (why == REFUSED_NOT && !limit_allows(frames, len, file))
+	/* Room for all pools with these frames, twice. */
+	if (why == REFUSED_NOT && !limit_ask(len, 2 * limit_pools() + len, file))
 		why = REFUSED_LIMIT;
 	return why;
 }
@@ -226,32 +266,92 @@ static int refuse(struct frames *frames, uint32_t nframes, enum refusal why, con
 	return -ENOSPC;
 }
 
-int frames_populate(struct frames *frames, uint32_t frame, uint32_t nframes)
+/* The frames' memory, if the node has it. */
+static int populate(struct frames *frames, uint32_t frame, uint32_t nframes)
 {
 	size_t len = (size_t)nframes << UMM_PAGE_SHIFT;
 	void *at = frames_at(frames, frame), *pages[BATCH];
-	char limit[LIMIT_FILE];
-	enum refusal why;
 
-	if (atomic_load(&frames->offline)) {
-		atomic_fetch_add(&frames->refused, nframes);
-		return -ENOSPC;
-	}
-	why = may_take(frames, len, limit);
-	if (why != REFUSED_NOT)
-		return refuse(frames, nframes, why, limit);
 	if (frames_open(at, len) || madvise(at, len, MADV_POPULATE_WRITE))
 		return errno == ENOMEM || errno == EFAULT ?
-			       refuse(frames, nframes, REFUSED_FULL, limit) :
+			       refuse(frames, nframes, REFUSED_FULL, NULL) :
 			       -ENOMEM;
 	run_pages(frames, frame, nframes, pages);
 	if (strays(frames, nframes, pages)) {
 		madvise(at, len, MADV_DONTNEED);
-		return refuse(frames, nframes, REFUSED_FULL, limit);
+		return refuse(frames, nframes, REFUSED_FULL, NULL);
 	}
 	atomic_fetch_add(&frames->taken, nframes);
-	atomic_store(&frames->told, REFUSED_NOT);
+	atomic_fetch_add(&frames->held, nframes);
+	limit_pools_add((int64_t)len);
 	return 0;
+}
+
+int frames_populate(struct frames *frames, uint32_t frame, uint32_t nframes)
+{
+	size_t len = (size_t)nframes << UMM_PAGE_SHIFT;
+	char limit[LIMIT_FILE];
+	enum refusal why;
+	int ret;
+
+	if (atomic_load(&frames->offline)) {
+		atomic_fetch_add(&frames->refused, nframes);
+		return -ENODEV;
+	}
+	why = may_take(frames, len, limit);
+	if (why != REFUSED_NOT)
+		return refuse(frames, nframes, why, limit);
+	ret = populate(frames, frame, nframes);
+	limit_taken(len);
+	if (!ret)
+		atomic_store(&frames->told, REFUSED_NOT);
+	return ret;
+}
+
+void frames_unpopulate(struct frames *frames, uint32_t frame, uint32_t nframes)
+{
+	size_t len = (size_t)nframes << UMM_PAGE_SHIFT;
+
+	/* Of locked memory the kernel drops none. */
+	syscall(SYS_munlock, frames_at(frames, frame), len);
+	madvise(frames_at(frames, frame), len, MADV_DONTNEED);
+	atomic_fetch_sub(&frames->held, nframes);
+	limit_pools_add(-(int64_t)len);
+}
+
+static void home_refused(struct frames *frames, const char *limit)
+{
+	uint64_t now = clock_ns(), told = atomic_load(&frames->home_told_ns);
+
+	if ((told && now - told < HOME_SAY_NS) ||
+	    !atomic_compare_exchange_strong(&frames->home_told_ns, &told, now))
+		return;
+	umm_log(UMM_LOG_WARNING,
+		"node %d: a memory cgroup leaves no room for pages that are to come home: libumm "
+		"gives back what it keeps, and pages for which that is not enough stay. Raise %s",
+		frames->node, limit);
+}
+
+int frames_home(struct frames *frames, const struct umm_copy *copies, unsigned ncopies)
+{
+	char limit[LIMIT_FILE];
+	uint64_t len = 0;
+	int ret = 0;
+
+	if (limit_is_far(HOME_ROOM))
+		return 0;
+	for (unsigned i = 0; i < ncopies; i++)
+		len += (uint64_t)copies[i].npages << UMM_PAGE_SHIFT;
+	if (!limit_ask(len, HOME_SPARE, limit)) {
+		home_refused(frames, limit);
+		return -ENOMEM;
+	}
+	for (unsigned i = 0; i < ncopies && !ret; i++)
+		if (madvise(copies[i].host, (size_t)copies[i].npages << UMM_PAGE_SHIFT,
+			    MADV_POPULATE_WRITE))
+			ret = -ENOMEM;
+	limit_taken(len);
+	return ret;
 }
 
 /* Move those of at most BATCH frames that are elsewhere back. False: not all of them. */
@@ -291,7 +391,7 @@ int frames_settle(struct frames *frames, uint32_t frame, uint32_t nframes)
 	void *first = frames_at(frames, frame);
 	enum refusal why;
 
-	if (frames->alone || !strays(frames, 1, &first))
+	if (frames_alone(frames) || !strays(frames, 1, &first))
 		return 0;
 	if (nframes > BATCH)
 		nframes = BATCH;
@@ -313,30 +413,10 @@ void frames_check(struct frames *frames, uint32_t frame, uint32_t nframes)
 	}
 }
 
-uint32_t frames_move(struct frames *frames, uint32_t n, const uint32_t *list, int node)
-{
-	int nodes[BATCH], status[BATCH];
-	uint32_t moved = 0, part;
-	void *pages[BATCH];
-
-	for (; n; n -= part, list += part) {
-		part = n < BATCH ? n : BATCH;
-		for (uint32_t i = 0; i < part; i++) {
-			pages[i] = frames_at(frames, list[i]);
-			nodes[i] = node;
-		}
-		if (frames->library->move_pages(0, part, pages, nodes, status, MPOL_MF_MOVE) < 0)
-			continue;
-		for (uint32_t i = 0; i < part; i++)
-			moved += status[i] == node;
-	}
-	return moved;
-}
-
-void frames_place_begin(const struct frames *frames)
+void frames_place_begin(struct frames *frames)
 {
 	before.mode = POLICY_UNTAKEN;
-	if (frames->alone ||
+	if (frames_alone(frames) ||
 	    frames->library->get_mempolicy(&before.mode, before.mask, POLICY_NODES + 1, NULL, 0)) {
 		before.mode = POLICY_UNTAKEN;
 		return;

@@ -23,6 +23,8 @@
 #include "sysfs.h"
 #include "umm_numa.h"
 
+/* A list of all CPUs or nodes there can be, none beside another: "0,2,4". */
+#define LIST_BYTES	 NODE_CPUS
 #define DISTANCE_LOCAL	 10
 #define DISTANCE_UNKNOWN 255
 
@@ -84,7 +86,7 @@ static void node_add(void *priv, unsigned number)
 
 static void cpus_read(const char *root, struct node *node)
 {
-	char path[256], text[4096];
+	char path[256], text[LIST_BYTES];
 
 	node->cpus = (struct cpus){ 0 };
 	snprintf(path, sizeof(path), "%s/node%d/cpulist", root, node->number);
@@ -283,7 +285,7 @@ static void judge_all(const struct library *library, struct nodes *nodes)
 
 static int online_read(const char *root, struct nodes *nodes)
 {
-	char path[256], text[1024];
+	char path[256], text[LIST_BYTES];
 
 	snprintf(path, sizeof(path), "%s/online", root);
 	if (sysfs_read(path, text, sizeof(text)))

@@ -12,7 +12,7 @@
 #define NODES_MAX   256
 #define NODES_ROOT  "/sys/devices/system/node"
 #define NODE_REASON 256
-#define NODE_CPUS   256
+#define NODE_CPUS   8192
 
 struct node {
 	int number;

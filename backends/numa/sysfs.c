@@ -10,15 +10,20 @@
 int sysfs_read(const char *path, char *text, size_t text_len)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	ssize_t len;
+	size_t len = 0;
+	ssize_t got;
 
 	text[0] = '\0';
 	if (fd < 0)
 		return -errno;
-	len = read(fd, text, text_len - 1);
+	/* The kernel gives long files piece by piece. */
+	while ((got = read(fd, text + len, text_len - 1 - len)) > 0)
+		len += (size_t)got;
 	close(fd);
-	if (len < 0)
+	if (got < 0) {
+		text[0] = '\0';
 		return -EIO;
+	}
 	while (len && text[len - 1] == '\n')
 		len--;
 	text[len] = '\0';

@@ -12,10 +12,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "cgroup.h"
+#include "device.h"
+#include "limit.h"
 
 #define MIB	       ((size_t)1 << 20)
 #define POOL_PAGES     (8 * 512)
@@ -131,6 +134,8 @@ static void memory_create(struct cgroup *group, size_t bytes)
 		rig_skip("no memory cgroup can be made: %s", strerror(errno));
 	snprintf(text, sizeof(text), "%zu", bytes);
 	assert_true(cgroup_write(group, limit_file(group), text));
+	/* Else what does not fit may be swapped out instead. */
+	cgroup_write(group, group->unified ? "memory.swap.max" : "memory.swappiness", "0");
 }
 
 static void memory_limit_stops_the_pool_not_the_process(void **state)
@@ -178,6 +183,207 @@ static void limit_of_the_group_above_counts_too(void **state)
 	cgroup_leave(&inside);
 	cgroup_leave(&group);
 	assert_logged("a memory cgroup leaves no room for more");
+}
+
+/* A context of its own in the group, with a pool that has room for all of it. */
+static void pool_open(struct rig *rig, size_t npages, size_t frame_cache)
+{
+	struct umm_ctx_options ctx_options = { .size = sizeof(ctx_options),
+					       .frame_cache = frame_cache,
+					       .readahead = UMM_READAHEAD_OFF };
+	struct umm_numa_options options = { .size = sizeof(options),
+					    .node = umm_numa_node(rig->numa),
+					    .bytes = npages * PAGE };
+
+	umm_numa_destroy(rig->numa);
+	rig->numa = NULL;
+	umm_ctx_put(rig->ctx);
+	rig->ctx = NULL;
+	assert_int_equal(umm_ctx_create(&ctx_options, &rig->ctx), 0);
+	assert_int_equal(umm_numa_create(rig->ctx, &options, &rig->numa), 0);
+}
+
+static char *grow(size_t len)
+{
+	char *at = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	assert_ptr_not_equal(at, MAP_FAILED);
+	memset(at, 1, len);
+	return at;
+}
+
+#define GROWN_PAGES (16 * 512)
+
+/* A first block is there; what the program takes next is not forgotten when more follows. */
+static void program_that_grows_leaves_less_for_the_pool(void **state)
+{
+	struct rig *rig = *state;
+	struct cgroup group;
+	char *data, *grown;
+	long moved;
+
+	memory_create(&group, 150 * MIB);
+	assert_true(cgroup_enter(&group));
+	pool_open(rig, GROWN_PAGES, BLOCK);
+	data = alloc_filled(rig, GROWN_PAGES, 6);
+	assert_int_equal(to_node(rig, data, 512), 512);
+	grown = grow(96 * MIB);
+	rig_log_clear();
+	moved = to_node(rig, data, GROWN_PAGES);
+	assert_filled(data, GROWN_PAGES, 6);
+	assert_true(moved < GROWN_PAGES - 512);
+	assert_logged("a memory cgroup leaves no room for more");
+	assert_logged(limit_file(&group));
+	moved = (long)on_device(rig);
+	assert_int_equal(umm_migrate_to_system(rig->ctx, data, GROWN_PAGES * PAGE), moved);
+	assert_filled(data, GROWN_PAGES, 6);
+	munmap(grown, 96 * MIB);
+	assert_int_equal(umm_free(rig->ctx, data), 0);
+	cgroup_leave(&group);
+}
+
+static bool kernel_moves(void)
+{
+	struct umm_probe_info info = { .size = sizeof(info) };
+
+	assert_int_equal(umm_probe(&info), 0);
+	return info.kernel_features & UMM_KERNEL_MOVE;
+}
+
+/* Room for some of it only: as pages come home, the pool gives its frames back. */
+static void pages_come_home_to_a_program_that_has_grown(void **state)
+{
+	struct rig *rig = *state;
+	char *data, *grown, file[LIMIT_FILE];
+	struct cgroup group;
+	size_t len;
+
+	memory_create(&group, 160 * MIB);
+	assert_true(cgroup_enter(&group));
+	pool_open(rig, GROWN_PAGES, BLOCK);
+	data = alloc_filled(rig, GROWN_PAGES, 7);
+	assert_int_equal(to_node(rig, data, GROWN_PAGES), GROWN_PAGES);
+	len = limit_headroom(UINT64_MAX, file) - 20 * MIB;
+	grown = grow(len);
+	rig_log_clear();
+	assert_int_equal(umm_migrate_to_system(rig->ctx, data, GROWN_PAGES * PAGE), GROWN_PAGES);
+	assert_filled(data, GROWN_PAGES, 7);
+	/* Else the program has had pages of its own all the time. */
+	if (kernel_moves()) {
+		assert_logged("leaves no room for pages that are to come home");
+		assert_logged(limit_file(&group));
+		assert_true(atomic_load(&rig->numa->frames.held) < GROWN_PAGES);
+	}
+	munmap(grown, len);
+	assert_int_equal(umm_free(rig->ctx, data), 0);
+	cgroup_leave(&group);
+}
+
+/* None at all: they stay, and come when there is some. */
+static void pages_without_room_at_home_stay_on_the_node(void **state)
+{
+	struct rig *rig = *state;
+	char *data, *grown, file[LIMIT_FILE];
+	struct cgroup group;
+	size_t len;
+
+	if (!kernel_moves())
+		rig_skip("without UFFDIO_MOVE it takes memory to leave pages where they are");
+	memory_create(&group, 160 * MIB);
+	assert_true(cgroup_enter(&group));
+	pool_open(rig, GROWN_PAGES, BLOCK);
+	data = alloc_filled(rig, GROWN_PAGES, 8);
+	assert_int_equal(to_node(rig, data, GROWN_PAGES), GROWN_PAGES);
+	len = limit_headroom(UINT64_MAX, file) - MIB / 2;
+	grown = grow(len);
+	rig_log_clear();
+	/* But for a block, for which the recycled frames make room. */
+	assert_true(umm_migrate_to_system(rig->ctx, data, GROWN_PAGES * PAGE) <= 512);
+	assert_true(on_device(rig) >= GROWN_PAGES - 512);
+	assert_filled(data, GROWN_PAGES, 8);
+	assert_logged("leaves no room for pages that are to come home");
+	assert_int_equal(umm_numa_offline(rig->numa), -EBUSY);
+	assert_logged("pages did not come home");
+	assert_filled(data, GROWN_PAGES, 8);
+	munmap(grown, len);
+	assert_int_equal(umm_numa_offline(rig->numa), 0);
+	assert_int_equal(on_device(rig), 0);
+	assert_filled(data, GROWN_PAGES, 8);
+	assert_int_equal(umm_free(rig->ctx, data), 0);
+	cgroup_leave(&group);
+}
+
+static void frames_kept_for_reuse_are_few_where_there_is_a_limit(void **state)
+{
+	struct umm_stats stats = { .size = sizeof(stats) };
+	struct rig *rig = *state;
+	struct cgroup group;
+	char *data;
+
+	memory_create(&group, 160 * MIB);
+	assert_true(cgroup_enter(&group));
+	pool_open(rig, GROWN_PAGES, 0);
+	data = alloc_filled(rig, GROWN_PAGES, 9);
+	assert_int_equal(to_node(rig, data, GROWN_PAGES), GROWN_PAGES);
+	assert_int_equal(umm_ctx_stats(rig->ctx, &stats), 0);
+	assert_in_range(stats.cached_bytes, 0, 160 * MIB / 16);
+	assert_filled(data, GROWN_PAGES, 9);
+	assert_int_equal(umm_free(rig->ctx, data), 0);
+	cgroup_leave(&group);
+}
+
+static void what_others_were_allowed_is_not_there_twice(void **state)
+{
+	struct rig *rig = *state;
+	char file[LIMIT_FILE];
+	struct cgroup group;
+
+	(void)rig;
+	memory_create(&group, 64 * MIB);
+	assert_true(cgroup_enter(&group));
+	assert_true(limit_ask(20 * MIB, 0, file));
+	assert_true(limit_ask(20 * MIB, 0, file));
+	assert_false(limit_ask(40 * MIB, 0, file));
+	assert_non_null(strstr(file, limit_file(&group)));
+	assert_false(limit_ask(10 * MIB, 30 * MIB, file));
+	limit_taken(20 * MIB);
+	limit_taken(20 * MIB);
+	assert_true(limit_ask(40 * MIB, 0, file));
+	limit_taken(40 * MIB);
+	cgroup_leave(&group);
+}
+
+/* ---- addresses -------------------------------------------------------------------------- */
+
+static size_t addresses_used(void)
+{
+	unsigned long npages = 0;
+	FILE *file = fopen("/proc/self/statm", "r");
+
+	assert_non_null(file);
+	assert_int_equal(fscanf(file, "%lu", &npages), 1);
+	fclose(file);
+	return npages * PAGE;
+}
+
+static void pool_without_addresses_is_said_to_have_none(void **state)
+{
+	struct umm_numa_options options = { .size = sizeof(options), .bytes = 200 * MIB };
+	struct rig *rig = *state;
+	struct rlimit old, limit;
+	struct umm_numa *numa = NULL;
+	int ret;
+
+	options.node = umm_numa_node(rig->numa);
+	assert_int_equal(getrlimit(RLIMIT_AS, &old), 0);
+	limit = old;
+	limit.rlim_cur = addresses_used() + 64 * MIB;
+	rig_log_clear();
+	assert_int_equal(setrlimit(RLIMIT_AS, &limit), 0);
+	ret = umm_numa_create(rig->ctx, &options, &numa);
+	assert_int_equal(setrlimit(RLIMIT_AS, &old), 0);
+	assert_int_equal(ret, -ENOMEM);
+	assert_logged("there are no addresses for a pool of 200 MiB: raise 'ulimit -v'");
 }
 
 /* ---- a node that others fill ------------------------------------------------------------ */
@@ -240,6 +446,12 @@ int main(void)
 		RIG_TEST(cpuset_that_shrinks_keeps_pages_away_until_it_grows),
 		RIG_TEST(memory_limit_stops_the_pool_not_the_process),
 		RIG_TEST(limit_of_the_group_above_counts_too),
+		RIG_TEST(program_that_grows_leaves_less_for_the_pool),
+		RIG_TEST(pages_come_home_to_a_program_that_has_grown),
+		RIG_TEST(pages_without_room_at_home_stay_on_the_node),
+		RIG_TEST(frames_kept_for_reuse_are_few_where_there_is_a_limit),
+		RIG_TEST(what_others_were_allowed_is_not_there_twice),
+		RIG_TEST(pool_without_addresses_is_said_to_have_none),
 		RIG_TEST(node_that_fills_up_is_named_and_pages_stay),
 	};
 

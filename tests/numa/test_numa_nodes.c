@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "frames.h"
 #include "nodes.h"
 
 static char root[64];
@@ -255,6 +256,63 @@ static void without_files_there_are_no_nodes(void **state)
 	assert_int_equal(nodes.node[0].usable, -ENODEV);
 }
 
+/* Every other CPU of a large machine. */
+static void long_lists_of_cpus_are_read_to_the_end(void **state)
+{
+	char list[NODE_CPUS] = "", text[NODE_CPUS];
+	struct nodes *nodes;
+	size_t len = 0;
+
+	(void)state;
+	for (int cpu = 0; cpu < CPU_SETSIZE; cpu += 2)
+		len += (size_t)snprintf(list + len, sizeof(list) - len, "%s%d", cpu ? "," : "",
+					cpu);
+	put("online", "0\n");
+	put_node(0, list, 1024, "10\n");
+	nodes = read_nodes(0);
+	assert_int_equal(nodes->node[0].ncpus, CPU_SETSIZE / 2);
+	assert_true(CPU_ISSET(CPU_SETSIZE - 2, &nodes->node[0].cpus));
+	cpus_text(&nodes->node[0].cpus, text, sizeof(text));
+	assert_string_equal(text, list);
+	free(nodes);
+}
+
+static void long_lists_of_nodes_are_read_to_the_end(void **state)
+{
+	char list[NODE_CPUS] = "";
+	struct nodes *nodes;
+	size_t len = 0;
+
+	(void)state;
+	for (int node = 100; node < 100 + 2 * NODES_MAX; node += 2)
+		len += (size_t)snprintf(list + len, sizeof(list) - len, "%s%d",
+					node > 100 ? "," : "", node);
+	put("online", list);
+	nodes = read_nodes(0);
+	assert_int_equal(nodes->count, NODES_MAX);
+	assert_int_equal(nodes->node[NODES_MAX - 1].number, 100 + 2 * (NODES_MAX - 1));
+	free(nodes);
+}
+
+static void pool_of_more_frames_than_are_counted_is_refused(void **state)
+{
+	const uint64_t tib = UINT64_C(1) << 40;
+	struct node node = { .number = 7, .total_bytes = 80 * tib, .free_bytes = 64 * tib };
+	uint32_t nframes = 0;
+
+	(void)state;
+	rig_log_clear();
+	assert_int_equal(frames_wanted(16 * tib, &node, &nframes), -ENOSPC);
+	assert_logged("a pool has 16777214 at most");
+	assert_int_equal(frames_wanted(17 * tib, &node, &nframes), -ENOSPC);
+	assert_int_equal(nframes, 0);
+	assert_int_equal(frames_wanted(16 * tib - BLOCK, &node, &nframes), 0);
+	assert_int_equal(nframes, UINT32_MAX - 511);
+	/* Half of what is free would be more. */
+	assert_int_equal(frames_wanted(0, &node, &nframes), 0);
+	assert_int_equal(nframes, UINT32_MAX - 511);
+}
+
 static void cpus_are_listed_as_ranges(void **state)
 {
 	struct cpus cpus = { 0 };
@@ -290,6 +348,11 @@ int main(void)
 		cmocka_unit_test_setup_teardown(choice_is_among_those_that_may_be_used, make_root,
 						remove_root),
 		cmocka_unit_test_setup_teardown(without_files_there_are_no_nodes, make_root,
+						remove_root),
+		cmocka_unit_test(pool_of_more_frames_than_are_counted_is_refused),
+		cmocka_unit_test_setup_teardown(long_lists_of_nodes_are_read_to_the_end, make_root,
+						remove_root),
+		cmocka_unit_test_setup_teardown(long_lists_of_cpus_are_read_to_the_end, make_root,
 						remove_root),
 		cmocka_unit_test(cpus_are_listed_as_ranges),
 	};

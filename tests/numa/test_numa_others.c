@@ -20,6 +20,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "device.h"
 #include "sysfs.h"
 
 #define NPAGES	       1024
@@ -136,6 +137,27 @@ static void frames_that_others_moved_are_lent_again_at_once(void **state)
 	}
 }
 
+/* As it was when the device was made: the other nodes' memory has come since. */
+static void device_that_was_alone_hears_of_other_nodes(void **state)
+{
+	struct rig *rig = *state;
+	struct mask mask = only(rig->nodes.info[0].node);
+	char *p;
+
+	rig_need_nodes(rig, 2);
+	atomic_store(&rig->numa->frames.alone, true);
+	atomic_store(&rig->numa->frames.alone_ns, 0);
+	p = alloc_on_node(rig, NPAGES, 7);
+	assert_int_equal(
+		syscall(SYS_mbind, p, NPAGES * PAGE, MODE_BIND, mask.word, MASK_BITS, MOVE), 0);
+	assert_int_equal(umm_migrate_to_system(rig->ctx, p, NPAGES * PAGE), NPAGES);
+	assert_int_equal(syscall(SYS_mbind, p, NPAGES * PAGE, MODE_DEFAULT, NULL, 0ul, 0), 0);
+	wait_until(rig_counts(rig->numa).frames_checked >= NPAGES);
+	assert_int_equal(to_node(rig, p, NPAGES), NPAGES);
+	assert_on_node(p, NPAGES, umm_numa_node(rig->numa));
+	assert_filled(p, NPAGES, 7);
+}
+
 static bool kernel_moves(void)
 {
 	struct umm_probe_info info = { .size = sizeof(info) };
@@ -231,6 +253,85 @@ static void pinned_pages_are_said_to_be_held_wherever_they_are(void **state)
 	umm_unpin(pin);
 	assert_held(rig, p, 0, UMM_PAGE_SYSTEM);
 	assert_filled(p, NPAGES, 8);
+}
+
+/* ---- devices that leave their node -------------------------------------------------------- */
+
+/* Frames that have memory, by the kernel. */
+static size_t frames_there(struct rig *rig)
+{
+	const struct frames *frames = &rig->numa->frames;
+	size_t n = 0;
+
+	for (uint32_t f = 0; f < frames->nframes; f++) {
+		void *page = frames_at(frames, f);
+		int status = -ENOENT;
+
+		assert_int_equal(syscall(SYS_move_pages, 0, 1UL, &page, NULL, &status, 0), 0);
+		n += status >= 0;
+	}
+	return n;
+}
+
+static void offline_leaves_no_frame_anywhere(void **state)
+{
+	struct rig *rig = *state;
+	char *p = alloc_on_node(rig, NPAGES, 1);
+
+	assert_int_equal(umm_migrate_to_system(rig->ctx, p, 512 * PAGE), 512);
+	assert_true(frames_there(rig) >= 512);
+	assert_int_equal(umm_numa_offline(rig->numa), 0);
+	assert_int_equal(frames_there(rig), 0);
+	assert_int_equal(umm_migrate_to_device(rig->ctx, umm_numa_devmem(rig->numa), p, PAGE),
+			 -ENODEV);
+	assert_int_equal(frames_there(rig), 0);
+	assert_filled(p, NPAGES, 1);
+	assert_int_equal(umm_numa_online(rig->numa), 0);
+	assert_int_equal(to_node(rig, p, NPAGES), NPAGES);
+	assert_on_node(p, NPAGES, umm_numa_node(rig->numa));
+	assert_filled(p, NPAGES, 1);
+}
+
+static void frames_that_the_program_has_are_said_to_be_left(void **state)
+{
+	struct rig *rig = *state;
+	uint32_t frame;
+
+	assert_int_equal(umm_devmem_alloc(umm_numa_devmem(rig->numa), 1, &frame), 0);
+	rig_log_clear();
+	assert_int_equal(umm_numa_offline(rig->numa), -EBUSY);
+	assert_logged("the pool keeps 2 MiB of it");
+	*frames_at(&rig->numa->frames, frame) = 1;
+	umm_devmem_free(umm_numa_devmem(rig->numa), 1, &frame);
+	assert_int_equal(umm_numa_offline(rig->numa), 0);
+	assert_int_equal(frames_there(rig), 0);
+}
+
+static void *go_offline(void *numa)
+{
+	return (void *)(intptr_t)umm_numa_offline(numa);
+}
+
+static void threads_may_go_offline_at_once(void **state)
+{
+	struct rig *rig = *state;
+	char *p = alloc_on_node(rig, NPAGES, 1);
+	pthread_t threads[4];
+	void *ret;
+
+	for (unsigned round = 0; round < 8; round++) {
+		assert_true(to_node(rig, p, NPAGES) >= 0);
+		assert_int_equal(pages_in_state(rig, p, NPAGES, UMM_PAGE_COHERENT), NPAGES);
+		for (unsigned i = 0; i < 4; i++)
+			assert_int_equal(pthread_create(&threads[i], NULL, go_offline, rig->numa),
+					 0);
+		for (unsigned i = 0; i < 4; i++) {
+			pthread_join(threads[i], &ret);
+			assert_int_equal((intptr_t)ret, 0);
+		}
+		assert_filled(p, NPAGES, 1);
+		assert_int_equal(umm_numa_online(rig->numa), 0);
+	}
 }
 
 /* ---- memory that is removed --------------------------------------------------------------- */
@@ -394,9 +495,13 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		RIG_TEST(pages_that_mbind_moves_are_said_to_be_there),
 		RIG_TEST(frames_that_others_moved_are_lent_again_at_once),
+		RIG_TEST(device_that_was_alone_hears_of_other_nodes),
 		RIG_TEST(bound_memory_goes_where_the_program_sends_it),
 		RIG_TEST(process_that_is_moved_off_the_node_goes_back),
 		RIG_TEST(pinned_pages_are_said_to_be_held_wherever_they_are),
+		RIG_TEST(offline_leaves_no_frame_anywhere),
+		RIG_TEST(frames_that_the_program_has_are_said_to_be_left),
+		RIG_TEST(threads_may_go_offline_at_once),
 		RIG_TEST(node_that_was_left_is_removed_and_used_again),
 		RIG_TEST(node_that_is_removed_under_its_pages_loses_none),
 	};
