@@ -18,6 +18,8 @@
 #include "lock.h"
 
 struct pool {
+	/* Freed, for the next who asks: that takes no lock. Only of a pool that keeps nothing back. */
+	_Atomic(void *) spare;
 	struct lock lock; /* RANK_LEAF. Protects: everything below */
 	size_t obj_size;
 	bool packed;		 /* see pool_pack() */

@@ -623,7 +623,7 @@ void residents_detach(struct umm_ctx *ctx, struct block *block, const uint64_t *
 		next = resident->next;
 		for (unsigned w = 0; w < BITMAP_WORDS; w++)
 			mine[w] = resident->bitmap[w] & pages[w];
-		if (bit_next(mine, 0) < UMM_BLOCK_PAGES)
+		if (bit_any(mine))
 			resident_detach(ctx, block, resident, mine, list);
 	}
 }
@@ -678,16 +678,18 @@ void bits_set(uint64_t *map, unsigned first, unsigned last)
 
 unsigned bit_search(const uint64_t *map, unsigned from)
 {
+	unsigned w = from / 64;
 	uint64_t word;
 
-	for (unsigned w = from / 64; w < BITMAP_WORDS; w++) {
+	if (from >= UMM_BLOCK_PAGES)
+		return UMM_BLOCK_PAGES;
+	word = map[w] & ~UINT64_C(0) << (from % 64);
+	while (!word) {
+		if (++w == BITMAP_WORDS)
+			return UMM_BLOCK_PAGES;
 		word = map[w];
-		if (w == from / 64)
-			word &= ~UINT64_C(0) << (from % 64);
-		if (word)
-			return w * 64 + (unsigned)__builtin_ctzll(word);
 	}
-	return UMM_BLOCK_PAGES;
+	return w * 64 + (unsigned)__builtin_ctzll(word);
 }
 
 unsigned bit_next_clear(const uint64_t *map, unsigned from)
@@ -704,11 +706,20 @@ unsigned bit_next_clear(const uint64_t *map, unsigned from)
 	return UMM_BLOCK_PAGES;
 }
 
+/* How many bits are set: without an instruction for it, which not every processor has. */
+static unsigned word_count(uint64_t word)
+{
+	word -= word >> 1 & UINT64_C(0x5555555555555555);
+	word = (word & UINT64_C(0x3333333333333333)) + (word >> 2 & UINT64_C(0x3333333333333333));
+	word = (word + (word >> 4)) & UINT64_C(0x0f0f0f0f0f0f0f0f);
+	return (unsigned)(word * UINT64_C(0x0101010101010101) >> 56);
+}
+
 unsigned bit_count(const uint64_t *map)
 {
 	unsigned n = 0;
 
 	for (unsigned w = 0; w < BITMAP_WORDS; w++)
-		n += (unsigned)__builtin_popcountll(map[w]);
+		n += word_count(map[w]);
 	return n;
 }

@@ -202,6 +202,16 @@ static inline void bit_clear(uint64_t *map, unsigned i)
 	map[i / 64] &= ~(UINT64_C(1) << (i % 64));
 }
 
+/* Is any page in it? */
+static inline bool bit_any(const uint64_t *map)
+{
+	uint64_t any = 0;
+
+	for (unsigned w = 0; w < BITMAP_WORDS; w++)
+		any |= map[w];
+	return any;
+}
+
 void bits_set(uint64_t *map, unsigned first, unsigned last); /* half open */
 unsigned bit_search(const uint64_t *map, unsigned from);     /* first set bit >= from, or 512 */
 unsigned bit_next_clear(const uint64_t *map, unsigned from); /* first clear bit >= from, or 512 */

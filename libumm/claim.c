@@ -74,7 +74,7 @@ bool claim_choose(struct umm_ctx *ctx, struct block *block, const uint64_t *page
 			continue;
 		bit_set(chosen, i);
 	}
-	return bit_next(chosen, 0) < UMM_BLOCK_PAGES;
+	return bit_any(chosen);
 }
 
 static uintptr_t at(const struct piece *piece, unsigned i)

@@ -306,7 +306,7 @@ static bool notify(struct piece *piece, const uint64_t *wanted)
 	if (piece->dst && piece->dst->places)
 		return notify_pages(piece, wanted, piece->all,
 				    (struct message){ UMM_EVENT_EXCLUSIVE, dev });
-	if (bit_next(piece->exclusive, 0) < UMM_BLOCK_PAGES) {
+	if (bit_any(piece->exclusive)) {
 		if (!notify_pages(piece, wanted, piece->exclusive,
 				  (struct message){ UMM_EVENT_EXCLUSIVE, piece->src->dev }))
 			return false;

@@ -690,8 +690,7 @@ static bool has_to_wake(const struct piece *piece, const struct block *block)
 	if (block->waiters)
 		return true;
 	return piece->cause == UMM_CAUSE_CPU_FAULT && !piece->deferred &&
-	       (piece->moved + piece->let_write < bit_count(piece->all) ||
-		bit_next(piece->left, 0) < UMM_BLOCK_PAGES);
+	       (piece->moved + piece->let_write < bit_count(piece->all) || bit_any(piece->left));
 }
 
 /* One attempt with the locks held; true when nothing is left to do. */

@@ -348,9 +348,8 @@ int devmem_use(struct umm_devmem *mem)
 
 void devmem_hold(struct umm_devmem *mem)
 {
-	lock_take(&mem->lock);
-	mem->users++;
-	lock_drop(&mem->lock);
+	/* It cannot be idle yet: the block's lock keeps a page of it in the order of eviction. */
+	atomic_fetch_add(&mem->users, 1);
 }
 
 void devmem_unuse(struct umm_devmem *mem)

@@ -55,12 +55,12 @@ struct umm_devmem {
 		uintptr_t *block; /* NULL: nothing is recorded */
 		size_t n, room;
 	} record;
-	uint32_t traced;       /* tracefile_on when a trace last heard of this memory */
-	bool ahead;	       /* somebody does */
-	uint64_t ahead_clock;  /* of the latest request that took frames */
-	uint32_t nabsent;      /* chunks */
-	uint64_t absent_since; /* when the last of them became so */
-	uint32_t users;	       /* migrations that bring pages here, and whoever gives frames back */
+	uint32_t traced;	/* tracefile_on when a trace last heard of this memory */
+	bool ahead;		/* somebody does */
+	uint64_t ahead_clock;	/* of the latest request that took frames */
+	uint32_t nabsent;	/* chunks */
+	uint64_t absent_since;	/* when the last of them became so */
+	_Atomic uint32_t users; /* migrations that bring pages here, and whoever gives frames back */
 	bool removing;
 };
 

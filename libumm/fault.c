@@ -77,7 +77,7 @@ enum serve {
 	SERVE_LATER,   /* its block's waiters are woken when the page may be used */
 	SERVE_AGAIN,   /* an event has to be read first */
 	SERVE_ASK,     /* a page comes to the host: ask whether it may (admit.h) */
-	SERVE_HOME,    /* bring the page home */
+	SERVE_HOME,    /* it has become a page to bring home */
 	SERVE_POISON,  /* end in SIGBUS */
 };
 
@@ -193,6 +193,24 @@ static enum serve serve_unknown(struct umm_ctx *ctx, const struct uffd_msg_info 
 	return serve_empty(ctx, NULL, info, counter);
 }
 
+/* Is the page to be brought home, and nothing keeps it? */
+static bool comes_home(const struct umm_ctx *ctx, const struct block *block,
+		       const struct uffd_msg_info *info)
+{
+	unsigned i = page_index(info->addr);
+
+	switch (page_state(block, i)) {
+	case PG_DEVICE:
+		return !(block->page[i] & PG_HELD) && !must_ask(ctx, info);
+	case PG_EXCLUSIVE:
+		return !(block->page[i] & PG_HELD);
+	case PG_DUPLICATED:
+		return info->wp;
+	default:
+		return false;
+	}
+}
+
 static enum serve serve_locked(struct umm_ctx *ctx, struct block *block,
 			       const struct uffd_msg_info *info, unsigned *counter)
 {
@@ -201,21 +219,20 @@ static enum serve serve_locked(struct umm_ctx *ctx, struct block *block,
 
 	if (!block)
 		return serve_unknown(ctx, info, counter);
+	if (comes_home(ctx, block, info))
+		return SERVE_HOME;
 	held = block->page[i] & PG_HELD;
 	switch (page_state(block, i)) {
 	case PG_MIGRATING:
 		return serve_migrating(ctx, block, info, counter);
 	case PG_DEVICE:
-		if (held)
-			return serve_later(block, info, counter);
-		return must_ask(ctx, info) ? SERVE_ASK : SERVE_HOME;
 	case PG_EXCLUSIVE:
-		return held ? serve_later(block, info, counter) : SERVE_HOME;
+		return held ? serve_later(block, info, counter) : SERVE_ASK;
 	case PG_EMPTY:
 		return held ? serve_later(block, info, counter) :
 			      serve_empty(ctx, block, info, counter);
 	case PG_DUPLICATED:
-		return info->wp ? SERVE_HOME : serve_empty(ctx, block, info, counter);
+		return serve_empty(ctx, block, info, counter);
 	case PG_POISONED:
 		return SERVE_POISON;
 	case PG_UNMANAGED:
@@ -242,17 +259,20 @@ static enum fault_end serve_poison(struct umm_ctx *ctx, const struct uffd_msg_in
 struct home {
 	struct umm_device *dev; /* NULL: no device has it */
 	const struct umm_devmem *mem;
+	bool comes;   /* it is to be brought home, and nothing keeps it */
 	bool inlined; /* servers may call every device concerned */
 	uint8_t history;
 };
 
-static struct home home_of(struct umm_ctx *ctx, uintptr_t addr)
+static struct home home_of(struct umm_ctx *ctx, const struct uffd_msg_info *info)
 {
-	struct block *block = block_find(ctx, addr);
+	struct block *block = block_find(ctx, info->addr);
 	struct home home = { .inlined = true };
+	uintptr_t addr = info->addr;
 
 	if (!block)
 		return home;
+	home.comes = comes_home(ctx, block, info);
 	home.history = block->history[page_index(addr)];
 	for (struct resident *resident = block->residents; resident; resident = resident->next) {
 		if (!bit_test(resident->bitmap, page_index(addr)))
@@ -311,8 +331,8 @@ static void defer_end(struct umm_ctx *ctx, uintptr_t addr)
  * Bring a page home, and what comes with it of the memory that has it. A fault that lost a race is
  * woken.
  */
-static enum fault_end serve_home(struct umm_ctx *ctx, const struct uffd_msg_info *info,
-				 bool blockable)
+static enum fault_end serve_home(struct umm_ctx *ctx, struct uffd_msg_info *info,
+				 const struct home *home, bool blockable)
 {
 	uint64_t page[BITMAP_WORDS] = { 0 };
 	struct piece_want want = {
@@ -323,22 +343,28 @@ static enum fault_end serve_home(struct umm_ctx *ctx, const struct uffd_msg_info
 		.blockable = blockable,
 	};
 	struct ahead_pages after = { 0 };
-	struct home home = home_of(ctx, info->addr);
+	bool inlined = home->inlined;
 	struct hint_cursor cursor;
 	struct piece_found found;
 	struct piece *piece;
 	int ret;
 
 	/* A piece has one source: another memory's pages might leave no room for the missed one. */
-	want.src = home.mem;
+	want.src = home->mem;
 	bit_set(page, page_index(info->addr));
 	/* A unit may be more than a server asks a device for. */
 	if (hints_any(&ctx->hints) && !info->wp && heed_fault(ctx, &want, page, &cursor))
-		home.inlined = false;
-	if (!home.inlined && !blockable)
+		inlined = false;
+	if (!inlined && !blockable)
 		return defer_once(ctx, info) ? FAULT_SLEEPS : FAULT_WAITS;
-	if (!info->wp && damp_cpu(ctx, info->addr, home.dev, home.history))
+	if (!info->wp && damp_cpu(ctx, info->addr, home->dev, home->history))
 		readahead_miss(ctx, info, page, &after);
+	/* Nor is what is more than a fault waits for in any case. */
+	info->whole = bit_count(page) > AHEAD_WITH + 1;
+	if (info->whole && !blockable) {
+		readahead_queue(ctx, info->addr, &after);
+		return defer_once(ctx, info) ? FAULT_SLEEPS : FAULT_WAITS;
+	}
 	hook_run(HOOK_CHOSEN, info->addr);
 	piece = piece_collect(ctx, &want, &found, &ret);
 	if (!piece) {
@@ -356,7 +382,7 @@ static enum fault_end serve_home(struct umm_ctx *ctx, const struct uffd_msg_info
 	 * want.src, or has a copy there: that memory, and so its device, stays until the commit.
 	 */
 	if (bit_test(piece->all, page_index(info->addr))) {
-		count(ctx, home.dev, info,
+		count(ctx, home->dev, info,
 		      info->wp ? UMM_COUNT_FAULT_WRITE : UMM_COUNT_FAULT_DEVICE);
 		tracefile_event(RECORD_MISS, info->thread, info->addr);
 	} else {
@@ -385,10 +411,17 @@ static enum serve serve_once(struct umm_ctx *ctx, const struct uffd_msg_info *in
 	return serve;
 }
 
-/* @info remembers that the page was admitted. */
+/* @info remembers that the page was admitted, and whether its block comes whole. */
 static enum fault_end fault_serve(struct umm_ctx *ctx, struct uffd_msg_info *info, bool blockable)
 {
+	struct home home;
+
 	for (;;) {
+		/* Most faults need no more than this look: what was read before it is applied. */
+		ctx_pass_gate(ctx);
+		home = home_of(ctx, info);
+		if (home.comes)
+			return serve_home(ctx, info, &home, blockable);
 		switch (serve_once(ctx, info)) {
 		case SERVE_AGAIN:
 			stats_add(&ctx->stats, UMM_COUNT_RETRIES, 1);
@@ -414,7 +447,7 @@ static enum fault_end fault_serve(struct umm_ctx *ctx, struct uffd_msg_info *inf
 			wake(ctx, info);
 			return FAULT_OVER;
 		case SERVE_HOME:
-			return serve_home(ctx, info, blockable);
+			continue;
 		case SERVE_POISON:
 			return serve_poison(ctx, info, blockable);
 		case SERVE_DONE:
@@ -432,6 +465,7 @@ static void fault_work(struct umm_ctx *ctx, const struct work *work)
 		.wp = work->wp,
 		.again = work->again,
 		.admitted = work->admitted,
+		.whole = work->whole,
 		.thread = work->thread,
 	};
 	uint64_t began = now_ns();
@@ -464,6 +498,7 @@ static void fault_defer(struct umm_ctx *ctx, const struct uffd_msg_info *info, e
 		.wp = info->wp,
 		.again = info->again,
 		.admitted = info->admitted,
+		.whole = info->whole,
 		.thread = info->thread,
 	};
 
@@ -524,10 +559,12 @@ bool fault_serve_here(struct umm_ctx *ctx, const struct uffd_msg_info *what)
 
 /*
  * Looking where a thread runs takes some 10 us: after so many faults in a row of a thread, and
- * then of every so many; where threads take turns, after so many turns, and ever fewer times.
+ * then, while it stays where it was, ever fewer times; where threads take turns, after so many
+ * turns, and ever fewer times, too.
  */
 #define FOLLOW_NEW   8
 #define FOLLOW_SAME  64
+#define FOLLOW_STAYS 512
 #define FOLLOW_TURNS 1024
 
 /* One server's own affairs. */
@@ -535,6 +572,7 @@ struct server {
 	struct umm_ctx *ctx;
 	uint32_t thread;   /* that faulted last */
 	unsigned row;	   /* its faults in a row */
+	unsigned next;	   /* so many, and it is looked up again */
 	unsigned turns;	   /* of threads, since one's CPU was looked up for that */
 	unsigned patience; /* as many as that */
 	int cpu;	   /* where this server is pinned; -1: nowhere */
@@ -567,15 +605,18 @@ static int thread_cpu(uint32_t thread)
 static bool server_looks(struct server *server, uint32_t thread)
 {
 	if (thread == server->thread) {
-		if (++server->row % FOLLOW_SAME != FOLLOW_NEW)
+		if (++server->row < server->next)
 			return false;
 		/* It has the servers to itself. */
 		if (server->row > FOLLOW_SAME)
 			server->patience = FOLLOW_NEW;
+		server->next +=
+			min(max(server->row, (unsigned)FOLLOW_SAME), (unsigned)FOLLOW_STAYS);
 		return true;
 	}
 	server->thread = thread;
 	server->row = 1;
+	server->next = FOLLOW_NEW;
 	if (++server->turns < server->patience)
 		return false;
 	server->turns = 0;
@@ -597,6 +638,8 @@ static void server_follow(struct server *server, uint32_t thread)
 	there = atomic_load_explicit(cpu, memory_order_relaxed);
 	if (there == server->cpu)
 		return;
+	server->row = 0;
+	server->next = FOLLOW_SAME;
 	CPU_ZERO(&mine);
 	CPU_SET(there, &mine);
 	/* Refused: it was asked for once. */

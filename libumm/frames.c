@@ -45,7 +45,7 @@ static bool frames_find(const struct frames *frames, uintptr_t va, uint64_t *pag
 	}
 	if (block)
 		lock_drop(&block->lock);
-	return bit_next(pages, 0) < UMM_BLOCK_PAGES;
+	return bit_any(pages);
 }
 
 static int frames_check(struct umm_devmem *mem, uint32_t frame, uint32_t nframes)
@@ -181,7 +181,7 @@ static long lose_pages(const struct frames *frames, uintptr_t va, const uint64_t
 		n += max(ret, 0L);
 		tries += ret == 0;
 	} while (frames_find(frames, va, left) && tries < HELD_TRIES && ret >= 0);
-	if (bit_next(left, 0) < UMM_BLOCK_PAGES)
+	if (bit_any(left))
 		log_error("pages at %#lx are held in the kernel, and stay in frames that failed",
 			  (unsigned long)va);
 	return ret < 0 ? ret : n;

@@ -290,7 +290,7 @@ static void batch_scattered(struct batch *batch, const struct umm_span *spans, s
 		if (home || span_begins(batch, &span, &region, &at))
 			set_pages(pages, at, span.start + span.len);
 	}
-	if (bit_next(pages, 0) < UMM_BLOCK_PAGES)
+	if (bit_any(pages))
 		batch_block(batch, va, pages);
 	for (size_t i = 0; i < nspans; i++) {
 		span = span_pages(&spans[i]);

@@ -104,11 +104,11 @@ static void deactivate(struct notifiers *notifiers, struct umm_notifier *notifie
 	}
 }
 
-static void invalidation_begin(struct notifiers *notifiers, struct notifier_active *active)
+static void begin_locked(struct notifiers *notifiers, struct notifier_active *active)
+	UMM_REQUIRES(&notifiers->lock)
 {
 	struct itree_node *node;
 
-	lock_take(&notifiers->lock);
 	active->next = notifiers->active;
 	active->link = &notifiers->active;
 	if (active->next)
@@ -117,20 +117,32 @@ static void invalidation_begin(struct notifiers *notifiers, struct notifier_acti
 	for (node = itree_first(&notifiers->tree, active->start, active->end); node;
 	     node = itree_next(node, active->start, active->end))
 		activate(notifier_of(node));
+}
+
+static void invalidation_begin(struct notifiers *notifiers, struct notifier_active *active)
+{
+	lock_take(&notifiers->lock);
+	begin_locked(notifiers, active);
 	lock_drop(&notifiers->lock);
 }
 
-static void invalidation_end(struct notifiers *notifiers, struct notifier_active *active)
+static void end_locked(struct notifiers *notifiers, struct notifier_active *active)
+	UMM_REQUIRES(&notifiers->lock)
 {
 	struct itree_node *node;
 
-	lock_take(&notifiers->lock);
 	*active->link = active->next;
 	if (active->next)
 		active->next->link = active->link;
 	for (node = itree_first(&notifiers->tree, active->start, active->end); node;
 	     node = itree_next(node, active->start, active->end))
 		deactivate(notifiers, notifier_of(node));
+}
+
+static void invalidation_end(struct notifiers *notifiers, struct notifier_active *active)
+{
+	lock_take(&notifiers->lock);
+	end_locked(notifiers, active);
 	lock_drop(&notifiers->lock);
 }
 
@@ -183,8 +195,8 @@ int notifier_invalidate_others(struct umm_ctx *ctx, const struct umm_notifier_ra
 		return 0;
 	/* A handler may touch a page that cannot come home before the callback has returned. */
 	signals_hold();
-	invalidation_begin(notifiers, &active);
 	lock_take(&notifiers->lock);
+	begin_locked(notifiers, &active);
 	for (node = itree_first(&notifiers->tree, range->start, range->end); node && !ret;
 	     node = itree_next(node, range->start, range->end)) {
 		if (dev && notifier_of(node)->dev == dev)
@@ -193,8 +205,8 @@ int notifier_invalidate_others(struct umm_ctx *ctx, const struct umm_notifier_ra
 		ret = call(ctx, notifier_of(node), range);
 		lock_take(&notifiers->lock);
 	}
+	end_locked(notifiers, &active);
 	lock_drop(&notifiers->lock);
-	invalidation_end(notifiers, &active);
 	signals_let();
 	return ret;
 }

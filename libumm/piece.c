@@ -383,7 +383,7 @@ void piece_copy(struct piece *piece)
 		in[w] &= ~piece->stay[w];
 	piece->copying_in = true;
 	piece->ncopies = 0;
-	if (bit_next(in, 0) < UMM_BLOCK_PAGES) {
+	if (bit_any(in)) {
 		if (piece_stage(piece, in))
 			or_pages(piece->undo, in, in);
 		else
@@ -420,7 +420,7 @@ void piece_finish(struct piece *piece)
 	struct piece_outcome outcome = {
 		.moved = piece->moved,
 		.refused = piece->refused,
-		.lost = bit_next(piece->lost, 0) < UMM_BLOCK_PAGES,
+		.lost = bit_any(piece->lost),
 	};
 	uintptr_t va = piece->va;
 	unsigned first;

@@ -2,18 +2,23 @@
 /*
  * Prefetch on CPU faults. A policy (policy/ahead.h) is told which private device pages were missed,
  * and says what comes home besides: a few pages of the same block together with the one that was
- * missed, in the same piece; others behind it, by a thread of their own, while whoever faulted goes
- * on. That thread takes requests from a ring, so that a fault allocates nothing; where the ring is
- * full, a request is dropped, and its pages are missed one day.
+ * missed, in the same piece; others behind it, by threads of their own, while whoever faulted goes
+ * on. These take requests from a ring, so that a fault allocates nothing, and of each what lies in
+ * one block, so that neighbouring blocks are copied at the same time; where the ring is full, a
+ * request is dropped, and its pages are missed one day.
  *
  * Nothing but private pages comes: what a CPU can reach where it is, is not missed. Nor does what
  * hints keep from requests made ahead. What comes behind stays in the managed range of the miss.
  *
- * Invariant: no more than AHEAD_WITH pages are added to what a fault server asks of a device.
+ * Whoever goes through memory faster than it comes has each block that he then misses brought
+ * whole, by a worker: it is a huge page, and would not be one again if it came in two pieces.
+ *
+ * Invariant: a fault server asks a device for AHEAD_WITH pages more than the missed one, at most.
  * Locks: readahead.lock, under which policies run; a block's, to look at its pages, before it.
  */
 #include "readahead.h"
 
+#include <sched.h>
 #include <stdlib.h>
 
 #include "batch.h"
@@ -142,7 +147,10 @@ void readahead_miss(struct umm_ctx *ctx, const struct uffd_msg_info *info, uint6
 	block = block_find(ctx, info->addr);
 	if (!block)
 		return;
-	if (may_come(block, page_index(info->addr))) {
+	if (info->whole) {
+		plan.with = (struct ahead_pages){ block->va >> UMM_PAGE_SHIFT, 1, UMM_BLOCK_PAGES };
+		add_with(ctx, block, &plan.with, pages);
+	} else if (may_come(block, page_index(info->addr))) {
 		if (ops->looks)
 			pages_there(block, there);
 		bit_set(there, page_index(info->addr));
@@ -261,6 +269,34 @@ static void fetch(struct umm_ctx *ctx, const struct ahead_pages *pages)
 		fetch_scattered(ctx, pages, &want);
 }
 
+/* How many pages from the first on lie in one block; of those that lie apart, all. */
+static uint32_t pages_of_block(const struct ahead_pages *pages)
+{
+	uint32_t i = (uint32_t)(pages->first % AHEAD_BLOCK);
+
+	if (pages->stride == 1)
+		return min(pages->n, AHEAD_BLOCK - i);
+	return pages->stride == -1 ? min(pages->n, i + 1) : pages->n;
+}
+
+static struct ahead_pages take_first(struct readahead *readahead)
+{
+	struct ahead_pages *request = &readahead->requests[readahead->first];
+	struct ahead_pages taken = *request;
+
+	taken.n = pages_of_block(request);
+	request->first += (uint64_t)(request->stride * (int64_t)taken.n);
+	request->n -= taken.n;
+	if (!request->n) {
+		readahead->first = (readahead->first + 1) % READAHEAD_REQUESTS;
+		readahead->n--;
+	}
+	/* There is something for the others. */
+	if (readahead->n)
+		pthread_cond_signal(&readahead->more);
+	return taken;
+}
+
 static bool next(struct readahead *readahead, struct ahead_pages *out)
 {
 	bool any;
@@ -269,11 +305,8 @@ static bool next(struct readahead *readahead, struct ahead_pages *out)
 	while (!readahead->n && !readahead->stop)
 		lock_wait(&readahead->lock, &readahead->more);
 	any = !readahead->stop;
-	if (any) {
-		*out = readahead->requests[readahead->first];
-		readahead->first = (readahead->first + 1) % READAHEAD_REQUESTS;
-		readahead->n--;
-	}
+	if (any)
+		*out = take_first(readahead);
 	lock_drop(&readahead->lock);
 	return any;
 }
@@ -296,16 +329,33 @@ int readahead_check(const struct umm_ctx_options *options)
 	return options->readahead_most > (size_t)UMM_READAHEAD_MOST ? -EINVAL : 0;
 }
 
+static unsigned threads_wanted(void)
+{
+	cpu_set_t allowed;
+
+	if (sched_getaffinity(0, sizeof(allowed), &allowed))
+		return READAHEAD_THREADS;
+	return min((unsigned)CPU_COUNT(&allowed), (unsigned)READAHEAD_THREADS);
+}
+
 int readahead_start(struct umm_ctx *ctx, const struct umm_ctx_options *options)
 {
 	struct readahead *readahead = &ctx->readahead;
+	int ret = 0;
 
 	ahead_init(&readahead->ahead, options->readahead_percent,
 		   (uint32_t)(align_up(options->readahead_most, UMM_PAGE_SIZE) >> UMM_PAGE_SHIFT));
 	readahead->ops = options->readahead ? ops_of(options->readahead, NULL) : ops_default();
 	lock_init(&readahead->lock, RANK_WORK);
 	lock_cond_init(&readahead->more);
-	return thread_start(&readahead->thread, readahead_main, ctx, "umm-ahead");
+	while (readahead->nthreads < threads_wanted() && !ret) {
+		ret = thread_start(&readahead->threads[readahead->nthreads], readahead_main, ctx,
+				   "umm-ahead");
+		readahead->nthreads += !ret;
+	}
+	if (ret)
+		readahead_stop(ctx);
+	return ret;
 }
 
 void readahead_stop(struct umm_ctx *ctx)
@@ -314,9 +364,10 @@ void readahead_stop(struct umm_ctx *ctx)
 
 	lock_take(&readahead->lock);
 	readahead->stop = true;
-	pthread_cond_signal(&readahead->more);
+	pthread_cond_broadcast(&readahead->more);
 	lock_drop(&readahead->lock);
-	pthread_join(readahead->thread, NULL);
+	for (unsigned i = 0; i < readahead->nthreads; i++)
+		pthread_join(readahead->threads[i], NULL);
 }
 
 void readahead_fini(struct umm_ctx *ctx)

@@ -13,10 +13,12 @@ struct block;
 struct uffd_msg_info;
 
 #define READAHEAD_REQUESTS 16
+#define READAHEAD_THREADS  2 /* at most: two copy faster than whoever goes through memory reads */
 
 struct readahead {
 	const struct ahead_ops *ops; /* where no hint says otherwise */
-	pthread_t thread;
+	pthread_t threads[READAHEAD_THREADS];
+	unsigned nthreads;
 
 	struct lock lock; /* RANK_WORK. Protects: everything below */
 	struct ahead ahead;
@@ -33,7 +35,8 @@ void readahead_fini(struct umm_ctx *ctx); /* once no fault is served any more */
 
 /*
  * A private device page was missed, and comes home: adds to `pages`, of its block, what comes with
- * it (AHEAD_WITH at most). *after is for readahead_queue(), when the page is home. Nothing locked.
+ * it; more than AHEAD_WITH is for a worker to bring, which is told so and asks again, with
+ * info->whole. *after is for readahead_queue(), when the page is home. Nothing locked.
  */
 void readahead_miss(struct umm_ctx *ctx, const struct uffd_msg_info *info, uint64_t *pages,
 		    struct ahead_pages *after);

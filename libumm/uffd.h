@@ -30,6 +30,7 @@ struct uffd_msg_info {
 	bool wp;
 	bool again;    /* it has waited already, and was counted */
 	bool admitted; /* the page may come to the host (admit.h) */
+	bool whole;    /* with all of its block */
 	uint32_t thread;
 };
 

@@ -234,7 +234,7 @@ static void unmap_system(struct piece *piece)
 
 	for (unsigned w = 0; w < BITMAP_WORDS; w++)
 		run[w] = piece->system[w] & ~piece->stay[w];
-	if (bit_next(run, 0) == UMM_BLOCK_PAGES)
+	if (!bit_any(run))
 		return;
 	if (piece->duplicate) {
 		copy_runs(piece, run);
@@ -372,7 +372,7 @@ static void unmap_coherent(struct piece *piece)
 
 	for (unsigned w = 0; w < BITMAP_WORDS; w++)
 		map[w] = piece->coherent[w] & ~piece->stay[w];
-	if (bit_next(map, 0) == UMM_BLOCK_PAGES)
+	if (!bit_any(map))
 		return;
 	find_places(piece, place, map);
 	unmap_to_places(piece, place, map);
@@ -404,7 +404,7 @@ static void unmap_exclusively(struct piece *piece)
 /* Pages that were exclusive are where they have to be read: in their places. */
 static void find_exclusive(struct piece *piece)
 {
-	if (bit_next(piece->exclusive, 0) == UMM_BLOCK_PAGES)
+	if (!bit_any(piece->exclusive))
 		return;
 	find_places(piece, piece->host, piece->exclusive);
 	memcpy(piece->placed, piece->exclusive, sizeof(piece->placed));
@@ -413,7 +413,7 @@ static void find_exclusive(struct piece *piece)
 /* Copies end; from here on these are plain system pages. */
 static void end_duplication(struct piece *piece)
 {
-	if (bit_next(piece->duplicated, 0) == UMM_BLOCK_PAGES)
+	if (!bit_any(piece->duplicated))
 		return;
 	if (!piece->duplicate)
 		piece_drop_copies(piece, piece->duplicated);
@@ -462,9 +462,7 @@ static void populate_empty(struct piece *piece)
 
 static bool has_mapped(const struct piece *piece)
 {
-	return bit_next(piece->system, 0) < UMM_BLOCK_PAGES ||
-	       bit_next(piece->claimed, 0) < UMM_BLOCK_PAGES ||
-	       bit_next(piece->coherent, 0) < UMM_BLOCK_PAGES;
+	return bit_any(piece->system) || bit_any(piece->claimed) || bit_any(piece->coherent);
 }
 
 void piece_unmap(struct piece *piece)

@@ -18,11 +18,11 @@ struct work {
 	struct work *next;
 	void (*fn)(struct umm_ctx *ctx, const struct work *work);
 	uintptr_t addr, end, to;
-	bool write, wp, again, admitted; /* of a fault */
-	uint32_t thread;		 /* likewise */
-	bool unmap;			 /* of an event: not only its contents went away */
-	struct notifier_active *active;	 /* of an event: announced until the work is done */
-	uint64_t clock;			 /* of an eviction: see evict_ahead() */
+	bool write, wp, again, admitted, whole; /* of a fault */
+	uint32_t thread;			/* likewise */
+	bool unmap;				/* of an event: not only its contents went away */
+	struct notifier_active *active;		/* of an event: announced until the work is done */
+	uint64_t clock;				/* of an eviction: see evict_ahead() */
 	void *priv;
 };
 

@@ -8,6 +8,7 @@ static struct {
 	struct stop stops[2]; /* somebody may still leave the one when the other is armed */
 	unsigned armed;	      /* which of them */
 	atomic_int budget;    /* how many more calls pass before the one that stops */
+	bool all;	      /* every call stops */
 	uintptr_t low, high;  /* only for addresses of this range */
 } hook;
 
@@ -16,7 +17,7 @@ static void hook_here(void *priv, enum hook_point point, uintptr_t addr)
 	(void)point;
 	if (addr < hook.low || addr >= hook.high)
 		return;
-	if (atomic_fetch_sub(&hook.budget, 1) == 0)
+	if (hook.all || atomic_fetch_sub(&hook.budget, 1) == 0)
 		stop_here(priv);
 }
 
@@ -27,11 +28,22 @@ static void hook_set_stop(enum hook_point point)
 	hook_set(point, hook_here, &hook.stops[hook.armed]);
 }
 
-void hook_arm(enum hook_point point, const void *addr, size_t npages)
+static void arm(enum hook_point point, const void *addr, size_t npages, bool all)
 {
 	hook.low = (uintptr_t)addr & ~(BLOCK - 1);
 	hook.high = (uintptr_t)addr + npages * PAGE;
+	hook.all = all;
 	hook_set_stop(point);
+}
+
+void hook_arm(enum hook_point point, const void *addr, size_t npages)
+{
+	arm(point, addr, npages, false);
+}
+
+void hook_arm_all(enum hook_point point, const void *addr, size_t npages)
+{
+	arm(point, addr, npages, true);
 }
 
 bool hook_stopped(void)

@@ -286,8 +286,11 @@ static void event_heard(struct ref_private *p, enum umm_event event)
 		violation(p, "an unknown event");
 		return;
 	}
-	pthread_mutex_lock(&p->watch_lock);
 	count_add(&p->counts.events[event], 1);
+	/* Who waits says so before a last look at the count. */
+	if (!atomic_load(&p->watchers))
+		return;
+	pthread_mutex_lock(&p->watch_lock);
 	pthread_cond_broadcast(&p->watch_cond);
 	pthread_mutex_unlock(&p->watch_lock);
 }
@@ -405,9 +408,11 @@ bool ref_wait_event(struct ref_device *ref, enum umm_event event, uint64_t n, un
 
 	ref_deadline(&until, timeout_ms);
 	pthread_mutex_lock(&p->watch_lock);
+	atomic_fetch_add(&p->watchers, 1);
 	while (count_of(&p->counts.events[event]) < n && ret == 0)
 		ret = pthread_cond_timedwait(&p->watch_cond, &p->watch_lock, &until);
 	heard = count_of(&p->counts.events[event]) >= n;
+	atomic_fetch_sub(&p->watchers, 1);
 	pthread_mutex_unlock(&p->watch_lock);
 	return heard;
 }

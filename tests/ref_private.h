@@ -32,8 +32,9 @@ struct ref_private {
 	struct quiet_lock table_lock; /* Protects: table; inside: nothing */
 	struct ref_table table;
 
-	pthread_mutex_t watch_lock; /* orders counts.events against watch_cond */
+	pthread_mutex_t watch_lock; /* orders a look at counts.events against watch_cond */
 	pthread_cond_t watch_cond;
+	_Atomic unsigned watchers; /* threads that wait there */
 
 	struct queue queue;   /* not of an inline device */
 	struct ref_real real; /* the backend below, if there is one */

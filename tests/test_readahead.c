@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Prefetch on CPU faults: how many faults are left of a pattern of accesses, what comes that is
- * never used, and what stays. How far the thread that prefetches gets is chance; what a fault
+ * never used, and what stays. How far the threads that prefetch get is chance; what a fault
  * brings with it is not, and suffices for the figures: they hold however busy the machine is.
  */
 #include "harness.h"
 #include "hooked.h"
 
 #include <errno.h>
+#include <sched.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -219,7 +221,7 @@ static void hold(void *priv, enum hook_point point, uintptr_t addr)
 	stop_here(&held);
 }
 
-/* The thread that prefetches is held: whoever faults goes on, with what faults bring along. */
+/* The threads that prefetch are held: whoever faults goes on, with what faults bring along. */
 static void who_faults_does_not_wait(struct env *e)
 {
 	char *p = pages_away(e, NPAGES, UMM_READAHEAD_STREAM);
@@ -234,6 +236,61 @@ static void who_faults_does_not_wait(struct env *e)
 	assert_few_faults(e, NPAGES);
 	stop_go(&held);
 	hook_set(HOOK_READAHEAD, NULL, NULL);
+	assert_filled(p, NPAGES, 1);
+}
+
+/* They are held: each block that he then misses comes whole, in one piece. */
+static void who_is_faster_gets_whole_blocks(struct env *e)
+{
+	size_t known = 4 * UMM_BLOCK_PAGES, i;
+	char *p = pages_away(e, 2 * known, UMM_READAHEAD_STREAM);
+
+	assert_int_equal((uintptr_t)p % BLOCK, 0);
+	stop_init(&held);
+	hook_set(HOOK_READAHEAD, hold, NULL);
+	for (i = 0; i < known; i++)
+		touch_page(p, i);
+	/* Whoever waits for a page goes on before it is counted. */
+	wait_until(env_delta(e, UMM_COUNT_TO_SYSTEM + UMM_CAUSE_CPU_FAULT) == known);
+	env_mark(e);
+	for (; i < 2 * known; i++)
+		touch_page(p, i);
+	wait_until(env_delta(e, UMM_COUNT_TO_SYSTEM + UMM_CAUSE_CPU_FAULT) == known);
+	assert_delta(e, UMM_COUNT_FAULT_DEVICE, 4);
+	assert_delta(e, UMM_COUNT_DEFERRED, 4);
+	assert_delta(e, UMM_COUNT_COPIES, 4);
+	assert_delta(e, UMM_COUNT_TO_SYSTEM + UMM_CAUSE_READAHEAD, 0);
+	stop_go(&held);
+	hook_set(HOOK_READAHEAD, NULL, NULL);
+	assert_filled(p, 2 * known, 1);
+}
+
+static void hold_first(void *priv, enum hook_point point, uintptr_t addr)
+{
+	if (!atomic_fetch_add((atomic_uint *)priv, 1))
+		hold(NULL, point, addr);
+}
+
+/* One of them is held, with pages of one block: the other one brings those of the next. */
+static void blocks_come_beside_each_other(struct env *e)
+{
+	char *p = pages_away(e, NPAGES, UMM_READAHEAD_STREAM);
+	atomic_uint arrived = 0;
+	cpu_set_t allowed;
+
+	assert_int_equal(sched_getaffinity(0, sizeof(allowed), &allowed), 0);
+	if (CPU_COUNT(&allowed) < 2) {
+		print_message("skipped: on one CPU one thread prefetches\n");
+		skip();
+	}
+	stop_init(&held);
+	hook_set(HOOK_READAHEAD, hold_first, &arrived);
+	for (size_t i = 0; i < UMM_BLOCK_PAGES; i++)
+		touch_page(p, i);
+	assert_true(stop_arrived(&held));
+	wait_until(env_delta(e, UMM_COUNT_TO_SYSTEM + UMM_CAUSE_READAHEAD) > 0);
+	hook_set(HOOK_READAHEAD, NULL, NULL);
+	stop_go(&held);
 	assert_filled(p, NPAGES, 1);
 }
 
@@ -415,6 +472,8 @@ static const struct test_case cases[] = {
 	TEST(PRIVATE, what_is_marked_stays),
 	TEST(PRIVATE, what_a_cpu_can_reach_stays),
 	TEST(PRIVATE, who_faults_does_not_wait),
+	TEST(PRIVATE, who_is_faster_gets_whole_blocks),
+	TEST(PRIVATE, blocks_come_beside_each_other),
 	TEST(PRIVATE, next_pages_come_by_themselves),
 	TEST(PRIVATE, steps_over_blocks_are_followed),
 	TEST(PRIVATE, neighbours_of_the_allocation_stay),

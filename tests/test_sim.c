@@ -112,14 +112,14 @@ static void scan_misses_as_predicted(struct env *e)
 	predict(e, "scan");
 }
 
-/* Faults of a walk in the library, whose thread that prefetches is held. */
+/* Faults of a walk in the library, whose threads that prefetch are held. */
 static uint64_t walk_faults(struct env *e, const char *p, size_t first, ptrdiff_t stride)
 {
 	volatile const char *page;
 	uint64_t faults;
 
 	env_mark(e);
-	hook_arm(HOOK_READAHEAD, p, WALK_PAGES);
+	hook_arm_all(HOOK_READAHEAD, p, WALK_PAGES);
 	for (size_t i = first; i < WALK_PAGES; i += (size_t)stride) {
 		page = p + i * PAGE;
 		(void)*page;

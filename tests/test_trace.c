@@ -223,7 +223,7 @@ static uint64_t walk(struct env *e, struct ref_device *ref, char *p, size_t step
 	to_device(e, ref, p, WALK, WALK);
 	assert_int_equal(umm_advise(e->ctx, &advice), 0);
 	env_mark(e);
-	hook_arm(HOOK_READAHEAD, p, WALK);
+	hook_arm_all(HOOK_READAHEAD, p, WALK);
 	for (size_t i = 0; i < WALK; i += step)
 		(void)*(volatile const char *)(p + i * PAGE);
 	faults = env_delta(e, UMM_COUNT_FAULT_DEVICE);

@@ -12,7 +12,7 @@
 
 #define AHEAD_BLOCK 512 /* pages of a block */
 #define AHEAD_WITH \
-	15 /* pages that come with the one that was missed: who missed it waits for them */
+	15 /* pages that come at once with the one that was missed: who missed it waits for them */
 #define AHEAD_STREAMS 16
 #define AHEAD_LANES   8
 #define AHEAD_MISSES  13
@@ -54,7 +54,11 @@ struct ahead_miss {
 };
 
 struct ahead_plan {
-	struct ahead_pages with;  /* come with it; of its block, AHEAD_WITH at most */
+	/*
+	 * Come with it: of its block, AHEAD_WITH at most; or so many of it that it had better come
+	 * whole.
+	 */
+	struct ahead_pages with;
 	struct ahead_pages after; /* come behind it, while whoever missed it goes on */
 };
 

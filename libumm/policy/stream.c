@@ -7,7 +7,8 @@
  * every fourth.
  *
  * What is to be ahead of somebody who takes every page ends where a block ends, as soon as it is
- * long enough: blocks come whole, in huge pages.
+ * long enough: blocks come whole, in huge pages. So does the block in which he misses a page
+ * though that much is to be ahead of him.
  */
 #include "policy/ahead.h"
 
@@ -96,6 +97,19 @@ static void extend(struct ahead_stream *stream, struct ahead_plan *plan)
 	stream->end = end;
 }
 
+/* How many pages come with the one that he missed. */
+static uint32_t with_most(const struct ahead_stream *stream, uint64_t page)
+{
+	uint32_t i = (uint32_t)(page % AHEAD_BLOCK);
+
+	/* He is faster than what comes behind: the rest of the block, or it is no huge page again. */
+	if (stream->window >= AHEAD_BLOCK && stream->stride == 1)
+		return AHEAD_BLOCK - 1 - i;
+	if (stream->window >= AHEAD_BLOCK && stream->stride == -1)
+		return i;
+	return stream->window < AHEAD_WITH ? stream->window : AHEAD_WITH;
+}
+
 static void stream_go_on(struct ahead *ahead, struct ahead_stream *stream, uint64_t page,
 			 struct ahead_plan *plan)
 {
@@ -112,10 +126,8 @@ static void stream_go_on(struct ahead *ahead, struct ahead_stream *stream, uint6
 			stream->window * 2 < ahead->most ? stream->window * 2 : ahead->most;
 		extend(stream, plan);
 	}
-	plan->with =
-		(struct ahead_pages){ page + (uint64_t)stream->stride, stream->stride, AHEAD_WITH };
-	if (stream->window < AHEAD_WITH)
-		plan->with.n = stream->window;
+	plan->with = (struct ahead_pages){ page + (uint64_t)stream->stride, stream->stride,
+					   with_most(stream, page) };
 }
 
 static void stream_begin(struct ahead *ahead, uint64_t page, int64_t stride,
