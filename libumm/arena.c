@@ -13,10 +13,12 @@
  * addresses and no memory.
  *
  * Invariants: slots that are not packed are multiples of a cache line and aligned to one; a slot is
- * fresh, on the free list, the spare one or with exactly one user; slabs go away only with the pool.
+ * fresh, on the free list, the spare one or with exactly one user; slabs go away only with the
+ * pool.
  *
- * Locks: pool->lock guards both lists; the spare slot needs none. Slabs are mapped before it is taken, so that it is
- * never held over a system call. What could not be unmapped is in a table without a lock.
+ * Locks: pool->lock guards both lists; the spare slot needs none. Slabs are mapped before it is
+ * taken, so that it is never held over a system call. What could not be unmapped is in a table
+ * without a lock.
  */
 #include "arena.h"
 

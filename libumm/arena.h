@@ -18,7 +18,7 @@
 #include "lock.h"
 
 struct pool {
-	/* Freed, for the next who asks: that takes no lock. Only of a pool that keeps nothing back. */
+	/* Freed, for the next who asks, without a lock. Where nothing is kept back. */
 	_Atomic(void *) spare;
 	struct lock lock; /* RANK_LEAF. Protects: everything below */
 	size_t obj_size;

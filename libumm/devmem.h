@@ -60,7 +60,7 @@ struct umm_devmem {
 	uint64_t ahead_clock;	/* of the latest request that took frames */
 	uint32_t nabsent;	/* chunks */
 	uint64_t absent_since;	/* when the last of them became so */
-	_Atomic uint32_t users; /* migrations that bring pages here, and whoever gives frames back */
+	_Atomic uint32_t users; /* migrations to here, and whoever gives frames back */
 	bool removing;
 };
 

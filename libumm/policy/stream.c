@@ -102,7 +102,7 @@ static uint32_t with_most(const struct ahead_stream *stream, uint64_t page)
 {
 	uint32_t i = (uint32_t)(page % AHEAD_BLOCK);
 
-	/* He is faster than what comes behind: the rest of the block, or it is no huge page again. */
+	/* He is faster than what comes behind: the rest, or the block is no huge page again. */
 	if (stream->window >= AHEAD_BLOCK && stream->stride == 1)
 		return AHEAD_BLOCK - 1 - i;
 	if (stream->window >= AHEAD_BLOCK && stream->stride == -1)
