@@ -257,7 +257,8 @@ static void who_is_faster_gets_whole_blocks(struct env *e)
 		touch_page(p, i);
 	wait_until(env_delta(e, UMM_COUNT_TO_SYSTEM + UMM_CAUSE_CPU_FAULT) == known);
 	assert_delta(e, UMM_COUNT_FAULT_DEVICE, 4);
-	assert_delta(e, UMM_COUNT_DEFERRED, 4);
+	/* A thread that serves its own faults may ask again before the worker has begun. */
+	assert_in_range(env_delta(e, UMM_COUNT_DEFERRED), 4, 8);
 	assert_delta(e, UMM_COUNT_COPIES, 4);
 	assert_delta(e, UMM_COUNT_TO_SYSTEM + UMM_CAUSE_READAHEAD, 0);
 	stop_go(&held);

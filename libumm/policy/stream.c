@@ -110,14 +110,12 @@ static uint32_t with_most(const struct ahead_stream *stream, uint64_t page)
 	return stream->window < AHEAD_WITH ? stream->window : AHEAD_WITH;
 }
 
-static void stream_go_on(struct ahead *ahead, struct ahead_stream *stream, uint64_t page,
-			 struct ahead_plan *plan)
+/* What is to be ahead of him, now that he is there. */
+static void stream_advance(struct ahead *ahead, struct ahead_stream *stream, uint64_t page,
+			   struct ahead_plan *plan)
 {
 	int64_t left = steps(stream, page, stream->end);
 
-	stream->seen = ++ahead->clock;
-	if (page == stream->at)
-		return;
 	stream->at = page;
 	if (left < 0)
 		stream->end = page;
@@ -126,6 +124,15 @@ static void stream_go_on(struct ahead *ahead, struct ahead_stream *stream, uint6
 			stream->window * 2 < ahead->most ? stream->window * 2 : ahead->most;
 		extend(stream, plan);
 	}
+}
+
+static void stream_go_on(struct ahead *ahead, struct ahead_stream *stream, uint64_t page,
+			 struct ahead_plan *plan)
+{
+	stream->seen = ++ahead->clock;
+	/* Else he comes again, as one does who serves his own faults. */
+	if (page != stream->at)
+		stream_advance(ahead, stream, page, plan);
 	plan->with = (struct ahead_pages){ page + (uint64_t)stream->stride, stream->stride,
 					   with_most(stream, page) };
 }
