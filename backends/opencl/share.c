@@ -25,13 +25,12 @@
 
 #include "report.h"
 
-#define PART_BYTES  UMM_BLOCK_SIZE
+#define MOST_BLOCKS 16	/* of a part */
 #define LEAST_PAGES 512 /* that are worth waking a thread */
 
 struct share {
 	struct umm_opencl *ocl;
-	size_t part_bytes; /* a part ends where the address is a multiple of it */
-	bool pays;
+	bool pays; /* to cut requests */
 
 	pthread_mutex_t lock; /* Protects: what follows. Inside: nothing */
 	pthread_cond_t changed;
@@ -53,6 +52,19 @@ struct part {
 	struct umm_span span; /* of a span that was cut */
 };
 
+/* Where a part ends that begins at start: half of what is left, in whole blocks. */
+static uintptr_t part_end(const struct share *share, const struct umm_migrate_request *request,
+			  uintptr_t start)
+{
+	const struct umm_span *last = &request->spans[request->nspans - 1];
+	uintptr_t blocks = (last->start + last->len - start) >> UMM_BLOCK_SHIFT;
+
+	if (!share->pays)
+		return UINTPTR_MAX;
+	blocks = blocks / 2 < MOST_BLOCKS ? blocks / 2 : MOST_BLOCKS;
+	return ((start >> UMM_BLOCK_SHIFT) + (blocks ? blocks : 1)) << UMM_BLOCK_SHIFT;
+}
+
 /* The next part of a request that has spans left. */
 static void cut_locked(struct share *share, const struct umm_migrate_request *request,
 		       struct part *part)
@@ -60,7 +72,7 @@ static void cut_locked(struct share *share, const struct umm_migrate_request *re
 	const struct umm_span *spans = request->spans + share->span;
 	size_t nspans = request->nspans - share->span, n = 0;
 	uintptr_t start = spans->start > share->from ? spans->start : share->from;
-	uintptr_t end = (start / share->part_bytes + 1) * share->part_bytes;
+	uintptr_t end = part_end(share, request, start);
 
 	while (start == spans->start && n < nspans && spans[n].start + spans[n].len <= end)
 		n++;
@@ -154,13 +166,11 @@ static int count_cpus(void)
 int share_create(struct umm_opencl *ocl)
 {
 	struct share *share = calloc(1, sizeof(*share));
-	bool reachable = is_reachable(&ocl->pools);
 
 	if (!share)
 		return -ENOMEM;
 	share->ocl = ocl;
-	share->part_bytes = reachable ? PART_BYTES : (size_t)1 << TABLE_ADDRESS_BITS;
-	share->pays = reachable && count_cpus() > 1;
+	share->pays = is_reachable(&ocl->pools) && count_cpus() > 1;
 	pthread_mutex_init(&share->lock, NULL);
 	pthread_cond_init(&share->changed, NULL);
 	ocl->share = share;
