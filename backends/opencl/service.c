@@ -446,11 +446,7 @@ static bool is_shared(struct umm_opencl *ocl, const struct fault *fault)
 static bool may_share(struct umm_opencl *ocl, const struct umm_span *spans, size_t nspans,
 		      const struct service_outcome *outcome)
 {
-	size_t npages = 0;
-
-	for (size_t i = 0; i < nspans; i++)
-		npages += spans[i].len >> UMM_PAGE_SHIFT;
-	return !outcome->full && !ocl->service->want->running && share_pays(ocl, npages);
+	return !outcome->full && !ocl->service->want->running && share_pays(ocl, spans, nspans);
 }
 
 /* Bring the pages of faults with one of these flags, and what may be wanted next. */
