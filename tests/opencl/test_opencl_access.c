@@ -403,6 +403,65 @@ static void versions_of_the_language_do_the_same(void **state)
 	}
 }
 
+/* One work-item adds up some words of 99 pages and a half, from the middle of a page on. */
+static struct umm_opencl_result add_up(struct rig *rig, uint32_t fault_entries)
+{
+	/* Not all: loops of llvmpipe have 65535 turns at most. */
+	static const char source[] =
+		"__kernel void add_up(UMM_KERNEL_ARGS, ulong in, ulong len, ulong out)\n"
+		"{\n"
+		"	ulong end = in + len, got;\n"
+		"	__global const uint *p;\n"
+		"	struct umm u;\n"
+		"	uint sum = 0;\n"
+		"	if (!umm_begin(&u, UMM_ARGS))\n"
+		"		return;\n"
+		"	for (; in < end; in += got) {\n"
+		"		p = (__global const uint *)umm_span_load(&u, in, end - in, &got);\n"
+		"		if (!got)\n"
+		"			return;\n"
+		"		for (uint i = 0; i < got / 4; i += 64)\n"
+		"			sum += p[i];\n"
+		"	}\n"
+		"	umm_store_uint(&u, out, sum);\n"
+		"}\n";
+	struct umm_opencl_options options = rig_exact;
+	struct umm_opencl_result result;
+	size_t n = 99 * (PAGE / 4) + PAGE / 8;
+	uint32_t *words, *out, sum = 0;
+	cl_kernel kernel;
+
+	options.fault_entries = fault_entries;
+	rig->flags = UMM_OPENCL_REPLAY;
+	rig_open(rig, 4 * MIB, &options);
+	assert_int_equal(umm_opencl_build(rig->ocl, source, NULL, &rig->program, NULL), 0);
+	words = rig_numbered(rig, 100) + PAGE / 8;
+	out = rig_alloc(rig, PAGE);
+	for (size_t i = 0; i < n; i += 64)
+		sum += words[i];
+	kernel = rig_kernel(rig, "add_up");
+	rig_ulong(kernel, 0, (uintptr_t)words);
+	rig_ulong(kernel, 1, 4 * n);
+	rig_ulong(kernel, 2, (uintptr_t)out);
+	result = rig_launch(rig, kernel, 1);
+	assert_int_equal(*out, sum);
+	/* Each page once, and that of the result. */
+	assert_int_equal(result.faults, 101);
+	assert_int_equal(result.pages_migrated, 101);
+	return result;
+}
+
+static void a_span_tells_of_64_pages_at_once(void **state)
+{
+	/* Then of the rest; then the result is missing. */
+	assert_int_equal(add_up(*state, 0).rounds, 4);
+}
+
+static void a_span_that_misses_more_than_the_buffer_holds_takes_more_rounds(void **state)
+{
+	assert_int_equal(add_up(*state, 16).rounds, 9);
+}
+
 /* Two streams of words, one of them backwards, with jumps between their pages. */
 static void one_page_kept_is_as_right_as_two(void **state)
 {
@@ -575,6 +634,8 @@ int main(int argc, char **argv)
 		rig_test(memory_that_does_not_migrate_is_efault),
 		rig_test(a_program_that_does_not_compile_is_einval_with_the_compilers_words),
 		rig_test(what_a_faulted_item_loads_is_zero_at_every_size),
+		rig_test(a_span_tells_of_64_pages_at_once),
+		rig_test(a_span_that_misses_more_than_the_buffer_holds_takes_more_rounds),
 		rig_test(one_page_kept_is_as_right_as_two),
 		rig_test(versions_of_the_language_do_the_same),
 		rig_test(launches_that_make_no_sense_are_einval),
