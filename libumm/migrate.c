@@ -20,10 +20,14 @@
 #include "prot.h"
 #include "reclaim.h"
 #include "signals.h"
+#include "take.h"
 #include "util.h"
 
 /* Enough to overlap unmapping, copying and mapping of neighbours; few enough to stay in caches. */
 #define MAX_IN_FLIGHT 8
+
+/* Blocks that are write-protected in one call. */
+#define PROTECTED_BLOCKS 16
 
 /* Waits look up so often. */
 #define WAIT_NS UINT64_C(1000000000)
@@ -37,7 +41,10 @@ struct batch {
 	_Atomic bool lost;
 	bool full;
 	bool managed;
-	uintptr_t at; /* the block begun last */
+	uintptr_t at;		     /* the block begun last */
+	const struct umm_span *rest; /* spans, from its first on */
+	size_t nrest;
+	uintptr_t protected; /* blocks up to here, if more than one at a time could be */
 	struct damp_request damp;
 	struct patience patience; /* with pages that others have in flight */
 };
@@ -165,6 +172,48 @@ static bool is_missed(const struct batch_want *want)
 	       !want->duplicate && !want->ahead;
 }
 
+/* What is wanted of the blocks from va on. How many of them, one behind the other. */
+static unsigned wanted_blocks(const struct batch *batch, uintptr_t va,
+			      uint64_t (*maps)[BITMAP_WORDS])
+{
+	uintptr_t end = va + PROTECTED_BLOCKS * UMM_BLOCK_SIZE, at, next;
+	unsigned n = 0, k;
+	struct umm_span span;
+
+	for (size_t i = 0; i < batch->nrest; i++) {
+		span = span_pages(&batch->rest[i]);
+		for (at = max(span.start, va); at < span.start + span.len; at = next) {
+			k = (unsigned)((at - va) >> UMM_BLOCK_SHIFT);
+			if (span.start >= end || k > n || k == PROTECTED_BLOCKS)
+				return n;
+			next = min(align_down(at, UMM_BLOCK_SIZE) + UMM_BLOCK_SIZE,
+				   span.start + span.len);
+			bits_set(maps[k], page_index(at),
+				 page_index(at) + (unsigned)((next - at) >> UMM_PAGE_SHIFT));
+			n = max(n, k + 1);
+		}
+	}
+	return n;
+}
+
+/*
+ * Pages that are duplicated are write-protected, which interrupts every CPU of the process. So
+ * that is done for many blocks at once, as far as their pieces would protect all of them. They
+ * still do it themselves: what is protected already costs next to nothing.
+ */
+static void protect_blocks(struct batch *batch, uintptr_t va)
+{
+	uint64_t maps[PROTECTED_BLOCKS][BITMAP_WORDS] = { 0 };
+	unsigned n;
+
+	if (!batch->want->duplicate || va < batch->protected)
+		return;
+	n = wanted_blocks(batch, va, maps);
+	if (n > 1)
+		take_protect_blocks(batch->ctx, va, maps, n);
+	batch->protected = va + n * UMM_BLOCK_SIZE;
+}
+
 static void batch_block(struct batch *batch, uintptr_t va, uint64_t *pages)
 {
 	const struct batch_want *want = batch->want;
@@ -189,6 +238,7 @@ static void batch_block(struct batch *batch, uintptr_t va, uint64_t *pages)
 
 	batch->at = va;
 	batch->patience = (struct patience){ 0 };
+	protect_blocks(batch, va);
 	if (hints_any(&batch->ctx->hints))
 		heed_request(batch->ctx, &piece_want, pages, &cursor);
 	if (is_missed(want))
@@ -303,6 +353,8 @@ static void batch_spans(struct batch *batch, const struct umm_span *spans, size_
 	size_t n;
 
 	for (size_t i = 0; i < nspans && !batch->full; i += n) {
+		batch->rest = spans + i;
+		batch->nrest = nspans - i;
 		n = count_in_block(spans + i, nspans - i);
 		if (n > 1) {
 			batch_scattered(batch, spans + i, n);

@@ -51,6 +51,8 @@
  */
 #define MOST_BETWEEN 16
 
+static const uint64_t empty_map[BITMAP_WORDS];
+
 void take_begin_touching(struct piece *piece, const uint64_t *map)
 {
 	struct block *block = block_find(piece->ctx, piece->va);
@@ -211,6 +213,40 @@ static unsigned protect_stretch(struct piece *piece, const uint64_t *map, unsign
 static bool may_protect_more(const struct umm_ctx *ctx)
 {
 	return ctx->features & UMM_KERNEL_SYSCALL_FAULTS && !ctx->in_thread;
+}
+
+/* Would a piece of these pages protect all of the block? Then mark what it finds there. */
+static bool mark_whole(struct umm_ctx *ctx, uintptr_t va, const uint64_t *map)
+{
+	struct block *block = block_find(ctx, va);
+	unsigned between = 0, i = 0;
+
+	if (!block)
+		return false;
+	for (; i < UMM_BLOCK_PAGES && may_go_along(block, i, true); i++) {
+		between = bit_test(map, i) ? 0 : between + 1;
+		if (between > MOST_BETWEEN)
+			break;
+	}
+	if (i == UMM_BLOCK_PAGES)
+		mark_between(block, empty_map, 0, UMM_BLOCK_PAGES, true);
+	lock_drop(&block->lock);
+	return i == UMM_BLOCK_PAGES;
+}
+
+void take_protect_blocks(struct umm_ctx *ctx, uintptr_t va, const uint64_t (*maps)[BITMAP_WORDS],
+			 unsigned nblocks)
+{
+	unsigned n = 0;
+
+	if (!may_protect_more(ctx))
+		return;
+	rwlock_take_shared(&ctx->gate);
+	while (n < nblocks && mark_whole(ctx, va + n * UMM_BLOCK_SIZE, maps[n]))
+		n++;
+	if (n > 1)
+		uffd_writeprotect(ctx->uffd, va, n * UMM_BLOCK_SIZE, true, false);
+	rwlock_drop_shared(&ctx->gate);
 }
 
 void take_protect_map(struct piece *piece, const uint64_t *map, bool on)

@@ -73,6 +73,12 @@ int take_protect(struct piece *piece, unsigned first, unsigned last, bool on);
  * between them is protected too (GUARDED), or no longer. What cannot be protected stays.
  */
 void take_protect_map(struct piece *piece, const uint64_t *map, bool on);
+/*
+ * Write-protect whole blocks, from the first on, before pieces take the pages of these maps from
+ * them: those that a piece would protect as a whole. A hint: pieces protect them again.
+ */
+void take_protect_blocks(struct umm_ctx *ctx, uintptr_t va, const uint64_t (*maps)[BITMAP_WORDS],
+			 unsigned nblocks);
 /* Let pages that stay be written again, unless other copies of them exist. */
 void take_unprotect_stayed(struct piece *piece, const uint64_t *map);
 

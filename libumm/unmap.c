@@ -31,6 +31,8 @@
 #define BUSY_TRIES 4
 
 #define READ_VECTORS 64 /* stretches that one call reads */
+#define FETCHED	     16 /* pages that lie alone: as many as caches have room for */
+#define CACHE_LINE   64
 
 /* Pages to read in place, and the vectors of one call. */
 struct reading {
@@ -55,18 +57,39 @@ static bool vector_add(struct iovec *vectors, unsigned *n, uintptr_t page)
 	return true;
 }
 
+/* Have caches begin to load a page, of which it does not matter whether it is there. */
+static void fetch_page(uintptr_t page)
+{
+	for (uintptr_t at = page; at < page + UMM_PAGE_SIZE; at += CACHE_LINE)
+		__builtin_prefetch((const void *)at);
+}
+
+/* No hardware foresees where copies leap to: each page, and each frame, would be waited for. */
+static void fetch(const struct piece *piece, const struct reading *reading, unsigned k, unsigned n)
+{
+	for (; k < n; k++) {
+		fetch_page(piece_at(piece, reading->pages[k]));
+		fetch_page(piece->host[reading->pages[k]]);
+	}
+}
+
 /* Read pages from the k-th on, as many as one call takes. How many could be read. */
 static unsigned read_some(const struct piece *piece, struct reading *reading, unsigned k,
 			  unsigned *asked)
 {
+	bool apart = true;
 	unsigned n = k;
 	ssize_t got;
 
 	reading->nlocal = reading->nremote = 0;
-	while (n < reading->n &&
+	while (n < reading->n && !(apart && n - k == FETCHED) &&
 	       vector_add(reading->remote, &reading->nremote, piece_at(piece, reading->pages[n])) &&
-	       vector_add(reading->local, &reading->nlocal, piece->host[reading->pages[n]]))
+	       vector_add(reading->local, &reading->nlocal, piece->host[reading->pages[n]])) {
 		n++;
+		apart &= reading->nremote == n - k;
+	}
+	if (apart)
+		fetch(piece, reading, k, n);
 	/* A page that only found a place in the first list has no room to be read into. */
 	got = process_vm_readv(getpid(), reading->local, reading->nlocal, reading->remote,
 			       reading->nremote, 0);

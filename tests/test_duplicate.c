@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Duplicates: a page that both sides may read, until one of them writes. */
 #include "harness.h"
+#include "hooked.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -292,6 +293,100 @@ static void pinned_page_between_duplicates_is_not_protected(struct env *e)
 	umm_unpin(pin);
 }
 
+/* A page that the program stores to once a migration has chosen what to take first. */
+static struct {
+	char *page;
+	bool done;
+	bool was_protected; /* by then */
+} early;
+
+static void store_early(void *priv, enum hook_point point, uintptr_t addr)
+{
+	(void)priv;
+	(void)point;
+	(void)addr;
+	if (early.done)
+		return;
+	early.done = true;
+	early.was_protected = is_protected(early.page);
+	page_fill(early.page, 0, 2);
+}
+
+/* Every third page of so many blocks that have been on the device, and a store to `page` early. */
+static void duplicate_blocks(struct env *e, struct ref_device *ref, char *p, size_t nblocks,
+			     char *page)
+{
+	size_t npages = nblocks * UMM_BLOCK_PAGES, n = npages / 3;
+	struct umm_span *spans = calloc(n, sizeof(*spans));
+	struct umm_migrate_request req = { .size = sizeof(req),
+					   .flags = UMM_MIGRATE_DUPLICATE,
+					   .spans = spans,
+					   .nspans = n,
+					   .dst = ref->mem };
+
+	assert_non_null(spans);
+	for (size_t i = 0; i < n; i++)
+		spans[i] = (struct umm_span){ (uintptr_t)p + 3 * i * PAGE, PAGE };
+	early.page = page;
+	early.done = false;
+	hook_set(HOOK_CHOSEN, store_early, NULL);
+	assert_int_equal(umm_migrate_spans(e->ctx, &req, NULL), n);
+	hook_set(HOOK_CHOSEN, NULL, NULL);
+	assert_true(early.done);
+	free(spans);
+}
+
+static char *blocks_known(struct env *e, struct ref_device *ref, size_t nblocks)
+{
+	char *p = env_alloc(e, (nblocks + 1) * BLOCK);
+	size_t npages = nblocks * UMM_BLOCK_PAGES;
+
+	p += -(uintptr_t)p % BLOCK;
+	fill(p, npages, 1);
+	to_device(e, ref, p, npages, (long)npages);
+	to_system(e, p, npages, (long)npages);
+	return p;
+}
+
+/* Blocks are protected together; but what is stored before their pages are read is what is read. */
+static void store_to_a_block_protected_ahead_arrives(struct env *e)
+{
+	enum { BLOCKS = 3 };
+	struct ref_device *ref = env_device(e, BLOCKS * UMM_BLOCK_PAGES);
+	char *p = blocks_known(e, ref, BLOCKS), *page = p + 3 * 300 * PAGE;
+
+	ref_policy_set(ref, REF_IN_PLACE);
+	duplicate_blocks(e, ref, p, BLOCKS, page);
+	assert_int_equal(early.was_protected, variant_has_syscalls(&e->variant));
+	assert_state(e, page, 1, UMM_PAGE_DUPLICATED);
+	assert_device_sees(ref, page, 1, 2);
+	assert_device_sees(ref, p, 6, 1);
+	assert_true(is_protected(page));
+	/* And a store ends it, as ever. */
+	env_mark(e);
+	page_fill(page, 0, 3);
+	assert_delta(e, UMM_COUNT_FAULT_WRITE, 1);
+	assert_state(e, page, 1, UMM_PAGE_SYSTEM);
+	assert_device_sees(ref, page, 1, 3);
+	assert_filled(p, 900, 1);
+}
+
+/* What a piece would leave alone is left alone. */
+static void block_with_a_pinned_page_is_not_protected_ahead(struct env *e)
+{
+	enum { BLOCKS = 4 };
+	struct ref_device *ref = env_device(e, BLOCKS * UMM_BLOCK_PAGES);
+	char *p = blocks_known(e, ref, BLOCKS), *pinned = p + 2 * BLOCK + 100 * PAGE;
+	struct umm_pin *pin;
+
+	assert_int_equal(umm_pin(e->ctx, (uintptr_t)pinned, 1, UMM_PIN_WRITE, &pin), 0);
+	duplicate_blocks(e, ref, p, BLOCKS, pinned);
+	assert_false(early.was_protected);
+	assert_false(is_protected(pinned));
+	assert_state(e, pinned + PAGE, 1, UMM_PAGE_DUPLICATED);
+	umm_unpin(pin);
+}
+
 static void copies_outlive_another_device_s_failure(struct env *e)
 {
 	const struct ref_failure broken = { .error = -EIO, .to_device = true };
@@ -525,6 +620,8 @@ static const struct test_case cases[] = {
 	TEST(KERNEL, page_between_duplicates_is_writable_in_place),
 	TEST(ALL, pages_between_duplicates_migrate),
 	TEST(KERNEL, pinned_page_between_duplicates_is_not_protected),
+	TEST(KERNEL, store_to_a_block_protected_ahead_arrives),
+	TEST(ONCE, block_with_a_pinned_page_is_not_protected_ahead),
 	TEST(ALL, copies_outlive_another_device_s_failure),
 	TEST(KERNEL, no_copy_outlives_its_page),
 	TEST(ONCE, no_copy_outlives_a_page_whose_store_was_refused),

@@ -446,11 +446,7 @@ static bool is_shared(struct umm_opencl *ocl, const struct fault *fault)
 static bool may_share(struct umm_opencl *ocl, const struct umm_span *spans, size_t nspans,
 		      const struct service_outcome *outcome)
 {
-	size_t npages = 0;
-
-	for (size_t i = 0; i < nspans; i++)
-		npages += spans[i].len >> UMM_PAGE_SHIFT;
-	return !outcome->full && !ocl->service->want->running && share_pays(ocl, npages);
+	return !outcome->full && !ocl->service->want->running && share_pays(ocl, spans, nspans);
 }
 
 /* Bring the pages of faults with one of these flags, and what may be wanted next. */
@@ -587,12 +583,28 @@ void service_drop_rest(struct umm_opencl *ocl)
 	ocl->service->nrest = ocl->service->rest_at = 0;
 }
 
+/* Most have come ahead: they are only programmed. Leaves the others. 0 or an error. */
+static int drop_served(struct umm_opencl *ocl, struct fault *faults, uint32_t *count)
+{
+	size_t nspans = coalesce(faults, *count, 0, ocl->service->spans);
+	int ret = service_program(ocl, ocl->service->spans, nspans);
+	uint32_t n = 0;
+
+	look(ocl, faults, *count);
+	for (uint32_t i = 0; i < *count && !ret; i++)
+		if (!ocl->service->served[i])
+			faults[n++] = faults[i];
+	*count = n;
+	return ret;
+}
+
 int service_rest(struct umm_opencl *ocl, const struct service_want *want,
 		 struct service_outcome *outcome)
 {
 	struct service *service = ocl->service;
 	struct fault *faults = service->rest + service->rest_at;
 	uint32_t count = service->nrest - service->rest_at;
+	int ret;
 
 	memset(outcome, 0, sizeof(*outcome));
 	service->want = want;
@@ -604,7 +616,8 @@ int service_rest(struct umm_opencl *ocl, const struct service_want *want,
 	outcome->last_item = faults[count - 1].item;
 	count = merge(ocl, faults, count);
 	outcome->npages = count;
-	return bring_all(ocl, faults, count, outcome);
+	ret = want->step ? drop_served(ocl, faults, &count) : 0;
+	return ret || !count ? ret : bring_all(ocl, faults, count, outcome);
 }
 
 /* Their pages begin to come, those with one of these flags. The number of spans. */

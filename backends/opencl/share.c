@@ -5,8 +5,9 @@
  * does it, and neither waits longer than for the other's last part. While a kernel runs our
  * thread is alone with it.
  *
- * Where only commands reach the device's memory a part is all of a request: there they
- * take the time, and the core keeps several of them going.
+ * Where only commands reach the device's memory they take the time, and the core keeps several
+ * of them going. Two threads are worth it there where pages are scattered: then gathering them
+ * takes longer.
  *
  * Parts are requests of their own, so that later ones might evict what earlier ones brought.
  * So a request is only shared where there is room for all of it.
@@ -25,13 +26,14 @@
 
 #include "report.h"
 
-#define PART_BYTES  UMM_BLOCK_SIZE
+#define MOST_BLOCKS 16	/* of a part */
 #define LEAST_PAGES 512 /* that are worth waking a thread */
+#define SCATTERED   16	/* at most so many pages a span, on average */
 
 struct share {
 	struct umm_opencl *ocl;
-	size_t part_bytes; /* a part ends where the address is a multiple of it */
-	bool pays;
+	bool reachable; /* the device's memory, by the host */
+	bool two_cpus;
 
 	pthread_mutex_t lock; /* Protects: what follows. Inside: nothing */
 	pthread_cond_t changed;
@@ -53,6 +55,16 @@ struct part {
 	struct umm_span span; /* of a span that was cut */
 };
 
+/* Where a part ends that begins at start: half of what is left, in whole blocks. */
+static uintptr_t part_end(const struct umm_migrate_request *request, uintptr_t start)
+{
+	const struct umm_span *last = &request->spans[request->nspans - 1];
+	uintptr_t blocks = (last->start + last->len - start) >> UMM_BLOCK_SHIFT;
+
+	blocks = blocks / 2 < MOST_BLOCKS ? blocks / 2 : MOST_BLOCKS;
+	return ((start >> UMM_BLOCK_SHIFT) + (blocks ? blocks : 1)) << UMM_BLOCK_SHIFT;
+}
+
 /* The next part of a request that has spans left. */
 static void cut_locked(struct share *share, const struct umm_migrate_request *request,
 		       struct part *part)
@@ -60,7 +72,7 @@ static void cut_locked(struct share *share, const struct umm_migrate_request *re
 	const struct umm_span *spans = request->spans + share->span;
 	size_t nspans = request->nspans - share->span, n = 0;
 	uintptr_t start = spans->start > share->from ? spans->start : share->from;
-	uintptr_t end = (start / share->part_bytes + 1) * share->part_bytes;
+	uintptr_t end = part_end(request, start);
 
 	while (start == spans->start && n < nspans && spans[n].start + spans[n].len <= end)
 		n++;
@@ -154,13 +166,12 @@ static int count_cpus(void)
 int share_create(struct umm_opencl *ocl)
 {
 	struct share *share = calloc(1, sizeof(*share));
-	bool reachable = is_reachable(&ocl->pools);
 
 	if (!share)
 		return -ENOMEM;
 	share->ocl = ocl;
-	share->part_bytes = reachable ? PART_BYTES : (size_t)1 << TABLE_ADDRESS_BITS;
-	share->pays = reachable && count_cpus() > 1;
+	share->reachable = is_reachable(&ocl->pools);
+	share->two_cpus = count_cpus() > 1;
 	pthread_mutex_init(&share->lock, NULL);
 	pthread_cond_init(&share->changed, NULL);
 	ocl->share = share;
@@ -194,9 +205,14 @@ void share_destroy(struct umm_opencl *ocl)
 	ocl->share = NULL;
 }
 
-bool share_pays(const struct umm_opencl *ocl, size_t npages)
+bool share_pays(const struct umm_opencl *ocl, const struct umm_span *spans, size_t nspans)
 {
-	return ocl->share->pays && npages >= LEAST_PAGES;
+	size_t npages = 0;
+
+	for (size_t i = 0; i < nspans; i++)
+		npages += spans[i].len >> UMM_PAGE_SHIFT;
+	return ocl->share->two_cpus && npages >= LEAST_PAGES &&
+	       (ocl->share->reachable || npages <= SCATTERED * nspans);
 }
 
 /* With signals blocked: a handler that touches a page of the device would wait for this thread. */

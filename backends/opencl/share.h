@@ -11,8 +11,8 @@
 int share_create(struct umm_opencl *ocl);
 void share_destroy(struct umm_opencl *ocl);
 
-/* Would bringing so many pages take less time so? */
-bool share_pays(const struct umm_opencl *ocl, size_t npages);
+/* Would bringing these pages take less time so? */
+bool share_pays(const struct umm_opencl *ocl, const struct umm_span *spans, size_t nspans);
 
 /*
  * Another thread begins to bring the pages of a request: all of its spans, which are sorted, and

@@ -143,25 +143,55 @@ UMM_INLINE void umm_wait_no_more(volatile __global uint *control)
 #endif
 }
 
+/* Entry i of the log. */
+UMM_INLINE void umm_log_entry(volatile __global uint *control, uint i, uint item, ulong addr,
+			      uint flags)
+{
+	volatile __global uint *entry = control + UMM_CONTROL_LOG + 4 * (size_t)i;
+
+	entry[0] = (uint)addr;
+	entry[1] = (uint)(addr >> 32);
+	entry[3] = item;
+	UMM_PUBLISH(&entry[2], flags | UMM_FAULT_READY);
+}
+
 /* Tell the host of a page, if nobody has. Where there is no room for that, nobody waits for it. */
 UMM_CALL void umm_log(volatile __global uint *control, uint8 round, uint item, ulong addr,
 		      uint flags)
 {
-	volatile __global uint *entry;
 	uint i;
 
 	if (umm_seen(control, round, addr, flags))
 		return;
 	i = atomic_inc(&control[UMM_CONTROL_FAULTS]);
-	if (i >= UMM_CAPACITY(round)) {
+	if (i < UMM_CAPACITY(round))
+		umm_log_entry(control, i, item, addr, flags);
+	else
 		umm_wait_no_more(control);
+}
+
+/*
+ * The same of several that nobody has told of: those that lie i pages behind addr, for each bit i
+ * of pages. Their number is added once, for all work-items add to the same word.
+ */
+UMM_INLINE void umm_log_pages(volatile __global uint *control, uint8 round, uint item, ulong addr,
+			      ulong pages, uint flags)
+{
+	uint count = (uint)popcount(pages), i, end;
+	ulong behind;
+
+	if (!count)
 		return;
+	i = atomic_add(&control[UMM_CONTROL_FAULTS], count);
+	end = i + count;
+	for (; i < end && i < UMM_CAPACITY(round); i++) {
+		behind = popcount((pages & -pages) - 1) << 12;
+		umm_log_entry(control, i, item, behind ? (addr & UMM_PAGE_MASK) + behind : addr,
+			      flags);
+		pages &= pages - 1;
 	}
-	entry = control + UMM_CONTROL_LOG + 4 * (size_t)i;
-	entry[0] = (uint)addr;
-	entry[1] = (uint)(addr >> 32);
-	entry[3] = item;
-	UMM_PUBLISH(&entry[2], flags | UMM_FAULT_READY);
+	if (i < end)
+		umm_wait_no_more(control);
 }
 
 UMM_CALL void umm_report(volatile __global uint *control, __global uint *state, uint8 round,
@@ -198,13 +228,17 @@ UMM_INLINE uint umm_leaf(UMM_TABLE uint2 *directory, __global uint *used, uint8 
 	return way.y + 1;
 }
 
+/* An entry of a leaf, of which the number is given as by umm_leaf(). */
+UMM_INLINE uint umm_leaf_entry(UMM_TABLE uint *leaves, uint leaf, ulong addr)
+{
+	return leaf ? leaves[((size_t)(leaf - 1) << 9) + ((uint)(addr >> 12) & 511)] : 0;
+}
+
 /* The entry of the address's page; 0: none. */
 UMM_CALL uint umm_lookup(UMM_TABLE uint2 *directory, UMM_TABLE uint *leaves, __global uint *used,
 			 uint8 round, ulong addr)
 {
-	uint leaf = umm_leaf(directory, used, round, addr);
-
-	return leaf ? leaves[((size_t)(leaf - 1) << 9) + ((uint)(addr >> 12) & 511)] : 0;
+	return umm_leaf_entry(leaves, umm_leaf(directory, used, round, addr), addr);
 }
 
 /*
@@ -437,17 +471,23 @@ UMM_CALL uint umm_miss_span(volatile __global uint *control, uint8 round, uint i
 			    __global uint *used, ulong addr, ulong len, uint wanted)
 {
 	uint flags = wanted & 2 ? UMM_FAULT_WRITE : 0;
-	uint entry = umm_lookup(directory, leaves, used, round, addr);
-	ulong page = addr;
+	ulong page = addr, block = UMM_NO_PAGE, missing = 0;
+	uint entry = 0, first = 0, leaf = 0;
 
 	for (uint i = 0; i < UMM_AHEAD && page < addr + len; i++) {
-		if ((umm_lookup(directory, leaves, used, round, page) & wanted) != wanted)
-			umm_log(control, round, item, page, flags);
+		if (page >> 21 != block)
+			leaf = umm_leaf(directory, used, round, page);
+		block = page >> 21;
+		entry = umm_leaf_entry(leaves, leaf, page);
+		if ((entry & wanted) != wanted && !umm_seen(control, round, page, flags))
+			missing |= 1ul << i;
+		first = i ? first : entry;
 		page = (page & UMM_PAGE_MASK) + 4096;
 	}
-	if (!entry)
-		entry = umm_wait(control, directory, leaves, used, round, item, addr, flags);
-	return (entry & wanted) == wanted ? entry : 0;
+	umm_log_pages(control, round, item, addr, missing, flags);
+	if (!first)
+		first = umm_wait(control, directory, leaves, used, round, item, addr, flags);
+	return (first & wanted) == wanted ? first : 0;
 }
 
 UMM_INLINE __global uchar *umm_span(struct umm *u, ulong addr, ulong len, ulong *got, uint wanted)

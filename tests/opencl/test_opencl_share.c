@@ -204,31 +204,46 @@ static void several_requests_are_one_sum(void **state)
 	close_device(&ocl);
 }
 
-/* There commands take the time, and those of one request go on at once anyway. */
-static void memory_that_the_host_does_not_reach_is_not_shared(void **state)
+static bool has_two_cpus(void)
+{
+	cpu_set_t cpus;
+
+	assert_int_equal(sched_getaffinity(0, sizeof(cpus), &cpus), 0);
+	return CPU_COUNT(&cpus) > 1;
+}
+
+/* There commands take the time, and those of one request go on at once anyway; or gathering. */
+static void memory_that_the_host_does_not_reach_is_shared_where_pages_are_scattered(void **state)
 {
 	struct rig *rig = *state;
+	struct umm_span spans[FRAMES / 3];
 	struct umm_opencl ocl;
 	struct umm_span span;
+	size_t n = 0;
 
 	open_device(rig, &ocl, false);
 	span = (struct umm_span){ (uintptr_t)numbered(rig, FRAMES), FRAMES * PAGE };
-	assert_false(share_pays(&ocl, FRAMES));
-	assert_int_equal(bring(&ocl, &span, 1), FRAMES);
-	assert_int_equal(copies.nthreads, 1);
+	assert_false(share_pays(&ocl, &span, 1));
+	for (size_t i = 0; i + 3 <= FRAMES; i += 3)
+		spans[n++] = (struct umm_span){ span.start + i * PAGE, 2 * PAGE };
+	assert_int_equal(share_pays(&ocl, spans, n), has_two_cpus());
+	copies.wanted = 2;
+	assert_int_equal(bring(&ocl, spans, n), 2 * n);
+	assert_int_equal(copies.npages, 2 * n);
 	close_device(&ocl);
 }
 
 static void few_pages_are_not_shared(void **state)
 {
 	struct rig *rig = *state;
-	cpu_set_t cpus;
 	struct umm_opencl ocl;
+	struct umm_span span;
 
-	assert_int_equal(sched_getaffinity(0, sizeof(cpus), &cpus), 0);
 	open_device(rig, &ocl, true);
-	assert_int_equal(share_pays(&ocl, FRAMES), CPU_COUNT(&cpus) > 1);
-	assert_false(share_pays(&ocl, 8));
+	span = (struct umm_span){ (uintptr_t)numbered(rig, FRAMES), FRAMES * PAGE };
+	assert_int_equal(share_pays(&ocl, &span, 1), has_two_cpus());
+	span.len = 8 * PAGE;
+	assert_false(share_pays(&ocl, &span, 1));
 	close_device(&ocl);
 }
 
@@ -274,7 +289,7 @@ int main(int argc, char **argv)
 		rig_test(one_span_is_brought_by_two_threads),
 		rig_test(scattered_pages_come_once_each),
 		rig_test(several_requests_are_one_sum),
-		rig_test(memory_that_the_host_does_not_reach_is_not_shared),
+		rig_test(memory_that_the_host_does_not_reach_is_shared_where_pages_are_scattered),
 		rig_test(few_pages_are_not_shared),
 		rig_test(pages_that_refuse_are_no_error),
 		rig_test(an_error_of_the_device_is_told_where_nothing_moved),
