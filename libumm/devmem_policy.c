@@ -31,6 +31,8 @@ static const struct order_ops *order_of(enum umm_evict_order which)
 		return &order_s3fifo;
 	case UMM_EVICT_LIRS:
 		return &order_lirs;
+	case UMM_EVICT_LRFU:
+		return &order_lrfu;
 	default:
 		return &order_adaptive;
 	}
@@ -54,7 +56,7 @@ static const struct order_ops *order_default(void)
 		return ops;
 	log_warning(
 		"UMM_EVICT_ORDER=%s names no order of eviction: it is %s; known are adaptive, lru, "
-		"clock, s3fifo and lirs",
+		"clock, s3fifo, lirs and lrfu",
 		name, order_adaptive.name);
 	return &order_adaptive;
 }
@@ -268,7 +270,7 @@ size_t umm_devmem_recorded(struct umm_devmem *mem, uintptr_t *out, size_t nuses)
 
 static int policy_check(const struct umm_devmem *mem, const struct umm_devmem_policy *policy)
 {
-	if (policy->flags || (unsigned)policy->order > UMM_EVICT_ADAPTIVE)
+	if (policy->flags || (unsigned)policy->order > UMM_EVICT_LRFU)
 		return -EINVAL;
 	if (policy->high_free > mem->nframes || policy->low_free > policy->high_free)
 		return -EINVAL;

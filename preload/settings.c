@@ -199,7 +199,7 @@ static int check_evict_order(struct settings *settings, const char *key, const c
 	if (order_by_name(value))
 		return 0;
 	return error_say(error, key, value,
-			 "\"adaptive\", \"lru\", \"clock\", \"s3fifo\" or \"lirs\"");
+			 "\"adaptive\", \"lru\", \"clock\", \"s3fifo\", \"lirs\" or \"lrfu\"");
 }
 
 static int check_readahead(struct settings *settings, const char *key, const char *value,

@@ -14,7 +14,8 @@
 
 #include "hook.h"
 
-#define HOUR_NS UINT64_C(3600000000000)
+#define HOUR_NS	    UINT64_C(3600000000000)
+#define OTHER_PAGES ((size_t)64)
 
 /* The environment of the test, with another context. */
 static void with_options(struct env *e, struct umm_ctx_options options)
@@ -202,6 +203,67 @@ static void others_of_the_request_do_not_wait(struct env *e)
 	}
 	assert_int_equal(seen.away, 15);
 	assert_state(e, p, 16, env_home(e));
+}
+
+struct other {
+	struct ref_device *ref;
+	char *p;
+	unsigned char n;
+	size_t right; /* pages that were seen as they should be */
+};
+
+static void *other_main(void *arg)
+{
+	struct other *other = arg;
+
+	for (size_t i = 0; i < OTHER_PAGES; i++)
+		if (ref_write(other->ref, (uintptr_t)other->p + i * PAGE, &other->n, 1))
+			return NULL;
+	for (size_t i = 0; i < OTHER_PAGES; i++)
+		other->right += other->p[i * PAGE] == other->n;
+	return NULL;
+}
+
+/* Whoever waits has only begun to. */
+static void let_another_go_on(void *priv, enum hook_point point, uintptr_t addr)
+{
+	struct other *other = priv;
+	pthread_t thread;
+
+	(void)point;
+	(void)addr;
+	seen.times++;
+	other->n++;
+	if (!pthread_create(&thread, NULL, other_main, other))
+		pthread_join(thread, NULL);
+}
+
+/* Another range goes to the device and back while a fault waits: all of it, and never waits. */
+static void another_range_goes_on_while_one_waits(struct env *e)
+{
+	struct umm_ctx_options options = { .thrash = UMM_THRASH_PIN,
+					   .thrash_lapse_ns = HOUR_NS,
+					   .thrash_wait_ns = UINT64_C(100000000),
+					   .thrash_pin_ns = HOUR_NS };
+	struct other other = { 0 };
+	char *p;
+
+	with_options(e, options);
+	other.ref = env_device(e, 8 + OTHER_PAGES);
+	p = env_alloc_small(e, PAGE);
+	other.p = env_alloc_small(e, OTHER_PAGES * PAGE);
+	fill(p, 1, 1);
+	fill(other.p, OTHER_PAGES, 0);
+	seen.times = 0;
+	hook_set(HOOK_THROTTLED, let_another_go_on, &other);
+	env_mark(e);
+	while (!seen.times)
+		exchange(other.ref, p, 1, 1);
+	no_more_looks();
+	assert_int_equal(seen.times, 1);
+	assert_int_equal(other.right, OTHER_PAGES);
+	assert_delta(e, UMM_COUNT_THRASH_WAITS, 1);
+	assert_delta(e, UMM_COUNT_THRASH_STAYS, 0);
 }
 
 struct cancelled {
@@ -534,6 +596,7 @@ static const struct test_case cases[] = {
 	TEST(PRIVATE, what_is_pinned_still_goes_on_request),
 	TEST(PRIVATE, whoever_took_it_keeps_it_for_a_while),
 	TEST(PRIVATE, others_of_the_request_do_not_wait),
+	TEST(PRIVATE, another_range_goes_on_while_one_waits),
 	TEST(PRIVATE, a_request_that_waits_is_not_cancelled),
 	TEST(PRIVATE, a_range_chooses),
 	TEST(PRIVATE, what_is_latency_critical_does_not_wait),

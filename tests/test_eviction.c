@@ -381,7 +381,7 @@ static void bad_policies_are_einval(struct env *e)
 	struct ref_device *ref = env_device(e, 64);
 	struct umm_devmem_policy policy = { .size = sizeof(policy) }, out = policy;
 
-	policy.order = (enum umm_evict_order)(UMM_EVICT_ADAPTIVE + 1);
+	policy.order = (enum umm_evict_order)(UMM_EVICT_LRFU + 1);
 	assert_int_equal(umm_devmem_policy_set(ref->mem, &policy), -EINVAL);
 	policy.order = UMM_EVICT_S3FIFO;
 	policy.high_free = 65;

@@ -229,7 +229,7 @@ static void check_orders(struct env *e, void (*play)(struct program *), unsigned
 	} all[NR_ORDERS] = {
 		{ UMM_EVICT_ADAPTIVE, "adaptive" }, { UMM_EVICT_LRU, "lru" },
 		{ UMM_EVICT_CLOCK, "clock" },	    { UMM_EVICT_S3FIFO, "s3fifo" },
-		{ UMM_EVICT_LIRS, "lirs" },
+		{ UMM_EVICT_LIRS, "lirs" },	    { UMM_EVICT_LRFU, "lrfu" },
 	};
 	struct ref_device *ref[SHARES];
 

@@ -81,7 +81,7 @@ static void predict(struct env *e, const char *pattern)
 	} all[] = {
 		{ UMM_EVICT_LRU, &order_lru },		 { UMM_EVICT_CLOCK, &order_clock },
 		{ UMM_EVICT_S3FIFO, &order_s3fifo },	 { UMM_EVICT_LIRS, &order_lirs },
-		{ UMM_EVICT_ADAPTIVE, &order_adaptive },
+		{ UMM_EVICT_ADAPTIVE, &order_adaptive }, { UMM_EVICT_LRFU, &order_lrfu },
 	};
 	struct sim_result wanted, got;
 	struct trace trace;

@@ -26,7 +26,7 @@ refused() {
 "$sim" --memory 20 --blocks 40 --write "$dir/trace" zipf >"$dir/first"
 "$sim" --memory 20 "$dir/trace" >"$dir/second"
 diff "$dir/first" "$dir/second" || complain "a trace that was written gives other figures"
-[ "$(grep -c . "$dir/first")" -eq 8 ] || complain "not a line for each order: $(cat "$dir/first")"
+[ "$(grep -c . "$dir/first")" -eq 9 ] || complain "not a line for each order: $(cat "$dir/first")"
 
 # A recorded file: what it looks like is test_trace's affair.
 printf 'umm-rec\0' >"$dir/stub"
@@ -57,6 +57,8 @@ refused 2 "is wanted"
 
 "$sim" --svg "$dir/figures.svg" figures | grep -q '^adaptive .*geometric mean' ||
 	complain "no figures"
+"$sim" figures "$dir/trace" | grep -qE '^the default is adaptive: .*: (met|missed)$' ||
+	complain "no verdict on the default"
 refused 1 "no CPU missed" ahead "$dir/trace"
 "$sim" --svg "$dir/ahead.svg" ahead | grep -q '^stream  *strided' || complain "nothing about prefetch"
 "$sim" --svg "$dir/thrash.svg" --device cxl thrash | grep -q ' yes  *pin ' || complain "nothing about thrashing"

@@ -16,6 +16,9 @@
 #include "policy/record.h"
 #include "sim.h"
 
+#define MEAN_GOAL  1.25
+#define WORST_GOAL 1.05
+
 static const char usage_text[] =
 	"usage: umm-sim [OPTION]... figures [FILE]...\n"
 	"       umm-sim [OPTION]... FILE|PATTERN\n"
@@ -30,7 +33,7 @@ static const char usage_text[] =
 	"\n"
 	"  -m, --memory BLOCKS   the memory has room for so many (half of what is used)\n"
 	"  -b, --blocks BLOCKS   a pattern uses so many (256)\n"
-	"  -o, --order NAME      only this order: adaptive, lru, clock, s3fifo or lirs\n"
+	"  -o, --order NAME      only this order: adaptive, lru, clock, s3fifo, lirs or lrfu\n"
 	"  -d, --device NAME     stall times of pcie4, pcie5, cxl or remote (pcie4)\n"
 	"  -w, --write FILE      write the trace there, to be replayed later\n"
 	"  -s, --svg FILE        draw the figures\n"
@@ -321,6 +324,16 @@ static int add_file(struct sim_figures *figures, const char *path)
 	return ret == -ENOMEM ? no_memory() : ret;
 }
 
+/* Of the default, the first one. */
+static void print_verdict(const struct sim_figures *figures)
+{
+	bool met = sim_mean(figures, 0) <= MEAN_GOAL &&
+		   sim_worst(figures, 0, &order_lru) <= WORST_GOAL;
+
+	printf("the default is %s: goals %.2f in the mean and %.2f times lru's at worst: %s\n",
+	       orders[0]->name, MEAN_GOAL, WORST_GOAL, met ? "met" : "missed");
+}
+
 static int all_figures(const struct arguments *args, char **paths)
 {
 	static struct sim_figures figures;
@@ -342,6 +355,7 @@ static int all_figures(const struct arguments *args, char **paths)
 	for (unsigned o = 0; o < NR_ORDERS; o++)
 		printf("%-10s geometric mean %.3f; at worst %.3f times lru's misses\n",
 		       orders[o]->name, sim_mean(&figures, o), sim_worst(&figures, o, &order_lru));
+	print_verdict(&figures);
 	if (!args->svg)
 		return 0;
 	file = open_file(args->svg, "we");

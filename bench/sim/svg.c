@@ -13,8 +13,8 @@
 #define HIGH   200
 #define FACTOR 4.0 /* the highest that is drawn */
 
-static const char *const colours[NR_ORDERS] = { "#0b6e4f", "#c1440e", "#e0a458", "#4c78a8",
-						"#8e6bb0" };
+static const char *const colours[NR_ORDERS] = { "#0b6e4f", "#c1440e", "#e0a458",
+						"#4c78a8", "#8e6bb0", "#7f8c3a" };
 
 static double height(double factor)
 {

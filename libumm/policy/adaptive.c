@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * By last use and size, or LIRS: whichever would have missed less lately. Both run all the time
- * over shadows, memories of the same size that hold nothing but keys, and how many pages each
- * block had when it was used last; a miss of one where the other has the block moves a balance,
- * and when that leans far enough, the blocks that are really there change over to the better
- * order. So a loop or a scan costs what it costs LIRS, and a change of phase what it costs the
- * order by last use, but for what is lost until then.
+ * By last use and size, LIRS, or by frequency (LRFU): whichever would have missed least lately. All
+ * run all the time over shadows, memories of the same size that hold nothing but keys, and how many
+ * pages each block had when it was used last; what one has missed more than the best is
+ * counted, and when the one that is followed is too far behind, the blocks that are really
+ * there change over to the best. So a loop or a scan costs what it costs LIRS, draws by a
+ * distribution what they cost LRFU, and a change of phase what it costs the order by last use, but
+ * for what is lost until then.
  *
  * A block comes before its pages do: the shadows hear of it with what happens next. Where more
  * blocks are there than keys find room, because they are small, they hear of one in two, four or
@@ -17,13 +18,20 @@
 #include "policy/parts.h"
 
 /*
- * The balance leans when it is 1/LEAN of what fits, and FEW, off its middle, and goes no further
- * than twice that: a few misses of a memory of a few blocks say nothing.
+ * Too far behind is 1/LEAN of what fits, and FEW: a few misses of a memory of a few blocks say
+ * nothing. Nobody is taken to be more than twice as far behind, and all others are when one is
+ * chosen: it costs something to change over.
  */
-#define LEAN 32
-#define FEW  8
+#define LEAN 64
+#define FEW  4
 
 #define SAMPLE_MOST (1u << 20)
+
+const struct order_ops *const order_shadows[NR_SHADOWS] = {
+	&order_weighed,
+	&order_lirs,
+	&order_lrfu,
+};
 
 static void shadow_evict(struct shadow *shadow, uintptr_t except)
 {
@@ -102,19 +110,39 @@ static void resample(struct order *order)
 {
 	struct shadow *shadow = order->shadow;
 	uint64_t full = order->room / order->sample;
+	bool crowded = false;
 
-	if ((shadow[0].crowded || shadow[1].crowded) && order->sample < SAMPLE_MOST) {
+	for (unsigned i = 0; i < NR_SHADOWS; i++)
+		crowded |= shadow[i].crowded;
+	if (crowded && order->sample < SAMPLE_MOST) {
 		order->sample *= 2;
-		shadow_thin(order, &shadow[0]);
-		shadow_thin(order, &shadow[1]);
+		for (unsigned i = 0; i < NR_SHADOWS; i++)
+			shadow_thin(order, &shadow[i]);
 	} else if (order->sample > 1 && shadow[0].npages > full - full / 8 &&
 		   shadow[0].table->ghosts.list.n < shadow[0].table->ghosts.most / 3) {
 		order->sample /= 2;
 	}
 }
 
+static const struct order_ops *followed(const struct order *order)
+{
+	return order_shadows[order->now];
+}
+
+/* How often was it used? Its shadow knows. */
+static void recall(const struct shadow *shadow, struct order_entry *entry)
+{
+	const struct order_entry *record = ghost_find(shadow->table, entry->key), *known;
+
+	if (!record)
+		return;
+	known = &shadow->entry[record - shadow->table->ghosts.pool];
+	entry->count = known->count;
+	entry->epoch = known->epoch;
+}
+
 /* All entries change over. */
-static void change_over(struct order *order, const struct order_ops *ops)
+static void change_over(struct order *order, unsigned to)
 {
 	struct order_want all = { .before = UINT64_MAX,
 				  .ticket = order_ticket(order),
@@ -122,40 +150,59 @@ static void change_over(struct order *order, const struct order_ops *ops)
 	struct order_list gone = { 0 };
 	struct order_entry *entry, *next;
 
-	while ((entry = order->now->victim(order, &all))) {
-		order->now->remove(order, entry);
+	while ((entry = followed(order)->victim(order, &all))) {
+		followed(order)->remove(order, entry);
 		list_push(&gone, entry);
 	}
 	while (order->ghosts.list.tail)
 		ghost_forget(order, order->ghosts.list.tail);
 	order->top = order->bottom = NULL;
-	order->now = ops;
+	order->epoch = order->shadow[to].order->epoch;
+	order->turned = order->clock;
+	order->now = to;
 	for (entry = list_by_use(&gone); entry; entry = next) {
 		next = entry->next;
-		order->now->insert(order, entry);
+		recall(&order->shadow[to], entry);
+		followed(order)->insert(order, entry);
 	}
+}
+
+/* The shadows use a block. Returns the one that has missed least. */
+static unsigned shadows_use(struct order *order, const struct order_entry *entry, int64_t most)
+{
+	uint64_t room = order->room / order->sample;
+	uint16_t npages = order_pages(entry);
+	unsigned best = order->now;
+	int64_t least;
+
+	for (unsigned i = 0; i < NR_SHADOWS; i++)
+		order->behind[i] += !shadow_use(&order->shadow[i], entry->key, npages, room);
+	for (unsigned i = 0; i < NR_SHADOWS; i++)
+		if (order->behind[i] < order->behind[best])
+			best = i;
+	least = order->behind[best];
+	for (unsigned i = 0; i < NR_SHADOWS; i++) {
+		order->behind[i] -= least;
+		if (order->behind[i] > most)
+			order->behind[i] = most;
+	}
+	return best;
 }
 
 static void adaptive_use(struct order *order, const struct order_entry *entry)
 {
 	int64_t lean = order->full / LEAN / order->sample + FEW;
-	uint16_t npages = order_pages(entry);
-	bool lru, lirs;
+	unsigned best;
 
 	if (!is_sampled(order, entry->key))
 		return;
-	lru = shadow_use(&order->shadow[0], entry->key, npages, order->room / order->sample);
-	lirs = shadow_use(&order->shadow[1], entry->key, npages, order->room / order->sample);
+	best = shadows_use(order, entry, 2 * lean);
 	resample(order);
-	order->balance += lirs - lru;
-	if (order->balance > 2 * lean)
-		order->balance = 2 * lean;
-	if (order->balance < -2 * lean)
-		order->balance = -2 * lean;
-	if (order->balance >= lean && order->now != &order_lirs)
-		change_over(order, &order_lirs);
-	if (order->balance <= -lean && order->now != &order_weighed)
-		change_over(order, &order_weighed);
+	if (order->behind[order->now] < lean)
+		return;
+	change_over(order, best);
+	for (unsigned i = 0; i < NR_SHADOWS; i++)
+		order->behind[i] = i == best ? 0 : 2 * lean;
 }
 
 /* What came last has its pages by now. */
@@ -171,32 +218,33 @@ static void settle(struct order *order)
 static void adaptive_insert(struct order *order, struct order_entry *entry)
 {
 	settle(order);
-	order->now->insert(order, entry);
+	followed(order)->insert(order, entry);
 	order->came = entry;
 }
 
 static void adaptive_touch(struct order *order, struct order_entry *entry)
 {
 	settle(order);
-	order->now->touch(order, entry);
+	followed(order)->touch(order, entry);
 	adaptive_use(order, entry);
 }
 
 static void adaptive_remove(struct order *order, struct order_entry *entry)
 {
 	settle(order);
-	order->now->remove(order, entry);
+	followed(order)->remove(order, entry);
 }
 
 static struct order_entry *adaptive_victim(struct order *order, const struct order_want *want)
 {
 	settle(order);
-	return order->now->victim(order, want);
+	return followed(order)->victim(order, want);
 }
 
 const struct order_ops order_adaptive = {
 	.name = "adaptive",
 	.ghosts = 8,
+	.ring = true,
 	.shadows = true,
 	.insert = adaptive_insert,
 	.touch = adaptive_touch,

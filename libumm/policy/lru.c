@@ -8,9 +8,6 @@
  */
 #include "policy/parts.h"
 
-/* A miss costs as much as moving so many pages. */
-#define MISS 64
-
 /* So many are looked at. */
 #define LOOK 8
 
@@ -44,7 +41,7 @@ static uint64_t worth(const struct order *order, const struct order_entry *entry
 {
 	uint64_t npages = order_pages(entry);
 
-	return (order->clock - entry->used) * (npages * 65536 / (npages + MISS));
+	return (order->clock - entry->used) * (npages * 65536 / (npages + ORDER_MISS));
 }
 
 static struct order_entry *weighed_victim(struct order *order, const struct order_want *want)

@@ -21,7 +21,7 @@
 #define GHOSTS_LEAST 64
 
 const struct order_ops *const orders[NR_ORDERS] = {
-	&order_adaptive, &order_lru, &order_clock, &order_s3fifo, &order_lirs,
+	&order_adaptive, &order_lru, &order_clock, &order_s3fifo, &order_lirs, &order_lrfu,
 };
 
 const struct order_ops *order_by_name(const char *name)
@@ -234,7 +234,8 @@ static size_t own_bytes(const struct order_ops *ops, uint32_t nblocks)
 	size_t most = ghosts_most(ops, nblocks);
 
 	return sizeof(struct order) + most * sizeof(struct order_entry) +
-	       ghosts_buckets((uint32_t)most) * sizeof(struct order_entry *);
+	       ghosts_buckets((uint32_t)most) * sizeof(struct order_entry *) +
+	       (ops->ring ? ORDER_RING * sizeof(struct order_list) : 0);
 }
 
 static size_t shadow_bytes(const struct order_ops *ops, uint32_t nblocks)
@@ -245,10 +246,11 @@ static size_t shadow_bytes(const struct order_ops *ops, uint32_t nblocks)
 
 size_t order_bytes(const struct order_ops *ops, uint32_t nblocks)
 {
-	return own_bytes(ops, nblocks) +
-	       (ops->shadows ?
-			shadow_bytes(&order_weighed, nblocks) + shadow_bytes(&order_lirs, nblocks) :
-			0);
+	size_t bytes = own_bytes(ops, nblocks);
+
+	for (unsigned i = 0; ops->shadows && i < NR_SHADOWS; i++)
+		bytes += shadow_bytes(order_shadows[i], nblocks);
+	return bytes;
 }
 
 static char *shadow_init(struct shadow *shadow, char *memory, const struct order_ops *ops,
@@ -269,17 +271,15 @@ struct order *order_init(void *memory, const struct order_ops *ops, uint32_t nbl
 	struct ghosts *ghosts = &order->ghosts;
 	char *rest = (char *)memory + own_bytes(ops, nblocks);
 
-	*order = (struct order){
-		.ops = ops, .full = nblocks, .now = &order_weighed, .room = npages, .sample = 1
-	};
+	*order = (struct order){ .ops = ops, .full = nblocks, .room = npages, .sample = 1 };
 	ghosts->most = ghosts_most(ops, nblocks);
 	ghosts->nbuckets = ghosts_buckets(ghosts->most);
 	ghosts->pool = (struct order_entry *)(order + 1);
 	ghosts->bucket = (struct order_entry **)(ghosts->pool + ghosts->most);
-	if (ops->shadows) {
-		rest = shadow_init(&order->shadow[0], rest, &order_weighed, nblocks);
-		shadow_init(&order->shadow[1], rest, &order_lirs, nblocks);
-	}
+	if (ops->ring)
+		order->ring = (struct order_list *)(ghosts->bucket + ghosts->nbuckets);
+	for (unsigned i = 0; ops->shadows && i < NR_SHADOWS; i++)
+		rest = shadow_init(&order->shadow[i], rest, order_shadows[i], nblocks);
 	return order;
 }
 
@@ -291,6 +291,7 @@ void order_insert(struct order *order, struct order_entry *entry, uintptr_t key)
 	entry->asked = 0;
 	entry->counted = ++order->arrivals;
 	entry->where = entry->uses = 0;
+	entry->count = entry->epoch = 0;
 	entry->stacked = false;
 	order->nentries++;
 	order->ops->insert(order, entry);

@@ -36,6 +36,9 @@ static inline uint16_t order_pages(const struct order_entry *entry)
 	return npages ? npages : 1;
 }
 
+/* A miss costs as much as moving so many pages. */
+#define ORDER_MISS 64
+
 /* May this eviction have it? */
 bool order_may(const struct order_entry *entry, const struct order_want *want);
 

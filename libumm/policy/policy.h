@@ -21,6 +21,7 @@ struct order_entry {
 	uint64_t used;			   /* order->clock when it was last used */
 	uint64_t asked;			   /* ticket of the eviction that chose it last */
 	uint64_t counted;		   /* order->arrivals when a use was last counted */
+	uint32_t count, epoch;		   /* LRFU: its uses, as of that epoch */
 	_Atomic uint16_t npages;	   /* the caller's: pages of it that are there */
 	uint8_t where;			   /* the order's own: the list it is in */
 	uint8_t uses;			   /* the order's own */
@@ -51,6 +52,10 @@ struct shadow {
 	bool crowded;		   /* more would be there, but for the table */
 };
 
+/* Orders that an order chooses among; and lists of a ring, a power of two. */
+#define NR_SHADOWS 3
+#define ORDER_RING 128
+
 struct order {
 	const struct order_ops *ops;
 	uint64_t clock;	   /* counts uses */
@@ -60,15 +65,18 @@ struct order {
 	uint32_t full; /* entries when last a victim was asked for; at first, what fits */
 	uint32_t nlow; /* LIRS: entries of low recency */
 	struct order_list list[2];
+	struct order_list *ring; /* LRFU: by worth; */
+	uint64_t turned;	 /* its epoch began at that clock */
+	uint32_t epoch;
 	struct order_entry *top, *bottom; /* of the stack */
 	struct ghosts ghosts;
 	/* Of an order that chooses among others. */
-	struct shadow shadow[2];
-	const struct order_ops *now;
-	int64_t balance;
-	struct order_entry *came; /* last, and the shadows have not heard of it; or NULL */
-	uint64_t room;		  /* pages that fit */
-	uint32_t sample;	  /* the shadows hear of one block in so many: a power of two */
+	struct shadow shadow[NR_SHADOWS];
+	unsigned now;		    /* it does as this shadow does */
+	int64_t behind[NR_SHADOWS]; /* what each has missed more than the best, lately */
+	struct order_entry *came;   /* last, and the shadows have not heard of it; or NULL */
+	uint64_t room;		    /* pages that fit */
+	uint32_t sample;	    /* the shadows hear of one block in so many: a power of two */
 };
 
 /* What an eviction takes: what was last used before `before`, but never `except`. */
@@ -81,7 +89,8 @@ struct order_want {
 struct order_ops {
 	const char *name;
 	unsigned ghosts; /* how many it remembers, in quarters of what fits; 0: none */
-	bool shadows;	 /* it chooses between the first order and LIRS, by their shadows */
+	bool ring;	 /* it has a ring of lists */
+	bool shadows;	 /* it chooses among order_shadows[], by their shadows */
 	void (*insert)(struct order *order, struct order_entry *entry);
 	void (*touch)(struct order *order, struct order_entry *entry);
 	void (*remove)(struct order *order, struct order_entry *entry);
@@ -93,12 +102,15 @@ extern const struct order_ops order_lru;
 extern const struct order_ops order_clock;
 extern const struct order_ops order_s3fifo;
 extern const struct order_ops order_lirs;
+extern const struct order_ops order_lrfu;
 extern const struct order_ops order_adaptive;
 /* As order_lru, but for the sizes of blocks: a part of order_adaptive, and not one of orders[]. */
 extern const struct order_ops order_weighed;
 
+extern const struct order_ops *const order_shadows[NR_SHADOWS];
+
 /* All orders; by name, or NULL. */
-#define NR_ORDERS 5
+#define NR_ORDERS 6
 extern const struct order_ops *const orders[NR_ORDERS];
 const struct order_ops *order_by_name(const char *name);
 

@@ -164,9 +164,9 @@ static void frames_in_small_pages_become_one_large_frame_again(void **state)
 /* Smallest memories, each page of another block: nobody takes what a work-item has gathered. */
 static void whatever_the_order_a_work_item_gathers_what_it_needs(void **state)
 {
-	static const enum umm_evict_order orders[] = { UMM_EVICT_LRU, UMM_EVICT_CLOCK,
+	static const enum umm_evict_order orders[] = { UMM_EVICT_LRU,	 UMM_EVICT_CLOCK,
 						       UMM_EVICT_S3FIFO, UMM_EVICT_LIRS,
-						       UMM_EVICT_ADAPTIVE };
+						       UMM_EVICT_LRFU,	 UMM_EVICT_ADAPTIVE };
 	struct rig *rig = *state;
 	struct umm_opencl_result result;
 	uint32_t *memory = rig_alloc(rig, 12 * BLOCK), *out = rig_alloc(rig, PAGE);
