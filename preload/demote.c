@@ -44,10 +44,10 @@ static struct batch {
 
 static void span_add(uintptr_t addr)
 {
-	struct umm_span *last = &batch.span[batch.nspans - 1];
+	struct umm_span *last = batch.nspans ? &batch.span[batch.nspans - 1] : NULL;
 
 	batch.npages++;
-	if (batch.nspans && last->start + last->len == addr)
+	if (last && last->start + last->len == addr)
 		last->len += PAGE;
 	else
 		batch.span[batch.nspans++] = (struct umm_span){ .start = addr, .len = PAGE };

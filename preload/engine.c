@@ -176,7 +176,7 @@ static bool make_room(uint64_t target, uint64_t enough)
 	if (clock_now_ns() < next_try_ns && (enough >= limit || room_is_given_up()))
 		return false;
 	ret = demote_until(ctx, target, enough);
-	room_give_up(ret && residency_count(ctx) > limit);
+	room_give_up(ret && residency_count(ctx) >= limit);
 	if (!ret)
 		return true;
 	if (room_is_given_up())
@@ -428,7 +428,11 @@ static bool open_all(void)
 
 	if (!may_work())
 		return false;
-	options.frame_cache = margin_bytes(settings->host_limit);
+	/*
+	 * What left down to the lower watermark leaves frames for what comes up to the limit; fresh
+	 * ones would have to be zeroed.
+	 */
+	options.frame_cache = 2 * margin_bytes(settings->host_limit);
 	ret = umm_ctx_create(&options, &ctx);
 	if (ret) {
 		shim_say("%s; running without managed memory", umm_strerror(ret));
@@ -617,6 +621,7 @@ void engine_end(void)
 	}
 	pthread_mutex_lock(&round_lock);
 	stopping = true;
+	room_give_up(true); /* destructors of others still run, and find nobody who makes any */
 	grant_end();
 	residency_count(ctx);
 	publish();

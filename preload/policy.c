@@ -435,12 +435,17 @@ static struct policy_fetch stream_go_on(struct stream *stream, uintptr_t addr)
 	unsigned window = was_right ? 2 * stream->window : POLICY_READAHEAD_FIRST;
 
 	window = window > window_max() ? window_max() : window;
+	/* Whole blocks, each in one piece; the mark is the first page of one. */
+	if (window >= POLICY_PAGES)
+		window -= window % POLICY_PAGES;
 	passed(stream->start, addr);
 	if (stream->end > fetch.start)
 		fetch.start = stream->end;
 	stream->window = window;
 	stream->start = addr;
 	stream->mark = addr + (window + 1) * page;
+	if (window >= POLICY_PAGES)
+		stream->mark &= ~(BLOCK - 1);
 	if (stream->mark < fetch.start)
 		stream->mark = fetch.start;
 	stream->end = stream->mark + window * page;

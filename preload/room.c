@@ -9,8 +9,9 @@
  *
  * Pages that were let in and have not come yet when the engine counts are not in its count: one
  * for each fault server. What the engine waits for might be the very thread whose fault waits, for
- * a lock of the shim's with its stack in managed memory: so no fault waits longer than PATIENCE_S,
- * and the program is slow then, but not stuck.
+ * a lock of the shim's with its stack in managed memory: so where it has not counted for
+ * PATIENCE_S a fault waits no longer, and the program is slow then, but not stuck. An engine that
+ * counts either makes room or gives up.
  *
  * Locks: lock, innermost.
  */
@@ -31,6 +32,7 @@ enum { PATIENCE_S = 1 };
 static _Atomic int64_t limit = INT64_MAX / 2, limit_unasked; /* pages */
 static _Atomic int64_t base; /* pages of libumm's that are there, less those that were let in */
 static _Atomic uint64_t taken;
+static _Atomic uint64_t counted; /* so often */
 static _Atomic bool given_up;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* Protects: that who waits is woken */
@@ -77,6 +79,7 @@ static void wake(void)
 void room_counted(uint64_t managed, uint64_t then)
 {
 	atomic_store(&base, (int64_t)(managed - then));
+	atomic_fetch_add(&counted, 1);
 	wake();
 }
 
@@ -102,19 +105,32 @@ bool room_is_given_up(void)
 	return atomic_load(&given_up);
 }
 
-/* False: it took too long. */
-static bool wait_for_room(void)
+/* Until there is, for PATIENCE_S at most. With the lock. */
+static bool wait_once(void)
 {
 	struct timespec until;
-	bool got;
 	int ret = 0;
+	bool got;
 
 	clock_gettime(CLOCK_REALTIME, &until);
 	until.tv_sec += PATIENCE_S;
-	pthread_mutex_lock(&lock);
-	atomic_fetch_add(&waiting, 1);
 	while (!(got = take()) && !ret)
 		ret = pthread_cond_timedwait(&more, &lock, &until);
+	return got;
+}
+
+/* False: there is none, and nobody counts. */
+static bool wait_for_room(void)
+{
+	uint64_t before;
+	bool got;
+
+	pthread_mutex_lock(&lock);
+	atomic_fetch_add(&waiting, 1);
+	do {
+		before = atomic_load(&counted);
+		got = wait_once();
+	} while (!got && atomic_load(&counted) != before);
 	atomic_fetch_sub(&waiting, 1);
 	pthread_mutex_unlock(&lock);
 	return got;

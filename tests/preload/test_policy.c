@@ -154,6 +154,33 @@ static void passes_find_what_the_host_can_keep(void **state)
 	assert_in_range(came, PAGES - HOST, PAGES - HOST / 3);
 }
 
+/* From the first page of a block that was fetched to that of another one. */
+static void long_streams_fetch_whole_blocks(void **state)
+{
+	struct policy_fetch fetch = { .npages = 0 };
+	unsigned whole = 0;
+	uintptr_t next;
+
+	(void)state;
+	policy_reset();
+	policy_resize(64 * (uint64_t)POLICY_PAGES);
+	for (unsigned i = 0; i < PAGES; i++) {
+		uintptr_t addr = base + i * PAGE;
+
+		if (fetch.npages && addr != fetch.mark)
+			continue;
+		next = fetch.start + fetch.npages * PAGE;
+		fetch = policy_touched(addr);
+		if (fetch.npages < POLICY_PAGES || !whole++)
+			continue;
+		assert_int_equal(fetch.start, next);
+		assert_int_equal(fetch.start % (POLICY_PAGES * PAGE), 0);
+		assert_int_equal(fetch.mark % (POLICY_PAGES * PAGE), 0);
+		assert_int_equal(fetch.npages % POLICY_PAGES, 0);
+	}
+	assert_true(whole > 2);
+}
+
 static void touches_without_order_come_alone(void **state)
 {
 	uint64_t before;
@@ -432,6 +459,7 @@ int main(void)
 		cmocka_unit_test_setup(what_was_first_seen_leaves_first, start),
 		cmocka_unit_test_setup(a_scan_comes_with_its_neighbours, start),
 		cmocka_unit_test_setup(passes_find_what_the_host_can_keep, start),
+		cmocka_unit_test_setup(long_streams_fetch_whole_blocks, start),
 		cmocka_unit_test_setup(touches_without_order_come_alone, start),
 		cmocka_unit_test_setup(a_scan_does_not_flush_what_is_hot, start),
 		cmocka_unit_test_setup(samples_are_what_keeps_hot_pages, start),

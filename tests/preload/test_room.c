@@ -11,6 +11,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <time.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -112,13 +114,62 @@ static void who_need_not_wait_any_more_does_not(void **state)
 	assert_int_equal(admitted(1), 0);
 }
 
-/* Nobody makes room: it takes its time, and then the page comes all the same, and counts. */
+/* Nobody counts: it takes its time, and then the page comes all the same, and counts. */
 static void patience_ends(void **state)
 {
 	(void)state;
 	room_counted(LIMIT, room_taken());
 	assert_int_equal(room_admit(NULL, 0, true), 0);
 	assert_int_equal(room_taken(), 1);
+}
+
+static double now(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_MONOTONIC, &time);
+	return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
+}
+
+static void *wait_for_room(void *arg)
+{
+	assert_int_equal(room_admit(NULL, 0, true), 0);
+	return arg;
+}
+
+/* Count for so long that there is no room. False: this thread was held up, and nobody counted. */
+static bool count(double seconds)
+{
+	double begin = now(), last = begin, at;
+
+	while ((at = now()) - begin < seconds) {
+		if (at - last > 0.5)
+			return false;
+		last = at;
+		room_counted(LIMIT, room_taken());
+		usleep(1000);
+	}
+	return true;
+}
+
+static void who_counts_is_waited_for(void **state)
+{
+	uint64_t taken = 0;
+	pthread_t thread;
+	bool on_time;
+
+	(void)state;
+	do {
+		room_counted(LIMIT, room_taken());
+		assert_int_equal(pthread_create(&thread, NULL, wait_for_room, NULL), 0);
+		on_time = count(2.5);
+		taken = room_taken();
+		room_counted(LIMIT - 1, taken);
+		pthread_join(thread, NULL);
+		if (on_time)
+			assert_int_equal(taken, 0);
+		setup(NULL);
+	} while (!on_time);
 }
 
 /* Pages in the host: what threads brought, less what the engine has taken away. */
@@ -177,6 +228,7 @@ int main(void)
 		cmocka_unit_test_setup(memory_is_to_be_had_unasked_while_there_is_plenty, setup),
 		cmocka_unit_test_setup(who_need_not_wait_any_more_does_not, setup),
 		cmocka_unit_test_setup(patience_ends, setup),
+		cmocka_unit_test_setup(who_counts_is_waited_for, setup),
 		cmocka_unit_test_setup(threads_that_outrun_the_engine_wait_for_it, setup),
 	};
 

@@ -60,7 +60,7 @@ victim() {
 	[ "$(summary 'pages lost with their device')" = 0 ] || fail "$(cat "$scratch/err")"
 }
 
-memory_cases='closes family resize sweep arrays threads forks calls library mappings'
+memory_cases='closes family resize sweep arrays threads forks calls library deepbind clones mappings'
 
 # What is freed is free at once: on the device, which has no room for two of these arrays, and in the
 # count of what is in the host.

@@ -6,8 +6,10 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <linux/capability.h>
+#include <linux/futex.h>
 #include <malloc.h>
 #include <pthread.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -450,6 +452,53 @@ static void library(void)
 	check(!dlclose(object));
 }
 
+/* Bound to the C library's malloc, it keeps to itself what it got there. */
+static void deepbind(void)
+{
+	void *object = dlopen(getenv("VICTIM_LIBRARY"), RTLD_NOW | RTLD_DEEPBIND);
+	char *mine = do_malloc(96 * MIB), *theirs;
+	void *(*make)(size_t);
+	void (*destroy)(void *);
+
+	check(object);
+	*(void **)&make = dlsym(object, "library_make");
+	*(void **)&destroy = dlsym(object, "library_destroy");
+	check(make && destroy);
+	fill(mine, 96 * MIB, 13);
+	theirs = make(16 * MIB);
+	check(is_filled(mine, 96 * MIB, 13) && is_filled(theirs, 16 * MIB, 11));
+	destroy(theirs);
+	check(!dlclose(object));
+}
+
+static bool cloned_is_right;
+
+static int cloned(void *memory)
+{
+	cloned_is_right = is_filled(memory, 96 * MIB, 14);
+	fill(memory, 96 * MIB, 15);
+	return 0;
+}
+
+/* Threads that the C library does not know of, with stacks that may be away. */
+static void clones(void)
+{
+	const int flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD |
+			  CLONE_SYSVSEM | CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID;
+	char *memory = do_malloc(96 * MIB), *stack = do_malloc(MIB);
+
+	for (unsigned i = 0; i < 3; i++) {
+		static pid_t thread;
+
+		fill(memory, 96 * MIB, 14);
+		cloned_is_right = false;
+		check(clone(cloned, stack + MIB, flags, memory, &thread, NULL, &thread) > 0);
+		for (pid_t now; (now = __atomic_load_n(&thread, __ATOMIC_ACQUIRE));)
+			syscall(SYS_futex, &thread, FUTEX_WAIT, now, NULL);
+		check(cloned_is_right && is_filled(memory, 96 * MIB, 15));
+	}
+}
+
 /* As daemons do once they have what only root may open. */
 static void drops_rights(void)
 {
@@ -593,6 +642,8 @@ static const struct {
 	{ "forks", forks },
 	{ "calls", calls },
 	{ "library", library },
+	{ "deepbind", deepbind },
+	{ "clones", clones },
 	{ "mappings", mappings },
 	{ "waits", waits },
 	{ "scans", scans },

@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The engine as it is, on libumm as it is, with a reference device: what the program maps is told
+ * to the books by this file, as the shim does it. So it runs under sanitizers, which the shim
+ * around it cannot (docs/shim.md, section 9). The engine starts once and goes on through all tests.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "descriptors.h"
+#include "engine.h"
+#include "grant.h"
+#include "heap.h"
+#include "ref_device.h"
+#include "shim.h"
+#include "space.h"
+#include "tiers.h"
+#include "touches.h"
+
+#define PAGE  ((size_t)4096)
+#define MIB   ((size_t)1 << 20)
+#define LIMIT ((size_t)SETTINGS_LIMIT_MIN)
+/* A block that is handed out, and what comes along with one touch (docs/shim.md, section 5). */
+#define SLACK (6 * MIB)
+#define WORDS (PAGE / sizeof(uint64_t))
+
+enum { DEVICE_PAGES = 65536, THREADS = 4, TOUCHES = 2000 };
+
+static struct settings settings;
+static struct ref_device *device;
+static _Atomic uint64_t takes;
+
+/* ---- the shim around it ----------------------------------------------------------------- */
+
+SHIM_TLS enum thread_mode thread_mode;
+
+const struct settings *shim_settings(void)
+{
+	return &settings;
+}
+
+void shim_say(const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	vprintf(format, args);
+	va_end(args);
+	printf("\n");
+}
+
+void heap_free_at_once(void)
+{
+}
+
+void descriptors_open_begin(void)
+{
+}
+
+void descriptors_open_end(void)
+{
+}
+
+unsigned tiers_open(struct umm_ctx *ctx, const struct settings *from)
+{
+	struct ref_options options = {
+		.type = UMM_DEVMEM_PRIVATE,
+		.nframes = DEVICE_PAGES,
+		.inline_copy = true,
+		.keep_freed = true,
+	};
+
+	(void)from;
+	return !ref_create(ctx, &options, &device);
+}
+
+long tiers_take(struct umm_ctx *ctx, const struct umm_span *spans, unsigned nspans)
+{
+	struct umm_migrate_request request = {
+		.size = sizeof(request),
+		.flags = UMM_MIGRATE_NO_EVICT,
+		.dst = device->mem,
+		.spans = spans,
+		.nspans = nspans,
+		.cause = UMM_CAUSE_EVICT,
+	};
+
+	atomic_fetch_add(&takes, 1);
+	return umm_migrate_spans(ctx, &request, NULL);
+}
+
+bool tiers_use(unsigned i, struct tier_use *out)
+{
+	(void)i;
+	(void)out;
+	return false;
+}
+
+static uint64_t *get(size_t len)
+{
+	struct space_change change;
+	void *start;
+
+	space_change_begin(&change, 0, 0);
+	start = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	assert_ptr_not_equal(start, MAP_FAILED);
+	assert_int_equal(space_add_locked((uintptr_t)start, len,
+					  grant_new_locked((uintptr_t)start, len)),
+			 0);
+	space_change_end(&change);
+	engine_consider();
+	return start;
+}
+
+static void drop(void *start, size_t len)
+{
+	struct space_change change;
+
+	space_change_begin(&change, (uintptr_t)start, len);
+	assert_int_equal(munmap(start, len), 0);
+	space_remove_locked((uintptr_t)start, len);
+	space_change_end(&change);
+}
+
+/* ---- the program ------------------------------------------------------------------------ */
+
+static size_t there(const void *start, size_t len)
+{
+	unsigned char present;
+	size_t n = 0;
+
+	for (size_t i = 0; i < len; i += PAGE)
+		n += !mincore((char *)start + i, PAGE, &present) && present & 1;
+	return n * PAGE;
+}
+
+/* Each page says which it is; the most that was in the host, seen once a MiB. */
+static size_t fill(uint64_t *memory, size_t len)
+{
+	size_t most = 0, now;
+
+	for (size_t page = 0; page < len / PAGE; page++) {
+		memory[page * WORDS] = page;
+		now = page % (MIB / PAGE) ? 0 : there(memory, len);
+		most = now > most ? now : most;
+	}
+	return most;
+}
+
+static void *touch_at_random(void *arg)
+{
+	uint64_t *memory = arg, seed = (uintptr_t)&seed, wrong = 0;
+
+	for (unsigned i = 0; i < TOUCHES; i++) {
+		size_t page;
+
+		seed = seed * 6364136223846793005u + 1442695040888963407u;
+		page = (seed >> 33) % (3 * LIMIT / PAGE);
+		wrong += memory[page * WORDS] != page;
+	}
+	return (void *)(uintptr_t)wrong;
+}
+
+static void more_than_the_limit_stays_within_it(void **state)
+{
+	uint64_t *memory = get(3 * LIMIT);
+
+	(void)state;
+	assert_in_range(fill(memory, 3 * LIMIT), LIMIT / 2, LIMIT + SLACK);
+	assert_true(atomic_load(&takes) > 0);
+	for (unsigned pass = 0; pass < 3; pass++)
+		for (size_t page = 0; page < 3 * LIMIT / PAGE; page++)
+			assert_int_equal(memory[page * WORDS]++, page + pass);
+	assert_in_range(there(memory, 3 * LIMIT), LIMIT / 2, LIMIT + SLACK);
+	drop(memory, 3 * LIMIT);
+}
+
+static void threads_find_what_they_left(void **state)
+{
+	uint64_t *memory = get(3 * LIMIT);
+	pthread_t thread[THREADS];
+	void *wrong;
+
+	(void)state;
+	fill(memory, 3 * LIMIT);
+	for (unsigned i = 0; i < THREADS; i++)
+		assert_int_equal(pthread_create(&thread[i], NULL, touch_at_random, memory), 0);
+	/* Meanwhile memory comes and goes. */
+	for (unsigned i = 0; i < 10; i++) {
+		uint64_t *more = get(2 * MIB);
+
+		fill(more, 2 * MIB);
+		drop(more, 2 * MIB);
+	}
+	for (unsigned i = 0; i < THREADS; i++) {
+		assert_int_equal(pthread_join(thread[i], &wrong), 0);
+		assert_null(wrong);
+	}
+	assert_in_range(there(memory, 3 * LIMIT), 0, LIMIT + SLACK);
+	drop(memory, 3 * LIMIT);
+}
+
+/* The child has all of it in ordinary memory; the parent's engine goes on. */
+static void a_forked_child_has_what_was_away(void **state)
+{
+	uint64_t *memory = get(3 * LIMIT), wrong = 0;
+	int status;
+	pid_t pid;
+
+	(void)state;
+	fill(memory, 3 * LIMIT);
+	pid = fork();
+	assert_true(pid >= 0);
+	for (size_t page = 0; page < 3 * LIMIT / PAGE; page++)
+		wrong += memory[page * WORDS] != page;
+	if (!pid)
+		_exit(wrong != 0);
+	assert_int_equal(wrong, 0);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	drop(memory, 3 * LIMIT);
+}
+
+/* Its stop must not stop the program: other libraries' destructors still run. */
+static void after_its_end_nobody_waits_for_room(void **state)
+{
+	uint64_t *memory = get(3 * LIMIT);
+
+	(void)state;
+	fill(memory, 3 * LIMIT);
+	engine_end();
+	for (size_t page = 0; page < 3 * LIMIT / PAGE; page++)
+		assert_int_equal(memory[page * WORDS], page);
+	assert_int_equal(there(memory, 3 * LIMIT), 3 * LIMIT);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(more_than_the_limit_stays_within_it),
+		cmocka_unit_test(threads_find_what_they_left),
+		cmocka_unit_test(a_forked_child_has_what_was_away),
+		cmocka_unit_test(after_its_end_nobody_waits_for_room),
+	};
+	struct umm_probe_info info = { .size = sizeof(info) };
+
+	if (umm_probe(&info) || info.uffd_access == UMM_UFFD_NONE ||
+	    info.uffd_access == UMM_UFFD_USER_MODE_ONLY) {
+		printf("SKIPPED: %s\n", info.advice);
+		return 77;
+	}
+	settings_default(&settings);
+	settings.host_limit = LIMIT;
+	settings.quiet = true;
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
