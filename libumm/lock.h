@@ -23,7 +23,8 @@
  * HINT        the map of hints                      everybody           no
  * NOTIFIER    notifier tree, sequences              everybody           no
  * DEVMEM      frames, order of eviction of a memory everybody           no
- * STAGING     recycled host frames                  everybody           no
+ * STAGING     recycled host frames, how far their   everybody           mprotect of
+ *             windows are open                                          our own, once
  * WORK        the workers' queue; what thrashes     everybody           no
  * LEAF        fences, log, arena                    everybody           no
  */

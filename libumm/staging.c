@@ -11,7 +11,7 @@
  * that the kernel will back on the first write. avail and taken pages are disjoint.
  * cached is the number of avail bits in RECYCLED, at most `limit` but for a moment.
  * Slots behind the first nopen are not accessible, so that mlockall() does not fill them.
- * Locks: staging.lock; madvise() runs without it.
+ * Locks: staging.lock; madvise() runs without it, opening slots (once each) does not.
  */
 #include "staging.h"
 
