@@ -13,12 +13,10 @@
  * addresses and no memory.
  *
  * Invariants: slots that are not packed are multiples of a cache line and aligned to one; a slot is
- * fresh, on the free list, the spare one or with exactly one user; slabs go away only with the
- * pool.
+ * fresh, on the free list or with exactly one user; slabs go away only with the pool.
  *
- * Locks: pool->lock guards both lists; the spare slot needs none. Slabs are mapped before it is
- * taken, so that it is never held over a system call. What could not be unmapped is in a table
- * without a lock.
+ * Locks: pool->lock guards both lists. Slabs are mapped before it is taken, so that it is
+ * never held over a system call. What could not be unmapped is in a table without a lock.
  */
 #include "arena.h"
 
@@ -76,7 +74,6 @@ static size_t slab_nobjs(const struct pool *pool)
 
 void pool_init(struct pool *pool, size_t obj_size, void (*ctor)(void *obj))
 {
-	atomic_init(&pool->spare, NULL);
 	lock_init(&pool->lock, RANK_LEAF);
 	pool->obj_size = obj_size;
 	pool->packed = false;
@@ -111,7 +108,6 @@ void pool_fini(struct pool *pool)
 		arena_unmap(slab, slab->len);
 		slab = next;
 	}
-	atomic_store(&pool->spare, NULL);
 	pool->slabs = NULL;
 	pool->free_list = NULL;
 	pool->fresh = NULL;
@@ -190,12 +186,11 @@ bool pool_is_urgent(void)
 void *pool_alloc(struct pool *pool)
 {
 	size_t kept = urgent ? 0 : pool->kept;
-	void *obj = NULL;
+	void *obj;
 
-	if (atomic_load_explicit(&pool->spare, memory_order_relaxed))
-		obj = atomic_exchange(&pool->spare, NULL);
-	while (!obj) {
+	do {
 		lock_take(&pool->lock);
+		obj = NULL;
 		if (pool->nfree > kept) {
 			pool->nfree--;
 			obj = pool->free_list;
@@ -205,9 +200,7 @@ void *pool_alloc(struct pool *pool)
 				obj = fresh_take(pool);
 		}
 		lock_drop(&pool->lock);
-		if (!obj && !pool_grow(pool))
-			break;
-	}
+	} while (!obj && pool_grow(pool));
 	return obj;
 }
 
@@ -219,9 +212,7 @@ void pool_free_locked(struct pool *pool, void *obj)
 
 void pool_free(struct pool *pool, void *obj)
 {
-	void *none = NULL;
-
-	if (!obj || (!pool->kept && atomic_compare_exchange_strong(&pool->spare, &none, obj)))
+	if (!obj)
 		return;
 	lock_take(&pool->lock);
 	pool_free_locked(pool, obj);

@@ -18,8 +18,6 @@
 #include "lock.h"
 
 struct pool {
-	/* Freed, for the next who asks, without a lock. Where nothing is kept back. */
-	_Atomic(void *) spare;
 	struct lock lock; /* RANK_LEAF. Protects: everything below */
 	size_t obj_size;
 	bool packed;		 /* see pool_pack() */

@@ -135,8 +135,8 @@ static void packed_objects_lie_side_by_side(void **state)
 		memset(b, 0x22, sizes[i]);
 		pool_free(&pool, a);
 		pool_free(&pool, b);
-		assert_ptr_equal(pool_alloc(&pool), a);
 		assert_ptr_equal(pool_alloc(&pool), b);
+		assert_ptr_equal(pool_alloc(&pool), a);
 		assert_ptr_equal(pool_alloc(&pool), b + sizes[i]);
 		pool_fini(&pool);
 	}
