@@ -64,8 +64,8 @@ uint32_t devmem_trim(struct umm_devmem *mem)
 	return n;
 }
 
-/* The context's nth memory that can be trimmed, to be unused afterwards; NULL: no such. */
-static struct umm_devmem *devmem_nth(struct umm_ctx *ctx, unsigned nth)
+/* The context's nth memory that can be trimmed; NULL: no such. *used: to be unused afterwards. */
+static struct umm_devmem *devmem_nth(struct umm_ctx *ctx, unsigned nth, bool *used)
 {
 	struct umm_devmem *found = NULL;
 
@@ -74,8 +74,8 @@ static struct umm_devmem *devmem_nth(struct umm_ctx *ctx, unsigned nth)
 		for (struct umm_devmem *mem = dev->mems; mem; mem = mem->next)
 			if (can_be_trimmed(mem) && !nth--)
 				found = mem;
-	if (found && devmem_use(found))
-		found = NULL;
+	/* One that is being removed gives back all it has by itself. */
+	*used = found && !devmem_use(found);
 	lock_drop(&ctx->lock);
 	return found;
 }
@@ -84,8 +84,11 @@ bool ctx_reclaim(struct umm_ctx *ctx)
 {
 	size_t npages = staging_drop(&ctx->staging);
 	struct umm_devmem *mem;
+	bool used;
 
-	for (unsigned nth = 0; (mem = devmem_nth(ctx, nth)); nth++) {
+	for (unsigned nth = 0; (mem = devmem_nth(ctx, nth, &used)); nth++) {
+		if (!used)
+			continue;
 		npages += devmem_trim(mem);
 		devmem_unuse(mem);
 	}

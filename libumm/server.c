@@ -146,21 +146,31 @@ static void serve_one(struct server *server)
 	server_follow(server, info.thread);
 }
 
+/* Once: a driver that does so, or a program that locks all it has, has many such pages. */
+static void say_gone(struct umm_ctx *ctx, uintptr_t page)
+{
+	if (mlocked_is(page) || atomic_exchange(&ctx->staging.said_gone, true))
+		return;
+	log_warning("the host page of a frame at %#lx was gone, and reads zero from now on: its "
+		    "driver has dropped it, or the program is just locking all of its memory",
+		    (unsigned long)page);
+}
+
 /*
  * Somebody touched a page of the staging windows or of a coherent pool that is not there. Nobody
- * should, but a driver may have dropped pages of its pool: better zeroes than to wait for ever. And
- * mlockall() touches all there is; what it leaves in empty places is dropped when they are needed.
+ * should, but a driver may have dropped pages of its pool, and mlockall() touches everything:
+ * better zeroes than to wait for ever. Where there is a page by now, nothing else wakes.
  */
 static void serve_staging(struct umm_ctx *ctx)
 {
 	struct uffd_msg_info info;
 
 	while (uffd_read(ctx->staging.uffd, &info) == 1) {
-		if (!mlocked_is(info.addr))
-			log_error("the host page of a frame at %#lx was gone: it reads zero from "
-				  "now on",
-				  (unsigned long)info.addr);
-		uffd_zeropage(ctx->staging.uffd, info.addr, UMM_PAGE_SIZE, true, NULL);
+		hook_run(HOOK_FAULT_READ, info.addr);
+		if (uffd_zeropage(ctx->staging.uffd, info.addr, UMM_PAGE_SIZE, true, NULL))
+			uffd_wake(ctx->staging.uffd, info.addr, UMM_PAGE_SIZE);
+		else
+			say_gone(ctx, info.addr);
 	}
 }
 

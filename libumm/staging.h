@@ -49,6 +49,7 @@ struct staging {
 	uint32_t nslots[STAGING_KINDS];
 	_Atomic unsigned
 		copied; /* pages that are still in RECYCLED; until it was trimmed by so many */
+	atomic_bool said_gone;
 
 	struct lock lock; /* RANK_STAGING. Protects: everything below */
 	struct slot *slots[STAGING_KINDS];

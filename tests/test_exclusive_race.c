@@ -7,14 +7,16 @@
 
 #include <sys/mman.h>
 
+#include "ctx.h"
 #include "exclusive_pages.h"
+#include "uffd.h"
 
-struct order {
+struct race_order {
 	bool home;
 	enum hook_point point;
 };
 
-static const struct order races[] = {
+static const struct race_order races[] = {
 	{ false, HOOK_COLLECTED }, { false, HOOK_COPIED }, { false, HOOK_COMMITTED },
 	{ true, HOOK_COLLECTED },  { true, HOOK_COPIED },  { true, HOOK_COMMITTED },
 };
@@ -23,7 +25,7 @@ static const struct order races[] = {
 
 /* The pages become exclusive, or come home; that stops at the point. */
 static void exclusive_race(struct env *e, struct race *r, struct ref_device *ref,
-			   const struct order *order)
+			   const struct race_order *order)
 {
 	struct act mover = { .env = e, .npages = RACE_PAGES };
 
@@ -198,7 +200,7 @@ static void device_destroyed_meanwhile(struct env *e)
 	struct ref_device *ref = env_device(e, 64);
 	struct race r;
 
-	exclusive_race(e, &r, ref, &(struct order){ true, HOOK_COPIED });
+	exclusive_race(e, &r, ref, &(struct race_order){ true, HOOK_COPIED });
 	hook_go(HOOK_COPIED);
 	env_device_gone(e, r.ref);
 	actor_join(&r.mover_actor);
@@ -254,6 +256,37 @@ static void device_uses_in_place_what_it_takes(struct env *e)
 	assert_filled(r.p, RACE_PAGES, 1);
 }
 
+/* A place, which is filled between a touch and the server's answer to it. */
+struct filled {
+	struct umm_ctx *ctx;
+	const char *place;
+};
+
+static void fill_place(void *priv, enum hook_point point, uintptr_t addr)
+{
+	const struct filled *filled = priv;
+
+	(void)point;
+	if (addr == (uintptr_t)filled->place)
+		uffd_zeropage(filled->ctx->staging.uffd, addr, PAGE, false, NULL);
+}
+
+/* By whatever else puts a page there: the thread that touched it goes on. */
+static void place_that_is_filled_while_it_is_touched(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = exclusive_pages(e, ref, 1);
+	struct filled filled = { e->ctx, place_of(ref, p) };
+
+	if (!(e->ctx->features & UMM_KERNEL_MOVE))
+		env_skip("without UFFDIO_MOVE places are plain memory");
+	to_system(e, p, 1, 1);
+	hook_set(HOOK_FAULT_READ, fill_place, &filled);
+	assert_int_equal(*(volatile const char *)filled.place, 0);
+	hook_set(HOOK_FAULT_READ, NULL, NULL);
+	assert_filled(p, 1, 1);
+}
+
 static const struct test_case cases[] = {
 	TEST(ALL, touched_meanwhile),
 	TEST(ALL, dropped_meanwhile),
@@ -263,6 +296,7 @@ static const struct test_case cases[] = {
 	TEST(ALL, taken_by_another_device_meanwhile),
 	TEST(ALL, old_address_is_dropped_before_pages_follow),
 	TEST(ALL, device_destroyed_meanwhile),
+	TEST(ALL, place_that_is_filled_while_it_is_touched),
 	TEST(ALL, device_forgets_what_it_takes),
 	TEST(ALL, device_uses_in_place_what_it_takes),
 };

@@ -53,7 +53,15 @@
 #define NFRAMES_MAX (UINT32_MAX - UMM_BLOCK_PAGES + 1)
 
 /* Why frames are not to be had. */
-enum refusal { REFUSED_NOT, REFUSED_GONE, REFUSED_FULL, REFUSED_CPUSET, REFUSED_LIMIT };
+enum refusal {
+	REFUSED_NOT,
+	REFUSED_GONE,
+	REFUSED_UNKNOWN,
+	REFUSED_FULL,
+	REFUSED_CLOSED,
+	REFUSED_CPUSET,
+	REFUSED_LIMIT,
+};
 
 /*
  * mlockall() locks and fills what there is: the pool is not accessible, which nothing fills, until
@@ -63,6 +71,14 @@ static int frames_open(void *at, size_t len)
 {
 	syscall(SYS_munlock, at, len);
 	return mprotect(at, len, PROT_READ | PROT_WRITE);
+}
+
+/* Gives them back, locked or not; and what mlockall() fills from now on is not the pool's. */
+static void frames_close(void *at, size_t len)
+{
+	syscall(SYS_munlock, at, len);
+	madvise(at, len, MADV_DONTNEED);
+	mprotect(at, len, PROT_NONE);
 }
 
 /* What the thread's policy was. Not to be allocated when first used: that may be on a fault. */
@@ -193,6 +209,16 @@ static void tell(const struct frames *frames, enum refusal why, const char *limi
 			"node %d has no memory any more, %llu MiB of it were in use: pages stay "
 			"where they are. Bring its memory online again ('chmem -e')",
 			frames->node, mib);
+	else if (why == REFUSED_UNKNOWN)
+		umm_log(UMM_LOG_WARNING,
+			"node %d cannot be asked for its memory, of which %llu MiB are in use: "
+			"pages stay where they are. Close files, or raise 'ulimit -n'",
+			frames->node, mib);
+	else if (why == REFUSED_CLOSED)
+		umm_log(UMM_LOG_WARNING,
+			"node %d: after %llu MiB no more of the pool can be mapped: pages stay "
+			"where they are. Raise 'ulimit -d', or the sysctl vm.max_map_count",
+			frames->node, mib);
 	else if (why == REFUSED_FULL)
 		umm_log(UMM_LOG_WARNING,
 			"node %d is full after %llu MiB: pages stay where they are, or others are "
@@ -224,9 +250,11 @@ static bool cpuset_allows(const struct frames *frames)
 /* Can the node give them? Asked first, for the kernel takes from elsewhere. */
 static enum refusal node_gives(const struct frames *frames, uint64_t len)
 {
-	uint64_t unused;
+	uint64_t total, unused;
 
-	if (!node_total_bytes(frames->node, &unused))
+	if (sysfs_is_short(node_memory(frames->node, &total, &unused)))
+		return REFUSED_UNKNOWN;
+	if (!total)
 		return REFUSED_GONE;
 	if (!cpuset_allows(frames))
 		return REFUSED_CPUSET;
@@ -272,13 +300,15 @@ static int populate(struct frames *frames, uint32_t frame, uint32_t nframes)
 	size_t len = (size_t)nframes << UMM_PAGE_SHIFT;
 	void *at = frames_at(frames, frame), *pages[BATCH];
 
-	if (frames_open(at, len) || madvise(at, len, MADV_POPULATE_WRITE))
+	if (frames_open(at, len))
+		return refuse(frames, nframes, REFUSED_CLOSED, NULL);
+	if (madvise(at, len, MADV_POPULATE_WRITE))
 		return errno == ENOMEM || errno == EFAULT ?
 			       refuse(frames, nframes, REFUSED_FULL, NULL) :
 			       -ENOMEM;
 	run_pages(frames, frame, nframes, pages);
 	if (strays(frames, nframes, pages)) {
-		madvise(at, len, MADV_DONTNEED);
+		frames_close(at, len);
 		return refuse(frames, nframes, REFUSED_FULL, NULL);
 	}
 	atomic_fetch_add(&frames->taken, nframes);
@@ -312,9 +342,7 @@ void frames_unpopulate(struct frames *frames, uint32_t frame, uint32_t nframes)
 {
 	size_t len = (size_t)nframes << UMM_PAGE_SHIFT;
 
-	/* Of locked memory the kernel drops none. */
-	syscall(SYS_munlock, frames_at(frames, frame), len);
-	madvise(frames_at(frames, frame), len, MADV_DONTNEED);
+	frames_close(frames_at(frames, frame), len);
 	atomic_fetch_sub(&frames->held, nframes);
 	limit_pools_add(-(int64_t)len);
 }

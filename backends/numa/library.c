@@ -41,7 +41,7 @@ static const struct {
 const char *library_advice(void)
 {
 	return "libnuma is missing: " NUMA_SONAME " could not be loaded "
-	       "(Debian: apt-get install libnuma1)";
+	       "(Debian: apt-get install libnuma1; or raise 'ulimit -d', '-v' and '-n')";
 }
 
 static void load(void)

@@ -55,19 +55,33 @@ static uint64_t number_after(const char *text, const char *name)
 	return at ? strtoull(at + strlen(name), NULL, 10) : 0;
 }
 
+/* Nobody can say what is left: nothing, then. */
+static uint64_t unknown(char file[LIMIT_FILE])
+{
+	snprintf(file, LIMIT_FILE, "'ulimit -n', as no descriptor is left to ask for the limit");
+	return 0;
+}
+
 /* What one group leaves; UINT64_MAX: any amount. The page cache is asked for where that matters. */
 static uint64_t group_headroom(const struct hierarchy *files, const char *group, uint64_t enough,
 			       char file[LIMIT_FILE])
 {
 	char text[GROUPS_BYTES], path[LIMIT_FILE];
 	uint64_t limit, usage, cache;
+	int ret;
 
 	snprintf(file, LIMIT_FILE, "%s%s/%s", files->root, group, files->limit);
-	if (sysfs_read(file, text, sizeof(text)) || text[0] < '0' || text[0] > '9')
+	ret = sysfs_read(file, text, sizeof(text));
+	if (sysfs_is_short(ret))
+		return unknown(file);
+	if (ret || text[0] < '0' || text[0] > '9')
 		return UINT64_MAX;
 	limit = strtoull(text, NULL, 10);
 	snprintf(path, sizeof(path), "%s%s/%s", files->root, group, files->usage);
-	usage = sysfs_number(path);
+	ret = sysfs_read(path, text, sizeof(text));
+	if (sysfs_is_short(ret))
+		return unknown(file);
+	usage = strtoull(text, NULL, 10);
 	if (usage < limit && limit - usage >= enough)
 		return limit - usage;
 	snprintf(path, sizeof(path), "%s%s/memory.stat", files->root, group);
@@ -77,16 +91,35 @@ static uint64_t group_headroom(const struct hierarchy *files, const char *group,
 	return usage < limit ? limit - usage : 0;
 }
 
-/* The process's group: the rest of the line of /proc/self/cgroup that begins, or goes on, so. */
+/* Is it one of a list like "cpuset,memory" of this length? */
+static bool list_has(const char *list, size_t len, const char *name)
+{
+	size_t n;
+
+	for (const char *at = list; at < list + len; at += n + 1) {
+		n = strcspn(at, ",:");
+		if (n == strlen(name) && !strncmp(at, name, n))
+			return true;
+	}
+	return !len && !*name;
+}
+
+/* The process's group in the hierarchy of this controller: "number:controllers:group". */
 static bool group_find(const char *text, const char *controller, char *group, size_t group_len)
 {
-	const char *at = strstr(text, controller);
+	const char *list, *end;
 
-	if (!at)
-		return false;
-	at += strlen(controller);
-	snprintf(group, group_len, "%.*s", (int)strcspn(at, "\n"), at);
-	return true;
+	for (const char *line = text; *line; line += strcspn(line, "\n"), line += *line != '\0') {
+		list = line + strcspn(line, ":\n");
+		if (*list++ != ':')
+			continue;
+		end = list + strcspn(list, ":\n");
+		if (*end != ':' || !list_has(list, (size_t)(end - list), controller))
+			continue;
+		snprintf(group, group_len, "%.*s", (int)strcspn(end + 1, "\n"), end + 1);
+		return true;
+	}
+	return false;
 }
 
 uint64_t limit_headroom(uint64_t enough, char file[LIMIT_FILE])
@@ -95,13 +128,15 @@ uint64_t limit_headroom(uint64_t enough, char file[LIMIT_FILE])
 	char text[GROUPS_BYTES], group[LIMIT_FILE / 2], at[LIMIT_FILE];
 	uint64_t least = UINT64_MAX, headroom;
 	char *end;
+	int ret;
 
 	file[0] = '\0';
-	if (sysfs_read("/proc/self/cgroup", text, sizeof(text)))
-		return UINT64_MAX;
-	if (!group_find(text, ":memory:", group, sizeof(group))) {
+	ret = sysfs_read("/proc/self/cgroup", text, sizeof(text));
+	if (ret)
+		return sysfs_is_short(ret) ? unknown(file) : UINT64_MAX;
+	if (!group_find(text, "memory", group, sizeof(group))) {
 		files = &unified;
-		if (!group_find(text, "0::", group, sizeof(group)))
+		if (!group_find(text, "", group, sizeof(group)))
 			return UINT64_MAX;
 	}
 	for (;;) {

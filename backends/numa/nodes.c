@@ -36,22 +36,21 @@ static uint64_t meminfo_bytes(const char *text, const char *name)
 	return at ? strtoull(at + strlen(name), NULL, 10) << 10 : 0;
 }
 
-static void meminfo_read(const char *root, int number, uint64_t *total, uint64_t *unused)
+static int meminfo_read(const char *root, int number, uint64_t *total, uint64_t *unused)
 {
 	char path[256], text[1024];
+	int ret;
 
 	snprintf(path, sizeof(path), "%s/node%d/meminfo", root, number);
-	sysfs_read(path, text, sizeof(text));
+	ret = sysfs_read(path, text, sizeof(text));
 	*total = meminfo_bytes(text, "MemTotal:");
 	*unused = meminfo_bytes(text, "MemFree:");
+	return ret;
 }
 
-uint64_t node_total_bytes(int number, uint64_t *unused)
+int node_memory(int number, uint64_t *total, uint64_t *unused)
 {
-	uint64_t total;
-
-	meminfo_read(NODES_ROOT, number, &total, unused);
-	return total;
+	return meminfo_read(NODES_ROOT, number, total, unused);
 }
 
 /* Call fn for every number of a list like "0-3,8". libnuma parses those of this machine only. */

@@ -49,7 +49,10 @@ const struct node *nodes_find(const struct nodes *nodes, int which);
 /* The CPUs that work for a node as things are now; as they were where the kernel does not say. */
 void nodes_near(const struct library *library, int number, struct cpus *near);
 
-/* Its memory now, and what of it is free. 0: it is not there. Opens one file, allocates nothing. */
-uint64_t node_total_bytes(int number, uint64_t *unused);
+/*
+ * Its memory now (0: it is not there), and what of it is free. Opens one file, allocates nothing.
+ * 0, or -errno of that.
+ */
+int node_memory(int number, uint64_t *total, uint64_t *unused);
 
 #endif

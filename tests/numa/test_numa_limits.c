@@ -250,6 +250,29 @@ static bool kernel_moves(void)
 	return info.kernel_features & UMM_KERNEL_MOVE;
 }
 
+/* A limit that cannot be asked for may be near. */
+static void without_descriptors_nothing_is_taken(void **state)
+{
+	struct rig *rig = *state;
+	char *p = alloc_filled(rig, 512, 3), file[LIMIT_FILE];
+	struct rlimit none, before;
+
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	none = before;
+	none.rlim_cur = 0;
+	rig_log_clear();
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	assert_int_equal(limit_headroom(1, file), 0);
+	assert_false(limit_ask(PAGE, 0, file));
+	assert_true(to_node(rig, p, 512) <= 0);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+	assert_non_null(strstr(file, "'ulimit -n'"));
+	assert_logged("'ulimit -n'");
+	assert_int_equal(on_device(rig), 0);
+	assert_int_equal(to_node(rig, p, 512), 512);
+	assert_filled(p, 512, 3);
+}
+
 /* Room for some of it only: as pages come home, the pool gives its frames back. */
 static void pages_come_home_to_a_program_that_has_grown(void **state)
 {
@@ -447,6 +470,7 @@ int main(void)
 		RIG_TEST(memory_limit_stops_the_pool_not_the_process),
 		RIG_TEST(limit_of_the_group_above_counts_too),
 		RIG_TEST(program_that_grows_leaves_less_for_the_pool),
+		RIG_TEST(without_descriptors_nothing_is_taken),
 		RIG_TEST(pages_come_home_to_a_program_that_has_grown),
 		RIG_TEST(pages_without_room_at_home_stay_on_the_node),
 		RIG_TEST(frames_kept_for_reuse_are_few_where_there_is_a_limit),

@@ -13,6 +13,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "device.h"
+
 #define NPAGES	 1024
 #define LARGE_KB (96ul << 10) /* the library's windows are larger, and nothing else is */
 
@@ -183,6 +185,39 @@ static void what_will_be_locked_reserves_no_memory_and_moves(void **state)
 	umm_ctx_put(rig.ctx);
 }
 
+/* Frames that have memory. */
+static size_t frames_resident(struct rig *rig)
+{
+	const struct frames *frames = &rig->numa->frames;
+	unsigned char there;
+	size_t n = 0;
+
+	for (uint32_t f = 0; f < frames->nframes; f++) {
+		assert_int_equal(mincore(frames_at(frames, f), PAGE, &there), 0);
+		n += there & 1;
+	}
+	return n;
+}
+
+static void pool_that_was_given_back_is_not_filled_by_a_lock(void **state)
+{
+	struct rig *rig = *state;
+	char *p = alloc_filled(rig, 6);
+
+	assert_int_equal(to_node(rig, p, NPAGES), NPAGES);
+	assert_int_equal(umm_migrate_to_system(rig->ctx, p, NPAGES * PAGE), NPAGES);
+	assert_true(frames_resident(rig) >= NPAGES);
+	assert_true(umm_devmem_trim(umm_numa_devmem(rig->numa)) >= NPAGES);
+	assert_int_equal(frames_resident(rig), 0);
+	lock_all(MCL_CURRENT);
+	assert_int_equal(frames_resident(rig), 0);
+	assert_int_equal(to_node(rig, p, NPAGES), NPAGES);
+	assert_int_equal(umm_numa_offline(rig->numa), 0);
+	assert_int_equal(frames_resident(rig), 0);
+	assert_filled(p, NPAGES, 6);
+	unlock_all();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -192,6 +227,7 @@ int main(void)
 		RIG_TEST(everything_locked_at_once_goes_on_moving),
 		RIG_TEST_PRIVATE(everything_locked_at_once_goes_on_moving_to_private_memory),
 		RIG_TEST(what_will_be_locked_reserves_no_memory_and_moves),
+		RIG_TEST(pool_that_was_given_back_is_not_filled_by_a_lock),
 	};
 
 	return cmocka_run_group_tests_name("numa_locked", tests, NULL, NULL);
