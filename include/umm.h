@@ -1206,7 +1206,7 @@ struct umm_devmem_policy {
  * umm_devmem_policy_set(), umm_devmem_policy() - choose how a memory makes room; read it back
  * @mem:    the memory
  * @policy: what is wanted from now on
- * @out:    filled in; @size is the caller's. The order is named, never UMM_EVICT_DEFAULT
+ * @out:    filled in; @size is the caller's. UMM_EVICT_DEFAULT is an order that has no number
  *
  * The blocks that are there keep their turn when the order changes. Evicting ahead takes, like
  * any eviction, only what was last used before the request that took the frames began.
@@ -2093,12 +2093,16 @@ struct umm_prefetch {
  * ends with an error does nothing, and ends with that. While it waits for @after, the end of its
  * context or of @dst ends it with -ENODEV.
  *
+ * A request names addresses: what it moves, or discards, is what is there when it runs. So its
+ * fence is waited for before the memory is freed or unmapped, or whoever has the addresses next
+ * may be who loses contents.
+ *
  * Ownership: @req and its spans are not used after the return. The caller drops *fence.
  * Context:   any thread, not from a callback; may sleep; not async-signal-safe.
  * Return:    the number of pages of the spans that are at @dst in the end, those that were there
  *            before included (with @fence: 0; umm_fence_value() has it); -EINVAL; -EFAULT nothing
- *            of a span is managed; -ENOSPC no page fitted; -ENODEV; -EIO; -ENOMEM; -E2BIG; or
- *            the error of @after.
+ *            of a span is managed; -ENOSPC no page fitted; -EDEADLK what this thread runs on
+ *            would be discarded; -ENODEV; -EIO; -ENOMEM; -E2BIG; or the error of @after.
  * Since:     0.1
  */
 UMM_API long umm_prefetch(struct umm_ctx *ctx, const struct umm_prefetch *req,
@@ -2118,7 +2122,8 @@ UMM_API long umm_prefetch(struct umm_ctx *ctx, const struct umm_prefetch *req,
  * Ownership: none.
  * Context:   any thread, not from a callback; may sleep; not async-signal-safe.
  * Return:    the number of pages discarded; -EINVAL; -EFAULT nothing of the spans is managed;
- *            -EDEADLK also where this thread's stack is among them; -ENODEV in a forked child.
+ *            -EDEADLK also where what this thread runs on, at its stack pointer, is among
+ *            them; -ENODEV in a forked child.
  * Since:     0.1
  */
 UMM_API long umm_discard(struct umm_ctx *ctx, const struct umm_span *spans, size_t nspans);

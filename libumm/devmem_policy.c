@@ -40,11 +40,11 @@ static const struct order_ops *order_of(enum umm_evict_order which)
 
 static enum umm_evict_order which_is(const struct order_ops *ops)
 {
-	enum umm_evict_order which = UMM_EVICT_LRU;
-
-	while (order_of(which) != ops)
-		which++;
-	return which;
+	for (enum umm_evict_order which = UMM_EVICT_LRU; which <= UMM_EVICT_LRFU; which++)
+		if (order_of(which) == ops)
+			return which;
+	/* One of the environment's alone. */
+	return UMM_EVICT_DEFAULT;
 }
 
 static const struct order_ops *order_default(void)

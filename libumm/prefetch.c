@@ -322,6 +322,9 @@ static int request_check(struct umm_ctx *ctx, const struct umm_prefetch *req)
 	for (size_t i = 0; i < req->nspans && !ret; i++) {
 		struct umm_span pages = span_pages(&req->spans[i]), piece;
 
+		if (req->flags & UMM_PREFETCH_DISCARD &&
+		    own_stack_in(pages.start, pages.start + pages.len))
+			return -EDEADLK;
 		ret = ctx_attach_asked(ctx, pages.start, pages.start + pages.len);
 		if (!ret && !region_next(ctx, pages.start, pages.start + pages.len, &piece))
 			ret = -EFAULT;

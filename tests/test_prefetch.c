@@ -303,6 +303,19 @@ static void exclusive_pages_are_not_discarded(struct env *e)
 	assert_zero(p + 6 * PAGE, 2);
 }
 
+static void what_this_thread_runs_on_is_not_discarded(struct env *e)
+{
+	char here = 1;
+	struct umm_span span = { (uintptr_t)&here & ~(PAGE - 1), PAGE };
+	struct umm_prefetch req = {
+		.size = sizeof(req), .flags = UMM_PREFETCH_DISCARD, .spans = &span, .nspans = 1
+	};
+
+	assert_int_equal(umm_prefetch(e->ctx, &req, NULL), -EDEADLK);
+	assert_int_equal(umm_discard(e->ctx, &span, 1), -EDEADLK);
+	assert_int_equal(here, 1);
+}
+
 static void discard_and_prefetch_copies_nothing(struct env *e)
 {
 	struct ref_device *ref = env_device(e, 64);
@@ -370,6 +383,7 @@ static const struct test_case cases[] = {
 	TEST(ALL, pinned_pages_are_not_discarded),
 	TEST(KERNEL, pages_of_files_and_shared_ones_are_not_discarded),
 	TEST(ALL, exclusive_pages_are_not_discarded),
+	TEST(ONCE, what_this_thread_runs_on_is_not_discarded),
 	TEST(ALL, discard_and_prefetch_copies_nothing),
 	TEST(ALL, lists_of_spans_are_one_request),
 	TEST(ONCE, bad_requests_are_refused),

@@ -34,6 +34,8 @@ refused 1 "not even its head" "$dir/stub"
 printf 'umm-rec\0\7\0\0\0\10\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0' >"$dir/later"
 refused 1 "version 7" "$dir/later"
 refused 1 "version 7" figures "$dir/later"
+printf 'umm-rec\0\2\0\0\0\10\0\0\0\2\0\0\0\0\0\0\0\2\0\0\0\0\0\0\0\0\2\0\0\0\0\0\20\0\0\0\0\0\0\0\40' >"$dir/idle"
+refused 1 "nothing in it misses" figures "$dir/idle"
 "$sim" figures "$dir/trace" >"$dir/more"
 [ "$(grep -c '^zipf ' "$dir/more")" -eq 6 ] || complain "a trace has no figures of its own"
 

@@ -24,7 +24,7 @@ static int one_figure(const struct trace *trace, uint32_t room, struct sim_resul
 		if (out[o].misses < out[NR_ORDERS].misses)
 			out[NR_ORDERS] = out[o];
 	}
-	return ret;
+	return !ret && !out[NR_ORDERS].misses ? -ENODATA : ret;
 }
 
 static int one_pattern(const char *name, unsigned row, struct sim_figures *out)

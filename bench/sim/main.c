@@ -321,6 +321,11 @@ static int add_file(struct sim_figures *figures, const char *path)
 	trace_fini(&trace);
 	if (ret == -E2BIG)
 		fprintf(stderr, "umm-sim: %s: %u patterns and files at most\n", path, SIM_ROWS);
+	if (ret == -ENODATA)
+		fprintf(stderr,
+			"umm-sim: %s: nothing in it misses, so there is nothing to "
+			"compare: begin to record before pages go to the device\n",
+			path);
 	return ret == -ENOMEM ? no_memory() : ret;
 }
 
