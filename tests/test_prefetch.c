@@ -306,7 +306,8 @@ static void exclusive_pages_are_not_discarded(struct env *e)
 static void what_this_thread_runs_on_is_not_discarded(struct env *e)
 {
 	char here = 1;
-	struct umm_span span = { (uintptr_t)&here & ~(PAGE - 1), PAGE };
+	/* With the page below: what is called may be there. */
+	struct umm_span span = { ((uintptr_t)&here & ~(PAGE - 1)) - PAGE, 2 * PAGE };
 	struct umm_prefetch req = {
 		.size = sizeof(req), .flags = UMM_PREFETCH_DISCARD, .spans = &span, .nspans = 1
 	};
