@@ -257,18 +257,17 @@ static void device_uses_in_place_what_it_takes(struct env *e)
 }
 
 /* A place, which is filled between a touch and the server's answer to it. */
-struct filled {
+static struct filled {
 	struct umm_ctx *ctx;
 	const char *place;
-};
+} filled;
 
 static void fill_place(void *priv, enum hook_point point, uintptr_t addr)
 {
-	const struct filled *filled = priv;
-
+	(void)priv;
 	(void)point;
-	if (addr == (uintptr_t)filled->place)
-		uffd_zeropage(filled->ctx->staging.uffd, addr, PAGE, false, NULL);
+	if (addr == (uintptr_t)filled.place)
+		uffd_zeropage(filled.ctx->staging.uffd, addr, PAGE, false, NULL);
 }
 
 /* By whatever else puts a page there: the thread that touched it goes on. */
@@ -276,12 +275,12 @@ static void place_that_is_filled_while_it_is_touched(struct env *e)
 {
 	struct ref_device *ref = env_device(e, 64);
 	char *p = exclusive_pages(e, ref, 1);
-	struct filled filled = { e->ctx, place_of(ref, p) };
 
+	filled = (struct filled){ e->ctx, place_of(ref, p) };
 	if (!(e->ctx->features & UMM_KERNEL_MOVE))
 		env_skip("without UFFDIO_MOVE places are plain memory");
 	to_system(e, p, 1, 1);
-	hook_set(HOOK_FAULT_READ, fill_place, &filled);
+	hook_set(HOOK_FAULT_READ, fill_place, NULL);
 	assert_int_equal(*(volatile const char *)filled.place, 0);
 	hook_set(HOOK_FAULT_READ, NULL, NULL);
 	assert_filled(p, 1, 1);

@@ -266,17 +266,18 @@ static void who_is_faster_gets_whole_blocks(struct env *e)
 	assert_filled(p, 2 * known, 1);
 }
 
+static atomic_uint arrived;
+
 static void hold_first(void *priv, enum hook_point point, uintptr_t addr)
 {
-	if (!atomic_fetch_add((atomic_uint *)priv, 1))
-		hold(NULL, point, addr);
+	if (!atomic_fetch_add(&arrived, 1))
+		hold(priv, point, addr);
 }
 
 /* One of them is held, with pages of one block: the other one brings those of the next. */
 static void blocks_come_beside_each_other(struct env *e)
 {
 	char *p = pages_away(e, NPAGES, UMM_READAHEAD_STREAM);
-	atomic_uint arrived = 0;
 	cpu_set_t allowed;
 
 	assert_int_equal(sched_getaffinity(0, sizeof(allowed), &allowed), 0);
@@ -285,7 +286,8 @@ static void blocks_come_beside_each_other(struct env *e)
 		skip();
 	}
 	stop_init(&held);
-	hook_set(HOOK_READAHEAD, hold_first, &arrived);
+	atomic_store(&arrived, 0);
+	hook_set(HOOK_READAHEAD, hold_first, NULL);
 	for (size_t i = 0; i < UMM_BLOCK_PAGES; i++)
 		touch_page(p, i);
 	assert_true(stop_arrived(&held));
