@@ -21,6 +21,7 @@
 
 #include "batch.h"
 #include "heed.h"
+#include "hook.h"
 #include "log.h"
 #include "reclaim.h"
 #include "tracefile.h"
@@ -113,17 +114,20 @@ static void ahead_run(struct umm_ctx *ctx, const struct work *work)
 	struct umm_devmem *mem = work->priv;
 	uint64_t latest;
 	uint32_t nfree;
+	bool enough;
 
 	(void)ctx;
 	lock_take(&mem->lock);
 	nfree = mem->high_free;
 	lock_drop(&mem->lock);
-	evict(mem, nfree, work->clock, 0);
+	enough = !evict(mem, nfree, work->clock, 0);
+	hook_run(HOOK_EVICTED, 0);
 	lock_take(&mem->lock);
 	mem->ahead = false;
 	latest = mem->ahead_clock;
 	lock_drop(&mem->lock);
-	if (latest > work->clock)
+	/* The same request may have taken more since: it saw that an item was running. */
+	if (enough || latest > work->clock)
 		evict_ahead(mem, latest);
 	devmem_unuse(mem);
 }

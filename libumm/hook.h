@@ -26,6 +26,7 @@ enum hook_point {
 	HOOK_REGION_OUT,    /* a region was taken out of the tree; under regions.lock */
 	HOOK_REMAPPING,	    /* a mapping is about to move, for umm_mremap() */
 	HOOK_REGISTERED,    /* pages are registered, not looked at; gate shared, block locked */
+	HOOK_EVICTED,	    /* evicting ahead has freed enough; has not said that it ends */
 	HOOK_READAHEAD,	    /* pages that nobody has missed yet are about to come home */
 	HOOK_THROTTLED,	    /* a device's request waits for pages that thrash; the rest is done */
 	HOOK_REPAIRING,	    /* a page that may be poisoned is about to be looked at */

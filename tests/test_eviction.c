@@ -5,6 +5,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "hook.h"
+
 #define BLOCK_PAGES UMM_BLOCK_PAGES
 
 static void without_eviction_what_fits_moves(struct env *e)
@@ -330,6 +332,53 @@ static void frames_taken_while_evicting_ahead_are_made_up_for(struct env *e)
 	assert_filled(p, 4 * BLOCK_PAGES, 1);
 }
 
+struct turns {
+	uintptr_t second;
+	struct stop evicted;
+	bool forced;
+};
+
+/* The second block's frames are taken when evicting ahead has freed enough, and not yet ended. */
+static void take_turns(void *priv, enum hook_point point, uintptr_t addr)
+{
+	struct turns *turns = priv;
+
+	if (point == HOOK_EVICTED)
+		stop_here(&turns->evicted);
+	else if (addr == turns->second && point == HOOK_CHOSEN)
+		turns->forced = stop_arrived(&turns->evicted);
+	else if (addr == turns->second)
+		stop_go(&turns->evicted);
+}
+
+static void frames_that_one_request_takes_while_evicting_ahead_are_made_up_for(struct env *e)
+{
+	static struct turns turns;
+	struct ref_device *ref = env_device(e, 4 * BLOCK_PAGES);
+	char *p = env_alloc(e, 4 * BLOCK);
+
+	policy_set(ref, UMM_EVICT_LRU, 2 * BLOCK_PAGES, 2 * BLOCK_PAGES);
+	fill(p, 4 * BLOCK_PAGES, 1);
+	for (unsigned i = 0; i < 2; i++)
+		to_device(e, ref, p + i * BLOCK, BLOCK_PAGES, BLOCK_PAGES);
+	turns = (struct turns){ .second = (uintptr_t)p + 3 * BLOCK };
+	stop_init(&turns.evicted);
+	hook_set(HOOK_CHOSEN, take_turns, &turns);
+	hook_set(HOOK_COLLECTED, take_turns, &turns);
+	hook_set(HOOK_EVICTED, take_turns, &turns);
+	env_mark(e);
+	to_device(e, ref, p + 2 * BLOCK, 2 * BLOCK_PAGES, 2 * BLOCK_PAGES);
+	wait_until(umm_devmem_nfree(ref->mem) == 2 * BLOCK_PAGES);
+	hook_set(HOOK_CHOSEN, NULL, NULL);
+	hook_set(HOOK_COLLECTED, NULL, NULL);
+	hook_set(HOOK_EVICTED, NULL, NULL);
+	assert_true(turns.forced);
+	assert_delta(e, UMM_COUNT_EVICTIONS, 2);
+	assert_state(e, p, 2 * BLOCK_PAGES, UMM_PAGE_SYSTEM);
+	assert_state(e, p + 2 * BLOCK, 2 * BLOCK_PAGES, env_home(e));
+	assert_filled(p, 4 * BLOCK_PAGES, 1);
+}
+
 static void several_small_blocks_go_for_one_large(struct env *e)
 {
 	struct ref_device *ref = env_device(e, BLOCK_PAGES);
@@ -432,6 +481,7 @@ static const struct test_case cases[] = {
 	TEST(ALL, water_marks_free_frames_ahead_of_need),
 	TEST(ALL, evicting_ahead_spares_what_the_request_brought),
 	TEST(ASYNC, frames_taken_while_evicting_ahead_are_made_up_for),
+	TEST(ASYNC, frames_that_one_request_takes_while_evicting_ahead_are_made_up_for),
 	TEST(ALL, several_small_blocks_go_for_one_large),
 	TEST(ALL, adaptive_prefers_a_large_block_to_a_little_older_small_one),
 	TEST(ONCE, bad_policies_are_einval),
