@@ -2058,7 +2058,7 @@ struct umm_advice {
  * Ownership: @advice and its spans are not used after the return.
  * Context:   any thread, not from a callback; may sleep; not async-signal-safe.
  * Return:    0; -EINVAL misuse, also an argument that the hint has no use for, or an order over 9;
- *            -EFAULT some page of the spans is not managed: nothing is set; -ENODEV @mem is
+ *            -EFAULT some page of the spans is not managed: nothing is set; -ENODEV @mem or @dev is
  *            being removed, or in a forked child; -EOPNOTSUPP ACCESSED_BY a device without
  *            UMM_DEVICE_IN_PLACE; -ENOSPC too many devices; -ENOMEM: part of it may be set; -E2BIG.
  * Since:     0.1

@@ -89,33 +89,26 @@ static int spans_check(struct umm_ctx *ctx, const struct umm_advice *advice)
 	return 0;
 }
 
-/* What it comes to in the map. 0; -ENOSPC; 1: nobody has such a hint. */
-static int change_of(struct umm_ctx *ctx, const struct umm_advice *advice,
-		     struct hint_change *change)
+/* What it comes to in the map. */
+static struct hint_change change_of(const struct umm_advice *advice)
 {
 	bool unset = advice->flags & UMM_ADVICE_UNSET;
 	struct hint_attrs attrs = { .order = (uint16_t)advice->order,
 				    .readahead = (uint8_t)advice->readahead,
 				    .thrash = (uint8_t)advice->thrash,
 				    .mem = advice->mem };
-	int number;
+	struct hint_change change = { 0 };
 
-	if (advice->dev) {
-		number = hint_device_number(&ctx->hints, advice->dev, !unset);
-		if (number < 0)
-			return unset ? 1 : number;
-		attrs.devices = UINT64_C(1) << number;
-	} else if (advice->hint == UMM_HINT_ACCESSED_BY) {
+	*(unset ? &change.go : &change.come) = advice->dev;
+	if (advice->hint == UMM_HINT_ACCESSED_BY && !advice->dev)
 		attrs.devices = UINT64_MAX;
-	}
 	/* ACCESSED_BY ends with the last device. An order of 0 is what there is without a hint. */
 	if (!unset || advice->hint != UMM_HINT_ACCESSED_BY)
 		attrs.set = hint_bit(advice->hint);
 	if (advice->hint == UMM_HINT_GRANULARITY && !advice->order)
 		unset = true;
-	*change = (struct hint_change){ 0 };
-	*(unset ? &change->unset : &change->set) = attrs;
-	return 0;
+	*(unset ? &change.unset : &change.set) = attrs;
+	return change;
 }
 
 int umm_advise(struct umm_ctx *ctx, const struct umm_advice *advice)
@@ -134,15 +127,7 @@ int umm_advise(struct umm_ctx *ctx, const struct umm_advice *advice)
 		return ret;
 	ctx_pass_gate(ctx);
 	ret = spans_check(ctx, &mine);
-	if (!ret && mine.mem) {
-		ret = devmem_use(mine.mem);
-		if (!ret)
-			devmem_unuse(mine.mem);
-	}
-	if (!ret)
-		ret = change_of(ctx, &mine, &change);
-	if (ret)
-		return ret < 0 ? ret : 0;
+	change = change_of(&mine);
 	for (size_t i = 0; i < mine.nspans && !ret; i++) {
 		pages = span_pages(&mine.spans[i]);
 		ret = hint_apply(&ctx->hints, &ctx->hints.advice, &pages, &change);

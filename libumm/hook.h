@@ -29,6 +29,8 @@ enum hook_point {
 	HOOK_EVICTED,	    /* evicting ahead has freed enough; has not said that it ends */
 	HOOK_READAHEAD,	    /* pages that nobody has missed yet are about to come home */
 	HOOK_THROTTLED,	    /* a device's request waits for pages that thrash; the rest is done */
+	HOOK_HINTING,	    /* a hint, or where a prefetch goes, is about to be kept */
+	HOOK_PREFETCHING,   /* a prefetch was checked, and is about to wait, or to begin */
 	HOOK_REPAIRING,	    /* a page that may be poisoned is about to be looked at */
 	HOOK_POISONING,	    /* a file is about to be mapped over a poisoned page */
 	HOOK_NR,

@@ -19,6 +19,7 @@
 #include "batch.h"
 #include "device.h"
 #include "fence.h"
+#include "hook.h"
 #include "maps.h"
 #include "pin.h"
 #include "signals.h"
@@ -41,13 +42,18 @@ struct prefetch {
 static struct lock waiting_lock = { PTHREAD_MUTEX_INITIALIZER, RANK_HINT };
 static struct prefetch *waiting;
 
+static void prefetch_drop(struct prefetch *prefetch)
+{
+	umm_fence_put(prefetch->done);
+	umm_fence_put(prefetch->waits_for);
+	arena_unmap(prefetch, prefetch->bytes);
+}
+
 /* Give it back, its fence signalled. */
 static void prefetch_end(struct prefetch *prefetch, int status, long value)
 {
 	umm_fence_signal(prefetch->done, status, value);
-	umm_fence_put(prefetch->done);
-	umm_fence_put(prefetch->waits_for);
-	arena_unmap(prefetch, prefetch->bytes);
+	prefetch_drop(prefetch);
 }
 
 /*
@@ -375,20 +381,41 @@ static struct prefetch *prefetch_new(struct umm_ctx *ctx, const struct umm_prefe
 	return prefetch;
 }
 
+/* Into the list, in which the end of its memory finds it; or it has ended: -ENODEV. */
+static int prefetch_list(struct prefetch *prefetch)
+{
+	const struct umm_devmem *dst = prefetch->want.dst;
+	int ret = 0;
+
+	hook_run(HOOK_PREFETCHING, prefetch->spans[0].start);
+	lock_take(&waiting_lock);
+	if (dst && !handle_is_open(dst, HANDLE_DEVMEM)) {
+		ret = -ENODEV;
+	} else {
+		prefetch->next = waiting;
+		waiting = prefetch;
+	}
+	lock_drop(&waiting_lock);
+	return ret;
+}
+
 static int prefetch_start(struct umm_ctx *ctx, const struct umm_prefetch *req,
 			  struct umm_fence **done)
 {
 	struct prefetch *prefetch;
 	int ret = note_target(ctx, req);
 
-	prefetch = ret ? NULL : prefetch_new(ctx, req);
+	if (ret)
+		return ret;
+	prefetch = prefetch_new(ctx, req);
 	if (!prefetch)
 		return -ENOMEM;
+	ret = prefetch_list(prefetch);
+	if (ret) {
+		prefetch_drop(prefetch);
+		return ret;
+	}
 	*done = umm_fence_get(prefetch->done);
-	lock_take(&waiting_lock);
-	prefetch->next = waiting;
-	waiting = prefetch;
-	lock_drop(&waiting_lock);
 	prefetch->after.fn = prefetch_go_on;
 	if (!req->after) {
 		prefetch_go_on(&prefetch->after, 0);
@@ -402,7 +429,7 @@ static int prefetch_start(struct umm_ctx *ctx, const struct umm_prefetch *req,
 long umm_prefetch(struct umm_ctx *ctx, const struct umm_prefetch *req, struct umm_fence **fence)
 {
 	struct umm_prefetch mine;
-	struct umm_fence *done;
+	struct umm_fence *done = NULL;
 	long ret;
 
 	if (!ctx_valid(ctx))
