@@ -2051,9 +2051,12 @@ struct umm_advice {
  *
  * Hints stay with the pages wherever those migrate, and go with them where mremap() moves them.
  * They end where memory is unmapped, freed or detached, and those that name a device or a memory
- * end with it. Contents that are dropped do not end them; a forked child has them, and no use for
- * them. What was said last counts: another PREFERRED replaces the first. NO_MIGRATE counts more
- * than PREFERRED, and ACCESSED_BY does: a page that is elsewhere stays there.
+ * end with it. So whoever unmaps or moves hinted memory waits, for microseconds, for a thread of
+ * the library to hear of it. (Of files and shared memory before Linux 6.7, and of memory that a
+ * userfaultfd of the program's has, nobody hears that it is unmapped: there, unset them.) Contents
+ * that are dropped do not end them; a forked child has them, and no use for them. What was said
+ * last counts: another PREFERRED replaces the first. NO_MIGRATE counts more than PREFERRED, and
+ * ACCESSED_BY does: a page that is elsewhere stays there.
  *
  * Ownership: @advice and its spans are not used after the return.
  * Context:   any thread, not from a callback; may sleep; not async-signal-safe.

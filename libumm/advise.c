@@ -9,6 +9,7 @@
 
 #include "device.h"
 #include "heed.h"
+#include "mark.h"
 #include "util.h"
 
 #define ORDER_MOST (UMM_BLOCK_SHIFT - UMM_PAGE_SHIFT)
@@ -130,7 +131,9 @@ int umm_advise(struct umm_ctx *ctx, const struct umm_advice *advice)
 	change = change_of(&mine);
 	for (size_t i = 0; i < mine.nspans && !ret; i++) {
 		pages = span_pages(&mine.spans[i]);
-		ret = hint_apply(&ctx->hints, &ctx->hints.advice, &pages, &change);
+		if (change.set.set)
+			mark_range(ctx, pages.start, pages.start + pages.len);
+		ret = region_hint(ctx, &ctx->hints.advice, &pages, &change);
 		if (!ret && change.set.devices)
 			heed_accessed(ctx, pages.start, pages.start + pages.len,
 				      change.set.devices);
@@ -253,6 +256,7 @@ int umm_query_spans(struct umm_ctx *ctx, const struct umm_span *spans, size_t ns
 	if (ret)
 		return ret;
 	stride = out->size;
+	ctx_pass_gate(ctx);
 	for (size_t i = 0; i < nspans; i++, out = (void *)((char *)out + stride)) {
 		if (!span_is_good(&spans[i]))
 			return -EINVAL;

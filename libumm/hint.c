@@ -16,7 +16,6 @@
 #include <string.h>
 
 #include "device.h"
-#include "hook.h"
 #include "region.h"
 #include "util.h"
 
@@ -218,7 +217,6 @@ int hint_apply(struct hints *hints, struct hint_map *map, const struct umm_span 
 {
 	int ret;
 
-	hook_run(HOOK_HINTING, span->start);
 	lock_take(&hints->lock);
 	ret = resolve_names(hints, change);
 	if (!ret)

@@ -18,6 +18,7 @@ enum hook_point {
 	HOOK_COMMITTED,	 /* committed; waiters not woken */
 	HOOK_FINISHED,	 /* nobody waits for the piece of a fault: the context may go */
 	HOOK_INVALIDATE, /* before a notifier's callback */
+	HOOK_EVENT_READ, /* an event was read, and is about to be applied; gate closed */
 	HOOK_EVENT,	 /* an address-space event was read and applied; gate still closed */
 	HOOK_WORK,	 /* a worker is about to start an item */
 	HOOK_DETACHING,	 /* memory that is being detached is home, still managed */

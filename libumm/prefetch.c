@@ -21,6 +21,7 @@
 #include "fence.h"
 #include "hook.h"
 #include "maps.h"
+#include "mark.h"
 #include "pin.h"
 #include "signals.h"
 #include "util.h"
@@ -348,8 +349,13 @@ static int note_target(struct umm_ctx *ctx, const struct umm_prefetch *req)
 	for (size_t i = 0; i < req->nspans; i++) {
 		pages = span_pages(&req->spans[i]);
 		for (uintptr_t at = pages.start, end = at + pages.len;
-		     !ret && region_next(ctx, at, end, &piece); at = piece.start + piece.len)
-			ret = hint_apply(&ctx->hints, &ctx->hints.targets, &piece, &change);
+		     !ret && region_next(ctx, at, end, &piece); at = piece.start + piece.len) {
+			mark_range(ctx, piece.start, piece.start + piece.len);
+			ret = region_hint(ctx, &ctx->hints.targets, &piece, &change);
+			/* Unmapped just now. */
+			if (ret == -EFAULT)
+				ret = 0;
+		}
 	}
 	return ret;
 }

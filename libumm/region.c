@@ -281,19 +281,38 @@ int region_fill(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
 	return ret;
 }
 
+static bool all_managed(struct regions *regions, uintptr_t start, uintptr_t end)
+{
+	struct region *region;
+
+	while (start < end && (region = region_first(regions, start, start + 1)))
+		start = region->node.end;
+	return start >= end;
+}
+
 bool region_refresh(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
 {
-	struct regions *regions = &ctx->regions;
-	struct region *region;
-	uintptr_t at = start;
+	bool all;
 
-	lock_take(&regions->lock);
-	while (at < end && (region = region_first(regions, at, at + 1)))
-		at = region->node.end;
-	if (at >= end)
+	lock_take(&ctx->regions.lock);
+	all = all_managed(&ctx->regions, start, end);
+	if (all)
 		blocks_set_native(ctx, start, end);
-	lock_drop(&regions->lock);
-	return at >= end;
+	lock_drop(&ctx->regions.lock);
+	return all;
+}
+
+int region_hint(struct umm_ctx *ctx, struct hint_map *map, const struct umm_span *span,
+		struct hint_change *change)
+{
+	int ret = -EFAULT;
+
+	hook_run(HOOK_HINTING, span->start);
+	lock_take(&ctx->regions.lock);
+	if (all_managed(&ctx->regions, span->start, span->start + span->len))
+		ret = hint_apply(&ctx->hints, map, span, change);
+	lock_drop(&ctx->regions.lock);
+	return ret;
 }
 
 void region_del(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
