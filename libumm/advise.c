@@ -186,15 +186,33 @@ static void query_devices(struct umm_ctx *ctx, uint64_t devices, struct umm_span
 	}
 }
 
+/* What is not managed has none, whatever is usual. */
+static struct summary summary_of(struct umm_ctx *ctx, const struct umm_span *pages)
+{
+	struct hint_cursor cursor = { .hints = &ctx->hints, .map = &ctx->hints.advice };
+	static const struct hint_attrs none;
+	uintptr_t at = pages->start, end = at + pages->len, managed;
+	struct summary summary = { 0 };
+	struct umm_span piece;
+
+	while (at < end) {
+		if (!region_next(ctx, at, end, &piece))
+			piece = (struct umm_span){ .start = end };
+		if (piece.start > at)
+			summary_add(&summary, &none);
+		managed = piece.start + piece.len;
+		for (at = piece.start; at < managed; at = cursor.end)
+			summary_add(&summary, hint_at(&cursor, at));
+		at = managed;
+	}
+	return summary;
+}
+
 static void query_hints(struct umm_ctx *ctx, const struct umm_span *pages,
 			struct umm_span_info *out)
 {
-	struct hint_cursor cursor = { .hints = &ctx->hints, .map = &ctx->hints.advice };
-	uintptr_t end = pages->start + pages->len;
-	struct summary summary = { 0 };
+	struct summary summary = summary_of(ctx, pages);
 
-	for (uintptr_t at = pages->start; at < end; at = cursor.end)
-		summary_add(&summary, hint_at(&cursor, at));
 	out->hints = summary.all.set & ~summary.differ;
 	out->mixed = summary.some & ~(uint32_t)out->hints;
 	if (out->hints & hint_bit(UMM_HINT_PREFERRED))
