@@ -2104,8 +2104,8 @@ struct umm_prefetch {
  * Context:   any thread, not from a callback; may sleep; not async-signal-safe.
  * Return:    the number of pages of the spans that are at @dst in the end, those that were there
  *            before included (with @fence: 0; umm_fence_value() has it); -EINVAL; -EFAULT nothing
- *            of a span is managed; -ENOSPC no page fitted; -EDEADLK what this thread runs on
- *            would be discarded; -ENODEV; -EIO; -ENOMEM; -E2BIG; or the error of @after.
+ *            of a span is managed; -ENOSPC no page fitted; -EDEADLK some of what this thread has
+ *            on its stack would be discarded; -ENODEV; -EIO; -ENOMEM; -E2BIG; or the error of @after.
  * Since:     0.1
  */
 UMM_API long umm_prefetch(struct umm_ctx *ctx, const struct umm_prefetch *req,
@@ -2124,9 +2124,10 @@ UMM_API long umm_prefetch(struct umm_ctx *ctx, const struct umm_prefetch *req,
  *
  * Ownership: none.
  * Context:   any thread, not from a callback; may sleep; not async-signal-safe.
- * Return:    the number of pages discarded; -EINVAL; -EFAULT nothing of the spans is managed;
- *            -EDEADLK also where what this thread runs on, at its stack pointer, is among
- *            them; -ENODEV in a forked child.
+ * Return:    the number of pages discarded, each counted once; -EINVAL; -EFAULT nothing of the
+ *            spans is managed; -EDEADLK also where some of what this thread has on its stack is
+ *            among them: from a little below its stack pointer up to where the stack begins, as
+ *            far as the C library knows; -ENOMEM; -ENODEV in a forked child.
  * Since:     0.1
  */
 UMM_API long umm_discard(struct umm_ctx *ctx, const struct umm_span *spans, size_t nspans);

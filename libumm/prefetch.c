@@ -24,6 +24,8 @@
 #include "mark.h"
 #include "pin.h"
 #include "signals.h"
+#include "spans.h"
+#include "stack.h"
 #include "util.h"
 
 struct prefetch {
@@ -159,6 +161,22 @@ static int spans_check(struct umm_ctx *ctx, const struct umm_span *spans, size_t
 	return notifier_in_callback() ? -EDEADLK : 0;
 }
 
+/* Each page once. */
+static long discard_list(struct umm_ctx *ctx, const struct umm_span *spans, size_t nspans)
+{
+	size_t bytes = nspans * sizeof(*spans);
+	struct umm_span *mine = arena_map(bytes);
+	long ret;
+
+	if (!mine)
+		return -ENOMEM;
+	for (size_t i = 0; i < nspans; i++)
+		mine[i] = span_whole_pages(&spans[i]);
+	ret = discard_spans(ctx, mine, spans_join(mine, nspans));
+	arena_unmap(mine, bytes);
+	return ret;
+}
+
 long umm_discard(struct umm_ctx *ctx, const struct umm_span *spans, size_t nspans)
 {
 	int ret;
@@ -167,12 +185,14 @@ long umm_discard(struct umm_ctx *ctx, const struct umm_span *spans, size_t nspan
 		return -EINVAL;
 	ret = spans_check(ctx, spans, nspans);
 	for (size_t i = 0; i < nspans && !ret; i++)
-		if (own_stack_in(spans[i].start, spans[i].start + spans[i].len))
+		if (stack_in_use(spans[i].start, spans[i].start + spans[i].len))
 			ret = -EDEADLK;
 	if (ret)
 		return ret;
 	ctx_pass_gate(ctx);
-	return discard_spans(ctx, spans, nspans);
+	if (nspans > 1)
+		return discard_list(ctx, spans, nspans);
+	return discard_spans(ctx, spans, 1);
 }
 
 /* Pages of a block that are at dst (NULL: at home, or nowhere yet). The block is locked. */
@@ -220,13 +240,26 @@ static long count_there(struct umm_ctx *ctx, const struct umm_devmem *dst,
 	return n;
 }
 
+/* Of a list that is not needed any more: each page once. */
+static long count_spans(struct umm_ctx *ctx, const struct umm_devmem *dst, struct umm_span *spans,
+			size_t nspans)
+{
+	long n = 0;
+
+	for (size_t i = 0; i < nspans; i++)
+		spans[i] = span_pages(&spans[i]);
+	nspans = spans_join(spans, nspans);
+	for (size_t i = 0; i < nspans; i++)
+		n += count_there(ctx, dst, &spans[i]);
+	return n;
+}
+
 /* On the mover. */
 static void prefetch_run(struct umm_ctx *ctx, const struct work *work)
 {
 	struct prefetch *prefetch = work->priv;
 	struct umm_devmem *dst = prefetch->want.dst;
-	struct umm_span pages;
-	long ret = 0, there = 0;
+	long ret = 0, there;
 
 	if (prefetch->flags & UMM_PREFETCH_DISCARD)
 		ret = discard_spans(ctx, prefetch->spans, prefetch->nspans);
@@ -234,10 +267,7 @@ static void prefetch_run(struct umm_ctx *ctx, const struct work *work)
 		prefetch->want.clock = dst ? devmem_clock(dst) : UINT64_MAX;
 		ret = batch_move(ctx, prefetch->spans, prefetch->nspans, &prefetch->want);
 	}
-	for (size_t i = 0; i < prefetch->nspans; i++) {
-		pages = span_pages(&prefetch->spans[i]);
-		there += count_there(ctx, dst, &pages);
-	}
+	there = count_spans(ctx, dst, prefetch->spans, prefetch->nspans);
 	if (dst)
 		devmem_unuse(dst);
 	if (ret >= 0 || (there && ret != -EIO))
@@ -330,7 +360,7 @@ static int request_check(struct umm_ctx *ctx, const struct umm_prefetch *req)
 		struct umm_span pages = span_pages(&req->spans[i]), piece;
 
 		if (req->flags & UMM_PREFETCH_DISCARD &&
-		    own_stack_in(pages.start, pages.start + pages.len))
+		    stack_in_use(pages.start, pages.start + pages.len))
 			return -EDEADLK;
 		ret = ctx_attach_asked(ctx, pages.start, pages.start + pages.len);
 		if (!ret && !region_next(ctx, pages.start, pages.start + pages.len, &piece))
