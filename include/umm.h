@@ -2096,16 +2096,18 @@ struct umm_prefetch {
  * ends with an error does nothing, and ends with that. While it waits for @after, the end of its
  * context or of @dst ends it with -ENODEV.
  *
- * A request names addresses: what it moves, or discards, is what is there when it runs. So its
- * fence is waited for before the memory is freed or unmapped, or whoever has the addresses next
- * may be who loses contents.
+ * A request names addresses: what it moves is what is there when it runs. It discards only what
+ * was there when it was made: where that was freed, detached, or moved or unmapped by the program
+ * meanwhile, whoever has the addresses next keeps the contents. (A program that unmaps memory
+ * itself while the request runs, instead of freeing or detaching it, waits for the fence before.)
  *
  * Ownership: @req and its spans are not used after the return. The caller drops *fence.
  * Context:   any thread, not from a callback; may sleep; not async-signal-safe.
  * Return:    the number of pages of the spans that are at @dst in the end, those that were there
  *            before included (with @fence: 0; umm_fence_value() has it); -EINVAL; -EFAULT nothing
- *            of a span is managed; -ENOSPC no page fitted; -EDEADLK some of what this thread has
- *            on its stack would be discarded; -ENODEV; -EIO; -ENOMEM; -E2BIG; or the error of @after.
+ *            of a span is managed; -ENOSPC no page fitted; -EDEADLK some of what this thread
+ *            has on its stack would be discarded; -ENODEV; -EIO; -ENOMEM; -E2BIG; or the error
+ *            of @after.
  * Since:     0.1
  */
 UMM_API long umm_prefetch(struct umm_ctx *ctx, const struct umm_prefetch *req,

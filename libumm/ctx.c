@@ -560,6 +560,7 @@ int umm_free(struct umm_ctx *ctx, void *addr)
 		return -EFAULT;
 	do {
 		more = region_pop(ctx, alloc, &piece);
+		region_await(ctx, &piece);
 		free_piece(ctx, &piece);
 	} while (more);
 	return 0;
@@ -682,6 +683,7 @@ int umm_detach(struct umm_ctx *ctx, void *addr)
 		return -EFAULT;
 	do {
 		more = region_pop(ctx, alloc, &piece);
+		region_await(ctx, &piece);
 		if (detach_piece(ctx, &piece, &patience))
 			ret = -EIO;
 	} while (more);

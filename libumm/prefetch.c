@@ -35,6 +35,7 @@ struct prefetch {
 	struct umm_fence *waits_for; /* NULL: nothing */
 	struct umm_fence *done;
 	uint64_t flags;
+	uint64_t born;	       /* regions there had been when it was made */
 	struct umm_ctx *ctx;   /* NULL: it ended while it waited */
 	struct prefetch *next; /* of those that wait */
 	struct batch_want want;
@@ -102,6 +103,7 @@ static long discard_part(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
 	unsigned first, last, n, held;
 	long dropped = 0;
 
+	hook_run(HOOK_DISCARDING, start);
 	held = droppable(ctx, start, (unsigned)((end - start) >> UMM_PAGE_SHIFT), drop);
 	for_each_run(drop, first, last)
 	{
@@ -126,24 +128,33 @@ static struct umm_span span_whole_pages(const struct umm_span *span)
 	return (struct umm_span){ start, end > start ? end - start : 0 };
 }
 
-/* -EFAULT: nothing of it is managed. */
-static long discard_spans(struct umm_ctx *ctx, const struct umm_span *spans, size_t nspans)
+/* Of one whole-page span, what was managed when there had been so many births. */
+static long discard_span(struct umm_ctx *ctx, struct umm_span span, uint64_t born, bool *managed)
 {
-	struct umm_span whole, piece;
+	uintptr_t end = span.start + span.len;
+	struct region_hold hold;
+	long dropped = 0;
+
+	while (span.start < end && region_hold(ctx, &span, born, &hold)) {
+		*managed = true;
+		dropped += discard_part(ctx, hold.start, hold.end);
+		region_let(ctx, &hold);
+		span = (struct umm_span){ hold.end, end - hold.end };
+	}
+	return dropped;
+}
+
+/* -EFAULT: nothing of it is managed. */
+static long discard_spans(struct umm_ctx *ctx, const struct umm_span *spans, size_t nspans,
+			  uint64_t born)
+{
+	struct umm_span whole;
 	bool managed = false;
-	uintptr_t end, next;
 	long dropped = 0;
 
 	for (size_t i = 0; i < nspans; i++) {
 		whole = span_whole_pages(&spans[i]);
-		end = whole.start + whole.len;
-		for (uintptr_t at = whole.start; at < end && region_next(ctx, at, end, &piece);
-		     at = next) {
-			managed = true;
-			next = min(align_down(piece.start, UMM_BLOCK_SIZE) + UMM_BLOCK_SIZE,
-				   piece.start + piece.len);
-			dropped += discard_part(ctx, piece.start, next);
-		}
+		dropped += discard_span(ctx, whole, born, &managed);
 		managed |= !whole.len;
 	}
 	return managed ? dropped : -EFAULT;
@@ -172,7 +183,7 @@ static long discard_list(struct umm_ctx *ctx, const struct umm_span *spans, size
 		return -ENOMEM;
 	for (size_t i = 0; i < nspans; i++)
 		mine[i] = span_whole_pages(&spans[i]);
-	ret = discard_spans(ctx, mine, spans_join(mine, nspans));
+	ret = discard_spans(ctx, mine, spans_join(mine, nspans), UINT64_MAX);
 	arena_unmap(mine, bytes);
 	return ret;
 }
@@ -192,7 +203,7 @@ long umm_discard(struct umm_ctx *ctx, const struct umm_span *spans, size_t nspan
 	ctx_pass_gate(ctx);
 	if (nspans > 1)
 		return discard_list(ctx, spans, nspans);
-	return discard_spans(ctx, spans, 1);
+	return discard_spans(ctx, spans, 1, UINT64_MAX);
 }
 
 /* Pages of a block that are at dst (NULL: at home, or nowhere yet). The block is locked. */
@@ -259,14 +270,13 @@ static void prefetch_run(struct umm_ctx *ctx, const struct work *work)
 {
 	struct prefetch *prefetch = work->priv;
 	struct umm_devmem *dst = prefetch->want.dst;
-	long ret = 0, there;
+	long ret, there;
 
+	/* Where nothing is left of what it named, what is there now keeps its contents. */
 	if (prefetch->flags & UMM_PREFETCH_DISCARD)
-		ret = discard_spans(ctx, prefetch->spans, prefetch->nspans);
-	if (ret >= 0) {
-		prefetch->want.clock = dst ? devmem_clock(dst) : UINT64_MAX;
-		ret = batch_move(ctx, prefetch->spans, prefetch->nspans, &prefetch->want);
-	}
+		discard_spans(ctx, prefetch->spans, prefetch->nspans, prefetch->born);
+	prefetch->want.clock = dst ? devmem_clock(dst) : UINT64_MAX;
+	ret = batch_move(ctx, prefetch->spans, prefetch->nspans, &prefetch->want);
 	there = count_spans(ctx, dst, prefetch->spans, prefetch->nspans);
 	if (dst)
 		devmem_unuse(dst);
@@ -401,6 +411,7 @@ static struct prefetch *prefetch_new(struct umm_ctx *ctx, const struct umm_prefe
 	prefetch->owner = getpid();
 	prefetch->ctx = ctx;
 	prefetch->flags = req->flags;
+	prefetch->born = region_births(ctx);
 	prefetch->nspans = req->nspans;
 	memcpy(prefetch->spans, req->spans, req->nspans * sizeof(struct umm_span));
 	prefetch->want = (struct batch_want){

@@ -7,8 +7,8 @@
 #include <stdint.h>
 
 /*
- * Does start .. end hold what this thread has on its stack, or needs in this call? All frames count,
- * as far as the C library knows where the stack begins. No lock held; may use malloc.
+ * Does start .. end hold what this thread has on its stack, or needs in this call? All frames
+ * count, as far as the C library knows where the stack begins. No lock held; may use malloc.
  */
 bool stack_in_use(uintptr_t start, uintptr_t end);
 

@@ -367,6 +367,129 @@ static void hints_leave_memory_to_the_programs_own_userfaultfd(struct env *e)
 	close(mine);
 }
 
+/* ---- a discard that runs when the memory that it named is gone ------------------------ */
+
+/* It waits for a fence; done is its own. */
+static struct umm_fence *discard_after(struct env *e, struct umm_devmem *dst, char *p,
+				       struct umm_fence *after)
+{
+	struct umm_span span = { (uintptr_t)p, 16 * PAGE };
+	struct umm_prefetch req = { .size = sizeof(req),
+				    .flags = UMM_PREFETCH_DISCARD,
+				    .spans = &span,
+				    .nspans = 1,
+				    .dst = dst,
+				    .after = after };
+	struct umm_fence *done;
+
+	assert_int_equal(umm_prefetch(e->ctx, &req, &done), 0);
+	return done;
+}
+
+enum end {
+	DETACHED,
+	MAPPED_OVER,
+	MOVED_ONTO,
+	NR_ENDS,
+};
+
+/* Eight of sixteen pages get another life, and another's data. */
+static void replace(struct env *e, struct ref_device *ref, char *p, enum end how)
+{
+	char *other;
+
+	switch (how) {
+	case DETACHED:
+		assert_int_equal(umm_detach(e->ctx, p), 0);
+		fill(p, 8, 2);
+		assert_int_equal(umm_attach(e->ctx, p, 16 * PAGE), 0);
+		fill(p + 8 * PAGE, 8, 2);
+		break;
+	case MAPPED_OVER:
+		assert_true(map_at(p, 8, MAP_FIXED));
+		assert_int_equal(umm_attach(e->ctx, p, 8 * PAGE), 0);
+		fill(p, 8, 2);
+		break;
+	default:
+		/* It is older than the request, but was not there. */
+		other = env_attach(e, 8 * PAGE);
+		use(e, ref, other, 8, BEEN_ON_DEVICE);
+		assert_ptr_equal(
+			mremap(other, 8 * PAGE, 8 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, p), p);
+		env_forget(e, other, 8 * PAGE);
+		fill(p, 8, 2);
+		break;
+	}
+}
+
+static void discard_spares_who_has_the_addresses_next(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	struct umm_fence *after, *done;
+	char *p;
+
+	for (enum end how = DETACHED; how < NR_ENDS; how++) {
+		p = env_attach(e, 16 * PAGE);
+		fill(p, 16, 1);
+		assert_int_equal(umm_fence_create(&after), 0);
+		done = discard_after(e, how == DETACHED ? NULL : ref->mem, p, after);
+		replace(e, ref, p, how);
+		umm_fence_signal(after, 0, 0);
+		assert_int_equal(umm_fence_wait(done, PATIENCE_MS), 0);
+		/* What is there is moved nevertheless. */
+		assert_int_equal(umm_fence_value(done), 16);
+		assert_filled(p, 8, 2);
+		if (how == DETACHED)
+			assert_filled(p + 8 * PAGE, 8, 2);
+		else
+			assert_zero(p + 8 * PAGE, 8);
+		umm_fence_put(done);
+		umm_fence_put(after);
+		to_system(e, p, 16, (long)count_state(e, p, 16, env_home(e)));
+	}
+}
+
+struct freeing {
+	struct env *env;
+	char *p;
+	bool attached;
+	int ret;
+};
+
+static void act_free_it(void *arg)
+{
+	struct freeing *freeing = arg;
+
+	freeing->ret = freeing->attached ? umm_detach(freeing->env->ctx, freeing->p) :
+					   umm_free(freeing->env->ctx, freeing->p);
+}
+
+/* It has looked, and is about to drop what is there. */
+static void end_of_memory_waits_for_a_discard_in_the_middle(struct env *e)
+{
+	struct freeing freeing = { .env = e };
+	struct umm_fence *done;
+	struct actor actor;
+
+	for (int k = 0; k < 2; k++) {
+		freeing.attached = k;
+		freeing.p = k ? env_attach(e, 16 * PAGE) : env_alloc_small(e, 16 * PAGE);
+		fill(freeing.p, 16, 1);
+		hook_arm(HOOK_DISCARDING, freeing.p, 16);
+		done = discard_after(e, NULL, freeing.p, NULL);
+		assert_true(hook_stopped());
+		actor_start(&actor, act_free_it, &freeing);
+		assert_true(actor_blocks(&actor));
+		hook_go(HOOK_DISCARDING);
+		actor_join(&actor);
+		assert_int_equal(freeing.ret, 0);
+		umm_fence_wait(done, PATIENCE_MS);
+		umm_fence_put(done);
+		if (k)
+			assert_zero(freeing.p, 16);
+	}
+}
+
 static const struct test_case cases[] = {
 	TEST(ALL, preference_for_a_memory_that_is_being_removed_is_none),
 	TEST(ONCE, access_of_a_device_that_is_being_destroyed_is_nobodys),
@@ -377,6 +500,8 @@ static const struct test_case cases[] = {
 	TEST(KERNEL, hints_go_where_memory_goes),
 	TEST(KERNEL, query_sees_what_the_program_has_just_unmapped),
 	TEST(KERNEL, targets_of_prefetches_end_with_the_memory),
+	TEST(ALL, discard_spares_who_has_the_addresses_next),
+	TEST(ONCE, end_of_memory_waits_for_a_discard_in_the_middle),
 	TEST(KERNEL, hinted_memory_costs_no_fault_until_a_device_uses_it),
 	TEST(KERNEL, hints_leave_memory_to_the_programs_own_userfaultfd),
 };

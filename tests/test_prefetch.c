@@ -353,7 +353,7 @@ static void *run_on_stack(void *arg)
 
 static void what_a_thread_has_on_its_stack_is_not_discarded(struct env *e)
 {
-	struct on_stack on = { .env = e, .npages = 128 };
+	struct on_stack on = { .env = e, .npages = BLOCK / PAGE };
 	pthread_attr_t attr;
 	pthread_t thread;
 
