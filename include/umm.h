@@ -2051,14 +2051,17 @@ struct umm_advice {
  *
  * Hints stay with the pages wherever those migrate, and go with them where mremap() moves them.
  * They end where memory is unmapped, freed or detached, and those that name a device or a memory
- * end with it. Contents that are dropped do not end them; a forked child has them, and no use for
- * them. What was said last counts: another PREFERRED replaces the first. NO_MIGRATE counts more
- * than PREFERRED, and ACCESSED_BY does: a page that is elsewhere stays there.
+ * end with it. So whoever unmaps or moves hinted memory waits, for microseconds, for a thread of
+ * the library to hear of it. (Of files and shared memory before Linux 6.7, and of memory that a
+ * userfaultfd of the program's has, nobody hears that it is unmapped: there, unset them.) Contents
+ * that are dropped do not end them; a forked child has them, and no use for them. What was said
+ * last counts: another PREFERRED replaces the first. NO_MIGRATE counts more than PREFERRED, and
+ * ACCESSED_BY does: a page that is elsewhere stays there.
  *
  * Ownership: @advice and its spans are not used after the return.
  * Context:   any thread, not from a callback; may sleep; not async-signal-safe.
  * Return:    0; -EINVAL misuse, also an argument that the hint has no use for, or an order over 9;
- *            -EFAULT some page of the spans is not managed: nothing is set; -ENODEV @mem is
+ *            -EFAULT some page of the spans is not managed: nothing is set; -ENODEV @mem or @dev is
  *            being removed, or in a forked child; -EOPNOTSUPP ACCESSED_BY a device without
  *            UMM_DEVICE_IN_PLACE; -ENOSPC too many devices; -ENOMEM: part of it may be set; -E2BIG.
  * Since:     0.1
@@ -2093,16 +2096,18 @@ struct umm_prefetch {
  * ends with an error does nothing, and ends with that. While it waits for @after, the end of its
  * context or of @dst ends it with -ENODEV.
  *
- * A request names addresses: what it moves, or discards, is what is there when it runs. So its
- * fence is waited for before the memory is freed or unmapped, or whoever has the addresses next
- * may be who loses contents.
+ * A request names addresses: what it moves is what is there when it runs. It discards only what
+ * was there when it was made: where that was freed, detached, or moved or unmapped by the program
+ * meanwhile, whoever has the addresses next keeps the contents. (A program that unmaps memory
+ * itself while the request runs, instead of freeing or detaching it, waits for the fence before.)
  *
  * Ownership: @req and its spans are not used after the return. The caller drops *fence.
  * Context:   any thread, not from a callback; may sleep; not async-signal-safe.
  * Return:    the number of pages of the spans that are at @dst in the end, those that were there
  *            before included (with @fence: 0; umm_fence_value() has it); -EINVAL; -EFAULT nothing
- *            of a span is managed; -ENOSPC no page fitted; -EDEADLK what this thread runs on
- *            would be discarded; -ENODEV; -EIO; -ENOMEM; -E2BIG; or the error of @after.
+ *            of a span is managed; -ENOSPC no page fitted; -EDEADLK some of what this thread
+ *            has on its stack would be discarded; -ENODEV; -EIO; -ENOMEM; -E2BIG; or the error
+ *            of @after.
  * Since:     0.1
  */
 UMM_API long umm_prefetch(struct umm_ctx *ctx, const struct umm_prefetch *req,
@@ -2121,9 +2126,10 @@ UMM_API long umm_prefetch(struct umm_ctx *ctx, const struct umm_prefetch *req,
  *
  * Ownership: none.
  * Context:   any thread, not from a callback; may sleep; not async-signal-safe.
- * Return:    the number of pages discarded; -EINVAL; -EFAULT nothing of the spans is managed;
- *            -EDEADLK also where what this thread runs on, at its stack pointer, is among
- *            them; -ENODEV in a forked child.
+ * Return:    the number of pages discarded, each counted once; -EINVAL; -EFAULT nothing of the
+ *            spans is managed; -EDEADLK also where some of what this thread has on its stack is
+ *            among them: from a little below its stack pointer up to where the stack begins, as
+ *            far as the C library knows; -ENOMEM; -ENODEV in a forked child.
  * Since:     0.1
  */
 UMM_API long umm_discard(struct umm_ctx *ctx, const struct umm_span *spans, size_t nspans);

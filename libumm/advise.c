@@ -9,6 +9,7 @@
 
 #include "device.h"
 #include "heed.h"
+#include "mark.h"
 #include "util.h"
 
 #define ORDER_MOST (UMM_BLOCK_SHIFT - UMM_PAGE_SHIFT)
@@ -89,33 +90,26 @@ static int spans_check(struct umm_ctx *ctx, const struct umm_advice *advice)
 	return 0;
 }
 
-/* What it comes to in the map. 0; -ENOSPC; 1: nobody has such a hint. */
-static int change_of(struct umm_ctx *ctx, const struct umm_advice *advice,
-		     struct hint_change *change)
+/* What it comes to in the map. */
+static struct hint_change change_of(const struct umm_advice *advice)
 {
 	bool unset = advice->flags & UMM_ADVICE_UNSET;
 	struct hint_attrs attrs = { .order = (uint16_t)advice->order,
 				    .readahead = (uint8_t)advice->readahead,
 				    .thrash = (uint8_t)advice->thrash,
 				    .mem = advice->mem };
-	int number;
+	struct hint_change change = { 0 };
 
-	if (advice->dev) {
-		number = hint_device_number(&ctx->hints, advice->dev, !unset);
-		if (number < 0)
-			return unset ? 1 : number;
-		attrs.devices = UINT64_C(1) << number;
-	} else if (advice->hint == UMM_HINT_ACCESSED_BY) {
+	*(unset ? &change.go : &change.come) = advice->dev;
+	if (advice->hint == UMM_HINT_ACCESSED_BY && !advice->dev)
 		attrs.devices = UINT64_MAX;
-	}
 	/* ACCESSED_BY ends with the last device. An order of 0 is what there is without a hint. */
 	if (!unset || advice->hint != UMM_HINT_ACCESSED_BY)
 		attrs.set = hint_bit(advice->hint);
 	if (advice->hint == UMM_HINT_GRANULARITY && !advice->order)
 		unset = true;
-	*change = (struct hint_change){ 0 };
-	*(unset ? &change->unset : &change->set) = attrs;
-	return 0;
+	*(unset ? &change.unset : &change.set) = attrs;
+	return change;
 }
 
 int umm_advise(struct umm_ctx *ctx, const struct umm_advice *advice)
@@ -134,18 +128,12 @@ int umm_advise(struct umm_ctx *ctx, const struct umm_advice *advice)
 		return ret;
 	ctx_pass_gate(ctx);
 	ret = spans_check(ctx, &mine);
-	if (!ret && mine.mem) {
-		ret = devmem_use(mine.mem);
-		if (!ret)
-			devmem_unuse(mine.mem);
-	}
-	if (!ret)
-		ret = change_of(ctx, &mine, &change);
-	if (ret)
-		return ret < 0 ? ret : 0;
+	change = change_of(&mine);
 	for (size_t i = 0; i < mine.nspans && !ret; i++) {
 		pages = span_pages(&mine.spans[i]);
-		ret = hint_apply(&ctx->hints, &ctx->hints.advice, &pages, &change);
+		if (change.set.set)
+			mark_range(ctx, pages.start, pages.start + pages.len);
+		ret = region_hint(ctx, &ctx->hints.advice, &pages, &change);
 		if (!ret && change.set.devices)
 			heed_accessed(ctx, pages.start, pages.start + pages.len,
 				      change.set.devices);
@@ -198,15 +186,33 @@ static void query_devices(struct umm_ctx *ctx, uint64_t devices, struct umm_span
 	}
 }
 
+/* What is not managed has none, whatever is usual. */
+static struct summary summary_of(struct umm_ctx *ctx, const struct umm_span *pages)
+{
+	struct hint_cursor cursor = { .hints = &ctx->hints, .map = &ctx->hints.advice };
+	static const struct hint_attrs none;
+	uintptr_t at = pages->start, end = at + pages->len, managed;
+	struct summary summary = { 0 };
+	struct umm_span piece;
+
+	while (at < end) {
+		if (!region_next(ctx, at, end, &piece))
+			piece = (struct umm_span){ .start = end };
+		if (piece.start > at)
+			summary_add(&summary, &none);
+		managed = piece.start + piece.len;
+		for (at = piece.start; at < managed; at = cursor.end)
+			summary_add(&summary, hint_at(&cursor, at));
+		at = managed;
+	}
+	return summary;
+}
+
 static void query_hints(struct umm_ctx *ctx, const struct umm_span *pages,
 			struct umm_span_info *out)
 {
-	struct hint_cursor cursor = { .hints = &ctx->hints, .map = &ctx->hints.advice };
-	uintptr_t end = pages->start + pages->len;
-	struct summary summary = { 0 };
+	struct summary summary = summary_of(ctx, pages);
 
-	for (uintptr_t at = pages->start; at < end; at = cursor.end)
-		summary_add(&summary, hint_at(&cursor, at));
 	out->hints = summary.all.set & ~summary.differ;
 	out->mixed = summary.some & ~(uint32_t)out->hints;
 	if (out->hints & hint_bit(UMM_HINT_PREFERRED))
@@ -268,6 +274,7 @@ int umm_query_spans(struct umm_ctx *ctx, const struct umm_span *spans, size_t ns
 	if (ret)
 		return ret;
 	stride = out->size;
+	ctx_pass_gate(ctx);
 	for (size_t i = 0; i < nspans; i++, out = (void *)((char *)out + stride)) {
 		if (!span_is_good(&spans[i]))
 			return -EINVAL;

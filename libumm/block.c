@@ -25,6 +25,7 @@
 #include "hook.h"
 #include "log.h"
 #include "maps.h"
+#include "mark.h"
 #include "pagemap.h"
 #include "pin.h"
 #include "uffd.h"
@@ -317,7 +318,7 @@ static int register_run(struct umm_ctx *ctx, struct block *block, unsigned first
 	int ret;
 
 	/* Register first: afterwards nothing is populated without us. */
-	ret = uffd_register(ctx->uffd, start, len);
+	ret = mark_register(ctx, start, len);
 	if (ret)
 		return ret;
 	hook_run(HOOK_REGISTERED, start);

@@ -141,8 +141,7 @@ static bool any_left(const struct piece *piece, unsigned first, unsigned last)
 	bool any =
 		!find_private_file(piece->ctx, at(piece, first), &vma) || vma.end < at(piece, last);
 
-	if (piece->ctx->watch >= 0)
-		event_read_watch(piece->ctx);
+	event_read_watches(piece->ctx);
 	block = block_find(piece->ctx, piece->va);
 	for (unsigned i = first; i < last; i++)
 		any |= piece_lost_sight(piece, block, i);

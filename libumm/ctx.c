@@ -24,6 +24,7 @@
 #include "hook.h"
 #include "log.h"
 #include "maps.h"
+#include "mark.h"
 #include "pagemap.h"
 #include "pin.h"
 #include "piece.h"
@@ -134,6 +135,7 @@ static int ctx_init(struct umm_ctx *ctx)
 	ctx->owner = getpid();
 	ctx->uffd = -1;
 	ctx->watch = -1;
+	ctx->mark = -1;
 	lock_init(&ctx->lock, RANK_CTX);
 	rwlock_init(&ctx->gate, RANK_GATE);
 	lock_init(&ctx->fork_lock, RANK_FORK);
@@ -223,13 +225,18 @@ static int ctx_open_kernel(struct umm_ctx *ctx, const struct umm_ctx_options *op
 	ctx->features &= ~options->kernel_features_off;
 	/* Without it nobody tells when files are unmapped, but an interposer. */
 	ctx->watch = ctx->features & UMM_KERNEL_PAGEMAP_SCAN ? uffd_open_watch() : -EOPNOTSUPP;
-	return ctx->watch == -ENOMEM ? failed(-ENOMEM, "a userfaultfd for files") : 0;
+	if (ctx->watch == -ENOMEM)
+		return failed(-ENOMEM, "a userfaultfd for files");
+	ctx->mark = uffd_open_mark();
+	return ctx->mark == -ENOMEM ? failed(-ENOMEM, "a userfaultfd for hinted memory") : 0;
 }
 
 static void ctx_close_kernel(struct umm_ctx *ctx)
 {
 	if (ctx->watch >= 0)
 		close(ctx->watch);
+	if (ctx->mark >= 0)
+		close(ctx->mark);
 	if (ctx->uffd >= 0)
 		close(ctx->uffd);
 }
@@ -507,7 +514,7 @@ static void free_piece(struct umm_ctx *ctx, const struct umm_span *piece)
 {
 	if (!ctx_is_forked(ctx)) {
 		event_free(ctx, piece);
-		uffd_unregister(ctx->uffd, piece->start, piece->len);
+		mark_unregister(ctx, piece);
 	}
 	arena_unmap((void *)piece->start, piece->len);
 }
@@ -531,26 +538,8 @@ static int detach_piece(struct umm_ctx *ctx, const struct umm_span *piece,
 			ret = -EIO;
 		hook_run(HOOK_DETACHING, piece->start);
 	} while (!event_unmanage(ctx, piece->start, piece->start + piece->len));
-	uffd_unregister(ctx->uffd, piece->start, piece->len);
+	mark_unregister(ctx, piece);
 	return ret;
-}
-
-/* Mirrored mappings of a piece stop being watched: one by one, as others refuse that. */
-static void unwatch_piece(struct umm_ctx *ctx, const struct umm_span *piece)
-{
-	uintptr_t end = piece->start + piece->len;
-	struct maps_vma vma;
-
-	if (ctx->watch < 0 || ctx_is_forked(ctx))
-		return;
-	for (uintptr_t at = piece->start; at < end; at = vma.end) {
-		if (maps_find(at, ctx->features & UMM_KERNEL_PROCMAP_QUERY, &vma) ||
-		    vma.start >= end)
-			return;
-		at = max(at, vma.start);
-		uffd_unregister(ctx->watch, at, min(vma.end, end) - at);
-		uffd_unregister(ctx->uffd, at, min(vma.end, end) - at);
-	}
 }
 
 int umm_free(struct umm_ctx *ctx, void *addr)
@@ -571,6 +560,7 @@ int umm_free(struct umm_ctx *ctx, void *addr)
 		return -EFAULT;
 	do {
 		more = region_pop(ctx, alloc, &piece);
+		region_await(ctx, &piece);
 		free_piece(ctx, &piece);
 	} while (more);
 	return 0;
@@ -693,9 +683,9 @@ int umm_detach(struct umm_ctx *ctx, void *addr)
 		return -EFAULT;
 	do {
 		more = region_pop(ctx, alloc, &piece);
+		region_await(ctx, &piece);
 		if (detach_piece(ctx, &piece, &patience))
 			ret = -EIO;
-		unwatch_piece(ctx, &piece);
 	} while (more);
 	return ret;
 }

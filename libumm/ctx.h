@@ -28,6 +28,7 @@ struct umm_ctx {
 	pid_t owner; /* another process means: forked */
 	int uffd;
 	int watch; /* a userfaultfd for events of mirrored memory only; -1: there is none */
+	int mark;  /* and one for those of hinted memory that no device uses; likewise */
 	bool whole_process; /* UMM_CTX_WHOLE_PROCESS */
 	bool in_thread;	    /* UMM_CTX_FAULTS_IN_THREAD */
 	uint64_t features;  /* enum umm_kernel_feature in use */

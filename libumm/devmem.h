@@ -72,6 +72,8 @@ static inline bool devmem_valid(const struct umm_devmem *mem)
 
 /* A migration to mem begins/ends; -ENODEV once it is being removed. */
 int devmem_use(struct umm_devmem *mem);
+/* So it does for a call of the program's: also -EINVAL, -ENODEV forked, -EDEADLK in a callback. */
+int devmem_ask(struct umm_devmem *mem);
 /* Frames of mem will be given back: it must not go before that. Under the lock of a block of it. */
 void devmem_hold(struct umm_devmem *mem);
 void devmem_unuse(struct umm_devmem *mem);

@@ -252,6 +252,7 @@ void event_dispatch(struct umm_ctx *ctx, const struct uffd_msg_info *info)
 
 static void event_apply(struct umm_ctx *ctx, const struct uffd_msg_info *info)
 {
+	hook_run(HOOK_EVENT_READ, info->addr);
 	stats_add(&ctx->stats, UMM_COUNT_EVENTS, 1);
 	event_dispatch(ctx, info);
 	hook_run(HOOK_EVENT, info->addr);
@@ -262,7 +263,7 @@ static bool read_ahead_of(struct umm_ctx *ctx, int uffd)
 {
 	struct uffd_msg_info info;
 
-	if (uffd_read(uffd, &info) != 1)
+	if (uffd < 0 || uffd_read(uffd, &info) != 1)
 		return false;
 	if (info.kind == UFFD_FAULT)
 		uffd_wake(uffd, info.addr, UMM_PAGE_SIZE);
@@ -273,24 +274,23 @@ static bool read_ahead_of(struct umm_ctx *ctx, int uffd)
 
 /*
  * A call that unmaps memory of several kinds sends its messages one after the other: the one that
- * is waited for may come only when that of the watch has been read. So it is for event_pump().
+ * is waited for may come only when that of the watch, or of the mark, has been read. So it is for
+ * event_pump().
  */
 void event_read_ahead(struct umm_ctx *ctx)
 {
-	if (!read_ahead_of(ctx, ctx->uffd) && (ctx->watch < 0 || !read_ahead_of(ctx, ctx->watch)))
+	if (!read_ahead_of(ctx, ctx->uffd) && !read_ahead_of(ctx, ctx->watch) &&
+	    !read_ahead_of(ctx, ctx->mark))
 		uffd_await(ctx->uffd, MESSAGE_NS);
 }
 
-bool event_read_watch(struct umm_ctx *ctx)
+bool event_read_watches(struct umm_ctx *ctx)
 {
-	struct uffd_msg_info info;
 	bool again, any = false;
 
 	do {
 		rwlock_take(&ctx->gate);
-		again = uffd_read(ctx->watch, &info) == 1;
-		if (again)
-			event_apply(ctx, &info);
+		again = read_ahead_of(ctx, ctx->watch) || read_ahead_of(ctx, ctx->mark);
 		rwlock_drop(&ctx->gate);
 		any |= again;
 	} while (again);
@@ -319,13 +319,20 @@ void event_pump(struct umm_ctx *ctx)
 
 	if (event_read(ctx, &info, &again) == 1)
 		fault_take(ctx, &info);
-	else if (!again && (ctx->watch < 0 || !event_read_watch(ctx)))
+	else if (!again && !event_read_watches(ctx))
 		uffd_await(ctx->uffd, MESSAGE_NS);
+}
+
+/* Whosever memory it is of: who unmaps it may be stopped, and the address in use again. */
+static bool is_changing(const struct umm_ctx *ctx)
+{
+	return uffd_is_changing(ctx->uffd) || uffd_is_changing(ctx->watch) ||
+	       uffd_is_changing(ctx->mark);
 }
 
 void event_await_quiet(struct umm_ctx *ctx)
 {
-	while (uffd_is_changing(ctx->uffd))
+	while (is_changing(ctx))
 		event_pump(ctx);
 	/* What was read is applied, too, once its reader has let go of the gate. */
 	rwlock_take(&ctx->gate);

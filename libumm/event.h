@@ -30,8 +30,8 @@ void event_read_ahead(struct umm_ctx *ctx);
 /* Apply a message that was read, or note it for later. Under the gate, held exclusively. */
 void event_dispatch(struct umm_ctx *ctx, const struct uffd_msg_info *info);
 
-/* Read the messages of the watch, likewise. False: there were none. No lock held. */
-bool event_read_watch(struct umm_ctx *ctx);
+/* Read the messages of the watch and of the mark. False: there were none. No lock held. */
+bool event_read_watches(struct umm_ctx *ctx);
 
 /*
  * For whoever met EAGAIN: an event has to be read before the kernel lets pages be

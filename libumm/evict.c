@@ -152,17 +152,22 @@ void evict_ahead(struct umm_devmem *mem, uint64_t clock)
 	devmem_unuse(mem);
 }
 
+int devmem_ask(struct umm_devmem *mem)
+{
+	if (!devmem_valid(mem))
+		return -EINVAL;
+	if (ctx_is_forked(mem->ctx))
+		return -ENODEV;
+	return notifier_in_callback() ? -EDEADLK : devmem_use(mem);
+}
+
 int umm_devmem_evict(struct umm_devmem *mem, uint32_t nframes)
 {
 	int ret;
 
 	if (!devmem_valid(mem) || nframes > mem->nframes)
 		return -EINVAL;
-	if (ctx_is_forked(mem->ctx))
-		return -ENODEV;
-	if (notifier_in_callback())
-		return -EDEADLK;
-	ret = devmem_use(mem);
+	ret = devmem_ask(mem);
 	if (ret)
 		return ret;
 	devmem_trace_empty(mem, nframes);

@@ -230,6 +230,8 @@ static void child(void)
 		ctx->uffd = -1;
 		if (ctx->watch >= 0)
 			close(ctx->watch);
+		if (ctx->mark >= 0)
+			close(ctx->mark);
 		if (ctx->staging.uffd >= 0)
 			close(ctx->staging.uffd);
 	}

@@ -48,6 +48,18 @@ static inline bool handle_is(const void *object, enum handle_kind kind)
 			  ~HANDLE_CLOSING) == handle_word(kind);
 }
 
+/*
+ * Likewise, and its destruction has not begun. Who asks under a lock that the destruction takes
+ * afterwards may name the object in what that lock protects: its end will find it there.
+ */
+static inline bool handle_is_open(const void *object, enum handle_kind kind)
+{
+	const struct handle *handle = object;
+
+	return handle &&
+	       atomic_load_explicit(&handle->word, memory_order_acquire) == handle_word(kind);
+}
+
 /* An object of this kind, zeroed, not yet a live handle; or NULL: no memory. Uses no malloc. */
 void *handle_new(enum handle_kind kind);
 /* The first of this kind are there before memory is short. False: no memory. */

@@ -132,7 +132,7 @@ static bool keeps_from_device(struct hint_cursor *cursor, const struct umm_devic
 		return true;
 	if (!hint_has(attrs, UMM_HINT_ACCESSED_BY))
 		return false;
-	number = hint_device_number(cursor->hints, (struct umm_device *)dev, false);
+	number = hint_device_number(cursor->hints, dev);
 	return number >= 0 && attrs->devices >> number & 1;
 }
 

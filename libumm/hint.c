@@ -15,6 +15,7 @@
 #include <sched.h>
 #include <string.h>
 
+#include "device.h"
 #include "region.h"
 #include "util.h"
 
@@ -161,13 +162,65 @@ static int apply_locked(struct hints *hints, struct hint_map *map, const struct 
 	return ret;
 }
 
+static int device_find(const struct hints *hints, const struct umm_device *dev)
+{
+	for (int n = 0; n < HINT_DEVICES; n++)
+		if (hints->devices[n].dev == dev)
+			return n;
+	return -ENOENT;
+}
+
+/* The number of a device, a new one if it has none. */
+static int device_number(struct hints *hints, struct umm_device *dev)
+{
+	int n = device_find(hints, dev);
+
+	for (int k = 0; k < HINT_DEVICES && n < 0; k++)
+		if (!hints->devices[k].dev && !hints->devices[k].calls)
+			n = k;
+	if (n < 0)
+		return -ENOSPC;
+	hints->devices[n].dev = dev;
+	return n;
+}
+
+/*
+ * What goes away closes its handle, and then has its name taken from the map:
+ *
+ *	hint_apply()			umm_devmem_remove(), umm_device_destroy()
+ *	lock; open: named; unlock
+ *					handle_close()
+ *					hints_forget_mem(), _device(): lock; unnamed; unlock
+ *	lock; closed: -ENODEV
+ */
+static int resolve_names(struct hints *hints, struct hint_change *change)
+{
+	int n = change->go ? device_find(hints, change->go) : -ENOENT;
+
+	if (change->go)
+		change->unset.devices = n < 0 ? 0 : UINT64_C(1) << n;
+	if (change->set.mem && !handle_is_open(change->set.mem, HANDLE_DEVMEM))
+		return -ENODEV;
+	if (!change->come)
+		return 0;
+	if (!handle_is_open(change->come, HANDLE_DEVICE))
+		return -ENODEV;
+	n = device_number(hints, change->come);
+	if (n < 0)
+		return n;
+	change->set.devices = UINT64_C(1) << n;
+	return 0;
+}
+
 int hint_apply(struct hints *hints, struct hint_map *map, const struct umm_span *span,
-	       const struct hint_change *change)
+	       struct hint_change *change)
 {
 	int ret;
 
 	lock_take(&hints->lock);
-	ret = apply_locked(hints, map, span, change);
+	ret = resolve_names(hints, change);
+	if (!ret)
+		ret = apply_locked(hints, map, span, change);
 	lock_drop(&hints->lock);
 	return ret;
 }
@@ -253,14 +306,6 @@ void hints_forget_mem(struct hints *hints, const struct umm_devmem *mem)
 	lock_drop(&hints->lock);
 }
 
-static int device_find(const struct hints *hints, const struct umm_device *dev)
-{
-	for (int n = 0; n < HINT_DEVICES; n++)
-		if (hints->devices[n].dev == dev)
-			return n;
-	return -ENOENT;
-}
-
 void hints_forget_device(struct hints *hints, const struct umm_device *dev)
 {
 	int n;
@@ -291,19 +336,14 @@ void hints_fork_child(struct hints *hints)
 		hints->devices[n].calls = 0;
 }
 
-int hint_device_number(struct hints *hints, struct umm_device *dev, bool create)
+int hint_device_number(struct hints *hints, const struct umm_device *dev)
 {
 	int n;
 
 	lock_take(&hints->lock);
 	n = device_find(hints, dev);
-	for (int k = 0; k < HINT_DEVICES && n < 0 && create; k++)
-		if (!hints->devices[k].dev && !hints->devices[k].calls)
-			n = k;
-	if (n >= 0)
-		hints->devices[n].dev = dev;
 	lock_drop(&hints->lock);
-	return n < 0 && create ? -ENOSPC : n;
+	return n;
 }
 
 struct umm_device *hint_device_begin(struct hints *hints, unsigned number)

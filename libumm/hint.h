@@ -67,23 +67,30 @@ static inline bool hints_any(const struct hints *hints)
 /* What changes: attributes of `set` come, those of `unset` go. */
 struct hint_change {
 	struct hint_attrs set, unset;
+	struct umm_device *come, *go; /* whose ACCESSED_BY comes, ends; NULL: nobody's */
 };
-/* 0, or -ENOMEM: part of it may have changed. */
+/*
+ * 0; -ENODEV what it names goes away; -ENOSPC too many devices; or -ENOMEM: part of it may have
+ * changed. The devices of `set` are those whose ACCESSED_BY has come.
+ */
 int hint_apply(struct hints *hints, struct hint_map *map, const struct umm_span *span,
-	       const struct hint_change *change);
+	       struct hint_change *change);
 
 /* The addresses are no longer managed, or (move) their mapping is elsewhere from now on. */
 void hints_forget(struct hints *hints, uintptr_t start, uintptr_t end);
 void hints_move(struct hints *hints, uintptr_t from, uintptr_t to, size_t len);
 
-/* A memory, or a device, goes away: nothing names it any more. Waits for the op that runs. */
+/*
+ * A memory, or a device, whose handle is closed goes away: nothing names it any more, nor will
+ * anything. Waits for the op that runs.
+ */
 void hints_forget_mem(struct hints *hints, const struct umm_devmem *mem);
 void hints_forget_device(struct hints *hints, const struct umm_device *dev);
 /* In a forked child no op runs, and hints that were just being changed are none. */
 void hints_fork_child(struct hints *hints);
 
-/* The number of a device, a new one if it has none and `create`; -ENOENT, -ENOSPC. */
-int hint_device_number(struct hints *hints, struct umm_device *dev, bool create);
+/* The number of a device that hints name; or -ENOENT. */
+int hint_device_number(struct hints *hints, const struct umm_device *dev);
 /* Its op is about to be called: the device, which stays until hint_device_end(); NULL: gone. */
 struct umm_device *hint_device_begin(struct hints *hints, unsigned number);
 void hint_device_end(struct hints *hints, unsigned number);

@@ -18,6 +18,7 @@ enum hook_point {
 	HOOK_COMMITTED,	 /* committed; waiters not woken */
 	HOOK_FINISHED,	 /* nobody waits for the piece of a fault: the context may go */
 	HOOK_INVALIDATE, /* before a notifier's callback */
+	HOOK_EVENT_READ, /* an event was read, and is about to be applied; gate closed */
 	HOOK_EVENT,	 /* an address-space event was read and applied; gate still closed */
 	HOOK_WORK,	 /* a worker is about to start an item */
 	HOOK_DETACHING,	 /* memory that is being detached is home, still managed */
@@ -29,6 +30,9 @@ enum hook_point {
 	HOOK_EVICTED,	    /* evicting ahead has freed enough; has not said that it ends */
 	HOOK_READAHEAD,	    /* pages that nobody has missed yet are about to come home */
 	HOOK_THROTTLED,	    /* a device's request waits for pages that thrash; the rest is done */
+	HOOK_HINTING,	    /* a hint, or where a prefetch goes, is about to be kept */
+	HOOK_PREFETCHING,   /* a prefetch was checked, and is about to wait, or to begin */
+	HOOK_DISCARDING,    /* contents are about to be dropped */
 	HOOK_REPAIRING,	    /* a page that may be poisoned is about to be looked at */
 	HOOK_POISONING,	    /* a file is about to be mapped over a poisoned page */
 	HOOK_NR,

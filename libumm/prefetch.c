@@ -19,9 +19,13 @@
 #include "batch.h"
 #include "device.h"
 #include "fence.h"
+#include "hook.h"
 #include "maps.h"
+#include "mark.h"
 #include "pin.h"
 #include "signals.h"
+#include "spans.h"
+#include "stack.h"
 #include "util.h"
 
 struct prefetch {
@@ -31,6 +35,7 @@ struct prefetch {
 	struct umm_fence *waits_for; /* NULL: nothing */
 	struct umm_fence *done;
 	uint64_t flags;
+	uint64_t born;	       /* regions there had been when it was made */
 	struct umm_ctx *ctx;   /* NULL: it ended while it waited */
 	struct prefetch *next; /* of those that wait */
 	struct batch_want want;
@@ -41,13 +46,18 @@ struct prefetch {
 static struct lock waiting_lock = { PTHREAD_MUTEX_INITIALIZER, RANK_HINT };
 static struct prefetch *waiting;
 
+static void prefetch_drop(struct prefetch *prefetch)
+{
+	umm_fence_put(prefetch->done);
+	umm_fence_put(prefetch->waits_for);
+	arena_unmap(prefetch, prefetch->bytes);
+}
+
 /* Give it back, its fence signalled. */
 static void prefetch_end(struct prefetch *prefetch, int status, long value)
 {
 	umm_fence_signal(prefetch->done, status, value);
-	umm_fence_put(prefetch->done);
-	umm_fence_put(prefetch->waits_for);
-	arena_unmap(prefetch, prefetch->bytes);
+	prefetch_drop(prefetch);
 }
 
 /*
@@ -93,6 +103,7 @@ static long discard_part(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
 	unsigned first, last, n, held;
 	long dropped = 0;
 
+	hook_run(HOOK_DISCARDING, start);
 	held = droppable(ctx, start, (unsigned)((end - start) >> UMM_PAGE_SHIFT), drop);
 	for_each_run(drop, first, last)
 	{
@@ -117,24 +128,33 @@ static struct umm_span span_whole_pages(const struct umm_span *span)
 	return (struct umm_span){ start, end > start ? end - start : 0 };
 }
 
-/* -EFAULT: nothing of it is managed. */
-static long discard_spans(struct umm_ctx *ctx, const struct umm_span *spans, size_t nspans)
+/* Of one whole-page span, what was managed when there had been so many births. */
+static long discard_span(struct umm_ctx *ctx, struct umm_span span, uint64_t born, bool *managed)
 {
-	struct umm_span whole, piece;
+	uintptr_t end = span.start + span.len;
+	struct region_hold hold;
+	long dropped = 0;
+
+	while (span.start < end && region_hold(ctx, &span, born, &hold)) {
+		*managed = true;
+		dropped += discard_part(ctx, hold.start, hold.end);
+		region_let(ctx, &hold);
+		span = (struct umm_span){ hold.end, end - hold.end };
+	}
+	return dropped;
+}
+
+/* -EFAULT: nothing of it is managed. */
+static long discard_spans(struct umm_ctx *ctx, const struct umm_span *spans, size_t nspans,
+			  uint64_t born)
+{
+	struct umm_span whole;
 	bool managed = false;
-	uintptr_t end, next;
 	long dropped = 0;
 
 	for (size_t i = 0; i < nspans; i++) {
 		whole = span_whole_pages(&spans[i]);
-		end = whole.start + whole.len;
-		for (uintptr_t at = whole.start; at < end && region_next(ctx, at, end, &piece);
-		     at = next) {
-			managed = true;
-			next = min(align_down(piece.start, UMM_BLOCK_SIZE) + UMM_BLOCK_SIZE,
-				   piece.start + piece.len);
-			dropped += discard_part(ctx, piece.start, next);
-		}
+		dropped += discard_span(ctx, whole, born, &managed);
 		managed |= !whole.len;
 	}
 	return managed ? dropped : -EFAULT;
@@ -152,6 +172,22 @@ static int spans_check(struct umm_ctx *ctx, const struct umm_span *spans, size_t
 	return notifier_in_callback() ? -EDEADLK : 0;
 }
 
+/* Each page once. */
+static long discard_list(struct umm_ctx *ctx, const struct umm_span *spans, size_t nspans)
+{
+	size_t bytes = nspans * sizeof(*spans);
+	struct umm_span *mine = arena_map(bytes);
+	long ret;
+
+	if (!mine)
+		return -ENOMEM;
+	for (size_t i = 0; i < nspans; i++)
+		mine[i] = span_whole_pages(&spans[i]);
+	ret = discard_spans(ctx, mine, spans_join(mine, nspans), UINT64_MAX);
+	arena_unmap(mine, bytes);
+	return ret;
+}
+
 long umm_discard(struct umm_ctx *ctx, const struct umm_span *spans, size_t nspans)
 {
 	int ret;
@@ -160,12 +196,14 @@ long umm_discard(struct umm_ctx *ctx, const struct umm_span *spans, size_t nspan
 		return -EINVAL;
 	ret = spans_check(ctx, spans, nspans);
 	for (size_t i = 0; i < nspans && !ret; i++)
-		if (own_stack_in(spans[i].start, spans[i].start + spans[i].len))
+		if (stack_in_use(spans[i].start, spans[i].start + spans[i].len))
 			ret = -EDEADLK;
 	if (ret)
 		return ret;
 	ctx_pass_gate(ctx);
-	return discard_spans(ctx, spans, nspans);
+	if (nspans > 1)
+		return discard_list(ctx, spans, nspans);
+	return discard_spans(ctx, spans, 1, UINT64_MAX);
 }
 
 /* Pages of a block that are at dst (NULL: at home, or nowhere yet). The block is locked. */
@@ -213,24 +251,33 @@ static long count_there(struct umm_ctx *ctx, const struct umm_devmem *dst,
 	return n;
 }
 
+/* Of a list that is not needed any more: each page once. */
+static long count_spans(struct umm_ctx *ctx, const struct umm_devmem *dst, struct umm_span *spans,
+			size_t nspans)
+{
+	long n = 0;
+
+	for (size_t i = 0; i < nspans; i++)
+		spans[i] = span_pages(&spans[i]);
+	nspans = spans_join(spans, nspans);
+	for (size_t i = 0; i < nspans; i++)
+		n += count_there(ctx, dst, &spans[i]);
+	return n;
+}
+
 /* On the mover. */
 static void prefetch_run(struct umm_ctx *ctx, const struct work *work)
 {
 	struct prefetch *prefetch = work->priv;
 	struct umm_devmem *dst = prefetch->want.dst;
-	struct umm_span pages;
-	long ret = 0, there = 0;
+	long ret, there;
 
+	/* Where nothing is left of what it named, what is there now keeps its contents. */
 	if (prefetch->flags & UMM_PREFETCH_DISCARD)
-		ret = discard_spans(ctx, prefetch->spans, prefetch->nspans);
-	if (ret >= 0) {
-		prefetch->want.clock = dst ? devmem_clock(dst) : UINT64_MAX;
-		ret = batch_move(ctx, prefetch->spans, prefetch->nspans, &prefetch->want);
-	}
-	for (size_t i = 0; i < prefetch->nspans; i++) {
-		pages = span_pages(&prefetch->spans[i]);
-		there += count_there(ctx, dst, &pages);
-	}
+		discard_spans(ctx, prefetch->spans, prefetch->nspans, prefetch->born);
+	prefetch->want.clock = dst ? devmem_clock(dst) : UINT64_MAX;
+	ret = batch_move(ctx, prefetch->spans, prefetch->nspans, &prefetch->want);
+	there = count_spans(ctx, dst, prefetch->spans, prefetch->nspans);
 	if (dst)
 		devmem_unuse(dst);
 	if (ret >= 0 || (there && ret != -EIO))
@@ -323,7 +370,7 @@ static int request_check(struct umm_ctx *ctx, const struct umm_prefetch *req)
 		struct umm_span pages = span_pages(&req->spans[i]), piece;
 
 		if (req->flags & UMM_PREFETCH_DISCARD &&
-		    own_stack_in(pages.start, pages.start + pages.len))
+		    stack_in_use(pages.start, pages.start + pages.len))
 			return -EDEADLK;
 		ret = ctx_attach_asked(ctx, pages.start, pages.start + pages.len);
 		if (!ret && !region_next(ctx, pages.start, pages.start + pages.len, &piece))
@@ -342,8 +389,13 @@ static int note_target(struct umm_ctx *ctx, const struct umm_prefetch *req)
 	for (size_t i = 0; i < req->nspans; i++) {
 		pages = span_pages(&req->spans[i]);
 		for (uintptr_t at = pages.start, end = at + pages.len;
-		     !ret && region_next(ctx, at, end, &piece); at = piece.start + piece.len)
-			ret = hint_apply(&ctx->hints, &ctx->hints.targets, &piece, &change);
+		     !ret && region_next(ctx, at, end, &piece); at = piece.start + piece.len) {
+			mark_range(ctx, piece.start, piece.start + piece.len);
+			ret = region_hint(ctx, &ctx->hints.targets, &piece, &change);
+			/* Unmapped just now. */
+			if (ret == -EFAULT)
+				ret = 0;
+		}
 	}
 	return ret;
 }
@@ -359,6 +411,7 @@ static struct prefetch *prefetch_new(struct umm_ctx *ctx, const struct umm_prefe
 	prefetch->owner = getpid();
 	prefetch->ctx = ctx;
 	prefetch->flags = req->flags;
+	prefetch->born = region_births(ctx);
 	prefetch->nspans = req->nspans;
 	memcpy(prefetch->spans, req->spans, req->nspans * sizeof(struct umm_span));
 	prefetch->want = (struct batch_want){
@@ -375,20 +428,41 @@ static struct prefetch *prefetch_new(struct umm_ctx *ctx, const struct umm_prefe
 	return prefetch;
 }
 
+/* Into the list, in which the end of its memory finds it; or it has ended: -ENODEV. */
+static int prefetch_list(struct prefetch *prefetch)
+{
+	const struct umm_devmem *dst = prefetch->want.dst;
+	int ret = 0;
+
+	hook_run(HOOK_PREFETCHING, prefetch->spans[0].start);
+	lock_take(&waiting_lock);
+	if (dst && !handle_is_open(dst, HANDLE_DEVMEM)) {
+		ret = -ENODEV;
+	} else {
+		prefetch->next = waiting;
+		waiting = prefetch;
+	}
+	lock_drop(&waiting_lock);
+	return ret;
+}
+
 static int prefetch_start(struct umm_ctx *ctx, const struct umm_prefetch *req,
 			  struct umm_fence **done)
 {
 	struct prefetch *prefetch;
 	int ret = note_target(ctx, req);
 
-	prefetch = ret ? NULL : prefetch_new(ctx, req);
+	if (ret)
+		return ret;
+	prefetch = prefetch_new(ctx, req);
 	if (!prefetch)
 		return -ENOMEM;
+	ret = prefetch_list(prefetch);
+	if (ret) {
+		prefetch_drop(prefetch);
+		return ret;
+	}
 	*done = umm_fence_get(prefetch->done);
-	lock_take(&waiting_lock);
-	prefetch->next = waiting;
-	waiting = prefetch;
-	lock_drop(&waiting_lock);
 	prefetch->after.fn = prefetch_go_on;
 	if (!req->after) {
 		prefetch_go_on(&prefetch->after, 0);
@@ -402,7 +476,7 @@ static int prefetch_start(struct umm_ctx *ctx, const struct umm_prefetch *req,
 long umm_prefetch(struct umm_ctx *ctx, const struct umm_prefetch *req, struct umm_fence **fence)
 {
 	struct umm_prefetch mine;
-	struct umm_fence *done;
+	struct umm_fence *done = NULL;
 	long ret;
 
 	if (!ctx_valid(ctx))

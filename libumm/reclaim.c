@@ -97,16 +97,9 @@ bool ctx_reclaim(struct umm_ctx *ctx)
 
 long umm_devmem_trim(struct umm_devmem *mem)
 {
+	int ret = devmem_ask(mem);
 	long n;
-	int ret;
 
-	if (!devmem_valid(mem))
-		return -EINVAL;
-	if (ctx_is_forked(mem->ctx))
-		return -ENODEV;
-	if (notifier_in_callback())
-		return -EDEADLK;
-	ret = devmem_use(mem);
 	if (ret)
 		return ret;
 	n = devmem_trim(mem);

@@ -17,12 +17,17 @@
 #include "hook.h"
 #include "util.h"
 
+/* Who waits for memory to be let go looks again after so long. */
+#define HELD_NS UINT64_C(100000000)
+
 void regions_init(struct regions *regions)
 {
 	lock_init(&regions->lock, RANK_REGION);
 	regions->tree.root = NULL;
 	regions->allocs.root = NULL;
 	regions->managed = 0;
+	regions->births = 0;
+	regions->holds = NULL;
 	pool_init(&regions->region_pool, sizeof(struct region), NULL);
 	pool_pack(&regions->region_pool);
 	pool_keep(&regions->region_pool);
@@ -119,6 +124,7 @@ static void region_cut(struct regions *regions, struct region *region, uintptr_t
 		upper = pool_alloc(&regions->region_pool);
 		if (upper) {
 			upper->alloc = region->alloc;
+			upper->born = region->born;
 			upper->alloc->npieces++;
 			region_insert(regions, upper, end, high);
 		}
@@ -202,6 +208,7 @@ static int region_add_locked(struct regions *regions, uintptr_t start, uintptr_t
 		return -ENOMEM;
 	}
 	region->alloc = alloc;
+	region->born = ++regions->births;
 	alloc->npieces = 1;
 	region_insert(regions, region, start, end);
 	return 0;
@@ -240,6 +247,7 @@ static int gap_fill(struct regions *regions, struct alloc *alloc, uintptr_t star
 		region->alloc = alloc;
 		alloc->npieces++;
 	}
+	region->born = ++regions->births;
 	region_insert(regions, region, start, end);
 	return 0;
 }
@@ -281,19 +289,38 @@ int region_fill(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
 	return ret;
 }
 
+static bool all_managed(struct regions *regions, uintptr_t start, uintptr_t end)
+{
+	struct region *region;
+
+	while (start < end && (region = region_first(regions, start, start + 1)))
+		start = region->node.end;
+	return start >= end;
+}
+
 bool region_refresh(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
 {
-	struct regions *regions = &ctx->regions;
-	struct region *region;
-	uintptr_t at = start;
+	bool all;
 
-	lock_take(&regions->lock);
-	while (at < end && (region = region_first(regions, at, at + 1)))
-		at = region->node.end;
-	if (at >= end)
+	lock_take(&ctx->regions.lock);
+	all = all_managed(&ctx->regions, start, end);
+	if (all)
 		blocks_set_native(ctx, start, end);
-	lock_drop(&regions->lock);
-	return at >= end;
+	lock_drop(&ctx->regions.lock);
+	return all;
+}
+
+int region_hint(struct umm_ctx *ctx, struct hint_map *map, const struct umm_span *span,
+		struct hint_change *change)
+{
+	int ret = -EFAULT;
+
+	hook_run(HOOK_HINTING, span->start);
+	lock_take(&ctx->regions.lock);
+	if (all_managed(&ctx->regions, span->start, span->start + span->len))
+		ret = hint_apply(&ctx->hints, map, span, change);
+	lock_drop(&ctx->regions.lock);
+	return ret;
 }
 
 void region_del(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
@@ -321,6 +348,7 @@ static void region_follow(struct regions *regions, struct region *region, struct
 		region_take_out(regions, region);
 		base_vacate(regions, to);
 		alloc_set_base(regions, region->alloc, to);
+		region->born = ++regions->births;
 		region_insert(regions, region, to, to + moved->len);
 		return;
 	}
@@ -410,6 +438,8 @@ void region_fork_child(struct umm_ctx *ctx)
 	pool_fork_child(&regions->stats_pool);
 	if (lock_fork_child(&regions->lock))
 		replant(regions);
+	/* Of threads that the child has not. */
+	regions->holds = NULL;
 }
 
 struct alloc *region_release(struct umm_ctx *ctx, uintptr_t base, bool attached)
@@ -472,6 +502,80 @@ bool region_next(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, struct umm
 	}
 	lock_drop(&regions->lock);
 	return region;
+}
+
+uint64_t region_births(struct umm_ctx *ctx)
+{
+	uint64_t births;
+
+	lock_take(&ctx->regions.lock);
+	births = ctx->regions.births;
+	lock_drop(&ctx->regions.lock);
+	return births;
+}
+
+/* The first region of the span that is not younger. */
+static struct region *region_elder(struct regions *regions, const struct umm_span *span,
+				   uint64_t born)
+{
+	uintptr_t end = span->start + span->len;
+	struct itree_node *node = itree_first(&regions->tree, span->start, end);
+
+	while (node && region_of(node)->born > born)
+		node = itree_next(node, span->start, end);
+	return region_of(node);
+}
+
+bool region_hold(struct umm_ctx *ctx, const struct umm_span *span, uint64_t born,
+		 struct region_hold *hold)
+{
+	struct regions *regions = &ctx->regions;
+	struct region *region;
+
+	lock_take(&regions->lock);
+	region = region_elder(regions, span, born);
+	if (region) {
+		hold->start = max(region->node.start, span->start);
+		hold->end = min(region->node.end, span->start + span->len);
+		hold->end =
+			min(hold->end, align_down(hold->start, UMM_BLOCK_SIZE) + UMM_BLOCK_SIZE);
+		hold->next = regions->holds;
+		regions->holds = hold;
+	}
+	lock_drop(&regions->lock);
+	return region;
+}
+
+void region_let(struct umm_ctx *ctx, struct region_hold *hold)
+{
+	struct region_hold **link;
+
+	lock_take(&ctx->regions.lock);
+	for (link = &ctx->regions.holds; *link != hold; link = &(*link)->next)
+		;
+	*link = hold->next;
+	lock_drop(&ctx->regions.lock);
+	ctx_settled(ctx);
+}
+
+static bool is_held(struct umm_ctx *ctx, const struct umm_span *piece)
+{
+	const struct region_hold *hold;
+
+	lock_take(&ctx->regions.lock);
+	for (hold = ctx->regions.holds; hold; hold = hold->next)
+		if (hold->start < piece->start + piece->len && piece->start < hold->end)
+			break;
+	lock_drop(&ctx->regions.lock);
+	return hold;
+}
+
+void region_await(struct umm_ctx *ctx, const struct umm_span *piece)
+{
+	uint32_t seen;
+
+	while (seen = ctx_settle_count(ctx), is_held(ctx, piece))
+		ctx_settle_wait(ctx, seen, now_ns() + HELD_NS);
 }
 
 bool region_around(struct umm_ctx *ctx, uintptr_t addr, struct umm_span *out)

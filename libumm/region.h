@@ -4,6 +4,7 @@
 #define REGION_H
 
 #include "arena.h"
+#include "hint.h"
 #include "itree.h"
 #include "stats.h"
 #include "umm.h"
@@ -29,25 +30,34 @@ static inline bool span_is_good(const struct umm_span *span)
 struct alloc {
 	struct itree_node node; /* begins at its base, has length 1; in regions.allocs */
 	size_t len;
-	unsigned npieces;
-	bool attached;
-	bool released;	     /* being freed: no longer in regions.allocs */
+	unsigned npieces : 30;
+	bool attached : 1;
+	bool released : 1;   /* being freed: no longer in regions.allocs */
+	uint32_t asked;	     /* number of the last sum that has its counters */
 	struct stats *stats; /* NULL: nothing was counted yet */
-	uint64_t asked;	     /* number of the last sum that has its counters */
 };
 
 /* One contiguous piece of an allocation that is still managed. */
 struct region {
 	struct itree_node node;
 	struct alloc *alloc;
+	uint64_t born; /* when it was allocated, attached, or last moved: see regions.births */
+};
+
+/* Memory that somebody is about to do something irrevocable with. On his stack. */
+struct region_hold {
+	struct region_hold *next;
+	uintptr_t start, end;
 };
 
 struct regions {
 	struct lock lock; /* RANK_REGION. Protects: everything below */
 	struct itree tree;
 	struct itree allocs;
-	size_t managed; /* bytes */
-	uint64_t sums;	/* made so far */
+	size_t managed;	 /* bytes */
+	uint32_t sums;	 /* made so far */
+	uint64_t births; /* of regions; what is said of memory later has a higher number */
+	struct region_hold *holds;
 
 	struct pool region_pool; /* used only under the lock */
 	struct pool alloc_pool;
@@ -75,6 +85,13 @@ int region_fill(struct umm_ctx *ctx, uintptr_t start, uintptr_t end);
  */
 bool region_refresh(struct umm_ctx *ctx, uintptr_t start, uintptr_t end);
 
+/*
+ * Change what is hinted of a span, or of a prefetch, where all of it is managed: what is unmapped
+ * meanwhile has gone from the books already, or takes that with it. -EFAULT; else as hint_apply().
+ */
+int region_hint(struct umm_ctx *ctx, struct hint_map *map, const struct umm_span *span,
+		struct hint_change *change);
+
 /* Stop managing start .. end: pieces are shrunk, split, dropped. Page states stay. */
 void region_del(struct umm_ctx *ctx, uintptr_t start, uintptr_t end);
 
@@ -93,6 +110,18 @@ bool region_first_alloc(struct umm_ctx *ctx, uintptr_t *base, bool *attached);
 
 /* First managed piece that overlaps start .. end, clipped to it; false: none. */
 bool region_next(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, struct umm_span *out);
+
+/* How many regions there have been: those of today have at most this as their number. */
+uint64_t region_births(struct umm_ctx *ctx);
+/*
+ * The first managed piece of start .. end that was born by then, as far as it lies in one block,
+ * does not go before it is let go: who frees or detaches it waits. False: there is none.
+ */
+bool region_hold(struct umm_ctx *ctx, const struct umm_span *span, uint64_t born,
+		 struct region_hold *hold);
+void region_let(struct umm_ctx *ctx, struct region_hold *hold);
+/* Nobody holds pages of a piece that was popped any more. No lock held. */
+void region_await(struct umm_ctx *ctx, const struct umm_span *piece);
 
 /* The whole managed piece that addr is in; false: none. */
 bool region_around(struct umm_ctx *ctx, uintptr_t addr, struct umm_span *out);

@@ -249,6 +249,16 @@ static void clear_unmapped(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
 	}
 }
 
+/* Somebody who was waited for has not come: what happens now is a guess. */
+static void say_late(uintptr_t start, uintptr_t end)
+{
+	log_warning("threads have changed mappings for %u s without an end: pages at %#lx .. %#lx "
+		    "may be taken for those of another mapping; let one thread at a time unmap "
+		    "and move what others move to the same addresses",
+		    (unsigned)(DEPARTURE_NS / 1000000000u), (unsigned long)start,
+		    (unsigned long)end);
+}
+
 /*
  * A message says that start .. end was unmapped, where a mapping has arrived before it was read. It
  * may speak of that one, or of what was there before. Read on until it is known:
@@ -267,6 +277,8 @@ static void unmap_arrived(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
 	       now_ns() < deadline)
 		event_read_ahead(ctx);
 	ctx->doubts = doubt.next;
+	if (now_ns() >= deadline)
+		say_late(start, end);
 	if (!doubt.over)
 		clear_unmapped(ctx, start, end);
 }
@@ -340,6 +352,8 @@ static void await_departure(struct umm_ctx *ctx, const struct uffd_msg_info *inf
 	       now_ns() < deadline)
 		event_read_ahead(ctx);
 	ctx->departures = mine.next;
+	if (now_ns() >= deadline)
+		say_late(info->to, end);
 }
 
 bool remap_is_echo(struct umm_ctx *ctx, const struct uffd_msg_info *info)

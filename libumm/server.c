@@ -209,6 +209,7 @@ static int server_poll_open(struct umm_ctx *ctx)
 	if (poll_add(fd, ctx->uffd, EPOLLEXCLUSIVE, POLL_FAULTS) ||
 	    poll_add(fd, ctx->servers.stop_fd, 0, POLL_STOP) ||
 	    (ctx->watch >= 0 && poll_add(fd, ctx->watch, EPOLLEXCLUSIVE, POLL_WATCH)) ||
+	    (ctx->mark >= 0 && poll_add(fd, ctx->mark, EPOLLEXCLUSIVE, POLL_WATCH)) ||
 	    (ctx->staging.uffd >= 0 &&
 	     poll_add(fd, ctx->staging.uffd, EPOLLEXCLUSIVE, POLL_STAGING))) {
 		close(fd);
@@ -243,7 +244,7 @@ static void *server_main(void *arg)
 		else if (event.data.u32 == POLL_STAGING)
 			serve_staging(server.ctx);
 		else if (event.data.u32 == POLL_WATCH)
-			event_read_watch(server.ctx);
+			event_read_watches(server.ctx);
 	}
 	return NULL;
 }

@@ -182,19 +182,19 @@ int uffd_open(unsigned flags, uint64_t *features, enum umm_uffd_access *access)
 	return uffd;
 }
 
-int uffd_open_watch(void)
+/* A descriptor with these features and no others. */
+static int open_with(unsigned flags, uint64_t wanted)
 {
-	uint64_t wanted = UFFD_WANTED_EVENTS | UFFD_FEATURE_WP_ASYNC | UFFD_FEATURE_WP_UNPOPULATED;
 	enum umm_uffd_access how;
 	uint64_t offered = 0;
 	int uffd, ret;
 
-	ret = ask_offered(UFFD_OPEN_EVENTS, &how, &offered);
+	ret = ask_offered(flags, &how, &offered);
 	if (ret)
 		return ret;
 	if ((offered & wanted) != wanted)
 		return -EOPNOTSUPP;
-	uffd = open_best(UFFD_OPEN_EVENTS, &how);
+	uffd = open_best(flags, &how);
 	if (uffd < 0)
 		return open_error(uffd);
 	ret = enable(uffd, wanted, &offered);
@@ -203,6 +203,17 @@ int uffd_open_watch(void)
 		return ret;
 	}
 	return uffd;
+}
+
+int uffd_open_watch(void)
+{
+	return open_with(UFFD_OPEN_EVENTS,
+			 UFFD_WANTED_EVENTS | UFFD_FEATURE_WP_ASYNC | UFFD_FEATURE_WP_UNPOPULATED);
+}
+
+int uffd_open_mark(void)
+{
+	return open_with(UFFD_OPEN_USER_MODE, UFFD_FEATURE_EVENT_UNMAP | UFFD_FEATURE_EVENT_REMAP);
 }
 
 /* ------------------------------------------------------------------------

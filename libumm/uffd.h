@@ -55,6 +55,9 @@ int uffd_open(unsigned flags, uint64_t *features, enum umm_uffd_access *access);
  * included, tells of being unmapped, moved or dropped, and never faults. -EOPNOTSUPP before 6.7.
  */
 int uffd_open_watch(void);
+/* Likewise one that does not hear of what is dropped, nor has anybody wait who drops it: mark.h. */
+int uffd_open_mark(void);
+/* With either. Of files only the first can; -EBUSY: another descriptor has it. */
 int uffd_watch(int uffd, uintptr_t start, size_t len);
 
 int uffd_register(int uffd, uintptr_t start, size_t len); /* missing + write-protect */

@@ -622,7 +622,7 @@ static size_t come_home(struct env *e, struct ref_device *ref, char *p)
 static void environment_says_what_the_program_does_not(struct env *e)
 {
 	struct ref_device *ref;
-	char *p;
+	char *p, *plain = env_map(e, 4 * PAGE);
 
 	with_hints(e, "granularity=4,read-mostly,,readahead=density,thrash=off");
 	assert_int_equal(nwarned, 0);
@@ -635,6 +635,13 @@ static void environment_says_what_the_program_does_not(struct env *e)
 	assert_int_equal(query(e, p, 64).readahead, UMM_READAHEAD_DENSITY);
 	assert_int_equal(query(e, p, 64).thrash, UMM_THRASH_OFF);
 	assert_int_equal(come_home(e, ref, p), 16);
+	/* What is not managed has nothing to do with it. */
+	assert_int_equal(query(e, plain, 4).hints, 0);
+	assert_int_equal(query(e, plain, 4).mixed, 0);
+	assert_int_equal(umm_attach(e->ctx, plain + 2 * PAGE, PAGE), 0);
+	assert_int_equal(query(e, plain + 2 * PAGE, 1).order, 4);
+	assert_int_equal(query(e, plain, 4).hints, 0);
+	assert_int_equal(query(e, plain, 4).mixed, query(e, p, 64).hints);
 	/* What is said of a range counts more, and its end is no end of the usual. */
 	ADVISE(e, p, 64, .hint = UMM_HINT_GRANULARITY, .order = 2);
 	assert_int_equal(come_home(e, ref, p), 4);

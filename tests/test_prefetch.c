@@ -317,6 +317,89 @@ static void what_this_thread_runs_on_is_not_discarded(struct env *e)
 	assert_int_equal(here, 1);
 }
 
+/* A thread whose stack the library manages. */
+struct on_stack {
+	struct env *env;
+	char *stack;
+	size_t npages;
+	long top, callers, prefetched, unused;
+};
+
+/* Some pages deeper than who called it; what it discards is up to here. */
+__attribute__((noinline)) static void discard_callers(struct on_stack *on, uintptr_t frame)
+{
+	volatile char deep[6 * PAGE];
+	uintptr_t from = ((uintptr_t)&deep[5 * PAGE] & ~(PAGE - 1)) + PAGE;
+
+	deep[0] = 1;
+	on->callers = discard(on->env, (void *)from, (frame - from) / PAGE);
+	on->top = discard(on->env, on->stack + (on->npages - 1) * PAGE, 1);
+	on->prefetched = prefetch(on->env, on->stack + (on->npages - 1) * PAGE, 1,
+				  (struct umm_prefetch){ .flags = UMM_PREFETCH_DISCARD }, NULL);
+	/* What is far below it is as any other memory. */
+	on->unused = discard(on->env, on->stack, 4);
+	deep[1] = deep[0];
+}
+
+static void *run_on_stack(void *arg)
+{
+	volatile char frames[12 * PAGE];
+
+	frames[0] = 1;
+	discard_callers(arg, (uintptr_t)frames + sizeof(frames));
+	frames[1] = frames[0];
+	return NULL;
+}
+
+static void what_a_thread_has_on_its_stack_is_not_discarded(struct env *e)
+{
+	struct on_stack on = { .env = e, .npages = BLOCK / PAGE };
+	pthread_attr_t attr;
+	pthread_t thread;
+
+	on.stack = env_alloc_small(e, on.npages * PAGE);
+	assert_int_equal(pthread_attr_init(&attr), 0);
+	assert_int_equal(pthread_attr_setstack(&attr, on.stack, on.npages * PAGE), 0);
+	assert_int_equal(pthread_create(&thread, &attr, run_on_stack, &on), 0);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	pthread_attr_destroy(&attr);
+	assert_int_equal(on.callers, -EDEADLK);
+	assert_int_equal(on.top, -EDEADLK);
+	assert_int_equal(on.prefetched, -EDEADLK);
+	assert_int_equal(on.unused, 4);
+}
+
+static void pages_of_overlapping_spans_count_once(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = env_alloc_small(e, 16 * PAGE);
+	struct umm_span spans[] = { { (uintptr_t)p + 12 * PAGE, 4 * PAGE },
+				    { (uintptr_t)p, 8 * PAGE },
+				    { (uintptr_t)p + 4 * PAGE, 6 * PAGE },
+				    { (uintptr_t)p + 100, 200 },
+				    { (uintptr_t)p + 12 * PAGE, PAGE } };
+	struct umm_prefetch req = {
+		.size = sizeof(req), .spans = spans, .nspans = 5, .dst = ref->mem
+	};
+
+	fill(p, 16, 1);
+	assert_int_equal(umm_prefetch(e->ctx, &req, NULL), 14);
+	assert_int_equal(count_state(e, p, 16, env_home(e)), 14);
+	assert_int_equal(umm_discard(e->ctx, spans, 5), 14);
+	assert_zero(p, 10);
+	assert_filled_part(p, 10, 2, 1);
+	assert_zero(p + 12 * PAGE, 4);
+	req.flags = UMM_PREFETCH_DISCARD;
+	assert_int_equal(umm_prefetch(e->ctx, &req, NULL), 14);
+	/* Parts of pages that meet are no whole page. */
+	fill(p, 16, 1);
+	spans[0] = (struct umm_span){ (uintptr_t)p, 100 };
+	spans[1] = (struct umm_span){ (uintptr_t)p + 100, 2 * PAGE - 100 };
+	assert_int_equal(umm_discard(e->ctx, spans, 2), 1);
+	assert_filled(p, 1, 1);
+	assert_zero(p + PAGE, 1);
+}
+
 static void discard_and_prefetch_copies_nothing(struct env *e)
 {
 	struct ref_device *ref = env_device(e, 64);
@@ -385,6 +468,8 @@ static const struct test_case cases[] = {
 	TEST(KERNEL, pages_of_files_and_shared_ones_are_not_discarded),
 	TEST(ALL, exclusive_pages_are_not_discarded),
 	TEST(ONCE, what_this_thread_runs_on_is_not_discarded),
+	TEST(ONCE, what_a_thread_has_on_its_stack_is_not_discarded),
+	TEST(ALL, pages_of_overlapping_spans_count_once),
 	TEST(ALL, discard_and_prefetch_copies_nothing),
 	TEST(ALL, lists_of_spans_are_one_request),
 	TEST(ONCE, bad_requests_are_refused),
