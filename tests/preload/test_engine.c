@@ -37,8 +37,11 @@
 #define LIMIT ((size_t)SETTINGS_LIMIT_MIN)
 /* A block that is handed out, and what comes along with one touch (docs/shim.md, section 5). */
 #define SLACK (6 * MIB)
-/* Host frames that are kept for what comes next: an eighth of the limit, 8 MiB at least. */
-#define KEPT  (LIMIT / 8 > 8 * MIB ? LIMIT / 8 : 8 * MIB)
+/*
+ * Host frames that are kept for what comes next: an eighth of the limit, 8 MiB at least, and for a
+ * moment, before there are that few again, a block that has just left.
+ */
+#define KEPT  ((LIMIT / 8 > 8 * MIB ? LIMIT / 8 : 8 * MIB) + 2 * MIB)
 #define WORDS (PAGE / sizeof(uint64_t))
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
