@@ -209,5 +209,6 @@ void channel_print(const struct channel *channel, FILE *out)
 	print_count(out, "pages moved aside for a look", count[CHANNEL_PROBES]);
 	print_count(out, "  that were touched", count[CHANNEL_PROBES_BACK]);
 	fprintf(out, "  %-38s %10.1f ms\n", "  of CPU time", (double)count[CHANNEL_PROBE_NS] / 1e6);
+	print_count(out, "pages let in while none could leave", count[CHANNEL_LATE]);
 	print_count(out, "pages lost with their device", count[CHANNEL_LOST]);
 }

@@ -18,7 +18,7 @@
 #include "sheet.h"
 #include "trace_ring.h"
 
-#define CHANNEL_MAGIC UINT64_C(0x364c4e4843204d55) /* changes with the layout */
+#define CHANNEL_MAGIC UINT64_C(0x374c4e4843204d55) /* changes with the layout */
 
 enum channel_count {
 	CHANNEL_MANAGED,       /* bytes of address space that are kept track of */
@@ -36,6 +36,7 @@ enum channel_count {
 	CHANNEL_PROBE_NS,      /* and the CPU time of both */
 	CHANNEL_GRANTS,	       /* blocks that were waited for */
 	CHANNEL_LOST,	       /* pages */
+	CHANNEL_LATE,	       /* pages that came over the limit: the engine was stuck */
 	CHANNEL_ROUNDS,	       /* of the engine */
 	CHANNEL_NR_COUNTS,
 };

@@ -65,6 +65,7 @@ enum {
 	MARGIN_MAX = 64 << 20,
 	START_PATIENCE_S = 1,
 	OPEN_PATIENCE_S = 10,
+	END_PATIENCE_S = 10,
 	TOUCHES_A_ROUND = 4096,
 	GRANT_AHEAD = 7, /* blocks */
 	RETRY_MS = 20,
@@ -249,6 +250,7 @@ static void publish_tiers(void)
 	struct tier_use use;
 	uint32_t n;
 
+	tiers_check();
 	for (n = 0; tiers_use(n, &use); n++) {
 		struct channel_tier *tier = &channel->tier[n];
 
@@ -285,6 +287,7 @@ static void publish(void)
 		count[CHANNEL_TOUCHED] = touched;
 	count[CHANNEL_FAULT_NS] = stats.counter[UMM_COUNT_FAULT_NS];
 	count[CHANNEL_LOST] = stats.counter[UMM_COUNT_POISONED];
+	count[CHANNEL_LATE] = room_late();
 	count[CHANNEL_RETURNED] = seen->returned;
 	count[CHANNEL_THRASHED] = seen->thrashed;
 	count[CHANNEL_BROUGHT_ALONG] = seen->readahead;
@@ -354,6 +357,7 @@ static void fork_prepare(void)
 {
 	mode_before_fork = thread_mode;
 	pthread_mutex_lock(&round_lock);
+	room_hold(true);
 	/* What devices allocate while their pages come home is theirs. */
 	thread_mode = THREAD_INTERNAL;
 	touches_own(true);
@@ -370,6 +374,7 @@ static void fork_parent(void)
 		trace_put(fork_event);
 	}
 	thread_mode = mode_before_fork;
+	room_hold(false);
 	pthread_mutex_unlock(&round_lock);
 }
 
@@ -597,10 +602,12 @@ void engine_start(void)
 void engine_hold(void)
 {
 	pthread_mutex_lock(&round_lock);
+	room_hold(true);
 }
 
 void engine_release(void)
 {
+	room_hold(false);
 	pthread_mutex_unlock(&round_lock);
 }
 
@@ -612,6 +619,24 @@ void engine_give(uid_t from, uid_t to)
 		channel_file_give(from, to);
 }
 
+/* False: it is in a round still, as where a device never ends what it was told to do. */
+static bool stop(void)
+{
+	struct timespec until;
+
+	room_give_up(true); /* what it waits for might be a thread that waits for room */
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += END_PATIENCE_S;
+	if (pthread_mutex_timedlock(&round_lock, &until))
+		return false;
+	stopping = true;
+	room_give_up(true); /* destructors of others still run, and find nobody who makes any */
+	residency_count(ctx);
+	publish();
+	pthread_mutex_unlock(&round_lock);
+	return true;
+}
+
 void engine_end(void)
 {
 	if (atomic_load(&state) != RUNNING) {
@@ -619,16 +644,14 @@ void engine_end(void)
 			shim_say("nothing left the host: managed memory stayed under its limit");
 		return;
 	}
-	pthread_mutex_lock(&round_lock);
-	stopping = true;
-	room_give_up(true); /* destructors of others still run, and find nobody who makes any */
+	if (!stop()) {
+		shim_say("what moves pages to devices is stuck: numbers are those before");
+		channel->count[CHANNEL_LATE] = room_late();
+	}
 	grant_end();
-	residency_count(ctx);
-	publish();
 	if (shim_settings()->summary)
 		channel_print(channel, stderr);
 	channel_close(channel);
-	pthread_mutex_unlock(&round_lock);
 }
 
 void engine_exit(void)

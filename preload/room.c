@@ -8,10 +8,13 @@
  * the engine is woken. So fault servers cannot outrun it, however little of the CPUs it gets.
  *
  * Pages that were let in and have not come yet when the engine counts are not in its count: one
- * for each fault server. What the engine waits for might be the very thread whose fault waits, for
- * a lock of the shim's with its stack in managed memory: so where it has not counted for
- * PATIENCE_S a fault waits no longer, and the program is slow then, but not stuck. An engine that
- * counts either makes room or gives up.
+ * for each fault server. An engine that counts either makes room or gives up. One that does not
+ * is stuck, and what it waits for might be the very thread whose fault waits, for a lock of the
+ * shim's with its stack in managed memory: so where it has not counted for PATIENCE_MS a page is
+ * let in all the same, and more after it until it counts again, LATE_MOST at most. Who waits for
+ * one of those has had it by then. If it is stuck still, a device never ends what it was told to
+ * do: faults wait for it from there on, and one line says so. While it is held (room_hold())
+ * nobody waits.
  *
  * Locks: lock, innermost.
  */
@@ -22,18 +25,23 @@
 #include <stdatomic.h>
 #include <time.h>
 
+#include "shim.h"
 #include "space.h"
 #include "touches.h"
 
 #define PAGE 4096u
 
-enum { PATIENCE_S = 1 };
+enum {
+	PATIENCE_MS = 1000, /* for the first page that comes late, */
+	LATE_MS = 5,	    /* and for each of the others */
+};
 
 static _Atomic int64_t limit = INT64_MAX / 2, limit_unasked; /* pages */
 static _Atomic int64_t base; /* pages of libumm's that are there, less those that were let in */
 static _Atomic uint64_t taken;
 static _Atomic uint64_t counted; /* so often */
-static _Atomic bool given_up;
+static _Atomic bool given_up, held;
+static _Atomic uint64_t late, late_all; /* let in without room: since the last count, and ever */
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* Protects: that who waits is woken */
 static pthread_cond_t more = PTHREAD_COND_INITIALIZER;
@@ -61,7 +69,7 @@ static bool take(void)
 {
 	uint64_t now = atomic_load(&taken);
 
-	while (there(now) < atomic_load(&limit) || atomic_load(&given_up))
+	while (there(now) < atomic_load(&limit) || atomic_load(&given_up) || atomic_load(&held))
 		if (atomic_compare_exchange_weak(&taken, &now, now + 1))
 			return true;
 	return false;
@@ -80,6 +88,7 @@ void room_counted(uint64_t managed, uint64_t then)
 {
 	atomic_store(&base, (int64_t)(managed - then));
 	atomic_fetch_add(&counted, 1);
+	atomic_store(&late, 0);
 	wake();
 }
 
@@ -105,21 +114,37 @@ bool room_is_given_up(void)
 	return atomic_load(&given_up);
 }
 
-/* Until there is, for PATIENCE_S at most. With the lock. */
+void room_hold(bool yes)
+{
+	atomic_store(&held, yes);
+	if (yes)
+		wake();
+}
+
+uint64_t room_late(void)
+{
+	return atomic_load(&late_all);
+}
+
+/* Until there is room, for some time at most. With the lock. */
 static bool wait_once(void)
 {
+	uint64_t pages = atomic_load(&late);
+	long ms = pages && pages < ROOM_LATE_MOST ? LATE_MS : PATIENCE_MS;
 	struct timespec until;
 	int ret = 0;
 	bool got;
 
 	clock_gettime(CLOCK_REALTIME, &until);
-	until.tv_sec += PATIENCE_S;
+	until.tv_nsec += ms % 1000 * 1000000;
+	until.tv_sec += ms / 1000 + until.tv_nsec / 1000000000;
+	until.tv_nsec %= 1000000000;
 	while (!(got = take()) && !ret)
 		ret = pthread_cond_timedwait(&more, &lock, &until);
 	return got;
 }
 
-/* False: there is none, and nobody counts. */
+/* False: there is none, nobody counts, and it is one of those that may come late. */
 static bool wait_for_room(void)
 {
 	uint64_t before;
@@ -130,8 +155,13 @@ static bool wait_for_room(void)
 	do {
 		before = atomic_load(&counted);
 		got = wait_once();
-	} while (!got && atomic_load(&counted) != before);
+	} while (!got && (atomic_load(&counted) != before || atomic_load(&late) >= ROOM_LATE_MOST));
 	atomic_fetch_sub(&waiting, 1);
+	if (!got) {
+		atomic_fetch_add(&late_all, 1);
+		if (atomic_fetch_add(&late, 1) == ROOM_LATE_MOST - 1)
+			shim_say("what moves pages to devices is stuck: whoever needs room waits");
+	}
 	pthread_mutex_unlock(&lock);
 	return got;
 }
@@ -165,4 +195,7 @@ void room_reset(void)
 	atomic_store(&base, 0);
 	atomic_store(&taken, 0);
 	atomic_store(&given_up, false);
+	atomic_store(&held, false);
+	atomic_store(&late, 0);
+	atomic_store(&late_all, 0);
 }

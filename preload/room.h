@@ -23,6 +23,17 @@ void room_take(uint64_t npages);
 void room_give_up(bool yes);
 bool room_is_given_up(void);
 
+/*
+ * Nobody is to wait, for the engine is held by a thread that may have to wait for those whose
+ * faults would.
+ */
+void room_hold(bool yes);
+
+/* Pages that were let in without room since nobody had counted for long: so many at a time, */
+#define ROOM_LATE_MOST 1024
+/* and so many ever. */
+uint64_t room_late(void);
+
 /* umm_ctx_options.admit: the page at @addr wants to come. */
 int room_admit(void *priv, uintptr_t addr, bool may_sleep);
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The devices that pages are put on. Which of them is asked first is a policy's to say
- * (libumm/policy/place.h). A device that answers with an error of its own is asked no more; its
- * pages stay its own until they are touched.
+ * (libumm/policy/place.h). A device that answers with an error of its own, or has lost a page, is
+ * asked no more; its pages stay its own until they are touched.
  *
  * Changed by the engine's thread only; the table is read by others for its numbers, which may be a
  * moment old.
@@ -87,12 +87,26 @@ static void tier_failed(struct tier *tier, long ret)
 	shim_say("device %s failed: %s; no more pages go there", name, umm_strerror((int)ret));
 }
 
+/* A device that could not give back what it was given takes what it gets with it, too. */
+void tiers_check(void)
+{
+	for (unsigned i = 0; i < ntiers; i++) {
+		struct umm_stats stats = { .size = sizeof(stats) };
+
+		if (!atomic_load(&tiers[i].is_broken) &&
+		    !umm_device_stats(umm_devmem_device(tiers[i].mem), &stats) &&
+		    stats.counter[UMM_COUNT_POISONED])
+			tier_failed(&tiers[i], -EIO);
+	}
+}
+
 /* Whom to ask for room, in which order. */
 static unsigned tiers_choose(unsigned order[PLACE_TIERS], long *why_none)
 {
 	struct place_tier look[PLACE_TIERS];
 
 	*why_none = -ENODEV;
+	tiers_check();
 	for (unsigned i = 0; i < ntiers; i++) {
 		look[i] = (struct place_tier){ .nframes = umm_devmem_nframes(tiers[i].mem),
 					       .nfree = umm_devmem_nfree(tiers[i].mem),

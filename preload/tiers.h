@@ -19,6 +19,9 @@ unsigned tiers_open(struct umm_ctx *ctx, const struct settings *settings);
  */
 long tiers_take(struct umm_ctx *ctx, const struct umm_span *spans, unsigned nspans);
 
+/* Nothing goes any more to those that have lost pages; one line says so of each. */
+void tiers_check(void);
+
 /* For people and for channels: what is on each. False: there is no @i. */
 struct tier_use {
 	char name[SETTINGS_NAME_LEN + 40];

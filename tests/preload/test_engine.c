@@ -26,6 +26,7 @@
 #include "grant.h"
 #include "heap.h"
 #include "ref_device.h"
+#include "room.h"
 #include "shim.h"
 #include "space.h"
 #include "tiers.h"
@@ -36,13 +37,27 @@
 #define LIMIT ((size_t)SETTINGS_LIMIT_MIN)
 /* A block that is handed out, and what comes along with one touch (docs/shim.md, section 5). */
 #define SLACK (6 * MIB)
+/*
+ * Host frames that are kept for what comes next: an eighth of the limit, 8 MiB at least, and for a
+ * moment, before there are that few again, a block that has just left.
+ */
+#define KEPT  ((LIMIT / 8 > 8 * MIB ? LIMIT / 8 : 8 * MIB) + 2 * MIB)
 #define WORDS (PAGE / sizeof(uint64_t))
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define HAS_SHADOW 1 /* memory that comes with the program's */
+#else
+#define HAS_SHADOW 0
+#endif
 
 enum { DEVICE_PAGES = 65536, THREADS = 4, TOUCHES = 2000 };
 
 static struct settings settings;
 static struct ref_device *device;
+static struct umm_ctx *engines_ctx;
 static _Atomic uint64_t takes;
+static _Atomic bool stuck; /* whoever moves pages to the device waits */
+static _Atomic unsigned stuck_lines;
 
 /* ---- the shim around it ----------------------------------------------------------------- */
 
@@ -57,6 +72,8 @@ void shim_say(const char *format, ...)
 {
 	va_list args;
 
+	if (strstr(format, "stuck"))
+		atomic_fetch_add(&stuck_lines, 1);
 	va_start(args, format);
 	vprintf(format, args);
 	va_end(args);
@@ -85,7 +102,13 @@ unsigned tiers_open(struct umm_ctx *ctx, const struct settings *from)
 	};
 
 	(void)from;
-	return !ref_create(ctx, &options, &device);
+	engines_ctx = ctx;
+	if (ref_create(ctx, &options, &device))
+		return 0;
+	/* What is there from the start does not look like the program's later. */
+	for (unsigned i = 0; i < DEVICE_PAGES; i++)
+		*(char *)ref_frame(device, i) = 1;
+	return 1;
 }
 
 long tiers_take(struct umm_ctx *ctx, const struct umm_span *spans, unsigned nspans)
@@ -100,7 +123,13 @@ long tiers_take(struct umm_ctx *ctx, const struct umm_span *spans, unsigned nspa
 	};
 
 	atomic_fetch_add(&takes, 1);
+	while (atomic_load(&stuck))
+		usleep(1000);
 	return umm_migrate_spans(ctx, &request, NULL);
+}
+
+void tiers_check(void)
+{
 }
 
 bool tiers_use(unsigned i, struct tier_use *out)
@@ -189,6 +218,75 @@ static void more_than_the_limit_stays_within_it(void **state)
 	drop(memory, 3 * LIMIT);
 }
 
+static size_t kept(void)
+{
+	struct umm_stats stats = { .size = sizeof(stats) };
+
+	assert_int_equal(umm_ctx_stats(engines_ctx, &stats), 0);
+	return stats.cached_bytes;
+}
+
+/* The process's, whosever. */
+static size_t frames(void)
+{
+	FILE *file = fopen("/proc/self/status", "re");
+	char line[256];
+	size_t kib = 0;
+
+	assert_non_null(file);
+	while (!kib && fgets(line, sizeof(line), file))
+		sscanf(line, "RssAnon: %zu", &kib);
+	fclose(file);
+	return kib << 10;
+}
+
+/* One page after the other, round and round. */
+static size_t next_of_a_pass(uint64_t i, size_t npages)
+{
+	return i % npages;
+}
+
+/* Some pages far more often than most: a 2^k-th of them as often as each other 2^k-th. */
+static size_t next_of_zipf(uint64_t i, size_t npages)
+{
+	uint64_t random = (i + 1) * 6364136223846793005u;
+
+	random = (random ^ random >> 29) * 0x9e3779b97f4a7c15u;
+	return (size_t)(random >> 32) % (npages >> random % 8);
+}
+
+static void frames_hold_for(size_t (*next)(uint64_t i, size_t npages), size_t others)
+{
+	size_t npages = 3 * LIMIT / PAGE, most_kept = 0;
+	uint64_t *memory = get(3 * LIMIT);
+
+	fill(memory, 3 * LIMIT);
+	for (uint64_t i = 0; i < 8 * npages; i++) {
+		size_t page = next(i, npages), now;
+
+		assert_int_equal(memory[page * WORDS], page);
+		if (i % 64)
+			continue;
+		now = kept();
+		most_kept = now > most_kept ? now : most_kept;
+		assert_true(now <= KEPT);
+		assert_true(HAS_SHADOW || frames() <= others + LIMIT + SLACK + KEPT);
+	}
+	assert_true(most_kept > 0);
+	assert_in_range(there(memory, 3 * LIMIT), 0, LIMIT + SLACK);
+	drop(memory, 3 * LIMIT);
+}
+
+/* What is kept for reuse is not in the count, but is no more than it is said to be. */
+static void frames_outside_of_the_limit_are_few(void **state)
+{
+	size_t others = frames() - kept();
+
+	(void)state;
+	frames_hold_for(next_of_a_pass, others);
+	frames_hold_for(next_of_zipf, others);
+}
+
 static void threads_find_what_they_left(void **state)
 {
 	uint64_t *memory = get(3 * LIMIT);
@@ -235,6 +333,38 @@ static void a_forked_child_has_what_was_away(void **state)
 	drop(memory, 3 * LIMIT);
 }
 
+static void *check_all(void *arg)
+{
+	uint64_t *memory = arg, wrong = 0;
+
+	for (size_t page = 0; page < 3 * LIMIT / PAGE; page++)
+		wrong += memory[page * WORDS] != page;
+	return (void *)(uintptr_t)wrong;
+}
+
+/* Pages come late, but not without end; and when the engine goes on, so does the program. */
+static void while_it_is_stuck_the_limit_is_exceeded_by_so_many_pages(void **state)
+{
+	uint64_t *memory = get(3 * LIMIT), late = room_late();
+	pthread_t thread;
+	void *wrong;
+
+	(void)state;
+	fill(memory, 3 * LIMIT);
+	atomic_store(&stuck, true);
+	assert_int_equal(pthread_create(&thread, NULL, check_all, memory), 0);
+	while (!atomic_load(&stuck_lines))
+		usleep(1000);
+	assert_true(room_late() - late >= ROOM_LATE_MOST);
+	assert_in_range(there(memory, 3 * LIMIT), LIMIT, LIMIT + SLACK + ROOM_LATE_MOST * PAGE);
+	atomic_store(&stuck, false);
+	assert_int_equal(pthread_join(thread, &wrong), 0);
+	assert_null(wrong);
+	fill(memory, 3 * LIMIT);
+	assert_in_range(there(memory, 3 * LIMIT), 0, LIMIT + SLACK);
+	drop(memory, 3 * LIMIT);
+}
+
 /* Its stop must not stop the program: other libraries' destructors still run. */
 static void after_its_end_nobody_waits_for_room(void **state)
 {
@@ -252,8 +382,10 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(more_than_the_limit_stays_within_it),
+		cmocka_unit_test(frames_outside_of_the_limit_are_few),
 		cmocka_unit_test(threads_find_what_they_left),
 		cmocka_unit_test(a_forked_child_has_what_was_away),
+		cmocka_unit_test(while_it_is_stuck_the_limit_is_exceeded_by_so_many_pages),
 		cmocka_unit_test(after_its_end_nobody_waits_for_room),
 	};
 	struct umm_probe_info info = { .size = sizeof(info) };

@@ -25,7 +25,8 @@ shim() {
 	local status=0
 
 	env UMM_DEVICE=ref=1G UMM_HOST_LIMIT=$limit UMM_TIER_PATH="$tiers" UMM_SUMMARY=1 \
-		VICTIM_LIBRARY="$victims/libvictim_library.so" LD_PRELOAD="$shim" "$@" \
+		VICTIM_LIBRARY="$victims/libvictim_library.so" \
+		VICTIM_LIBRARY_OWN="$victims/libvictim_library_own.so" LD_PRELOAD="$shim" "$@" \
 		>"$scratch/out" 2>"$scratch/err" </dev/null || status=$?
 	if grep -q 'userfaultfd' "$scratch/err" && [[ $case_name != @(refused|capabilities|child_*) ]]; then
 		skip "$(cat "$scratch/err")"
@@ -164,6 +165,44 @@ worker() {
 
 new() {
 	victim "$victims/victim_new"
+}
+
+# A library that brings its own allocator keeps it; what that maps is managed.
+library_own() {
+	victim "$victims/victim_ends" library
+	at_most 'in host frames at most' 44
+}
+
+# Memory that its thread leaves behind, and what the thread's end allocates and frees.
+thread_ends() {
+	victim "$victims/victim_ends" threads
+	at_most 'in host frames at most' 44
+	victim UMM_MALLOC_THRESHOLD=0 "$victims/victim_ends" threads
+	at_most 'in host frames at most' 44
+}
+
+# A child that shares all memory until it ends, or becomes another program, ends alone.
+vforks() {
+	victim "$victims/victim_ends" vforks
+}
+
+# What is managed is for thresholds to say.
+thresholds() {
+	victim UMM_MMAP_THRESHOLD=64K "$victims/victim_ends" mappings
+	at_most 'in host frames at most' 44
+	shim "$victims/victim_ends" mappings || fail "$?: $(cat "$scratch"/{out,err})"
+	says err 'nothing left the host'
+	shim UMM_MALLOC_THRESHOLD=5M "$victims/victim_memory" sweep || fail "$?: $(cat "$scratch"/{out,err})"
+	says err 'nothing left the host'
+	victim UMM_MALLOC_THRESHOLD=4M "$victims/victim_memory" sweep
+}
+
+# Libraries that allocate before the shim has started, more than the limit, and free after its end.
+preloaded_first() {
+	victim VICTIM_LOADER=1 LD_PRELOAD="$shim:$victims/libvictim_library.so" \
+		"$victims/victim_memory" sweep
+	victim VICTIM_LOADER=1 LD_PRELOAD="$victims/libvictim_library.so:$shim" \
+		"$victims/victim_memory" sweep
 }
 
 own_malloc() {
@@ -381,6 +420,46 @@ dies() {
 
 	shim UMM_DEVICE=ref:dies=1G "$victims/victim_memory" sweep || status=$?
 	[ "$status" -eq 135 ] || fail "it exited with $status: $(cat "$scratch"/{out,err})"
+}
+
+# Only those pages: nothing goes to a dead device any more, and the summary says what was lost. Where there
+# is another device the limit holds on; else one line says that it does not.
+outlives() {
+	local devices lost
+
+	for devices in ref:dies=1G ref:dies=64M,ref:worker=1G; do
+		shim UMM_DEVICE=$devices "$victims/victim_memory" outlives ||
+			fail "it exited with $?: $(cat "$scratch"/{out,err})"
+		says out 'victim: all as it should be'
+		lost=$(told lost:)
+		[ "$lost" -gt 0 ] || fail "nothing was lost"
+		[ "$(summary 'pages lost with their device')" = "$lost" ] ||
+			fail "$lost pages were lost: $(cat "$scratch/err")"
+		[ "$(grep -c 'device ref:dies failed' "$scratch/err")" = 1 ] || fail "$(cat "$scratch/err")"
+		says err 'failed while the program ran'
+		[ "$devices" != ref:dies=1G ] || says err 'the host limit is exceeded'
+	done
+	! grep exceeded "$scratch/err" || fail "the limit is exceeded"
+	at_most 'in host frames at most' 44
+}
+
+# A device that never ends what it was told to do: 4 MiB more than else come to the host, one line says
+# why the program waits, and it can be ended.
+stuck() {
+	local runner
+
+	shim UMM_DEVICE=ref:sticks=1G timeout -s KILL 300 "$victims/victim_memory" scans_until_told &
+	runner=$!
+	until grep -q 'whoever needs room waits' "$scratch/err" 2>/dev/null; do
+		kill -0 "$runner" || fail "it ended: $(cat "$scratch"/{out,err})"
+		sleep 0.1
+	done
+	kill "$(told process)"
+	wait "$runner" || fail "it exited with $?: $(cat "$scratch"/{out,err})"
+	says out 'victim: all as it should be'
+	says err 'numbers are those before'
+	[ "$(summary 'pages let in while none could leave')" -ge 1024 ] || fail "$(cat "$scratch/err")"
+	[ "$(told 'in the host:')" -le $((42 * 256)) ] || fail "$(cat "$scratch/out")"
 }
 
 case " $memory_cases " in

@@ -3,7 +3,8 @@
  * The reference device as a kind of memory for the shim: ref[:OPTION...]=BYTES. Options, separated
  * by '+': "worker" copies on a thread of its own, "dies" fails every copy home from the 100th
  * on, "refuses" cannot be opened, "slow" takes its time to open, "stalls" lets more pages come
- * home before it takes any than it takes, if they come.
+ * home before it takes any than it takes, if they come; "sticks" takes no more for ever once some
+ * have come home.
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -24,9 +25,8 @@ enum {
 	STALLS = 20,
 	STALL_PAGES = 4096,
 	STALL_MS = 50,
+	HOME_BEFORE_STUCK = 2000,
 };
-
-static struct ref_device *device;
 
 static int check(const char *name, uint64_t bytes, struct umm_tier_reason *reason)
 {
@@ -42,10 +42,9 @@ static void die(void *priv, const struct umm_notifier_range *range)
 	static unsigned heard;
 	struct ref_failure failure = { .error = -EIO, .from_device = true };
 
-	(void)priv;
 	if (range->event == UMM_EVENT_MIGRATE && !range->owner &&
 	    __atomic_add_fetch(&heard, 1, __ATOMIC_RELAXED) == COPIES_BEFORE_DEATH)
-		ref_fail(device, &failure);
+		ref_fail(priv, &failure);
 }
 
 /* The program's memory that is in the host, where it says which (victim_crowd.c). */
@@ -86,6 +85,19 @@ static void stall(void *priv, const struct umm_notifier_range *range)
 	count_there();
 }
 
+static void stick(void *priv, const struct umm_notifier_range *range)
+{
+	static _Atomic uint64_t home;
+
+	(void)priv;
+	if (range->event != UMM_EVENT_MIGRATE)
+		return;
+	if (!range->owner)
+		atomic_fetch_add(&home, (range->end - range->start) / UMM_PAGE_SIZE);
+	while (range->owner && atomic_load(&home) >= HOME_BEFORE_STUCK)
+		pause();
+}
+
 static int open(struct umm_ctx *ctx, const char *name, uint64_t bytes, struct umm_devmem **out,
 		struct umm_tier_reason *reason)
 {
@@ -96,6 +108,7 @@ static int open(struct umm_ctx *ctx, const char *name, uint64_t bytes, struct um
 		.keep_freed = true,
 	};
 	int ret = check(name, bytes, reason);
+	struct ref_device *device;
 
 	if (strstr(name, "slow"))
 		sleep(SLOW_SECONDS);
@@ -104,9 +117,11 @@ static int open(struct umm_ctx *ctx, const char *name, uint64_t bytes, struct um
 	if (ret)
 		return ret;
 	if (strstr(name, "dies"))
-		ref_watch(device, die, NULL);
+		ref_watch(device, die, device);
 	if (strstr(name, "stalls"))
 		ref_watch(device, stall, NULL);
+	if (strstr(name, "sticks"))
+		ref_watch(device, stick, NULL);
 	*out = device->mem;
 	return 0;
 }

@@ -10,6 +10,8 @@
 #include <malloc.h>
 #include <pthread.h>
 #include <sched.h>
+#include <setjmp.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -58,11 +60,11 @@ static void family(void)
 		      is_aligned(all[4], 4096));
 		for (size_t j = 0; j < sizeof(all) / sizeof(all[0]); j++) {
 			check(all[j] && malloc_usable_size(all[j]) >= len);
-			fill(all[j], len, j);
+			fill(all[j], malloc_usable_size(all[j]), j);
 		}
 		fill(ptr, len, 99);
 		for (size_t j = 0; j < sizeof(all) / sizeof(all[0]); j++) {
-			check(is_filled(all[j], len, j));
+			check(is_filled(all[j], malloc_usable_size(all[j]), j));
 			free(all[j]);
 		}
 		check(is_filled(ptr, len, 99));
@@ -616,6 +618,97 @@ static void becomes(void)
 	check(false);
 }
 
+static sigjmp_buf lost_page;
+static volatile sig_atomic_t may_be_lost;
+
+static void lost_here(int signal)
+{
+	(void)signal;
+	if (!may_be_lost)
+		_exit(1);
+	siglongjmp(lost_page, 1);
+}
+
+static bool is_lost(volatile uint64_t *word, uint64_t expected)
+{
+	uint64_t found;
+
+	may_be_lost = 1;
+	if (sigsetjmp(lost_page, 1)) {
+		may_be_lost = 0;
+		return true;
+	}
+	found = *word;
+	may_be_lost = 0;
+	check(found == expected);
+	return false;
+}
+
+/* How many of all pages are lost by now; those that were stay so. */
+static size_t look(char *ptr, size_t npages, bool *lost)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < npages; i++) {
+		bool was = lost[i];
+
+		lost[i] = is_lost((uint64_t *)(ptr + i * 4096), i + 1);
+		check(lost[i] || !was);
+		n += lost[i];
+	}
+	return n;
+}
+
+/* Its device dies. What was there is gone for good; what was not is as it was, and what comes. */
+static void outlives(void)
+{
+	size_t npages = 128 * MIB / 4096, nlost;
+	bool *lost = do_calloc(npages, sizeof(*lost));
+	char *ptr = map(128 * MIB), *later;
+
+	check(signal(SIGBUS, lost_here) != SIG_ERR);
+	for (size_t i = 0; i < npages; i++)
+		*(uint64_t *)(ptr + i * 4096) = i + 1;
+	/* What was read before it died may have been there again when it did. */
+	look(ptr, npages, lost);
+	nlost = look(ptr, npages, lost);
+	fill(later = do_malloc(96 * MIB), 96 * MIB, 22);
+	check(is_filled(later, 96 * MIB, 22));
+	check(look(ptr, npages, lost) == nlost);
+	check(!madvise(ptr, 128 * MIB, MADV_DONTNEED) && !ptr[0] && !ptr[128 * MIB - 1]);
+	fill(ptr, 128 * MIB, 23);
+	check(is_filled(ptr, 128 * MIB, 23));
+	check(is_filled(later, 96 * MIB, 22));
+	printf("lost: %zu pages\n", nlost);
+}
+
+static void *read_for_ever(void *ptr)
+{
+	for (;;)
+		check(is_filled(ptr, 128 * MIB, 12));
+	return NULL;
+}
+
+/* Reads all of it, be it as slow as it may, until it is told to end. */
+static void scans_until_told(void)
+{
+	char *ptr = map(128 * MIB);
+	pthread_t thread;
+	sigset_t set;
+	int signal;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	check(!pthread_sigmask(SIG_BLOCK, &set, NULL));
+	fill(ptr, 128 * MIB, 12);
+	check(!pthread_create(&thread, NULL, read_for_ever, ptr));
+	printf("process %d\n", (int)getpid());
+	fflush(stdout);
+	check(!sigwait(&set, &signal));
+	printf("in the host: %zu pages\n",
+	       pages_in_host(ptr, 64 * MIB) + pages_in_host(ptr + 64 * MIB, 64 * MIB));
+}
+
 /* Reads all of it, again and again, until it is killed. */
 static void scans(void)
 {
@@ -647,6 +740,8 @@ static const struct {
 	{ "mappings", mappings },
 	{ "waits", waits },
 	{ "scans", scans },
+	{ "outlives", outlives },
+	{ "scans_until_told", scans_until_told },
 	{ "children", children },
 	{ "locks", locks },
 	{ "locks_all", locks_all },

@@ -8,6 +8,28 @@
 #include <string>
 #include <vector>
 
+struct alignas(8192) Aligned {
+	char bytes[8192];
+};
+
+/* Those of each kind: aligned, of arrays, that throw not. */
+static bool news()
+{
+	auto *many = new Aligned[1000];
+	auto *one = new (std::nothrow) Aligned;
+	bool right = !(reinterpret_cast<uintptr_t>(many) % 8192) &&
+		     !(reinterpret_cast<uintptr_t>(one) % 8192);
+
+	for (unsigned i = 0; i < 1000; i++)
+		many[i].bytes[8191] = static_cast<char>(i);
+	for (unsigned i = 0; i < 1000; i++)
+		right = right && many[i].bytes[8191] == static_cast<char>(i);
+	delete one;
+	delete[] many;
+	::operator delete(::operator new(4096), static_cast<size_t>(4096));
+	return right && !::operator new(SIZE_MAX / 4, std::nothrow);
+}
+
 static std::vector<std::string> before_main(1000, std::string(100, 'x'));
 
 int main()
@@ -29,7 +51,7 @@ int main()
 	} catch (const std::bad_alloc &) {
 		thrown = true;
 	}
-	if (!thrown || before_main[999] != std::string(100, 'x'))
+	if (!thrown || !news() || before_main[999] != std::string(100, 'x'))
 		return 1;
 	std::puts("victim: all as it should be");
 	return 0;
