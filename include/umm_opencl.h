@@ -89,7 +89,8 @@ struct umm_opencl_info {
  * Ownership: the structure and its strings are gone when @fn returns.
  * Context:   any thread; may sleep; loads the OpenCL implementations.
  * Return:    the number of devices told of; what @fn returned where that was not 0;
- *            -ENODEV there is no platform (see umm_opencl_advice()); -EINVAL.
+ *            -ENODEV there is no platform (see umm_opencl_advice()), or in a forked child
+ *            whose parent has called this or umm_opencl_create(); -EINVAL.
  * Since:     0.1
  */
 UMM_API int umm_opencl_list(int (*fn)(void *priv, const struct umm_opencl_info *info), void *priv);

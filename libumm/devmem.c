@@ -441,7 +441,7 @@ static int chunk_back(struct umm_devmem *mem, uint32_t c)
 
 static bool has_to_be_backed(const struct umm_devmem *mem)
 {
-	return mem->type == UMM_DEVMEM_COHERENT || mem->dev->ops.populate;
+	return !mem->places && (mem->type == UMM_DEVMEM_COHERENT || mem->dev->ops.populate);
 }
 
 /* Frames that were just taken get their memory. Where they do not, *missing is the chunk. */

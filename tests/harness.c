@@ -313,7 +313,6 @@ static size_t runs_make(const struct test_case *cases, size_t ncases, const char
 	return nruns;
 }
 
-/* What the environment asks for: a real backend below the reference device. */
 static bool backend_use(void)
 {
 #ifdef HARNESS_NUMA
@@ -326,27 +325,44 @@ static bool backend_use(void)
 	return private_only;
 }
 
+int harness_backend(const char *group)
+{
+	const char *name = getenv("UMM_TEST_BACKEND");
+
+	if (name && !backend_use()) {
+		fprintf(stderr, "%s: there is no backend %s\n", group, name);
+		return 1;
+	}
+#ifdef HARNESS_OPENCL
+	if (private_only && ref_opencl_missing()) {
+		printf("SKIP there is no OpenCL device named %s\n", getenv("UMM_TEST_OPENCL"));
+		return EXIT_SKIPPED;
+	}
+#endif
+	return 0;
+}
+
+bool harness_is_llvmpipe(void)
+{
+	const char *name = getenv("UMM_TEST_OPENCL");
+
+	return private_only && name && strcmp(name, "llvmpipe") == 0;
+}
+
 int harness_main(const char *group, const struct test_case *cases, size_t ncases, int argc,
 		 char **argv)
 {
 	size_t most = ncases * 4 * NKERNELS + 1, nruns, i;
 	struct run *runs = calloc(most, sizeof(*runs));
 	struct CMUnitTest *tests = calloc(most, sizeof(*tests));
-	int failed = 1;
+	int failed;
 	bool list;
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	if (getenv("UMM_TEST_BACKEND") && !backend_use()) {
-		fprintf(stderr, "%s: there is no backend %s\n", group, getenv("UMM_TEST_BACKEND"));
+	failed = harness_backend(group);
+	if (failed)
 		goto out;
-	}
-#ifdef HARNESS_OPENCL
-	if (private_only && ref_opencl_missing()) {
-		printf("SKIP there is no OpenCL device named %s\n", getenv("UMM_TEST_OPENCL"));
-		failed = EXIT_SKIPPED;
-		goto out;
-	}
-#endif
+	failed = 1;
 	if (!runs || !tests || watchdog_start()) {
 		fprintf(stderr, "%s: no memory or no thread for the tests\n", group);
 		goto out;

@@ -112,6 +112,14 @@ struct test_case {
 int harness_main(const char *group, const struct test_case *cases, size_t ncases, int argc,
 		 char **argv);
 
+/*
+ * Put a real backend below the reference device, where the environment asks for one; harness_main()
+ * does. 0, or the exit status where it cannot be had.
+ */
+int harness_backend(const char *group);
+/* Is that OpenCL, and its device llvmpipe, whose copies are commands that threads of its own do? */
+bool harness_is_llvmpipe(void);
+
 /* Called at the end of every test, before anything is destroyed. */
 void harness_cleanup(void (*fn)(void));
 

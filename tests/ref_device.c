@@ -566,7 +566,9 @@ static int objects_create(struct ref_device *ref)
 	struct ref_private *p = ref->priv;
 	int ret;
 
-	ret = backend ? real_create(ref) : own_create(ref);
+	ret = backend ? real_create(ref) : -EOPNOTSUPP;
+	if (ret == -EOPNOTSUPP)
+		ret = own_create(ref);
 	if (ret)
 		return ret;
 	ret = umm_mirror_register(ref->dev, &ref_mirror_ops, p, &ref->mirror);

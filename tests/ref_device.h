@@ -102,7 +102,10 @@ struct ref_real {
 /* To be called instead of umm_device_create(). */
 typedef int ref_join(void *priv, const struct umm_device_ops *ops, void *real_priv,
 		     struct umm_device **dev);
-/* Makes device and memory, through join(ref, ...); fills in out->mem and out->frames. */
+/*
+ * Makes device and memory, through join(ref, ...); fills in out->mem and out->frames.
+ * -EOPNOTSUPP: it has no memory of this type; the device becomes one without a backend.
+ */
 typedef int ref_backend(struct ref_device *ref, const struct ref_options *options, ref_join *join,
 			struct ref_real *out);
 

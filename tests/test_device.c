@@ -114,7 +114,7 @@ static void bad_memories_are_refused(struct env *e)
 }
 
 /* A pool of one block at base is refused. */
-static void assert_pool_refused(struct ref_device *ref, void *base, int why)
+static void assert_pool_refused(struct umm_device *dev, void *base, int why)
 {
 	struct umm_devmem_options options = { .size = sizeof(options),
 					      .type = UMM_DEVMEM_COHERENT,
@@ -122,34 +122,37 @@ static void assert_pool_refused(struct ref_device *ref, void *base, int why)
 					      .base = base };
 	struct umm_devmem *mem;
 
-	assert_int_equal(umm_devmem_add(ref->dev, &options, &mem), why);
+	assert_int_equal(umm_devmem_add(dev, &options, &mem), why);
 }
 
 static void pool_must_be_plain_memory(struct env *e)
 {
 	const int prots[] = { PROT_NONE, PROT_READ, PROT_WRITE };
-	struct ref_device *ref = env_device(e, 64);
 	char *base = env_map(e, BLOCK), *last = base + BLOCK - PAGE;
 	int fd = memfd_create("pool", 0);
+	struct umm_device *dev;
 
+	/* Not one of a backend, which may make its pool accessible by itself (ops->populate). */
+	assert_int_equal(umm_device_create(e->ctx, &good_ops, NULL, 0, &dev), 0);
 	for (size_t i = 0; i < sizeof(prots) / sizeof(prots[0]); i++) {
 		assert_int_equal(mprotect(last, PAGE, prots[i]), 0);
-		assert_pool_refused(ref, base, -EINVAL);
+		assert_pool_refused(dev, base, -EINVAL);
 	}
 	assert_int_equal(ftruncate(fd, PAGE), 0);
 	assert_ptr_equal(mmap(last, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, fd, 0),
 			 last);
-	assert_pool_refused(ref, base, -EINVAL);
+	assert_pool_refused(dev, base, -EINVAL);
 	assert_ptr_equal(mmap(last, PAGE, PROT_READ | PROT_WRITE,
 			      MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED, -1, 0),
 			 last);
-	assert_pool_refused(ref, base, -EINVAL);
+	assert_pool_refused(dev, base, -EINVAL);
 	assert_int_equal(munmap(last, PAGE), 0);
-	assert_pool_refused(ref, base, -EFAULT);
+	assert_pool_refused(dev, base, -EFAULT);
 	assert_int_equal(munmap(base, BLOCK), 0);
-	assert_pool_refused(ref, base, -EFAULT);
-	assert_pool_refused(ref, (void *)(UINTPTR_MAX - BLOCK + 1), -EINVAL);
-	assert_pool_refused(ref, (void *)((uintptr_t)1 << 47), -EINVAL);
+	assert_pool_refused(dev, base, -EFAULT);
+	assert_pool_refused(dev, (void *)(UINTPTR_MAX - BLOCK + 1), -EINVAL);
+	assert_pool_refused(dev, (void *)((uintptr_t)1 << 47), -EINVAL);
+	umm_device_destroy(dev);
 	env_forget(e, base, BLOCK);
 	close(fd);
 }
@@ -170,17 +173,17 @@ static void pool_is_of_one_memory_and_not_managed(struct env *e)
 	assert_int_equal(umm_ctx_create(NULL, &ctx), 0);
 	assert_int_equal(ref_create(ctx, &others, &other), 0);
 	assert_int_equal(umm_devmem_add(other->dev, &options, &mem), 0);
-	assert_pool_refused(ref, base, -EINVAL);
-	assert_pool_refused(ref, base + BLOCK, -EINVAL);
-	assert_pool_refused(other, base + BLOCK, -EINVAL);
+	assert_pool_refused(ref->dev, base, -EINVAL);
+	assert_pool_refused(ref->dev, base + BLOCK, -EINVAL);
+	assert_pool_refused(other->dev, base + BLOCK, -EINVAL);
 	assert_int_equal(umm_attach(ctx, base, PAGE), -EINVAL);
 	assert_int_equal(umm_attach(e->ctx, base + BLOCK, PAGE), -EINVAL);
 	assert_int_equal(umm_attach(e->ctx, base + BLOCK + PAGE, PAGE), 0);
 	assert_int_equal(umm_detach(e->ctx, base + BLOCK + PAGE), 0);
 	umm_devmem_remove(mem);
 	assert_int_equal(umm_alloc(ctx, BLOCK, 0, &managed), 0);
-	assert_pool_refused(ref, managed, -EINVAL);
-	assert_pool_refused(other, managed, -EINVAL);
+	assert_pool_refused(ref->dev, managed, -EINVAL);
+	assert_pool_refused(other->dev, managed, -EINVAL);
 	assert_int_equal(umm_devmem_add(ref->dev, &options, &mem), 0);
 	umm_devmem_remove(mem);
 	umm_ctx_put(ctx);
@@ -663,7 +666,42 @@ static void frames_without_memory_are_done_without_until_there_is_some(struct en
 	umm_device_destroy(dev);
 }
 
+static int never_populate(void *priv, struct umm_devmem *mem, uint32_t frame, uint32_t nframes)
+{
+	(void)mem;
+	(void)frame;
+	(void)nframes;
+	atomic_fetch_add((atomic_uint *)priv, 1);
+	return -ENOMEM;
+}
+
+/* What a device has exclusively stays in memory of the host's, none of which is its own to make. */
+static void device_is_not_asked_for_the_memory_of_exclusive_pages(struct env *e)
+{
+	static const struct umm_device_ops ops = {
+		.size = sizeof(ops),
+		.api = UMM_DEVICE_API,
+		.name = "without memory",
+		.copy = sparse_copy,
+		.populate = never_populate,
+	};
+	char *p = env_alloc_small(e, 4 * PAGE);
+	uint64_t entries[4];
+	atomic_uint calls = 0;
+	struct umm_device *dev;
+
+	fill(p, 4, 1);
+	assert_int_equal(umm_device_create(e->ctx, &ops, &calls, UMM_DEVICE_INLINE_COPY, &dev), 0);
+	assert_int_equal(umm_make_exclusive(dev, (uintptr_t)p, (uintptr_t)p + 4 * PAGE, entries),
+			 4);
+	assert_state(e, p, 4, UMM_PAGE_EXCLUSIVE);
+	assert_filled(p, 4, 1);
+	umm_device_destroy(dev);
+	assert_int_equal(atomic_load(&calls), 0);
+}
+
 static const struct test_case cases[] = {
+	TEST(KERNEL, device_is_not_asked_for_the_memory_of_exclusive_pages),
 	TEST(ONCE, device_needs_only_a_name_and_a_copy),
 	TEST(ONCE, bad_device_operations_are_refused),
 	TEST(ONCE, bad_memories_are_refused),

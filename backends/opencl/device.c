@@ -378,12 +378,14 @@ int umm_opencl_create(struct umm_ctx *ctx, const struct umm_opencl_options *opti
 		ret = check_options(&ours);
 	if (!ret && umm_in_callback())
 		ret = -EDEADLK;
+	/* First of all: in a forked child OpenCL might hang. */
+	if (!ret && platform_is_parents())
+		ret = -ENODEV;
 	if (ret)
 		return ret;
 	ocl = ocl_alloc(ctx, &ours);
 	if (!ocl)
 		return opened(-ENOMEM, "the device");
-	/* First of all: it refuses in a forked child, where OpenCL might hang. */
 	ret = opened(umm_device_create(ctx, &ocl_ops, ocl, 0, &ocl->dev), "the device");
 	if (ret) {
 		ocl_free(ocl);

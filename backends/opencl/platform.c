@@ -2,13 +2,14 @@
 /*
  * Walks the OpenCL platforms of this machine: for umm_opencl_list(), and to choose
  * a device by name or type. Every walk asks anew, for a loader may offer more later.
- * No state, no locks.
+ * The only state is which process that was. No locks.
  */
 #define CL_TARGET_OPENCL_VERSION 200 /* to ask for SVM; no function newer than 1.2 is called */
 
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -276,10 +277,24 @@ static int visit_all(visit_fn fn, void *priv)
 	return ret ? ret : ndevices;
 }
 
+bool platform_is_parents(void)
+{
+	static _Atomic pid_t owner;
+	pid_t self = getpid(), first = 0;
+
+	if (atomic_compare_exchange_strong(&owner, &first, self) || first == self)
+		return false;
+	report(UMM_LOG_ERROR, "OpenCL does not survive fork(), and a parent of this process has "
+			      "used it: use it in children only, or in programs that they exec()");
+	return true;
+}
+
 int umm_opencl_list(int (*fn)(void *priv, const struct umm_opencl_info *info), void *priv)
 {
 	if (!fn)
 		return -EINVAL;
+	if (platform_is_parents())
+		return -ENODEV;
 	return visit_all(fn, priv);
 }
 

@@ -8,6 +8,12 @@
 #define PLATFORM_MAX_POOLS 4
 
 /*
+ * Is this a child of the process that first asked this, which has what OpenCL's locks and threads
+ * left behind there? Then it is reported.
+ */
+bool platform_is_parents(void);
+
+/*
  * The first device that fits the names and the type in options and is usable. 0;
  * -ENODEV none fits; -EOPNOTSUPP one fits, but is not usable. Both are reported.
  */

@@ -8,7 +8,7 @@
  * operations are put before the backend's, and the memory gets as many frames as the test
  * asked for, which the backend would round up.
  *
- * No locks: tests create one device at a time.
+ * No locks: what a creation in progress has is its thread's.
  */
 #include "ref_numa.h"
 
@@ -18,7 +18,7 @@
 #include "ref_device.h"
 #include "umm_numa.h"
 
-static struct {
+static _Thread_local struct {
 	struct ref_device *ref;
 	ref_join *join;
 	uint32_t nframes;

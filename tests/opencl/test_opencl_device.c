@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Opening OpenCL devices in every way that there is, several of them, and taking
- * them away: idle, in the middle of a launch, with the context, after a fork.
+ * them away: idle, in the middle of a launch, with the context.
  */
 #include "rig.h"
 
@@ -9,8 +9,6 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <sys/resource.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #define WORDS (PAGE / 4)
 
@@ -556,154 +554,6 @@ static void a_context_that_is_dropped_meanwhile_lives_until_the_launch_ends(void
 	assert_int_equal(launching.ret, 0);
 }
 
-/* What the child finds; its exit status. */
-static int child_main(struct rig *rig, uint32_t *words, cl_kernel kernel, size_t n)
-{
-	struct umm_opencl_options options = { .size = sizeof(options) };
-	struct umm_opencl_result result;
-	struct umm_opencl *ocl;
-
-	for (size_t i = 0; i < n; i++)
-		if (words[i] != 3 * i + 1)
-			return 1;
-	words[0] = 5;
-	if (rig_try(rig, kernel, n, &result) != -ENODEV)
-		return 2;
-	if (umm_opencl_create(rig->ctx, &options, &ocl) != -ENODEV)
-		return 3;
-	umm_opencl_destroy(rig->ocl);
-	umm_ctx_put(rig->ctx);
-	return 0;
-}
-
-static void a_forked_child_has_the_data_and_no_device(void **state)
-{
-	struct rig *rig = *state;
-	size_t n = 60 * WORDS;
-	uint32_t *words;
-	cl_kernel kernel;
-	pid_t child;
-	int status;
-
-	rig_open(rig, 4 * MIB, NULL);
-	rig_build(rig);
-	words = rig_numbered(rig, 60);
-	kernel = rig_kernel(rig, "map");
-	rig_ulong(kernel, 0, (uintptr_t)words);
-	rig_ulong(kernel, 1, (uintptr_t)words);
-	rig_launch(rig, kernel, n);
-	child = fork();
-	assert_true(child >= 0);
-	if (!child)
-		_exit(child_main(rig, words, kernel, n));
-	assert_int_equal(waitpid(child, &status, 0), child);
-	assert_true(WIFEXITED(status));
-	assert_int_equal(WEXITSTATUS(status), 0);
-	rig_launch(rig, kernel, n);
-	for (size_t i = 0; i < n; i++)
-		assert_int_equal(words[i], 9 * i + 4);
-}
-
-/* Words of a snapshot that launches write turn by turn: of one turn, or of two in a row. */
-static int child_check(const uint32_t *words, size_t npages)
-{
-	uint32_t low = UINT32_MAX, high = 0;
-
-	for (size_t i = 0; i < npages; i++) {
-		low = words[i * WORDS] < low ? words[i * WORDS] : low;
-		high = words[i * WORDS] > high ? words[i * WORDS] : high;
-	}
-	return high - low > 1;
-}
-
-struct turns {
-	struct rig *rig;
-	cl_kernel kernel;
-	size_t npages;
-	int ret;
-	pthread_mutex_t lock; /* of the following */
-	pthread_cond_t changed;
-	bool stop, over;
-	unsigned turn; /* the last that began */
-};
-
-/* Number of the next turn; 0: there is none. */
-static unsigned next_turn(struct turns *turns)
-{
-	unsigned turn;
-
-	pthread_mutex_lock(&turns->lock);
-	turns->over = turns->ret || turns->stop;
-	turn = turns->over ? 0 : ++turns->turn;
-	pthread_cond_signal(&turns->changed);
-	pthread_mutex_unlock(&turns->lock);
-	return turn;
-}
-
-static void *launch_in_turns(void *priv)
-{
-	struct turns *turns = priv;
-	struct umm_opencl_result result;
-	unsigned turn;
-
-	while ((turn = next_turn(turns))) {
-		rig_uint(turns->kernel, 2, turn);
-		turns->ret = rig_try(turns->rig, turns->kernel, turns->npages, &result);
-	}
-	return NULL;
-}
-
-/* Another launch has begun, or they ended early. */
-static void wait_for_next(struct turns *turns)
-{
-	unsigned before;
-
-	pthread_mutex_lock(&turns->lock);
-	for (before = turns->turn; turns->turn == before && !turns->over;)
-		pthread_cond_wait(&turns->changed, &turns->lock);
-	pthread_mutex_unlock(&turns->lock);
-}
-
-static void a_child_forked_while_launches_run_has_a_snapshot(void **state)
-{
-	struct rig *rig = *state;
-	struct turns turns = {
-		.rig = rig,
-		.npages = 100,
-		.lock = PTHREAD_MUTEX_INITIALIZER,
-		.changed = PTHREAD_COND_INITIALIZER,
-	};
-	uint32_t *words;
-	pthread_t thread;
-	pid_t child;
-	int status, bad = 0;
-
-	rig_open(rig, 4 * MIB, NULL);
-	rig_build(rig);
-	words = rig_alloc(rig, turns.npages * PAGE);
-	turns.kernel = rig_kernel(rig, "store");
-	rig_ulong(turns.kernel, 0, (uintptr_t)words);
-	rig_ulong(turns.kernel, 1, PAGE);
-	assert_int_equal(pthread_create(&thread, NULL, launch_in_turns, &turns), 0);
-	for (int i = 0; i < 10; i++) {
-		wait_for_next(&turns);
-		child = fork();
-		if (!child)
-			_exit(child_check(words, turns.npages));
-		bad += child < 0 || waitpid(child, &status, 0) != child || !WIFEXITED(status) ||
-		       WEXITSTATUS(status);
-	}
-	pthread_mutex_lock(&turns.lock);
-	turns.stop = true;
-	pthread_mutex_unlock(&turns.lock);
-	pthread_join(thread, NULL);
-	assert_int_equal(bad, 0);
-	assert_int_equal(turns.ret, 0);
-	assert_true(turns.turn >= 10);
-	for (size_t i = 0; i < turns.npages; i++)
-		assert_int_equal(words[i * WORDS], turns.turn);
-}
-
 /* The memory of the device fits in, and half of the table of its pages, which is half as large. */
 static void a_device_for_which_there_is_no_address_space_says_so(void **state)
 {
@@ -755,8 +605,6 @@ int main(int argc, char **argv)
 		rig_test(a_launch_ends_with_enodev_when_its_device_is_destroyed),
 		rig_test(the_same_when_the_core_destroys_it),
 		rig_test(a_context_that_is_dropped_meanwhile_lives_until_the_launch_ends),
-		rig_test(a_forked_child_has_the_data_and_no_device),
-		rig_test(a_child_forked_while_launches_run_has_a_snapshot),
 	};
 
 	return rig_main("opencl device", tests, argc, argv);
