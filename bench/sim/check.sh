@@ -56,6 +56,14 @@ refused 2 "no such order" --order oldest zipf
 refused 2 "no such device" --device abacus zipf
 refused 2 "not a number" --memory 0 zipf
 refused 2 "is wanted"
+refused 2 "not 'loop'" zipf loop
+refused 2 "not the trace 'zipf'" --svg "$dir/one.svg" zipf
+refused 2 "not the trace '$dir/trace'" --svg "$dir/one.svg" "$dir/trace"
+refused 2 "not ahead of '$dir/trace'" --svg "$dir/one.svg" ahead "$dir/trace"
+for word in figures ahead thrash; do
+	refused 2 "not for '$word'" --write "$dir/written" "$word"
+done
+[ ! -e "$dir/one.svg" ] && [ ! -e "$dir/written" ] || complain "what was refused left a file"
 
 "$sim" --svg "$dir/figures.svg" figures | grep -q '^adaptive .*geometric mean' ||
 	complain "no figures"

@@ -107,6 +107,23 @@ static int parse_option(struct arguments *args, int option)
 	}
 }
 
+static bool is_word(const char *name)
+{
+	return !strcmp(name, "figures") || !strcmp(name, "ahead") || !strcmp(name, "thrash");
+}
+
+/* Options that what is asked for would not heed. */
+static int check_use(const struct arguments *args, const char *name, const char *file)
+{
+	if (args->write && is_word(name))
+		return usage_error("--write is for one trace or pattern, not for", name);
+	if (args->svg && !is_word(name))
+		return usage_error("--svg draws figures, ahead and thrash, not the trace", name);
+	if (args->svg && file && !strcmp(name, "ahead"))
+		return usage_error("--svg draws ahead, not ahead of", file);
+	return 0;
+}
+
 static int parse(int argc, char **argv, struct arguments *args)
 {
 	static const struct option options[] = {
@@ -119,19 +136,22 @@ static int parse(int argc, char **argv, struct arguments *args)
 		{ "help", no_argument, NULL, 'h' },
 		{ 0 },
 	};
-	int option, ret = 0;
+	int option, files, most, ret = 0;
 
 	while (!ret && (option = getopt_long(argc, argv, "m:b:o:d:w:s:h", options, NULL)) != -1)
 		ret = parse_option(args, option);
-	if (!ret && !args->help && optind < argc && !strcmp(argv[optind], "figures"))
-		return 0;
-	if (!ret && !args->help && optind + 2 == argc && !strcmp(argv[optind], "ahead"))
-		return 0;
-	if (!ret && !args->help && optind + 1 != argc)
+	if (ret || args->help)
+		return ret;
+	if (optind == argc)
+		return usage_error(
+			"one trace, pattern, 'figures', 'ahead' or 'thrash' is wanted, not", "");
+	files = argc - optind - 1;
+	most = !strcmp(argv[optind], "figures") ? files : !strcmp(argv[optind], "ahead");
+	if (files > most)
 		return usage_error(
 			"one trace, pattern, 'figures', 'ahead' or 'thrash' is wanted, not",
-			optind < argc ? argv[optind + 1] : "");
-	return ret;
+			argv[optind + 1 + most]);
+	return check_use(args, argv[optind], argv[optind + 1]);
 }
 
 static FILE *open_file(const char *path, const char *mode)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The classic patterns of use. Each comes out the same at every call: random numbers have a fixed
- * seed. A pattern is `nblocks` large except for the loop, which is a tenth larger than the memory,
- * and the hot set that a scan passes, which is half of it.
+ * The classic patterns of use. Each comes out the same at every call: random numbers have a seed,
+ * which is fixed unless it is asked for. A pattern is `nblocks` large except for the loop, which is
+ * a tenth larger than the memory, and the hot set that a scan passes, which is half of it.
  */
 #include <errno.h>
 #include <math.h>
@@ -13,6 +13,8 @@
 
 /* Uses of a pattern, in multiples of its size: enough that the first miss of each is little. */
 #define ROUNDS 40
+
+#define SEED UINT64_C(88172645463)
 
 struct pattern {
 	struct trace *trace;
@@ -156,12 +158,13 @@ const char *const pattern_names[NR_PATTERNS] = {
 	"sequential", "strided", "random", "zipf", "loop", "scan", "phase",
 };
 
-int pattern_make(const char *name, uint32_t nblocks, uint32_t room, struct trace *out)
+int pattern_seeded(const char *name, uint32_t nblocks, uint32_t room, uint64_t seed,
+		   struct trace *out)
 {
 	static int (*const make[NR_PATTERNS])(struct pattern *) = {
 		sequential, strided, random_order, zipfian, loop, scan_over_hot_set, phase_change,
 	};
-	struct pattern p = { .trace = out, .nblocks = nblocks, .room = room, .seed = 88172645463 };
+	struct pattern p = { .trace = out, .nblocks = nblocks, .room = room, .seed = seed };
 	int ret = -ENOENT;
 
 	*out = (struct trace){ 0 };
@@ -174,4 +177,9 @@ int pattern_make(const char *name, uint32_t nblocks, uint32_t room, struct trace
 	if (ret)
 		trace_fini(out);
 	return ret;
+}
+
+int pattern_make(const char *name, uint32_t nblocks, uint32_t room, struct trace *out)
+{
+	return pattern_seeded(name, nblocks, room, SEED, out);
 }

@@ -90,6 +90,9 @@ int record_misses(const struct trace *trace, struct trace *out);
 extern const char *const pattern_names[NR_PATTERNS];
 /* room: blocks that fit; a loop and a hot set are made to measure. 0; -ENOMEM, -ENOENT */
 int pattern_make(const char *name, uint32_t nblocks, uint32_t room, struct trace *out);
+/* With other random numbers; seed: not 0. */
+int pattern_seeded(const char *name, uint32_t nblocks, uint32_t room, uint64_t seed,
+		   struct trace *out);
 
 /* A device that we need not own. */
 struct sim_device {

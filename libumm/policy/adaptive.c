@@ -6,7 +6,7 @@
  * counted, and when the one that is followed is too far behind, the blocks that are really
  * there change over to the best. So a loop or a scan costs what it costs LIRS, draws by a
  * distribution what they cost LRFU, and a change of phase what it costs the order by last use, but
- * for what is lost until then.
+ * for what is lost until then, which has a bound (allowance.c).
  *
  * A block comes before its pages do: the shadows hear of it with what happens next. Where more
  * blocks are there than keys find room, because they are small, they hear of one in two, four or
@@ -15,15 +15,16 @@
  * Invariant: a shadow's order has exactly the entries whose keys are in its table, which has room
  * for as many blocks as fit into the memory.
  */
-#include "policy/parts.h"
+#include "policy/allowance.h"
 
 /*
  * Too far behind is 1/LEAN of what fits, and FEW: a few misses of a memory of a few blocks say
  * nothing. Nobody is taken to be more than twice as far behind, and all others are when one is
- * chosen: it costs something to change over.
+ * chosen: it costs something to change over. Where the shadows hear of a part
+ * of the blocks, nothing else bounds what is lost, and FEW are twice as many.
  */
-#define LEAN 64
-#define FEW  4
+#define LEAN 96
+#define FEW  2
 
 #define SAMPLE_MOST (1u << 20)
 
@@ -79,14 +80,6 @@ static bool shadow_use(struct shadow *shadow, uintptr_t key, uint16_t npages, ui
 	return record;
 }
 
-/* One block in so many by a hash, not by when or how often it is used. */
-static bool is_sampled(const struct order *order, uintptr_t key)
-{
-	uint64_t hash = (uint64_t)(key >> 12) * UINT64_C(0x9e3779b97f4a7c15);
-
-	return !((hash >> 24) & (order->sample - 1));
-}
-
 /* It forgets all others. */
 static void shadow_thin(const struct order *order, struct shadow *shadow)
 {
@@ -96,7 +89,7 @@ static void shadow_thin(const struct order *order, struct shadow *shadow)
 	shadow->crowded = false;
 	for (record = keys->list.head; record; record = next) {
 		next = record->next;
-		if (is_sampled(order, record->key))
+		if (order_samples(order, record->key))
 			continue;
 		entry = &shadow->entry[record - keys->pool];
 		shadow->npages -= order_pages(entry);
@@ -110,6 +103,7 @@ static void resample(struct order *order)
 {
 	struct shadow *shadow = order->shadow;
 	uint64_t full = order->room / order->sample;
+	uint32_t before = order->sample;
 	bool crowded = false;
 
 	for (unsigned i = 0; i < NR_SHADOWS; i++)
@@ -122,6 +116,8 @@ static void resample(struct order *order)
 		   shadow[0].table->ghosts.list.n < shadow[0].table->ghosts.most / 3) {
 		order->sample /= 2;
 	}
+	if (order->sample != before)
+		allowance_resample(order, before);
 }
 
 static const struct order_ops *followed(const struct order *order)
@@ -168,15 +164,20 @@ static void change_over(struct order *order, unsigned to)
 }
 
 /* The shadows use a block. Returns the one that has missed least. */
-static unsigned shadows_use(struct order *order, const struct order_entry *entry, int64_t most)
+static unsigned shadows_use(struct order *order, struct order_entry *entry, bool missed,
+			    int64_t most)
 {
 	uint64_t room = order->room / order->sample;
 	uint16_t npages = order_pages(entry);
+	bool had = allowance_use(order, entry, missed), there;
 	unsigned best = order->now;
 	int64_t least;
 
-	for (unsigned i = 0; i < NR_SHADOWS; i++)
-		order->behind[i] += !shadow_use(&order->shadow[i], entry->key, npages, room);
+	for (unsigned i = 0; i < NR_SHADOWS; i++) {
+		there = shadow_use(&order->shadow[i], entry->key, npages, room);
+		order->behind[i] += !there;
+		allowance_compare(order, i, there, had);
+	}
 	for (unsigned i = 0; i < NR_SHADOWS; i++)
 		if (order->behind[i] < order->behind[best])
 			best = i;
@@ -189,14 +190,14 @@ static unsigned shadows_use(struct order *order, const struct order_entry *entry
 	return best;
 }
 
-static void adaptive_use(struct order *order, const struct order_entry *entry)
+static void adaptive_use(struct order *order, struct order_entry *entry, bool missed)
 {
-	int64_t lean = order->full / LEAN / order->sample + FEW;
+	int64_t lean = order->full / LEAN / order->sample + (order->sample > 1 ? 2 * FEW : FEW);
 	unsigned best;
 
-	if (!is_sampled(order, entry->key))
+	if (!order_samples(order, entry->key))
 		return;
-	best = shadows_use(order, entry, 2 * lean);
+	best = shadows_use(order, entry, missed, 2 * lean);
 	resample(order);
 	if (order->behind[order->now] < lean)
 		return;
@@ -208,11 +209,11 @@ static void adaptive_use(struct order *order, const struct order_entry *entry)
 /* What came last has its pages by now. */
 static void settle(struct order *order)
 {
-	const struct order_entry *entry = order->came;
+	struct order_entry *entry = order->came;
 
 	order->came = NULL;
 	if (entry)
-		adaptive_use(order, entry);
+		adaptive_use(order, entry, true);
 }
 
 static void adaptive_insert(struct order *order, struct order_entry *entry)
@@ -226,19 +227,23 @@ static void adaptive_touch(struct order *order, struct order_entry *entry)
 {
 	settle(order);
 	followed(order)->touch(order, entry);
-	adaptive_use(order, entry);
+	adaptive_use(order, entry, false);
 }
 
 static void adaptive_remove(struct order *order, struct order_entry *entry)
 {
 	settle(order);
+	allowance_remove(order, entry);
 	followed(order)->remove(order, entry);
 }
 
 static struct order_entry *adaptive_victim(struct order *order, const struct order_want *want)
 {
+	struct order_entry *entry;
+
 	settle(order);
-	return followed(order)->victim(order, want);
+	entry = followed(order)->victim(order, want);
+	return entry ? allowance_choose(order, followed(order), entry, want) : NULL;
 }
 
 const struct order_ops order_adaptive = {

@@ -138,6 +138,12 @@ static struct order_entry *lirs_victim(struct order *order, const struct order_w
 	return NULL;
 }
 
+static uint64_t lirs_worth(const struct order *order, const struct order_entry *entry)
+{
+	(void)order;
+	return entry->where == LOW;
+}
+
 const struct order_ops order_lirs = {
 	.name = "lirs",
 	.ghosts = 8,
@@ -145,4 +151,5 @@ const struct order_ops order_lirs = {
 	.touch = lirs_touch,
 	.remove = lirs_remove,
 	.victim = lirs_victim,
+	.worth = lirs_worth,
 };

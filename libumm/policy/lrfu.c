@@ -155,4 +155,5 @@ const struct order_ops order_lrfu = {
 	.touch = lrfu_touch,
 	.remove = lrfu_remove,
 	.victim = lrfu_victim,
+	.worth = worth,
 };

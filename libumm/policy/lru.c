@@ -44,6 +44,11 @@ static uint64_t worth(const struct order *order, const struct order_entry *entry
 	return (order->clock - entry->used) * (npages * 65536 / (npages + ORDER_MISS));
 }
 
+static uint64_t weighed_worth(const struct order *order, const struct order_entry *entry)
+{
+	return UINT64_MAX - worth(order, entry);
+}
+
 static struct order_entry *weighed_victim(struct order *order, const struct order_want *want)
 {
 	struct order_entry *entry = order->list[0].tail, *best = NULL;
@@ -72,4 +77,5 @@ const struct order_ops order_weighed = {
 	.touch = lru_touch,
 	.remove = lru_remove,
 	.victim = weighed_victim,
+	.worth = weighed_worth,
 };

@@ -226,7 +226,7 @@ static uint32_t ghosts_buckets(uint32_t most)
 	return n;
 }
 
-/* The table of a shadow: all it does is to know keys. */
+/* The table of a shadow, or of what LRU would have: all it does is to know keys. */
 static const struct order_ops order_table = { .name = "table", .ghosts = 4 };
 
 static size_t own_bytes(const struct order_ops *ops, uint32_t nblocks)
@@ -250,7 +250,7 @@ size_t order_bytes(const struct order_ops *ops, uint32_t nblocks)
 
 	for (unsigned i = 0; ops->shadows && i < NR_SHADOWS; i++)
 		bytes += shadow_bytes(order_shadows[i], nblocks);
-	return bytes;
+	return bytes + (ops->shadows ? own_bytes(&order_table, nblocks) : 0);
 }
 
 static char *shadow_init(struct shadow *shadow, char *memory, const struct order_ops *ops,
@@ -280,6 +280,8 @@ struct order *order_init(void *memory, const struct order_ops *ops, uint32_t nbl
 		order->ring = (struct order_list *)(ghosts->bucket + ghosts->nbuckets);
 	for (unsigned i = 0; ops->shadows && i < NR_SHADOWS; i++)
 		rest = shadow_init(&order->shadow[i], rest, order_shadows[i], nblocks);
+	if (ops->shadows)
+		order->plain = order_init(rest, &order_table, nblocks, nblocks);
 	return order;
 }
 
@@ -292,7 +294,7 @@ void order_insert(struct order *order, struct order_entry *entry, uintptr_t key)
 	entry->counted = ++order->arrivals;
 	entry->where = entry->uses = 0;
 	entry->count = entry->epoch = 0;
-	entry->stacked = false;
+	entry->stacked = entry->spare = false;
 	order->nentries++;
 	order->ops->insert(order, entry);
 }

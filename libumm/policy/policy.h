@@ -17,15 +17,25 @@ struct order_entry {
 	uintptr_t key;			   /* its address */
 	struct order_entry *prev, *next;   /* of the list that it is in */
 	struct order_entry *above, *below; /* of the stack */
-	struct order_entry *chain;	   /* of a ghost: of its bucket */
-	uint64_t used;			   /* order->clock when it was last used */
-	uint64_t asked;			   /* ticket of the eviction that chose it last */
-	uint64_t counted;		   /* order->arrivals when a use was last counted */
-	uint32_t count, epoch;		   /* LRFU: its uses, as of that epoch */
-	_Atomic uint16_t npages;	   /* the caller's: pages of it that are there */
-	uint8_t where;			   /* the order's own: the list it is in */
-	uint8_t uses;			   /* the order's own */
-	bool stacked;			   /* it is in the stack */
+	union {
+		struct { /* adaptive: of what is spare */
+			struct order_entry *newer, *older;
+		};
+		struct {
+			struct order_entry *chain; /* of a ghost: of its bucket */
+			struct order_entry *real;  /* of lru's table: what is there, or NULL */
+		};
+	};
+	uint64_t used;		 /* order->clock when it was last used */
+	uint64_t asked;		 /* ticket of the eviction that chose it last */
+	uint64_t counted;	 /* order->arrivals when a use was last counted */
+	uint32_t count, epoch;	 /* LRFU: its uses, as of that epoch */
+	_Atomic uint16_t npages; /* the caller's: pages of it that are there */
+	uint8_t where;		 /* the order's own: the list it is in */
+	uint8_t uses;		 /* the order's own */
+	bool stacked;		 /* it is in the stack */
+	bool spare;		 /* adaptive: it is there, and would not be by lru */
+	bool owed;		 /* of lru's table: it was evicted, at a price */
 };
 
 struct order_list {
@@ -77,6 +87,12 @@ struct order {
 	struct order_entry *came;   /* last, and the shadows have not heard of it; or NULL */
 	uint64_t room;		    /* pages that fit */
 	uint32_t sample;	    /* the shadows hear of one block in so many: a power of two */
+	/* What it may miss more than lru: allowance.c. */
+	struct order *plain; /* a table of what lru would have; */
+	uint64_t plain_pages;
+	int64_t credit;
+	int64_t lead[NR_SHADOWS];
+	struct order_entry *newest, *oldest; /* of what is spare */
 };
 
 /* What an eviction takes: what was last used before `before`, but never `except`. */
@@ -96,6 +112,8 @@ struct order_ops {
 	void (*remove)(struct order *order, struct order_entry *entry);
 	/* The first in line for which order_may() is true; NULL: there is none. It stays. */
 	struct order_entry *(*victim)(struct order *order, const struct order_want *want);
+	/* Of order_shadows[]: of two entries, that which is worth less goes, or else the older. */
+	uint64_t (*worth)(const struct order *order, const struct order_entry *entry);
 };
 
 extern const struct order_ops order_lru;
