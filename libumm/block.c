@@ -135,8 +135,9 @@ static bool events_reserve(struct umm_ctx *ctx)
 {
 	return pool_reserve(&ctx->blocks.leaf_pool) && pool_reserve(&ctx->blocks.pool) &&
 	       pool_reserve(&ctx->blocks.resident_pool) && pool_reserve(&ctx->blocks.frames_pool) &&
-	       pool_reserve(&ctx->regions.region_pool) && pool_reserve(&ctx->changes.pool) &&
-	       pool_reserve(&ctx->notifiers.active_pool) && pool_reserve(&ctx->workers.pool);
+	       pool_reserve(&ctx->regions.region_pool) && pool_reserve(&ctx->regions.alloc_pool) &&
+	       pool_reserve(&ctx->changes.pool) && pool_reserve(&ctx->notifiers.active_pool) &&
+	       pool_reserve(&ctx->workers.pool);
 }
 
 /* The caller holds regions.lock: nothing appears or goes away while we look. */
@@ -144,11 +145,12 @@ static struct block *block_make(struct umm_ctx *ctx, uintptr_t va, int *ret)
 {
 	struct regions *regions = &ctx->regions;
 	struct itree_node *node = itree_first(&regions->tree, va, va + UMM_BLOCK_SIZE);
+	const uint64_t *small = lots_pages(&regions->lots, va);
 	_Atomic(struct block *) *slot;
 	struct block *block;
 
 	*ret = -EFAULT;
-	if (!node)
+	if (!node && !small)
 		return NULL;
 	*ret = -ENOMEM;
 	slot = block_slot_make(ctx, va);
@@ -167,6 +169,9 @@ static struct block *block_make(struct umm_ctx *ctx, uintptr_t va, int *ret)
 	memset(block->history, 0, sizeof(block->history));
 	for (; node; node = itree_next(node, va, va + UMM_BLOCK_SIZE))
 		block_set_native(block, node->start, node->end);
+	for (unsigned i = 0; small && i < UMM_BLOCK_PAGES; i++)
+		if (bit_test(small, i))
+			page_set(block, i, PG_NATIVE);
 	atomic_store(slot, block);
 	*ret = 0;
 	return block;
