@@ -178,25 +178,30 @@ static void small_take_out(struct regions *regions, const struct small *small)
 	regions->managed -= small->end - small->start;
 }
 
-/* From its lot to objects of its own. Without memory for them it is no longer managed: NULL. */
+/* From its lot to objects of its own; NULL: no memory for them, it stays. */
 static struct region *small_promote(struct regions *regions, const struct small *small)
 {
 	struct region *region = pool_alloc(&regions->region_pool);
 	struct alloc *alloc = pool_alloc(&regions->alloc_pool);
 
-	if (region && alloc) {
-		alloc_insert(regions, alloc, small->start, small->end - small->start,
-			     small->attached);
-		alloc->npieces = 1;
-		region->alloc = alloc;
-		region_insert(regions, region, small->start, small->end);
-	} else {
+	if (!region || !alloc) {
 		pool_free(&regions->region_pool, region);
 		pool_free(&regions->alloc_pool, alloc);
-		region = NULL;
+		return NULL;
 	}
+	alloc_insert(regions, alloc, small->start, small->end - small->start, small->attached);
+	alloc->npieces = 1;
+	region->alloc = alloc;
+	region_insert(regions, region, small->start, small->end);
 	small_take_out(regions, small);
 	return region;
+}
+
+/* It is to be cut or moved, which its lot cannot. Without memory it is no longer managed. */
+static void small_leave(struct regions *regions, const struct small *small)
+{
+	if (!small_promote(regions, small))
+		small_take_out(regions, small);
 }
 
 static void region_del_locked(struct regions *regions, uintptr_t start, uintptr_t end)
@@ -208,7 +213,7 @@ static void region_del_locked(struct regions *regions, uintptr_t start, uintptr_
 		if (small.start >= start && small.end <= end)
 			small_take_out(regions, &small);
 		else
-			small_promote(regions, &small);
+			small_leave(regions, &small);
 	}
 	while ((region = region_first(regions, start, end)))
 		region_cut(regions, region, start, end);
@@ -433,7 +438,7 @@ void region_move(struct umm_ctx *ctx, uintptr_t from, uintptr_t to, size_t len)
 	region_del_locked(regions, to, to + len);
 	hints_move(&ctx->hints, from, to, len);
 	while (lots_first(&regions->lots, from, from + len, &small))
-		small_promote(regions, &small);
+		small_leave(regions, &small);
 	while (at < from + len && (region = region_first(regions, at, from + len))) {
 		moved.start = max(region->node.start, from);
 		at = min(region->node.end, from + len);
