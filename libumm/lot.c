@@ -5,8 +5,8 @@
  * trees. Of a page a lot knows whether an allocation has it, and whether one begins there; an
  * allocation goes on to where the next begins, or to a page that none has.
  *
- * Invariants: a lot has pages; one that begins is a page that it has; of the pages that it has, each
- * that follows one which it does not have, or nothing, begins an allocation.
+ * Invariants: a lot has pages; one that begins is a page that it has; of the pages that it has,
+ * each that follows one which it does not have, or nothing, begins an allocation.
  * Locks: the caller's.
  */
 #include "lot.h"
