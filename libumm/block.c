@@ -21,7 +21,6 @@
 #include <string.h>
 
 #include "ctx.h"
-#include "device.h"
 #include "hook.h"
 #include "log.h"
 #include "maps.h"
@@ -51,12 +50,14 @@ int blocks_init(struct blocks *blocks)
 	pool_init(&blocks->pool, sizeof(struct block), block_construct);
 	pool_init(&blocks->resident_pool, sizeof(struct resident), NULL);
 	pool_init(&blocks->frames_pool, UMM_BLOCK_PAGES * sizeof(uint32_t), NULL);
+	pool_init(&blocks->few_pool, FEW_FRAMES * sizeof(uint32_t), NULL);
 	pool_init(&blocks->pins_pool, sizeof(struct block_pins), NULL);
 	/* Mappings move, and parts of them go: books are needed, and the kernel does not ask. */
 	pool_keep(&blocks->leaf_pool);
 	pool_keep(&blocks->pool);
 	pool_keep(&blocks->resident_pool);
 	pool_keep(&blocks->frames_pool);
+	pool_keep(&blocks->few_pool);
 	atomic_store(&blocks->leaf_bytes, 0);
 	return 0;
 }
@@ -65,6 +66,7 @@ void blocks_fini(struct blocks *blocks)
 {
 	arena_unmap(blocks->dir, DIR_SLOTS * sizeof(*blocks->dir));
 	pool_fini(&blocks->pins_pool);
+	pool_fini(&blocks->few_pool);
 	pool_fini(&blocks->frames_pool);
 	pool_fini(&blocks->resident_pool);
 	pool_fini(&blocks->pool);
@@ -74,8 +76,8 @@ void blocks_fini(struct blocks *blocks)
 size_t blocks_bytes(const struct blocks *blocks)
 {
 	return atomic_load(&blocks->pool.mapped) + atomic_load(&blocks->resident_pool.mapped) +
-	       atomic_load(&blocks->frames_pool.mapped) + atomic_load(&blocks->pins_pool.mapped) +
-	       atomic_load(&blocks->leaf_bytes);
+	       atomic_load(&blocks->frames_pool.mapped) + atomic_load(&blocks->few_pool.mapped) +
+	       atomic_load(&blocks->pins_pool.mapped) + atomic_load(&blocks->leaf_bytes);
 }
 
 static _Atomic(struct block *) *block_slot(struct umm_ctx *ctx, uintptr_t addr)
@@ -136,7 +138,8 @@ static bool events_reserve(struct umm_ctx *ctx)
 {
 	return pool_reserve(&ctx->blocks.leaf_pool) && pool_reserve(&ctx->blocks.pool) &&
 	       pool_reserve(&ctx->blocks.resident_pool) && pool_reserve(&ctx->blocks.frames_pool) &&
-	       pool_reserve(&ctx->regions.region_pool) && pool_reserve(&ctx->changes.pool) &&
+	       pool_reserve(&ctx->blocks.few_pool) && pool_reserve(&ctx->regions.region_pool) &&
+	       pool_reserve(&ctx->regions.alloc_pool) && pool_reserve(&ctx->changes.pool) &&
 	       pool_reserve(&ctx->notifiers.active_pool) && pool_reserve(&ctx->workers.pool);
 }
 
@@ -145,11 +148,12 @@ static struct block *block_make(struct umm_ctx *ctx, uintptr_t va, int *ret)
 {
 	struct regions *regions = &ctx->regions;
 	struct itree_node *node = itree_first(&regions->tree, va, va + UMM_BLOCK_SIZE);
+	const uint64_t *small = lots_pages(&regions->lots, va);
 	_Atomic(struct block *) *slot;
 	struct block *block;
 
 	*ret = -EFAULT;
-	if (!node)
+	if (!node && !small)
 		return NULL;
 	*ret = -ENOMEM;
 	slot = block_slot_make(ctx, va);
@@ -168,6 +172,9 @@ static struct block *block_make(struct umm_ctx *ctx, uintptr_t va, int *ret)
 	memset(block->history, 0, sizeof(block->history));
 	for (; node; node = itree_next(node, va, va + UMM_BLOCK_SIZE))
 		block_set_native(block, node->start, node->end);
+	for (unsigned i = 0; small && i < UMM_BLOCK_PAGES; i++)
+		if (bit_test(small, i))
+			page_set(block, i, PG_NATIVE);
 	atomic_store(slot, block);
 	*ret = 0;
 	return block;
@@ -433,237 +440,6 @@ int block_register(struct umm_ctx *ctx, struct block *block)
 	return 0;
 }
 
-struct resident *resident_find(struct block *block, const struct umm_devmem *mem)
-{
-	struct resident *resident = block->residents;
-
-	while (resident && resident->mem != mem)
-		resident = resident->next;
-	return resident;
-}
-
-struct resident *resident_of(struct block *block, unsigned i)
-{
-	struct resident *resident = block->residents;
-
-	while (resident && !bit_test(resident->bitmap, i))
-		resident = resident->next;
-	return resident;
-}
-
-uint32_t resident_frame(const struct resident *resident, unsigned i)
-{
-	return resident->frames ? resident->frames[i] : resident->base + i;
-}
-
-static struct resident *resident_make(struct umm_ctx *ctx, struct block *block,
-				      struct umm_devmem *mem)
-{
-	struct resident *resident = pool_alloc(&ctx->blocks.resident_pool);
-
-	if (!resident)
-		return NULL;
-	*resident = (struct resident){
-		.next = block->residents,
-		.mem = mem,
-		.ctx = ctx,
-		.va = block->va,
-	};
-	block->residents = resident;
-	devmem_order_insert(mem, resident);
-	return resident;
-}
-
-/* Frames stop being consecutive: give every page a word of its own. */
-static int resident_explode(struct umm_ctx *ctx, struct resident *resident)
-{
-	uint32_t *frames = pool_alloc(&ctx->blocks.frames_pool);
-
-	if (!frames)
-		return -ENOMEM;
-	for (unsigned i = 0; i < UMM_BLOCK_PAGES; i++)
-		frames[i] = resident->base + i;
-	resident->frames = frames;
-	return 0;
-}
-
-/* Out of its block and its memory's order of use. */
-static void resident_unlink(struct block *block, struct resident *resident)
-{
-	struct resident **link = &block->residents;
-
-	while (*link != resident)
-		link = &(*link)->next;
-	*link = resident->next;
-	devmem_order_remove(resident->mem, resident);
-}
-
-static void resident_free(struct umm_ctx *ctx, struct resident *resident)
-{
-	if (resident->frames)
-		pool_free(&ctx->blocks.frames_pool, resident->frames);
-	pool_free(&ctx->blocks.resident_pool, resident);
-}
-
-static void resident_drop(struct umm_ctx *ctx, struct block *block, struct resident *resident)
-{
-	resident_unlink(block, resident);
-	resident_free(ctx, resident);
-}
-
-/* Its memory's order may look at any time. */
-static void resident_count(struct resident *resident, uint16_t npages)
-{
-	resident->npages = npages;
-	atomic_store_explicit(&resident->order.npages, npages, memory_order_relaxed);
-}
-
-int resident_set(struct umm_ctx *ctx, struct block *block, struct umm_devmem *mem, unsigned i,
-		 uint32_t frame)
-{
-	struct resident *resident = resident_find(block, mem);
-
-	if (!resident) {
-		resident = resident_make(ctx, block, mem);
-		if (!resident)
-			return -ENOMEM;
-	}
-	if (resident->npages == 0 && !resident->frames)
-		resident->base = frame - i;
-	if (!resident->frames && resident->base + i != frame && resident_explode(ctx, resident)) {
-		if (resident->npages == 0)
-			resident_drop(ctx, block, resident);
-		return -ENOMEM;
-	}
-	UMM_ASSERT(!bit_test(resident->bitmap, i));
-	if (resident->frames)
-		resident->frames[i] = frame;
-	bit_set(resident->bitmap, i);
-	resident_count(resident, resident->npages + 1);
-	return 0;
-}
-
-void resident_clear(struct umm_ctx *ctx, struct block *block, struct resident *resident, unsigned i)
-{
-	bit_clear(resident->bitmap, i);
-	resident_count(resident, resident->npages - 1);
-	if (resident->npages == 0)
-		resident_drop(ctx, block, resident);
-}
-
-/* A resident for some of the pages of another one, in no block; NULL: no memory. */
-static struct resident *resident_split(struct umm_ctx *ctx, const struct resident *resident)
-{
-	struct resident *part = pool_alloc(&ctx->blocks.resident_pool);
-
-	if (!part)
-		return NULL;
-	*part = (struct resident){
-		.mem = resident->mem,
-		.ctx = resident->ctx,
-		.va = resident->va,
-		.base = resident->base,
-	};
-	if (!resident->frames)
-		return part;
-	part->frames = pool_alloc(&ctx->blocks.frames_pool);
-	if (!part->frames) {
-		pool_free(&ctx->blocks.resident_pool, part);
-		return NULL;
-	}
-	memcpy(part->frames, resident->frames, UMM_BLOCK_PAGES * sizeof(*part->frames));
-	return part;
-}
-
-/* These pages, which are some or all of a resident's, stop being there; part has them now. */
-static void resident_move(struct umm_ctx *ctx, struct block *block, struct resident *resident,
-			  const uint64_t *pages, struct resident *part)
-{
-	for (unsigned i = bit_next(pages, 0); i < UMM_BLOCK_PAGES; i = bit_next(pages, i + 1)) {
-		if (part) {
-			bit_set(part->bitmap, i);
-			part->npages++;
-		}
-		resident_clear(ctx, block, resident, i);
-	}
-}
-
-static void resident_detach(struct umm_ctx *ctx, struct block *block, struct resident *resident,
-			    const uint64_t *pages, struct resident **list)
-{
-	struct umm_devmem *mem = resident->mem;
-	struct resident *part = NULL;
-
-	devmem_hold(mem);
-	if (list && bit_count(pages) == resident->npages) {
-		part = resident;
-		resident_unlink(block, resident);
-	} else {
-		devmem_trace_pages(mem, RECORD_GONE, block->va, pages);
-		part = list ? resident_split(ctx, resident) : NULL;
-		resident_move(ctx, block, resident, pages, part);
-	}
-	if (part) {
-		/* They count as free: who needs frames waits for them. */
-		atomic_fetch_add(&mem->returning, part->npages);
-		part->next = *list;
-		*list = part;
-		return;
-	}
-	log_error("no memory to give back %u frames of %s", bit_count(pages), mem->dev->ops.name);
-	devmem_unuse(mem);
-}
-
-void residents_detach(struct umm_ctx *ctx, struct block *block, const uint64_t *pages,
-		      struct resident **list)
-{
-	struct resident *resident, *next;
-	uint64_t mine[BITMAP_WORDS];
-
-	for (resident = block->residents; resident; resident = next) {
-		next = resident->next;
-		for (unsigned w = 0; w < BITMAP_WORDS; w++)
-			mine[w] = resident->bitmap[w] & pages[w];
-		if (bit_any(mine))
-			resident_detach(ctx, block, resident, mine, list);
-	}
-}
-
-/* The page of a COHERENT frame may have gone with the program's mapping: its place needs one. */
-static void place_refill(struct umm_ctx *ctx, const struct umm_devmem *mem, uint32_t frame)
-{
-	if (mem->type == UMM_DEVMEM_COHERENT && ctx->features & UMM_KERNEL_MOVE)
-		uffd_zeropage(ctx->staging.uffd, devmem_host(mem, frame), UMM_PAGE_SIZE, false,
-			      NULL);
-}
-
-static void resident_release(struct umm_ctx *ctx, struct resident *resident)
-{
-	struct umm_devmem *mem = resident->mem;
-	uint32_t frames[UMM_BLOCK_PAGES];
-	unsigned n = 0;
-
-	for (unsigned i = bit_next(resident->bitmap, 0); i < UMM_BLOCK_PAGES;
-	     i = bit_next(resident->bitmap, i + 1)) {
-		frames[n] = resident_frame(resident, i);
-		place_refill(ctx, mem, frames[n++]);
-	}
-	resident_free(ctx, resident);
-	devmem_give_list(mem, n, frames);
-	atomic_fetch_sub(&mem->returning, n);
-	devmem_unuse(mem);
-}
-
-void residents_release(struct umm_ctx *ctx, struct resident *list)
-{
-	struct resident *next;
-
-	for (; list; list = next) {
-		next = list->next;
-		resident_release(ctx, list);
-	}
-}
-
 void bits_set(uint64_t *map, unsigned first, unsigned last)
 {
 	for (unsigned w = first / 64; w * 64 < last; w++) {
@@ -714,6 +490,15 @@ static unsigned word_count(uint64_t word)
 	word = (word & UINT64_C(0x3333333333333333)) + (word >> 2 & UINT64_C(0x3333333333333333));
 	word = (word + (word >> 4)) & UINT64_C(0x0f0f0f0f0f0f0f0f);
 	return (unsigned)(word * UINT64_C(0x0101010101010101) >> 56);
+}
+
+unsigned bits_below(const uint64_t *map, unsigned i)
+{
+	unsigned n = 0;
+
+	for (unsigned w = 0; w < i / 64; w++)
+		n += word_count(map[w]);
+	return n + word_count(map[i / 64] & ~(UINT64_MAX << i % 64));
 }
 
 unsigned bit_count(const uint64_t *map)

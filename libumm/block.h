@@ -56,6 +56,9 @@ struct frame {
 	uint32_t number;
 };
 
+/* As many are listed, rather than in a table of all: 128 bytes with the pool's link. */
+#define FEW_FRAMES 30
+
 /* Frames of one memory that hold pages of one block. Also the unit of its eviction. */
 struct resident {
 	struct resident *next; /* of the block */
@@ -64,7 +67,8 @@ struct resident {
 	uintptr_t va;
 	uint16_t npages;
 	uint32_t base;	  /* frame of page 0, modulo 2^32, while frames == NULL */
-	uint32_t *frames; /* one a page, when they are not consecutive */
+	bool few;	  /* frames has a word for each page that is there, in their order */
+	uint32_t *frames; /* NULL: consecutive; else, unless few, a word for each page */
 	uint64_t bitmap[BITMAP_WORDS];
 
 	struct order_entry order; /* under mem->lock, but for its npages */
@@ -101,6 +105,7 @@ struct blocks {
 	struct pool pool;
 	struct pool resident_pool;
 	struct pool frames_pool;
+	struct pool few_pool;
 	struct pool pins_pool;
 	_Atomic size_t leaf_bytes;
 };
@@ -216,6 +221,7 @@ void bits_set(uint64_t *map, unsigned first, unsigned last); /* half open */
 unsigned bit_search(const uint64_t *map, unsigned from);     /* first set bit >= from, or 512 */
 unsigned bit_next_clear(const uint64_t *map, unsigned from); /* first clear bit >= from, or 512 */
 unsigned bit_count(const uint64_t *map);
+unsigned bits_below(const uint64_t *map, unsigned i); /* that are set */
 
 /* As bit_search(): in most bitmaps it is the very next one. */
 static inline unsigned bit_next(const uint64_t *map, unsigned from)

@@ -101,10 +101,8 @@ void ctx_count(struct umm_ctx *ctx, struct umm_device *dev, uintptr_t addr, unsi
 
 size_t ctx_bookkeeping_bytes(struct umm_ctx *ctx)
 {
-	return handle_bytes() + blocks_bytes(&ctx->blocks) +
-	       atomic_load(&ctx->regions.region_pool.mapped) +
-	       atomic_load(&ctx->regions.alloc_pool.mapped) +
-	       atomic_load(&ctx->regions.stats_pool.mapped) + atomic_load(&ctx->hints.pool.mapped) +
+	return handle_bytes() + blocks_bytes(&ctx->blocks) + regions_bytes(&ctx->regions) +
+	       atomic_load(&ctx->hints.pool.mapped) +
 	       atomic_load(&ctx->notifiers.active_pool.mapped) +
 	       atomic_load(&ctx->changes.pool.mapped) + atomic_load(&ctx->piece_pool.mapped) +
 	       atomic_load(&ctx->workers.pool.mapped) + atomic_load(&ctx->movers.pool.mapped) +
@@ -545,8 +543,7 @@ static int detach_piece(struct umm_ctx *ctx, const struct umm_span *piece,
 int umm_free(struct umm_ctx *ctx, void *addr)
 {
 	struct umm_span piece;
-	struct alloc *alloc;
-	bool more;
+	struct alloc *rest;
 
 	if (!ctx_valid(ctx))
 		return -EINVAL;
@@ -555,14 +552,12 @@ int umm_free(struct umm_ctx *ctx, void *addr)
 	if (notifier_in_callback())
 		return -EDEADLK;
 	ctx_pass_gate(ctx);
-	alloc = region_release(ctx, (uintptr_t)addr, false);
-	if (!alloc)
+	if (!region_release(ctx, (uintptr_t)addr, false, &piece, &rest))
 		return -EFAULT;
 	do {
-		more = region_pop(ctx, alloc, &piece);
 		region_await(ctx, &piece);
 		free_piece(ctx, &piece);
-	} while (more);
+	} while (region_pop(ctx, &piece, &rest));
 	return 0;
 }
 
@@ -669,23 +664,20 @@ int umm_detach(struct umm_ctx *ctx, void *addr)
 {
 	struct patience patience = { 0 };
 	struct umm_span piece;
-	struct alloc *alloc;
+	struct alloc *rest;
 	int ret = 0;
-	bool more;
 
 	if (!ctx_valid(ctx))
 		return -EINVAL;
 	if (notifier_in_callback())
 		return -EDEADLK;
 	ctx_pass_gate(ctx);
-	alloc = region_release(ctx, (uintptr_t)addr, true);
-	if (!alloc)
+	if (!region_release(ctx, (uintptr_t)addr, true, &piece, &rest))
 		return -EFAULT;
 	do {
-		more = region_pop(ctx, alloc, &piece);
 		region_await(ctx, &piece);
 		if (detach_piece(ctx, &piece, &patience))
 			ret = -EIO;
-	} while (more);
+	} while (region_pop(ctx, &piece, &rest));
 	return ret;
 }

@@ -194,6 +194,7 @@ static void inherit_blocks(struct umm_ctx *ctx)
 	pool_fork_child(&ctx->blocks.pool);
 	pool_fork_child(&ctx->blocks.resident_pool);
 	pool_fork_child(&ctx->blocks.frames_pool);
+	pool_fork_child(&ctx->blocks.few_pool);
 	pool_fork_child(&ctx->blocks.pins_pool);
 	for (size_t d = 0; d < DIR_SLOTS; d++) {
 		struct block_leaf *leaf = atomic_load(&ctx->blocks.dir[d]);

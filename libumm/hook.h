@@ -24,7 +24,8 @@ enum hook_point {
 	HOOK_DETACHING,	 /* memory that is being detached is home, still managed */
 	HOOK_FORK_PREPARED, /* everything is home, fork has not happened */
 	HOOK_FORK_BEGINS,   /* of all contexts; other handlers follow, and the C library's */
-	HOOK_REGION_OUT,    /* a region was taken out of the tree; under regions.lock */
+	HOOK_REGION_OUT,    /* a region was taken out of the tree, or what is small leaves its lot;
+			     * under regions.lock */
 	HOOK_REMAPPING,	    /* a mapping is about to move, for umm_mremap() */
 	HOOK_REGISTERED,    /* pages are registered, not looked at; gate shared, block locked */
 	HOOK_EVICTED,	    /* evicting ahead has freed enough; has not said that it ends */

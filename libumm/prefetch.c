@@ -183,7 +183,7 @@ static long discard_list(struct umm_ctx *ctx, const struct umm_span *spans, size
 		return -ENOMEM;
 	for (size_t i = 0; i < nspans; i++)
 		mine[i] = span_whole_pages(&spans[i]);
-	ret = discard_spans(ctx, mine, spans_join(mine, nspans), UINT64_MAX);
+	ret = discard_spans(ctx, mine, spans_join(mine, nspans), REGION_ANY_AGE);
 	arena_unmap(mine, bytes);
 	return ret;
 }
@@ -203,7 +203,7 @@ long umm_discard(struct umm_ctx *ctx, const struct umm_span *spans, size_t nspan
 	ctx_pass_gate(ctx);
 	if (nspans > 1)
 		return discard_list(ctx, spans, nspans);
-	return discard_spans(ctx, spans, 1, UINT64_MAX);
+	return discard_spans(ctx, spans, 1, REGION_ANY_AGE);
 }
 
 /* Pages of a block that are at dst (NULL: at home, or nowhere yet). The block is locked. */
@@ -411,7 +411,8 @@ static struct prefetch *prefetch_new(struct umm_ctx *ctx, const struct umm_prefe
 	prefetch->owner = getpid();
 	prefetch->ctx = ctx;
 	prefetch->flags = req->flags;
-	prefetch->born = region_births(ctx);
+	if (req->flags & UMM_PREFETCH_DISCARD)
+		prefetch->born = region_births(ctx, req->spans, req->nspans);
 	prefetch->nspans = req->nspans;
 	memcpy(prefetch->spans, req->spans, req->nspans * sizeof(struct umm_span));
 	prefetch->want = (struct batch_want){

@@ -3,10 +3,12 @@
  * Managed address ranges. An allocation is what the program asked for; its
  * regions are the pieces of it that are still there. munmap() shrinks and splits
  * regions, mremap() moves them; an allocation ends with its last region. It has counters
- * once there is something to count: of many small ranges, most never see a device.
+ * once there is something to count: of many small ranges, most never see a device. So small ones
+ * begin in a lot, as bits, and leave it for an allocation and a region of their own when they are
+ * counted for, cut or moved.
  *
- * Invariants: regions do not overlap; every region belongs to an allocation, which
- * counts its pieces; allocations have distinct bases.
+ * Invariants: regions do not overlap, nor what is in lots; every region belongs to an allocation,
+ * which counts its pieces; allocations have distinct bases, those in lots included.
  * Locks: regions.lock. Nothing here touches managed memory or enters the kernel.
  */
 #include "region.h"
@@ -33,15 +35,25 @@ void regions_init(struct regions *regions)
 	pool_keep(&regions->region_pool);
 	pool_init(&regions->alloc_pool, sizeof(struct alloc), NULL);
 	pool_pack(&regions->alloc_pool);
+	pool_keep(&regions->alloc_pool);
+	lots_init(&regions->lots);
 	pool_init(&regions->stats_pool, sizeof(struct stats), NULL);
 }
 
 void regions_fini(struct regions *regions)
 {
+	lots_fini(&regions->lots);
 	pool_fini(&regions->stats_pool);
 	pool_fini(&regions->alloc_pool);
 	pool_fini(&regions->region_pool);
 	lock_fini(&regions->lock);
+}
+
+size_t regions_bytes(const struct regions *regions)
+{
+	return atomic_load(&regions->region_pool.mapped) +
+	       atomic_load(&regions->alloc_pool.mapped) + atomic_load(&regions->stats_pool.mapped) +
+	       atomic_load(&regions->lots.pool.mapped);
 }
 
 static struct region *region_of(struct itree_node *node)
@@ -52,6 +64,25 @@ static struct region *region_of(struct itree_node *node)
 static struct region *region_first(struct regions *regions, uintptr_t start, uintptr_t end)
 {
 	return region_of(itree_first(&regions->tree, start, end));
+}
+
+/* The first piece that overlaps start .. end, all of it. */
+static bool piece_first(struct regions *regions, uintptr_t start, uintptr_t end,
+			struct umm_span *out)
+{
+	struct region *region = region_first(regions, start, end);
+	struct small small;
+
+	if (region)
+		*out = (struct umm_span){ region->node.start,
+					  region->node.end - region->node.start };
+	/* As a rule what a device uses is a region, and nothing is before it. */
+	if (region && region->node.start <= start)
+		return true;
+	if (!lots_first(&regions->lots, start, region ? min(end, region->node.start) : end, &small))
+		return region;
+	*out = (struct umm_span){ small.start, small.end - small.start };
+	return true;
 }
 
 static struct alloc *alloc_find(struct regions *regions, uintptr_t base)
@@ -77,6 +108,17 @@ static struct stats *alloc_counters(struct regions *regions, struct alloc *alloc
 			*alloc->stats = (struct stats){ 0 };
 	}
 	return alloc->stats;
+}
+
+static void alloc_insert(struct regions *regions, struct alloc *alloc, uintptr_t base, size_t len,
+			 bool attached)
+{
+	*alloc = (struct alloc){
+		.node = { .start = base, .end = base + 1 },
+		.len = len,
+		.attached = attached,
+	};
+	itree_insert(&regions->allocs, &alloc->node);
 }
 
 static void region_insert(struct regions *regions, struct region *region, uintptr_t start,
@@ -135,10 +177,52 @@ static void region_cut(struct regions *regions, struct region *region, uintptr_t
 		region_insert(regions, region, end, high);
 }
 
+static void small_take_out(struct regions *regions, const struct small *small)
+{
+	hook_run(HOOK_REGION_OUT, small->start);
+	lots_del(&regions->lots, small);
+	regions->managed -= small->end - small->start;
+}
+
+/* From its lot to objects of its own; NULL: no memory for them, it stays. */
+static struct region *small_promote(struct regions *regions, const struct small *small)
+{
+	struct region *region = pool_alloc(&regions->region_pool);
+	struct alloc *alloc = pool_alloc(&regions->alloc_pool);
+
+	if (!region || !alloc) {
+		pool_free(&regions->region_pool, region);
+		pool_free(&regions->alloc_pool, alloc);
+		return NULL;
+	}
+	alloc_insert(regions, alloc, small->start, small->end - small->start, small->attached);
+	alloc->npieces = 1;
+	region->alloc = alloc;
+	/* What was said of it before would have made it a region. */
+	region->born = ++regions->births;
+	region_insert(regions, region, small->start, small->end);
+	small_take_out(regions, small);
+	return region;
+}
+
+/* It is to be cut or moved, which its lot cannot. Without memory it is no longer managed. */
+static void small_leave(struct regions *regions, const struct small *small)
+{
+	if (!small_promote(regions, small))
+		small_take_out(regions, small);
+}
+
 static void region_del_locked(struct regions *regions, uintptr_t start, uintptr_t end)
 {
 	struct region *region;
+	struct small small;
 
+	while (lots_first(&regions->lots, start, end, &small)) {
+		if (small.start >= start && small.end <= end)
+			small_take_out(regions, &small);
+		else
+			small_leave(regions, &small);
+	}
 	while ((region = region_first(regions, start, end)))
 		region_cut(regions, region, start, end);
 }
@@ -186,12 +270,7 @@ static struct alloc *alloc_new(struct regions *regions, uintptr_t base, size_t l
 	if (!alloc)
 		return NULL;
 	base_vacate(regions, base);
-	*alloc = (struct alloc){
-		.node = { .start = base, .end = base + 1 },
-		.len = len,
-		.attached = attached,
-	};
-	itree_insert(&regions->allocs, &alloc->node);
+	alloc_insert(regions, alloc, base, len, attached);
 	return alloc;
 }
 
@@ -214,16 +293,30 @@ static int region_add_locked(struct regions *regions, uintptr_t start, uintptr_t
 	return 0;
 }
 
+static bool small_add(struct regions *regions, uintptr_t start, uintptr_t end, bool attached)
+{
+	struct small small = { .start = start, .end = end, .attached = attached };
+
+	if (!lots_add(&regions->lots, &small))
+		return false;
+	base_vacate(regions, start);
+	regions->managed += end - start;
+	return true;
+}
+
 int region_add(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bool attached, bool replace)
 {
 	struct regions *regions = &ctx->regions;
+	struct umm_span piece;
 	int ret = -EEXIST;
 
 	lock_take(&regions->lock);
 	if (replace)
 		region_del_locked(regions, start, end);
-	if (!region_first(regions, start, end))
-		ret = region_add_locked(regions, start, end, attached);
+	if (!piece_first(regions, start, end, &piece))
+		ret = small_add(regions, start, end, attached) ?
+			      0 :
+			      region_add_locked(regions, start, end, attached);
 	if (!ret) {
 		hints_forget(&ctx->hints, start, end);
 		blocks_set_native(ctx, start, end);
@@ -255,8 +348,9 @@ static int gap_fill(struct regions *regions, struct alloc *alloc, uintptr_t star
 static int region_fill_locked(struct regions *regions, uintptr_t start, uintptr_t end)
 {
 	struct alloc *alloc = alloc_find(regions, 0);
-	struct region *region;
+	struct umm_span piece;
 	uintptr_t next;
+	bool found;
 	int ret = 0;
 
 	if (!alloc)
@@ -264,12 +358,12 @@ static int region_fill_locked(struct regions *regions, uintptr_t start, uintptr_
 	if (!alloc)
 		return -ENOMEM;
 	for (uintptr_t at = start; at < end && !ret; at = next) {
-		region = region_first(regions, at, end);
-		next = region ? max(region->node.start, at) : end;
+		found = piece_first(regions, at, end, &piece);
+		next = found ? max(piece.start, at) : end;
 		if (next > at)
 			ret = gap_fill(regions, alloc, at, next);
-		if (region)
-			next = region->node.end;
+		if (found)
+			next = piece.start + piece.len;
 	}
 	if (!alloc->npieces) {
 		itree_remove(&regions->allocs, &alloc->node);
@@ -291,10 +385,10 @@ int region_fill(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
 
 static bool all_managed(struct regions *regions, uintptr_t start, uintptr_t end)
 {
-	struct region *region;
+	struct umm_span piece;
 
-	while (start < end && (region = region_first(regions, start, start + 1)))
-		start = region->node.end;
+	while (start < end && piece_first(regions, start, start + 1, &piece))
+		start = piece.start + piece.len;
 	return start >= end;
 }
 
@@ -367,11 +461,14 @@ void region_move(struct umm_ctx *ctx, uintptr_t from, uintptr_t to, size_t len)
 	struct regions *regions = &ctx->regions;
 	struct region *region;
 	struct umm_span moved;
+	struct small small;
 	uintptr_t at = from;
 
 	lock_take(&regions->lock);
 	region_del_locked(regions, to, to + len);
 	hints_move(&ctx->hints, from, to, len);
+	while (lots_first(&regions->lots, from, from + len, &small))
+		small_leave(regions, &small);
 	while (at < from + len && (region = region_first(regions, at, from + len))) {
 		moved.start = max(region->node.start, from);
 		at = min(region->node.end, from + len);
@@ -422,11 +519,22 @@ static void plant(void *obj, void *priv)
  */
 static void replant(struct regions *regions)
 {
+	struct small small;
+
 	pool_each(&regions->region_pool, recount_begin, NULL);
 	regions->tree.root = NULL;
 	regions->allocs.root = NULL;
 	regions->managed = 0;
 	pool_each(&regions->region_pool, plant, regions);
+	lots_replant(&regions->lots);
+	for (uintptr_t at = 0; lots_first(&regions->lots, at, ADDRESS_END, &small);
+	     at = small.end) {
+		/* One that was leaving its lot is in both. */
+		if (region_first(regions, small.start, small.end))
+			lots_del(&regions->lots, &small);
+		else
+			regions->managed += small.end - small.start;
+	}
 }
 
 void region_fork_child(struct umm_ctx *ctx)
@@ -436,114 +544,159 @@ void region_fork_child(struct umm_ctx *ctx)
 	pool_fork_child(&regions->region_pool);
 	pool_fork_child(&regions->alloc_pool);
 	pool_fork_child(&regions->stats_pool);
+	pool_fork_child(&regions->lots.pool);
 	if (lock_fork_child(&regions->lock))
 		replant(regions);
 	/* Of threads that the child has not. */
 	regions->holds = NULL;
 }
 
-struct alloc *region_release(struct umm_ctx *ctx, uintptr_t base, bool attached)
+/* Take the first piece out of the books; what is left of its allocation, NULL: nothing. */
+static struct alloc *piece_pop(struct umm_ctx *ctx, struct alloc *alloc, struct umm_span *piece)
+{
+	struct region *region = alloc_first(&ctx->regions, alloc);
+	struct alloc *rest = alloc->npieces > 1 ? alloc : NULL;
+
+	*piece = (struct umm_span){ region->node.start, region->node.end - region->node.start };
+	region_drop(&ctx->regions, region);
+	hints_forget(&ctx->hints, piece->start, piece->start + piece->len);
+	return rest;
+}
+
+static bool small_pop(struct umm_ctx *ctx, uintptr_t base, bool attached, struct umm_span *piece)
+{
+	struct small small;
+
+	if (!lots_at(&ctx->regions.lots, base, &small) || small.attached != attached)
+		return false;
+	*piece = (struct umm_span){ small.start, small.end - small.start };
+	small_take_out(&ctx->regions, &small);
+	hints_forget(&ctx->hints, small.start, small.end);
+	return true;
+}
+
+bool region_release(struct umm_ctx *ctx, uintptr_t base, bool attached, struct umm_span *piece,
+		    struct alloc **rest)
 {
 	struct regions *regions = &ctx->regions;
 	struct alloc *alloc;
+	bool found = true;
 
 	lock_take(&regions->lock);
 	alloc = alloc_find(regions, base);
 	if (alloc && alloc->attached == attached) {
 		itree_remove(&regions->allocs, &alloc->node);
 		alloc->released = true;
+		*rest = piece_pop(ctx, alloc, piece);
 	} else {
-		alloc = NULL;
+		*rest = NULL;
+		found = small_pop(ctx, base, attached, piece);
 	}
 	lock_drop(&regions->lock);
-	return alloc;
+	return found;
 }
 
-bool region_pop(struct umm_ctx *ctx, struct alloc *alloc, struct umm_span *piece)
+bool region_pop(struct umm_ctx *ctx, struct umm_span *piece, struct alloc **rest)
 {
-	struct regions *regions = &ctx->regions;
-	struct region *region;
-	bool more;
-
-	lock_take(&regions->lock);
-	region = alloc_first(regions, alloc);
-	*piece = (struct umm_span){ region->node.start, region->node.end - region->node.start };
-	more = alloc->npieces > 1;
-	region_drop(regions, region);
-	hints_forget(&ctx->hints, piece->start, piece->start + piece->len);
-	lock_drop(&regions->lock);
-	return more;
+	if (!*rest)
+		return false;
+	lock_take(&ctx->regions.lock);
+	*rest = piece_pop(ctx, *rest, piece);
+	lock_drop(&ctx->regions.lock);
+	return true;
 }
 
 bool region_first_alloc(struct umm_ctx *ctx, uintptr_t *base, bool *attached)
 {
 	struct itree_node *node;
+	struct small small;
+	bool found = true;
 
 	lock_take(&ctx->regions.lock);
 	node = itree_first(&ctx->regions.allocs, 0, UINTPTR_MAX);
 	if (node) {
 		*base = node->start;
 		*attached = container_of(node, struct alloc, node)->attached;
+	} else if (lots_first(&ctx->regions.lots, 0, ADDRESS_END, &small)) {
+		*base = small.start;
+		*attached = small.attached;
+	} else {
+		found = false;
 	}
 	lock_drop(&ctx->regions.lock);
-	return node;
+	return found;
 }
 
 bool region_next(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, struct umm_span *out)
 {
-	struct regions *regions = &ctx->regions;
-	struct region *region;
-
-	lock_take(&regions->lock);
-	region = region_first(regions, start, end);
-	if (region) {
-		out->start = max(region->node.start, start);
-		out->len = min(region->node.end, end) - out->start;
-	}
-	lock_drop(&regions->lock);
-	return region;
-}
-
-uint64_t region_births(struct umm_ctx *ctx)
-{
-	uint64_t births;
+	struct umm_span piece;
+	bool found;
 
 	lock_take(&ctx->regions.lock);
-	births = ctx->regions.births;
+	found = piece_first(&ctx->regions, start, end, &piece);
 	lock_drop(&ctx->regions.lock);
+	if (found) {
+		out->start = max(piece.start, start);
+		out->len = min(piece.start + piece.len, end) - out->start;
+	}
+	return found;
+}
+
+uint64_t region_births(struct umm_ctx *ctx, const struct umm_span *spans, size_t nspans)
+{
+	struct regions *regions = &ctx->regions;
+	struct small small;
+	uint64_t births;
+	uintptr_t at, end;
+
+	lock_take(&regions->lock);
+	for (size_t i = 0; i < nspans; i++) {
+		end = spans[i].start + spans[i].len;
+		for (at = spans[i].start; lots_first(&regions->lots, at, end, &small);
+		     at = small.end)
+			small_promote(regions, &small);
+	}
+	births = regions->births;
+	lock_drop(&regions->lock);
 	return births;
 }
 
-/* The first region of the span that is not younger. */
-static struct region *region_elder(struct regions *regions, const struct umm_span *span,
-				   uint64_t born)
+/* The first piece of the span that is not younger. What is in a lot has no age. */
+static bool piece_elder(struct regions *regions, const struct umm_span *span, uint64_t born,
+			struct umm_span *out)
 {
 	uintptr_t end = span->start + span->len;
-	struct itree_node *node = itree_first(&regions->tree, span->start, end);
+	struct itree_node *node;
 
+	if (born == REGION_ANY_AGE)
+		return piece_first(regions, span->start, end, out);
+	node = itree_first(&regions->tree, span->start, end);
 	while (node && region_of(node)->born > born)
 		node = itree_next(node, span->start, end);
-	return region_of(node);
+	if (node)
+		*out = (struct umm_span){ node->start, node->end - node->start };
+	return node;
 }
 
 bool region_hold(struct umm_ctx *ctx, const struct umm_span *span, uint64_t born,
 		 struct region_hold *hold)
 {
 	struct regions *regions = &ctx->regions;
-	struct region *region;
+	struct umm_span piece;
+	bool found;
 
 	lock_take(&regions->lock);
-	region = region_elder(regions, span, born);
-	if (region) {
-		hold->start = max(region->node.start, span->start);
-		hold->end = min(region->node.end, span->start + span->len);
+	found = piece_elder(regions, span, born, &piece);
+	if (found) {
+		hold->start = max(piece.start, span->start);
+		hold->end = min(piece.start + piece.len, span->start + span->len);
 		hold->end =
 			min(hold->end, align_down(hold->start, UMM_BLOCK_SIZE) + UMM_BLOCK_SIZE);
 		hold->next = regions->holds;
 		regions->holds = hold;
 	}
 	lock_drop(&regions->lock);
-	return region;
+	return found;
 }
 
 void region_let(struct umm_ctx *ctx, struct region_hold *hold)
@@ -580,16 +733,12 @@ void region_await(struct umm_ctx *ctx, const struct umm_span *piece)
 
 bool region_around(struct umm_ctx *ctx, uintptr_t addr, struct umm_span *out)
 {
-	struct regions *regions = &ctx->regions;
-	struct region *region;
+	bool found;
 
-	lock_take(&regions->lock);
-	region = region_first(regions, addr, addr + 1);
-	if (region)
-		*out = (struct umm_span){ region->node.start,
-					  region->node.end - region->node.start };
-	lock_drop(&regions->lock);
-	return region;
+	lock_take(&ctx->regions.lock);
+	found = piece_first(&ctx->regions, addr, addr + 1, out);
+	lock_drop(&ctx->regions.lock);
+	return found;
 }
 
 size_t region_managed_bytes(struct umm_ctx *ctx)
@@ -602,27 +751,34 @@ size_t region_managed_bytes(struct umm_ctx *ctx)
 	return managed;
 }
 
-static void alloc_stats(const struct alloc *alloc, struct umm_stats *out)
+/* Counters of the allocation that holds addr, and where it is; -EFAULT: none does. */
+static int region_stats_locked(struct regions *regions, uintptr_t addr, struct umm_stats *out,
+			       struct umm_span *span)
 {
 	static const struct stats nothing;
+	struct region *region = region_first(regions, addr, addr + 1);
+	const struct stats *stats = NULL;
 
-	stats_read(alloc->stats ? alloc->stats : &nothing, out);
+	if (region) {
+		stats = region->alloc->stats;
+		*span = (struct umm_span){ region->alloc->node.start, region->alloc->len };
+	} else if (!piece_first(regions, addr, addr + 1, span)) {
+		return -EFAULT;
+	}
+	stats_read(stats ? stats : &nothing, out);
+	return 0;
 }
 
 int region_stats(struct umm_ctx *ctx, uintptr_t addr, struct umm_stats *out)
 {
-	struct region *region;
 	struct umm_span span;
+	int ret;
 
 	lock_take(&ctx->regions.lock);
-	region = region_first(&ctx->regions, addr, addr + 1);
-	if (region) {
-		alloc_stats(region->alloc, out);
-		span = (struct umm_span){ region->alloc->node.start, region->alloc->len };
-	}
+	ret = region_stats_locked(&ctx->regions, addr, out, &span);
 	lock_drop(&ctx->regions.lock);
-	if (!region)
-		return -EFAULT;
+	if (ret)
+		return ret;
 	out->managed_bytes = span.len;
 	out->device_pages = blocks_device_pages(ctx, span.start, span.start + span.len);
 	return 0;
@@ -653,13 +809,17 @@ void region_sum(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, uint64_t *c
 
 void region_count(struct umm_ctx *ctx, uintptr_t addr, unsigned counter, uint64_t n)
 {
+	struct regions *regions = &ctx->regions;
 	struct region *region;
 	struct stats *stats;
+	struct small small;
 
-	lock_take(&ctx->regions.lock);
-	region = region_first(&ctx->regions, addr, addr + 1);
-	stats = region ? alloc_counters(&ctx->regions, region->alloc) : NULL;
+	lock_take(&regions->lock);
+	region = region_first(regions, addr, addr + 1);
+	if (!region && lots_first(&regions->lots, addr, addr + 1, &small))
+		region = small_promote(regions, &small);
+	stats = region ? alloc_counters(regions, region->alloc) : NULL;
 	if (stats)
 		stats_add(stats, counter, n);
-	lock_drop(&ctx->regions.lock);
+	lock_drop(&regions->lock);
 }

@@ -6,6 +6,7 @@
 #include "arena.h"
 #include "hint.h"
 #include "itree.h"
+#include "lot.h"
 #include "stats.h"
 #include "umm.h"
 #include "util.h"
@@ -26,7 +27,10 @@ static inline bool span_is_good(const struct umm_span *span)
 	return span->len && span->start < ADDRESS_END && span->len <= ADDRESS_END - span->start;
 }
 
-/* What umm_alloc() or umm_attach() was asked for; identity and counters of its pieces. */
+/*
+ * What umm_alloc() or umm_attach() was asked for; identity and counters of its pieces. A small
+ * allocation is in a lot (lot.h), and gets one of these with the first thing that a lot cannot say.
+ */
 struct alloc {
 	struct itree_node node; /* begins at its base, has length 1; in regions.allocs */
 	size_t len;
@@ -54,6 +58,7 @@ struct regions {
 	struct lock lock; /* RANK_REGION. Protects: everything below */
 	struct itree tree;
 	struct itree allocs;
+	struct lots lots;
 	size_t managed;	 /* bytes */
 	uint32_t sums;	 /* made so far */
 	uint64_t births; /* of regions; what is said of memory later has a higher number */
@@ -99,23 +104,29 @@ void region_del(struct umm_ctx *ctx, uintptr_t start, uintptr_t end);
 void region_move(struct umm_ctx *ctx, uintptr_t from, uintptr_t to, size_t len);
 
 /*
- * Start to free the allocation that starts at base: its base may be used again at once, a
- * second release finds nothing. Then pop its pieces, of which there is at least
- * one, until region_pop() says that there are no more; the allocation is gone with the last.
+ * Free the allocation that starts at base, piece by piece: its base may be used again at once, a
+ * second release finds nothing, and is false. Then pop the pieces behind its first one, until
+ * region_pop() says that there are no more; the allocation is gone with the last.
  */
-struct alloc *region_release(struct umm_ctx *ctx, uintptr_t base, bool attached);
-bool region_pop(struct umm_ctx *ctx, struct alloc *alloc, struct umm_span *piece);
+bool region_release(struct umm_ctx *ctx, uintptr_t base, bool attached, struct umm_span *piece,
+		    struct alloc **rest);
+bool region_pop(struct umm_ctx *ctx, struct umm_span *piece, struct alloc **rest);
 /* Any allocation that is left; false: none. */
 bool region_first_alloc(struct umm_ctx *ctx, uintptr_t *base, bool *attached);
 
 /* First managed piece that overlaps start .. end, clipped to it; false: none. */
 bool region_next(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, struct umm_span *out);
 
-/* How many regions there have been: those of today have at most this as their number. */
-uint64_t region_births(struct umm_ctx *ctx);
 /*
- * The first managed piece of start .. end that was born by then, as far as it lies in one block,
- * does not go before it is let go: who frees or detaches it waits. False: there is none.
+ * How many regions there have been: those of today have at most this as their number. What lies in
+ * the spans has one from now on; a small range for which there is no memory has none.
+ */
+uint64_t region_births(struct umm_ctx *ctx, const struct umm_span *spans, size_t nspans);
+
+#define REGION_ANY_AGE UINT64_MAX
+/*
+ * The first managed piece of the span that was born by then, as far as it lies in one block, does
+ * not go before it is let go: who frees or detaches it waits. False: there is none.
  */
 bool region_hold(struct umm_ctx *ctx, const struct umm_span *span, uint64_t born,
 		 struct region_hold *hold);
@@ -126,6 +137,7 @@ void region_await(struct umm_ctx *ctx, const struct umm_span *piece);
 /* The whole managed piece that addr is in; false: none. */
 bool region_around(struct umm_ctx *ctx, uintptr_t addr, struct umm_span *out);
 
+size_t regions_bytes(const struct regions *regions);
 size_t region_managed_bytes(struct umm_ctx *ctx);
 int region_stats(struct umm_ctx *ctx, uintptr_t addr, struct umm_stats *out);
 /* Counters of all allocations with pieces in start .. end, added up. */

@@ -217,6 +217,82 @@ static void child_born_amid_a_change_of_the_books_has_whole_ones(struct env *e)
 	}
 }
 
+/* Small ranges of one block, of which nothing is counted; the one in the middle changes. */
+static char *books_attach(struct books *b)
+{
+	struct env *e = b->env;
+	char *p = env_map(e, BLOCK);
+
+	for (size_t i = 0; i < NALLOCS; i++) {
+		b->p[i] = p + i * 4 * PAGE;
+		assert_int_equal(umm_attach(e->ctx, b->p[i], 4 * PAGE), 0);
+		fill(b->p[i], 4, (unsigned)i);
+	}
+	return p;
+}
+
+static void child_detaches(void *arg)
+{
+	struct books *b = arg;
+	struct umm_ctx *ctx = b->env->ctx;
+	struct umm_stats stats = { .size = sizeof(stats) };
+
+	hooks_off();
+	umm_detach(ctx, books_victim(b));
+	for (size_t i = 0; i < NALLOCS; i++) {
+		if (i == NALLOCS / 2)
+			continue;
+		for (size_t k = 0; k < 4; k++)
+			child_check(filled_at(b->p[i], k, (unsigned)i));
+		child_check(umm_detach(ctx, b->p[i]) == 0);
+		child_check(umm_detach(ctx, b->p[i]) == -EFAULT);
+	}
+	child_check(umm_ctx_stats(ctx, &stats) == 0);
+	child_check(stats.managed_bytes == 0);
+	child_check(umm_attach(ctx, b->p[0], 4 * PAGE) == 0);
+	child_check(umm_attach(ctx, b->p[0], 4 * PAGE) == -EEXIST);
+	umm_ctx_put(ctx);
+}
+
+static void change_small(void *arg)
+{
+	struct books *b = arg;
+
+	if (b->change == FREED)
+		umm_detach(b->env->ctx, books_victim(b));
+	else
+		change_run(b);
+}
+
+static void child_born_amid_a_change_of_small_ranges_has_whole_books(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	struct books b = { .env = e };
+	struct forker f = { .child = child_detaches, .arg = &b };
+	struct actor changer;
+
+	for (b.change = FREED; b.change < NR_CHANGES; b.change++) {
+		char *p = books_attach(&b);
+
+		b.to = env_map(e, BLOCK);
+		/* So that the events of all of them are heard of. */
+		to_device(e, ref, p, 1, 1);
+		fork_begins(&f);
+		hook_set(HOOK_REGION_OUT, stop_other, NULL);
+		actor_start(&changer, change_small, &b);
+		assert_true(stop_arrived(&other_stop));
+		fork_happens(&f);
+		actor_join(&changer);
+		assert_true(f.right);
+		for (size_t i = 0; i < NALLOCS; i++)
+			if (b.p[i] != books_victim(&b))
+				assert_filled(b.p[i], 4, (unsigned)i);
+		for (size_t i = 0; i < NALLOCS; i++)
+			umm_detach(e->ctx, b.p[i]);
+		umm_detach(e->ctx, b.to);
+	}
+}
+
 /* ---- callbacks ---------------------------------------------------------------------- */
 
 static int fork_here(void *priv, const struct umm_notifier_range *range)
@@ -255,6 +331,7 @@ static void fork_from_a_callback_does_not_wait_for_what_it_is_called_for(struct 
 static const struct test_case cases[] = {
 	TEST(ALL, faults_and_allocations_go_on_while_a_fork_is_being_made),
 	TEST(ONCE, child_born_amid_a_change_of_the_books_has_whole_ones),
+	TEST(ONCE, child_born_amid_a_change_of_small_ranges_has_whole_books),
 	TEST(ALL, fork_from_a_callback_does_not_wait_for_what_it_is_called_for),
 };
 

@@ -66,6 +66,43 @@ static void host_memory_that_runs_out_costs_no_page(struct env *e)
 	assert_true(in_child(child_reads_without_memory, e));
 }
 
+/* A range for each page, and every fault is counted for another one. */
+static void child_counts_without_memory(void *arg)
+{
+	struct env *e = arg;
+	struct umm_stats stats = { .size = sizeof(stats) };
+	struct umm_ctx_options ctx_options = { .size = sizeof(ctx_options),
+					       .flags = e->variant.ctx_flags,
+					       .readahead = UMM_READAHEAD_OFF };
+	struct ref_options options = { .nframes = STARVED_PAGES, .inline_copy = true };
+	struct ref_device *ref;
+	struct umm_ctx *ctx;
+	char *p = mmap(NULL, STARVED_PAGES * PAGE, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	child_check(p != MAP_FAILED);
+	child_check(umm_ctx_create(&ctx_options, &ctx) == 0);
+	child_check(ref_create(ctx, &options, &ref) == 0);
+	for (size_t i = 0; i < STARVED_PAGES; i++)
+		child_check(umm_attach(ctx, p + i * PAGE, PAGE) == 0);
+	fill(p, STARVED_PAGES, 1);
+	child_check(umm_migrate_to_device(ctx, ref->mem, p, STARVED_PAGES * PAGE) == STARVED_PAGES);
+	address_space_close();
+	for (size_t i = 0; i < STARVED_PAGES; i++)
+		child_check(filled_at(p, i, 1));
+	child_check(umm_ctx_stats(ctx, &stats) == 0);
+	child_check(stats.managed_bytes == STARVED_PAGES * PAGE);
+	for (size_t i = 0; i < STARVED_PAGES; i++)
+		child_check(umm_detach(ctx, p + i * PAGE) == 0);
+}
+
+static void small_range_stays_managed_without_memory_to_count_for_it(struct env *e)
+{
+	if (HARNESS_TSAN || HARNESS_ASAN)
+		env_skip("sanitizers need all of the address space");
+	assert_true(in_child(child_counts_without_memory, e));
+}
+
 #define MOVED_BLOCKS 20
 #define LOW_ADDRESS  0x200000000000
 
@@ -202,6 +239,7 @@ static void events_are_followed_where_no_memory_is_left(struct env *e)
 
 static const struct test_case cases[] = {
 	TEST(PRIVATE, host_memory_that_runs_out_costs_no_page),
+	TEST(ONCE, small_range_stays_managed_without_memory_to_count_for_it),
 	TEST(KERNEL, events_are_followed_where_no_memory_is_left),
 	TEST(COHERENT_ONCE, events_are_followed_where_no_memory_is_left),
 };
