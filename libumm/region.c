@@ -19,9 +19,6 @@
 #include "hook.h"
 #include "util.h"
 
-/* Who waits for memory to be let go looks again after so long. */
-#define HELD_NS UINT64_C(100000000)
-
 void regions_init(struct regions *regions)
 {
 	lock_init(&regions->lock, RANK_REGION);
@@ -661,9 +658,9 @@ uint64_t region_births(struct umm_ctx *ctx, const struct umm_span *spans, size_t
 	return births;
 }
 
-/* The first piece of the span that is not younger. What is in a lot has no age. */
-static bool piece_elder(struct regions *regions, const struct umm_span *span, uint64_t born,
-			struct umm_span *out)
+/* What is in a lot has no age. */
+bool region_elder(struct regions *regions, const struct umm_span *span, uint64_t born,
+		  struct umm_span *out)
 {
 	uintptr_t end = span->start + span->len;
 	struct itree_node *node;
@@ -676,59 +673,6 @@ static bool piece_elder(struct regions *regions, const struct umm_span *span, ui
 	if (node)
 		*out = (struct umm_span){ node->start, node->end - node->start };
 	return node;
-}
-
-bool region_hold(struct umm_ctx *ctx, const struct umm_span *span, uint64_t born,
-		 struct region_hold *hold)
-{
-	struct regions *regions = &ctx->regions;
-	struct umm_span piece;
-	bool found;
-
-	lock_take(&regions->lock);
-	found = piece_elder(regions, span, born, &piece);
-	if (found) {
-		hold->start = max(piece.start, span->start);
-		hold->end = min(piece.start + piece.len, span->start + span->len);
-		hold->end =
-			min(hold->end, align_down(hold->start, UMM_BLOCK_SIZE) + UMM_BLOCK_SIZE);
-		hold->next = regions->holds;
-		regions->holds = hold;
-	}
-	lock_drop(&regions->lock);
-	return found;
-}
-
-void region_let(struct umm_ctx *ctx, struct region_hold *hold)
-{
-	struct region_hold **link;
-
-	lock_take(&ctx->regions.lock);
-	for (link = &ctx->regions.holds; *link != hold; link = &(*link)->next)
-		;
-	*link = hold->next;
-	lock_drop(&ctx->regions.lock);
-	ctx_settled(ctx);
-}
-
-static bool is_held(struct umm_ctx *ctx, const struct umm_span *piece)
-{
-	const struct region_hold *hold;
-
-	lock_take(&ctx->regions.lock);
-	for (hold = ctx->regions.holds; hold; hold = hold->next)
-		if (hold->start < piece->start + piece->len && piece->start < hold->end)
-			break;
-	lock_drop(&ctx->regions.lock);
-	return hold;
-}
-
-void region_await(struct umm_ctx *ctx, const struct umm_span *piece)
-{
-	uint32_t seen;
-
-	while (seen = ctx_settle_count(ctx), is_held(ctx, piece))
-		ctx_settle_wait(ctx, seen, now_ns() + HELD_NS);
 }
 
 bool region_around(struct umm_ctx *ctx, uintptr_t addr, struct umm_span *out)

@@ -124,9 +124,13 @@ bool region_next(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, struct umm
 uint64_t region_births(struct umm_ctx *ctx, const struct umm_span *spans, size_t nspans);
 
 #define REGION_ANY_AGE UINT64_MAX
+/* The first managed piece of the span that was born by then; false: none. Under regions.lock. */
+bool region_elder(struct regions *regions, const struct umm_span *span, uint64_t born,
+		  struct umm_span *out);
+
 /*
- * The first managed piece of the span that was born by then, as far as it lies in one block, does
- * not go before it is let go: who frees or detaches it waits. False: there is none.
+ * That piece, as far as it lies in one block, stays until it is let go: who frees or detaches it
+ * waits. False: there is none. hold.c
  */
 bool region_hold(struct umm_ctx *ctx, const struct umm_span *span, uint64_t born,
 		 struct region_hold *hold);

@@ -32,8 +32,8 @@
  */
 #include "policy/allowance.h"
 
-#define SHARE 20 /* what a miss costs; a miss of LRU's is one of these */
-#define SMALL 16 /* a memory that holds fewer blocks */
+#define SHARE INT64_C(20) /* what a miss costs; a miss of LRU's is one of these */
+#define SMALL 16	  /* a memory that holds fewer blocks */
 #define DOUBT 4
 #define LEAK  4
 #define TRUST 2
