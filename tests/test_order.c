@@ -447,6 +447,46 @@ static void belady_is_what_brute_force_finds(void **state)
 	}
 }
 
+static void trace_of(struct trace *trace, uint32_t nblocks)
+{
+	*trace = (struct trace){ 0 };
+	for (uint32_t block = 0; block < nblocks; block++)
+		assert_int_equal(trace_add(trace, block), 0);
+}
+
+/* Three blocks are missed one behind the other, then one is there, then another is missed. */
+static void faults_between_hits_share_the_cost_of_a_batch(void **state)
+{
+	const struct sim_device *pcie4 = &sim_devices[0], *cxl = &sim_devices[2];
+	struct sim_result result;
+	struct trace trace;
+
+	(void)state;
+	trace_of(&trace, 3);
+	assert_int_equal(trace_add(&trace, 1), 0);
+	assert_int_equal(trace_add(&trace, 3), 0);
+	assert_int_equal(sim_replay(&trace, &order_lru, 4, &result), 0);
+	trace_fini(&trace);
+	assert_int_equal(result.faults, 4);
+	assert_int_equal(result.batches, 2);
+	/* Two batches of 20 us, four faults of 10, 8 MiB at 24 GiB/s; or faults of 4 us. */
+	assert_float_equal(1e6 * sim_stall_s(&result, pcie4), 80 + 325.52, 0.01);
+	assert_float_equal(1e6 * sim_stall_s(&result, cxl), 16 + 279.02, 0.01);
+}
+
+static void batch_of_faults_ends_when_it_is_full(void **state)
+{
+	struct sim_result result;
+	struct trace trace;
+
+	(void)state;
+	trace_of(&trace, 2 * SIM_BATCH + 1);
+	assert_int_equal(sim_replay(&trace, &order_lru, 4, &result), 0);
+	trace_fini(&trace);
+	assert_int_equal(result.faults, 2 * SIM_BATCH + 1);
+	assert_int_equal(result.batches, 3);
+}
+
 /* Nobody can foresee independent draws: each block is as likely to come next. */
 static void check_random(const struct sim_figures *figures)
 {
@@ -624,6 +664,8 @@ int main(void)
 		cmocka_unit_test(orders_take_only_what_they_may_and_nothing_twice),
 		cmocka_unit_test(entries_move_from_every_order_to_every_other),
 		cmocka_unit_test(belady_is_what_brute_force_finds),
+		cmocka_unit_test(faults_between_hits_share_the_cost_of_a_batch),
+		cmocka_unit_test(batch_of_faults_ends_when_it_is_full),
 		cmocka_unit_test(any_order_of_calls_keeps_the_books),
 		cmocka_unit_test(adaptive_is_never_worse_than_lru_over_unequal_blocks),
 		cmocka_unit_test(adaptive_is_near_the_optimum_and_never_worse_than_lru),

@@ -160,8 +160,8 @@ int sim_pingpong(const struct thrash_ops *ops, const struct sim_shared *shared,
 		.thrash = calloc(1, sizeof(*world.thrash)),
 		.in_place = shared->in_place,
 		.npages = shared->npages,
-		.fault_ns = device->fault_us * 1e3,
-		.move_ns = device->fault_us * 1e3 +
+		.fault_ns = (device->batch_us + device->fault_us) * 1e3,
+		.move_ns = (device->batch_us + device->fault_us) * 1e3 +
 			   PAGE_BYTES / (device->gib_s * (double)(1 << 30)) * 1e9,
 		.remote_ns = device->word_us * 1e3,
 		.out = out,

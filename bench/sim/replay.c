@@ -22,17 +22,19 @@
 #define NOBODY	    (UINT32_MAX - 1)
 
 const struct sim_device sim_devices[NR_DEVICES] = {
-	{ "pcie4", "a GPU behind PCIe 4.0 x16", 30, 24, 1.0 },
-	{ "pcie5", "a GPU behind PCIe 5.0 x16", 25, 48, 0.8 },
-	{ "cxl", "a CXL 2.0 memory", 4, 28, 0.3 },
-	{ "remote", "a memory behind a 100 Gbit/s network", 12, 11, 3.0 },
+	{ "pcie4", "a GPU behind PCIe 4.0 x16", 20, 10, 24, 1.0 },
+	{ "pcie5", "a GPU behind PCIe 5.0 x16", 17, 8, 48, 0.8 },
+	{ "cxl", "a CXL 2.0 memory", 0, 4, 28, 0.3 },
+	{ "remote", "a memory behind a 100 Gbit/s network", 0, 12, 11, 3.0 },
 };
 
 double sim_stall_s(const struct sim_result *result, const struct sim_device *device)
 {
 	double bytes = (double)(result->bytes_in + result->bytes_out);
 
-	return (double)result->faults * device->fault_us / 1e6 +
+	return ((double)result->batches * device->batch_us +
+		(double)result->faults * device->fault_us) /
+		       1e6 +
 	       bytes / (device->gib_s * (double)(1 << 30));
 }
 
@@ -50,6 +52,8 @@ struct memory {
 	uint32_t *size;		      /* of each block; 0: it is not there */
 	uint64_t *clock;	      /* recorded: of the order, before each step */
 	uint32_t room, used;
+	unsigned batch;	  /* faults of the batch that is open; 0: none is */
+	uint32_t request; /* recorded: when that of the batch began */
 	struct sim_result *out;
 	/* Whoever decides who goes. */
 	void (*make_room)(struct memory *m, const struct want *want);
@@ -100,6 +104,14 @@ static void memory_touch(struct memory *m, uint32_t block)
 		order_touch(m->order, &m->entry[block]);
 }
 
+/* Work-items miss side by side, until one has what it needs. */
+static void memory_fault(struct memory *m)
+{
+	m->out->faults++;
+	m->out->batches += !m->batch;
+	m->batch = (m->batch + 1) % SIM_BATCH;
+}
+
 /* It has so much more of a block, which it may have nothing of yet. */
 static void memory_grow(struct memory *m, uint32_t block, uint32_t more)
 {
@@ -109,7 +121,7 @@ static void memory_grow(struct memory *m, uint32_t block, uint32_t more)
 			order_insert(m->order, &m->entry[block], key_of(block));
 	}
 	memory_resize(m, block, m->size[block] + more);
-	m->out->faults++;
+	memory_fault(m);
 	m->out->bytes_in += bytes_of(m, more);
 }
 
@@ -126,6 +138,7 @@ static void block_use(struct memory *m, uint32_t block)
 {
 	if (m->size[block]) {
 		memory_touch(m, block);
+		m->batch = 0;
 		return;
 	}
 	memory_room(m, 1, (struct want){ .keep = block, .before = UINT64_MAX });
@@ -168,6 +181,13 @@ static void pages_want(struct memory *m, uint32_t block, const struct trace_step
 	struct want want = { .keep = block, .before = UINT64_MAX };
 	bool known = m->size[block];
 
+	/* The library's own batches are known: what one request brought. */
+	if (step->kind == STEP_BRING && step->after != m->request)
+		m->batch = 0;
+	if (step->kind == STEP_BRING)
+		m->request = step->after;
+	if (step->kind == STEP_USE && !missing(m, block, step->pages))
+		m->batch = 0;
 	if (step->kind == STEP_BRING && m->order)
 		want.before = m->clock[step->after];
 	if (step->kind != STEP_SPARE)

@@ -23,6 +23,7 @@ struct sim_miss {
 struct sim_result {
 	uint64_t uses, misses, evictions; /* of blocks: a miss finds none of it */
 	uint64_t faults;		  /* uses for which anything of a block had to come */
+	uint64_t batches;		  /* of faults that are served in one go */
 	uint64_t cpu_faults;	      /* recorded: pages that a CPU missed, for they were there */
 	uint64_t bytes_in, bytes_out; /* moved to the memory, and from it for lack of room */
 };
@@ -98,13 +99,17 @@ int pattern_seeded(const char *name, uint32_t nblocks, uint32_t room, uint64_t s
 struct sim_device {
 	const char *name;
 	const char *what;
-	double fault_us; /* until the first byte of a block that was missed comes */
+	double batch_us; /* to hear of a batch of faults, and to let go on who waits for it */
+	double fault_us; /* for each of its faults, until the first byte of the block comes */
 	double gib_s;	 /* each way */
 	double word_us;	 /* an access to memory at the other end */
 };
 
 #define NR_DEVICES 4
 extern const struct sim_device sim_devices[NR_DEVICES];
+
+/* Faults that a device has one behind the other are a batch; most of them in one. */
+#define SIM_BATCH 256
 
 double sim_stall_s(const struct sim_result *result, const struct sim_device *device);
 
