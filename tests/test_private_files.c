@@ -29,10 +29,10 @@ static void file_close(void)
 	fd = -1;
 }
 
-/* A private mapping of npages pages of a file, filled from seed 1 and attached. */
-static char *file_map(struct env *e, size_t npages)
+/* Over these pages a private mapping of a file, filled from seed 1 and attached. */
+static void file_map_over(struct env *e, char *p, size_t npages)
 {
-	char page[PAGE], *p;
+	char page[PAGE];
 
 	fd = open("/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
 	if (fd < 0)
@@ -41,10 +41,16 @@ static char *file_map(struct env *e, size_t npages)
 		page_fill(page, i, 1);
 		assert_int_equal(pwrite(fd, page, PAGE, (off_t)(i * PAGE)), PAGE);
 	}
-	p = env_map(e, npages * PAGE);
 	assert_ptr_equal(
 		mmap(p, npages * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, fd, 0), p);
 	assert_int_equal(umm_attach(e->ctx, p, npages * PAGE), 0);
+}
+
+static char *file_map(struct env *e, size_t npages)
+{
+	char *p = env_map(e, npages * PAGE);
+
+	file_map_over(e, p, npages);
 	return p;
 }
 
@@ -272,15 +278,21 @@ static void unmap_meanwhile(void *priv, enum hook_point point, uintptr_t addr)
 		munmap(race->p, PAGES * PAGE);
 }
 
+/* Where no thread's mmap() goes by itself, as it may into a hole among other mappings. */
+#define FAR_AWAY ((void *)0x7e9000000000)
+
 static void nothing_is_put_where_pages_were_unmapped(struct env *e)
 {
 	struct ref_device *ref = env_device(e, 64);
-	struct race race = { .p = written_map(e) };
+	struct race race = { .p = mmap(FAR_AWAY, PAGES * PAGE, PROT_READ | PROT_WRITE,
+				       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) };
 
+	assert_ptr_not_equal(race.p, MAP_FAILED);
+	file_map_over(e, race.p, PAGES);
+	write_pages(race.p, FIRST, WRITTEN, 2);
 	hook_set(HOOK_CLAIMING, unmap_meanwhile, &race);
 	assert_int_equal(migrate(e, ref, race.p, PAGES, 0), 0);
 	assert_true(race.done);
-	env_forget(e, race.p, PAGES * PAGE);
 	assert_int_equal(msync(race.p + FIRST * PAGE, WRITTEN * PAGE, MS_ASYNC), -1);
 	assert_int_equal(errno, ENOMEM);
 	assert_free_frames(ref, 64);
