@@ -297,6 +297,12 @@ bool event_read_watches(struct umm_ctx *ctx)
 	return any;
 }
 
+bool event_is_changing(const struct umm_ctx *ctx)
+{
+	return uffd_is_changing(ctx->uffd) || uffd_is_changing(ctx->watch) ||
+	       uffd_is_changing(ctx->mark);
+}
+
 int event_read(struct umm_ctx *ctx, struct uffd_msg_info *info, bool *again)
 {
 	int ret;
@@ -306,7 +312,7 @@ int event_read(struct umm_ctx *ctx, struct uffd_msg_info *info, bool *again)
 	*again = ret > 0 && info->kind != UFFD_FAULT;
 	if (*again)
 		event_apply(ctx, info);
-	else if (ctx->arrivals.any && !uffd_is_changing(ctx->uffd))
+	else if (ctx->arrivals.any && !event_is_changing(ctx))
 		remap_forget_arrivals(ctx);
 	rwlock_drop(&ctx->gate);
 	return *again ? 0 : ret;
@@ -323,20 +329,13 @@ void event_pump(struct umm_ctx *ctx)
 		uffd_await(ctx->uffd, MESSAGE_NS);
 }
 
-/* Whosever memory it is of: who unmaps it may be stopped, and the address in use again. */
-static bool is_changing(const struct umm_ctx *ctx)
-{
-	return uffd_is_changing(ctx->uffd) || uffd_is_changing(ctx->watch) ||
-	       uffd_is_changing(ctx->mark);
-}
-
 void event_await_quiet(struct umm_ctx *ctx)
 {
-	while (is_changing(ctx))
+	while (event_is_changing(ctx))
 		event_pump(ctx);
 	/* What was read is applied, too, once its reader has let go of the gate. */
 	rwlock_take(&ctx->gate);
-	if (!uffd_is_changing(ctx->uffd))
+	if (!event_is_changing(ctx))
 		remap_forget_arrivals(ctx);
 	rwlock_drop(&ctx->gate);
 }

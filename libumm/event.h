@@ -22,6 +22,12 @@ int event_read(struct umm_ctx *ctx, struct uffd_msg_info *info, bool *again);
 void event_await_quiet(struct umm_ctx *ctx);
 
 /*
+ * Does anybody change mappings whose message is not read yet? Whosever memory it is of: who unmaps
+ * it may be stopped, and the address in use again. A system call for each descriptor.
+ */
+bool event_is_changing(const struct umm_ctx *ctx);
+
+/*
  * For remap.c: what has to be read before the message at hand can be applied. One message; who
  * faults is sent back to fault again. Under the gate, held exclusively.
  */

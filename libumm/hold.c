@@ -38,9 +38,11 @@ void region_let(struct umm_ctx *ctx, struct region_hold *hold)
 	struct region_hold **link;
 
 	lock_take(&ctx->regions.lock);
-	for (link = &ctx->regions.holds; *link != hold; link = &(*link)->next)
+	for (link = &ctx->regions.holds; *link && *link != hold; link = &(*link)->next)
 		;
-	*link = hold->next;
+	/* A child that was forked meanwhile, by a handler, has none. */
+	if (*link)
+		*link = hold->next;
 	lock_drop(&ctx->regions.lock);
 	ctx_settled(ctx);
 }

@@ -30,15 +30,19 @@ static bool find(const struct umm_ctx *ctx, uintptr_t at, uintptr_t end, struct 
 
 void mark_range(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
 {
-	struct maps_vma vma;
-	int uffd;
+	struct maps_vma vma, now;
+	int uffd, ret;
 
 	for (uintptr_t at = start; find(ctx, at, end, &vma); at = vma.end) {
 		at = max(at, vma.start);
 		uffd = vma.anon && !vma.shared ? ctx->mark : ctx->watch;
 		/* What devices use tells already. */
-		if (uffd >= 0 && !vma.special)
-			uffd_watch(uffd, at, min(vma.end, end) - at);
+		if (uffd < 0 || vma.special)
+			continue;
+		ret = uffd_watch(uffd, at, min(vma.end, end) - at);
+		/* A block in its midst was registered since, which made several of it. */
+		if (ret == -EBUSY && find(ctx, at, end, &now) && now.end < vma.end)
+			vma.end = at;
 	}
 }
 
@@ -47,7 +51,7 @@ int mark_register(struct umm_ctx *ctx, uintptr_t start, size_t len)
 	int ret = uffd_register(ctx->uffd, start, len);
 
 	/* The mark's, if it may have it: what another one has is refused to it, too. */
-	if (ret == -EBUSY && ctx->mark >= 0 && !uffd_watch(ctx->mark, start, len)) {
+	while (ret == -EBUSY && ctx->mark >= 0 && !uffd_watch(ctx->mark, start, len)) {
 		uffd_unregister(ctx->mark, start, len);
 		ret = uffd_register(ctx->uffd, start, len);
 	}

@@ -411,10 +411,10 @@ static struct prefetch *prefetch_new(struct umm_ctx *ctx, const struct umm_prefe
 	prefetch->owner = getpid();
 	prefetch->ctx = ctx;
 	prefetch->flags = req->flags;
-	if (req->flags & UMM_PREFETCH_DISCARD)
-		prefetch->born = region_births(ctx, req->spans, req->nspans);
 	prefetch->nspans = req->nspans;
 	memcpy(prefetch->spans, req->spans, req->nspans * sizeof(struct umm_span));
+	if (req->flags & UMM_PREFETCH_DISCARD)
+		prefetch->born = region_births(ctx, prefetch->spans, prefetch->nspans);
 	prefetch->want = (struct batch_want){
 		.dst = req->dst,
 		.cause = UMM_CAUSE_EXPLICIT,

@@ -548,16 +548,28 @@ void region_fork_child(struct umm_ctx *ctx)
 	regions->holds = NULL;
 }
 
-/* Take the first piece out of the books; what is left of its allocation, NULL: nothing. */
-static struct alloc *piece_pop(struct umm_ctx *ctx, struct alloc *alloc, struct umm_span *piece)
+/*
+ * Take the first piece out of the books. *rest: what is left of its allocation, NULL: nothing.
+ * False: others have unmapped what was left.
+ */
+static bool piece_pop(struct umm_ctx *ctx, struct alloc **rest, struct umm_span *piece)
 {
-	struct region *region = alloc_first(&ctx->regions, alloc);
-	struct alloc *rest = alloc->npieces > 1 ? alloc : NULL;
+	struct alloc *alloc = *rest;
+	struct region *region;
+	bool found = alloc->npieces > 1; /* one is the releaser's */
 
-	*piece = (struct umm_span){ region->node.start, region->node.end - region->node.start };
-	region_drop(&ctx->regions, region);
-	hints_forget(&ctx->hints, piece->start, piece->start + piece->len);
-	return rest;
+	if (found) {
+		region = alloc_first(&ctx->regions, alloc);
+		*piece = (struct umm_span){ region->node.start,
+					    region->node.end - region->node.start };
+		region_drop(&ctx->regions, region);
+		hints_forget(&ctx->hints, piece->start, piece->start + piece->len);
+	}
+	if (alloc->npieces == 1) {
+		alloc_drop(&ctx->regions, alloc);
+		*rest = NULL;
+	}
+	return found;
 }
 
 static bool small_pop(struct umm_ctx *ctx, uintptr_t base, bool attached, struct umm_span *piece)
@@ -584,7 +596,9 @@ bool region_release(struct umm_ctx *ctx, uintptr_t base, bool attached, struct u
 	if (alloc && alloc->attached == attached) {
 		itree_remove(&regions->allocs, &alloc->node);
 		alloc->released = true;
-		*rest = piece_pop(ctx, alloc, piece);
+		alloc->npieces++;
+		*rest = alloc;
+		found = piece_pop(ctx, rest, piece);
 	} else {
 		*rest = NULL;
 		found = small_pop(ctx, base, attached, piece);
@@ -595,12 +609,14 @@ bool region_release(struct umm_ctx *ctx, uintptr_t base, bool attached, struct u
 
 bool region_pop(struct umm_ctx *ctx, struct umm_span *piece, struct alloc **rest)
 {
+	bool found;
+
 	if (!*rest)
 		return false;
 	lock_take(&ctx->regions.lock);
-	*rest = piece_pop(ctx, *rest, piece);
+	found = piece_pop(ctx, rest, piece);
 	lock_drop(&ctx->regions.lock);
-	return true;
+	return found;
 }
 
 bool region_first_alloc(struct umm_ctx *ctx, uintptr_t *base, bool *attached)

@@ -273,7 +273,7 @@ static void unmap_arrived(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
 	struct doubt doubt = { .next = ctx->doubts, .start = start, .end = end };
 
 	ctx->doubts = &doubt;
-	while (!doubt.over && is_managed(ctx, start, end) && uffd_is_changing(ctx->uffd) &&
+	while (!doubt.over && is_managed(ctx, start, end) && event_is_changing(ctx) &&
 	       now_ns() < deadline)
 		event_read_ahead(ctx);
 	ctx->doubts = doubt.next;
@@ -312,26 +312,6 @@ void remap_unmapped(struct umm_ctx *ctx, const struct uffd_msg_info *info)
 		unmap_arrived(ctx, info->addr, info->end);
 }
 
-/* Are there pages that the kernel tells of when they go? */
-static bool any_registered(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
-{
-	struct block *block;
-	unsigned first, last;
-	uintptr_t at = start;
-	bool any = false;
-
-	while (at < end && !any && (block = block_next(ctx, at, end))) {
-		at = block->va + UMM_BLOCK_SIZE;
-		if (block_clip(block, start, end, &first, &last))
-			for (unsigned i = first; i < last; i++)
-				any |= page_state(block, i) != PG_UNMANAGED &&
-				       page_state(block, i) != PG_NATIVE &&
-				       page_state(block, i) != PG_MIRRORED;
-		lock_drop(&block->lock);
-	}
-	return any;
-}
-
 /*
  * Where a mapping moved to there is no other one any more; but the message of the one that was
  * there, which another thread moved away or unmapped, may be behind this one.
@@ -348,8 +328,7 @@ static void await_departure(struct umm_ctx *ctx, const struct uffd_msg_info *inf
 
 	/* Its sender has gone on: what is read may also be the second message of this move. */
 	ctx->departures = &mine;
-	while (any_registered(ctx, info->to, end) && uffd_is_changing(ctx->uffd) &&
-	       now_ns() < deadline)
+	while (is_managed(ctx, info->to, end) && event_is_changing(ctx) && now_ns() < deadline)
 		event_read_ahead(ctx);
 	ctx->departures = mine.next;
 	if (now_ns() >= deadline)

@@ -82,7 +82,8 @@ static pthread_mutex_t round_lock = PTHREAD_MUTEX_INITIALIZER;
 /* Protects, by round_lock: everything down to channel. */
 static struct umm_ctx *ctx;
 static uint64_t limit, high, low; /* pages */
-static bool stopping, was_full, was_pinned;
+static atomic_bool stopping;	  /* no further round begins */
+static bool was_full, was_pinned;
 static struct budget count_budget;
 static struct channel *channel;
 
@@ -627,9 +628,9 @@ static bool stop(void)
 	room_give_up(true); /* what it waits for might be a thread that waits for room */
 	clock_gettime(CLOCK_REALTIME, &until);
 	until.tv_sec += END_PATIENCE_S;
+	stopping = true;
 	if (pthread_mutex_timedlock(&round_lock, &until))
 		return false;
-	stopping = true;
 	room_give_up(true); /* destructors of others still run, and find nobody who makes any */
 	residency_count(ctx);
 	publish();
@@ -644,11 +645,12 @@ void engine_end(void)
 			shim_say("nothing left the host: managed memory stayed under its limit");
 		return;
 	}
-	if (!stop()) {
+	if (stop()) {
+		grant_end();
+	} else {
 		shim_say("what moves pages to devices is stuck: numbers are those before");
 		channel->count[CHANNEL_LATE] = room_late();
 	}
-	grant_end();
 	if (shim_settings()->summary)
 		channel_print(channel, stderr);
 	channel_close(channel);

@@ -147,8 +147,8 @@ static bool wait_once(void)
 /* False: there is none, nobody counts, and it is one of those that may come late. */
 static bool wait_for_room(void)
 {
+	bool got, last = false;
 	uint64_t before;
-	bool got;
 
 	pthread_mutex_lock(&lock);
 	atomic_fetch_add(&waiting, 1);
@@ -159,10 +159,11 @@ static bool wait_for_room(void)
 	atomic_fetch_sub(&waiting, 1);
 	if (!got) {
 		atomic_fetch_add(&late_all, 1);
-		if (atomic_fetch_add(&late, 1) == ROOM_LATE_MOST - 1)
-			shim_say("what moves pages to devices is stuck: whoever needs room waits");
+		last = atomic_fetch_add(&late, 1) == ROOM_LATE_MOST - 1;
 	}
 	pthread_mutex_unlock(&lock);
+	if (last)
+		shim_say("what moves pages to devices is stuck: whoever needs room waits");
 	return got;
 }
 

@@ -4,8 +4,8 @@
  * (libumm/policy/place.h). A device that answers with an error of its own, or has lost a page, is
  * asked no more; its pages stay its own until they are touched.
  *
- * Changed by the engine's thread only; the table is read by others for its numbers, which may be a
- * moment old.
+ * Changed by whoever has the engine's lock; the table is read by others for its numbers, which may
+ * be a moment old.
  */
 #include "tiers.h"
 

@@ -7,6 +7,7 @@
 #include "race.h"
 
 #include <string.h>
+#include <sys/mman.h>
 
 #define ROUNDS	    200
 #define BLOCK_PAGES UMM_BLOCK_PAGES
@@ -116,6 +117,44 @@ static void migration_in_the_middle_of_a_detach_loses_nothing(struct env *e)
 	assert_filled(p, RACE_PAGES, 1);
 	assert_free_frames(ref, 64);
 	assert_state(e, p, RACE_PAGES, UMM_PAGE_UNMANAGED);
+}
+
+struct rest {
+	struct env *env;
+	char *p;
+};
+
+/* The program goes on when its event is read, which may be before the books are changed. */
+static void unmap_the_rest(void *priv, enum hook_point point, uintptr_t addr)
+{
+	struct umm_stats stats = { .size = sizeof(stats) };
+	uint64_t until = harness_now_ms() + PATIENCE_MS;
+	struct rest *rest = priv;
+
+	(void)addr;
+	hook_set(point, NULL, NULL);
+	munmap(rest->p, RACE_PAGES * PAGE);
+	while (!umm_ctx_stats(rest->env->ctx, &stats) && stats.managed_bytes &&
+	       harness_now_ms() < until)
+		harness_yield();
+}
+
+/* Of two pieces the second one is unmapped while the first is detached: nothing is left to do. */
+static void rest_that_is_unmapped_during_a_detach_ends_it(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = env_attach(e, 3 * RACE_PAGES * PAGE);
+	struct rest rest = { e, p + 2 * RACE_PAGES * PAGE };
+
+	fill(p, 3 * RACE_PAGES, 1);
+	to_device(e, ref, p, RACE_PAGES, RACE_PAGES);
+	assert_int_equal(munmap(p + RACE_PAGES * PAGE, RACE_PAGES * PAGE), 0);
+	wait_until(count_state(e, p, 3 * RACE_PAGES, UMM_PAGE_UNMANAGED) == RACE_PAGES);
+	hook_set(HOOK_DETACHING, unmap_the_rest, &rest);
+	assert_int_equal(umm_detach(e->ctx, p), 0);
+	assert_filled(p, RACE_PAGES, 1);
+	assert_free_frames(ref, 64);
+	assert_int_equal(count_state(e, p, 3 * RACE_PAGES, UMM_PAGE_UNMANAGED), 3 * RACE_PAGES);
 }
 
 static void fork_waits_for_a_migration_to_the_device(struct env *e)
@@ -360,6 +399,7 @@ static const struct test_case cases[] = {
 	TEST(ALL, destroy_waits_for_a_migration_to_the_device),
 	TEST(ALL, destroy_waits_for_a_migration_home),
 	TEST(ALL, migration_in_the_middle_of_a_detach_loses_nothing),
+	TEST(ALL, rest_that_is_unmapped_during_a_detach_ends_it),
 	TEST(ALL, fork_waits_for_a_migration_to_the_device),
 	TEST(ALL, fork_during_a_migration_home),
 	TEST(ALL, migration_waits_for_a_prepared_fork),

@@ -165,7 +165,7 @@ static int64_t may_spend(const struct order *order)
 	return order->credit + lead * SHARE;
 }
 
-/* What LRU evicts next, of what is there. */
+/* What LRU evicts next, of what is there and not asked for yet. */
 static struct order_entry *plain_next(const struct order *order, const struct order_want *want)
 {
 	struct order_entry *record = ghost_oldest(order->plain);
@@ -173,7 +173,7 @@ static struct order_entry *plain_next(const struct order *order, const struct or
 	if (ghost_find(order->plain, want->except))
 		return NULL;
 	for (unsigned n = 0; record && n < LOOK; record = record->prev, n++)
-		if (record->real)
+		if (record->real && record->real->asked != want->ticket)
 			return order_may(record->real, want) ? record->real : NULL;
 	return NULL;
 }

@@ -119,7 +119,8 @@ _Bool ref_opencl_missing(void)
 
 	if (!child)
 		_exit(!device_find());
-	return child < 0 || waitpid(child, &status, 0) != child || status;
+	return child > 0 && waitpid(child, &status, 0) == child && WIFEXITED(status) &&
+	       WEXITSTATUS(status) == 1;
 }
 
 static int make(struct ref_device *ref, const struct ref_options *options, ref_join *join,

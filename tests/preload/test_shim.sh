@@ -451,7 +451,10 @@ stuck() {
 	shim UMM_DEVICE=ref:sticks=1G timeout -s KILL 300 "$victims/victim_memory" scans_until_told &
 	runner=$!
 	until grep -q 'whoever needs room waits' "$scratch/err" 2>/dev/null; do
-		kill -0 "$runner" || fail "it ended: $(cat "$scratch"/{out,err})"
+		kill -0 "$runner" 2>/dev/null || {
+			wait "$runner" || [ $? -ne 77 ] || exit 77
+			fail "it ended: $(cat "$scratch"/{out,err})"
+		}
 		sleep 0.1
 	done
 	kill "$(told process)"
