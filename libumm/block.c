@@ -21,7 +21,6 @@
 #include <string.h>
 
 #include "ctx.h"
-#include "event.h"
 #include "hook.h"
 #include "log.h"
 #include "maps.h"
@@ -309,7 +308,7 @@ bool page_drop_is_over(struct umm_ctx *ctx, struct block *block, unsigned i)
 	if (!pagemap_populated(page_addr(block, i), 1, ctx->features & UMM_KERNEL_PAGEMAP_SCAN,
 			       &populated) &&
 	    !populated) {
-		if (!event_is_changing(ctx))
+		if (!uffd_is_changing(ctx->uffd))
 			page_set(block, i, PG_EMPTY);
 	} else if (now_ns() - block->dropped_ns > DROPPING_NS) {
 		block->page[i] &= (uint16_t)~PG_DROPPING;
@@ -337,7 +336,7 @@ static int register_run(struct umm_ctx *ctx, struct block *block, unsigned first
 		return ret;
 	}
 	/* What is not there may have moved away: its message will find it where it was. */
-	if (event_is_changing(ctx))
+	if (uffd_is_changing(ctx->uffd))
 		memset(populated, 0xff, sizeof(populated));
 	for (unsigned i = first; i < last; i++)
 		page_set(block, i, bit_test(populated, i - first) ? PG_SYSTEM : PG_EMPTY);
