@@ -505,7 +505,9 @@ unsigned bit_count(const uint64_t *map)
 {
 	unsigned n = 0;
 
+	/* Most words of most bitmaps are empty. */
 	for (unsigned w = 0; w < BITMAP_WORDS; w++)
-		n += word_count(map[w]);
+		if (map[w])
+			n += word_count(map[w]);
 	return n;
 }
