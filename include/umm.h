@@ -1248,7 +1248,8 @@ UMM_API size_t umm_devmem_recorded(struct umm_devmem *mem, uintptr_t *out, size_
  * evicted; the pages that a CPU misses, and that move. umm-sim(1) replays it. An event takes 8
  * bytes and a store; the disk space is taken at once, and what was recorded survives the process.
  * UMM_TRACE in the environment does the same from the first context on, with "%p" in it for the
- * process, and room for UMM_TRACE_EVENTS. A forked child records nothing.
+ * process, and room for UMM_TRACE_EVENTS. A forked child records nothing. The file must not be
+ * shortened while it is recorded to: the next event would be a SIGBUS.
  *
  * Ownership: @path is read before the call returns.
  * Context:   any thread, not from a callback; may sleep.

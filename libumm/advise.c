@@ -12,8 +12,6 @@
 #include "mark.h"
 #include "util.h"
 
-#define ORDER_MOST (UMM_BLOCK_SHIFT - UMM_PAGE_SHIFT)
-
 static uint32_t hint_bit(enum umm_hint hint)
 {
 	return UINT32_C(1) << hint;

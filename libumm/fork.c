@@ -38,6 +38,7 @@
 #include "notifier.h"
 #include "piece.h"
 #include "poison.h"
+#include "prefetch.h"
 #include "sigbus.h"
 #include "signals.h"
 #include "tracefile.h"
@@ -219,6 +220,7 @@ static void child(void)
 	ctx_list_reset();
 	sigbus_after_fork();
 	tracefile_fork_child();
+	prefetch_fork_child();
 	for (ctx = ctx_list_first(); ctx; ctx = ctx->next) {
 		region_fork_child(ctx);
 		device_fork_child(ctx);

@@ -32,24 +32,30 @@ static unsigned order_at(struct hint_cursor *cursor, uintptr_t addr)
 	return hint_at(cursor, addr)->order;
 }
 
-/* The unit of 2^order pages that page i is in, as far as it has this granularity. */
-static void widen_unit(struct hint_cursor *cursor, uintptr_t va, unsigned i, uint64_t *pages)
+/* The unit of 2^order pages that page i is in, as far as it has this granularity. Its end. */
+static unsigned widen_unit(struct hint_cursor *cursor, uintptr_t va, unsigned i, unsigned order,
+			   uint64_t *pages)
 {
-	unsigned order = order_at(cursor, va + ((uintptr_t)i << UMM_PAGE_SHIFT));
 	unsigned first = i & ~((1u << order) - 1), last = first + (1u << order);
 
-	for (unsigned k = first; order && k < last; k++)
+	for (unsigned k = first; k < last; k++)
 		if (order_at(cursor, va + ((uintptr_t)k << UMM_PAGE_SHIFT)) >= order)
 			bit_set(pages, k);
+	return last;
 }
 
 static void widen(struct hint_cursor *cursor, uintptr_t va, uint64_t *pages)
 {
+	unsigned done[ORDER_MOST + 1] = { 0 }; /* by order: units before are widened */
 	uint64_t asked[BITMAP_WORDS];
 
 	memcpy(asked, pages, sizeof(asked));
-	for (unsigned i = bit_next(asked, 0); i < UMM_BLOCK_PAGES; i = bit_next(asked, i + 1))
-		widen_unit(cursor, va, i, pages);
+	for (unsigned i = bit_next(asked, 0); i < UMM_BLOCK_PAGES; i = bit_next(asked, i + 1)) {
+		unsigned order = order_at(cursor, va + ((uintptr_t)i << UMM_PAGE_SHIFT));
+
+		if (order && i >= done[order])
+			done[order] = widen_unit(cursor, va, i, order, pages);
+	}
 }
 
 void heed_request(struct umm_ctx *ctx, struct piece_want *want, uint64_t *pages,

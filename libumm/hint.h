@@ -14,6 +14,7 @@
 #include "umm.h"
 
 #define HINT_DEVICES 64
+#define ORDER_MOST   (UMM_BLOCK_SHIFT - UMM_PAGE_SHIFT) /* a unit is a block at most */
 
 /* Of one address. */
 struct hint_attrs {

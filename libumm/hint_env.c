@@ -13,8 +13,7 @@
 #include "log.h"
 #include "util.h"
 
-#define WORD_MOST  32
-#define ORDER_MOST (UMM_BLOCK_SHIFT - UMM_PAGE_SHIFT)
+#define WORD_MOST 32
 
 static const struct {
 	const char *word;

@@ -332,6 +332,12 @@ static void prefetch_go_on(struct fence_after *after, int status)
 	signals_let();
 }
 
+/* Each change of the list is one store: whatever was being done to it, it is whole. */
+void prefetch_fork_child(void)
+{
+	lock_fork_child(&waiting_lock);
+}
+
 void prefetch_cancel(struct umm_ctx *ctx, const struct umm_devmem *mem)
 {
 	struct umm_fence *done;
@@ -443,6 +449,7 @@ static int prefetch_list(struct prefetch *prefetch)
 		prefetch->next = waiting;
 		waiting = prefetch;
 	}
+	hook_run(HOOK_LISTED, prefetch->spans[0].start);
 	lock_drop(&waiting_lock);
 	return ret;
 }

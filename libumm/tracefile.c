@@ -39,6 +39,7 @@ struct tracefile {
 
 _Atomic uint32_t tracefile_on;
 static _Atomic(struct tracefile *) current;
+static size_t room; /* of events in it; not what the file says, which others may write to */
 static _Atomic unsigned users;
 static _Atomic bool turning;
 static uint32_t generation; /* while turning */
@@ -57,7 +58,7 @@ UMM_FAULT_PATH void tracefile_put(enum record_kind kind, uint32_t who, uintptr_t
 	file = atomic_load(&current);
 	if (file) {
 		at = __atomic_fetch_add(&file->head.n, 1, __ATOMIC_RELAXED);
-		if (at < file->head.room)
+		if (at < room)
 			atomic_store_explicit(&file->event[at],
 					      record_pack(kind, who, addr >> UMM_PAGE_SHIFT),
 					      memory_order_relaxed);
@@ -104,6 +105,7 @@ static int file_open(const char *path, size_t nevents)
 					   .version = RECORD_VERSION,
 					   .event_bytes = sizeof(uint64_t),
 					   .room = nevents };
+	room = nevents;
 	atomic_store(&current, file);
 	generation = generation + 1 ? generation + 1 : 1;
 	atomic_store(&tracefile_on, generation);
@@ -119,7 +121,7 @@ static void file_close(void)
 	while (atomic_load(&users))
 		sched_yield();
 	if (file)
-		munmap(file, file_bytes(file->head.room));
+		munmap(file, file_bytes(room));
 }
 
 int umm_trace(const char *path, size_t nevents)

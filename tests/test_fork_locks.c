@@ -40,6 +40,7 @@ static void hooks_off(void)
 {
 	hook_set(HOOK_FORK_BEGINS, NULL, NULL);
 	hook_set(HOOK_REGION_OUT, NULL, NULL);
+	hook_set(HOOK_LISTED, NULL, NULL);
 }
 
 static void let_go(void)
@@ -293,6 +294,67 @@ static void child_born_amid_a_change_of_small_ranges_has_whole_books(struct env 
 	}
 }
 
+struct prefetcher {
+	struct scene scene;
+	struct umm_prefetch want;
+	struct umm_span span;
+	long moved;
+};
+
+static void prefetch_run(void *arg)
+{
+	struct prefetcher *pre = arg;
+
+	pre->moved = umm_prefetch(pre->scene.env->ctx, &pre->want, NULL);
+}
+
+/* What was on its way is the parent's; where it was to go is gone. */
+static void child_prefetches(void *arg)
+{
+	struct prefetcher *pre = arg;
+	struct umm_ctx *mine;
+
+	hooks_off();
+	/* ThreadSanitizer cannot start threads in a child of threads. */
+	if (!HARNESS_TSAN) {
+		child_check(umm_ctx_create(NULL, &mine) == 0);
+		umm_ctx_put(mine);
+	}
+	child_check(umm_prefetch(pre->scene.env->ctx, &pre->want, NULL) < 0);
+	child_sees(&pre->scene);
+	umm_ctx_put(pre->scene.env->ctx);
+}
+
+static void child_born_amid_a_prefetch_makes_and_closes_contexts(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = env_alloc_small(e, NPAGES * PAGE);
+	struct prefetcher pre = {
+		.scene = { e, p },
+		.span = { (uintptr_t)p, NPAGES * PAGE },
+	};
+	struct forker f = { .child = child_prefetches, .arg = &pre };
+	struct actor prefetcher;
+
+	pre.want = (struct umm_prefetch){
+		.size = sizeof(pre.want),
+		.spans = &pre.span,
+		.nspans = 1,
+		.dst = ref->mem,
+	};
+	fill(p, NPAGES, 1);
+	fork_begins(&f);
+	hook_set(HOOK_LISTED, stop_other, NULL);
+	actor_start(&prefetcher, prefetch_run, &pre);
+	assert_true(stop_arrived(&other_stop));
+	fork_happens(&f);
+	actor_join(&prefetcher);
+	assert_true(f.right);
+	/* Pages that the child shares may stay. */
+	assert_true(pre.moved >= 0);
+	assert_filled(p, NPAGES, 1);
+}
+
 /* ---- callbacks ---------------------------------------------------------------------- */
 
 static int fork_here(void *priv, const struct umm_notifier_range *range)
@@ -332,6 +394,7 @@ static const struct test_case cases[] = {
 	TEST(ALL, faults_and_allocations_go_on_while_a_fork_is_being_made),
 	TEST(ONCE, child_born_amid_a_change_of_the_books_has_whole_ones),
 	TEST(ONCE, child_born_amid_a_change_of_small_ranges_has_whole_books),
+	TEST(ONCE, child_born_amid_a_prefetch_makes_and_closes_contexts),
 	TEST(ALL, fork_from_a_callback_does_not_wait_for_what_it_is_called_for),
 };
 
