@@ -174,15 +174,13 @@ static enum serve serve_unknown(struct umm_ctx *ctx, const struct uffd_msg_info 
 	return serve_empty(ctx, NULL, info, counter);
 }
 
-/* Is the page to be brought home, and nothing keeps it? */
-static bool comes_home(const struct umm_ctx *ctx, const struct block *block,
-		       const struct uffd_msg_info *info)
+/* Is the page to be brought home, and nothing keeps it? It may still have to be asked for. */
+static bool comes_home(const struct block *block, const struct uffd_msg_info *info)
 {
 	unsigned i = page_index(info->addr);
 
 	switch (page_state(block, i)) {
 	case PG_DEVICE:
-		return !(block->page[i] & PG_HELD) && !must_ask(ctx, info);
 	case PG_EXCLUSIVE:
 		return !(block->page[i] & PG_HELD);
 	case PG_DUPLICATED:
@@ -196,22 +194,20 @@ static enum serve serve_locked(struct umm_ctx *ctx, struct block *block,
 			       const struct uffd_msg_info *info, unsigned *counter)
 {
 	unsigned i = page_index(info->addr);
-	bool held;
 
 	if (!block)
 		return serve_unknown(ctx, info, counter);
-	if (comes_home(ctx, block, info))
+	if (comes_home(block, info))
 		return SERVE_HOME;
-	held = block->page[i] & PG_HELD;
 	switch (page_state(block, i)) {
 	case PG_MIGRATING:
 		return serve_migrating(ctx, block, info, counter);
 	case PG_DEVICE:
 	case PG_EXCLUSIVE:
-		return held ? serve_later(block, info, counter) : SERVE_ASK;
+		return serve_later(block, info, counter);
 	case PG_EMPTY:
-		return held ? serve_later(block, info, counter) :
-			      serve_empty(ctx, block, info, counter);
+		return block->page[i] & PG_HELD ? serve_later(block, info, counter) :
+						  serve_empty(ctx, block, info, counter);
 	case PG_DUPLICATED:
 		return serve_empty(ctx, block, info, counter);
 	case PG_POISONED:
@@ -240,7 +236,8 @@ static enum fault_end serve_poison(struct umm_ctx *ctx, const struct uffd_msg_in
 struct home {
 	struct umm_device *dev; /* NULL: no device has it */
 	const struct umm_devmem *mem;
-	bool comes;   /* it is to be brought home, and nothing keeps it */
+	bool comes;   /* it is to be brought home, and nothing keeps it, */
+	bool asks;    /* but for the question whether it may */
 	bool inlined; /* servers may call every device concerned */
 	uint8_t history;
 };
@@ -253,7 +250,8 @@ static struct home home_of(struct umm_ctx *ctx, const struct uffd_msg_info *info
 
 	if (!block)
 		return home;
-	home.comes = comes_home(ctx, block, info);
+	home.comes = comes_home(block, info);
+	home.asks = page_state(block, page_index(addr)) == PG_DEVICE && must_ask(ctx, info);
 	home.history = block->history[page_index(addr)];
 	for (struct resident *resident = block->residents; resident; resident = resident->next) {
 		if (!bit_test(resident->bitmap, page_index(addr)))
@@ -392,6 +390,16 @@ static enum serve serve_once(struct umm_ctx *ctx, const struct uffd_msg_info *in
 	return serve;
 }
 
+/* It is not admitted now. */
+static enum fault_end refuse(struct umm_ctx *ctx, const struct uffd_msg_info *info, bool blockable)
+{
+	if (!blockable)
+		return defer_once(ctx, info) ? FAULT_REFUSED : FAULT_WAITS;
+	/* Workers do not wait for room: it comes again. */
+	wake(ctx, info);
+	return FAULT_OVER;
+}
+
 /* @info remembers that the page was admitted, and whether its block comes whole. */
 static enum fault_end fault_serve(struct umm_ctx *ctx, struct uffd_msg_info *info, bool blockable)
 {
@@ -401,6 +409,11 @@ static enum fault_end fault_serve(struct umm_ctx *ctx, struct uffd_msg_info *inf
 		/* Most faults need no more than this look: what was read before it is applied. */
 		ctx_pass_gate(ctx);
 		home = home_of(ctx, info);
+		if (home.comes && home.asks) {
+			info->admitted = admit_page(ctx, info->addr);
+			if (!info->admitted)
+				return refuse(ctx, info, blockable);
+		}
 		if (home.comes)
 			return serve_home(ctx, info, &home, blockable);
 		switch (serve_once(ctx, info)) {
@@ -420,13 +433,9 @@ static enum fault_end fault_serve(struct umm_ctx *ctx, struct uffd_msg_info *inf
 			return FAULT_WAITS;
 		case SERVE_ASK:
 			info->admitted = admit_page(ctx, info->addr);
-			if (info->admitted)
-				continue;
-			if (!blockable)
-				return defer_once(ctx, info) ? FAULT_REFUSED : FAULT_WAITS;
-			/* Workers do not wait for room: it comes again. */
-			wake(ctx, info);
-			return FAULT_OVER;
+			if (!info->admitted)
+				return refuse(ctx, info, blockable);
+			continue;
 		case SERVE_HOME:
 			continue;
 		case SERVE_POISON:

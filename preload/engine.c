@@ -307,20 +307,32 @@ static void look_ahead(void)
 	aside_look(ctx, share_permille());
 }
 
+/*
+ * Where room begins to be made, and ends. Who thrashes needs all of the host: it is then not made
+ * further ahead of need than it takes, and where pages come one by one, that is little.
+ */
+static void marks(uint64_t *begin, uint64_t *end)
+{
+	*begin = high;
+	*end = low;
+	if (!policy_is_thrashing())
+		return;
+	if (policy_is_scattered())
+		*begin = limit - (limit - high) / 4;
+	*end = *begin - (high - low) / 8;
+}
+
 static uint64_t round_run(void)
 {
 	bool busy = bring_along();
-	uint64_t bound, target;
+	uint64_t bound, begin, end;
 
 	if (channel->host_limit != limit * PAGE && channel->host_limit >= SETTINGS_LIMIT_MIN)
 		limit_set(channel->host_limit / PAGE * PAGE);
-	target = low;
 	busy |= grant_all();
 	bound = bound_now();
-	/* Under thrash, no further ahead of need than it takes. */
-	if (policy_is_thrashing())
-		target = high - (high - low) / 8;
-	if (bound > high && !make_room(target, limit))
+	marks(&begin, &end);
+	if (bound > begin && !make_room(end, limit))
 		return RETRY_MS * MS;
 	bound = residency_bound(ctx);
 	if (bound > low - (high - low))

@@ -87,8 +87,8 @@ static struct sample sample;
 static struct stream streams[STREAMS];
 static unsigned stream_clock;
 static struct policy_counts counts;
-static uint64_t judged_touched, judged_returned;
-static bool thrashing;
+static uint64_t judged_touched, judged_returned, judged_readahead;
+static bool thrashing, alone;
 static size_t poor_turns;   /* in a row: fewer pages left than were wanted, */
 static uint64_t poor_pages; /* so many in all of them */
 static uint64_t nprobes;
@@ -386,8 +386,10 @@ static void judge(void)
 	if (touched < JUDGED)
 		return;
 	thrashing = 2 * (counts.returned - judged_returned) > touched;
+	alone = counts.readahead - judged_readahead < touched;
 	judged_touched = counts.touched;
 	judged_returned = counts.returned;
+	judged_readahead = counts.readahead;
 }
 
 static void is_back(struct sample_page *page)
@@ -567,6 +569,11 @@ bool policy_is_thrashing(void)
 	return thrashing;
 }
 
+bool policy_is_scattered(void)
+{
+	return alone;
+}
+
 const struct policy_counts *policy_counts(void)
 {
 	return &counts;
@@ -579,7 +586,7 @@ void policy_reset(void)
 	memset(streams, 0, sizeof(streams));
 	counts = (struct policy_counts){ 0 };
 	sample = (struct sample){ .room = sample.room };
-	judged_touched = judged_returned = poor_pages = 0;
+	judged_touched = judged_returned = judged_readahead = poor_pages = 0;
 	poor_turns = 0;
-	thrashing = false;
+	thrashing = alone = false;
 }

@@ -104,6 +104,9 @@ unsigned policy_touches_take(uintptr_t base);
  */
 bool policy_is_thrashing(void);
 
+/* Most of what comes home was touched itself: a page at a time. */
+bool policy_is_scattered(void);
+
 const struct policy_counts *policy_counts(void);
 
 #endif

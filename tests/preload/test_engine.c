@@ -246,13 +246,24 @@ static size_t next_of_a_pass(uint64_t i, size_t npages)
 	return i % npages;
 }
 
-/* Some pages far more often than most: a 2^k-th of them as often as each other 2^k-th. */
-static size_t next_of_zipf(uint64_t i, size_t npages)
+static uint64_t scrambled(uint64_t i)
 {
 	uint64_t random = (i + 1) * 6364136223846793005u;
 
-	random = (random ^ random >> 29) * 0x9e3779b97f4a7c15u;
+	return (random ^ random >> 29) * 0x9e3779b97f4a7c15u;
+}
+
+/* Some pages far more often than most: a 2^k-th of them as often as each other 2^k-th. */
+static size_t next_of_zipf(uint64_t i, size_t npages)
+{
+	uint64_t random = scrambled(i);
+
 	return (size_t)(random >> 32) % (npages >> random % 8);
+}
+
+static size_t next_of_random(uint64_t i, size_t npages)
+{
+	return (size_t)(scrambled(i) >> 32) % npages;
 }
 
 static void frames_hold_for(size_t (*next)(uint64_t i, size_t npages), size_t others)
@@ -285,6 +296,23 @@ static void frames_outside_of_the_limit_are_few(void **state)
 	(void)state;
 	frames_hold_for(next_of_a_pass, others);
 	frames_hold_for(next_of_zipf, others);
+}
+
+/* Page by page, of half as much again as the limit: what left is wanted again soon. */
+static void whoever_thrashes_has_nearly_all_of_the_limit(void **state)
+{
+	size_t npages = 3 * LIMIT / 2 / PAGE;
+	uint64_t *memory = get(3 * LIMIT / 2);
+
+	(void)state;
+	fill(memory, 3 * LIMIT / 2);
+	for (uint64_t i = 0; i < 16 * npages; i++) {
+		size_t page = next_of_random(i, npages);
+
+		assert_int_equal(memory[page * WORDS], page);
+	}
+	assert_in_range(there(memory, 3 * LIMIT / 2), LIMIT - LIMIT / 8, LIMIT + SLACK);
+	drop(memory, 3 * LIMIT / 2);
 }
 
 static void threads_find_what_they_left(void **state)
@@ -383,6 +411,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(more_than_the_limit_stays_within_it),
 		cmocka_unit_test(frames_outside_of_the_limit_are_few),
+		cmocka_unit_test(whoever_thrashes_has_nearly_all_of_the_limit),
 		cmocka_unit_test(threads_find_what_they_left),
 		cmocka_unit_test(a_forked_child_has_what_was_away),
 		cmocka_unit_test(while_it_is_stuck_the_limit_is_exceeded_by_so_many_pages),

@@ -347,6 +347,24 @@ static void thrash_is_seen_and_ends(void **state)
 	assert_false(policy_is_thrashing());
 }
 
+static void pages_that_come_one_by_one_are_told_from_streams(void **state)
+{
+	(void)state;
+	policy_reset();
+	assert_int_equal(start(NULL), 0);
+	assert_false(policy_is_scattered());
+	for (unsigned i = 0; i < 20 * PAGES; i++)
+		touch(next_random() % (HOST + HOST / 2));
+	assert_true(policy_is_scattered());
+	for (unsigned round = 0; round < 200; round++)
+		for (unsigned i = 0; i < PAGES; i++)
+			touch(i);
+	assert_false(policy_is_scattered());
+	policy_reset();
+	assert_false(policy_is_scattered());
+	assert_int_equal(start(NULL), 0);
+}
+
 /* Half as much again as the host holds, in an order that no stream sees. */
 static void rounds_without_order_find_what_the_host_can_keep(void **state)
 {
@@ -466,6 +484,7 @@ int main(void)
 		cmocka_unit_test_setup(probes_keep_blocks_that_are_in_use, start),
 		cmocka_unit_test_setup(a_probe_that_left_or_is_gone_is_forgotten, start),
 		cmocka_unit_test_setup(thrash_is_seen_and_ends, start),
+		cmocka_unit_test_setup(pages_that_come_one_by_one_are_told_from_streams, start),
 		cmocka_unit_test_setup(rounds_without_order_find_what_the_host_can_keep, start),
 		cmocka_unit_test_setup(what_was_hot_makes_place, start),
 		cmocka_unit_test_setup(touches_are_counted_by_block, start),
