@@ -26,6 +26,7 @@ void regions_init(struct regions *regions)
 	regions->allocs.root = NULL;
 	regions->managed = 0;
 	regions->births = 0;
+	regions->said = 0;
 	regions->holds = NULL;
 	pool_init(&regions->region_pool, sizeof(struct region), NULL);
 	pool_pack(&regions->region_pool);
@@ -322,12 +323,15 @@ int region_add(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bool attache
 	return ret;
 }
 
-/* A gap becomes managed: its neighbour below, of the same allocation, grows over it. */
+/*
+ * A gap becomes managed: its neighbour below, of the same allocation, grows over it, unless
+ * something was said of that which the gap is too young for.
+ */
 static int gap_fill(struct regions *regions, struct alloc *alloc, uintptr_t start, uintptr_t end)
 {
 	struct region *region = start ? region_first(regions, start - 1, start) : NULL;
 
-	if (region && region->alloc == alloc) {
+	if (region && region->alloc == alloc && region->born > regions->said) {
 		start = region->node.start;
 		region_take_out(regions, region);
 	} else {
@@ -670,6 +674,7 @@ uint64_t region_births(struct umm_ctx *ctx, const struct umm_span *spans, size_t
 			small_promote(regions, &small);
 	}
 	births = regions->births;
+	regions->said = births;
 	lock_drop(&regions->lock);
 	return births;
 }

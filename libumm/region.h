@@ -62,6 +62,7 @@ struct regions {
 	size_t managed;	 /* bytes */
 	uint32_t sums;	 /* made so far */
 	uint64_t births; /* of regions; what is said of memory later has a higher number */
+	uint64_t said;	 /* births there had been when something was said of memory last */
 	struct region_hold *holds;
 
 	struct pool region_pool; /* used only under the lock */

@@ -449,6 +449,38 @@ static void discard_spares_who_has_the_addresses_next(struct env *e)
 	}
 }
 
+/* Of a context of the whole process, where neighbours become managed when a device asks. */
+static void discard_is_heeded_though_neighbours_become_managed(struct env *e)
+{
+	struct umm_ctx_options options = { .size = sizeof(options),
+					   .flags = UMM_CTX_WHOLE_PROCESS | e->variant.ctx_flags,
+					   .kernel_features_off = e->variant.features_off };
+	struct env whole = { .variant = e->variant };
+	struct umm_fence *after, *done;
+	struct ref_device *ref;
+	char *p = mmap(NULL, 32 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	assert_ptr_not_equal(p, MAP_FAILED);
+	assert_int_equal(umm_ctx_create(&options, &whole.ctx), 0);
+	ref = env_device(&whole, 64);
+	fill(p, 16, 1);
+	fill(p + 16 * PAGE, 16, 2);
+	to_device(&whole, ref, p, 16, 16);
+	assert_int_equal(umm_fence_create(&after), 0);
+	done = discard_after(&whole, NULL, p, after);
+	to_device(&whole, ref, p + 16 * PAGE, 16, 16);
+	umm_fence_signal(after, 0, 0);
+	assert_int_equal(umm_fence_wait(done, PATIENCE_MS), 0);
+	assert_int_equal(umm_fence_value(done), 16);
+	assert_zero(p, 16);
+	assert_filled(p + 16 * PAGE, 16, 2);
+	umm_fence_put(done);
+	umm_fence_put(after);
+	umm_ctx_put(whole.ctx);
+	assert_true(ref_destroy(ref));
+	munmap(p, 32 * PAGE);
+}
+
 struct freeing {
 	struct env *env;
 	char *p;
@@ -501,6 +533,7 @@ static const struct test_case cases[] = {
 	TEST(KERNEL, query_sees_what_the_program_has_just_unmapped),
 	TEST(KERNEL, targets_of_prefetches_end_with_the_memory),
 	TEST(ALL, discard_spares_who_has_the_addresses_next),
+	TEST(KERNEL, discard_is_heeded_though_neighbours_become_managed),
 	TEST(ONCE, end_of_memory_waits_for_a_discard_in_the_middle),
 	TEST(KERNEL, hinted_memory_costs_no_fault_until_a_device_uses_it),
 	TEST(KERNEL, hints_leave_memory_to_the_programs_own_userfaultfd),
