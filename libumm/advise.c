@@ -61,20 +61,9 @@ static int advice_check(struct umm_ctx *ctx, const struct umm_advice *advice)
 	return arguments_check(ctx, advice);
 }
 
-/* Is every page of it managed? */
-static bool is_managed(struct umm_ctx *ctx, const struct umm_span *span)
-{
-	uintptr_t at = span->start, end = span->start + span->len;
-	struct umm_span piece;
-
-	while (at < end && region_next(ctx, at, end, &piece) && piece.start == at)
-		at += piece.len;
-	return at >= end;
-}
-
 static int spans_check(struct umm_ctx *ctx, const struct umm_advice *advice)
 {
-	struct umm_span pages;
+	struct umm_span pages, run;
 	int ret;
 
 	for (size_t i = 0; i < advice->nspans; i++) {
@@ -82,7 +71,8 @@ static int spans_check(struct umm_ctx *ctx, const struct umm_advice *advice)
 		ret = ctx_attach_asked(ctx, pages.start, pages.start + pages.len);
 		if (ret)
 			return ret;
-		if (!is_managed(ctx, &pages))
+		if (!region_next_run(ctx, pages.start, pages.start + pages.len, &run) ||
+		    run.len != pages.len)
 			return -EFAULT;
 	}
 	return 0;
@@ -130,8 +120,9 @@ int umm_advise(struct umm_ctx *ctx, const struct umm_advice *advice)
 	for (size_t i = 0; i < mine.nspans && !ret; i++) {
 		pages = span_pages(&mine.spans[i]);
 		if (change.set.set)
-			mark_range(ctx, pages.start, pages.start + pages.len);
-		ret = region_hint(ctx, &ctx->hints.advice, &pages, &change);
+			ret = mark_hint(ctx, &ctx->hints.advice, &pages, &change);
+		else
+			ret = region_hint(ctx, &ctx->hints.advice, &pages, &change);
 		if (!ret && change.set.devices)
 			heed_accessed(ctx, pages.start, pages.start + pages.len,
 				      change.set.devices);

@@ -18,6 +18,7 @@
 
 #include <errno.h>
 
+#include "hook.h"
 #include "maps.h"
 #include "uffd.h"
 #include "util.h"
@@ -28,11 +29,13 @@ static bool find(const struct umm_ctx *ctx, uintptr_t at, uintptr_t end, struct 
 	       vma->start < end;
 }
 
-void mark_range(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
+/* Hints of start .. end are about to be kept: have the kernel tell of its end. */
+static void mark_range(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
 {
 	struct maps_vma vma, now;
 	int uffd, ret;
 
+	hook_run(HOOK_MARKING, start);
 	for (uintptr_t at = start; find(ctx, at, end, &vma); at = vma.end) {
 		at = max(at, vma.start);
 		uffd = vma.anon && !vma.shared ? ctx->mark : ctx->watch;
@@ -44,6 +47,21 @@ void mark_range(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
 		if (ret == -EBUSY && find(ctx, at, end, &now) && now.end < vma.end)
 			vma.end = at;
 	}
+}
+
+int mark_hint(struct umm_ctx *ctx, struct hint_map *map, const struct umm_span *span,
+	      struct hint_change *change)
+{
+	struct region_hold *hold;
+	int ret = region_hold_all(ctx, span, &hold);
+
+	/* What is being detached already would stay marked. */
+	if (ret)
+		return ret;
+	mark_range(ctx, span->start, span->start + span->len);
+	ret = region_hint(ctx, map, span, change);
+	region_let(ctx, hold);
+	return ret;
 }
 
 int mark_register(struct umm_ctx *ctx, uintptr_t start, size_t len)

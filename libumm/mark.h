@@ -7,8 +7,12 @@
 
 #include "ctx.h"
 
-/* Hints of start .. end are about to be kept: have the kernel tell of its end. Nothing locked. */
-void mark_range(struct umm_ctx *ctx, uintptr_t start, uintptr_t end);
+/*
+ * As region_hint(), of hints that come: the kernel tells of the end of the span from now on. Who
+ * frees or detaches some of it waits meanwhile. Nothing locked. Also -ENOMEM.
+ */
+int mark_hint(struct umm_ctx *ctx, struct hint_map *map, const struct umm_span *span,
+	      struct hint_change *change);
 
 /* As uffd_register(), for a part of one mapping that may be marked: that is over then. */
 int mark_register(struct umm_ctx *ctx, uintptr_t start, size_t len);
