@@ -9,6 +9,7 @@
 
 #include "device.h"
 #include "heed.h"
+#include "log.h"
 #include "mark.h"
 #include "util.h"
 
@@ -64,16 +65,20 @@ static int advice_check(struct umm_ctx *ctx, const struct umm_advice *advice)
 static int spans_check(struct umm_ctx *ctx, const struct umm_advice *advice)
 {
 	struct umm_span pages, run;
+	uintptr_t at, end;
 	int ret;
 
 	for (size_t i = 0; i < advice->nspans; i++) {
 		pages = span_pages(&advice->spans[i]);
-		ret = ctx_attach_asked(ctx, pages.start, pages.start + pages.len);
+		at = pages.start;
+		end = at + pages.len;
+		ret = ctx_attach_asked(ctx, at, end);
 		if (ret)
 			return ret;
-		if (!region_next_run(ctx, pages.start, pages.start + pages.len, &run) ||
-		    run.len != pages.len)
-			return -EFAULT;
+		if (region_next_run(ctx, at, end, &run) && run.start == at)
+			at += run.len;
+		if (at < end)
+			return log_unmanaged("umm_advise", at, end);
 	}
 	return 0;
 }
@@ -119,10 +124,7 @@ int umm_advise(struct umm_ctx *ctx, const struct umm_advice *advice)
 	change = change_of(&mine);
 	for (size_t i = 0; i < mine.nspans && !ret; i++) {
 		pages = span_pages(&mine.spans[i]);
-		if (change.set.set)
-			ret = mark_hint(ctx, &ctx->hints.advice, &pages, &change);
-		else
-			ret = region_hint(ctx, &ctx->hints.advice, &pages, &change);
+		ret = mark_hint(ctx, &ctx->hints.advice, &pages, &change);
 		if (!ret && change.set.devices)
 			heed_accessed(ctx, pages.start, pages.start + pages.len,
 				      change.set.devices);

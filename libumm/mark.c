@@ -12,7 +12,7 @@
  * another userfaultfd of the program has, and files where there is no watch, cannot be marked.
  *
  * Invariant: what is registered with the mark is in no block, or NATIVE there.
- * Locks: none of its own.
+ * Locks: regions.lock, for what is hinted.
  */
 #include "mark.h"
 
@@ -49,17 +49,33 @@ static void mark_range(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
 	}
 }
 
+static int apply(struct umm_ctx *ctx, struct hint_map *map, const struct umm_span *span,
+		 struct hint_change *change)
+{
+	int ret = -EFAULT;
+
+	hook_run(HOOK_HINTING, span->start);
+	lock_take(&ctx->regions.lock);
+	if (regions_cover(&ctx->regions, span->start, span->start + span->len))
+		ret = hint_apply(&ctx->hints, map, span, change);
+	lock_drop(&ctx->regions.lock);
+	return ret;
+}
+
 int mark_hint(struct umm_ctx *ctx, struct hint_map *map, const struct umm_span *span,
 	      struct hint_change *change)
 {
 	struct region_hold *hold;
-	int ret = region_hold_all(ctx, span, &hold);
+	int ret;
 
+	if (!change->set.set)
+		return apply(ctx, map, span, change);
 	/* What is being detached already would stay marked. */
+	ret = region_hold_all(ctx, span, &hold);
 	if (ret)
 		return ret;
 	mark_range(ctx, span->start, span->start + span->len);
-	ret = region_hint(ctx, map, span, change);
+	ret = apply(ctx, map, span, change);
 	region_let(ctx, hold);
 	return ret;
 }

@@ -8,8 +8,10 @@
 #include "ctx.h"
 
 /*
- * As region_hint(), of hints that come: the kernel tells of the end of the span from now on. Who
- * frees or detaches some of it waits meanwhile. Nothing locked. Also -ENOMEM.
+ * Change what is hinted of a span, or of a prefetch, where all of it is managed: what is unmapped
+ * meanwhile has gone from the books already, or takes that with it. The kernel tells of the end of
+ * what gets a hint from now on; who frees or detaches some of it waits meanwhile. -EFAULT; -ENOMEM;
+ * else as hint_apply(). Nothing locked.
  */
 int mark_hint(struct umm_ctx *ctx, struct hint_map *map, const struct umm_span *span,
 	      struct hint_change *change);

@@ -20,6 +20,7 @@
 #include "device.h"
 #include "fence.h"
 #include "hook.h"
+#include "log.h"
 #include "maps.h"
 #include "mark.h"
 #include "pin.h"
@@ -197,7 +198,7 @@ static long discard_list(struct umm_ctx *ctx, const struct umm_span *spans, size
 
 long umm_discard(struct umm_ctx *ctx, const struct umm_span *spans, size_t nspans)
 {
-	int ret;
+	long ret;
 
 	if (!ctx_valid(ctx))
 		return -EINVAL;
@@ -209,8 +210,12 @@ long umm_discard(struct umm_ctx *ctx, const struct umm_span *spans, size_t nspan
 		return ret;
 	ctx_pass_gate(ctx);
 	if (nspans > 1)
-		return discard_list(ctx, spans, nspans);
-	return discard_spans(ctx, spans, 1, REGION_ANY_AGE);
+		ret = discard_list(ctx, spans, nspans);
+	else
+		ret = discard_spans(ctx, spans, 1, REGION_ANY_AGE);
+	if (ret == -EFAULT)
+		log_unmanaged("umm_discard", spans[0].start, spans[0].start + spans[0].len);
+	return ret;
 }
 
 /* Pages of a block that are at dst (NULL: at home, or nowhere yet). The block is locked. */
@@ -387,7 +392,7 @@ static int request_check(struct umm_ctx *ctx, const struct umm_prefetch *req)
 			return -EDEADLK;
 		ret = ctx_attach_asked(ctx, pages.start, pages.start + pages.len);
 		if (!ret && !region_next(ctx, pages.start, pages.start + pages.len, &piece))
-			ret = -EFAULT;
+			ret = log_unmanaged("umm_prefetch", pages.start, pages.start + pages.len);
 	}
 	return ret;
 }

@@ -325,7 +325,7 @@ int region_add(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bool attache
 	return ret;
 }
 
-/* A gap becomes managed: what is below, of the same allocation, grows, if nothing was said of it. */
+/* A gap becomes managed: what is below, of the same allocation, grows, if nobody spoke of it. */
 static int gap_fill(struct regions *regions, struct alloc *alloc, uintptr_t start, uintptr_t end)
 {
 	struct region *region = start ? region_first(regions, start - 1, start) : NULL;
@@ -402,19 +402,6 @@ bool region_refresh(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
 		blocks_set_native(ctx, start, end);
 	lock_drop(&ctx->regions.lock);
 	return all;
-}
-
-int region_hint(struct umm_ctx *ctx, struct hint_map *map, const struct umm_span *span,
-		struct hint_change *change)
-{
-	int ret = -EFAULT;
-
-	hook_run(HOOK_HINTING, span->start);
-	lock_take(&ctx->regions.lock);
-	if (regions_cover(&ctx->regions, span->start, span->start + span->len))
-		ret = hint_apply(&ctx->hints, map, span, change);
-	lock_drop(&ctx->regions.lock);
-	return ret;
 }
 
 void region_del(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)

@@ -92,13 +92,6 @@ int region_fill(struct umm_ctx *ctx, uintptr_t start, uintptr_t end);
  */
 bool region_refresh(struct umm_ctx *ctx, uintptr_t start, uintptr_t end);
 
-/*
- * Change what is hinted of a span, or of a prefetch, where all of it is managed: what is unmapped
- * meanwhile has gone from the books already, or takes that with it. -EFAULT; else as hint_apply().
- */
-int region_hint(struct umm_ctx *ctx, struct hint_map *map, const struct umm_span *span,
-		struct hint_change *change);
-
 /* Stop managing start .. end: pieces are shrunk, split, dropped. Page states stay. */
 void region_del(struct umm_ctx *ctx, uintptr_t start, uintptr_t end);
 

@@ -590,6 +590,53 @@ static void forked_child_may_not_hint(struct env *e)
 	assert_true(has(e, p, 8, UMM_HINT_NO_MIGRATE));
 }
 
+static struct {
+	char line[512];
+	unsigned n;
+} heard;
+
+static void hear(void *priv, enum umm_log_level level, const char *line)
+{
+	(void)priv;
+	if (level == UMM_LOG_WARNING && strstr(line, " is refused: ")) {
+		snprintf(heard.line, sizeof(heard.line), "%s", line);
+		heard.n++;
+	}
+}
+
+/* One line, that has all of it. */
+static void assert_told(const char *function, const char *start, size_t npages)
+{
+	char where[64];
+
+	snprintf(where, sizeof(where), "%#lx .. %#lx", (unsigned long)start,
+		 (unsigned long)start + npages * PAGE);
+	assert_int_equal(heard.n, 1);
+	assert_non_null(strstr(heard.line, function));
+	assert_non_null(strstr(heard.line, where));
+	assert_non_null(strstr(heard.line, "umm_attach()"));
+	heard.n = 0;
+}
+
+static void refusals_say_what_and_where_and_what_to_do(struct env *e)
+{
+	char *p = env_map(e, 8 * PAGE);
+	struct umm_span span = { (uintptr_t)p + 4 * PAGE, 4 * PAGE };
+	struct umm_prefetch req = { .size = sizeof(req), .spans = &span, .nspans = 1 };
+
+	heard.n = 0;
+	assert_int_equal(umm_attach(e->ctx, p, 4 * PAGE), 0);
+	umm_log_set(hear, NULL, UMM_LOG_WARNING);
+	assert_int_equal(advise(e, p, 8, (struct umm_advice){ .hint = UMM_HINT_NO_MIGRATE }),
+			 -EFAULT);
+	assert_told("umm_advise()", p + 4 * PAGE, 4);
+	assert_int_equal(umm_prefetch(e->ctx, &req, NULL), -EFAULT);
+	assert_told("umm_prefetch()", p + 4 * PAGE, 4);
+	assert_int_equal(umm_discard(e->ctx, &span, 1), -EFAULT);
+	assert_told("umm_discard()", p + 4 * PAGE, 4);
+	umm_log_set(NULL, NULL, UMM_LOG_WARNING);
+}
+
 static unsigned nwarned;
 
 static void warned(void *priv, enum umm_log_level level, const char *line)
@@ -667,6 +714,7 @@ static void hints_of_the_environment_that_make_no_sense_do_nothing(struct env *e
 }
 
 static const struct test_case cases[] = {
+	TEST(ONCE, refusals_say_what_and_where_and_what_to_do),
 	TEST(ALL, preferred_host_pages_are_used_in_place),
 	TEST(ALL, untouched_pages_are_made_where_they_are_preferred),
 	TEST(ALL, preferred_device_keeps_what_another_can_reach),
