@@ -443,6 +443,8 @@ UMM_API int umm_free(struct umm_ctx *ctx, void *addr);
  * whole process: pages), and what is hinted or was prefetched, are mappings of their own: mremap()
  * over the border of one fails with EFAULT; the kernel (6.17 and later) may have moved mappings
  * before that border by then, as it does where any mremap() of several fails. umm_mremap() does it.
+ * The stack of a thread that may be in a call of the library is not for another thread to send to a
+ * device: it could wait for itself.
  * A mapping that became anonymous has no file behind it any more: after madvise(MADV_DONTNEED) it
  * reads as zeroes, not as the file.
  *
