@@ -440,9 +440,11 @@ UMM_API int umm_free(struct umm_ctx *ctx, void *addr);
  * mprotect() keep working, and are followed where a device has used the memory. Memory
  * that no device has used yet must be detached before it is unmapped: the kernel
  * does not tell of it. To the kernel, blocks that a device has used (in a context of the
- * whole process: pages) are mappings of their own: mremap() over the border of one fails with
- * EFAULT; the kernel (6.17 and later) may have moved mappings before that border by then, as it
- * does where any mremap() of several fails. umm_mremap() does it.
+ * whole process: pages), and what is hinted or was prefetched, are mappings of their own: mremap()
+ * over the border of one fails with EFAULT; the kernel (6.17 and later) may have moved mappings
+ * before that border by then, as it does where any mremap() of several fails. umm_mremap() does it.
+ * The stack of a thread that may be in a call of the library is not for another thread to send to a
+ * device: it could wait for itself.
  * A mapping that became anonymous has no file behind it any more: after madvise(MADV_DONTNEED) it
  * reads as zeroes, not as the file.
  *
@@ -473,17 +475,17 @@ UMM_API int umm_attach(struct umm_ctx *ctx, void *addr, size_t len);
 UMM_API int umm_detach(struct umm_ctx *ctx, void *addr);
 
 /**
- * umm_mremap() - mremap(2) of memory that devices have used in part
+ * umm_mremap() - mremap(2) of memory that is used by devices, or hinted, in part
  * @addr:    page aligned
  * @old_len: bytes from there on, not 0
  * @len:     bytes that it shall have
  * @flags:   MREMAP_MAYMOVE, MREMAP_FIXED, MREMAP_DONTUNMAP
  * @to:      in: where to, with MREMAP_FIXED; out: where it is
  *
- * To the kernel, memory of which devices use a part is several mappings, and mremap(2) moves or
- * grows one. This is for any number of them, of whatever kind, managed or not: they move one after
- * the other, and the last one grows. Whoever interposes mremap() calls this instead. Pages stay
- * where they are: on their device.
+ * To the kernel, memory of which a part is used by devices, or hinted, is several mappings, and
+ * mremap(2) moves or grows one. This is for any number of them, of whatever kind, managed or not:
+ * they move one after the other, and the last one grows. Whoever interposes mremap() calls this
+ * instead. Pages stay where they are: on their device.
  *
  * Other threads may find a part at the new address already and the rest still at the old one. What
  * fails midway moves back, unless the old address is taken meanwhile (the log says so).
@@ -2053,8 +2055,10 @@ struct umm_advice {
  * Hints stay with the pages wherever those migrate, and go with them where mremap() moves them.
  * They end where memory is unmapped, freed or detached, and those that name a device or a memory
  * end with it. So whoever unmaps or moves hinted memory waits, for microseconds, for a thread of
- * the library to hear of it. (Of files and shared memory before Linux 6.7, and of memory that a
- * userfaultfd of the program's has, nobody hears that it is unmapped: there, unset them.) Contents
+ * the library to hear of it; and to the kernel it is a mapping of its own: mremap() of memory of
+ * which a part is hinted fails with EFAULT, umm_mremap() moves it. (Of files and shared memory
+ * before Linux 6.7, and of memory that a userfaultfd of the program's has, nobody hears that it is
+ * unmapped: there, unset them.) Contents
  * that are dropped do not end them; a forked child has them, and no use for them. What was said
  * last counts: another PREFERRED replaces the first. NO_MIGRATE counts more than PREFERRED, and
  * ACCESSED_BY does: a page that is elsewhere stays there.
@@ -2062,9 +2066,10 @@ struct umm_advice {
  * Ownership: @advice and its spans are not used after the return.
  * Context:   any thread, not from a callback; may sleep; not async-signal-safe.
  * Return:    0; -EINVAL misuse, also an argument that the hint has no use for, or an order over 9;
- *            -EFAULT some page of the spans is not managed: nothing is set; -ENODEV @mem or @dev is
- *            being removed, or in a forked child; -EOPNOTSUPP ACCESSED_BY a device without
- *            UMM_DEVICE_IN_PLACE; -ENOSPC too many devices; -ENOMEM: part of it may be set; -E2BIG.
+ *            -EFAULT some page of the spans is not managed: nothing is set, and the log says
+ *            where; -ENODEV @mem or @dev is being removed, or in a forked child; -EOPNOTSUPP
+ *            ACCESSED_BY a device without UMM_DEVICE_IN_PLACE; -ENOSPC too many devices;
+ *            -ENOMEM: part of it may be set; -E2BIG.
  * Since:     0.1
  */
 UMM_API int umm_advise(struct umm_ctx *ctx, const struct umm_advice *advice);
@@ -2101,6 +2106,7 @@ struct umm_prefetch {
  * was there when it was made: where that was freed, detached, or moved or unmapped by the program
  * meanwhile, whoever has the addresses next keeps the contents. (A program that unmaps memory
  * itself while the request runs, instead of freeing or detaching it, waits for the fence before.)
+ * What is prefetched becomes a mapping of its own, as if it were hinted.
  *
  * Ownership: @req and its spans are not used after the return. The caller drops *fence.
  * Context:   any thread, not from a callback; may sleep; not async-signal-safe.

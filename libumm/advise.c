@@ -9,6 +9,7 @@
 
 #include "device.h"
 #include "heed.h"
+#include "log.h"
 #include "mark.h"
 #include "util.h"
 
@@ -61,29 +62,23 @@ static int advice_check(struct umm_ctx *ctx, const struct umm_advice *advice)
 	return arguments_check(ctx, advice);
 }
 
-/* Is every page of it managed? */
-static bool is_managed(struct umm_ctx *ctx, const struct umm_span *span)
-{
-	uintptr_t at = span->start, end = span->start + span->len;
-	struct umm_span piece;
-
-	while (at < end && region_next(ctx, at, end, &piece) && piece.start == at)
-		at += piece.len;
-	return at >= end;
-}
-
 static int spans_check(struct umm_ctx *ctx, const struct umm_advice *advice)
 {
-	struct umm_span pages;
+	struct umm_span pages, run;
+	uintptr_t at, end;
 	int ret;
 
 	for (size_t i = 0; i < advice->nspans; i++) {
 		pages = span_pages(&advice->spans[i]);
-		ret = ctx_attach_asked(ctx, pages.start, pages.start + pages.len);
+		at = pages.start;
+		end = at + pages.len;
+		ret = ctx_attach_asked(ctx, at, end);
 		if (ret)
 			return ret;
-		if (!is_managed(ctx, &pages))
-			return -EFAULT;
+		if (region_next_run(ctx, at, end, &run) && run.start == at)
+			at += run.len;
+		if (at < end)
+			return log_unmanaged("umm_advise", at, end);
 	}
 	return 0;
 }
@@ -129,9 +124,7 @@ int umm_advise(struct umm_ctx *ctx, const struct umm_advice *advice)
 	change = change_of(&mine);
 	for (size_t i = 0; i < mine.nspans && !ret; i++) {
 		pages = span_pages(&mine.spans[i]);
-		if (change.set.set)
-			mark_range(ctx, pages.start, pages.start + pages.len);
-		ret = region_hint(ctx, &ctx->hints.advice, &pages, &change);
+		ret = mark_hint(ctx, &ctx->hints.advice, &pages, &change);
 		if (!ret && change.set.devices)
 			heed_accessed(ctx, pages.start, pages.start + pages.len,
 				      change.set.devices);

@@ -2,9 +2,12 @@
 /*
  * Managed memory that somebody is about to do something irrevocable with: its end waits.
  *
- * Invariant: a hold is in the list, on its holder's stack, from region_hold() to region_let().
+ * Invariant: a hold is in the list from region_hold() to region_let(). It is not on its holder's
+ * stack: others read it under the lock, and a stack may be managed, and be on a device.
  * Locks: regions.lock; none while anybody waits.
  */
+#include <errno.h>
+
 #include "ctx.h"
 #include "region.h"
 #include "util.h"
@@ -12,25 +15,58 @@
 /* Who waits for memory to be let go looks again after so long. */
 #define HELD_NS UINT64_C(100000000)
 
-bool region_hold(struct umm_ctx *ctx, const struct umm_span *span, uint64_t born,
-		 struct region_hold *hold)
+/* The regions are locked. */
+static struct region_hold *hold_new(struct regions *regions, uintptr_t start, uintptr_t end)
+{
+	struct region_hold *hold = pool_alloc(&regions->hold_pool);
+
+	if (!hold)
+		return NULL;
+	*hold = (struct region_hold){ .next = regions->holds, .start = start, .end = end };
+	regions->holds = hold;
+	return hold;
+}
+
+int region_hold(struct umm_ctx *ctx, const struct umm_span *span, uint64_t born,
+		struct region_hold **out)
 {
 	struct regions *regions = &ctx->regions;
+	struct region_hold *hold = NULL;
 	struct umm_span piece;
+	uintptr_t start, end;
 	bool found;
 
 	lock_take(&regions->lock);
 	found = region_elder(regions, span, born, &piece);
 	if (found) {
-		hold->start = max(piece.start, span->start);
-		hold->end = min(piece.start + piece.len, span->start + span->len);
-		hold->end =
-			min(hold->end, align_down(hold->start, UMM_BLOCK_SIZE) + UMM_BLOCK_SIZE);
-		hold->next = regions->holds;
-		regions->holds = hold;
+		start = max(piece.start, span->start);
+		end = min(piece.start + piece.len, span->start + span->len);
+		end = min(end, align_down(start, UMM_BLOCK_SIZE) + UMM_BLOCK_SIZE);
+		hold = hold_new(regions, start, end);
 	}
 	lock_drop(&regions->lock);
-	return found;
+	if (!hold)
+		return found ? -ENOMEM : -ENOENT;
+	*out = hold;
+	return 0;
+}
+
+int region_hold_all(struct umm_ctx *ctx, const struct umm_span *span, struct region_hold **out)
+{
+	struct regions *regions = &ctx->regions;
+	uintptr_t end = span->start + span->len;
+	struct region_hold *hold = NULL;
+	bool all;
+
+	lock_take(&regions->lock);
+	all = regions_cover(regions, span->start, end);
+	if (all)
+		hold = hold_new(regions, span->start, end);
+	lock_drop(&regions->lock);
+	if (!hold)
+		return all ? -ENOMEM : -EFAULT;
+	*out = hold;
+	return 0;
 }
 
 void region_let(struct umm_ctx *ctx, struct region_hold *hold)
@@ -41,8 +77,10 @@ void region_let(struct umm_ctx *ctx, struct region_hold *hold)
 	for (link = &ctx->regions.holds; *link && *link != hold; link = &(*link)->next)
 		;
 	/* A child that was forked meanwhile, by a handler, has none. */
-	if (*link)
+	if (*link) {
 		*link = hold->next;
+		pool_free(&ctx->regions.hold_pool, hold);
+	}
 	lock_drop(&ctx->regions.lock);
 	ctx_settled(ctx);
 }

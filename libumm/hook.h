@@ -31,6 +31,7 @@ enum hook_point {
 	HOOK_EVICTED,	    /* evicting ahead has freed enough; has not said that it ends */
 	HOOK_READAHEAD,	    /* pages that nobody has missed yet are about to come home */
 	HOOK_THROTTLED,	    /* a device's request waits for pages that thrash; the rest is done */
+	HOOK_MARKING,	    /* memory that gets a hint is about to be registered for that */
 	HOOK_HINTING,	    /* a hint, or where a prefetch goes, is about to be kept */
 	HOOK_PREFETCHING,   /* a prefetch was checked, and is about to wait, or to begin */
 	HOOK_LISTED,	    /* a prefetch waits, or is about to begin; the list is locked */

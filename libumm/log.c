@@ -179,3 +179,11 @@ int log_bad_answer(const char *op, int ret)
 	log_error("a driver's %s returned %d, which is no error number", op, ret);
 	return -EINVAL;
 }
+
+int log_unmanaged(const char *function, uintptr_t start, uintptr_t end)
+{
+	log_warning("%s() is refused: nothing manages %#lx .. %#lx; get it from umm_alloc(), or "
+		    "umm_attach() it first",
+		    function, (unsigned long)start, (unsigned long)end);
+	return -EFAULT;
+}

@@ -12,12 +12,13 @@
  * another userfaultfd of the program has, and files where there is no watch, cannot be marked.
  *
  * Invariant: what is registered with the mark is in no block, or NATIVE there.
- * Locks: none of its own.
+ * Locks: regions.lock, for what is hinted.
  */
 #include "mark.h"
 
 #include <errno.h>
 
+#include "hook.h"
 #include "maps.h"
 #include "uffd.h"
 #include "util.h"
@@ -28,11 +29,13 @@ static bool find(const struct umm_ctx *ctx, uintptr_t at, uintptr_t end, struct 
 	       vma->start < end;
 }
 
-void mark_range(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
+/* Hints of start .. end are about to be kept: have the kernel tell of its end. */
+static void mark_range(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
 {
 	struct maps_vma vma, now;
 	int uffd, ret;
 
+	hook_run(HOOK_MARKING, start);
 	for (uintptr_t at = start; find(ctx, at, end, &vma); at = vma.end) {
 		at = max(at, vma.start);
 		uffd = vma.anon && !vma.shared ? ctx->mark : ctx->watch;
@@ -44,6 +47,37 @@ void mark_range(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
 		if (ret == -EBUSY && find(ctx, at, end, &now) && now.end < vma.end)
 			vma.end = at;
 	}
+}
+
+static int apply(struct umm_ctx *ctx, struct hint_map *map, const struct umm_span *span,
+		 struct hint_change *change)
+{
+	int ret = -EFAULT;
+
+	hook_run(HOOK_HINTING, span->start);
+	lock_take(&ctx->regions.lock);
+	if (regions_cover(&ctx->regions, span->start, span->start + span->len))
+		ret = hint_apply(&ctx->hints, map, span, change);
+	lock_drop(&ctx->regions.lock);
+	return ret;
+}
+
+int mark_hint(struct umm_ctx *ctx, struct hint_map *map, const struct umm_span *span,
+	      struct hint_change *change)
+{
+	struct region_hold *hold;
+	int ret;
+
+	if (!change->set.set)
+		return apply(ctx, map, span, change);
+	/* What is being detached already would stay marked. */
+	ret = region_hold_all(ctx, span, &hold);
+	if (ret)
+		return ret;
+	mark_range(ctx, span->start, span->start + span->len);
+	ret = apply(ctx, map, span, change);
+	region_let(ctx, hold);
+	return ret;
 }
 
 int mark_register(struct umm_ctx *ctx, uintptr_t start, size_t len)

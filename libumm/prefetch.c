@@ -20,6 +20,7 @@
 #include "device.h"
 #include "fence.h"
 #include "hook.h"
+#include "log.h"
 #include "maps.h"
 #include "mark.h"
 #include "pin.h"
@@ -128,20 +129,24 @@ static struct umm_span span_whole_pages(const struct umm_span *span)
 	return (struct umm_span){ start, end > start ? end - start : 0 };
 }
 
-/* Of one whole-page span, what was managed when there had been so many births. */
-static long discard_span(struct umm_ctx *ctx, struct umm_span span, uint64_t born, bool *managed)
+/*
+ * Of one whole-page span, what was managed when there had been so many births. 0, or -ENOMEM: the
+ * rest keeps its contents.
+ */
+static int discard_span(struct umm_ctx *ctx, struct umm_span span, uint64_t born, bool *managed,
+			long *dropped)
 {
 	uintptr_t end = span.start + span.len;
-	struct region_hold hold;
-	long dropped = 0;
+	struct region_hold *hold;
+	int ret = 0;
 
-	while (span.start < end && region_hold(ctx, &span, born, &hold)) {
+	while (span.start < end && !(ret = region_hold(ctx, &span, born, &hold))) {
 		*managed = true;
-		dropped += discard_part(ctx, hold.start, hold.end);
-		region_let(ctx, &hold);
-		span = (struct umm_span){ hold.end, end - hold.end };
+		*dropped += discard_part(ctx, hold->start, hold->end);
+		span = (struct umm_span){ hold->end, end - hold->end };
+		region_let(ctx, hold);
 	}
-	return dropped;
+	return ret == -ENOENT ? 0 : ret;
 }
 
 /* -EFAULT: nothing of it is managed. */
@@ -151,12 +156,15 @@ static long discard_spans(struct umm_ctx *ctx, const struct umm_span *spans, siz
 	struct umm_span whole;
 	bool managed = false;
 	long dropped = 0;
+	int ret = 0;
 
-	for (size_t i = 0; i < nspans; i++) {
+	for (size_t i = 0; i < nspans && !ret; i++) {
 		whole = span_whole_pages(&spans[i]);
-		dropped += discard_span(ctx, whole, born, &managed);
+		ret = discard_span(ctx, whole, born, &managed, &dropped);
 		managed |= !whole.len;
 	}
+	if (ret)
+		return ret;
 	return managed ? dropped : -EFAULT;
 }
 
@@ -190,7 +198,7 @@ static long discard_list(struct umm_ctx *ctx, const struct umm_span *spans, size
 
 long umm_discard(struct umm_ctx *ctx, const struct umm_span *spans, size_t nspans)
 {
-	int ret;
+	long ret;
 
 	if (!ctx_valid(ctx))
 		return -EINVAL;
@@ -202,8 +210,12 @@ long umm_discard(struct umm_ctx *ctx, const struct umm_span *spans, size_t nspan
 		return ret;
 	ctx_pass_gate(ctx);
 	if (nspans > 1)
-		return discard_list(ctx, spans, nspans);
-	return discard_spans(ctx, spans, 1, REGION_ANY_AGE);
+		ret = discard_list(ctx, spans, nspans);
+	else
+		ret = discard_spans(ctx, spans, 1, REGION_ANY_AGE);
+	if (ret == -EFAULT)
+		log_unmanaged("umm_discard", spans[0].start, spans[0].start + spans[0].len);
+	return ret;
 }
 
 /* Pages of a block that are at dst (NULL: at home, or nowhere yet). The block is locked. */
@@ -380,7 +392,7 @@ static int request_check(struct umm_ctx *ctx, const struct umm_prefetch *req)
 			return -EDEADLK;
 		ret = ctx_attach_asked(ctx, pages.start, pages.start + pages.len);
 		if (!ret && !region_next(ctx, pages.start, pages.start + pages.len, &piece))
-			ret = -EFAULT;
+			ret = log_unmanaged("umm_prefetch", pages.start, pages.start + pages.len);
 	}
 	return ret;
 }
@@ -389,15 +401,14 @@ static int request_check(struct umm_ctx *ctx, const struct umm_prefetch *req)
 static int note_target(struct umm_ctx *ctx, const struct umm_prefetch *req)
 {
 	struct hint_change change = { .set = { .set = 1, .mem = req->dst } };
-	struct umm_span pages, piece;
+	struct umm_span pages, run;
 	int ret = 0;
 
 	for (size_t i = 0; i < req->nspans; i++) {
 		pages = span_pages(&req->spans[i]);
 		for (uintptr_t at = pages.start, end = at + pages.len;
-		     !ret && region_next(ctx, at, end, &piece); at = piece.start + piece.len) {
-			mark_range(ctx, piece.start, piece.start + piece.len);
-			ret = region_hint(ctx, &ctx->hints.targets, &piece, &change);
+		     !ret && region_next_run(ctx, at, end, &run); at = run.start + run.len) {
+			ret = mark_hint(ctx, &ctx->hints.targets, &run, &change);
 			/* Unmapped just now. */
 			if (ret == -EFAULT)
 				ret = 0;

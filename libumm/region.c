@@ -26,6 +26,7 @@ void regions_init(struct regions *regions)
 	regions->allocs.root = NULL;
 	regions->managed = 0;
 	regions->births = 0;
+	regions->said = 0;
 	regions->holds = NULL;
 	pool_init(&regions->region_pool, sizeof(struct region), NULL);
 	pool_pack(&regions->region_pool);
@@ -35,11 +36,13 @@ void regions_init(struct regions *regions)
 	pool_keep(&regions->alloc_pool);
 	lots_init(&regions->lots);
 	pool_init(&regions->stats_pool, sizeof(struct stats), NULL);
+	pool_init(&regions->hold_pool, sizeof(struct region_hold), NULL);
 }
 
 void regions_fini(struct regions *regions)
 {
 	lots_fini(&regions->lots);
+	pool_fini(&regions->hold_pool);
 	pool_fini(&regions->stats_pool);
 	pool_fini(&regions->alloc_pool);
 	pool_fini(&regions->region_pool);
@@ -322,12 +325,12 @@ int region_add(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bool attache
 	return ret;
 }
 
-/* A gap becomes managed: its neighbour below, of the same allocation, grows over it. */
+/* A gap becomes managed: what is below, of the same allocation, grows, if nobody spoke of it. */
 static int gap_fill(struct regions *regions, struct alloc *alloc, uintptr_t start, uintptr_t end)
 {
 	struct region *region = start ? region_first(regions, start - 1, start) : NULL;
 
-	if (region && region->alloc == alloc) {
+	if (region && region->alloc == alloc && region->born > regions->said) {
 		start = region->node.start;
 		region_take_out(regions, region);
 	} else {
@@ -380,7 +383,7 @@ int region_fill(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
 	return ret;
 }
 
-static bool all_managed(struct regions *regions, uintptr_t start, uintptr_t end)
+bool regions_cover(struct regions *regions, uintptr_t start, uintptr_t end)
 {
 	struct umm_span piece;
 
@@ -394,24 +397,11 @@ bool region_refresh(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
 	bool all;
 
 	lock_take(&ctx->regions.lock);
-	all = all_managed(&ctx->regions, start, end);
+	all = regions_cover(&ctx->regions, start, end);
 	if (all)
 		blocks_set_native(ctx, start, end);
 	lock_drop(&ctx->regions.lock);
 	return all;
-}
-
-int region_hint(struct umm_ctx *ctx, struct hint_map *map, const struct umm_span *span,
-		struct hint_change *change)
-{
-	int ret = -EFAULT;
-
-	hook_run(HOOK_HINTING, span->start);
-	lock_take(&ctx->regions.lock);
-	if (all_managed(&ctx->regions, span->start, span->start + span->len))
-		ret = hint_apply(&ctx->hints, map, span, change);
-	lock_drop(&ctx->regions.lock);
-	return ret;
 }
 
 void region_del(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
@@ -541,6 +531,7 @@ void region_fork_child(struct umm_ctx *ctx)
 	pool_fork_child(&regions->region_pool);
 	pool_fork_child(&regions->alloc_pool);
 	pool_fork_child(&regions->stats_pool);
+	pool_fork_child(&regions->hold_pool);
 	pool_fork_child(&regions->lots.pool);
 	if (lock_fork_child(&regions->lock))
 		replant(regions);
@@ -655,6 +646,19 @@ bool region_next(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, struct umm
 	return found;
 }
 
+bool region_next_run(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, struct umm_span *out)
+{
+	struct umm_span piece;
+	uintptr_t at;
+
+	if (!region_next(ctx, start, end, out))
+		return false;
+	while ((at = out->start + out->len) < end && region_next(ctx, at, end, &piece) &&
+	       piece.start == at)
+		out->len += piece.len;
+	return true;
+}
+
 uint64_t region_births(struct umm_ctx *ctx, const struct umm_span *spans, size_t nspans)
 {
 	struct regions *regions = &ctx->regions;
@@ -670,6 +674,7 @@ uint64_t region_births(struct umm_ctx *ctx, const struct umm_span *spans, size_t
 			small_promote(regions, &small);
 	}
 	births = regions->births;
+	regions->said = births;
 	lock_drop(&regions->lock);
 	return births;
 }

@@ -48,7 +48,7 @@ struct region {
 	uint64_t born; /* when it was allocated, attached, or last moved: see regions.births */
 };
 
-/* Memory that somebody is about to do something irrevocable with. On his stack. */
+/* Memory that somebody is about to do something irrevocable with. */
 struct region_hold {
 	struct region_hold *next;
 	uintptr_t start, end;
@@ -62,11 +62,13 @@ struct regions {
 	size_t managed;	 /* bytes */
 	uint32_t sums;	 /* made so far */
 	uint64_t births; /* of regions; what is said of memory later has a higher number */
+	uint64_t said;	 /* births there had been when something was said of memory last */
 	struct region_hold *holds;
 
 	struct pool region_pool; /* used only under the lock */
 	struct pool alloc_pool;
 	struct pool stats_pool;
+	struct pool hold_pool;
 };
 
 void regions_init(struct regions *regions);
@@ -90,13 +92,6 @@ int region_fill(struct umm_ctx *ctx, uintptr_t start, uintptr_t end);
  */
 bool region_refresh(struct umm_ctx *ctx, uintptr_t start, uintptr_t end);
 
-/*
- * Change what is hinted of a span, or of a prefetch, where all of it is managed: what is unmapped
- * meanwhile has gone from the books already, or takes that with it. -EFAULT; else as hint_apply().
- */
-int region_hint(struct umm_ctx *ctx, struct hint_map *map, const struct umm_span *span,
-		struct hint_change *change);
-
 /* Stop managing start .. end: pieces are shrunk, split, dropped. Page states stay. */
 void region_del(struct umm_ctx *ctx, uintptr_t start, uintptr_t end);
 
@@ -116,6 +111,10 @@ bool region_first_alloc(struct umm_ctx *ctx, uintptr_t *base, bool *attached);
 
 /* First managed piece that overlaps start .. end, clipped to it; false: none. */
 bool region_next(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, struct umm_span *out);
+/* Likewise with all pieces that follow without a gap. */
+bool region_next_run(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, struct umm_span *out);
+/* Is all of start .. end managed? Under regions.lock. */
+bool regions_cover(struct regions *regions, uintptr_t start, uintptr_t end);
 
 /*
  * How many regions there have been: those of today have at most this as their number. What lies in
@@ -130,10 +129,12 @@ bool region_elder(struct regions *regions, const struct umm_span *span, uint64_t
 
 /*
  * That piece, as far as it lies in one block, stays until it is let go: who frees or detaches it
- * waits. False: there is none. hold.c
+ * waits. 0; -ENOENT: there is none; -ENOMEM. hold.c
  */
-bool region_hold(struct umm_ctx *ctx, const struct umm_span *span, uint64_t born,
-		 struct region_hold *hold);
+int region_hold(struct umm_ctx *ctx, const struct umm_span *span, uint64_t born,
+		struct region_hold **out);
+/* Likewise a span of which all is managed; -EFAULT: it is not. */
+int region_hold_all(struct umm_ctx *ctx, const struct umm_span *span, struct region_hold **out);
 void region_let(struct umm_ctx *ctx, struct region_hold *hold);
 /* Nobody holds pages of a piece that was popped any more. No lock held. */
 void region_await(struct umm_ctx *ctx, const struct umm_span *piece);

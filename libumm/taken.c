@@ -11,9 +11,11 @@
  *
  * The program goes on as soon as its messages are read, and may move, drop or unmap the other page
  * again before it is back. Its thread cannot miss it, for the gate is closed; but it can say where
- * it is to be. So pages that arrive are followed until it is settled.
+ * it is to be. So pages that arrive are followed until it is settled. That something has left the
+ * piece's addresses the context's own descriptor tells; what arrives there, the mark may.
  *
- * Memory that is not managed has no books: what is not there is taken to have been there.
+ * Memory that is not managed, or that no device has used, has no books: what is not there is taken
+ * to have been there.
  *
  * Locks: the gate, exclusive; a block's, for a look.
  */
@@ -62,6 +64,7 @@ static bool ought_to_be_there(const struct taken *taken, uintptr_t addr)
 		return true;
 	switch (page_state(block, i)) {
 	case PG_UNMANAGED:
+	case PG_NATIVE:
 	case PG_COHERENT:
 		break;
 	case PG_SYSTEM:
@@ -91,6 +94,16 @@ static bool is_others(const struct taken *taken, unsigned i)
 	       !is_there(piece->ctx, taken->other[i]);
 }
 
+/* Into the mapping that has arrived there, whichever descriptor has it. */
+static int give_back(const struct umm_ctx *ctx, uintptr_t to, uintptr_t source)
+{
+	int ret = uffd_move(ctx->uffd, to, source, UMM_PAGE_SIZE, true, NULL);
+
+	if (ret == -EINVAL && ctx->mark >= 0)
+		ret = uffd_move(ctx->mark, to, source, UMM_PAGE_SIZE, true, NULL);
+	return ret;
+}
+
 /* 0, -EAGAIN: a message has to be read first, or why it could not go back. */
 static int sort_out(const struct taken *taken, unsigned i)
 {
@@ -99,12 +112,12 @@ static int sort_out(const struct taken *taken, unsigned i)
 	bool others = is_others(taken, i);
 	int ret = -ENOENT;
 
-	if (uffd_is_changing(piece->ctx->uffd))
+	if (event_is_changing(piece->ctx))
 		return -EAGAIN;
 	if (!others)
 		return 0;
 	if (to)
-		ret = uffd_move(piece->ctx->uffd, to, source, UMM_PAGE_SIZE, true, NULL);
+		ret = give_back(piece->ctx, to, source);
 	if (ret == -EAGAIN)
 		return ret;
 	bit_set(piece->stay, i);
@@ -123,7 +136,7 @@ void taken_sort_out(struct taken *taken)
 
 	ctx->taken = taken;
 	while (i < taken->last) {
-		while (uffd_is_changing(ctx->uffd))
+		while (event_is_changing(ctx))
 			event_read_ahead(ctx);
 		ret = bit_test(piece->left, i) ? sort_out(taken, i) : 0;
 		if (ret == -EAGAIN)

@@ -629,6 +629,31 @@ static void stop_counting(void)
 	atomic_store(&no_memory, false);
 }
 
+/* A hundred ranges of a page each, side by side. */
+static void prefetch_of_neighbours_looks_at_their_mapping_once(struct env *e)
+{
+	const size_t npages = 100;
+	char *p = mmap(NULL, npages * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+		       0);
+	struct umm_span span = { (uintptr_t)p, npages * PAGE };
+	struct umm_prefetch req = { .size = sizeof(req), .spans = &span, .nspans = 1 };
+	struct umm_span_info info = { .size = sizeof(info) };
+
+	assert_ptr_not_equal(p, MAP_FAILED);
+	for (size_t i = 0; i < npages; i++)
+		assert_int_equal(umm_attach(e->ctx, p + i * PAGE, PAGE), 0);
+	count_begin(e);
+	assert_int_equal(umm_prefetch(e->ctx, &req, NULL), npages);
+	atomic_store(&counting, false);
+	/* Once to know it, once to mark it. */
+	assert_at_most(counted(CALL_OTHER) + counted(CALL_OPEN), 2, "questions and registrations");
+	assert_int_equal(umm_query_spans(e->ctx, &span, 1, &info), 0);
+	assert_int_equal(info.prefetched, 1);
+	for (size_t i = 0; i < npages; i++)
+		assert_int_equal(umm_detach(e->ctx, p + i * PAGE), 0);
+	munmap(p, npages * PAGE);
+}
+
 static const struct test_case cases[] = {
 	TEST(ONCE, fault_copies_one_page_twice_and_allocates_nothing),
 	TEST(ONCE, page_moves_home_where_no_memory_is_left_for_a_copy),
@@ -646,6 +671,7 @@ static const struct test_case cases[] = {
 	TEST(ONCE, resident_memory_is_reported_without_a_call_for_each_block),
 	TEST(ONCE, sequences_are_read_without_holding_signals),
 	TEST(ONCE, memory_that_no_device_wants_costs_no_call),
+	TEST(ONCE, prefetch_of_neighbours_looks_at_their_mapping_once),
 };
 
 int main(int argc, char **argv)

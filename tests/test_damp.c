@@ -352,6 +352,25 @@ static void a_range_chooses(struct env *e)
 	assert_state(e, p, 1, UMM_PAGE_SYSTEM);
 }
 
+/* Where the hint has ended it is the context that says. */
+static void a_range_that_chooses_no_longer_is_as_its_context(struct env *e)
+{
+	struct ref_device *ref;
+	char *p;
+
+	with_pin(e, UMM_THRASH_OFF);
+	ref = env_device(e, 8);
+	p = env_alloc_small(e, PAGE);
+	fill(p, 1, 1);
+	hint(e, p, (struct umm_advice){ .hint = UMM_HINT_THRASH, .thrash = UMM_THRASH_PIN });
+	hint(e, p, (struct umm_advice){ .hint = UMM_HINT_THRASH, .flags = UMM_ADVICE_UNSET });
+	env_mark(e);
+	for (unsigned n = 1; n <= 100; n++)
+		exchange(ref, p, 1, (unsigned char)n);
+	assert_int_equal(out(e), 100);
+	assert_delta(e, UMM_COUNT_THRASH_STAYS, 0);
+}
+
 /* Nothing that is hinted so is made to wait; it is pinned all the same. */
 static void what_is_latency_critical_does_not_wait(struct env *e)
 {
@@ -599,6 +618,7 @@ static const struct test_case cases[] = {
 	TEST(PRIVATE, another_range_goes_on_while_one_waits),
 	TEST(PRIVATE, a_request_that_waits_is_not_cancelled),
 	TEST(PRIVATE, a_range_chooses),
+	TEST(PRIVATE, a_range_that_chooses_no_longer_is_as_its_context),
 	TEST(PRIVATE, what_is_latency_critical_does_not_wait),
 	TEST(PRIVATE, requests_with_a_fence_do_not_wait),
 	TEST(PRIVATE, what_cannot_be_pinned_is_left_alone),

@@ -22,6 +22,14 @@ static int advise(struct env *e, void *addr, size_t npages, struct umm_advice ad
 	return umm_advise(e->ctx, &advice);
 }
 
+#define ADVISE_LIST(e, list, n, ...)                                                         \
+	assert_int_equal(umm_advise((e)->ctx,                                                \
+				    &(struct umm_advice){ .size = sizeof(struct umm_advice), \
+							  .spans = (list),                   \
+							  .nspans = (n),                     \
+							  __VA_ARGS__ }),                    \
+			 0)
+
 #define ADVISE(e, addr, npages, ...) \
 	assert_int_equal(advise(e, addr, npages, (struct umm_advice){ __VA_ARGS__ }), 0)
 
@@ -264,6 +272,9 @@ static void critical_pages_are_not_pulled_ahead(struct env *e)
 	/* A fault is no guess. */
 	assert_device_sees(ref, p, 4, 1);
 	assert_state(e, p, 4, env_home(e));
+	to_system(e, p, 8, 8);
+	ADVISE(e, p, 4, .hint = UMM_HINT_LATENCY_CRITICAL, .flags = UMM_ADVICE_UNSET);
+	assert_int_equal(migrate(e, ref, p, 8, UMM_MIGRATE_AHEAD), 8);
 }
 
 static void faults_move_whole_units(struct env *e)
@@ -441,10 +452,14 @@ static void hints_read_back_as_they_were_set(struct env *e)
 
 static void list_is_read_back_at_once(struct env *e)
 {
+	struct ref_device *ref = env_device(e, 64);
 	char *p = filled(e, 8);
 	struct umm_span spans[2] = { { (uintptr_t)p, 2 * PAGE },
 				     { (uintptr_t)p + 4 * PAGE, 3 * PAGE } };
 	struct umm_span_info infos[2] = { { .size = sizeof(infos[0]) } };
+	struct umm_prefetch req = {
+		.size = sizeof(req), .spans = spans, .nspans = 2, .dst = ref->mem
+	};
 
 	ADVISE(e, p + 4 * PAGE, 4, .hint = UMM_HINT_LATENCY_CRITICAL);
 	assert_int_equal(umm_query_spans(e->ctx, spans, 2, infos), 0);
@@ -453,6 +468,24 @@ static void list_is_read_back_at_once(struct env *e)
 	assert_int_equal(infos[1].npages, 3);
 	assert_int_equal(infos[1].hints, 1 << UMM_HINT_LATENCY_CRITICAL);
 	assert_int_equal(infos[1].state[UMM_PAGE_SYSTEM], 3);
+	/* Likewise what is set, moved, and counted. */
+	ADVISE_LIST(e, spans, 2, .hint = UMM_HINT_NO_MIGRATE);
+	assert_true(has(e, p, 2, UMM_HINT_NO_MIGRATE));
+	assert_true(has(e, p + 4 * PAGE, 3, UMM_HINT_NO_MIGRATE));
+	assert_false(some(e, p + 2 * PAGE, 2, UMM_HINT_NO_MIGRATE));
+	ADVISE_LIST(e, spans, 2, .hint = UMM_HINT_NO_MIGRATE, .flags = UMM_ADVICE_UNSET);
+	ADVISE_LIST(e, spans, 2, .hint = UMM_HINT_LATENCY_CRITICAL, .flags = UMM_ADVICE_UNSET);
+	assert_int_equal(umm_prefetch(e->ctx, &req, NULL), 5);
+	assert_int_equal(umm_query_spans(e->ctx, spans, 2, infos), 0);
+	for (unsigned i = 0; i < 2; i++) {
+		assert_int_equal(infos[i].hints | infos[i].mixed, 0);
+		assert_int_equal(infos[i].prefetched, 1);
+		assert_ptr_equal(infos[i].target, ref->mem);
+		assert_int_equal(infos[i].state[env_home(e)], infos[i].npages);
+		assert_int_equal(infos[i].counter[UMM_COUNT_TO_DEVICE + UMM_CAUSE_EXPLICIT], 5);
+	}
+	assert_true(has(e, p + 7 * PAGE, 1, UMM_HINT_LATENCY_CRITICAL));
+	assert_int_equal(query(e, p + 2 * PAGE, 2).prefetched, 0);
 }
 
 static void hints_outlive_migrations_and_drops(struct env *e)
@@ -557,7 +590,7 @@ static void bad_hints_are_refused(struct env *e)
 static void last_word_of_contradictions_counts(struct env *e)
 {
 	struct ref_device *ref = env_device(e, 64);
-	char *p = filled(e, 8);
+	char *p = filled(e, 8), *q = filled(e, 8);
 
 	ADVISE(e, p, 8, .hint = UMM_HINT_PREFERRED);
 	ADVISE(e, p, 8, .hint = UMM_HINT_PREFERRED, .mem = ref->mem);
@@ -569,6 +602,25 @@ static void last_word_of_contradictions_counts(struct env *e)
 	ADVISE(e, p, 8, .hint = UMM_HINT_NO_MIGRATE, .flags = UMM_ADVICE_UNSET);
 	fill(p, 8, 2);
 	to_device(e, ref, p, 8, 8);
+	/* So does ACCESSED_BY. */
+	ADVISE(e, q, 8, .hint = UMM_HINT_PREFERRED, .mem = ref->mem);
+	ADVISE(e, q, 8, .hint = UMM_HINT_ACCESSED_BY, .dev = ref->dev);
+	assert_device_sees(ref, q, 8, 1);
+	assert_state(e, q, 8, UMM_PAGE_SYSTEM);
+}
+
+static void read_mostly_counts_more_than_what_keeps_pages(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = filled(e, 12);
+
+	ADVISE(e, p, 4, .hint = UMM_HINT_PREFERRED);
+	ADVISE(e, p + 4 * PAGE, 4, .hint = UMM_HINT_NO_MIGRATE);
+	ADVISE(e, p + 8 * PAGE, 4, .hint = UMM_HINT_LATENCY_CRITICAL);
+	ADVISE(e, p, 12, .hint = UMM_HINT_READ_MOSTLY);
+	assert_device_sees(ref, p, 12, 1);
+	assert_state(e, p, 12, UMM_PAGE_DUPLICATED);
+	assert_filled(p, 12, 1);
 }
 
 static void child_check_hints(void *arg)
@@ -690,6 +742,7 @@ static const struct test_case cases[] = {
 	TEST(ALL, hints_end_with_what_they_name),
 	TEST(ONCE, bad_hints_are_refused),
 	TEST(ALL, last_word_of_contradictions_counts),
+	TEST(ALL, read_mostly_counts_more_than_what_keeps_pages),
 	TEST(ONCE, forked_child_may_not_hint),
 	TEST(ONCE, environment_says_what_the_program_does_not),
 	TEST(ONCE, hints_of_the_environment_that_make_no_sense_do_nothing),

@@ -5,6 +5,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
+#include <pthread.h>
+#include <semaphore.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -449,6 +451,38 @@ static void discard_spares_who_has_the_addresses_next(struct env *e)
 	}
 }
 
+/* Of a context of the whole process, where neighbours become managed when a device asks. */
+static void discard_is_heeded_though_neighbours_become_managed(struct env *e)
+{
+	struct umm_ctx_options options = { .size = sizeof(options),
+					   .flags = UMM_CTX_WHOLE_PROCESS | e->variant.ctx_flags,
+					   .kernel_features_off = e->variant.features_off };
+	struct env whole = { .variant = e->variant };
+	struct umm_fence *after, *done;
+	struct ref_device *ref;
+	char *p = mmap(NULL, 32 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	assert_ptr_not_equal(p, MAP_FAILED);
+	assert_int_equal(umm_ctx_create(&options, &whole.ctx), 0);
+	ref = env_device(&whole, 64);
+	fill(p, 16, 1);
+	fill(p + 16 * PAGE, 16, 2);
+	to_device(&whole, ref, p, 16, 16);
+	assert_int_equal(umm_fence_create(&after), 0);
+	done = discard_after(&whole, NULL, p, after);
+	to_device(&whole, ref, p + 16 * PAGE, 16, 16);
+	umm_fence_signal(after, 0, 0);
+	assert_int_equal(umm_fence_wait(done, PATIENCE_MS), 0);
+	assert_int_equal(umm_fence_value(done), 16);
+	assert_zero(p, 16);
+	assert_filled(p + 16 * PAGE, 16, 2);
+	umm_fence_put(done);
+	umm_fence_put(after);
+	umm_ctx_put(whole.ctx);
+	assert_true(ref_destroy(ref));
+	munmap(p, 32 * PAGE);
+}
+
 struct freeing {
 	struct env *env;
 	char *p;
@@ -490,6 +524,97 @@ static void end_of_memory_waits_for_a_discard_in_the_middle(struct env *e)
 	}
 }
 
+/* A thread on a stack that the library manages discards 16 pages. */
+struct holder {
+	struct env *env;
+	char *p;
+	long discarded;
+};
+
+static sem_t holding, go_on;
+
+static void sleep_here(void *priv, enum hook_point point, uintptr_t addr)
+{
+	(void)priv;
+	(void)point;
+	(void)addr;
+	sem_post(&holding);
+	sem_wait(&go_on);
+}
+
+static void *hold_it(void *arg)
+{
+	struct holder *holder = arg;
+	struct umm_span span = { (uintptr_t)holder->p, 16 * PAGE };
+
+	holder->discarded = umm_discard(holder->env->ctx, &span, 1);
+	return NULL;
+}
+
+static void end_of_memory_needs_nothing_of_a_stack_that_is_on_a_device(struct env *e)
+{
+	struct ref_device *ref = env_device(e, UMM_BLOCK_PAGES);
+	struct holder holder = { .env = e, .p = env_attach(e, 16 * PAGE) };
+	char *stack = env_attach(e, BLOCK), *other = env_attach(e, 16 * PAGE);
+	pthread_attr_t attr;
+	pthread_t thread;
+
+	fill(holder.p, 16, 1);
+	sem_init(&holding, 0, 0);
+	sem_init(&go_on, 0, 0);
+	hook_set(HOOK_DISCARDING, sleep_here, NULL);
+	pthread_attr_init(&attr);
+	assert_int_equal(pthread_attr_setstack(&attr, stack, BLOCK), 0);
+	assert_int_equal(pthread_create(&thread, &attr, hold_it, &holder), 0);
+	sem_wait(&holding);
+	hook_set(HOOK_DISCARDING, NULL, NULL);
+	assert_true(umm_migrate_to_device(e->ctx, ref->mem, stack, BLOCK) > 0);
+	assert_int_equal(umm_detach(e->ctx, other), 0);
+	sem_post(&go_on);
+	pthread_join(thread, NULL);
+	pthread_attr_destroy(&attr);
+	assert_int_equal(holder.discarded, 16);
+	assert_zero(holder.p, 16);
+}
+
+/* Of hints and prefetches of memory that is detached, or of a memory that is removed, meanwhile. */
+static void what_is_detached_beside_a_hint_is_registered_no_longer(struct env *e)
+{
+	static void (*const fns[2])(void *) = { act_advise, act_prefetch };
+	struct asking asking = { .env = e, .p = env_attach(e, 16 * PAGE) };
+	struct freeing freeing = { .env = e, .p = asking.p, .attached = true };
+	struct actor asker, detacher;
+	int mine;
+
+	asking.advice.hint = UMM_HINT_NO_MIGRATE;
+	for (unsigned k = 0; k < 2; k++) {
+		hook_arm(HOOK_MARKING, asking.p, 8);
+		actor_start(&asker, fns[k], &asking);
+		assert_true(hook_stopped());
+		actor_start(&detacher, act_free_it, &freeing);
+		assert_true(actor_blocks(&detacher));
+		hook_go(HOOK_MARKING);
+		actor_join(&asker);
+		actor_join(&detacher);
+		assert_int_equal(freeing.ret, 0);
+		if (fns[k] == act_advise)
+			assert_int_equal(asking.ret, -EFAULT);
+		mine = own_uffd();
+		assert_int_equal(uffd_registers(mine, asking.p, 16), 0);
+		close(mine);
+		assert_int_equal(umm_attach(e->ctx, asking.p, 16 * PAGE), 0);
+	}
+	asking.advice = (struct umm_advice){ .hint = UMM_HINT_PREFERRED };
+	asking.advice.mem = env_device(e, 16)->mem;
+	device_goes_during(e, e->devices[0], HOOK_HINTING, act_advise, &asking);
+	assert_int_equal(asking.ret, -ENODEV);
+	assert_int_equal(umm_detach(e->ctx, asking.p), 0);
+	mine = own_uffd();
+	assert_int_equal(uffd_registers(mine, asking.p, 16), 0);
+	close(mine);
+	assert_int_equal(umm_attach(e->ctx, asking.p, 16 * PAGE), 0);
+}
+
 static const struct test_case cases[] = {
 	TEST(ALL, preference_for_a_memory_that_is_being_removed_is_none),
 	TEST(ONCE, access_of_a_device_that_is_being_destroyed_is_nobodys),
@@ -501,6 +626,9 @@ static const struct test_case cases[] = {
 	TEST(KERNEL, query_sees_what_the_program_has_just_unmapped),
 	TEST(KERNEL, targets_of_prefetches_end_with_the_memory),
 	TEST(ALL, discard_spares_who_has_the_addresses_next),
+	TEST(KERNEL, discard_is_heeded_though_neighbours_become_managed),
+	TEST(SYSCALLS, end_of_memory_needs_nothing_of_a_stack_that_is_on_a_device),
+	TEST(KERNEL, what_is_detached_beside_a_hint_is_registered_no_longer),
 	TEST(ONCE, end_of_memory_waits_for_a_discard_in_the_middle),
 	TEST(KERNEL, hinted_memory_costs_no_fault_until_a_device_uses_it),
 	TEST(KERNEL, hints_leave_memory_to_the_programs_own_userfaultfd),

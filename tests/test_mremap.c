@@ -352,6 +352,79 @@ static void callbacks_must_not_move_memory(struct env *e)
 	assert_int_equal(ref_watch(ref, NULL, NULL), 0);
 }
 
+/* What is hinted of some pages at addr; all of the others are without. */
+static void assert_hinted(struct env *e, char *addr, size_t first, size_t npages)
+{
+	struct umm_span spans[3] = {
+		{ (uintptr_t)addr, first * PAGE },
+		{ (uintptr_t)addr + first * PAGE, npages * PAGE },
+		{ (uintptr_t)addr + (first + npages) * PAGE, (PAGES - first - npages) * PAGE },
+	};
+	struct umm_span_info info[3] = { { .size = sizeof(*info) } };
+
+	assert_int_equal(umm_query_spans(e->ctx, spans, 3, info), 0);
+	assert_int_equal(info[0].hints | info[0].mixed, 0);
+	assert_int_equal(info[1].hints, 1 << UMM_HINT_NO_MIGRATE);
+	assert_int_equal(info[2].hints | info[2].mixed, 0);
+}
+
+static void assert_unhinted(struct env *e, const char *addr)
+{
+	struct umm_span span = { (uintptr_t)addr, PAGES * PAGE };
+	struct umm_span_info info = { .size = sizeof(info) };
+
+	assert_int_equal(umm_query_spans(e->ctx, &span, 1, &info), 0);
+	assert_int_equal(info.hints | info.mixed, 0);
+}
+
+/* Three blocks that no device has used; some pages in their midst are hinted. */
+static char *hinted_in_part(struct env *e)
+{
+	char *p = env_attach(e, 3 * BLOCK);
+	struct umm_span span = { (uintptr_t)p + BLOCK, USED * PAGE };
+	struct umm_advice advice = {
+		.size = sizeof(advice), .spans = &span, .nspans = 1, .hint = UMM_HINT_NO_MIGRATE
+	};
+
+	fill(p, PAGES, 1);
+	assert_int_equal(umm_advise(e->ctx, &advice), 0);
+	assert_hinted(e, p, BLOCK_PAGES, USED);
+	return p;
+}
+
+/* A hint makes mappings of its own, too, which mremap() does not move together. */
+static void memory_hinted_in_part_moves_whole(struct env *e)
+{
+	char *p = hinted_in_part(e), *q = env_map(e, 3 * BLOCK);
+	void *to = q;
+
+	assert_ptr_equal(mremap(p, 3 * BLOCK, 3 * BLOCK + PAGE, MREMAP_MAYMOVE), MAP_FAILED);
+	assert_int_equal(errno, EFAULT);
+	assert_filled(p, PAGES, 1);
+	assert_int_equal(umm_mremap(p, 3 * BLOCK, 3 * BLOCK, FIXED, &to), 0);
+	assert_ptr_equal(to, q);
+	env_forget(e, p, 3 * BLOCK);
+	assert_filled(q, PAGES, 1);
+	assert_hinted(e, q, BLOCK_PAGES, USED);
+	assert_unhinted(e, p);
+}
+
+/* What is left behind is not managed, and begins without hints when it is again. */
+static void memory_hinted_in_part_that_stays_mapped_leaves_no_hint_behind(struct env *e)
+{
+	char *p = hinted_in_part(e), *q = env_map(e, 3 * BLOCK);
+	void *to = q;
+
+	assert_int_equal(umm_mremap(p, 3 * BLOCK, 3 * BLOCK, FIXED | MREMAP_DONTUNMAP, &to), 0);
+	assert_filled(q, PAGES, 1);
+	assert_hinted(e, q, BLOCK_PAGES, USED);
+	assert_zero(p, PAGES);
+	assert_unhinted(e, p);
+	assert_int_equal(umm_detach(e->ctx, q), 0);
+	assert_int_equal(umm_attach(e->ctx, p, 3 * BLOCK), 0);
+	assert_unhinted(e, p);
+}
+
 static const struct test_case cases[] = {
 	TEST(ALL, memory_used_in_part_moves_whole),
 	TEST(ALL, memory_that_stays_mapped_reads_zero_behind),
@@ -361,6 +434,8 @@ static const struct test_case cases[] = {
 	TEST(ALL, mappings_of_several_kinds_move_together),
 	TEST(ALL, a_device_may_begin_while_it_moves),
 	TEST(ALL, a_device_may_begin_while_it_moves_and_stays),
+	TEST(KERNEL, memory_hinted_in_part_moves_whole),
+	TEST(KERNEL, memory_hinted_in_part_that_stays_mapped_leaves_no_hint_behind),
 	TEST(KERNEL, what_fails_midway_moves_back),
 	TEST(KERNEL, nonsense_and_holes_are_refused),
 	TEST(ONCE, callbacks_must_not_move_memory),

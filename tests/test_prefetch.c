@@ -4,6 +4,8 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -187,6 +189,10 @@ static void prefetch_beyond_the_device_says_how_much(struct env *e)
 	assert_int_equal(PREFETCH(e, p + 40 * PAGE, 8, .dst = ref->mem,
 				  .flags = UMM_PREFETCH_NO_EVICT),
 			 -ENOSPC);
+	/* Where something fits without that, as much comes. */
+	to_system(e, p, 5, 5);
+	assert_int_equal(
+		PREFETCH(e, p + 40 * PAGE, 8, .dst = ref->mem, .flags = UMM_PREFETCH_NO_EVICT), 5);
 	assert_filled(p, 48, 1);
 }
 
@@ -454,9 +460,60 @@ static void bad_requests_are_refused(struct env *e)
 	assert_int_equal(discard(e, p, 8), -EFAULT);
 }
 
+static struct {
+	char line[512];
+	unsigned n;
+} heard;
+
+static void hear(void *priv, enum umm_log_level level, const char *line)
+{
+	(void)priv;
+	if (level == UMM_LOG_WARNING && strstr(line, " is refused: ")) {
+		snprintf(heard.line, sizeof(heard.line), "%s", line);
+		heard.n++;
+	}
+}
+
+/* One line, that has all of it. */
+static void assert_told(const char *function, const char *start, size_t npages)
+{
+	char where[64];
+
+	snprintf(where, sizeof(where), "%#lx .. %#lx", (unsigned long)start,
+		 (unsigned long)start + npages * PAGE);
+	assert_int_equal(heard.n, 1);
+	assert_non_null(strstr(heard.line, function));
+	assert_non_null(strstr(heard.line, where));
+	assert_non_null(strstr(heard.line, "umm_attach()"));
+	heard.n = 0;
+}
+
+static void refusals_say_what_and_where_and_what_to_do(struct env *e)
+{
+	char *p = env_map(e, 8 * PAGE);
+	struct umm_span span = { (uintptr_t)p + 4 * PAGE, 4 * PAGE };
+	struct umm_span both = { (uintptr_t)p, 8 * PAGE };
+	struct umm_prefetch req = { .size = sizeof(req), .spans = &span, .nspans = 1 };
+	struct umm_advice advice = {
+		.size = sizeof(advice), .spans = &both, .nspans = 1, .hint = UMM_HINT_NO_MIGRATE
+	};
+
+	heard.n = 0;
+	assert_int_equal(umm_attach(e->ctx, p, 4 * PAGE), 0);
+	umm_log_set(hear, NULL, UMM_LOG_WARNING);
+	assert_int_equal(umm_advise(e->ctx, &advice), -EFAULT);
+	assert_told("umm_advise()", p + 4 * PAGE, 4);
+	assert_int_equal(umm_prefetch(e->ctx, &req, NULL), -EFAULT);
+	assert_told("umm_prefetch()", p + 4 * PAGE, 4);
+	assert_int_equal(umm_discard(e->ctx, &span, 1), -EFAULT);
+	assert_told("umm_discard()", p + 4 * PAGE, 4);
+	umm_log_set(NULL, NULL, UMM_LOG_WARNING);
+}
+
 static const struct test_case cases[] = {
 	TEST(ALL, prefetch_brings_pages_and_back),
 	TEST(ALL, prefetch_waits_for_its_fence),
+	TEST(ONCE, refusals_say_what_and_where_and_what_to_do),
 	TEST(ONCE, failed_fence_ends_a_prefetch),
 	TEST(ALL, waiting_prefetches_end_with_the_memory),
 	TEST(ALL, forked_child_ends_no_prefetch_of_its_parent),

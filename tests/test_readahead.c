@@ -166,6 +166,27 @@ static void without_it_nothing_comes(struct env *e)
 	assert_filled(p, 64, 1);
 }
 
+/* Where the hint has ended it is the context that says. */
+static void what_is_hinted_no_longer_comes_as_its_context_says(struct env *e)
+{
+	struct umm_span span = { .len = NPAGES * PAGE };
+	struct umm_advice advice = { .size = sizeof(advice),
+				     .flags = UMM_ADVICE_UNSET,
+				     .spans = &span,
+				     .nspans = 1,
+				     .hint = UMM_HINT_READAHEAD };
+	char *p;
+
+	env_reopen(e, (struct umm_ctx_options){ .readahead = UMM_READAHEAD_STREAM });
+	p = pages_away(e, NPAGES, UMM_READAHEAD_OFF);
+	span.start = (uintptr_t)p;
+	assert_int_equal(umm_advise(e->ctx, &advice), 0);
+	for (size_t i = 0; i < NPAGES; i++)
+		touch_page(p, i);
+	assert_few_faults(e, NPAGES);
+	assert_filled(p, NPAGES, 1);
+}
+
 /* Nor does a stream run into what is marked, whoever began it. */
 static void what_is_marked_stays(struct env *e)
 {
@@ -472,6 +493,7 @@ static const struct test_case cases[] = {
 	TEST(PRIVATE, random_accesses_waste_little_on_density),
 	TEST(PRIVATE, dense_faults_go),
 	TEST(PRIVATE, without_it_nothing_comes),
+	TEST(PRIVATE, what_is_hinted_no_longer_comes_as_its_context_says),
 	TEST(PRIVATE, what_is_marked_stays),
 	TEST(PRIVATE, what_a_cpu_can_reach_stays),
 	TEST(PRIVATE, who_faults_does_not_wait),

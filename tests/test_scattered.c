@@ -6,6 +6,7 @@
 #include "race.h"
 
 #include "ctx.h"
+#include "event.h"
 #include "uffd.h"
 
 #include <errno.h>
@@ -172,7 +173,7 @@ static void await_next_call(void *priv, enum hook_point point, uintptr_t addr)
 
 	(void)point;
 	(void)addr;
-	while (!atomic_load(&d->over) && !uffd_is_changing(d->env->ctx->uffd))
+	while (!atomic_load(&d->over) && !event_is_changing(d->env->ctx))
 		sched_yield();
 }
 
@@ -280,6 +281,27 @@ static void page_that_is_not_managed_and_arrives_where_one_is_taken_stays(struct
 	assert_filled_part(p, CHANGED + 1, RACE_PAGES - CHANGED - 1, 1);
 }
 
+/* No device has used it: the library hears by another descriptor that it moves. */
+static void hinted_page_that_arrives_where_one_is_taken_stays(struct env *e)
+{
+	struct ref_device *ref = env_device(e, FRAMES);
+	char *p = scattered(e, ref, false), *next = env_attach(e, PAGE);
+	struct deeds d = { .deed = { .from = next, .to = p + CHANGED * PAGE }, .fn = arrive };
+	struct umm_span span = { (uintptr_t)next, PAGE };
+	struct umm_advice advice = { .size = sizeof(advice),
+				     .spans = &span,
+				     .nspans = 1,
+				     .hint = UMM_HINT_LATENCY_CRITICAL };
+
+	fill(next, 1, 2);
+	assert_int_equal(umm_advise(e->ctx, &advice), 0);
+	beside_deeds(e, p, ref, &d);
+	env_forget(e, next, PAGE);
+	assert_filled(d.deed.to, 1, 2);
+	assert_filled_part(p, 0, CHANGED, 1);
+	assert_filled_part(p, CHANGED + 1, RACE_PAGES - CHANGED - 1, 1);
+}
+
 /* Every other page of three mappings, the second of which refuses moves, goes and comes home. */
 static void scattered_pages_of_several_mappings_move(struct env *e)
 {
@@ -312,6 +334,7 @@ static const struct test_case cases[] = {
 	TEST(ALL, page_that_arrives_where_one_is_taken_and_is_dropped_is_empty),
 	TEST(ALL, page_that_is_taken_comes_back_and_is_dropped_is_empty),
 	TEST(ALL, page_that_is_not_managed_and_arrives_where_one_is_taken_stays),
+	TEST(ALL, hinted_page_that_arrives_where_one_is_taken_stays),
 	TEST(ALL, scattered_pages_of_several_mappings_move),
 };
 

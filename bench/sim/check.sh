@@ -57,13 +57,46 @@ refused 2 "no such device" --device abacus zipf
 refused 2 "not a number" --memory 0 zipf
 refused 2 "is wanted"
 refused 2 "not 'loop'" zipf loop
-refused 2 "not the trace 'zipf'" --svg "$dir/one.svg" zipf
-refused 2 "not the trace '$dir/trace'" --svg "$dir/one.svg" "$dir/trace"
-refused 2 "not ahead of '$dir/trace'" --svg "$dir/one.svg" ahead "$dir/trace"
-for word in figures ahead thrash; do
-	refused 2 "not for '$word'" --write "$dir/written" "$word"
-done
+
+# Each option with each thing to do: either it changes what is done, or it is refused.
+declare -A value=([memory]=20 [blocks]=40 [order]=lru [device]=cxl [write]=$dir/written [svg]=$dir/one.svg)
+ignored() {
+	local options=$1 option
+	shift
+	for option in $options; do
+		refused 2 "--$option does nothing" "--$option" "${value[$option]}" "$@"
+		refused 2 "--$option does nothing" "$@" "-${option:0:1}" "${value[$option]}"
+	done
+}
+ignored "memory blocks order device write" figures
+ignored "memory blocks order device write" figures "$dir/trace"
+ignored "memory blocks order device write" ahead
+ignored "memory blocks order device write svg" ahead "$dir/trace"
+ignored "memory blocks order write" thrash
+ignored "svg" zipf
+ignored "blocks svg" "$dir/trace"
+refused 2 "--blocks does nothing with 'thrash'" -d cxl -b 7 -o lru thrash
 [ ! -e "$dir/one.svg" ] && [ ! -e "$dir/written" ] || complain "what was refused left a file"
+
+# changes DEFAULT ARG...: with these options something else is printed
+changes() {
+	local default=$1
+	shift
+	"$sim" "$@" >"$dir/with"
+	! cmp -s "$default" "$dir/with" || complain "umm-sim $*: the option changes nothing"
+}
+"$sim" zipf >"$dir/plain"
+for option in memory blocks order device; do
+	changes "$dir/plain" "--$option" "${value[$option]}" zipf
+done
+"$sim" "$dir/trace" >"$dir/plain"
+changes "$dir/plain" --memory 10 "$dir/trace"
+changes "$dir/plain" --order lru "$dir/trace"
+changes "$dir/plain" --device cxl "$dir/trace"
+"$sim" --write "$dir/copy" "$dir/trace" >/dev/null
+cmp -s "$dir/trace" "$dir/copy" || complain "a trace is written other than it was read"
+"$sim" thrash >"$dir/plain"
+changes "$dir/plain" --device cxl thrash
 
 "$sim" --svg "$dir/figures.svg" figures | grep -q '^adaptive .*geometric mean' ||
 	complain "no figures"

@@ -20,10 +20,11 @@
 #define WORST_GOAL 1.05
 
 static const char usage_text[] =
-	"usage: umm-sim [OPTION]... figures [FILE]...\n"
-	"       umm-sim [OPTION]... FILE|PATTERN\n"
-	"       umm-sim ahead [FILE]\n"
-	"       umm-sim [-d NAME] thrash\n"
+	"usage: umm-sim [OPTION]... FILE|PATTERN\n"
+	"       umm-sim [-s FILE] figures [FILE]...\n"
+	"       umm-sim [-s FILE] ahead\n"
+	"       umm-sim ahead FILE\n"
+	"       umm-sim [-d NAME] [-s FILE] thrash\n"
 	"Replay uses of 2 MiB blocks through libumm's orders of eviction.\n"
 	"PATTERN is sequential, strided, random, zipf, loop, scan or phase; FILE a trace,\n"
 	"its own or what a program under UMM_TRACE=FILE recorded;\n"
@@ -31,23 +32,37 @@ static const char usage_text[] =
 	"ahead: what policies of prefetch remove of faults, or of what a CPU missed in FILE;\n"
 	"thrash: a second in which a CPU and a device touch the same pages.\n"
 	"\n"
+	"Of one trace or pattern:\n"
 	"  -m, --memory BLOCKS   the memory has room for so many (half of what is used)\n"
-	"  -b, --blocks BLOCKS   a pattern uses so many (256)\n"
+	"  -b, --blocks BLOCKS   the pattern uses so many (256); not of a trace\n"
 	"  -o, --order NAME      only this order: adaptive, lru, clock, s3fifo, lirs or lrfu\n"
-	"  -d, --device NAME     stall times of pcie4, pcie5, cxl or remote (pcie4)\n"
+	"  -d, --device NAME     stall times of pcie4, pcie5, cxl or remote (pcie4); thrash, too\n"
 	"  -w, --write FILE      write the trace there, to be replayed later\n"
-	"  -s, --svg FILE        draw the figures\n"
+	"Of figures, thrash, and ahead without a file:\n"
+	"  -s, --svg FILE        draw them\n"
+	"Of all:\n"
 	"  -h, --help            this text\n"
+	"What an option is not of is refused.\n"
 	"\n"
 	"Examples:\n"
 	"  umm-sim --svg policy.svg figures\n"
 	"  umm-sim --memory 500000 --blocks 600000 --device cxl loop\n";
+
+static const struct option options[] = {
+	{ "memory", required_argument, NULL, 'm' }, { "blocks", required_argument, NULL, 'b' },
+	{ "order", required_argument, NULL, 'o' },  { "device", required_argument, NULL, 'd' },
+	{ "write", required_argument, NULL, 'w' },  { "svg", required_argument, NULL, 's' },
+	{ "help", no_argument, NULL, 'h' },	    { 0 },
+};
+
+#define NR_OPTIONS (sizeof(options) / sizeof(options[0]) - 1)
 
 struct arguments {
 	uint32_t memory, blocks;
 	const struct order_ops *order;
 	const struct sim_device *device;
 	const char *write, *svg;
+	char given[NR_OPTIONS + 1]; /* their letters, each once */
 	bool help;
 };
 
@@ -80,6 +95,14 @@ static int parse_device(const char *name, const struct sim_device **out)
 	return usage_error("no such device:", name);
 }
 
+static bool is_pattern(const char *name)
+{
+	for (unsigned i = 0; i < NR_PATTERNS; i++)
+		if (!strcmp(pattern_names[i], name))
+			return true;
+	return false;
+}
+
 static int parse_option(struct arguments *args, int option)
 {
 	switch (option) {
@@ -107,39 +130,42 @@ static int parse_option(struct arguments *args, int option)
 	}
 }
 
-static bool is_word(const char *name)
+/* The letters of the options that it heeds. */
+static const char *heeded(const char *name, bool files)
 {
-	return !strcmp(name, "figures") || !strcmp(name, "ahead") || !strcmp(name, "thrash");
+	if (!strcmp(name, "figures"))
+		return "s";
+	if (!strcmp(name, "ahead"))
+		return files ? "" : "s";
+	if (!strcmp(name, "thrash"))
+		return "ds";
+	return is_pattern(name) ? "mbodw" : "modw";
 }
 
-/* Options that what is asked for would not heed. */
-static int check_use(const struct arguments *args, const char *name, const char *file)
+/* What would not be heeded is refused. */
+static int check_use(const struct arguments *args, const char *name, bool files)
 {
-	if (args->write && is_word(name))
-		return usage_error("--write is for one trace or pattern, not for", name);
-	if (args->svg && !is_word(name))
-		return usage_error("--svg draws figures, ahead and thrash, not the trace", name);
-	if (args->svg && file && !strcmp(name, "ahead"))
-		return usage_error("--svg draws ahead, not ahead of", file);
-	return 0;
+	const char *ignored = args->given + strspn(args->given, heeded(name, files));
+	char what[64];
+
+	if (!*ignored)
+		return 0;
+	for (unsigned i = 0; i < NR_OPTIONS; i++)
+		if (options[i].val == *ignored)
+			snprintf(what, sizeof(what), "--%s does nothing with%s", options[i].name,
+				 !strcmp(name, "ahead") && files ? " a file and" : "");
+	return usage_error(what, name);
 }
 
 static int parse(int argc, char **argv, struct arguments *args)
 {
-	static const struct option options[] = {
-		{ "memory", required_argument, NULL, 'm' },
-		{ "blocks", required_argument, NULL, 'b' },
-		{ "order", required_argument, NULL, 'o' },
-		{ "device", required_argument, NULL, 'd' },
-		{ "write", required_argument, NULL, 'w' },
-		{ "svg", required_argument, NULL, 's' },
-		{ "help", no_argument, NULL, 'h' },
-		{ 0 },
-	};
 	int option, files, most, ret = 0;
 
-	while (!ret && (option = getopt_long(argc, argv, "m:b:o:d:w:s:h", options, NULL)) != -1)
+	while (!ret && (option = getopt_long(argc, argv, "m:b:o:d:w:s:h", options, NULL)) != -1) {
 		ret = parse_option(args, option);
+		if (!ret && !strchr(args->given, option))
+			args->given[strlen(args->given)] = (char)option;
+	}
 	if (ret || args->help)
 		return ret;
 	if (optind == argc)
@@ -151,7 +177,7 @@ static int parse(int argc, char **argv, struct arguments *args)
 		return usage_error(
 			"one trace, pattern, 'figures', 'ahead' or 'thrash' is wanted, not",
 			argv[optind + 1 + most]);
-	return check_use(args, argv[optind], argv[optind + 1]);
+	return check_use(args, argv[optind], files);
 }
 
 static FILE *open_file(const char *path, const char *mode)
@@ -287,11 +313,13 @@ static int one_trace(const struct arguments *args, const char *name)
 
 	if (ret)
 		return ret;
-	ret = replay(args, &trace);
-	if (!ret && args->write && trace.step) {
+	if (args->write && trace.step) {
 		fprintf(stderr, "umm-sim: %s is a file that the library recorded: copy it\n", name);
-		ret = -EINVAL;
-	} else if (!ret && args->write) {
+		trace_fini(&trace);
+		return -EINVAL;
+	}
+	ret = replay(args, &trace);
+	if (!ret && args->write) {
 		file = open_file(args->write, "we");
 		ret = file ? trace_write(&trace, file) : -EIO;
 		if (file && close_written(file, args->write))

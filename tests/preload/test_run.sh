@@ -149,6 +149,14 @@ configuration() {
 	says out '64M 0'
 	expect 0 "$umm" run --device ref:a,ref:b --device ref:c --host-limit 1G sh -c 'echo $UMM_DEVICE'
 	says out 'ref:a,ref:b,ref:c'
+	# What is the library's to read reaches it by the same ways.
+	printf 'hints = no-migrate,granularity=4\nreadahead = off\nthrash = throttle\nevict-order = lirs\n' >"$scratch/conf"
+	show='echo $UMM_HINTS $UMM_READAHEAD $UMM_THRASH $UMM_EVICT_ORDER'
+	expect 0 "$umm" run --config "$scratch/conf" --device ref --host-limit 64M sh -c "$show"
+	says out 'no-migrate,granularity=4 off throttle lirs'
+	expect 0 env UMM_HINTS=read-mostly "$umm" run --config "$scratch/conf" --device ref --host-limit 64M \
+		--thrash pin sh -c "$show"
+	says out 'read-mostly off pin lirs'
 	echo 'host-limit: 64M' >"$scratch/conf"
 	expect 2 "$umm" run --config "$scratch/conf" --device ref true
 	says err "$scratch/conf:1: not of the form"
