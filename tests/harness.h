@@ -217,6 +217,9 @@ bool page_zero(const void *page);
 /* Check page i in place. */
 bool filled_at(const void *base, size_t i, unsigned seed);
 
+/* A device's copies, its memory being at @frames. */
+void copies_make(char *frames, const struct umm_copy *copies, unsigned ncopies);
+
 /* Touch one byte; 0, or the signal that it raised. */
 int touch_read(const void *addr);
 int touch_write(void *addr);

@@ -3,6 +3,7 @@
 #include "harness.h"
 
 #include <fcntl.h>
+#include <string.h>
 #include <unistd.h>
 
 static uint64_t fill_word(size_t page, size_t word, unsigned seed)
@@ -17,6 +18,21 @@ void page_fill(void *page, size_t i, unsigned seed)
 
 	for (size_t w = 0; w < PAGE / sizeof(*words); w++)
 		words[w] = fill_word(i, w, seed);
+}
+
+void copies_make(char *frames, const struct umm_copy *copies, unsigned ncopies)
+{
+	for (unsigned i = 0; i < ncopies; i++) {
+		char *frame = frames + (size_t)copies[i].frame * PAGE;
+		size_t len = (size_t)copies[i].npages * PAGE;
+
+		if (copies[i].dir == UMM_COPY_FROM_DEVICE)
+			memcpy(copies[i].host, frame, len);
+		else if (copies[i].host)
+			memcpy(frame, copies[i].host, len);
+		else
+			memset(frame, 0, len);
+	}
 }
 
 bool page_filled(const void *page, size_t i, unsigned seed)

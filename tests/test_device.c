@@ -604,17 +604,7 @@ static int sparse_copy(void *priv, const struct umm_copy *copies, unsigned ncopi
 		       struct umm_fence *done)
 {
 	(void)priv;
-	for (unsigned i = 0; i < ncopies; i++) {
-		char *frame = sparse.frames + (size_t)copies[i].frame * PAGE;
-		size_t len = (size_t)copies[i].npages * PAGE;
-
-		if (copies[i].dir == UMM_COPY_FROM_DEVICE)
-			memcpy(copies[i].host, frame, len);
-		else if (copies[i].host)
-			memcpy(frame, copies[i].host, len);
-		else
-			memset(frame, 0, len);
-	}
+	copies_make(sparse.frames, copies, ncopies);
 	umm_fence_signal(done, 0, 0);
 	return 0;
 }

@@ -27,17 +27,7 @@ static int copy_pages(void *priv, const struct umm_copy *copies, unsigned ncopie
 {
 	struct bed *bed = priv;
 
-	for (unsigned i = 0; i < ncopies; i++) {
-		char *frame = bed->frames + (size_t)copies[i].frame * PAGE;
-		size_t len = (size_t)copies[i].npages * PAGE;
-
-		if (copies[i].dir == UMM_COPY_FROM_DEVICE)
-			memcpy(copies[i].host, frame, len);
-		else if (copies[i].host)
-			memcpy(frame, copies[i].host, len);
-		else
-			memset(frame, 0, len);
-	}
+	copies_make(bed->frames, copies, ncopies);
 	atomic_fetch_add(&bed->ncalls, 1);
 	umm_fence_signal(done, 0, 0);
 	return 0;
