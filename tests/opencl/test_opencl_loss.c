@@ -26,6 +26,8 @@ static struct {
 	atomic_bool one_only; /* and ended with */
 	atomic_bool shared;   /* the host may use the device's buffers */
 	atomic_int write;     /* of the next write alone */
+	atomic_int ended;     /* what the next command ended with of which that is asked: */
+	atomic_bool for_good; /* and all that come after it are refused */
 	atomic_uint refused;
 } layer;
 
@@ -60,6 +62,26 @@ static cl_int kernel_refusal(void)
 		atomic_store(&layer.begun, true);
 	atomic_fetch_add(&layer.refused, 1);
 	return err;
+}
+
+/* A command that was accepted, and has failed. */
+static cl_int bad_end(void)
+{
+	cl_int err = atomic_exchange(&layer.ended, CL_SUCCESS);
+
+	if (err && atomic_load(&layer.for_good)) {
+		atomic_store(&layer.error, err);
+		atomic_store(&layer.begun, true);
+	}
+	return err;
+}
+
+static bool is_kernel(cl_event event)
+{
+	cl_command_type type = 0;
+
+	clGetEventInfo(event, CL_EVENT_COMMAND_TYPE, sizeof(type), &type, NULL);
+	return type == CL_COMMAND_NDRANGE_KERNEL;
 }
 
 /* The library is to find these. */
@@ -115,6 +137,30 @@ cl_int clEnqueueNDRangeKernel(cl_command_queue queue, cl_kernel kernel, cl_uint 
 	return err ? err : real(queue, kernel, dims, offset, global, local, nwait, wait, event);
 }
 
+cl_int clGetEventInfo(cl_event event, cl_event_info name, size_t len, void *value, size_t *needed)
+{
+	cl_int err, ended = CL_SUCCESS;
+	REAL(clGetEventInfo);
+
+	err = real(event, name, len, value, needed);
+	if (err == CL_SUCCESS && name == CL_EVENT_COMMAND_EXECUTION_STATUS && is_kernel(event))
+		ended = bad_end();
+	if (ended)
+		memcpy(value, &ended, sizeof(ended));
+	return err;
+}
+
+cl_int clWaitForEvents(cl_uint nevents, const cl_event *events)
+{
+	cl_int err;
+	REAL(clWaitForEvents);
+
+	err = real(nevents, events);
+	if (err == CL_SUCCESS && !is_kernel(events[0]) && bad_end())
+		err = CL_EXEC_STATUS_ERROR_FOR_EVENTS_IN_WAIT_LIST;
+	return err;
+}
+
 #pragma GCC visibility pop
 
 /* Now, or with the launch after so many. */
@@ -126,8 +172,16 @@ static void lose_device(cl_int error, int kernels)
 	atomic_store(&layer.error, error);
 }
 
+/* With the end of the next command: that one alone, or all from then on. */
+static void fail_at_end(cl_int error, bool for_good)
+{
+	atomic_store(&layer.for_good, for_good);
+	atomic_store(&layer.ended, error);
+}
+
 static int loss_setup(void **state)
 {
+	fail_at_end(CL_SUCCESS, false);
 	atomic_store(&layer.shared, false);
 	atomic_store(&layer.one_only, false);
 	atomic_store(&layer.write, CL_SUCCESS);
@@ -294,6 +348,59 @@ static void a_command_that_fails_once_loses_nothing(void **state)
 	assert_int_equal(count_poisoned(rig), 0);
 }
 
+static void a_kernel_that_fails_after_it_was_accepted_ends_the_launch(void **state)
+{
+	struct rig *rig = *state;
+	struct places p = places_open(rig);
+	struct umm_opencl_result result;
+
+	fail_at_end(CL_OUT_OF_RESOURCES, false);
+	assert_int_equal(rig_try(rig, p.kernel, FEW * WORDS, &result), -ENOMEM);
+	assert_true(rig_logged("the kernel failed: CL_OUT_OF_RESOURCES (-5)"));
+	assert_false(rig_logged("the device is lost"));
+	rig_launch(rig, p.kernel, FEW * WORDS);
+	fail_at_end(CL_OUT_OF_RESOURCES, true);
+	assert_int_equal(rig_try(rig, p.kernel, FEW * WORDS, &result), -ENODEV);
+	assert_int_equal(result.status, -ENODEV);
+	assert_true(rig_logged("the device is lost"));
+	assert_int_equal(count_dead(p.out, FEW), FEW);
+	assert_numbered(p.in, FEW);
+	assert_numbered(p.home, FEW);
+	assert_replaceable(rig, &p);
+}
+
+static void a_copy_home_that_fails_after_it_was_accepted_loses_the_device(void **state)
+{
+	struct rig *rig = *state;
+	struct places p = places_open(rig);
+	struct umm_opencl_result result;
+
+	fail_at_end(CL_DEVICE_NOT_AVAILABLE, true);
+	assert_int_equal(count_dead(p.out, FEW), FEW);
+	assert_true(rig_logged("the device is lost"));
+	assert_int_equal(rig_try(rig, p.kernel, FEW * WORDS, &result), -ENODEV);
+	assert_numbered(p.in, FEW);
+	assert_numbered(p.home, FEW);
+	rig_eventually(count_poisoned(rig) == FEW);
+	assert_replaceable(rig, &p);
+}
+
+static void a_copy_out_that_fails_after_it_was_accepted_leaves_the_pages_at_home(void **state)
+{
+	struct rig *rig = *state;
+	struct places p = places_open(rig);
+	struct umm_devmem *mem = umm_opencl_devmem(rig->ocl);
+
+	fail_at_end(CL_OUT_OF_RESOURCES, false);
+	assert_true(umm_migrate_to_device(rig->ctx, mem, p.home, FEW * PAGE) <= 0);
+	assert_false(rig_logged("the device is lost"));
+	assert_int_equal(rig_pages_in(rig, p.home, FEW * PAGE, UMM_PAGE_DEVICE), 0);
+	assert_numbered(p.home, FEW);
+	assert_int_equal(umm_migrate_to_device(rig->ctx, mem, p.home, FEW * PAGE), FEW);
+	assert_numbered(p.home, FEW);
+	assert_int_equal(count_poisoned(rig), 0);
+}
+
 static void what_is_invalid_without_the_program_is_eio(void **state)
 {
 	struct rig *rig = *state;
@@ -419,6 +526,9 @@ int main(int argc, char **argv)
 		loss_test(a_device_out_of_resources_for_good_is_lost_too),
 		loss_test(a_device_whose_queue_is_invalid_is_lost_too),
 		loss_test(a_command_that_fails_once_loses_nothing),
+		loss_test(a_kernel_that_fails_after_it_was_accepted_ends_the_launch),
+		loss_test(a_copy_home_that_fails_after_it_was_accepted_loses_the_device),
+		loss_test(a_copy_out_that_fails_after_it_was_accepted_leaves_the_pages_at_home),
 		loss_test(what_is_invalid_without_the_program_is_eio),
 		loss_test(a_device_lost_between_two_rounds_ends_the_launch),
 		loss_test(what_the_host_shares_with_a_lost_device_stays),
