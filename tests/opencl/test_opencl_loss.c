@@ -29,6 +29,7 @@ static struct {
 	atomic_int ended;     /* what the next command ended with of which that is asked: */
 	atomic_bool for_good; /* and all that come after it are refused */
 	atomic_uint refused;
+	_Atomic cl_context spared; /* all commands of this one are good */
 } layer;
 
 #define REAL(name)                                                        \
@@ -39,21 +40,30 @@ static struct {
 		atomic_store(&found, (uintptr_t)dlsym(RTLD_NEXT, #name)); \
 	real = (__typeof__(&(name)))atomic_load(&found)
 
-static cl_int refusal(void)
+static bool is_spared(cl_command_queue queue)
+{
+	cl_context context = NULL, spared = atomic_load(&layer.spared);
+
+	if (spared)
+		clGetCommandQueueInfo(queue, CL_QUEUE_CONTEXT, sizeof(context), &context, NULL);
+	return spared && context == spared;
+}
+
+static cl_int refusal(cl_command_queue queue)
 {
 	cl_int err = atomic_load(&layer.error);
 
-	if (!err || !atomic_load(&layer.begun))
+	if (!err || !atomic_load(&layer.begun) || is_spared(queue))
 		return CL_SUCCESS;
 	atomic_fetch_add(&layer.refused, 1);
 	return err;
 }
 
-static cl_int kernel_refusal(void)
+static cl_int kernel_refusal(cl_command_queue queue)
 {
 	cl_int err = atomic_load(&layer.error);
 
-	if (!err || atomic_fetch_sub(&layer.kernels, 1) > 0)
+	if (!err || is_spared(queue) || atomic_fetch_sub(&layer.kernels, 1) > 0)
 		return CL_SUCCESS;
 	atomic_store(&layer.kernels, 0);
 	if (atomic_exchange(&layer.one_only, false))
@@ -101,7 +111,7 @@ cl_int clEnqueueReadBuffer(cl_command_queue queue, cl_mem mem, cl_bool blocking,
 			   size_t len, void *to, cl_uint nwait, const cl_event *wait,
 			   cl_event *event)
 {
-	cl_int err = refusal();
+	cl_int err = refusal(queue);
 	REAL(clEnqueueReadBuffer);
 
 	return err ? err : real(queue, mem, blocking, offset, len, to, nwait, wait, event);
@@ -111,7 +121,7 @@ cl_int clEnqueueWriteBuffer(cl_command_queue queue, cl_mem mem, cl_bool blocking
 			    size_t len, const void *from, cl_uint nwait, const cl_event *wait,
 			    cl_event *event)
 {
-	cl_int once = atomic_exchange(&layer.write, CL_SUCCESS), err = once ? once : refusal();
+	cl_int once = atomic_exchange(&layer.write, CL_SUCCESS), err = once ? once : refusal(queue);
 	REAL(clEnqueueWriteBuffer);
 
 	return err ? err : real(queue, mem, blocking, offset, len, from, nwait, wait, event);
@@ -121,7 +131,7 @@ cl_int clEnqueueFillBuffer(cl_command_queue queue, cl_mem mem, const void *patte
 			   size_t offset, size_t len, cl_uint nwait, const cl_event *wait,
 			   cl_event *event)
 {
-	cl_int err = refusal();
+	cl_int err = refusal(queue);
 	REAL(clEnqueueFillBuffer);
 
 	return err ? err : real(queue, mem, pattern, size, offset, len, nwait, wait, event);
@@ -131,7 +141,7 @@ cl_int clEnqueueNDRangeKernel(cl_command_queue queue, cl_kernel kernel, cl_uint 
 			      const size_t *offset, const size_t *global, const size_t *local,
 			      cl_uint nwait, const cl_event *wait, cl_event *event)
 {
-	cl_int err = kernel_refusal();
+	cl_int err = kernel_refusal(queue);
 	REAL(clEnqueueNDRangeKernel);
 
 	return err ? err : real(queue, kernel, dims, offset, global, local, nwait, wait, event);
@@ -184,6 +194,7 @@ static int loss_setup(void **state)
 	fail_at_end(CL_SUCCESS, false);
 	atomic_store(&layer.shared, false);
 	atomic_store(&layer.one_only, false);
+	atomic_store(&layer.spared, NULL);
 	atomic_store(&layer.write, CL_SUCCESS);
 	lose_device(CL_SUCCESS, 0);
 	return rig_setup(state);
@@ -484,6 +495,51 @@ static void pages_do_not_go_to_a_lost_device(void **state)
 	assert_int_equal(count_poisoned(rig), 0);
 }
 
+/* A kernel from in to out is told that a page of lost's is poisoned. */
+static void assert_lost_to(struct rig *rig, const uint32_t *in, const uint32_t *out,
+			   const uint32_t *lost, bool write)
+{
+	struct umm_opencl_result result;
+
+	assert_int_equal(rig_try(rig, rig_map(rig, in, out), FEW * WORDS, &result), -EFAULT);
+	assert_true(result.fault_valid);
+	assert_in_range(result.fault_addr, (uintptr_t)lost, (uintptr_t)(lost + FEW * WORDS) - 1);
+	assert_int_equal(result.fault_write, write);
+}
+
+static void what_another_device_has_survives(void **state)
+{
+	struct rig *rig = *state, other = { 0 };
+	struct places p = places_open(rig);
+	struct umm_opencl_result result;
+	uint32_t *theirs = rig_numbered(rig, FEW), *more = rig_numbered(rig, FEW);
+	cl_kernel kernel;
+
+	rig_launch(rig, rig_map(rig, p.in, more), FEW * WORDS);
+	other.ctx = rig->ctx;
+	open_sound(&other);
+	kernel = rig_map(&other, p.in, theirs);
+	rig_launch(&other, kernel, FEW * WORDS);
+	assert_int_equal(rig_pages_in(rig, theirs, FEW * PAGE, UMM_PAGE_DEVICE), FEW);
+	atomic_store(&layer.spared, umm_opencl_cl_context(other.ocl));
+	lose_device(CL_DEVICE_NOT_AVAILABLE, 0);
+	assert_int_equal(rig_try(rig, p.kernel, FEW * WORDS, &result), -ENODEV);
+	/* The copies that both had, its own pages, and new ones. */
+	assert_int_equal(rig_launch(&other, kernel, FEW * WORDS).faults, 0);
+	rig_launch(&other, rig_map(&other, p.in, p.home), FEW * WORDS);
+	for (size_t i = 0; i < FEW * WORDS; i++) {
+		assert_int_equal(theirs[i], 3 * i + 1);
+		assert_int_equal(p.home[i], 3 * i + 1);
+	}
+	assert_numbered(p.in, FEW);
+	/* What the first had alone is as lost to the second. */
+	assert_lost_to(&other, p.out, p.home, p.out, false);
+	assert_lost_to(&other, p.in, more, more, true);
+	assert_int_equal(count_dead(p.out, FEW) + count_dead(more, FEW), 2 * FEW);
+	rig_eventually(count_poisoned(rig) == 2 * FEW);
+	rig_close(&other);
+}
+
 static void windows_of_a_lost_device_say_so(void **state)
 {
 	struct rig *rig = *state;
@@ -533,6 +589,7 @@ int main(int argc, char **argv)
 		loss_test(a_device_lost_between_two_rounds_ends_the_launch),
 		loss_test(what_the_host_shares_with_a_lost_device_stays),
 		loss_test(pages_do_not_go_to_a_lost_device),
+		loss_test(what_another_device_has_survives),
 		loss_test(windows_of_a_lost_device_say_so),
 		loss_test(destroying_a_lost_device_brings_home_what_can_come),
 	};
