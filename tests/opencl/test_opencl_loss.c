@@ -507,6 +507,34 @@ static void assert_lost_to(struct rig *rig, const uint32_t *in, const uint32_t *
 	assert_int_equal(result.fault_write, write);
 }
 
+/* And of what the second has, a window goes on. */
+static void a_window_on_pages_lost_with_another_device_is_efault(void **state)
+{
+	struct rig *rig = *state, other = { 0 };
+	struct places p = places_open(rig);
+	struct umm_opencl_window *lost, *kept;
+	cl_mem mem;
+
+	other.ctx = rig->ctx;
+	open_sound(&other);
+	assert_int_equal(umm_opencl_window_create(other.ocl, p.out, FEW * PAGE, 0, &lost), 0);
+	assert_int_equal(umm_opencl_window_create(other.ocl, p.home, FEW * PAGE, 0, &kept), 0);
+	assert_int_equal(umm_opencl_window_acquire(kept, UMM_OPENCL_WRITE, &mem), 0);
+	assert_int_equal(umm_opencl_window_release(kept, 0, NULL), 0);
+	atomic_store(&layer.spared, umm_opencl_cl_context(other.ocl));
+	lose_device(CL_DEVICE_NOT_AVAILABLE, 0);
+	assert_int_equal(umm_opencl_window_acquire(lost, UMM_OPENCL_READ, &mem), -EFAULT);
+	assert_true(rig_logged("a window has no page at"));
+	assert_int_equal(umm_opencl_window_acquire(lost, UMM_OPENCL_WRITE, &mem), -EFAULT);
+	assert_int_equal(umm_opencl_window_acquire(kept, UMM_OPENCL_READ, &mem), 0);
+	assert_int_equal(umm_opencl_window_release(kept, 0, NULL), 0);
+	assert_numbered(p.home, FEW);
+	assert_int_equal(count_dead(p.out, FEW), FEW);
+	umm_opencl_window_destroy(lost);
+	umm_opencl_window_destroy(kept);
+	rig_close(&other);
+}
+
 static void what_another_device_has_survives(void **state)
 {
 	struct rig *rig = *state, other = { 0 };
@@ -590,6 +618,7 @@ int main(int argc, char **argv)
 		loss_test(what_the_host_shares_with_a_lost_device_stays),
 		loss_test(pages_do_not_go_to_a_lost_device),
 		loss_test(what_another_device_has_survives),
+		loss_test(a_window_on_pages_lost_with_another_device_is_efault),
 		loss_test(windows_of_a_lost_device_say_so),
 		loss_test(destroying_a_lost_device_brings_home_what_can_come),
 	};
