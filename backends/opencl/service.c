@@ -527,6 +527,17 @@ static void choose(struct umm_opencl *ocl, struct fault *faults, uint32_t count)
 	}
 }
 
+static bool any_poisoned(struct umm_opencl *ocl, const struct fault *faults, uint32_t count)
+{
+	struct umm_devmem *mem;
+
+	for (uint32_t i = 0; i < count; i++)
+		if (state_of(ocl, &faults[i], &mem) == UMM_PAGE_POISONED)
+			return true;
+	return false;
+}
+
+/* That another device was lost with its pages is no failure of ours: who misses them is told. */
 static int bring_all(struct umm_opencl *ocl, struct fault *faults, uint32_t count,
 		     struct service_outcome *outcome)
 {
@@ -537,7 +548,9 @@ static int bring_all(struct umm_opencl *ocl, struct fault *faults, uint32_t coun
 	ret = bring(ocl, faults, count, FAULT_MOVE, outcome);
 	if (!ret)
 		ret = bring(ocl, faults, count, FAULT_COPY, outcome);
-	return ret ? ret : bring_others(ocl, faults, count, outcome);
+	if (!ret)
+		ret = bring_others(ocl, faults, count, outcome);
+	return ret == -EIO && any_poisoned(ocl, faults, count) ? 0 : ret;
 }
 
 static int serve(struct umm_opencl *ocl, struct fault *faults, uint32_t count,

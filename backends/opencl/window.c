@@ -380,6 +380,26 @@ static bool hold(struct umm_opencl_window *window, unsigned access, uint64_t seq
 	return hold_if_valid(window, access);
 }
 
+static int report_lacking(uintptr_t page, int err)
+{
+	report(UMM_LOG_ERROR, "a window has no page at 0x%" PRIxPTR ": %s", page,
+	       umm_strerror(err));
+	return err;
+}
+
+/* Why pages were lost on their way: -EFAULT if another device was lost with them, else -EIO. */
+static int why_lost(struct umm_opencl_window *window, const struct umm_span *span)
+{
+	struct umm_page_info info = { .state = UMM_PAGE_UNMANAGED };
+
+	for (size_t at = 0; at < span->len; at += UMM_PAGE_SIZE) {
+		umm_query(window->ocl->ctx, span->start + at, 1, &info);
+		if (info.state == UMM_PAGE_POISONED)
+			return report_lacking(span->start + at, -EFAULT);
+	}
+	return -EIO;
+}
+
 /* Bring what is not usable, run by run. 0 or an error; *lacking is where the first was, or 0. */
 static int bring_missing(struct umm_opencl_window *window, unsigned access, bool duplicate,
 			 uintptr_t *lacking)
@@ -398,7 +418,7 @@ static int bring_missing(struct umm_opencl_window *window, unsigned access, bool
 			*lacking = missing.start;
 		moved = bring(window, &missing, duplicate);
 		if (moved < 0)
-			return (int)moved;
+			return moved == -EIO ? why_lost(window, &missing) : (int)moved;
 	}
 }
 
@@ -434,11 +454,8 @@ static int window_fill(struct umm_opencl_window *window, unsigned access)
 			return ret;
 		if (lacking && try >= EXAMINE_FROM) {
 			ret = mirror_probe(window->ocl, lacking, access & UMM_OPENCL_WRITE);
-			if (ret) {
-				report(UMM_LOG_ERROR, "a window has no page at 0x%" PRIxPTR ": %s",
-				       lacking, umm_strerror(ret));
-				return ret;
-			}
+			if (ret)
+				return report_lacking(lacking, ret);
 		}
 		if (now_ns() - since > PATIENCE_NS)
 			return -EBUSY;

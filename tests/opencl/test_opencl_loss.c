@@ -26,7 +26,10 @@ static struct {
 	atomic_bool one_only; /* and ended with */
 	atomic_bool shared;   /* the host may use the device's buffers */
 	atomic_int write;     /* of the next write alone */
+	atomic_int ended;     /* what the next command ended with of which that is asked: */
+	atomic_bool for_good; /* and all that come after it are refused */
 	atomic_uint refused;
+	_Atomic cl_context spared; /* all commands of this one are good */
 } layer;
 
 #define REAL(name)                                                        \
@@ -37,21 +40,30 @@ static struct {
 		atomic_store(&found, (uintptr_t)dlsym(RTLD_NEXT, #name)); \
 	real = (__typeof__(&(name)))atomic_load(&found)
 
-static cl_int refusal(void)
+static bool is_spared(cl_command_queue queue)
+{
+	cl_context context = NULL, spared = atomic_load(&layer.spared);
+
+	if (spared)
+		clGetCommandQueueInfo(queue, CL_QUEUE_CONTEXT, sizeof(context), &context, NULL);
+	return spared && context == spared;
+}
+
+static cl_int refusal(cl_command_queue queue)
 {
 	cl_int err = atomic_load(&layer.error);
 
-	if (!err || !atomic_load(&layer.begun))
+	if (!err || !atomic_load(&layer.begun) || is_spared(queue))
 		return CL_SUCCESS;
 	atomic_fetch_add(&layer.refused, 1);
 	return err;
 }
 
-static cl_int kernel_refusal(void)
+static cl_int kernel_refusal(cl_command_queue queue)
 {
 	cl_int err = atomic_load(&layer.error);
 
-	if (!err || atomic_fetch_sub(&layer.kernels, 1) > 0)
+	if (!err || is_spared(queue) || atomic_fetch_sub(&layer.kernels, 1) > 0)
 		return CL_SUCCESS;
 	atomic_store(&layer.kernels, 0);
 	if (atomic_exchange(&layer.one_only, false))
@@ -60,6 +72,26 @@ static cl_int kernel_refusal(void)
 		atomic_store(&layer.begun, true);
 	atomic_fetch_add(&layer.refused, 1);
 	return err;
+}
+
+/* A command that was accepted, and has failed. */
+static cl_int bad_end(void)
+{
+	cl_int err = atomic_exchange(&layer.ended, CL_SUCCESS);
+
+	if (err && atomic_load(&layer.for_good)) {
+		atomic_store(&layer.error, err);
+		atomic_store(&layer.begun, true);
+	}
+	return err;
+}
+
+static bool is_kernel(cl_event event)
+{
+	cl_command_type type = 0;
+
+	clGetEventInfo(event, CL_EVENT_COMMAND_TYPE, sizeof(type), &type, NULL);
+	return type == CL_COMMAND_NDRANGE_KERNEL;
 }
 
 /* The library is to find these. */
@@ -79,7 +111,7 @@ cl_int clEnqueueReadBuffer(cl_command_queue queue, cl_mem mem, cl_bool blocking,
 			   size_t len, void *to, cl_uint nwait, const cl_event *wait,
 			   cl_event *event)
 {
-	cl_int err = refusal();
+	cl_int err = refusal(queue);
 	REAL(clEnqueueReadBuffer);
 
 	return err ? err : real(queue, mem, blocking, offset, len, to, nwait, wait, event);
@@ -89,7 +121,7 @@ cl_int clEnqueueWriteBuffer(cl_command_queue queue, cl_mem mem, cl_bool blocking
 			    size_t len, const void *from, cl_uint nwait, const cl_event *wait,
 			    cl_event *event)
 {
-	cl_int once = atomic_exchange(&layer.write, CL_SUCCESS), err = once ? once : refusal();
+	cl_int once = atomic_exchange(&layer.write, CL_SUCCESS), err = once ? once : refusal(queue);
 	REAL(clEnqueueWriteBuffer);
 
 	return err ? err : real(queue, mem, blocking, offset, len, from, nwait, wait, event);
@@ -99,7 +131,7 @@ cl_int clEnqueueFillBuffer(cl_command_queue queue, cl_mem mem, const void *patte
 			   size_t offset, size_t len, cl_uint nwait, const cl_event *wait,
 			   cl_event *event)
 {
-	cl_int err = refusal();
+	cl_int err = refusal(queue);
 	REAL(clEnqueueFillBuffer);
 
 	return err ? err : real(queue, mem, pattern, size, offset, len, nwait, wait, event);
@@ -109,10 +141,34 @@ cl_int clEnqueueNDRangeKernel(cl_command_queue queue, cl_kernel kernel, cl_uint 
 			      const size_t *offset, const size_t *global, const size_t *local,
 			      cl_uint nwait, const cl_event *wait, cl_event *event)
 {
-	cl_int err = kernel_refusal();
+	cl_int err = kernel_refusal(queue);
 	REAL(clEnqueueNDRangeKernel);
 
 	return err ? err : real(queue, kernel, dims, offset, global, local, nwait, wait, event);
+}
+
+cl_int clGetEventInfo(cl_event event, cl_event_info name, size_t len, void *value, size_t *needed)
+{
+	cl_int err, ended = CL_SUCCESS;
+	REAL(clGetEventInfo);
+
+	err = real(event, name, len, value, needed);
+	if (err == CL_SUCCESS && name == CL_EVENT_COMMAND_EXECUTION_STATUS && is_kernel(event))
+		ended = bad_end();
+	if (ended)
+		memcpy(value, &ended, sizeof(ended));
+	return err;
+}
+
+cl_int clWaitForEvents(cl_uint nevents, const cl_event *events)
+{
+	cl_int err;
+	REAL(clWaitForEvents);
+
+	err = real(nevents, events);
+	if (err == CL_SUCCESS && !is_kernel(events[0]) && bad_end())
+		err = CL_EXEC_STATUS_ERROR_FOR_EVENTS_IN_WAIT_LIST;
+	return err;
 }
 
 #pragma GCC visibility pop
@@ -126,10 +182,19 @@ static void lose_device(cl_int error, int kernels)
 	atomic_store(&layer.error, error);
 }
 
+/* With the end of the next command: that one alone, or all from then on. */
+static void fail_at_end(cl_int error, bool for_good)
+{
+	atomic_store(&layer.for_good, for_good);
+	atomic_store(&layer.ended, error);
+}
+
 static int loss_setup(void **state)
 {
+	fail_at_end(CL_SUCCESS, false);
 	atomic_store(&layer.shared, false);
 	atomic_store(&layer.one_only, false);
+	atomic_store(&layer.spared, NULL);
 	atomic_store(&layer.write, CL_SUCCESS);
 	lose_device(CL_SUCCESS, 0);
 	return rig_setup(state);
@@ -294,6 +359,59 @@ static void a_command_that_fails_once_loses_nothing(void **state)
 	assert_int_equal(count_poisoned(rig), 0);
 }
 
+static void a_kernel_that_fails_after_it_was_accepted_ends_the_launch(void **state)
+{
+	struct rig *rig = *state;
+	struct places p = places_open(rig);
+	struct umm_opencl_result result;
+
+	fail_at_end(CL_OUT_OF_RESOURCES, false);
+	assert_int_equal(rig_try(rig, p.kernel, FEW * WORDS, &result), -ENOMEM);
+	assert_true(rig_logged("the kernel failed: CL_OUT_OF_RESOURCES (-5)"));
+	assert_false(rig_logged("the device is lost"));
+	rig_launch(rig, p.kernel, FEW * WORDS);
+	fail_at_end(CL_OUT_OF_RESOURCES, true);
+	assert_int_equal(rig_try(rig, p.kernel, FEW * WORDS, &result), -ENODEV);
+	assert_int_equal(result.status, -ENODEV);
+	assert_true(rig_logged("the device is lost"));
+	assert_int_equal(count_dead(p.out, FEW), FEW);
+	assert_numbered(p.in, FEW);
+	assert_numbered(p.home, FEW);
+	assert_replaceable(rig, &p);
+}
+
+static void a_copy_home_that_fails_after_it_was_accepted_loses_the_device(void **state)
+{
+	struct rig *rig = *state;
+	struct places p = places_open(rig);
+	struct umm_opencl_result result;
+
+	fail_at_end(CL_DEVICE_NOT_AVAILABLE, true);
+	assert_int_equal(count_dead(p.out, FEW), FEW);
+	assert_true(rig_logged("the device is lost"));
+	assert_int_equal(rig_try(rig, p.kernel, FEW * WORDS, &result), -ENODEV);
+	assert_numbered(p.in, FEW);
+	assert_numbered(p.home, FEW);
+	rig_eventually(count_poisoned(rig) == FEW);
+	assert_replaceable(rig, &p);
+}
+
+static void a_copy_out_that_fails_after_it_was_accepted_leaves_the_pages_at_home(void **state)
+{
+	struct rig *rig = *state;
+	struct places p = places_open(rig);
+	struct umm_devmem *mem = umm_opencl_devmem(rig->ocl);
+
+	fail_at_end(CL_OUT_OF_RESOURCES, false);
+	assert_true(umm_migrate_to_device(rig->ctx, mem, p.home, FEW * PAGE) <= 0);
+	assert_false(rig_logged("the device is lost"));
+	assert_int_equal(rig_pages_in(rig, p.home, FEW * PAGE, UMM_PAGE_DEVICE), 0);
+	assert_numbered(p.home, FEW);
+	assert_int_equal(umm_migrate_to_device(rig->ctx, mem, p.home, FEW * PAGE), FEW);
+	assert_numbered(p.home, FEW);
+	assert_int_equal(count_poisoned(rig), 0);
+}
+
 static void what_is_invalid_without_the_program_is_eio(void **state)
 {
 	struct rig *rig = *state;
@@ -377,6 +495,79 @@ static void pages_do_not_go_to_a_lost_device(void **state)
 	assert_int_equal(count_poisoned(rig), 0);
 }
 
+/* A kernel from in to out is told that a page of lost's is poisoned. */
+static void assert_lost_to(struct rig *rig, const uint32_t *in, const uint32_t *out,
+			   const uint32_t *lost, bool write)
+{
+	struct umm_opencl_result result;
+
+	assert_int_equal(rig_try(rig, rig_map(rig, in, out), FEW * WORDS, &result), -EFAULT);
+	assert_true(result.fault_valid);
+	assert_in_range(result.fault_addr, (uintptr_t)lost, (uintptr_t)(lost + FEW * WORDS) - 1);
+	assert_int_equal(result.fault_write, write);
+}
+
+/* And of what the second has, a window goes on. */
+static void a_window_on_pages_lost_with_another_device_is_efault(void **state)
+{
+	struct rig *rig = *state, other = { 0 };
+	struct places p = places_open(rig);
+	struct umm_opencl_window *lost, *kept;
+	cl_mem mem;
+
+	other.ctx = rig->ctx;
+	open_sound(&other);
+	assert_int_equal(umm_opencl_window_create(other.ocl, p.out, FEW * PAGE, 0, &lost), 0);
+	assert_int_equal(umm_opencl_window_create(other.ocl, p.home, FEW * PAGE, 0, &kept), 0);
+	assert_int_equal(umm_opencl_window_acquire(kept, UMM_OPENCL_WRITE, &mem), 0);
+	assert_int_equal(umm_opencl_window_release(kept, 0, NULL), 0);
+	atomic_store(&layer.spared, umm_opencl_cl_context(other.ocl));
+	lose_device(CL_DEVICE_NOT_AVAILABLE, 0);
+	assert_int_equal(umm_opencl_window_acquire(lost, UMM_OPENCL_READ, &mem), -EFAULT);
+	assert_true(rig_logged("a window has no page at"));
+	assert_int_equal(umm_opencl_window_acquire(lost, UMM_OPENCL_WRITE, &mem), -EFAULT);
+	assert_int_equal(umm_opencl_window_acquire(kept, UMM_OPENCL_READ, &mem), 0);
+	assert_int_equal(umm_opencl_window_release(kept, 0, NULL), 0);
+	assert_numbered(p.home, FEW);
+	assert_int_equal(count_dead(p.out, FEW), FEW);
+	umm_opencl_window_destroy(lost);
+	umm_opencl_window_destroy(kept);
+	rig_close(&other);
+}
+
+static void what_another_device_has_survives(void **state)
+{
+	struct rig *rig = *state, other = { 0 };
+	struct places p = places_open(rig);
+	struct umm_opencl_result result;
+	uint32_t *theirs = rig_numbered(rig, FEW), *more = rig_numbered(rig, FEW);
+	cl_kernel kernel;
+
+	rig_launch(rig, rig_map(rig, p.in, more), FEW * WORDS);
+	other.ctx = rig->ctx;
+	open_sound(&other);
+	kernel = rig_map(&other, p.in, theirs);
+	rig_launch(&other, kernel, FEW * WORDS);
+	assert_int_equal(rig_pages_in(rig, theirs, FEW * PAGE, UMM_PAGE_DEVICE), FEW);
+	atomic_store(&layer.spared, umm_opencl_cl_context(other.ocl));
+	lose_device(CL_DEVICE_NOT_AVAILABLE, 0);
+	assert_int_equal(rig_try(rig, p.kernel, FEW * WORDS, &result), -ENODEV);
+	/* The copies that both had, its own pages, and new ones. */
+	assert_int_equal(rig_launch(&other, kernel, FEW * WORDS).faults, 0);
+	rig_launch(&other, rig_map(&other, p.in, p.home), FEW * WORDS);
+	for (size_t i = 0; i < FEW * WORDS; i++) {
+		assert_int_equal(theirs[i], 3 * i + 1);
+		assert_int_equal(p.home[i], 3 * i + 1);
+	}
+	assert_numbered(p.in, FEW);
+	/* What the first had alone is as lost to the second. */
+	assert_lost_to(&other, p.out, p.home, p.out, false);
+	assert_lost_to(&other, p.in, more, more, true);
+	assert_int_equal(count_dead(p.out, FEW) + count_dead(more, FEW), 2 * FEW);
+	rig_eventually(count_poisoned(rig) == 2 * FEW);
+	rig_close(&other);
+}
+
 static void windows_of_a_lost_device_say_so(void **state)
 {
 	struct rig *rig = *state;
@@ -419,10 +610,15 @@ int main(int argc, char **argv)
 		loss_test(a_device_out_of_resources_for_good_is_lost_too),
 		loss_test(a_device_whose_queue_is_invalid_is_lost_too),
 		loss_test(a_command_that_fails_once_loses_nothing),
+		loss_test(a_kernel_that_fails_after_it_was_accepted_ends_the_launch),
+		loss_test(a_copy_home_that_fails_after_it_was_accepted_loses_the_device),
+		loss_test(a_copy_out_that_fails_after_it_was_accepted_leaves_the_pages_at_home),
 		loss_test(what_is_invalid_without_the_program_is_eio),
 		loss_test(a_device_lost_between_two_rounds_ends_the_launch),
 		loss_test(what_the_host_shares_with_a_lost_device_stays),
 		loss_test(pages_do_not_go_to_a_lost_device),
+		loss_test(what_another_device_has_survives),
+		loss_test(a_window_on_pages_lost_with_another_device_is_efault),
 		loss_test(windows_of_a_lost_device_say_so),
 		loss_test(destroying_a_lost_device_brings_home_what_can_come),
 	};

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Every part of umm_device.cl, on little data: run under Oclgrind, which watches each
- * access of the kernels to memory, and races between them. The results are checked as well.
+ * The parts of umm_device.cl that all kernels need, on little data: run under Oclgrind, which
+ * watches each access of the kernels to memory, and races between them. The results are checked
+ * as well. What else there is, test_opencl_types has, which runs there too.
  */
 #include "rig.h"
 
