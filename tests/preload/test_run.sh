@@ -423,7 +423,8 @@ summary_is_kept() {
 		sleep 0.1
 	done
 	expect 0 "$umm" top --once
-	kill "${lookers[@]}"
+	# Not one that is still about to become a shell of its own, and would take the scratch along.
+	kill -9 "${lookers[@]}"
 	wait "${lookers[@]}" 2>/dev/null || true
 	is_there "$program"
 	kill -CONT "$runner"
