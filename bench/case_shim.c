@@ -30,7 +30,8 @@ enum shim_variant {
 	SHIM_ARMED = 1 << 6,  /* a device and a limit that is far away */
 	SHIM_PAGED = 1 << 7,  /* with SHIM_ZIPF: against paging by hand */
 	SHIM_IDLE = 1 << 8,
-	SHIM_HOT = 1 << 9, /* with probes */
+	SHIM_HOT = 1 << 9,   /* with probes */
+	SHIM_NODE = 1 << 10, /* on a memory node */
 };
 
 enum { FAR_AWAY_MIB = 1 << 20 };
@@ -51,8 +52,8 @@ static void shim_loads(struct shim_state *s)
 	struct load *ours = &s->ours;
 
 	ours->preload = BENCH_SHIM;
-	ours->has_device =
-		s->variant & (SHIM_ARMED | SHIM_PASSES | SHIM_ZIPF | SHIM_IDLE | SHIM_HOT);
+	if (s->variant & (SHIM_ARMED | SHIM_PASSES | SHIM_ZIPF | SHIM_IDLE | SHIM_HOT))
+		ours->device = s->variant & SHIM_NODE ? "numa=4G" : "ref=4G";
 	ours->leaves = s->variant & (SHIM_PASSES | SHIM_ZIPF | SHIM_IDLE | SHIM_HOT);
 	ours->limit_mib = s->variant & SHIM_ARMED ? (size_t)FAR_AWAY_MIB : mib / 2;
 	if (s->variant & SHIM_MALLOC) {
@@ -84,7 +85,7 @@ static void shim_loads(struct shim_state *s)
 		return;
 	}
 	s->theirs.preload = BENCH_JEMALLOC;
-	s->theirs.has_device = false;
+	s->theirs.device = NULL;
 	s->theirs.leaves = false;
 	if (!(s->variant & SHIM_PAGED))
 		return;
@@ -221,6 +222,10 @@ const struct bench_case case_shim[] = {
 	},
 	SHIM_CASE("shim/passes", "passes over memory, a limit of half of it", "no limit", "GiB/s",
 		  BENCH_SPEED, 0.5, SHIM_PASSES),
+#ifdef BENCH_NUMA
+	SHIM_CASE("shim/passes-numa", "the same passes, on a memory node", "no limit", "GiB/s",
+		  BENCH_SPEED, 0.5, SHIM_PASSES | SHIM_NODE),
+#endif
 	SHIM_CASE("shim/zipf", "zipfian reads of 4 KiB, a limit of half of it",
 		  "cgroup, swap on RAM", "us", BENCH_SPEEDUP, 2.0, SHIM_ZIPF),
 	SHIM_CASE("shim/zipf-paged", "the same reads, paging by hand with a buffer as large",

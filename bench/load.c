@@ -60,10 +60,10 @@ static void become(const struct load *load, int out)
 	unsetenv("UMM_DEVICE");
 	if (load->preload)
 		setenv("LD_PRELOAD", load->preload, true);
-	if (load->has_device) {
+	if (load->device) {
 		snprintf(limit, sizeof(limit), "%zuM", load->limit_mib);
 		setenv("UMM_HOST_LIMIT", limit, true);
-		setenv("UMM_DEVICE", "ref=4G", true);
+		setenv("UMM_DEVICE", load->device, true);
 		setenv("UMM_TIER_PATH", BENCH_TIERS, true);
 		setenv("UMM_SUMMARY", "yes", true);
 		if (load->sampling)

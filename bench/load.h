@@ -13,10 +13,10 @@ struct load {
 	const char *argv[5];  /* of the program, behind its name; ends with NULL */
 	const char *dir;      /* where it runs; NULL: here */
 	const char *preload;  /* a library; NULL: none */
-	bool has_device;      /* for the shim: the reference device */
-	size_t limit_mib;     /* with has_device: the host limit */
-	const char *sampling; /* with has_device: what the shim goes by; NULL: its default */
-	bool leaves;	      /* with has_device: an error if nothing left the host */
+	const char *device;   /* for the shim: a device of this name, or NULL */
+	size_t limit_mib;     /* with a device: the host limit */
+	const char *sampling; /* with a device: what the shim goes by; NULL: its default */
+	bool leaves;	      /* with a device: an error if nothing left the host */
 	const char *cgroup;   /* directory of a memory cgroup to run in; NULL: none */
 };
 

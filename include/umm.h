@@ -358,6 +358,22 @@ UMM_API struct umm_ctx *umm_ctx_get(struct umm_ctx *ctx);
 UMM_API void umm_ctx_put(struct umm_ctx *ctx);
 
 /**
+ * umm_ctx_trim() - keep fewer recycled host frames
+ * @ctx:         the context
+ * @frame_cache: as of struct umm_ctx_options, from now on; 0: none. More than the context was
+ *               created with counts as that
+ *
+ * What is kept beyond that goes back to the kernel; what is in use at the moment when it is not
+ * any more.
+ *
+ * Ownership: none.
+ * Context:   any thread, not from a callback; may sleep.
+ * Return:    the number of frames given back; -EINVAL; -ENODEV in a forked child.
+ * Since:     0.1
+ */
+UMM_API long umm_ctx_trim(struct umm_ctx *ctx, size_t frame_cache);
+
+/**
  * umm_handle_sigbus() - serve the fault that a SIGBUS stands for
  * @siginfo:  the siginfo_t that the handler was given
  * @ucontext: the context, likewise

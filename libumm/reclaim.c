@@ -106,3 +106,10 @@ long umm_devmem_trim(struct umm_devmem *mem)
 	devmem_unuse(mem);
 	return n;
 }
+
+long umm_ctx_trim(struct umm_ctx *ctx, size_t frame_cache)
+{
+	if (!ctx_valid(ctx))
+		return -EINVAL;
+	return ctx_is_forked(ctx) ? -ENODEV : (long)staging_limit(&ctx->staging, frame_cache);
+}

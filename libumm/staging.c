@@ -185,7 +185,7 @@ int staging_init(struct staging *staging, uint64_t features, size_t cache_bytes)
 
 	lock_init(&staging->lock, RANK_STAGING);
 	staging->uffd = -1;
-	staging->limit = cache_bytes >> UMM_PAGE_SHIFT;
+	staging->most = staging->limit = cache_bytes >> UMM_PAGE_SHIFT;
 	recycled = (uint32_t)((cache_bytes + TRANSIT_BYTES) >> UMM_BLOCK_SHIFT);
 	ret = window_init(staging, STAGING_HUGE, FRESH_SLOTS);
 	if (!ret)
@@ -513,14 +513,15 @@ void staging_trim(struct staging *staging)
 		slot_drop(staging, slot);
 }
 
-static size_t drop_recycled(struct staging *staging)
+/* Until no more than @most pages are kept. */
+static size_t drop_recycled(struct staging *staging, size_t most)
 {
 	size_t npages = 0;
 	struct slot *slot;
 
 	for (;;) {
 		lock_take(&staging->lock);
-		slot = first_idle(staging);
+		slot = staging->cached > most ? first_idle(staging) : NULL;
 		if (slot) {
 			npages += slot->navail;
 			slot_take_all(staging, STAGING_RECYCLED, slot);
@@ -530,6 +531,16 @@ static size_t drop_recycled(struct staging *staging)
 			return npages;
 		slot_drop(staging, slot);
 	}
+}
+
+size_t staging_limit(struct staging *staging, size_t cache_bytes)
+{
+	size_t npages = min(cache_bytes >> UMM_PAGE_SHIFT, staging->most);
+
+	lock_take(&staging->lock);
+	staging->limit = npages;
+	lock_drop(&staging->lock);
+	return drop_recycled(staging, npages);
 }
 
 /* Nobody has a page of it, and some may be present. */
@@ -570,6 +581,6 @@ static size_t drop_used(struct staging *staging, enum staging_kind kind)
 
 size_t staging_drop(struct staging *staging)
 {
-	return drop_recycled(staging) + drop_used(staging, STAGING_HUGE) +
+	return drop_recycled(staging, 0) + drop_used(staging, STAGING_HUGE) +
 	       drop_used(staging, STAGING_SMALL);
 }

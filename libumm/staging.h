@@ -43,8 +43,8 @@ struct slot {
 };
 
 struct staging {
-	int uffd;     /* for moving into RECYCLED and COHERENT pools; has no events. -1: no MOVE */
-	size_t limit; /* pages that may stay in RECYCLED */
+	int uffd;    /* for moving into RECYCLED and COHERENT pools; has no events. -1: no MOVE */
+	size_t most; /* pages that RECYCLED is made for */
 	uintptr_t base[STAGING_KINDS];
 	uint32_t nslots[STAGING_KINDS];
 	_Atomic unsigned
@@ -56,11 +56,17 @@ struct staging {
 	uint32_t head[STAGING_KINDS][SLOT_LISTS];
 	uint32_t nopen[STAGING_KINDS]; /* slots, from the first, that may be used as they are */
 	size_t cached;		       /* pages available in RECYCLED */
+	size_t limit;		       /* that may stay there, at most `most` */
 };
 
 /* features: those of the context. 0, -ENOMEM, or what opening a userfaultfd gave. */
 int staging_init(struct staging *staging, uint64_t features, size_t cache_bytes);
 void staging_fini(struct staging *staging);
+/*
+ * Keep no more than that, nor more than at the start. How many pages went back for it; what is on
+ * its way goes when it comes.
+ */
+size_t staging_limit(struct staging *staging, size_t cache_bytes);
 size_t staging_cached_bytes(struct staging *staging);
 size_t staging_bookkeeping(struct staging *staging);
 

@@ -40,6 +40,8 @@ static struct batch {
 	unsigned nblocks, nspans;
 	uint64_t npages;
 	struct umm_span span[BATCH_SPANS];
+	uintptr_t start, end; /* of all its blocks */
+	struct trace_event event;
 } batch;
 
 static void span_add(uintptr_t addr)
@@ -180,20 +182,28 @@ uint64_t demote_settle(struct umm_ctx *ctx, uintptr_t base)
 	return gone;
 }
 
+/* Only what is chosen is held from here on, and libumm's. */
+static void batch_prepare(struct umm_ctx *ctx)
+{
+	batch.event = (struct trace_event){ .kind = TRACE_EVICT, .start_ns = trace_begin() };
+	batch.start = UINTPTR_MAX;
+	batch.end = 0;
+	for (unsigned i = 0; i < batch.nblocks; i++) {
+		uintptr_t base = batch.base[i];
+
+		batch.start = base < batch.start ? base : batch.start;
+		batch.end = base + BLOCK > batch.end ? base + BLOCK : batch.end;
+	}
+	space_hold(batch.start, batch.end);
+	for (unsigned i = 0; i < batch.nblocks; i++)
+		demote_attach(ctx, batch.base[i]);
+}
+
 static long batch_move(struct umm_ctx *ctx)
 {
-	struct trace_event event = { .kind = TRACE_EVICT, .start_ns = trace_begin() };
-	uintptr_t start = UINTPTR_MAX, end = 0;
 	uint64_t were_native = 0;
 	long moved;
 
-	for (unsigned i = 0; i < batch.nblocks; i++) {
-		start = batch.base[i] < start ? batch.base[i] : start;
-		end = batch.base[i] + BLOCK > end ? batch.base[i] + BLOCK : end;
-	}
-	space_hold(start, end);
-	for (unsigned i = 0; i < batch.nblocks; i++)
-		demote_attach(ctx, batch.base[i]);
 	touches_own(true);
 	moved = tiers_take(ctx, batch.span, batch.nspans);
 	touches_own(false);
@@ -206,10 +216,10 @@ static long batch_move(struct umm_ctx *ctx)
 		residency_left((uint64_t)moved - were_native);
 	for (unsigned i = 0; i < batch.nspans; i++)
 		policy_demoted(batch.span[i].start, batch.span[i].len / PAGE);
-	event.addr = start;
-	event.len = end - start;
-	event.npages = (uint32_t)moved;
-	trace_put(event);
+	batch.event.addr = batch.start;
+	batch.event.len = batch.end - batch.start;
+	batch.event.npages = (uint32_t)moved;
+	trace_put(batch.event);
 	return moved;
 }
 
@@ -232,8 +242,10 @@ int demote_until(struct umm_ctx *ctx, uint64_t target, uint64_t enough)
 			return 0;
 		space_hold(0, UINTPTR_MAX);
 		taken = batch_fill(ctx, bound - target, turns);
-		if (batch.nspans)
+		if (batch.nspans) {
+			batch_prepare(ctx);
 			moved = batch_move(ctx);
+		}
 		space_release();
 		if (!is_passing(moved))
 			return (int)moved;
@@ -242,6 +254,26 @@ int demote_until(struct umm_ctx *ctx, uint64_t target, uint64_t enough)
 		turns -= taken;
 	}
 	return bound > target ? -EBUSY : 0;
+}
+
+void demote_begin(struct umm_ctx *ctx, uint64_t npages)
+{
+	space_hold(0, UINTPTR_MAX);
+	batch_fill(ctx, npages, policy_blocks());
+	if (!batch.nspans) {
+		space_release();
+		return;
+	}
+	batch_prepare(ctx);
+	tiers_take_begin(ctx, batch.span, batch.nspans);
+}
+
+void demote_end(struct umm_ctx *ctx)
+{
+	if (!batch.nspans)
+		return;
+	batch_move(ctx);
+	space_release();
 }
 
 void promote_pages(struct umm_ctx *ctx, const struct policy_fetch *fetch)

@@ -16,6 +16,13 @@
  */
 int demote_until(struct umm_ctx *ctx, uint64_t target, uint64_t enough);
 
+/*
+ * Begin to put up to @npages away, of those that are coldest, while something else is done, which
+ * puts nothing away; and wait for that.
+ */
+void demote_begin(struct umm_ctx *ctx, uint64_t npages);
+void demote_end(struct umm_ctx *ctx);
+
 /* What of the block at @base can be managed becomes libumm's. Its addresses are held (space.h). */
 void demote_attach(struct umm_ctx *ctx, uintptr_t base);
 /* Have pages of it been taken? Then it is managed. How many that were native have left. */

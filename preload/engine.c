@@ -65,7 +65,8 @@ enum {
 	MARGIN_MAX = 64 << 20,
 	START_PATIENCE_S = 1,
 	OPEN_PATIENCE_S = 10,
-	END_PATIENCE_S = 10,
+	END_PATIENCE_MS = 10000,
+	END_LOOK_US = 500,
 	TOUCHES_A_ROUND = 4096,
 	GRANT_AHEAD = 7, /* blocks */
 	RETRY_MS = 20,
@@ -97,6 +98,15 @@ static uint64_t margin_bytes(uint64_t bytes)
 	return margin < MARGIN_MIN ? MARGIN_MIN : margin > MARGIN_MAX ? MARGIN_MAX : margin;
 }
 
+/*
+ * What left down to the lower watermark leaves frames for what comes up to the limit; fresh ones
+ * would have to be zeroed.
+ */
+static size_t frames_kept(uint64_t limit_bytes)
+{
+	return 2 * margin_bytes(limit_bytes);
+}
+
 static void limit_set(uint64_t bytes)
 {
 	uint64_t margin = margin_bytes(bytes) / PAGE;
@@ -106,6 +116,7 @@ static void limit_set(uint64_t bytes)
 	low = high - margin;
 	policy_resize(high);
 	room_limit(limit, low);
+	umm_ctx_trim(ctx, frames_kept(bytes));
 }
 
 /* ---- a round -------------------------------------------------------------------------- */
@@ -187,6 +198,23 @@ static bool make_room(uint64_t target, uint64_t enough)
 	return false;
 }
 
+/*
+ * What comes takes as long as what leaves for it: both at once. No more leaves than comes, for the
+ * program is waiting for the next ones, unless the limit asks for it.
+ */
+static void bring(const struct policy_fetch *fetch)
+{
+	bool both = bound_now() + fetch->npages > high && !shim_settings()->sampling->passes;
+
+	if (both)
+		demote_begin(ctx, fetch->npages);
+	promote_pages(ctx, fetch);
+	if (both)
+		demote_end(ctx);
+	if (bound_now() > limit)
+		make_room(limit - (limit - high) / 4, limit);
+}
+
 /* Bring what follows the pages that were touched. True: some were. */
 static bool bring_along(void)
 {
@@ -199,10 +227,7 @@ static bool bring_along(void)
 		if (!fetch.npages)
 			continue;
 		touches_expect(fetch.mark);
-		promote_pages(ctx, &fetch);
-		/* No more than it takes: the program is waiting for the next ones. */
-		if (bound_now() > limit)
-			make_room(limit - (limit - high) / 4, limit);
+		bring(&fetch);
 	}
 	return n;
 }
@@ -446,11 +471,7 @@ static bool open_all(void)
 
 	if (!may_work())
 		return false;
-	/*
-	 * What left down to the lower watermark leaves frames for what comes up to the limit; fresh
-	 * ones would have to be zeroed.
-	 */
-	options.frame_cache = 2 * margin_bytes(settings->host_limit);
+	options.frame_cache = frames_kept(settings->host_limit);
 	ret = umm_ctx_create(&options, &ctx);
 	if (ret) {
 		shim_say("%s; running without managed memory", umm_strerror(ret));
@@ -490,7 +511,7 @@ static bool is_on_its_way(void)
 
 static void patience_set(time_t seconds)
 {
-	clock_gettime(CLOCK_REALTIME, &patience_end);
+	clock_gettime(CLOCK_MONOTONIC, &patience_end);
 	patience_end.tv_sec += seconds;
 }
 
@@ -581,7 +602,7 @@ static void start(void)
 	while (is_on_its_way() && !ret) {
 		struct timespec until = patience_end;
 
-		ret = pthread_cond_timedwait(&started, &start_lock, &until);
+		ret = pthread_cond_clockwait(&started, &start_lock, CLOCK_MONOTONIC, &until);
 		if (ret && until.tv_sec != patience_end.tv_sec)
 			ret = 0; /* it was given more */
 	}
@@ -635,14 +656,15 @@ void engine_give(uid_t from, uid_t to)
 /* False: it is in a round still, as where a device never ends what it was told to do. */
 static bool stop(void)
 {
-	struct timespec until;
+	uint64_t until = clock_now_ns() + END_PATIENCE_MS * MS;
 
 	room_give_up(true); /* what it waits for might be a thread that waits for room */
-	clock_gettime(CLOCK_REALTIME, &until);
-	until.tv_sec += END_PATIENCE_S;
 	stopping = true;
-	if (pthread_mutex_timedlock(&round_lock, &until))
-		return false;
+	while (pthread_mutex_trylock(&round_lock)) {
+		if (clock_now_ns() > until)
+			return false;
+		usleep(END_LOOK_US);
+	}
 	room_give_up(true); /* destructors of others still run, and find nobody who makes any */
 	residency_count(ctx);
 	publish();

@@ -11,8 +11,9 @@
  * for each fault server. An engine that counts either makes room or gives up. One that does not
  * is stuck, and what it waits for might be the very thread whose fault waits, for a lock of the
  * shim's with its stack in managed memory: so where it has not counted for PATIENCE_MS a page is
- * let in all the same, and more after it until it counts again, LATE_MOST at most. Who waits for
- * one of those has had it by then. If it is stuck still, a device never ends what it was told to
+ * let in all the same, and more after it until it counts again. Those who wait get one in turn, and
+ * so each thread several, however many there are: who holds that lock has had what it needs by
+ * then. If it is stuck still, a device never ends what it was told to
  * do: faults wait for it from there on, and one line says so. While it is held (room_hold())
  * nobody waits.
  *
@@ -23,6 +24,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #include "shim.h"
@@ -126,40 +128,49 @@ uint64_t room_late(void)
 	return atomic_load(&late_all);
 }
 
+/* How many may come late before somebody counts: by the threads that the process has now. */
+static uint64_t late_most(void)
+{
+	struct stat tasks;
+	uint64_t for_all = stat("/proc/self/task", &tasks) ? 0 : tasks.st_nlink * ROOM_LATE_EACH;
+
+	return for_all > ROOM_LATE_MOST ? for_all : ROOM_LATE_MOST;
+}
+
 /* Until there is room, for some time at most. With the lock. */
-static bool wait_once(void)
+static bool wait_once(uint64_t most)
 {
 	uint64_t pages = atomic_load(&late);
-	long ms = pages && pages < ROOM_LATE_MOST ? LATE_MS : PATIENCE_MS;
+	long ms = pages && pages < most ? LATE_MS : PATIENCE_MS;
 	struct timespec until;
 	int ret = 0;
 	bool got;
 
-	clock_gettime(CLOCK_REALTIME, &until);
+	clock_gettime(CLOCK_MONOTONIC, &until);
 	until.tv_nsec += ms % 1000 * 1000000;
 	until.tv_sec += ms / 1000 + until.tv_nsec / 1000000000;
 	until.tv_nsec %= 1000000000;
 	while (!(got = take()) && !ret)
-		ret = pthread_cond_timedwait(&more, &lock, &until);
+		ret = pthread_cond_clockwait(&more, &lock, CLOCK_MONOTONIC, &until);
 	return got;
 }
 
 /* False: there is none, nobody counts, and it is one of those that may come late. */
 static bool wait_for_room(void)
 {
+	uint64_t before, most = late_most();
 	bool got, last = false;
-	uint64_t before;
 
 	pthread_mutex_lock(&lock);
 	atomic_fetch_add(&waiting, 1);
 	do {
 		before = atomic_load(&counted);
-		got = wait_once();
-	} while (!got && (atomic_load(&counted) != before || atomic_load(&late) >= ROOM_LATE_MOST));
+		got = wait_once(most);
+	} while (!got && (atomic_load(&counted) != before || atomic_load(&late) >= most));
 	atomic_fetch_sub(&waiting, 1);
 	if (!got) {
 		atomic_fetch_add(&late_all, 1);
-		last = atomic_fetch_add(&late, 1) == ROOM_LATE_MOST - 1;
+		last = atomic_fetch_add(&late, 1) == most - 1;
 	}
 	pthread_mutex_unlock(&lock);
 	if (last)

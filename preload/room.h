@@ -29,8 +29,12 @@ bool room_is_given_up(void);
  */
 void room_hold(bool yes);
 
-/* Pages that were let in without room since nobody had counted for long: so many at a time, */
+/*
+ * Pages that were let in without room since nobody had counted for long: so many at a time, or so
+ * many for each thread of the process where that is more,
+ */
 #define ROOM_LATE_MOST 1024
+#define ROOM_LATE_EACH 16
 /* and so many ever. */
 uint64_t room_late(void);
 

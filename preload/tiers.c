@@ -30,6 +30,14 @@ static _Atomic unsigned ntiers;
 static const struct place_ops *placement;
 static struct place place;
 
+/* What is to go where: chosen when it is begun, or else when it is moved. */
+static struct {
+	bool is_begun;
+	unsigned order[PLACE_TIERS], n;
+	long why_none;
+	struct umm_fence *fence; /* of what goes to the first; NULL: nobody moves it yet */
+} begun;
+
 static void device_name(char *out, size_t out_len, const struct settings_device *device)
 {
 	snprintf(out, out_len, "%s%s%s", device->scheme, device->name[0] ? ":" : "", device->name);
@@ -117,24 +125,55 @@ static unsigned tiers_choose(unsigned order[PLACE_TIERS], long *why_none)
 	return placement->order(&place, look, ntiers, order);
 }
 
-long tiers_take(struct umm_ctx *ctx, const struct umm_span *spans, unsigned nspans)
+static struct umm_migrate_request request_of(const struct umm_span *spans, unsigned nspans)
 {
-	struct umm_migrate_request request = {
-		.size = sizeof(request),
+	return (struct umm_migrate_request){
+		.size = sizeof(struct umm_migrate_request),
 		.flags = UMM_MIGRATE_NO_EVICT,
 		.spans = spans,
 		.nspans = nspans,
 		.cause = UMM_CAUSE_EVICT,
 	};
-	unsigned order[PLACE_TIERS], n;
+}
+
+void tiers_take_begin(struct umm_ctx *ctx, const struct umm_span *spans, unsigned nspans)
+{
+	struct umm_migrate_request request = request_of(spans, nspans);
+
+	begun.n = tiers_choose(begun.order, &begun.why_none);
+	begun.is_begun = true;
+	if (!begun.n)
+		return;
+	request.dst = tiers[begun.order[0]].mem;
+	if (umm_migrate_spans(ctx, &request, &begun.fence))
+		begun.fence = NULL; /* all of it when it is waited for */
+}
+
+static long begun_wait(void)
+{
+	long ret = umm_fence_wait(begun.fence, -1);
+
+	if (!ret)
+		ret = umm_fence_value(begun.fence);
+	umm_fence_put(begun.fence);
+	begun.fence = NULL;
+	return ret;
+}
+
+long tiers_take(struct umm_ctx *ctx, const struct umm_span *spans, unsigned nspans)
+{
+	struct umm_migrate_request request = request_of(spans, nspans);
 	long ret, moved = 0;
 
-	n = tiers_choose(order, &ret);
-	for (unsigned i = 0; i < n; i++) {
-		struct tier *tier = &tiers[order[i]];
+	if (!begun.is_begun)
+		begun.n = tiers_choose(begun.order, &begun.why_none);
+	begun.is_begun = false;
+	ret = begun.why_none;
+	for (unsigned i = 0; i < begun.n; i++) {
+		struct tier *tier = &tiers[begun.order[i]];
 
 		request.dst = tier->mem;
-		ret = umm_migrate_spans(ctx, &request, NULL);
+		ret = begun.fence ? begun_wait() : umm_migrate_spans(ctx, &request, NULL);
 		if (ret > 0)
 			moved += ret;
 		if (is_fatal(ret))

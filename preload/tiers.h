@@ -18,6 +18,8 @@ unsigned tiers_open(struct umm_ctx *ctx, const struct settings *settings);
  * moved; -ENOSPC all devices are full; -ENODEV all are gone; or what the last one answered.
  */
 long tiers_take(struct umm_ctx *ctx, const struct umm_span *spans, unsigned nspans);
+/* A thread of libumm's begins what tiers_take() of the same spans, which has to follow, ends. */
+void tiers_take_begin(struct umm_ctx *ctx, const struct umm_span *spans, unsigned nspans);
 
 /* Nothing goes any more to those that have lost pages; one line says so of each. */
 void tiers_check(void);

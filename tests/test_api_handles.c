@@ -233,6 +233,7 @@ CALL(device_range, umm_migrate_device_range(h, 0, 1))
 CALL(device_create, umm_device_create(h, &api_device_ops, NULL, 0, &out.dev))
 CALL(notifier_insert, umm_notifier_insert(h, &anywhere, &api_notifier_ops, NULL, &out.notifier))
 CALL(ctx_stats, umm_ctx_stats(h, &stats))
+CALL(ctx_trim, umm_ctx_trim(h, SIZE_MAX))
 CALL(alloc_stats, umm_alloc_stats(h, w->p, &stats))
 CALL(device_destroy, (umm_device_destroy(h), 0))
 CALL(device_priv, umm_device_priv(h))
@@ -356,6 +357,7 @@ static const struct {
 	USE(umm_device_create, device_create, CTX, -EINVAL, NULL_IS_BAD),
 	USE(umm_notifier_insert, notifier_insert, CTX, -EINVAL, NULL_IS_BAD),
 	USE(umm_ctx_stats, ctx_stats, CTX, -EINVAL, NULL_IS_BAD),
+	USE(umm_ctx_trim, ctx_trim, CTX, -EINVAL, NULL_IS_BAD),
 	USE(umm_alloc_stats, alloc_stats, CTX, -EINVAL, NULL_IS_BAD),
 	USE(umm_device_destroy, device_destroy, DEVICE, 0, NULL_IS_BAD),
 	USE(umm_device_priv, device_priv, DEVICE, 0, NULL_IS_BAD),

@@ -241,7 +241,59 @@ static void removed_memory_has_given_its_frames_back(struct env *e)
 	rig_close(e, &rig);
 }
 
+static size_t kept(struct umm_ctx *ctx)
+{
+	struct umm_stats stats = { .size = sizeof(stats) };
+
+	assert_int_equal(umm_ctx_stats(ctx, &stats), 0);
+	return stats.cached_bytes;
+}
+
+static void send_away(struct umm_ctx *ctx, struct ref_device *ref, char *p)
+{
+	assert_int_equal(umm_migrate_to_system(ctx, p, NBLOCKS * BLOCK), NPAGES);
+	assert_int_equal(umm_migrate_to_device(ctx, ref->mem, p, NBLOCKS * BLOCK), NPAGES);
+}
+
+static void recycled_frames_are_given_back_and_fewer_kept_from_then_on(struct env *e)
+{
+	struct umm_ctx_options options = { .size = sizeof(options), .frame_cache = 3 * BLOCK };
+	struct ref_options device = { .nframes = NPAGES, .inline_copy = true };
+	struct umm_probe_info info = { .size = sizeof(info) };
+	struct ref_device *ref;
+	struct umm_ctx *ctx;
+	void *p;
+
+	(void)e;
+	if (umm_probe(&info) || !(info.kernel_features & UMM_KERNEL_MOVE))
+		env_skip("without UFFDIO_MOVE no frames are kept");
+	assert_int_equal(umm_ctx_create(&options, &ctx), 0);
+	assert_int_equal(ref_create(ctx, &device, &ref), 0);
+	assert_int_equal(umm_alloc(ctx, NBLOCKS * BLOCK, UMM_ALLOC_SMALL_PAGES, &p), 0);
+	for (size_t i = 0; i < NPAGES; i++)
+		page_fill((char *)p + i * PAGE, i, 1);
+	assert_int_equal(umm_migrate_to_device(ctx, ref->mem, p, NBLOCKS * BLOCK), NPAGES);
+	assert_int_equal(kept(ctx), 3 * BLOCK);
+	assert_int_equal(umm_ctx_trim(ctx, BLOCK), 2 * UMM_BLOCK_PAGES);
+	assert_int_equal(kept(ctx), BLOCK);
+	assert_int_equal(umm_ctx_trim(ctx, BLOCK), 0);
+	send_away(ctx, ref, p);
+	assert_int_equal(kept(ctx), BLOCK);
+	assert_int_equal(umm_ctx_trim(ctx, 0), UMM_BLOCK_PAGES);
+	send_away(ctx, ref, p);
+	assert_int_equal(kept(ctx), 0);
+	/* No more than there is room for. */
+	assert_int_equal(umm_ctx_trim(ctx, SIZE_MAX), 0);
+	send_away(ctx, ref, p);
+	assert_int_equal(kept(ctx), 3 * BLOCK);
+	assert_filled(p, NPAGES, 1);
+	assert_true(ref_destroy(ref));
+	umm_ctx_put(ctx);
+	assert_int_equal(umm_ctx_trim(NULL, 0), -EINVAL);
+}
+
 static const struct test_case cases[] = {
+	TEST(ONCE, recycled_frames_are_given_back_and_fewer_kept_from_then_on),
 	TEST(KERNEL, free_frames_are_given_back_and_populated_again),
 	TEST(KERNEL, driver_s_frames_are_not_given_back),
 	TEST(ONCE, memory_whose_device_does_not_ask_for_it_is_not_trimmed),

@@ -118,7 +118,8 @@ static void program_print(const struct channel *channel, double seconds)
 		rates_print(delta, seconds);
 	else
 		sums_print(now);
-	printf(", lost %llu\n", (unsigned long long)now[CHANNEL_LOST]);
+	printf(", lost %llu, late %llu\n", (unsigned long long)now[CHANNEL_LOST],
+	       (unsigned long long)now[CHANNEL_LATE]);
 }
 
 /* False: it cannot be looked at; @error says why. */

@@ -11,6 +11,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -36,6 +39,17 @@ void shim_say(const char *format, ...)
 {
 	(void)format;
 	atomic_fetch_add(&lines, 1);
+}
+
+/* Somebody sets the clock, forward, whenever it is looked at. */
+int clock_gettime(clockid_t clock, struct timespec *time)
+{
+	static _Atomic time_t ahead;
+	int ret = (int)syscall(SYS_clock_gettime, clock, time);
+
+	if (clock == CLOCK_REALTIME)
+		time->tv_sec += atomic_fetch_add(&ahead, 3600) + 3600;
+	return ret;
 }
 
 static int setup(void **state)
@@ -124,7 +138,10 @@ static void who_need_not_wait_any_more_does_not(void **state)
 	assert_int_equal(admitted(1), 0);
 }
 
-/* Nobody counts: it takes its time, and then the page comes all the same, and counts. */
+/*
+ * Nobody counts: it takes its time, whatever the clock says, and then the page comes all the same,
+ * and counts.
+ */
 static void patience_ends(void **state)
 {
 	(void)state;
@@ -148,12 +165,74 @@ static void while_the_engine_is_held_nobody_waits(void **state)
 	assert_int_equal(room_late(), 0);
 }
 
+struct sleeper {
+	pthread_t thread;
+	_Atomic pid_t tid;
+};
+
+static void *sleep_for_room(void *arg)
+{
+	struct sleeper *sleeper = arg;
+
+	atomic_store(&sleeper->tid, gettid());
+	assert_int_equal(room_admit(NULL, 0, true), 0);
+	return NULL;
+}
+
+static bool sleeps(pid_t tid)
+{
+	char path[64], line[512] = "", *end;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/stat", tid);
+	file = fopen(path, "re");
+	if (!file)
+		return false;
+	end = fgets(line, sizeof(line), file) ? strrchr(line, ')') : NULL;
+	fclose(file);
+	return end && end[2] == 'S';
+}
+
 static double now(void)
 {
 	struct timespec time;
 
 	clock_gettime(CLOCK_MONOTONIC, &time);
 	return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
+}
+
+/* It sleeps until its patience ends, unless somebody wakes it. How long that took, all in all. */
+static double slept_until(void (*end)(bool yes))
+{
+	struct sleeper sleeper = { .tid = 0 };
+	double begin = now();
+
+	room_counted(LIMIT, room_taken());
+	atomic_store(&calls, 0);
+	assert_int_equal(pthread_create(&sleeper.thread, NULL, sleep_for_room, &sleeper), 0);
+	/* The engine is called before the wait, and nothing else is waited for. */
+	while (!atomic_load(&calls) || !sleeps(atomic_load(&sleeper.tid)))
+		usleep(100);
+	end(true);
+	pthread_join(sleeper.thread, NULL);
+	end(false);
+	return now() - begin;
+}
+
+/* Other threads may have the CPUs for as long as patience lasts, but not each time. */
+static void wakes(void (*end)(bool yes))
+{
+	unsigned tries = 0;
+
+	while (slept_until(end) > 0.9)
+		assert_true(++tries < 30);
+}
+
+static void who_sleeps_is_woken_when_the_engine_is_held_or_gives_up(void **state)
+{
+	(void)state;
+	wakes(room_hold);
+	wakes(room_give_up);
 }
 
 static void *come_late(void *arg)
@@ -182,6 +261,45 @@ static void who_never_counts_is_waited_for_in_the_end(void **state)
 	pthread_join(thread, NULL);
 	assert_int_equal(room_taken(), 2 * ROOM_LATE_MOST);
 	assert_int_equal(room_late(), ROOM_LATE_MOST);
+}
+
+enum { CROWD = 100, EACH = 11 };
+
+static atomic_bool crowd_goes;
+
+static void *stand_around(void *arg)
+{
+	while (!atomic_load(&crowd_goes))
+		usleep(10000);
+	return arg;
+}
+
+static void *all_come_late(void *arg)
+{
+	for (unsigned i = 0; i < CROWD * EACH; i++)
+		assert_int_equal(room_admit(NULL, 0, true), 0);
+	return arg;
+}
+
+/* The engine waits for one of many threads, which wait in turn: it gets more than a few pages. */
+static void late_pages_are_enough_for_each_of_many_threads(void **state)
+{
+	pthread_t crowd[CROWD], thread;
+
+	(void)state;
+	room_counted(LIMIT, room_taken());
+	atomic_store(&crowd_goes, false);
+	for (unsigned i = 0; i < CROWD; i++)
+		assert_int_equal(pthread_create(&crowd[i], NULL, stand_around, NULL), 0);
+	assert_int_equal(pthread_create(&thread, NULL, all_come_late, NULL), 0);
+	while (room_late() < CROWD * EACH && !atomic_load(&lines))
+		usleep(1000);
+	assert_int_equal(atomic_load(&lines), 0);
+	pthread_join(thread, NULL);
+	atomic_store(&crowd_goes, true);
+	for (unsigned i = 0; i < CROWD; i++)
+		pthread_join(crowd[i], NULL);
+	assert_int_equal(room_late(), CROWD * EACH);
 }
 
 static void *wait_for_room(void *arg)
@@ -282,6 +400,9 @@ int main(void)
 		cmocka_unit_test_setup(who_need_not_wait_any_more_does_not, setup),
 		cmocka_unit_test_setup(patience_ends, setup),
 		cmocka_unit_test_setup(while_the_engine_is_held_nobody_waits, setup),
+		cmocka_unit_test_setup(who_sleeps_is_woken_when_the_engine_is_held_or_gives_up,
+				       setup),
+		cmocka_unit_test_setup(late_pages_are_enough_for_each_of_many_threads, setup),
 		cmocka_unit_test_setup(who_never_counts_is_waited_for_in_the_end, setup),
 		cmocka_unit_test_setup(who_counts_is_waited_for, setup),
 		cmocka_unit_test_setup(threads_that_outrun_the_engine_wait_for_it, setup),

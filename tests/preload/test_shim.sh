@@ -163,6 +163,13 @@ worker() {
 	victim UMM_DEVICE=ref:worker=1G "$victims/victim_memory" forks
 }
 
+# What a device's threads allocate and map, and threads that those start, is nobody's to manage.
+hoards() {
+	victim UMM_DEVICE=ref:hoards=1G "$victims/victim_memory" sweep
+	at_most managed 32
+	at_most 'in host frames at most' 44
+}
+
 new() {
 	victim "$victims/victim_new"
 }

@@ -4,13 +4,15 @@
  * by '+': "worker" copies on a thread of its own, "dies" fails every copy home from the 100th
  * on, "refuses" cannot be opened, "slow" takes its time to open, "stalls" lets more pages come
  * home before it takes any than it takes, if they come; "sticks" takes no more for ever once some
- * have come home.
+ * have come home; "hoards" has a thread of its own, which another one starts, fill much memory.
  */
 #include <dlfcn.h>
 #include <errno.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -26,6 +28,7 @@ enum {
 	STALL_PAGES = 4096,
 	STALL_MS = 50,
 	HOME_BEFORE_STUCK = 2000,
+	HOARD = 64 << 20, /* bytes, allocated, and as many mapped */
 };
 
 static int check(const char *name, uint64_t bytes, struct umm_tier_reason *reason)
@@ -98,6 +101,29 @@ static void stick(void *priv, const struct umm_notifier_range *range)
 		pause();
 }
 
+static void *hoard(void *arg)
+{
+	void *mapped =
+		mmap(NULL, HOARD, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	static void *_Atomic allocated; /* for good */
+
+	allocated = malloc(HOARD);
+	if (allocated && mapped != MAP_FAILED) {
+		memset(allocated, 1, HOARD);
+		memset(mapped, 1, HOARD);
+	}
+	return arg;
+}
+
+static void *start_hoard(void *arg)
+{
+	pthread_t thread;
+
+	if (!pthread_create(&thread, NULL, hoard, NULL))
+		pthread_join(thread, NULL);
+	return arg;
+}
+
 static int open(struct umm_ctx *ctx, const char *name, uint64_t bytes, struct umm_devmem **out,
 		struct umm_tier_reason *reason)
 {
@@ -109,6 +135,7 @@ static int open(struct umm_ctx *ctx, const char *name, uint64_t bytes, struct um
 	};
 	int ret = check(name, bytes, reason);
 	struct ref_device *device;
+	pthread_t thread;
 
 	if (strstr(name, "slow"))
 		sleep(SLOW_SECONDS);
@@ -116,6 +143,8 @@ static int open(struct umm_ctx *ctx, const char *name, uint64_t bytes, struct um
 		ret = ref_create(ctx, &options, &device);
 	if (ret)
 		return ret;
+	if (strstr(name, "hoards") && !pthread_create(&thread, NULL, start_hoard, NULL))
+		pthread_join(thread, NULL);
 	if (strstr(name, "dies"))
 		ref_watch(device, die, device);
 	if (strstr(name, "stalls"))

@@ -3,6 +3,7 @@
  * Programs whose pages are of different heat, and who count how often they found a page gone: they
  * ask mincore(2) before each touch. The argument is what they do, then MiB that the host may keep.
  */
+#include <limits.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -121,7 +122,7 @@ static void blocks(unsigned host_mib)
 }
 
 /* Half as much again as the host holds, round and round in an order that nobody can guess. */
-static void thrash(unsigned host_mib)
+static void thrash(unsigned host_mib, unsigned passes)
 {
 	unsigned *order, misses = 0;
 
@@ -134,7 +135,7 @@ static void thrash(unsigned host_mib)
 		order[i] = order[j];
 		order[j] = i;
 	}
-	for (unsigned pass = 0; pass < PASSES; pass++) {
+	for (unsigned pass = 0; pass < passes; pass++) {
 		misses = 0;
 		for (unsigned i = 0; i < npages; i++)
 			misses += touch(order[i]);
@@ -150,7 +151,9 @@ int main(int argc, char **argv)
 	else if (argc == 3 && !strcmp(argv[1], "blocks"))
 		blocks((unsigned)atoi(argv[2]));
 	else if (argc == 3 && !strcmp(argv[1], "thrash"))
-		thrash((unsigned)atoi(argv[2]));
+		thrash((unsigned)atoi(argv[2]), PASSES);
+	else if (argc == 3 && !strcmp(argv[1], "thrash_until_killed"))
+		thrash((unsigned)atoi(argv[2]), UINT_MAX);
 	else
 		return 2;
 	puts("victim: all as it should be");
