@@ -135,6 +135,50 @@ static void lrfu_forgets_what_was_used_often_long_ago(void **state)
 	assert_int_equal(who_goes_after(40000), 'a');
 }
 
+static uint64_t misses_of(const struct trace *trace, const struct order_ops *ops, uint32_t room)
+{
+	struct sim_result result;
+
+	assert_int_equal(sim_replay(trace, ops, room, &result), 0);
+	return result.misses;
+}
+
+/* A loop is regular: what was used last is due last. Draws are not: what is rare is due last. */
+static void due_keeps_what_a_loop_comes_to_next_and_what_is_drawn_often(void **state)
+{
+	struct sim_result best;
+	struct trace trace;
+
+	(void)state;
+	assert_int_equal(pattern_make("loop", 256, 128, &trace), 0);
+	assert_int_equal(sim_optimum(&trace, 128, &best), 0);
+	assert_true(100 * misses_of(&trace, &order_due, 128) < 105 * best.misses);
+	assert_true(misses_of(&trace, &order_due, 128) < misses_of(&trace, &order_lirs, 128));
+	trace_fini(&trace);
+	assert_int_equal(pattern_make("zipf", 256, 64, &trace), 0);
+	assert_true(100 * misses_of(&trace, &order_due, 64) <
+		    90 * misses_of(&trace, &order_lru, 64));
+	trace_fini(&trace);
+}
+
+static void due_gives_up_the_larger_of_two_that_are_due_alike(void **state)
+{
+	struct order_want want = { .before = UINT64_MAX, .except = 1 };
+	struct play play;
+
+	(void)state;
+	play_begin(&play, &order_due, 4);
+	for (const char *c = "abcdabcdabcdabcd"; *c; c++)
+		play_use(&play, *c, 4);
+	for (unsigned i = 0; i < 4; i++)
+		play.entry[i].npages = i == 2 ? 512 : 32;
+	want.ticket = order_ticket(play.order);
+	assert_ptr_equal(order_victim(play.order, &want), &play.entry[2]);
+	/* Of equals, the one that was used last: a loop comes to it last. */
+	assert_ptr_equal(order_victim(play.order, &want), &play.entry[3]);
+	free(play.order);
+}
+
 /* What is there comes to be followed by LRFU with the counts that its shadow has. */
 static void draws_cost_adaptive_hardly_more_than_lrfu(void **state)
 {
@@ -153,7 +197,7 @@ static void draws_cost_adaptive_hardly_more_than_lrfu(void **state)
 	}
 }
 
-/* Last use, until LIRS has missed less: then the loop is kept. */
+/* Last use, until one that is made for loops has missed less: then the loop is kept. */
 static void adaptive_begins_as_lru_and_follows_the_better(void **state)
 {
 	struct play play;
@@ -167,11 +211,50 @@ static void adaptive_begins_as_lru_and_follows_the_better(void **state)
 	assert_ptr_equal(order_shadows[play.order->now], &order_weighed);
 	for (unsigned i = 0; i < 60; i++)
 		play_use(&play, (char)('a' + i % 5), 4);
-	assert_ptr_equal(order_shadows[play.order->now], &order_lirs);
+	assert_true(order_shadows[play.order->now] == &order_due ||
+		    order_shadows[play.order->now] == &order_lirs);
 	after = play.n;
 	for (unsigned i = 0; i < 20; i++)
 		play_use(&play, (char)('a' + i % 5), 4);
 	assert_in_range(play.n - after, 4, 8);
+	free(play.order);
+}
+
+static const struct order_entry *known_by(const struct shadow *shadow, uintptr_t key)
+{
+	const struct order_entry *record = ghost_find(shadow->table, key);
+
+	return record ? &shadow->entry[record - shadow->table->ghosts.pool] :
+			ghost_find(shadow->order, key);
+}
+
+/* A loop, until what is due latest goes: gaps are known of all, whether they are there or not. */
+static void what_comes_to_be_followed_recalls_what_its_shadow_knows(void **state)
+{
+	const struct order_entry *known, *own;
+	struct play play;
+	uint64_t clock;
+	unsigned n = 0;
+
+	(void)state;
+	play_begin(&play, &order_adaptive, 20);
+	for (unsigned i = 0; order_shadows[play.order->now] != &order_due; i++) {
+		assert_in_range(i, 0, 1000);
+		play_use(&play, (char)('a' + i % 24), 20);
+	}
+	clock = play.order->shadow[play.order->now].order->clock;
+	for (unsigned i = 0; i < 24; i++) {
+		known = known_by(&play.order->shadow[play.order->now], play.entry[i].key);
+		own = play.there[i] ? &play.entry[i] : ghost_find(play.order, play.entry[i].key);
+		/* What is used just now comes to be known a second time. */
+		if (!known || !known->count || known->used + 1 == clock)
+			continue;
+		assert_non_null(own);
+		assert_int_equal(own->count, known->count);
+		assert_int_equal(own->epoch, known->epoch);
+		n++;
+	}
+	assert_true(n > 20);
 	free(play.order);
 }
 
@@ -291,7 +374,8 @@ static void loop_over(struct order *order, struct order_entry *entry, unsigned n
 		order_insert(order, next, (uintptr_t)(i % n + 1) << 21);
 		next->npages = npages;
 	}
-	assert_ptr_equal(order_shadows[order->now], &order_lirs);
+	assert_true(order_shadows[order->now] == &order_due ||
+		    order_shadows[order->now] == &order_lirs);
 	for (unsigned i = 0; i < n; i++) {
 		if (entry[i].key)
 			order_remove(order, &entry[i]);
@@ -487,7 +571,7 @@ static void batch_of_faults_ends_when_it_is_full(void **state)
 	assert_int_equal(result.batches, 3);
 }
 
-/* Nobody can foresee independent draws: each block is as likely to come next. */
+/* Nobody can foresee independent draws: each is as likely to come next. Filling misses more. */
 static void check_random(const struct sim_figures *figures)
 {
 	const struct sim_result *result;
@@ -497,7 +581,7 @@ static void check_random(const struct sim_figures *figures)
 		result = &figures->result[2][s][0];
 		wanted = (double)result->uses * (100 - sim_shares[s]) / 100;
 		assert_true((double)result->misses > 0.95 * wanted);
-		assert_true((double)result->misses < 1.05 * wanted);
+		assert_true((double)result->misses < 1.07 * wanted);
 	}
 }
 
@@ -510,7 +594,7 @@ static void adaptive_is_near_the_optimum_and_never_worse_than_lru(void **state)
 	assert_string_equal(pattern_names[2], "random");
 	check_random(&figures);
 	assert_true(sim_worst(&figures, 0, &order_lru) <= 1.05);
-	assert_true(sim_mean(&figures, 0) <= 1.29);
+	assert_true(sim_mean(&figures, 0) <= 1.28);
 	for (unsigned o = 1; o < NR_ORDERS; o++)
 		assert_true(sim_mean(&figures, 0) < sim_mean(&figures, o));
 }
@@ -655,6 +739,9 @@ int main(void)
 		cmocka_unit_test(lirs_keeps_most_of_a_loop),
 		cmocka_unit_test(lrfu_keeps_what_is_used_often),
 		cmocka_unit_test(lrfu_forgets_what_was_used_often_long_ago),
+		cmocka_unit_test(due_keeps_what_a_loop_comes_to_next_and_what_is_drawn_often),
+		cmocka_unit_test(due_gives_up_the_larger_of_two_that_are_due_alike),
+		cmocka_unit_test(what_comes_to_be_followed_recalls_what_its_shadow_knows),
 		cmocka_unit_test(draws_cost_adaptive_hardly_more_than_lrfu),
 		cmocka_unit_test(adaptive_begins_as_lru_and_follows_the_better),
 		cmocka_unit_test(large_blocks_go_before_small_ones_that_are_a_little_older),

@@ -270,7 +270,7 @@ static void order_makes_room(struct memory *m, const struct want *why)
 {
 	struct order_want want = { .before = why->before,
 				   .ticket = order_ticket(m->order),
-				   .except = key_of(why->keep) };
+				   .except = why->keep == NOBODY ? 0 : key_of(why->keep) };
 	uint32_t goal = m->used > why->excess ? m->used - why->excess : 0, victim[VICTIMS], going;
 	struct order_entry *entry;
 	unsigned n;

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * By last use and size, LIRS, or by frequency (LRFU): whichever would have missed least lately. All
- * run all the time over shadows, memories of the same size that hold nothing but keys, and how many
- * pages each block had when it was used last; what one has missed more than the best is
- * counted, and when the one that is followed is too far behind, the blocks that are really
- * there change over to the best. So a loop or a scan costs what it costs LIRS, draws by a
- * distribution what they cost LRFU, and a change of phase what it costs the order by last use, but
- * for what is lost until then, which has a bound (allowance.c).
+ * By last use and size, LIRS, by frequency (LRFU) or by when blocks are due: whichever would have
+ * missed least lately. All run all the time over shadows, memories of the same size that hold
+ * nothing but keys, and how many pages each block had when it was used last; what one has missed
+ * more than the best is counted, and when the one that is followed is too far behind, the blocks
+ * that are really there change over to the best, which recalls what its shadow knows, of what is
+ * not there, too. So a loop or a scan costs what it costs LIRS or `due`, draws by a distribution
+ * what they cost LRFU, and a change of phase what it costs the order by last use, but for what is
+ * lost until then, which has a bound (allowance.c).
  *
  * A block comes before its pages do: the shadows hear of it with what happens next. Where more
  * blocks are there than keys find room, because they are small, they hear of one in two, four or
@@ -32,6 +33,7 @@ const struct order_ops *const order_shadows[NR_SHADOWS] = {
 	&order_weighed,
 	&order_lirs,
 	&order_lrfu,
+	&order_due,
 };
 
 static void shadow_evict(struct shadow *shadow, uintptr_t except)
@@ -117,7 +119,7 @@ static void resample(struct order *order)
 		order->sample /= 2;
 	}
 	if (order->sample != before)
-		allowance_resample(order, before);
+		allowance_resample(order);
 }
 
 static const struct order_ops *followed(const struct order *order)
@@ -125,16 +127,49 @@ static const struct order_ops *followed(const struct order *order)
 	return order_shadows[order->now];
 }
 
-/* How often was it used? Its shadow knows. */
-static void recall(const struct shadow *shadow, struct order_entry *entry)
+/* What a shadow knows of a block, remembered as if it had left. */
+static void recall(struct order *order, const struct order *shadow, uintptr_t key,
+		   const struct order_entry *known)
 {
-	const struct order_entry *record = ghost_find(shadow->table, entry->key), *known;
+	uint64_t ago = shadow->clock - known->used;
+	struct order_entry *ghost;
 
-	if (!record)
+	if (ghosts_full(order))
+		ghost_forget(order, ghost_oldest(order));
+	ghost = ghost_add(order, key);
+	ghost->count = known->count;
+	ghost->epoch = known->epoch;
+	ghost->used = order->clock > ago ? order->clock - ago : 0;
+}
+
+static void recall_all(struct order *order, const struct shadow *shadow)
+{
+	const struct order_entry *record;
+
+	order->epoch = shadow->order->epoch;
+	order->turned = order->clock;
+	order->gap = shadow->order->gap;
+	order->deviation = shadow->order->deviation;
+	if (!shadow->order->ops->recalls)
 		return;
-	known = &shadow->entry[record - shadow->table->ghosts.pool];
-	entry->count = known->count;
-	entry->epoch = known->epoch;
+	for (record = shadow->order->ghosts.list.tail; record; record = record->prev)
+		recall(order, shadow->order, record->key, record);
+	for (record = shadow->table->ghosts.list.tail; record; record = record->prev)
+		recall(order, shadow->order, record->key,
+		       &shadow->entry[record - shadow->table->ghosts.pool]);
+}
+
+/* It has not left. */
+static void come_back(struct order *order, struct order_entry *entry)
+{
+	struct order_entry *ghost = ghost_find(order, entry->key);
+
+	/* What the order before knew means something else. */
+	entry->count = ghost ? ghost->count : 0;
+	entry->epoch = ghost ? ghost->epoch : 0;
+	if (ghost)
+		ghost_forget(order, ghost);
+	followed(order)->insert(order, entry);
 }
 
 /* All entries change over. */
@@ -153,13 +188,11 @@ static void change_over(struct order *order, unsigned to)
 	while (order->ghosts.list.tail)
 		ghost_forget(order, order->ghosts.list.tail);
 	order->top = order->bottom = NULL;
-	order->epoch = order->shadow[to].order->epoch;
-	order->turned = order->clock;
 	order->now = to;
+	recall_all(order, &order->shadow[to]);
 	for (entry = list_by_use(&gone); entry; entry = next) {
 		next = entry->next;
-		recall(&order->shadow[to], entry);
-		followed(order)->insert(order, entry);
+		come_back(order, entry);
 	}
 }
 
@@ -174,6 +207,8 @@ static unsigned shadows_use(struct order *order, struct order_entry *entry, bool
 	int64_t least;
 
 	for (unsigned i = 0; i < NR_SHADOWS; i++) {
+		if (order_shadows[i]->waits)
+			order->shadow[i].order->clock += order->sample - 1;
 		there = shadow_use(&order->shadow[i], entry->key, npages, room);
 		order->behind[i] += !there;
 		allowance_compare(order, i, there, had);

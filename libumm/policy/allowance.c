@@ -12,8 +12,13 @@
  *
  *	            LRU has it           LRU has it not
  *	came        paid for before      LRU missed, too
- *	there       nothing              earned
+ *	there       nothing              earned, if it is spare
  *	goes        pays                 nothing
+ *
+ * What leaves otherwise (a CPU wants it, it is freed) would leave LRU's memory, too: it is
+ * struck from the table. So would as many pages when frames are to be free for nobody's sake.
+ * Whoever has to pay although he cannot owes what fills the memory at most, which is what he can
+ * have evicted and LRU has: more would never end.
  *
  * A loop earns too slowly that way. What counts as earned, too, is by how much the shadow of the
  * order that is followed leads LRU: one for each miss, less a quarter of LRU's misses, for less
@@ -25,7 +30,9 @@
  * kept while it may pay.
  *
  * Where the shadows hear of one block in so many there is no bound, for it would be of these alone,
- * which would go for all others; there, many blocks are there.
+ * which would go for all others; there, many blocks are there, and nobody pays. So nothing that
+ * was earned there is left when they hear of more or fewer. What they had not heard of may be
+ * there and in no table: it is not spare, and its use says nothing of LRU.
  *
  * Invariant: a record's `real` is the entry that is there, if its key is; an entry that was heard
  * of is either some record's or spare, as long as the shadows hear of its key.
@@ -67,6 +74,12 @@ static void spare_remove(struct order *order, struct order_entry *entry)
 	entry->spare = false;
 }
 
+static void plain_forget(struct order *order, struct order_entry *record)
+{
+	order->plain_pages -= order_pages(record);
+	ghost_forget(order->plain, record);
+}
+
 /* Of LRU's table, the list of which is by last use. */
 static void plain_evict(struct order *order, struct order_entry *record)
 {
@@ -74,8 +87,20 @@ static void plain_evict(struct order *order, struct order_entry *record)
 		order->credit += SHARE;
 	if (record->real)
 		spare_push(order, record->real);
-	order->plain_pages -= order_pages(record);
-	ghost_forget(order->plain, record);
+	plain_forget(order, record);
+}
+
+/* LRU makes so much room, too: not a page more, and the rest when that is a block. */
+static void plain_empty(struct order *order, uint16_t npages)
+{
+	struct order_entry *record;
+
+	order->plain_excess += npages;
+	while ((record = ghost_oldest(order->plain)) &&
+	       order_pages(record) <= order->plain_excess) {
+		order->plain_excess -= order_pages(record);
+		plain_evict(order, record);
+	}
 }
 
 /* Now it is what was used last. */
@@ -111,7 +136,7 @@ bool allowance_use(struct order *order, struct order_entry *entry, bool missed)
 		order->credit += missed ? 0 : SHARE;
 	}
 	if (!had)
-		order->credit += missed ? 1 : SHARE + 1;
+		order->credit += missed ? 1 : entry->spare ? SHARE + 1 : 0;
 	record = plain_use(order, record, entry->key, order_pages(entry));
 	record->real = entry;
 	spare_remove(order, entry);
@@ -123,8 +148,10 @@ void allowance_remove(struct order *order, struct order_entry *entry)
 	struct order_entry *record = ghost_find(order->plain, entry->key);
 
 	spare_remove(order, entry);
-	if (record)
+	if (record && entry->asked)
 		record->real = NULL;
+	else if (record)
+		plain_forget(order, record);
 }
 
 void allowance_compare(struct order *order, unsigned shadow, bool there, bool had)
@@ -136,7 +163,7 @@ void allowance_compare(struct order *order, unsigned shadow, bool there, bool ha
 		*lead = 0;
 }
 
-void allowance_resample(struct order *order, uint32_t before)
+void allowance_resample(struct order *order)
 {
 	struct order_entry *record, *entry, *next;
 
@@ -152,7 +179,8 @@ void allowance_resample(struct order *order, uint32_t before)
 		if (!order_samples(order, entry->key))
 			spare_remove(order, entry);
 	}
-	order->credit = order->credit * before / order->sample;
+	if (order->credit > 0)
+		order->credit = 0;
 }
 
 /* What may be spent. */
@@ -192,21 +220,40 @@ static struct order_entry *costs_nothing(const struct order *order, const struct
 	return best;
 }
 
-struct order_entry *allowance_choose(struct order *order, const struct order_ops *by,
-				     struct order_entry *entry, const struct order_want *want)
+/* The one that was chosen, or what costs nothing. */
+static struct order_entry *affordable(struct order *order, const struct order_ops *by,
+				      struct order_entry *entry, const struct order_want *want)
 {
 	struct order_entry *record = ghost_find(order->plain, entry->key), *other;
 	int64_t most = may_spend(order);
 
-	if (order->sample > 1 || !record || record->owed)
+	if (!record || record->owed || most >= SHARE)
 		return entry;
-	other = most < SHARE ? costs_nothing(order, by, want) : NULL;
-	if (other && (most + TRUST * SHARE < SHARE || order_pages(entry) < 2 * order_pages(other)))
-		entry = other;
-	record = ghost_find(order->plain, entry->key);
-	if (record && !record->owed) {
-		order->credit -= SHARE;
-		record->owed = true;
-	}
+	other = costs_nothing(order, by, want);
+	if (!other)
+		return entry;
+	return most + TRUST * SHARE < SHARE || order_pages(entry) < 2 * order_pages(other) ? other :
+											     entry;
+}
+
+static void pay(struct order *order, const struct order_entry *entry)
+{
+	struct order_entry *record = ghost_find(order->plain, entry->key);
+
+	if (!record || record->owed || order->credit <= -SHARE * order->plain->full)
+		return;
+	order->credit -= SHARE;
+	record->owed = true;
+}
+
+struct order_entry *allowance_choose(struct order *order, const struct order_ops *by,
+				     struct order_entry *entry, const struct order_want *want)
+{
+	if (order->sample > 1)
+		return entry;
+	entry = affordable(order, by, entry, want);
+	if (!want->except)
+		plain_empty(order, order_pages(entry));
+	pay(order, entry);
 	return entry;
 }

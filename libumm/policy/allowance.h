@@ -10,13 +10,14 @@
  * been there by last use alone?
  */
 bool allowance_use(struct order *order, struct order_entry *entry, bool missed);
-/* It leaves, for whatever reason. */
+/* It leaves, for whatever reason: if no eviction asked for it, it leaves lru's memory, too. */
 void allowance_remove(struct order *order, struct order_entry *entry);
 /* In a shadow it was there, or not; by last use alone, too. */
 void allowance_compare(struct order *order, unsigned shadow, bool there, bool had);
-/* The shadows hear of one block in order->sample, which was `before`. */
-void allowance_resample(struct order *order, uint32_t before);
-/* An order chose this entry: who goes is it, or what costs nothing. */
+/* The shadows hear of one block in order->sample, which was another number before. */
+void allowance_resample(struct order *order);
+/* An order chose this entry: who goes is it, or what costs nothing. For nobody's sake: lru evicts
+ * as much. */
 struct order_entry *allowance_choose(struct order *order, const struct order_ops *by,
 				     struct order_entry *entry, const struct order_want *want);
 

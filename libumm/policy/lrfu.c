@@ -151,6 +151,7 @@ const struct order_ops order_lrfu = {
 	.name = "lrfu",
 	.ghosts = 8,
 	.ring = true,
+	.recalls = true,
 	.insert = lrfu_insert,
 	.touch = lrfu_touch,
 	.remove = lrfu_remove,

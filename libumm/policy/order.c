@@ -301,6 +301,7 @@ void order_insert(struct order *order, struct order_entry *entry, uintptr_t key)
 
 void order_touch(struct order *order, struct order_entry *entry)
 {
+	order->before = entry->used;
 	entry->used = order->clock++;
 	order->ops->touch(order, entry);
 }

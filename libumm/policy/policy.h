@@ -29,7 +29,7 @@ struct order_entry {
 	uint64_t used;		 /* order->clock when it was last used */
 	uint64_t asked;		 /* ticket of the eviction that chose it last */
 	uint64_t counted;	 /* order->arrivals when a use was last counted */
-	uint32_t count, epoch;	 /* LRFU: its uses, as of that epoch */
+	uint32_t count, epoch;	 /* LRFU: its uses, as of that epoch; due: its gap, and deviation */
 	_Atomic uint16_t npages; /* the caller's: pages of it that are there */
 	uint8_t where;		 /* the order's own: the list it is in */
 	uint8_t uses;		 /* the order's own */
@@ -63,13 +63,14 @@ struct shadow {
 };
 
 /* Orders that an order chooses among; and lists of a ring, a power of two. */
-#define NR_SHADOWS 3
+#define NR_SHADOWS 4
 #define ORDER_RING 128
 
 struct order {
 	const struct order_ops *ops;
 	uint64_t clock;	   /* counts uses */
 	uint64_t arrivals; /* counts insertions */
+	uint64_t before;   /* when what is touched was used before */
 	uint64_t tickets;
 	uint32_t nentries;
 	uint32_t full; /* entries when last a victim was asked for; at first, what fits */
@@ -78,6 +79,7 @@ struct order {
 	struct order_list *ring; /* LRFU: by worth; */
 	uint64_t turned;	 /* its epoch began at that clock */
 	uint32_t epoch;
+	uint32_t gap, deviation;	  /* due: of what was used twice lately */
 	struct order_entry *top, *bottom; /* of the stack */
 	struct ghosts ghosts;
 	/* Of an order that chooses among others. */
@@ -90,12 +92,14 @@ struct order {
 	/* What it may miss more than lru: allowance.c. */
 	struct order *plain; /* a table of what lru would have; */
 	uint64_t plain_pages;
+	uint64_t plain_excess; /* pages that it is still to evict for nobody's sake */
 	int64_t credit;
 	int64_t lead[NR_SHADOWS];
 	struct order_entry *newest, *oldest; /* of what is spare */
 };
 
-/* What an eviction takes: what was last used before `before`, but never `except`. */
+/* What an eviction takes: what was last used before `before`, but never `except`, for the sake of
+ * which it is; 0: frames are to be free, for nobody's sake. */
 struct order_want {
 	uint64_t before;
 	uint64_t ticket; /* of this eviction: it asks for each entry once */
@@ -107,6 +111,8 @@ struct order_ops {
 	unsigned ghosts; /* how many it remembers, in quarters of what fits; 0: none */
 	bool ring;	 /* it has a ring of lists */
 	bool shadows;	 /* it chooses among order_shadows[], by their shadows */
+	bool recalls;	 /* what it knows of a block is its count, epoch and last use */
+	bool waits;	 /* its shadow's clock counts what the shadow does not hear of, too */
 	void (*insert)(struct order *order, struct order_entry *entry);
 	void (*touch)(struct order *order, struct order_entry *entry);
 	void (*remove)(struct order *order, struct order_entry *entry);
@@ -122,8 +128,10 @@ extern const struct order_ops order_s3fifo;
 extern const struct order_ops order_lirs;
 extern const struct order_ops order_lrfu;
 extern const struct order_ops order_adaptive;
-/* As order_lru, but for the sizes of blocks: a part of order_adaptive, and not one of orders[]. */
+/* Parts of order_adaptive, and not of orders[]: as order_lru, but for the sizes of blocks; and by
+ * when they are due. */
 extern const struct order_ops order_weighed;
+extern const struct order_ops order_due;
 
 extern const struct order_ops *const order_shadows[NR_SHADOWS];
 
