@@ -1749,7 +1749,9 @@ enum umm_pin_flag {
  *
  * A pin is about the mapping as it is: munmap(), mremap(), umm_free(), umm_detach() and the end of
  * the context make it forget the pages concerned. Contents that are dropped by madvise() are
- * gone, pinned or not, and the address stays pinned. A forked child's pages are not pinned.
+ * gone, pinned or not, and the address stays pinned. umm_discard() leaves pinned pages; one that is
+ * in the middle of them is waited for, and they may read zero then. A forked child's pages are not
+ * pinned.
  *
  * Ownership: the caller drops it with umm_unpin().
  * Context:   any thread, not from a callback; may sleep.
