@@ -518,7 +518,7 @@ UMM_API int umm_mremap(void *addr, size_t old_len, size_t len, int flags, void *
 /** Home of a page; see docs/design.md for the arrows between them. */
 enum umm_page_state {
 	UMM_PAGE_UNMANAGED,  /* not of this context */
-	UMM_PAGE_EMPTY,	     /* never touched: reads zero */
+	UMM_PAGE_EMPTY,	     /* never touched, or dropped since: reads zero */
 	UMM_PAGE_SYSTEM,     /* host frame */
 	UMM_PAGE_DEVICE,     /* private device frame, CPU unmapped */
 	UMM_PAGE_COHERENT,   /* device frame that the CPU maps */
