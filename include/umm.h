@@ -2048,7 +2048,7 @@ enum umm_hint {
 /** Flags of struct umm_advice. */
 enum umm_advice_flag {
 	UMM_ADVICE_UNSET =
-		1 << 0, /* the hint ends; of ACCESSED_BY, that of @dev, or (NULL) of all */
+		1 << 0, /* there is no such hint; of ACCESSED_BY, that of @dev, or (NULL) of all */
 };
 
 /** One hint for umm_advise(). What the hint has no use for is 0. */
@@ -2058,7 +2058,7 @@ struct umm_advice {
 	const struct umm_span *spans;
 	size_t nspans;
 	enum umm_hint hint;
-	uint32_t order;		      /* GRANULARITY */
+	uint32_t order;		      /* GRANULARITY; 0: as if unset */
 	struct umm_devmem *mem;	      /* PREFERRED; NULL: system memory */
 	struct umm_device *dev;	      /* ACCESSED_BY; at most 64 devices of a context */
 	enum umm_readahead readahead; /* READAHEAD; not DEFAULT, which is what there is without */
@@ -2079,7 +2079,9 @@ struct umm_advice {
  * unmapped: there, unset them.) Contents
  * that are dropped do not end them; a forked child has them, and no use for them. What was said
  * last counts: another PREFERRED replaces the first. NO_MIGRATE counts more than PREFERRED, and
- * ACCESSED_BY does: a page that is elsewhere stays there.
+ * ACCESSED_BY does: a page that is elsewhere stays there. What the environment has as usual
+ * (UMM_HINTS) counts where the program has said nothing of the kind: a hint that it unsets there
+ * is none until the memory ends.
  *
  * Ownership: @advice and its spans are not used after the return.
  * Context:   any thread, not from a callback; may sleep; not async-signal-safe.

@@ -83,11 +83,11 @@ static int spans_check(struct umm_ctx *ctx, const struct umm_advice *advice)
 	return 0;
 }
 
-/* What it comes to in the map. */
-static struct hint_change change_of(const struct umm_advice *advice)
+/* What it comes to in the map. That a hint ends is kept where it would be as usual otherwise. */
+static struct hint_change change_of(const struct umm_advice *advice, const struct hint_attrs *usual)
 {
 	bool unset = advice->flags & UMM_ADVICE_UNSET;
-	struct hint_attrs attrs = { .order = (uint16_t)advice->order,
+	struct hint_attrs attrs = { .order = (uint8_t)advice->order,
 				    .readahead = (uint8_t)advice->readahead,
 				    .thrash = (uint8_t)advice->thrash,
 				    .mem = advice->mem };
@@ -103,6 +103,7 @@ static struct hint_change change_of(const struct umm_advice *advice)
 		unset = true;
 	*(unset ? &change.unset : &change.set) = attrs;
 	return change;
+	change.set.refused = (uint8_t)(change.unset.set & usual->set);
 }
 
 int umm_advise(struct umm_ctx *ctx, const struct umm_advice *advice)
@@ -121,7 +122,7 @@ int umm_advise(struct umm_ctx *ctx, const struct umm_advice *advice)
 		return ret;
 	ctx_pass_gate(ctx);
 	ret = spans_check(ctx, &mine);
-	change = change_of(&mine);
+	change = change_of(&mine, &ctx->hints.usual);
 	for (size_t i = 0; i < mine.nspans && !ret; i++) {
 		pages = span_pages(&mine.spans[i]);
 		ret = mark_hint(ctx, &ctx->hints.advice, &pages, &change);
