@@ -2089,7 +2089,7 @@ struct umm_advice {
  *            -EFAULT some page of the spans is not managed: nothing is set, and the log says
  *            where; -ENODEV @mem or @dev is being removed, or in a forked child; -EOPNOTSUPP
  *            ACCESSED_BY a device without UMM_DEVICE_IN_PLACE; -ENOSPC too many devices;
- *            -ENOMEM: part of it may be set; -E2BIG.
+ *            -ENOMEM: part of it may be set; -EDEADLK from a callback; -E2BIG.
  * Since:     0.1
  */
 UMM_API int umm_advise(struct umm_ctx *ctx, const struct umm_advice *advice);
@@ -2132,9 +2132,9 @@ struct umm_prefetch {
  * Context:   any thread, not from a callback; may sleep; not async-signal-safe.
  * Return:    the number of pages of the spans that are at @dst in the end, those that were there
  *            before included (with @fence: 0; umm_fence_value() has it); -EINVAL; -EFAULT nothing
- *            of a span is managed; -ENOSPC no page fitted; -EDEADLK some of what this thread
- *            has on its stack would be discarded; -ENODEV; -EIO; -ENOMEM; -E2BIG; or the error
- *            of @after.
+ *            of a span is managed; -ENOSPC no page fitted; -EDEADLK from a callback, or some of
+ *            what this thread has on its stack would be discarded; -ENODEV; -EIO; -ENOMEM;
+ *            -E2BIG; or the error of @after.
  * Since:     0.1
  */
 UMM_API long umm_prefetch(struct umm_ctx *ctx, const struct umm_prefetch *req,
@@ -2154,9 +2154,9 @@ UMM_API long umm_prefetch(struct umm_ctx *ctx, const struct umm_prefetch *req,
  * Ownership: none.
  * Context:   any thread, not from a callback; may sleep; not async-signal-safe.
  * Return:    the number of pages discarded, each counted once; -EINVAL; -EFAULT nothing of the
- *            spans is managed; -EDEADLK also where some of what this thread has on its stack is
- *            among them: from a little below its stack pointer up to where the stack begins, as
- *            far as the C library knows; -ENOMEM; -ENODEV in a forked child.
+ *            spans is managed; -EDEADLK from a callback, and where some of what this thread has
+ *            on its stack is among them: from a little below its stack pointer up to where the
+ *            stack begins, as far as the C library knows; -ENOMEM; -ENODEV in a forked child.
  * Since:     0.1
  */
 UMM_API long umm_discard(struct umm_ctx *ctx, const struct umm_span *spans, size_t nspans);
@@ -2190,7 +2190,8 @@ struct umm_span_info {
  * @nspans: how many
  * @out:    one item for each. The caller sets size of the first, which counts for all
  *
- * A snapshot, as umm_query(). Pages that are not managed have no hints.
+ * A snapshot, as umm_query(). Pages that are not managed have no hints. Bad arguments leave @out as
+ * it is; with -ENOMEM the items before the one that failed are filled in.
  *
  * Ownership: the handles are borrowed, valid while what they name is.
  * Context:   any thread; not async-signal-safe.

@@ -486,6 +486,45 @@ static void list_is_read_back_at_once(struct env *e)
 	assert_int_equal(query(e, p + 2 * PAGE, 2).prefetched, 0);
 }
 
+static void answers_are_given_for_good_lists_only(struct env *e)
+{
+	char *p = filled(e, 2);
+	struct umm_span spans[2] = { { (uintptr_t)p, 2 * PAGE }, { (uintptr_t)p, 0 } };
+	struct umm_span_info infos[2] = { { .size = sizeof(infos[0]), .order = 7 },
+					  { .order = 7 } };
+
+	assert_int_equal(umm_query_spans(e->ctx, spans, 2, infos), -EINVAL);
+	assert_int_equal(infos[0].npages, 0);
+	assert_int_equal(infos[0].order, 7);
+	assert_int_equal(infos[1].order, 7);
+	/* The size of the first counts for all, whatever the others have for one. */
+	spans[1].len = PAGE;
+	infos[1].size = 1;
+	assert_int_equal(umm_query_spans(e->ctx, spans, 2, infos), 0);
+	assert_int_equal(infos[0].npages, 2);
+	assert_int_equal(infos[1].npages, 1);
+	assert_int_equal(infos[1].size, sizeof(infos[1]));
+}
+
+/* A terabyte of which eight pages are managed: page by page it would take minutes. */
+static void query_passes_what_is_not_managed_at_once(struct env *e)
+{
+	char *p = filled(e, 8);
+	size_t terabyte = (size_t)1 << 40;
+	struct umm_span span = { (uintptr_t)p + 4 * PAGE - terabyte, terabyte };
+	struct umm_span_info info = { .size = sizeof(info) };
+
+	assert_int_equal(umm_query_spans(e->ctx, &span, 1, &info), 0);
+	assert_int_equal(info.npages, terabyte / PAGE);
+	assert_int_equal(info.state[UMM_PAGE_SYSTEM], 4);
+	assert_int_equal(info.state[UMM_PAGE_UNMANAGED], terabyte / PAGE - 4);
+	span.start = (uintptr_t)p + 6 * PAGE;
+	span.len = 4 * PAGE;
+	assert_int_equal(umm_query_spans(e->ctx, &span, 1, &info), 0);
+	assert_int_equal(info.state[UMM_PAGE_SYSTEM], 2);
+	assert_int_equal(info.state[UMM_PAGE_UNMANAGED], 2);
+}
+
 static void hints_outlive_migrations_and_drops(struct env *e)
 {
 	struct ref_device *ref = env_device(e, 64);
@@ -658,6 +697,8 @@ static const struct test_case cases[] = {
 	TEST(ALL, read_mostly_pages_are_copied_to_readers),
 	TEST(ONCE, hints_read_back_as_they_were_set),
 	TEST(ONCE, list_is_read_back_at_once),
+	TEST(ONCE, answers_are_given_for_good_lists_only),
+	TEST(ONCE, query_passes_what_is_not_managed_at_once),
 	TEST(ALL, hints_outlive_migrations_and_drops),
 	TEST(ALL, hints_end_where_memory_does),
 	TEST(ALL, hints_move_with_their_mapping),
