@@ -518,7 +518,7 @@ UMM_API int umm_mremap(void *addr, size_t old_len, size_t len, int flags, void *
 /** Home of a page; see docs/design.md for the arrows between them. */
 enum umm_page_state {
 	UMM_PAGE_UNMANAGED,  /* not of this context */
-	UMM_PAGE_EMPTY,	     /* never touched: reads zero */
+	UMM_PAGE_EMPTY,	     /* never touched, or dropped since: reads zero */
 	UMM_PAGE_SYSTEM,     /* host frame */
 	UMM_PAGE_DEVICE,     /* private device frame, CPU unmapped */
 	UMM_PAGE_COHERENT,   /* device frame that the CPU maps */
@@ -1749,7 +1749,9 @@ enum umm_pin_flag {
  *
  * A pin is about the mapping as it is: munmap(), mremap(), umm_free(), umm_detach() and the end of
  * the context make it forget the pages concerned. Contents that are dropped by madvise() are
- * gone, pinned or not, and the address stays pinned. A forked child's pages are not pinned.
+ * gone, pinned or not, and the address stays pinned. umm_discard() leaves pinned pages; one that is
+ * in the middle of them is waited for, and they may read zero then. A forked child's pages are not
+ * pinned.
  *
  * Ownership: the caller drops it with umm_unpin().
  * Context:   any thread, not from a callback; may sleep.
@@ -2046,7 +2048,7 @@ enum umm_hint {
 /** Flags of struct umm_advice. */
 enum umm_advice_flag {
 	UMM_ADVICE_UNSET =
-		1 << 0, /* the hint ends; of ACCESSED_BY, that of @dev, or (NULL) of all */
+		1 << 0, /* there is no such hint; of ACCESSED_BY, that of @dev, or (NULL) of all */
 };
 
 /** One hint for umm_advise(). What the hint has no use for is 0. */
@@ -2056,7 +2058,7 @@ struct umm_advice {
 	const struct umm_span *spans;
 	size_t nspans;
 	enum umm_hint hint;
-	uint32_t order;		      /* GRANULARITY */
+	uint32_t order;		      /* GRANULARITY; 0: as if unset */
 	struct umm_devmem *mem;	      /* PREFERRED; NULL: system memory */
 	struct umm_device *dev;	      /* ACCESSED_BY; at most 64 devices of a context */
 	enum umm_readahead readahead; /* READAHEAD; not DEFAULT, which is what there is without */
@@ -2077,7 +2079,9 @@ struct umm_advice {
  * unmapped: there, unset them.) Contents
  * that are dropped do not end them; a forked child has them, and no use for them. What was said
  * last counts: another PREFERRED replaces the first. NO_MIGRATE counts more than PREFERRED, and
- * ACCESSED_BY does: a page that is elsewhere stays there.
+ * ACCESSED_BY does: a page that is elsewhere stays there. What the environment has as usual
+ * (UMM_HINTS) counts where the program has said nothing of the kind: a hint that it unsets there
+ * is none until the memory ends.
  *
  * Ownership: @advice and its spans are not used after the return.
  * Context:   any thread, not from a callback; may sleep; not async-signal-safe.
@@ -2085,7 +2089,7 @@ struct umm_advice {
  *            -EFAULT some page of the spans is not managed: nothing is set, and the log says
  *            where; -ENODEV @mem or @dev is being removed, or in a forked child; -EOPNOTSUPP
  *            ACCESSED_BY a device without UMM_DEVICE_IN_PLACE; -ENOSPC too many devices;
- *            -ENOMEM: part of it may be set; -E2BIG.
+ *            -ENOMEM: part of it may be set; -EDEADLK from a callback; -E2BIG.
  * Since:     0.1
  */
 UMM_API int umm_advise(struct umm_ctx *ctx, const struct umm_advice *advice);
@@ -2128,9 +2132,9 @@ struct umm_prefetch {
  * Context:   any thread, not from a callback; may sleep; not async-signal-safe.
  * Return:    the number of pages of the spans that are at @dst in the end, those that were there
  *            before included (with @fence: 0; umm_fence_value() has it); -EINVAL; -EFAULT nothing
- *            of a span is managed; -ENOSPC no page fitted; -EDEADLK some of what this thread
- *            has on its stack would be discarded; -ENODEV; -EIO; -ENOMEM; -E2BIG; or the error
- *            of @after.
+ *            of a span is managed; -ENOSPC no page fitted; -EDEADLK from a callback, or some of
+ *            what this thread has on its stack would be discarded; -ENODEV; -EIO; -ENOMEM;
+ *            -E2BIG; or the error of @after.
  * Since:     0.1
  */
 UMM_API long umm_prefetch(struct umm_ctx *ctx, const struct umm_prefetch *req,
@@ -2150,9 +2154,9 @@ UMM_API long umm_prefetch(struct umm_ctx *ctx, const struct umm_prefetch *req,
  * Ownership: none.
  * Context:   any thread, not from a callback; may sleep; not async-signal-safe.
  * Return:    the number of pages discarded, each counted once; -EINVAL; -EFAULT nothing of the
- *            spans is managed; -EDEADLK also where some of what this thread has on its stack is
- *            among them: from a little below its stack pointer up to where the stack begins, as
- *            far as the C library knows; -ENOMEM; -ENODEV in a forked child.
+ *            spans is managed; -EDEADLK from a callback, and where some of what this thread has
+ *            on its stack is among them: from a little below its stack pointer up to where the
+ *            stack begins, as far as the C library knows; -ENOMEM; -ENODEV in a forked child.
  * Since:     0.1
  */
 UMM_API long umm_discard(struct umm_ctx *ctx, const struct umm_span *spans, size_t nspans);
@@ -2186,7 +2190,8 @@ struct umm_span_info {
  * @nspans: how many
  * @out:    one item for each. The caller sets size of the first, which counts for all
  *
- * A snapshot, as umm_query(). Pages that are not managed have no hints.
+ * A snapshot, as umm_query(). Pages that are not managed have no hints. Bad arguments leave @out as
+ * it is; with -ENOMEM the items before the one that failed are filled in.
  *
  * Ownership: the handles are borrowed, valid while what they name is.
  * Context:   any thread; not async-signal-safe.

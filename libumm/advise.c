@@ -6,6 +6,7 @@
  * Locks: none of its own.
  */
 #include <errno.h>
+#include <string.h>
 
 #include "device.h"
 #include "heed.h"
@@ -83,11 +84,11 @@ static int spans_check(struct umm_ctx *ctx, const struct umm_advice *advice)
 	return 0;
 }
 
-/* What it comes to in the map. */
-static struct hint_change change_of(const struct umm_advice *advice)
+/* What it comes to in the map. That a hint ends is kept where it would be as usual otherwise. */
+static struct hint_change change_of(const struct umm_advice *advice, const struct hint_attrs *usual)
 {
 	bool unset = advice->flags & UMM_ADVICE_UNSET;
-	struct hint_attrs attrs = { .order = (uint16_t)advice->order,
+	struct hint_attrs attrs = { .order = (uint8_t)advice->order,
 				    .readahead = (uint8_t)advice->readahead,
 				    .thrash = (uint8_t)advice->thrash,
 				    .mem = advice->mem };
@@ -102,6 +103,7 @@ static struct hint_change change_of(const struct umm_advice *advice)
 	if (advice->hint == UMM_HINT_GRANULARITY && !advice->order)
 		unset = true;
 	*(unset ? &change.unset : &change.set) = attrs;
+	change.set.refused = (uint8_t)(change.unset.set & usual->set);
 	return change;
 }
 
@@ -121,7 +123,7 @@ int umm_advise(struct umm_ctx *ctx, const struct umm_advice *advice)
 		return ret;
 	ctx_pass_gate(ctx);
 	ret = spans_check(ctx, &mine);
-	change = change_of(&mine);
+	change = change_of(&mine, &ctx->hints.usual);
 	for (size_t i = 0; i < mine.nspans && !ret; i++) {
 		pages = span_pages(&mine.spans[i]);
 		ret = mark_hint(ctx, &ctx->hints.advice, &pages, &change);
@@ -232,11 +234,10 @@ static void query_target(struct umm_ctx *ctx, const struct umm_span *pages,
 		out->target = (struct umm_devmem *)mem;
 }
 
-static int query_residency(struct umm_ctx *ctx, const struct umm_span *pages,
-			   struct umm_span_info *out)
+static int query_piece(struct umm_ctx *ctx, const struct umm_span *piece, struct umm_span_info *out)
 {
 	struct umm_page_info info[64];
-	uintptr_t at = pages->start, end = pages->start + pages->len;
+	uintptr_t at = piece->start, end = piece->start + piece->len;
 	size_t n;
 	int ret;
 
@@ -251,36 +252,58 @@ static int query_residency(struct umm_ctx *ctx, const struct umm_span *pages,
 	return 0;
 }
 
+/* What is not managed is passed in one step. */
+static int query_residency(struct umm_ctx *ctx, const struct umm_span *pages,
+			   struct umm_span_info *out)
+{
+	uintptr_t at = pages->start, end = pages->start + pages->len;
+	struct umm_span piece;
+	int ret = 0;
+
+	for (; at < end && !ret; at = piece.start + piece.len) {
+		if (!region_next(ctx, at, end, &piece))
+			piece = (struct umm_span){ .start = end };
+		out->state[UMM_PAGE_UNMANAGED] += (piece.start - at) >> UMM_PAGE_SHIFT;
+		ret = query_piece(ctx, &piece, out);
+	}
+	return ret;
+}
+
+static int query_span(struct umm_ctx *ctx, const struct umm_span *span, struct umm_span_info *out)
+{
+	struct umm_span pages = span_pages(span);
+
+	*out = (struct umm_span_info){ .npages = pages.len >> UMM_PAGE_SHIFT };
+	query_hints(ctx, &pages, out);
+	query_target(ctx, &pages, out);
+	region_sum(ctx, pages.start, pages.start + pages.len, out->counter);
+	return query_residency(ctx, &pages, out);
+}
+
 int umm_query_spans(struct umm_ctx *ctx, const struct umm_span *spans, size_t nspans,
 		    struct umm_span_info *out)
 {
 	struct umm_span_info info;
-	struct umm_span pages;
 	size_t stride;
-	int ret = 0;
+	int ret;
 
 	if (!ctx_valid(ctx) || !spans || !nspans || !out)
 		return -EINVAL;
 	ret = struct_check(out, sizeof(info));
 	if (ret)
 		return ret;
+	for (size_t i = 0; i < nspans; i++)
+		if (!span_is_good(&spans[i]))
+			return -EINVAL;
 	stride = out->size;
 	ctx_pass_gate(ctx);
 	for (size_t i = 0; i < nspans; i++, out = (void *)((char *)out + stride)) {
-		if (!span_is_good(&spans[i]))
-			return -EINVAL;
-		pages = span_pages(&spans[i]);
-		info = (struct umm_span_info){ .npages = pages.len >> UMM_PAGE_SHIFT };
-		query_hints(ctx, &pages, &info);
-		query_target(ctx, &pages, &info);
-		region_sum(ctx, pages.start, pages.start + pages.len, info.counter);
-		ret = query_residency(ctx, &pages, &info);
+		ret = query_span(ctx, &spans[i], &info);
 		if (ret)
 			return ret;
-		out->size = stride;
-		ret = struct_out(out, &info, sizeof(info));
-		if (ret)
-			return ret;
+		info.size = stride;
+		memset(out, 0, stride);
+		memcpy(out, &info, min(stride, sizeof(info)));
 	}
 	return 0;
 }

@@ -131,6 +131,20 @@ static int take_pages(struct umm_devmem *places, uintptr_t start, uintptr_t end)
 	return ret < 0 && ret != -ENOSPC ? (int)ret : 0;
 }
 
+/* How many pages the device has in the end, or -errno. */
+static long take_and_list(struct umm_devmem *places, uintptr_t start, uintptr_t end,
+			  uint64_t *entries)
+{
+	struct umm_span span = { .start = start, .len = end - start };
+	long ret = take_pages(places, start, end);
+
+	if (ret)
+		return ret;
+	/* A discard that looked at pages before they were taken may still drop them. */
+	region_await(places->ctx, &span);
+	return list_entries(places, start, end, entries);
+}
+
 long umm_make_exclusive(struct umm_device *dev, uintptr_t start, uintptr_t end, uint64_t *entries)
 {
 	struct umm_devmem *places;
@@ -150,9 +164,7 @@ long umm_make_exclusive(struct umm_device *dev, uintptr_t start, uintptr_t end, 
 		ret = devmem_use(places);
 	if (ret)
 		return ret;
-	ret = take_pages(places, start, end);
-	if (!ret)
-		ret = list_entries(places, start, end, entries);
+	ret = take_and_list(places, start, end, entries);
 	devmem_unuse(places);
 	return ret;
 }

@@ -4,8 +4,8 @@
  * merged again where neighbours say the same. Who reads it in passing has a cursor, which
  * remembers the stretch of addresses that it found last, gaps included.
  *
- * Invariants: nodes of one map do not overlap; a node has at least one attribute; a memory or
- * device that a node names is live.
+ * Invariants: nodes of one map do not overlap; a node has, or refuses, at least one attribute; a
+ * memory or device that a node names is live.
  * Locks: hints->lock, of a rank below regions and blocks: the map follows what is unmapped and
  * moved, and is read while a block's pages are looked at. Nothing is called under it.
  */
@@ -93,8 +93,9 @@ static int split_at(struct hints *hints, struct hint_map *map, uintptr_t addr)
 
 static bool attrs_same(const struct hint_attrs *a, const struct hint_attrs *b)
 {
-	return a->set == b->set && a->order == b->order && a->readahead == b->readahead &&
-	       a->thrash == b->thrash && a->devices == b->devices && a->mem == b->mem;
+	return a->set == b->set && a->refused == b->refused && a->order == b->order &&
+	       a->readahead == b->readahead && a->thrash == b->thrash && a->devices == b->devices &&
+	       a->mem == b->mem;
 }
 
 /* Neighbours at this address that say the same become one. */
@@ -113,6 +114,11 @@ static void merge_at(struct hints *hints, struct hint_map *map, uintptr_t addr)
 	node_place(map, low, start, end);
 }
 
+static bool says_nothing(const struct hint_attrs *attrs)
+{
+	return !attrs->set && !attrs->refused;
+}
+
 /* Where a hint with an argument comes or goes, so does what it says. */
 static void attrs_change(struct hint_attrs *attrs, const struct hint_change *change)
 {
@@ -121,6 +127,8 @@ static void attrs_change(struct hint_attrs *attrs, const struct hint_change *cha
 	attrs->devices = (attrs->devices & ~unset->devices) | set->devices;
 	attrs->set &= ~unset->set;
 	attrs->set |= set->set;
+	attrs->refused &= (uint8_t) ~(set->set | unset->set);
+	attrs->refused |= set->refused;
 	if ((set->set | unset->set) & 1 << UMM_HINT_PREFERRED)
 		attrs->mem = set->mem;
 	if ((set->set | unset->set) & 1 << UMM_HINT_GRANULARITY)
@@ -151,9 +159,9 @@ static int apply_locked(struct hints *hints, struct hint_map *map, const struct 
 		next = node ? node->node.end : end;
 		if (node)
 			attrs_change(&node->attrs, change);
-		if (node && !node->attrs.set)
+		if (node && says_nothing(&node->attrs))
 			node_drop(hints, map, node);
-		if (gap.len && fresh.set)
+		if (gap.len && !says_nothing(&fresh))
 			ret = node_add(hints, map, &gap, &fresh);
 		merge_at(hints, map, at);
 		merge_at(hints, map, gap.start + gap.len);
@@ -293,7 +301,7 @@ static void forget_names(struct hints *hints, struct hint_map *map, const struct
 		node = node_of(at);
 		change.unset.set = mem && node->attrs.mem == mem ? 1 << UMM_HINT_PREFERRED : 0;
 		attrs_change(&node->attrs, &change);
-		if (!node->attrs.set)
+		if (says_nothing(&node->attrs))
 			node_drop(hints, map, node);
 	}
 }
@@ -367,7 +375,7 @@ void hint_device_end(struct hints *hints, unsigned number)
 /* What nothing was said about is as usual. */
 static void add_usual(struct hint_attrs *attrs, const struct hint_attrs *usual)
 {
-	uint32_t fresh = usual->set & ~attrs->set;
+	uint32_t fresh = usual->set & ~(attrs->set | attrs->refused);
 
 	attrs->set |= fresh;
 	if (fresh & 1 << UMM_HINT_GRANULARITY)

@@ -19,12 +19,15 @@
 /* Of one address. */
 struct hint_attrs {
 	uint32_t set;		/* bits: 1 << enum umm_hint */
-	uint16_t order;		/* of GRANULARITY; else 0 */
+	uint8_t refused;	/* likewise: the program has said no, whatever is usual */
+	uint8_t order;		/* of GRANULARITY; else 0 */
 	uint8_t readahead;	/* of READAHEAD: enum umm_readahead; else 0 */
 	uint8_t thrash;		/* of THRASH: enum umm_thrash; else 0 */
 	uint64_t devices;	/* of ACCESSED_BY: numbers of devices */
 	struct umm_devmem *mem; /* of PREFERRED: NULL is the system; of a target likewise */
 };
+
+_Static_assert(UMM_NR_HINTS <= 8, "each hint has a bit of refused");
 
 static inline bool hint_has(const struct hint_attrs *attrs, enum umm_hint hint)
 {
@@ -65,7 +68,7 @@ static inline bool hints_any(const struct hints *hints)
 	       atomic_load_explicit(&hints->advice.nnodes, memory_order_relaxed);
 }
 
-/* What changes: attributes of `set` come, those of `unset` go. */
+/* What changes: attributes of `set` come, and so does what it refuses; those of `unset` go. */
 struct hint_change {
 	struct hint_attrs set, unset;
 	struct umm_device *come, *go; /* whose ACCESSED_BY comes, ends; NULL: nobody's */

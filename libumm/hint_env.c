@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Hints for programs that nobody changes: what UMM_HINTS lists counts for all memory of a context
- * where the program says nothing else of the same kind. Words, parted by commas: read-mostly,
- * no-migrate, latency-critical, prefer-system, granularity=ORDER, readahead=POLICY, thrash=POLICY.
+ * where the program has said nothing of the same kind, not even that there is none. Words, parted
+ * by commas: read-mostly, no-migrate, latency-critical, prefer-system, granularity=ORDER,
+ * readahead=POLICY, thrash=POLICY.
  *
  * Locks: none; a context reads it when it is created, and never again.
  */
@@ -41,7 +42,7 @@ static bool set_order(struct hint_attrs *attrs, const char *text)
 {
 	if (text[0] < '0' || text[0] > '0' + ORDER_MOST || text[1])
 		return false;
-	attrs->order = (uint16_t)(text[0] - '0');
+	attrs->order = (uint8_t)(text[0] - '0');
 	if (attrs->order)
 		attrs->set |= 1 << UMM_HINT_GRANULARITY;
 	return true;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Managed memory that somebody is about to do something irrevocable with: its end waits.
+ * Managed memory that somebody is about to do something irrevocable with: its end waits, and so do
+ * pins and exclusive access, which promise that it is not done to them.
  *
  * Invariant: a hold is in the list from region_hold() to region_let(). It is not on its holder's
  * stack: others read it under the lock, and a stack may be managed, and be on a device.
@@ -22,7 +23,12 @@ static struct region_hold *hold_new(struct regions *regions, uintptr_t start, ui
 
 	if (!hold)
 		return NULL;
-	*hold = (struct region_hold){ .next = regions->holds, .start = start, .end = end };
+	*hold = (struct region_hold){
+		.next = regions->holds,
+		.number = ++regions->held,
+		.start = start,
+		.end = end,
+	};
 	regions->holds = hold;
 	return hold;
 }
@@ -85,22 +91,31 @@ void region_let(struct umm_ctx *ctx, struct region_hold *hold)
 	ctx_settled(ctx);
 }
 
-static bool is_held(struct umm_ctx *ctx, const struct umm_span *piece)
+/* By one of the first so many holds, of which *upto is 0: all that there have been? */
+static bool is_held(struct umm_ctx *ctx, const struct umm_span *piece, uint64_t *upto)
 {
 	const struct region_hold *hold;
 
 	lock_take(&ctx->regions.lock);
+	if (!*upto)
+		*upto = ctx->regions.held;
 	for (hold = ctx->regions.holds; hold; hold = hold->next)
-		if (hold->start < piece->start + piece->len && piece->start < hold->end)
+		if (hold->number <= *upto && hold->start < piece->start + piece->len &&
+		    piece->start < hold->end)
 			break;
 	lock_drop(&ctx->regions.lock);
 	return hold;
 }
 
-void region_await(struct umm_ctx *ctx, const struct umm_span *piece)
+bool region_await(struct umm_ctx *ctx, const struct umm_span *piece)
 {
+	bool waited = false;
+	uint64_t upto = 0;
 	uint32_t seen;
 
-	while (seen = ctx_settle_count(ctx), is_held(ctx, piece))
+	while (seen = ctx_settle_count(ctx), is_held(ctx, piece, &upto)) {
 		ctx_settle_wait(ctx, seen, now_ns() + HELD_NS);
+		waited = true;
+	}
+	return waited;
 }

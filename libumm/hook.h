@@ -35,7 +35,7 @@ enum hook_point {
 	HOOK_HINTING,	    /* a hint, or where a prefetch goes, is about to be kept */
 	HOOK_PREFETCHING,   /* a prefetch was checked, and is about to wait, or to begin */
 	HOOK_LISTED,	    /* a prefetch waits, or is about to begin; the list is locked */
-	HOOK_DISCARDING,    /* contents are about to be dropped */
+	HOOK_DISCARDING,    /* pages of a block were looked at, and are about to be dropped */
 	HOOK_REPAIRING,	    /* a page that may be poisoned is about to be looked at */
 	HOOK_POISONING,	    /* a file is about to be mapped over a poisoned page */
 	HOOK_NR,

@@ -68,7 +68,7 @@ int mark_hint(struct umm_ctx *ctx, struct hint_map *map, const struct umm_span *
 	struct region_hold *hold;
 	int ret;
 
-	if (!change->set.set)
+	if (!change->set.set && !change->set.refused)
 		return apply(ctx, map, span, change);
 	/* What is being detached already would stay marked. */
 	ret = region_hold_all(ctx, span, &hold);

@@ -6,7 +6,8 @@
  *
  * A pin is about the mapping as it was. When the program unmaps or moves it the block forgets, and
  * the pin holds nothing there; a later mapping at the address is not pinned by it.
- * Contents that are dropped (madvise()) do not change the mapping.
+ * Contents that are dropped (madvise()) do not change the mapping. umm_discard() leaves what is
+ * pinned; one that has looked before it was is waited for (hold.c).
  *
  * Invariants: count[i] is the number of parts in the list that have bit i. Pages that are pinned
  * are SYSTEM, EMPTY (dropped since), MIRRORED, COHERENT or DUPLICATED.
@@ -194,6 +195,9 @@ static int pin_part(struct umm_ctx *ctx, struct pin_part *part, const struct umm
 		ret = block ? pin_locked(ctx, block, part, flags) : -EFAULT;
 		if (block)
 			lock_drop(&block->lock);
+		/* Where a discard was in the middle they are pinned, but empty. */
+		if (!ret && region_await(ctx, span))
+			return range_populate(ctx, span, flags & UMM_PIN_WRITE, deadline);
 		if (ret != -EAGAIN)
 			return ret;
 		if (now_ns() >= deadline)

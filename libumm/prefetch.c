@@ -73,7 +73,21 @@ static bool is_of_file(const struct umm_ctx *ctx, uintptr_t addr, struct maps_vm
 	return !vma->anon || vma->shared;
 }
 
-/* Pages that are to be dropped: what is neither held by others nor the kernel's. */
+/*
+ * Pages that are to be dropped: what is neither held by others nor the kernel's. The part is held
+ * (hold.c), for nothing is locked while they are:
+ *
+ *	discard				umm_pin(), umm_make_exclusive()
+ *	region_hold()
+ *	look
+ *					pinned, or exclusive
+ *					region_await(): sleeps
+ *	madvise()
+ *	region_let()
+ *					the page is there once more, empty
+ *
+ * Whoever is held only after the look of the right side finds the page as that has left it.
+ */
 static unsigned droppable(struct umm_ctx *ctx, uintptr_t start, unsigned npages, uint64_t *drop)
 {
 	struct block *block = block_find(ctx, start);
@@ -104,8 +118,8 @@ static long discard_part(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
 	unsigned first, last, n, held;
 	long dropped = 0;
 
-	hook_run(HOOK_DISCARDING, start);
 	held = droppable(ctx, start, (unsigned)((end - start) >> UMM_PAGE_SHIFT), drop);
+	hook_run(HOOK_DISCARDING, start);
 	for_each_run(drop, first, last)
 	{
 		n = last - first;

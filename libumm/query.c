@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* umm_query(): where pages are, block by block; the kernel tells of what no device ever saw. */
+/*
+ * umm_query(): where pages are, block by block; the kernel tells of what no device ever saw, and of
+ * system pages that the program has told it to drop.
+ */
 #include <errno.h>
 #include <string.h>
 
@@ -29,8 +32,15 @@ static void query_known(struct block *block, unsigned i, struct umm_page_info *o
 	out->frame = state == PG_DUPLICATED ? 0 : resident_frame(resident, i);
 }
 
-/* Pages that the kernel alone knows: in a region, but not in a block or NATIVE there. */
-static int query_native(struct umm_ctx *ctx, uintptr_t start, size_t npages,
+/* Is it the kernel's to say whether anything is there? */
+static bool kernel_knows(const struct block *block, unsigned i)
+{
+	return page_state(block, i) == PG_NATIVE ||
+	       (page_state(block, i) == PG_SYSTEM && block->page[i] & PG_DROPPING);
+}
+
+/* Pages that the kernel alone knows: not in a block, or NATIVE or just being dropped there. */
+static int query_kernel(struct umm_ctx *ctx, uintptr_t start, size_t npages,
 			struct umm_page_info *out)
 {
 	uintptr_t end = start + (npages << UMM_PAGE_SHIFT), addr = start;
@@ -57,21 +67,21 @@ static int query_block(struct umm_ctx *ctx, uintptr_t start, size_t npages,
 		       struct umm_page_info *out)
 {
 	struct block *block = block_find(ctx, start);
-	uint64_t native[BITMAP_WORDS] = { 0 };
+	uint64_t asked[BITMAP_WORDS] = { 0 };
 	unsigned first, last;
 	int ret;
 
 	if (!block)
-		return query_native(ctx, start, npages, out);
+		return query_kernel(ctx, start, npages, out);
 	for (unsigned i = 0; i < npages; i++) {
-		if (page_state(block, page_index(start) + i) == PG_NATIVE)
-			bit_set(native, i);
+		if (kernel_knows(block, page_index(start) + i))
+			bit_set(asked, i);
 		query_known(block, page_index(start) + i, &out[i]);
 	}
 	lock_drop(&block->lock);
-	for_each_run(native, first, last)
+	for_each_run(asked, first, last)
 	{
-		ret = query_native(ctx, start + ((uintptr_t)first << UMM_PAGE_SHIFT), last - first,
+		ret = query_kernel(ctx, start + ((uintptr_t)first << UMM_PAGE_SHIFT), last - first,
 				   &out[first]);
 		if (ret)
 			return ret;

@@ -51,6 +51,7 @@ struct region {
 /* Memory that somebody is about to do something irrevocable with. */
 struct region_hold {
 	struct region_hold *next;
+	uint64_t number;
 	uintptr_t start, end;
 };
 
@@ -63,6 +64,7 @@ struct regions {
 	uint32_t sums;	 /* made so far */
 	uint64_t births; /* of regions; what is said of memory later has a higher number */
 	uint64_t said;	 /* births there had been when something was said of memory last */
+	uint64_t held;	 /* how many holds there have been */
 	struct region_hold *holds;
 
 	struct pool region_pool; /* used only under the lock */
@@ -129,15 +131,16 @@ bool region_elder(struct regions *regions, const struct umm_span *span, uint64_t
 
 /*
  * That piece, as far as it lies in one block, stays until it is let go: who frees or detaches it
- * waits. 0; -ENOENT: there is none; -ENOMEM. hold.c
+ * waits, and so does who pins pages of it, or takes them exclusively. 0; -ENOENT: there is none;
+ * -ENOMEM. hold.c
  */
 int region_hold(struct umm_ctx *ctx, const struct umm_span *span, uint64_t born,
 		struct region_hold **out);
 /* Likewise a span of which all is managed; -EFAULT: it is not. */
 int region_hold_all(struct umm_ctx *ctx, const struct umm_span *span, struct region_hold **out);
 void region_let(struct umm_ctx *ctx, struct region_hold *hold);
-/* Nobody holds pages of a piece that was popped any more. No lock held. */
-void region_await(struct umm_ctx *ctx, const struct umm_span *piece);
+/* Whoever holds pages of the piece now has let them go. Did that take a wait? No lock held. */
+bool region_await(struct umm_ctx *ctx, const struct umm_span *piece);
 
 /* The whole managed piece that addr is in; false: none. */
 bool region_around(struct umm_ctx *ctx, uintptr_t addr, struct umm_span *out);

@@ -4,8 +4,6 @@
 
 #include <errno.h>
 #include <signal.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 
 #include "hooked.h"
@@ -488,6 +486,45 @@ static void list_is_read_back_at_once(struct env *e)
 	assert_int_equal(query(e, p + 2 * PAGE, 2).prefetched, 0);
 }
 
+static void answers_are_given_for_good_lists_only(struct env *e)
+{
+	char *p = filled(e, 2);
+	struct umm_span spans[2] = { { (uintptr_t)p, 2 * PAGE }, { (uintptr_t)p, 0 } };
+	struct umm_span_info infos[2] = { { .size = sizeof(infos[0]), .order = 7 },
+					  { .order = 7 } };
+
+	assert_int_equal(umm_query_spans(e->ctx, spans, 2, infos), -EINVAL);
+	assert_int_equal(infos[0].npages, 0);
+	assert_int_equal(infos[0].order, 7);
+	assert_int_equal(infos[1].order, 7);
+	/* The size of the first counts for all, whatever the others have for one. */
+	spans[1].len = PAGE;
+	infos[1].size = 1;
+	assert_int_equal(umm_query_spans(e->ctx, spans, 2, infos), 0);
+	assert_int_equal(infos[0].npages, 2);
+	assert_int_equal(infos[1].npages, 1);
+	assert_int_equal(infos[1].size, sizeof(infos[1]));
+}
+
+/* A terabyte of which eight pages are managed: page by page it would take minutes. */
+static void query_passes_what_is_not_managed_at_once(struct env *e)
+{
+	char *p = filled(e, 8);
+	size_t terabyte = (size_t)1 << 40;
+	struct umm_span span = { (uintptr_t)p + 4 * PAGE - terabyte, terabyte };
+	struct umm_span_info info = { .size = sizeof(info) };
+
+	assert_int_equal(umm_query_spans(e->ctx, &span, 1, &info), 0);
+	assert_int_equal(info.npages, terabyte / PAGE);
+	assert_int_equal(info.state[UMM_PAGE_SYSTEM], 4);
+	assert_int_equal(info.state[UMM_PAGE_UNMANAGED], terabyte / PAGE - 4);
+	span.start = (uintptr_t)p + 6 * PAGE;
+	span.len = 4 * PAGE;
+	assert_int_equal(umm_query_spans(e->ctx, &span, 1, &info), 0);
+	assert_int_equal(info.state[UMM_PAGE_SYSTEM], 2);
+	assert_int_equal(info.state[UMM_PAGE_UNMANAGED], 2);
+}
+
 static void hints_outlive_migrations_and_drops(struct env *e)
 {
 	struct ref_device *ref = env_device(e, 64);
@@ -642,82 +679,6 @@ static void forked_child_may_not_hint(struct env *e)
 	assert_true(has(e, p, 8, UMM_HINT_NO_MIGRATE));
 }
 
-static unsigned nwarned;
-
-static void warned(void *priv, enum umm_log_level level, const char *line)
-{
-	(void)priv;
-	(void)level;
-	nwarned += !strncmp(line, "UMM_HINTS: ", 11);
-}
-
-/* The environment of the test, with another context, whose UMM_HINTS this is. */
-static void with_hints(struct env *e, const char *hints)
-{
-	nwarned = 0;
-	umm_log_set(warned, NULL, UMM_LOG_WARNING);
-	setenv("UMM_HINTS", hints, 1);
-	env_reopen(e, (struct umm_ctx_options){ .readahead = UMM_READAHEAD_OFF });
-	unsetenv("UMM_HINTS");
-	umm_log_set(NULL, NULL, UMM_LOG_WARNING);
-}
-
-/* One page is touched of 64 on a device: how many come home. */
-static size_t come_home(struct env *e, struct ref_device *ref, char *p)
-{
-	to_system(e, p, 64, (long)count_state(e, p, 64, UMM_PAGE_DEVICE));
-	to_device(e, ref, p, 64, 64);
-	assert_true(filled_at(p, 37, 1));
-	return count_state(e, p, 64, UMM_PAGE_SYSTEM);
-}
-
-static void environment_says_what_the_program_does_not(struct env *e)
-{
-	struct ref_device *ref;
-	char *p, *plain = env_map(e, 4 * PAGE);
-
-	with_hints(e, "granularity=4,read-mostly,,readahead=density,thrash=off");
-	assert_int_equal(nwarned, 0);
-	ref = env_device(e, 64);
-	p = filled(e, 64);
-	assert_int_equal(query(e, p, 64).hints,
-			 1 << UMM_HINT_GRANULARITY | 1 << UMM_HINT_READ_MOSTLY |
-				 1 << UMM_HINT_READAHEAD | 1 << UMM_HINT_THRASH);
-	assert_int_equal(query(e, p, 64).order, 4);
-	assert_int_equal(query(e, p, 64).readahead, UMM_READAHEAD_DENSITY);
-	assert_int_equal(query(e, p, 64).thrash, UMM_THRASH_OFF);
-	assert_int_equal(come_home(e, ref, p), 16);
-	/* What is not managed has nothing to do with it. */
-	assert_int_equal(query(e, plain, 4).hints, 0);
-	assert_int_equal(query(e, plain, 4).mixed, 0);
-	assert_int_equal(umm_attach(e->ctx, plain + 2 * PAGE, PAGE), 0);
-	assert_int_equal(query(e, plain + 2 * PAGE, 1).order, 4);
-	assert_int_equal(query(e, plain, 4).hints, 0);
-	assert_int_equal(query(e, plain, 4).mixed, query(e, p, 64).hints);
-	/* What is said of a range counts more, and its end is no end of the usual. */
-	ADVISE(e, p, 64, .hint = UMM_HINT_GRANULARITY, .order = 2);
-	assert_int_equal(come_home(e, ref, p), 4);
-	ADVISE(e, p, 64, .hint = UMM_HINT_GRANULARITY, .flags = UMM_ADVICE_UNSET);
-	assert_int_equal(come_home(e, ref, p), 16);
-	assert_filled(p, 64, 1);
-}
-
-static void hints_of_the_environment_that_make_no_sense_do_nothing(struct env *e)
-{
-	char *p;
-
-	with_hints(e, "nonsense,granularity=10,granularity=,readahead=Stream,thrash=,no-migrate=1,"
-		      "latency-critical-latency-critical-latency-critical,prefer-system");
-	assert_int_equal(nwarned, 7);
-	p = filled(e, 4);
-	assert_int_equal(query(e, p, 4).hints, 1 << UMM_HINT_PREFERRED);
-	assert_null(query(e, p, 4).preferred);
-	with_hints(e, "");
-	assert_int_equal(nwarned, 0);
-	p = filled(e, 4);
-	assert_int_equal(query(e, p, 4).hints, 0);
-}
-
 static const struct test_case cases[] = {
 	TEST(ALL, preferred_host_pages_are_used_in_place),
 	TEST(ALL, untouched_pages_are_made_where_they_are_preferred),
@@ -736,6 +697,8 @@ static const struct test_case cases[] = {
 	TEST(ALL, read_mostly_pages_are_copied_to_readers),
 	TEST(ONCE, hints_read_back_as_they_were_set),
 	TEST(ONCE, list_is_read_back_at_once),
+	TEST(ONCE, answers_are_given_for_good_lists_only),
+	TEST(ONCE, query_passes_what_is_not_managed_at_once),
 	TEST(ALL, hints_outlive_migrations_and_drops),
 	TEST(ALL, hints_end_where_memory_does),
 	TEST(ALL, hints_move_with_their_mapping),
@@ -744,8 +707,6 @@ static const struct test_case cases[] = {
 	TEST(ALL, last_word_of_contradictions_counts),
 	TEST(ALL, read_mostly_counts_more_than_what_keeps_pages),
 	TEST(ONCE, forked_child_may_not_hint),
-	TEST(ONCE, environment_says_what_the_program_does_not),
-	TEST(ONCE, hints_of_the_environment_that_make_no_sense_do_nothing),
 };
 
 int main(int argc, char **argv)

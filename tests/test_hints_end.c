@@ -615,6 +615,128 @@ static void what_is_detached_beside_a_hint_is_registered_no_longer(struct env *e
 	assert_int_equal(umm_attach(e->ctx, asking.p, 16 * PAGE), 0);
 }
 
+struct pinning {
+	struct env *env;
+	char *p;
+	struct umm_pin *pin;
+	int ret;
+};
+
+static void act_pin(void *arg)
+{
+	struct pinning *pinning = arg;
+
+	pinning->ret =
+		umm_pin(pinning->env->ctx, (uintptr_t)pinning->p, 16, UMM_PIN_WRITE, &pinning->pin);
+}
+
+/* It has looked, and drops the pages: what is pinned then is there, empty, and stays. */
+static void pin_waits_for_a_discard_in_the_middle(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 16);
+	struct pinning pinning = { .env = e };
+	struct umm_span span = { .len = 16 * PAGE };
+	struct umm_fence *done;
+	struct actor actor;
+
+	for (int k = 0; k < 2; k++) {
+		pinning.p = env_alloc_small(e, 16 * PAGE);
+		fill(pinning.p, 16, 1);
+		if (k)
+			to_device(e, ref, pinning.p, 16, 16);
+		hook_arm(HOOK_DISCARDING, pinning.p, 16);
+		done = discard_after(e, NULL, pinning.p, NULL);
+		assert_true(hook_stopped());
+		actor_start(&actor, act_pin, &pinning);
+		assert_true(actor_blocks(&actor));
+		hook_go(HOOK_DISCARDING);
+		actor_join(&actor);
+		assert_int_equal(pinning.ret, 0);
+		assert_int_equal(umm_fence_wait(done, PATIENCE_MS), 0);
+		umm_fence_put(done);
+		assert_state(e, pinning.p, 16, UMM_PAGE_SYSTEM);
+		assert_zero(pinning.p, 16);
+		fill(pinning.p, 16, 2);
+		span.start = (uintptr_t)pinning.p;
+		assert_int_equal(umm_discard(e->ctx, &span, 1), 0);
+		assert_filled(pinning.p, 16, 2);
+		umm_unpin(pinning.pin);
+	}
+}
+
+/* Somebody else's, in the same block, or later than the pin. */
+static void pin_waits_for_no_other_discard(struct env *e)
+{
+	struct pinning pinning = { .env = e, .p = env_alloc_small(e, 32 * PAGE) };
+	struct umm_fence *done;
+
+	fill(pinning.p, 32, 1);
+	hook_arm(HOOK_DISCARDING, pinning.p + 16 * PAGE, 16);
+	done = discard_after(e, NULL, pinning.p + 16 * PAGE, NULL);
+	assert_true(hook_stopped());
+	act_pin(&pinning);
+	hook_go(HOOK_DISCARDING);
+	assert_int_equal(pinning.ret, 0);
+	assert_int_equal(umm_fence_wait(done, PATIENCE_MS), 0);
+	umm_fence_put(done);
+	assert_filled(pinning.p, 16, 1);
+	assert_zero(pinning.p + 16 * PAGE, 16);
+	umm_unpin(pinning.pin);
+}
+
+struct dropping {
+	struct env *env;
+	char *p;
+	long ret;
+};
+
+static void act_discard(void *arg)
+{
+	struct dropping *dropping = arg;
+	struct umm_span span = { (uintptr_t)dropping->p, 16 * PAGE };
+
+	dropping->ret = umm_discard(dropping->env->ctx, &span, 1);
+}
+
+struct taking {
+	struct ref_device *ref;
+	char *p;
+	long ret;
+};
+
+static void act_make_exclusive(void *arg)
+{
+	struct taking *taking = arg;
+
+	taking->ret = ref_make_exclusive(taking->ref, (uintptr_t)taking->p, 16);
+}
+
+/* No page is said to be the device's that is dropped afterwards. */
+static void exclusive_access_waits_for_a_discard_in_the_middle(struct env *e)
+{
+	struct dropping dropping = { .env = e, .p = env_alloc_small(e, 16 * PAGE) };
+	struct taking taking = { .ref = env_device(e, 16), .p = dropping.p };
+	struct actor discarder, taker;
+
+	fill(taking.p, 16, 1);
+	hook_arm(HOOK_DISCARDING, taking.p, 16);
+	actor_start(&discarder, act_discard, &dropping);
+	assert_true(hook_stopped());
+	actor_start(&taker, act_make_exclusive, &taking);
+	assert_true(actor_blocks(&taker));
+	hook_go(HOOK_DISCARDING);
+	actor_join(&taker);
+	actor_join(&discarder);
+	assert_int_equal(dropping.ret, 16);
+	/* It asks again if it has heard of the drop. */
+	assert_true(taking.ret == 0 || taking.ret == 16);
+	assert_int_equal(ref_make_exclusive(taking.ref, (uintptr_t)taking.p, 16), 16);
+	act_discard(&dropping);
+	assert_int_equal(dropping.ret, 0);
+	assert_state(e, taking.p, 16, UMM_PAGE_EXCLUSIVE);
+	assert_zero(taking.p, 16);
+}
+
 static const struct test_case cases[] = {
 	TEST(ALL, preference_for_a_memory_that_is_being_removed_is_none),
 	TEST(ONCE, access_of_a_device_that_is_being_destroyed_is_nobodys),
@@ -630,6 +752,9 @@ static const struct test_case cases[] = {
 	TEST(SYSCALLS, end_of_memory_needs_nothing_of_a_stack_that_is_on_a_device),
 	TEST(KERNEL, what_is_detached_beside_a_hint_is_registered_no_longer),
 	TEST(ONCE, end_of_memory_waits_for_a_discard_in_the_middle),
+	TEST(ALL, pin_waits_for_a_discard_in_the_middle),
+	TEST(ONCE, pin_waits_for_no_other_discard),
+	TEST(KERNEL, exclusive_access_waits_for_a_discard_in_the_middle),
 	TEST(KERNEL, hinted_memory_costs_no_fault_until_a_device_uses_it),
 	TEST(KERNEL, hints_leave_memory_to_the_programs_own_userfaultfd),
 };

@@ -239,6 +239,32 @@ static void discarded_pages_are_not_copied_back(struct env *e)
 	assert_filled_part(p, 3, 1, 3);
 }
 
+/* Wherever they were: at home with or without a device's knowledge, copied, or on a device. */
+static void discarded_pages_are_empty(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = env_alloc_small(e, 16 * PAGE), *untouched = env_alloc_small(e, 4 * PAGE);
+
+	fill(untouched, 4, 1);
+	assert_int_equal(discard(e, untouched, 4), 4);
+	assert_state(e, untouched, 4, UMM_PAGE_EMPTY);
+	fill(p, 16, 1);
+	to_device(e, ref, p, 12, 12);
+	to_system(e, p, 8, 8);
+	assert_int_equal(migrate(e, ref, p + 4 * PAGE, 4, UMM_MIGRATE_DUPLICATE), 4);
+	assert_int_equal(discard(e, p, 16), 16);
+	assert_state(e, p, 16, UMM_PAGE_EMPTY);
+	fill(p + 2 * PAGE, 12, 2);
+	assert_state(e, p, 2, UMM_PAGE_EMPTY);
+	assert_state(e, p + 2 * PAGE, 12, UMM_PAGE_SYSTEM);
+	assert_state(e, p + 14 * PAGE, 2, UMM_PAGE_EMPTY);
+	/* Nothing is copied, since nothing is there. */
+	env_mark(e);
+	to_device(e, ref, p, 2, 2);
+	assert_delta(e, UMM_COUNT_BYTES_OUT + UMM_CAUSE_EXPLICIT, 0);
+	assert_filled(p + 2 * PAGE, 12, 2);
+}
+
 static void discard_frees_frames_of_copies(struct env *e)
 {
 	struct ref_device *ref = env_device(e, 64);
@@ -520,6 +546,7 @@ static const struct test_case cases[] = {
 	TEST(ALL, prefetch_beyond_the_device_says_how_much),
 	TEST(ALL, prefetch_leaves_what_hints_keep),
 	TEST(ALL, discarded_pages_are_not_copied_back),
+	TEST(ALL, discarded_pages_are_empty),
 	TEST(ALL, discard_frees_frames_of_copies),
 	TEST(ALL, pinned_pages_are_not_discarded),
 	TEST(KERNEL, pages_of_files_and_shared_ones_are_not_discarded),
