@@ -1308,6 +1308,9 @@ enum umm_event {
 	/* The kernel's soft-dirty bits are cleared, which stores in place set again: announced by
 	 * whoever does it, by nobody else. */
 	UMM_EVENT_SOFT_DIRTY,
+	/* What kept pages from devices has ended (umm_advise()): what is used in place is to be
+	 * faulted on once more, which decides anew. */
+	UMM_EVENT_ADVICE,
 	/* The context goes away: the last call on an interval notifier that nobody has removed.
 	 * Mirrors hear release instead. */
 	UMM_EVENT_RELEASE,
@@ -1949,6 +1952,7 @@ enum umm_counter {
 	UMM_COUNT_THRASH_WAITS = UMM_COUNT_BYTES_IN + UMM_NR_CAUSES, /* pages that device faults
 								      * waited for */
 	UMM_COUNT_THRASH_STAYS, /* pages that device faults left at home: pinned */
+	UMM_COUNT_UNHINTED,	/* pages that devices were to forget since a hint ended */
 	UMM_NR_COUNTERS,
 };
 
@@ -2079,8 +2083,14 @@ struct umm_advice {
  * last counts: another PREFERRED replaces the first. NO_MIGRATE counts more than PREFERRED, and
  * ACCESSED_BY does: a page that is elsewhere stays there.
  *
+ * Where PREFERRED, ACCESSED_BY or NO_MIGRATE ends, or another PREFERRED takes the place of one,
+ * mirrors are told (UMM_EVENT_ADVICE) of pages that devices may use in place because of it, before
+ * the return: so the next fault decides anew. A fault that is on its way meanwhile may have decided
+ * before.
+ *
  * Ownership: @advice and its spans are not used after the return.
- * Context:   any thread, not from a callback; may sleep; not async-signal-safe.
+ * Context:   any thread, not from a callback, nor with a lock that invalidate ops take; may sleep;
+ *            not async-signal-safe.
  * Return:    0; -EINVAL misuse, also an argument that the hint has no use for, or an order over 9;
  *            -EFAULT some page of the spans is not managed: nothing is set, and the log says
  *            where; -ENODEV @mem or @dev is being removed, or in a forked child; -EOPNOTSUPP

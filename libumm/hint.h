@@ -15,6 +15,7 @@
 
 #define HINT_DEVICES 64
 #define ORDER_MOST   (UMM_BLOCK_SHIFT - UMM_PAGE_SHIFT) /* a unit is a block at most */
+#define HINT_ENDED   16
 
 /* Of one address. */
 struct hint_attrs {
@@ -69,6 +70,9 @@ static inline bool hints_any(const struct hints *hints)
 struct hint_change {
 	struct hint_attrs set, unset;
 	struct umm_device *come, *go; /* whose ACCESSED_BY comes, ends; NULL: nobody's */
+	/* Out: where something ended that keeps pages. The last may have others in its midst. */
+	struct umm_span ended[HINT_ENDED];
+	unsigned nended;
 };
 /*
  * 0; -ENODEV what it names goes away; -ENOSPC too many devices; or -ENOMEM: part of it may have
