@@ -2075,13 +2075,14 @@ struct umm_advice {
  * Hints stay with the pages wherever those migrate, and go with them where mremap() moves them.
  * They end where memory is unmapped, freed or detached, and those that name a device or a memory
  * end with it. So whoever unmaps or moves hinted memory waits, for microseconds, for a thread of
- * the library to hear of it; and to the kernel it is a mapping of its own: mremap() of memory of
- * which a part is hinted fails with EFAULT, umm_mremap() moves it. (Of files and shared memory
- * before Linux 6.7, and of memory that a userfaultfd of the program's has, nobody hears that it is
- * unmapped: there, unset them.) Contents
- * that are dropped do not end them; a forked child has them, and no use for them. What was said
- * last counts: another PREFERRED replaces the first. NO_MIGRATE counts more than PREFERRED, and
- * ACCESSED_BY does: a page that is elsewhere stays there.
+ * the library to hear of it; and to the kernel the blocks of 2 MiB that have some, as far as they
+ * are managed, are mappings of their own until their last hint is unset, one where they follow each
+ * other: mremap() over the border fails with EFAULT, umm_mremap() moves them. (Of files and shared
+ * memory before Linux 6.7, and of memory that a userfaultfd of the program's has, nobody hears that
+ * it is unmapped: there, unset them.) Contents that are dropped do not end them; a forked child has
+ * them, and no use for them. What was said last counts: another PREFERRED replaces the first.
+ * NO_MIGRATE counts more than PREFERRED, and ACCESSED_BY does: a page that is elsewhere stays
+ * there.
  *
  * Where PREFERRED, ACCESSED_BY or NO_MIGRATE ends, or another PREFERRED takes the place of one,
  * mirrors are told (UMM_EVENT_ADVICE) of pages that devices may use in place because of it, before
@@ -2132,7 +2133,7 @@ struct umm_prefetch {
  * was there when it was made: where that was freed, detached, or moved or unmapped by the program
  * meanwhile, whoever has the addresses next keeps the contents. (A program that unmaps memory
  * itself while the request runs, instead of freeing or detaching it, waits for the fence before.)
- * What is prefetched becomes a mapping of its own, as if it were hinted.
+ * The blocks of what is prefetched become mappings of their own, as if it were hinted, for good.
  *
  * Ownership: @req and its spans are not used after the return. The caller drops *fence.
  * Context:   any thread, not from a callback; may sleep; not async-signal-safe.

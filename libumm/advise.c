@@ -125,6 +125,7 @@ int umm_advise(struct umm_ctx *ctx, const struct umm_advice *advice)
 	for (size_t i = 0; i < mine.nspans && !ret; i++) {
 		pages = span_pages(&mine.spans[i]);
 		change.nended = 0;
+		change.bare_end = 0;
 		ret = mark_hint(ctx, &ctx->hints.advice, &pages, &change);
 		for (unsigned k = 0; k < change.nended; k++)
 			heed_ended(ctx, &change.ended[k]);

@@ -164,6 +164,13 @@ static void node_change(struct hint_node *node, struct hint_change *change)
 		ended_add(change, node->node.start, node->node.end);
 }
 
+static void bare_add(struct hint_change *change, uintptr_t start, uintptr_t end)
+{
+	if (!change->bare_end)
+		change->bare_start = start;
+	change->bare_end = end;
+}
+
 static int apply_locked(struct hints *hints, struct hint_map *map, const struct umm_span *span,
 			struct hint_change *change)
 {
@@ -182,8 +189,10 @@ static int apply_locked(struct hints *hints, struct hint_map *map, const struct 
 		next = node ? node->node.end : end;
 		if (node)
 			node_change(node, change);
-		if (node && !node->attrs.set)
+		if (node && !node->attrs.set) {
+			bare_add(change, node->node.start, node->node.end);
 			node_drop(hints, map, node);
+		}
 		if (gap.len && fresh.set)
 			ret = node_add(hints, map, &gap, &fresh);
 		merge_at(hints, map, at);
@@ -297,6 +306,16 @@ static void move_locked(struct hints *hints, struct hint_map *map, const struct 
 		node_place(map, node, start,
 			   min(node->node.end, end) - max(node->node.start, from->start) + start);
 	}
+}
+
+bool hints_within(struct hints *hints, uintptr_t start, uintptr_t end)
+{
+	bool any;
+
+	lock_take(&hints->lock);
+	any = node_first(&hints->advice, start, end) || node_first(&hints->targets, start, end);
+	lock_drop(&hints->lock);
+	return any;
 }
 
 void hints_move(struct hints *hints, uintptr_t from, uintptr_t to, size_t len)

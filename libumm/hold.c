@@ -85,16 +85,23 @@ void region_let(struct umm_ctx *ctx, struct region_hold *hold)
 	ctx_settled(ctx);
 }
 
+bool region_is_held(const struct regions *regions, uintptr_t start, uintptr_t end)
+{
+	const struct region_hold *hold = regions->holds;
+
+	while (hold && (hold->start >= end || hold->end <= start))
+		hold = hold->next;
+	return hold;
+}
+
 static bool is_held(struct umm_ctx *ctx, const struct umm_span *piece)
 {
-	const struct region_hold *hold;
+	bool held;
 
 	lock_take(&ctx->regions.lock);
-	for (hold = ctx->regions.holds; hold; hold = hold->next)
-		if (hold->start < piece->start + piece->len && piece->start < hold->end)
-			break;
+	held = region_is_held(&ctx->regions, piece->start, piece->start + piece->len);
 	lock_drop(&ctx->regions.lock);
-	return hold;
+	return held;
 }
 
 void region_await(struct umm_ctx *ctx, const struct umm_span *piece)

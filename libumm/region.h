@@ -136,6 +136,8 @@ int region_hold(struct umm_ctx *ctx, const struct umm_span *span, uint64_t born,
 /* Likewise a span of which all is managed; -EFAULT: it is not. */
 int region_hold_all(struct umm_ctx *ctx, const struct umm_span *span, struct region_hold **out);
 void region_let(struct umm_ctx *ctx, struct region_hold *hold);
+/* Does anybody hold some of it? Under regions.lock. */
+bool region_is_held(const struct regions *regions, uintptr_t start, uintptr_t end);
 /* Nobody holds pages of a piece that was popped any more. No lock held. */
 void region_await(struct umm_ctx *ctx, const struct umm_span *piece);
 
