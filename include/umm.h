@@ -1308,6 +1308,9 @@ enum umm_event {
 	/* The kernel's soft-dirty bits are cleared, which stores in place set again: announced by
 	 * whoever does it, by nobody else. */
 	UMM_EVENT_SOFT_DIRTY,
+	/* What kept pages from devices has ended (umm_advise()): what is used in place is to be
+	 * faulted on once more, which decides anew. */
+	UMM_EVENT_ADVICE,
 	/* The context goes away: the last call on an interval notifier that nobody has removed.
 	 * Mirrors hear release instead. */
 	UMM_EVENT_RELEASE,
@@ -1951,6 +1954,7 @@ enum umm_counter {
 	UMM_COUNT_THRASH_WAITS = UMM_COUNT_BYTES_IN + UMM_NR_CAUSES, /* pages that device faults
 								      * waited for */
 	UMM_COUNT_THRASH_STAYS, /* pages that device faults left at home: pinned */
+	UMM_COUNT_UNHINTED,	/* pages that devices were to forget since a hint ended */
 	UMM_NR_COUNTERS,
 };
 
@@ -2073,18 +2077,24 @@ struct umm_advice {
  * Hints stay with the pages wherever those migrate, and go with them where mremap() moves them.
  * They end where memory is unmapped, freed or detached, and those that name a device or a memory
  * end with it. So whoever unmaps or moves hinted memory waits, for microseconds, for a thread of
- * the library to hear of it; and to the kernel it is a mapping of its own: mremap() of memory of
- * which a part is hinted fails with EFAULT, umm_mremap() moves it. (Of files and shared memory
- * before Linux 6.7, and of memory that a userfaultfd of the program's has, nobody hears that it is
- * unmapped: there, unset them.) Contents
- * that are dropped do not end them; a forked child has them, and no use for them. What was said
- * last counts: another PREFERRED replaces the first. NO_MIGRATE counts more than PREFERRED, and
- * ACCESSED_BY does: a page that is elsewhere stays there. What the environment has as usual
- * (UMM_HINTS) counts where the program has said nothing of the kind: a hint that it unsets there
- * is none until the memory ends.
+ * the library to hear of it; and to the kernel the blocks of 2 MiB that have some, as far as they
+ * are managed, are mappings of their own until their last hint is unset, one where they follow each
+ * other: mremap() over the border fails with EFAULT, umm_mremap() moves them. (Of files and shared
+ * memory before Linux 6.7, and of memory that a userfaultfd of the program's has, nobody hears that
+ * it is unmapped: there, unset them.) Contents that are dropped do not end them; a forked child has
+ * them, and no use for them. What was said last counts: another PREFERRED replaces the first.
+ * NO_MIGRATE counts more than PREFERRED, and ACCESSED_BY does: a page that is elsewhere stays
+ * there. What the environment has as usual (UMM_HINTS) counts where the program has said nothing of
+ * the kind: a hint that it unsets there is none until the memory ends.
+ *
+ * Where PREFERRED, ACCESSED_BY or NO_MIGRATE ends, or another PREFERRED takes the place of one,
+ * mirrors are told (UMM_EVENT_ADVICE) of pages that devices may use in place because of it, before
+ * the return: so the next fault decides anew. A fault that is on its way meanwhile may have decided
+ * before.
  *
  * Ownership: @advice and its spans are not used after the return.
- * Context:   any thread, not from a callback; may sleep; not async-signal-safe.
+ * Context:   any thread, not from a callback, nor with a lock that invalidate ops take; may sleep;
+ *            not async-signal-safe.
  * Return:    0; -EINVAL misuse, also an argument that the hint has no use for, or an order over 9;
  *            -EFAULT some page of the spans is not managed: nothing is set, and the log says
  *            where; -ENODEV @mem or @dev is being removed, or in a forked child; -EOPNOTSUPP
@@ -2126,7 +2136,7 @@ struct umm_prefetch {
  * was there when it was made: where that was freed, detached, or moved or unmapped by the program
  * meanwhile, whoever has the addresses next keeps the contents. (A program that unmaps memory
  * itself while the request runs, instead of freeing or detaching it, waits for the fence before.)
- * What is prefetched becomes a mapping of its own, as if it were hinted.
+ * The blocks of what is prefetched become mappings of their own, as if it were hinted, for good.
  *
  * Ownership: @req and its spans are not used after the return. The caller drops *fence.
  * Context:   any thread, not from a callback; may sleep; not async-signal-safe.

@@ -126,7 +126,11 @@ int umm_advise(struct umm_ctx *ctx, const struct umm_advice *advice)
 	change = change_of(&mine, &ctx->hints.usual);
 	for (size_t i = 0; i < mine.nspans && !ret; i++) {
 		pages = span_pages(&mine.spans[i]);
+		change.nended = 0;
+		change.bare_end = 0;
 		ret = mark_hint(ctx, &ctx->hints.advice, &pages, &change);
+		for (unsigned k = 0; k < change.nended; k++)
+			heed_ended(ctx, &change.ended[k]);
 		if (!ret && change.set.devices)
 			heed_accessed(ctx, pages.start, pages.start + pages.len,
 				      change.set.devices);

@@ -12,7 +12,10 @@
  * ACCESSED_BY also has a second half: when pages have moved, or the hint is new, the mover calls
  * the device's op, so that it maps them. The device is found by its number then: it may have gone.
  *
- * Locks: a block's in heed_keeps(), hints.lock inside of it; else none.
+ * When a hint ends that kept pages, devices go on using them in place, without a fault that could
+ * ask again. So mirrors are told to forget entries of pages that are not kept for everybody now.
+ *
+ * Locks: a block's in heed_keeps() and heed_ended(), hints.lock inside of it; else none.
  */
 #include "heed.h"
 
@@ -120,6 +123,13 @@ static bool is_where_preferred(const struct hint_attrs *attrs, struct block *blo
 	return page_state(block, i) == PG_COHERENT && resident_of(block, i)->mem == attrs->mem;
 }
 
+/* Whichever device faults on it. */
+static bool is_kept_for_all(const struct hint_attrs *attrs, struct block *block, unsigned i)
+{
+	return hint_has(attrs, UMM_HINT_NO_MIGRATE) ||
+	       (hint_has(attrs, UMM_HINT_PREFERRED) && is_where_preferred(attrs, block, i));
+}
+
 /* The device could use it in place: should it? */
 static bool keeps_from_device(struct hint_cursor *cursor, const struct umm_device *dev,
 			      struct block *block, unsigned i)
@@ -132,9 +142,7 @@ static bool keeps_from_device(struct hint_cursor *cursor, const struct umm_devic
 		return hint_has(attrs, UMM_HINT_PREFERRED) && !attrs->mem;
 	if (!usable_in_place(page_state(block, i)))
 		return false;
-	if (hint_has(attrs, UMM_HINT_NO_MIGRATE))
-		return true;
-	if (hint_has(attrs, UMM_HINT_PREFERRED) && is_where_preferred(attrs, block, i))
+	if (is_kept_for_all(attrs, block, i))
 		return true;
 	if (!hint_has(attrs, UMM_HINT_ACCESSED_BY))
 		return false;
@@ -214,4 +222,64 @@ void heed_moved(struct piece *piece)
 	if (devices)
 		heed_accessed(piece->ctx, piece->va + ((uintptr_t)first << UMM_PAGE_SHIFT),
 			      piece->va + ((uintptr_t)(last + 1) << UMM_PAGE_SHIFT), devices);
+}
+
+/* Of a block that is locked: pages that devices may use in place, and may fault on from now on. */
+static unsigned find_ended(struct hint_cursor *cursor, struct block *block,
+			   const struct umm_span *span, uint64_t *pages, uint64_t *devices)
+{
+	const struct hint_attrs *attrs;
+	unsigned first, last, n = 0;
+
+	if (!block_clip(block, span->start, span->start + span->len, &first, &last))
+		return 0;
+	for (unsigned i = bit_next(block->readable, first); i < last;
+	     i = bit_next(block->readable, i + 1)) {
+		attrs = hint_at(cursor, page_addr(block, i));
+		if (!usable_in_place(page_state(block, i)) || is_kept_for_all(attrs, block, i))
+			continue;
+		*devices |= attrs->devices;
+		bit_set(pages, i);
+		bit_clear(block->readable, i);
+		bit_clear(block->writable, i);
+		n++;
+	}
+	return n;
+}
+
+/* Likewise: mirrors are told; the block is unlocked. */
+static void block_ended(struct umm_ctx *ctx, struct hint_cursor *cursor, struct block *block,
+			const struct umm_span *span)
+{
+	uint64_t pages[BITMAP_WORDS] = { 0 }, devices = 0;
+	unsigned n = find_ended(cursor, block, span, pages, &devices);
+	struct notifier_active *active = NULL;
+	uintptr_t va = block->va;
+
+	if (n)
+		active = notifier_begin(ctx, va, va + UMM_BLOCK_SIZE);
+	lock_drop(&block->lock);
+	if (!n)
+		return;
+	ctx_count(ctx, NULL, max(va, span->start), UMM_COUNT_UNHINTED, n);
+	notifier_invalidate_pages(ctx, va, pages, UMM_EVENT_ADVICE);
+	notifier_end(ctx, active);
+	/* Who still accesses them need not fault. */
+	heed_accessed(ctx, max(va, span->start), min(va + UMM_BLOCK_SIZE, span->start + span->len),
+		      devices);
+}
+
+void heed_ended(struct umm_ctx *ctx, const struct umm_span *span)
+{
+	uintptr_t at = span->start, end = span->start + span->len;
+	struct hint_cursor cursor;
+	struct block *block;
+
+	if (!atomic_load(&ctx->notifiers.count))
+		return;
+	cursor_begin(ctx, &cursor);
+	while (at < end && (block = block_next(ctx, at, end))) {
+		at = block->va + UMM_BLOCK_SIZE;
+		block_ended(ctx, &cursor, block, span);
+	}
 }

@@ -35,6 +35,11 @@ int heed_evict(struct umm_devmem *mem, uint32_t nfree, uint64_t clock, uintptr_t
 
 /* The piece is committed: devices that access its pages are called. No lock is held. */
 void heed_moved(struct piece *piece);
+/*
+ * Hints that kept pages of the span have ended: mirrors forget what may be used in place because
+ * of them. No lock is held.
+ */
+void heed_ended(struct umm_ctx *ctx, const struct umm_span *span);
 /* Pages of start .. end are to be mapped by these devices. */
 void heed_accessed(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, uint64_t devices);
 

@@ -141,8 +141,46 @@ static void attrs_change(struct hint_attrs *attrs, const struct hint_change *cha
 		attrs->set &= ~(uint32_t)(1 << UMM_HINT_ACCESSED_BY);
 }
 
+/* Did they keep pages from devices that these may not? */
+static bool attrs_kept_more(const struct hint_attrs *before, const struct hint_attrs *now)
+{
+	uint32_t gone = before->set & ~now->set;
+
+	return gone & (1 << UMM_HINT_NO_MIGRATE | 1 << UMM_HINT_PREFERRED) ||
+	       before->devices & ~now->devices ||
+	       (hint_has(before, UMM_HINT_PREFERRED) && before->mem != now->mem);
+}
+
+/* Spans that follow each other are one; what there is no room for belongs to the last. */
+static void ended_add(struct hint_change *change, uintptr_t start, uintptr_t end)
+{
+	struct umm_span *last = &change->ended[max(change->nended, 1u) - 1];
+
+	if (change->nended && (change->nended == HINT_ENDED || last->start + last->len == start)) {
+		last->len = end - last->start;
+		return;
+	}
+	change->ended[change->nended++] = (struct umm_span){ start, end - start };
+}
+
+static void node_change(struct hint_node *node, struct hint_change *change)
+{
+	const struct hint_attrs before = node->attrs;
+
+	attrs_change(&node->attrs, change);
+	if (attrs_kept_more(&before, &node->attrs))
+		ended_add(change, node->node.start, node->node.end);
+}
+
+static void bare_add(struct hint_change *change, uintptr_t start, uintptr_t end)
+{
+	if (!change->bare_end)
+		change->bare_start = start;
+	change->bare_end = end;
+}
+
 static int apply_locked(struct hints *hints, struct hint_map *map, const struct umm_span *span,
-			const struct hint_change *change)
+			struct hint_change *change)
 {
 	uintptr_t end = span->start + span->len, next;
 	struct hint_attrs fresh = { 0 };
@@ -158,9 +196,11 @@ static int apply_locked(struct hints *hints, struct hint_map *map, const struct 
 		gap = (struct umm_span){ at, (node ? node->node.start : end) - at };
 		next = node ? node->node.end : end;
 		if (node)
-			attrs_change(&node->attrs, change);
-		if (node && says_nothing(&node->attrs))
+			node_change(node, change);
+		if (node && says_nothing(&node->attrs)) {
+			bare_add(change, node->node.start, node->node.end);
 			node_drop(hints, map, node);
+		}
 		if (gap.len && !says_nothing(&fresh))
 			ret = node_add(hints, map, &gap, &fresh);
 		merge_at(hints, map, at);
@@ -274,6 +314,16 @@ static void move_locked(struct hints *hints, struct hint_map *map, const struct 
 		node_place(map, node, start,
 			   min(node->node.end, end) - max(node->node.start, from->start) + start);
 	}
+}
+
+bool hints_within(struct hints *hints, uintptr_t start, uintptr_t end)
+{
+	bool any;
+
+	lock_take(&hints->lock);
+	any = node_first(&hints->advice, start, end) || node_first(&hints->targets, start, end);
+	lock_drop(&hints->lock);
+	return any;
 }
 
 void hints_move(struct hints *hints, uintptr_t from, uintptr_t to, size_t len)

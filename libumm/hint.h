@@ -15,6 +15,7 @@
 
 #define HINT_DEVICES 64
 #define ORDER_MOST   (UMM_BLOCK_SHIFT - UMM_PAGE_SHIFT) /* a unit is a block at most */
+#define HINT_ENDED   16
 
 /* Of one address. */
 struct hint_attrs {
@@ -72,6 +73,10 @@ static inline bool hints_any(const struct hints *hints)
 struct hint_change {
 	struct hint_attrs set, unset;
 	struct umm_device *come, *go; /* whose ACCESSED_BY comes, ends; NULL: nobody's */
+	/* Out: where something ended that keeps pages. The last may have others in its midst. */
+	struct umm_span ended[HINT_ENDED];
+	unsigned nended;
+	uintptr_t bare_start, bare_end; /* where (else) nothing is said any more; end 0: nowhere */
 };
 /*
  * 0; -ENODEV what it names goes away; -ENOSPC too many devices; or -ENOMEM: part of it may have
@@ -79,6 +84,9 @@ struct hint_change {
  */
 int hint_apply(struct hints *hints, struct hint_map *map, const struct umm_span *span,
 	       struct hint_change *change);
+
+/* Is anything said of an address there, or was there a prefetch? */
+bool hints_within(struct hints *hints, uintptr_t start, uintptr_t end);
 
 /* The addresses are no longer managed, or (move) their mapping is elsewhere from now on. */
 void hints_forget(struct hints *hints, uintptr_t start, uintptr_t end);

@@ -91,20 +91,32 @@ void region_let(struct umm_ctx *ctx, struct region_hold *hold)
 	ctx_settled(ctx);
 }
 
+/* One of the first `upto` holds. Under regions.lock. */
+static bool is_held_by(const struct regions *regions, uintptr_t start, uintptr_t end, uint64_t upto)
+{
+	const struct region_hold *hold = regions->holds;
+
+	while (hold && (hold->number > upto || hold->start >= end || hold->end <= start))
+		hold = hold->next;
+	return hold;
+}
+
+bool region_is_held(const struct regions *regions, uintptr_t start, uintptr_t end)
+{
+	return is_held_by(regions, start, end, UINT64_MAX);
+}
+
 /* By one of the first so many holds, of which *upto is 0: all that there have been? */
 static bool is_held(struct umm_ctx *ctx, const struct umm_span *piece, uint64_t *upto)
 {
-	const struct region_hold *hold;
+	bool held;
 
 	lock_take(&ctx->regions.lock);
 	if (!*upto)
 		*upto = ctx->regions.held;
-	for (hold = ctx->regions.holds; hold; hold = hold->next)
-		if (hold->number <= *upto && hold->start < piece->start + piece->len &&
-		    piece->start < hold->end)
-			break;
+	held = is_held_by(&ctx->regions, piece->start, piece->start + piece->len, *upto);
 	lock_drop(&ctx->regions.lock);
-	return hold;
+	return held;
 }
 
 bool region_await(struct umm_ctx *ctx, const struct umm_span *piece)

@@ -11,8 +11,12 @@
  * Between the mark and the block's registration nobody is told, as before the hint. Memory that
  * another userfaultfd of the program has, and files where there is no watch, cannot be marked.
  *
+ * Whole blocks are marked, as far as what is managed goes on, and the mark of a block goes with
+ * what was last said of it: so marks split mappings where blocks begin at most, however many pages
+ * are hinted one by one.
+ *
  * Invariant: what is registered with the mark is in no block, or NATIVE there.
- * Locks: regions.lock, for what is hinted.
+ * Locks: regions.lock, for what is hinted; inside of it a block's, whose mark goes.
  */
 #include "mark.h"
 
@@ -62,19 +66,114 @@ static int apply(struct umm_ctx *ctx, struct hint_map *map, const struct umm_spa
 	return ret;
 }
 
+/*
+ * The blocks that the span has a part of, as far as what is managed goes on. To mark no less keeps
+ * the kernel's mappings from being split at each page that is hinted.
+ */
+static struct umm_span blocks_around(struct umm_ctx *ctx, const struct umm_span *span)
+{
+	uintptr_t start = span->start, end = start + span->len;
+	uintptr_t at = align_down(start, UMM_BLOCK_SIZE), last = align_up(end, UMM_BLOCK_SIZE);
+	struct umm_span run;
+
+	for (; at < span->start && region_next_run(ctx, at, span->start, &run);
+	     at = run.start + run.len)
+		if (run.start + run.len == span->start)
+			start = run.start;
+	if (end < last && region_next_run(ctx, end, last, &run) && run.start == end)
+		end += run.len;
+	return (struct umm_span){ start, end - start };
+}
+
+/* Does no device use memory of the block, which is locked, or NULL? */
+static bool is_unused(const struct block *block)
+{
+	enum page_state state;
+
+	for (unsigned i = 0; block && i < UMM_BLOCK_PAGES; i++) {
+		state = page_state(block, i);
+		if (state != PG_UNMANAGED && state != PG_NATIVE && state != PG_MIRRORED)
+			return false;
+	}
+	return true;
+}
+
+/* No block of the memory, which is managed, can be registered meanwhile. */
+static void unmark(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
+{
+	struct maps_vma vma;
+	size_t len;
+
+	for (uintptr_t at = start; find(ctx, at, end, &vma); at = vma.end) {
+		at = max(at, vma.start);
+		len = min(vma.end, end) - at;
+		/* Not what another one has: before 6.17 that could be ended, too. */
+		if (vma.anon && !vma.shared && !vma.special && !uffd_watch(ctx->mark, at, len))
+			uffd_unregister(ctx->mark, at, len);
+	}
+}
+
+/*
+ * Nothing is said any more of some of a block: if nothing is said of the rest either, nor about to
+ * be, the mark goes. Who makes or registers the block waits for that, and who is about to hint
+ * holds it:
+ *
+ *	unmark_block()			mark_hint()
+ *					lock; hold; unlock
+ *	lock; held: leave; unlock	mark
+ *					lock; hint; let; unlock
+ *	lock; hinted: leave; unlock
+ */
+static void unmark_block(struct umm_ctx *ctx, uintptr_t va)
+{
+	struct umm_span rest = { va, UMM_BLOCK_SIZE }, piece;
+	uintptr_t end = va + UMM_BLOCK_SIZE, last;
+	struct block *block;
+	bool go;
+
+	lock_take(&ctx->regions.lock);
+	block = block_find(ctx, va);
+	go = is_unused(block) && !hints_within(&ctx->hints, va, end) &&
+	     !region_is_held(&ctx->regions, va, end);
+	while (go && region_elder(&ctx->regions, &rest, REGION_ANY_AGE, &piece)) {
+		last = min(piece.start + piece.len, end);
+		unmark(ctx, max(piece.start, va), last);
+		rest = (struct umm_span){ last, end - last };
+	}
+	if (block)
+		lock_drop(&block->lock);
+	lock_drop(&ctx->regions.lock);
+}
+
+static void unmark_range(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
+{
+	if (ctx->mark < 0)
+		return;
+	for (uintptr_t va = align_down(start, UMM_BLOCK_SIZE); va < end; va += UMM_BLOCK_SIZE)
+		unmark_block(ctx, va);
+}
+
 int mark_hint(struct umm_ctx *ctx, struct hint_map *map, const struct umm_span *span,
 	      struct hint_change *change)
 {
+	struct umm_span whole = blocks_around(ctx, span);
 	struct region_hold *hold;
 	int ret;
 
-	if (!change->set.set && !change->set.refused)
-		return apply(ctx, map, span, change);
+	if (!change->set.set && !change->set.refused) {
+		ret = apply(ctx, map, span, change);
+		unmark_range(ctx, change->bare_start, change->bare_end);
+		return ret;
+	}
 	/* What is being detached already would stay marked. */
-	ret = region_hold_all(ctx, span, &hold);
+	ret = region_hold_all(ctx, &whole, &hold);
+	if (ret == -EFAULT) {
+		whole = *span;
+		ret = region_hold_all(ctx, &whole, &hold);
+	}
 	if (ret)
 		return ret;
-	mark_range(ctx, span->start, span->start + span->len);
+	mark_range(ctx, whole.start, whole.start + whole.len);
 	ret = apply(ctx, map, span, change);
 	region_let(ctx, hold);
 	return ret;

@@ -216,6 +216,20 @@ int notifier_invalidate(struct umm_ctx *ctx, const struct umm_notifier_range *ra
 	return notifier_invalidate_others(ctx, range, NULL);
 }
 
+void notifier_invalidate_pages(struct umm_ctx *ctx, uintptr_t va, const uint64_t *pages,
+			       enum umm_event event)
+{
+	struct umm_notifier_range range = { .event = event, .blockable = true };
+	unsigned first, last;
+
+	for_each_run(pages, first, last)
+	{
+		range.start = va + ((uintptr_t)first << UMM_PAGE_SHIFT);
+		range.end = va + ((uintptr_t)last << UMM_PAGE_SHIFT);
+		notifier_invalidate(ctx, &range);
+	}
+}
+
 void notifier_add(struct umm_ctx *ctx, struct umm_notifier *notifier)
 {
 	struct notifiers *notifiers = &ctx->notifiers;

@@ -68,6 +68,10 @@ int notifier_invalidate(struct umm_ctx *ctx, const struct umm_notifier_range *ra
 int notifier_invalidate_others(struct umm_ctx *ctx, const struct umm_notifier_range *range,
 			       const struct umm_device *dev);
 
+/* Likewise, of these pages of a block, where it may sleep. */
+void notifier_invalidate_pages(struct umm_ctx *ctx, uintptr_t va, const uint64_t *pages,
+			       enum umm_event event);
+
 /*
  * Make snapshots of start .. end stale, and have umm_notifier_read_begin() wait, from now until
  * notifier_end(): somebody will call notifier_invalidate() in between. Does not sleep. NULL:

@@ -73,19 +73,8 @@ void prot_found(struct prot *prot, struct block *block)
 
 void prot_tell(struct prot *prot, uintptr_t va)
 {
-	struct umm_notifier_range range = {
-		.event = UMM_EVENT_PROTECTION_VMA,
-		.blockable = true,
-	};
-	unsigned first, last;
-
-	va = align_down(va, UMM_BLOCK_SIZE);
-	for_each_run(prot->narrowed, first, last)
-	{
-		range.start = va + ((uintptr_t)first << UMM_PAGE_SHIFT);
-		range.end = va + ((uintptr_t)last << UMM_PAGE_SHIFT);
-		notifier_invalidate(prot->ctx, &range);
-	}
+	notifier_invalidate_pages(prot->ctx, align_down(va, UMM_BLOCK_SIZE), prot->narrowed,
+				  UMM_EVENT_PROTECTION_VMA);
 	notifier_end(prot->ctx, prot->active);
 	prot->active = NULL;
 	memset(prot->narrowed, 0, sizeof(prot->narrowed));

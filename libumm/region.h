@@ -141,6 +141,8 @@ int region_hold_all(struct umm_ctx *ctx, const struct umm_span *span, struct reg
 void region_let(struct umm_ctx *ctx, struct region_hold *hold);
 /* Whoever holds pages of the piece now has let them go. Did that take a wait? No lock held. */
 bool region_await(struct umm_ctx *ctx, const struct umm_span *piece);
+/* Does anybody hold some of it? Under regions.lock. */
+bool region_is_held(const struct regions *regions, uintptr_t start, uintptr_t end);
 
 /* The whole managed piece that addr is in; false: none. */
 bool region_around(struct umm_ctx *ctx, uintptr_t addr, struct umm_span *out);

@@ -52,6 +52,7 @@ static const char *const counter_names[UMM_NR_COUNTERS] = {
 	CAUSES("bytes_in_", UMM_COUNT_BYTES_IN),
 	[UMM_COUNT_THRASH_WAITS] = "thrash_waits",
 	[UMM_COUNT_THRASH_STAYS] = "thrash_stays",
+	[UMM_COUNT_UNHINTED] = "unhinted",
 };
 
 void stats_read(const struct stats *stats, struct umm_stats *out)

@@ -42,6 +42,7 @@ static const char *event_name(const struct trace_event *event)
 		[UMM_EVENT_PROTECTION_VMA] = "protect",
 		[UMM_EVENT_EXCLUSIVE] = "exclusive",
 		[UMM_EVENT_SOFT_DIRTY] = "soft dirty",
+		[UMM_EVENT_ADVICE] = "advice",
 		[UMM_EVENT_RELEASE] = "release",
 	};
 
