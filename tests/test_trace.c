@@ -227,7 +227,7 @@ static uint64_t walk(struct env *e, struct ref_device *ref, char *p, size_t step
 	for (size_t i = 0; i < WALK; i += step)
 		(void)*(volatile const char *)(p + i * PAGE);
 	faults = env_delta(e, UMM_COUNT_FAULT_DEVICE);
-	if (readahead != UMM_READAHEAD_OFF)
+	if (readahead == UMM_READAHEAD_STREAM)
 		assert_true(hook_stopped());
 	hook_go(HOOK_READAHEAD);
 	return faults;
@@ -264,6 +264,42 @@ static void recorded_misses_say_what_prefetch_leaves(struct env *e)
 static void recorded_strides_say_what_prefetch_leaves(struct env *e)
 {
 	check_walk(e, 5);
+}
+
+static uint64_t walks(struct env *e, struct ref_device *ref, char *p, unsigned rounds,
+		      enum umm_readahead readahead)
+{
+	uint64_t faults = 0;
+
+	for (unsigned round = 0; round < rounds; round++)
+		faults += walk(e, ref, p, 1, readahead);
+	return faults;
+}
+
+/* Each time all goes to the device again, so each time it is missed, and comes along, again. */
+static void walks_again_and_again_say_what_prefetch_leaves(struct env *e)
+{
+	struct ref_device *ref = env_device(e, WALK);
+	char *p = env_alloc_small(e, WALK * PAGE);
+	struct sim_coverage out;
+	struct trace trace;
+
+	fill(p, WALK, 1);
+	recording_begin(0);
+	assert_int_equal(walks(e, ref, p, 4, UMM_READAHEAD_OFF), 4 * WALK);
+	recording_end(&trace);
+	assert_int_equal(trace.cpu_misses, 4 * WALK);
+	assert_int_equal(sim_coverage_of(&ahead_off, &trace, true, &out), 0);
+	assert_int_equal(out.faults, 4 * WALK);
+	assert_int_equal(sim_coverage_of(&ahead_stream, &trace, false, &out), 0);
+	assert_near(walks(e, ref, p, 4, UMM_READAHEAD_STREAM), out.faults);
+	assert_true(out.faults * 10 < 4 * WALK);
+	assert_int_equal(out.wasted, 0);
+	assert_int_equal(sim_coverage_of(&ahead_density, &trace, false, &out), 0);
+	assert_near(walks(e, ref, p, 4, UMM_READAHEAD_DENSITY), out.faults);
+	assert_true(out.faults * 5 < 4 * WALK);
+	assert_int_equal(out.wasted, 0);
+	trace_fini(&trace);
 }
 
 static void recording_is_bounded_and_says_what_is_missing(struct env *e)
@@ -391,6 +427,7 @@ static const struct test_case cases[] = {
 	TEST(ONCE, what_a_cpu_missed_replays_as_uses_of_blocks),
 	TEST(ONCE, recorded_misses_say_what_prefetch_leaves),
 	TEST(ONCE, recorded_strides_say_what_prefetch_leaves),
+	TEST(ONCE, walks_again_and_again_say_what_prefetch_leaves),
 	TEST(ONCE, recording_is_bounded_and_says_what_is_missing),
 	TEST(ONCE, recordings_are_refused_that_cannot_be),
 	TEST(ONCE, a_forked_child_records_nothing),

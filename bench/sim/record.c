@@ -368,10 +368,30 @@ static int take_of_block(struct reading *r, uint64_t event)
 	}
 }
 
+/* Where pages are, whichever memory: a block that leaves has none there any more. */
+static void note_move(struct reading *r, uint64_t event)
+{
+	unsigned kind = record_kind(event);
+	struct sim_move move = { .page = record_page(event),
+				 .npages = record_npages(event),
+				 .memory = record_memory(event),
+				 .after = r->trace->cpu_misses,
+				 .comes = kind == RECORD_OUT };
+
+	if (kind == RECORD_LEAVE) {
+		move.page -= move.page % BLOCK_PAGES;
+		move.npages = BLOCK_PAGES;
+	}
+	if (kind == RECORD_OUT || kind == RECORD_HOME || kind == RECORD_OFF ||
+	    kind == RECORD_GONE || kind == RECORD_LEAVE)
+		r->trace->move[r->trace->nmoves++] = move;
+}
+
 static int take(struct reading *r, uint64_t event)
 {
 	if (record_kind(event) == RECORD_MISS)
 		return take_miss(r, event);
+	note_move(r, event);
 	if (!event || record_memory(event) != r->memory)
 		return 0;
 	if (record_kind(event) == RECORD_EMPTY)
@@ -384,7 +404,8 @@ static int events_take(struct reading *r)
 	int ret = 0;
 
 	r->trace->miss = calloc(r->n + 1, sizeof(*r->trace->miss));
-	if (!r->trace->miss)
+	r->trace->move = calloc(r->n + 1, sizeof(*r->trace->move));
+	if (!r->trace->miss || !r->trace->move)
 		return -ENOMEM;
 	for (size_t i = 0; i < r->n && !ret; i++)
 		ret = take(r, r->event[i]);

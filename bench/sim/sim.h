@@ -20,6 +20,15 @@ struct sim_miss {
 	uint32_t thread;
 };
 
+/* Pages came to a device memory, or left it. */
+struct sim_move {
+	uint64_t page;
+	uint32_t npages; /* of one block */
+	uint32_t memory;
+	uint64_t after; /* so many misses of CPUs */
+	bool comes;
+};
+
 struct sim_result {
 	uint64_t uses, misses, evictions; /* of blocks: a miss finds none of it */
 	uint64_t faults;		  /* uses for which anything of a block had to come */
@@ -58,6 +67,8 @@ struct trace {
 	uint32_t npages;	 /* that came, at most, of all blocks together */
 	uint64_t cpu_misses;	 /* of pages that devices had */
 	struct sim_miss *miss;	 /* each of them */
+	struct sim_move *move;	 /* of all memories, in order */
+	size_t nmoves;
 	uint64_t lost;		 /* events that found no room */
 	struct sim_result seen;	 /* what the library counted */
 };
@@ -151,8 +162,8 @@ struct sim_coverage {
 int sim_coverage(const struct ahead_ops *ops, unsigned walk, bool thread, struct sim_coverage *out);
 
 /*
- * Likewise of the pages that a CPU missed in a recorded trace, each of which it touches once: what
- * comes along is taken to be used where it was missed in the recording, and else to be wasted.
+ * Likewise of the pages that a CPU missed in a recorded trace: what comes along is taken to be used
+ * where it was missed in the recording before it went to a device again, and else to be wasted.
  * -ENOENT: it missed none.
  */
 int sim_coverage_of(const struct ahead_ops *ops, const struct trace *trace, bool thread,
