@@ -7,6 +7,7 @@
  * Locks: mem->lock protects the order and what belongs to it; orders call nothing.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -51,13 +52,15 @@ static const struct order_ops *order_default(void)
 {
 	const char *name = getenv("UMM_EVICT_ORDER");
 	const struct order_ops *ops = name && *name ? order_by_name(name) : &order_adaptive;
+	char known[128] = "";
+	size_t len = 0;
 
 	if (ops)
 		return ops;
-	log_warning(
-		"UMM_EVICT_ORDER=%s names no order of eviction: it is %s; known are adaptive, lru, "
-		"clock, s3fifo, lirs and lrfu",
-		name, order_adaptive.name);
+	for (unsigned i = 0; i < NR_ORDERS && len < sizeof(known); i++)
+		len += (size_t)snprintf(known + len, sizeof(known) - len, " %s", orders[i]->name);
+	log_warning("UMM_EVICT_ORDER=%s names no order of eviction: it is %s; known are%s", name,
+		    order_adaptive.name, known);
 	return &order_adaptive;
 }
 

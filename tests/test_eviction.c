@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "hook.h"
 
@@ -449,6 +450,16 @@ static void bad_policies_are_einval(struct env *e)
 	assert_int_equal(out.high_free, 8);
 }
 
+static unsigned nnamed;
+
+static void said(void *priv, enum umm_log_level level, const char *line)
+{
+	(void)priv;
+	(void)level;
+	nnamed += strstr(line, "UMM_EVICT_ORDER=oldest") && strstr(line, "lrfu") &&
+		  strstr(line, "adaptive");
+}
+
 static void environment_names_the_order(struct env *e)
 {
 	struct umm_devmem_policy out = { .size = sizeof(out) };
@@ -459,7 +470,10 @@ static void environment_names_the_order(struct env *e)
 	assert_int_equal(umm_devmem_policy(ref->mem, &out), 0);
 	assert_int_equal(out.order, UMM_EVICT_S3FIFO);
 	setenv("UMM_EVICT_ORDER", "oldest", 1);
+	umm_log_set(said, NULL, UMM_LOG_WARNING);
 	ref = env_device(e, 64);
+	umm_log_set(NULL, NULL, UMM_LOG_WARNING);
+	assert_int_equal(nnamed, 1);
 	unsetenv("UMM_EVICT_ORDER");
 	assert_int_equal(umm_devmem_policy(ref->mem, &out), 0);
 	assert_int_equal(out.order, UMM_EVICT_ADAPTIVE);

@@ -157,6 +157,97 @@ static void what_a_cpu_takes_leaves_the_replay(struct env *e)
 	trace_fini(&trace);
 }
 
+/* A device uses blocks by turns; of what it misses it says that it used it, too, or does not. */
+static void loop_of_uses(struct env *e, uint32_t nblocks, bool tells, struct trace *trace)
+{
+	struct umm_devmem_policy policy = { .size = sizeof(policy), .order = UMM_EVICT_LRU };
+	struct ref_device *ref = env_device(e, 4 * UMM_BLOCK_PAGES);
+	char *p = env_alloc(e, nblocks * BLOCK), *at;
+	bool there;
+
+	assert_int_equal(umm_devmem_policy_set(ref->mem, &policy), 0);
+	fill(p, nblocks * UMM_BLOCK_PAGES, 1);
+	recording_begin(0);
+	for (unsigned i = 0; i < 10 * nblocks; i++) {
+		at = p + i % nblocks * BLOCK;
+		there = state_of(e, at) == env_home(e);
+		if (!there)
+			to_device(e, ref, at, UMM_BLOCK_PAGES, UMM_BLOCK_PAGES);
+		if (there || tells)
+			umm_devmem_touch(ref->mem, (uintptr_t)at, BLOCK);
+	}
+	recording_end(trace);
+	env_device_gone(e, ref);
+	assert_int_equal(umm_free(e->ctx, p), 0);
+}
+
+static void check_uses(struct env *e, uint32_t nblocks, bool tells, uint64_t misses)
+{
+	struct sim_result result;
+	struct trace trace;
+
+	loop_of_uses(e, nblocks, tells, &trace);
+	assert_int_equal(sim_replay(&trace, &order_lru, trace.frames, &result), 0);
+	assert_int_equal(trace.seen.uses, 10 * nblocks);
+	assert_int_equal(result.uses, 10 * nblocks);
+	assert_int_equal(result.misses, misses);
+	trace_fini(&trace);
+}
+
+/* Six blocks by turns in room for four are missed each time; of three, each once. */
+static void uses_of_a_device_are_counted_once(struct env *e)
+{
+	check_uses(e, 6, false, 60);
+	check_uses(e, 6, true, 60);
+	check_uses(e, 3, false, 3);
+	check_uses(e, 3, true, 3);
+}
+
+/* What finds no room is missed, and no hit: one request of four blocks, in room for one. */
+static void what_finds_no_room_is_missed(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 4 * UMM_BLOCK_PAGES);
+	char *p = env_alloc(e, 4 * BLOCK);
+	struct sim_result result;
+	struct trace trace;
+
+	fill(p, 4 * UMM_BLOCK_PAGES, 1);
+	recording_begin(0);
+	to_device(e, ref, p, 4 * UMM_BLOCK_PAGES, 4 * UMM_BLOCK_PAGES);
+	recording_end(&trace);
+	assert_int_equal(sim_replay(&trace, &order_lru, trace.frames, &result), 0);
+	assert_int_equal(result.uses, 4);
+	assert_int_equal(result.misses, 4);
+	assert_int_equal(result.hits, 0);
+	assert_int_equal(sim_replay(&trace, &order_lru, UMM_BLOCK_PAGES, &result), 0);
+	assert_int_equal(result.uses, 4);
+	assert_int_equal(result.misses, 4);
+	assert_int_equal(result.hits, 0);
+	assert_int_equal(result.bytes_in, BLOCK);
+	assert_int_equal(sim_optimum(&trace, UMM_BLOCK_PAGES, &result), 0);
+	assert_int_equal(result.misses, 4);
+	trace_fini(&trace);
+}
+
+/* 16 TiB and 128: all that comes stays. */
+static void recordings_replay_in_memories_of_terabytes(struct env *e)
+{
+	struct sim_result result;
+	struct trace trace;
+
+	loop_of_uses(e, 6, false, &trace);
+	for (unsigned o = 0; o < NR_ORDERS; o++) {
+		assert_int_equal(sim_replay(&trace, orders[o], UINT64_C(1) << (o % 2 ? 32 : 35),
+					    &result),
+				 0);
+		assert_int_equal(result.misses, 6);
+		assert_int_equal(result.evictions, 0);
+	}
+	assert_int_equal(sim_optimum(&trace, UINT64_C(1) << 35, &result), 0);
+	assert_int_equal(result.misses, 6);
+	trace_fini(&trace);
+}
+
 static void misses_of_a_cpu_are_recorded(struct env *e)
 {
 	struct ref_device *ref = env_device(e, UMM_BLOCK_PAGES);
@@ -207,9 +298,9 @@ static void what_a_cpu_missed_replays_as_uses_of_blocks(struct env *e)
 	trace_fini(&trace);
 }
 
-/* Faults of a CPU that goes over pages of a device in steps; nothing comes but with one. */
-static uint64_t walk(struct env *e, struct ref_device *ref, char *p, size_t step,
-		     enum umm_readahead readahead)
+/* All goes to the device, for a CPU to miss. */
+static void to_device_again(struct env *e, struct ref_device *ref, char *p,
+			    enum umm_readahead readahead)
 {
 	struct umm_span span = { (uintptr_t)p, WALK * PAGE };
 	struct umm_advice advice = { .size = sizeof(advice),
@@ -217,12 +308,20 @@ static uint64_t walk(struct env *e, struct ref_device *ref, char *p, size_t step
 				     .nspans = 1,
 				     .hint = UMM_HINT_READAHEAD,
 				     .readahead = readahead };
-	uint64_t faults;
 
 	to_system(e, p, WALK, (long)count_state(e, p, WALK, env_home(e)));
 	to_device(e, ref, p, WALK, WALK);
 	assert_int_equal(umm_advise(e->ctx, &advice), 0);
 	env_mark(e);
+}
+
+/* Faults of a CPU that goes over pages of a device in steps; nothing comes but with one. */
+static uint64_t walk(struct env *e, struct ref_device *ref, char *p, size_t step,
+		     enum umm_readahead readahead)
+{
+	uint64_t faults;
+
+	to_device_again(e, ref, p, readahead);
 	hook_arm_all(HOOK_READAHEAD, p, WALK);
 	for (size_t i = 0; i < WALK; i += step)
 		(void)*(volatile const char *)(p + i * PAGE);
@@ -264,6 +363,55 @@ static void recorded_misses_say_what_prefetch_leaves(struct env *e)
 static void recorded_strides_say_what_prefetch_leaves(struct env *e)
 {
 	check_walk(e, 5);
+}
+
+/* Likewise several times, and threads bring what they can. */
+static uint64_t walks(struct env *e, struct ref_device *ref, char *p, unsigned rounds,
+		      enum umm_readahead readahead)
+{
+	uint64_t faults = 0;
+
+	for (unsigned round = 0; round < rounds; round++) {
+		to_device_again(e, ref, p, readahead);
+		for (size_t i = 0; i < WALK; i++)
+			(void)*(volatile const char *)(p + i * PAGE);
+		faults += env_delta(e, UMM_COUNT_FAULT_DEVICE);
+	}
+	return faults;
+}
+
+/* No more is left than where nothing comes but with a fault; less, as threads are fast. */
+static void check_left(const struct ahead_ops *ops, const struct trace *trace, uint64_t faults)
+{
+	struct sim_coverage least, most;
+
+	assert_int_equal(sim_coverage_of(ops, trace, false, &least), 0);
+	assert_int_equal(sim_coverage_of(ops, trace, true, &most), 0);
+	assert_true(faults * 100 <= least.faults * 105);
+	assert_true(most.faults <= least.faults);
+	assert_true(least.faults * 5 < trace->cpu_misses);
+	assert_int_equal(least.wasted, 0);
+	assert_int_equal(most.wasted, 0);
+}
+
+/* Each time all goes to the device again, so each time it is missed, and comes along, again. */
+static void walks_again_and_again_say_what_prefetch_leaves(struct env *e)
+{
+	struct ref_device *ref = env_device(e, WALK);
+	char *p = env_alloc_small(e, WALK * PAGE);
+	struct sim_coverage out;
+	struct trace trace;
+
+	fill(p, WALK, 1);
+	recording_begin(0);
+	assert_int_equal(walks(e, ref, p, 4, UMM_READAHEAD_OFF), 4 * WALK);
+	recording_end(&trace);
+	assert_int_equal(trace.cpu_misses, 4 * WALK);
+	assert_int_equal(sim_coverage_of(&ahead_off, &trace, true, &out), 0);
+	assert_int_equal(out.faults, 4 * WALK);
+	check_left(&ahead_stream, &trace, walks(e, ref, p, 4, UMM_READAHEAD_STREAM));
+	check_left(&ahead_density, &trace, walks(e, ref, p, 4, UMM_READAHEAD_DENSITY));
+	trace_fini(&trace);
 }
 
 static void recording_is_bounded_and_says_what_is_missing(struct env *e)
@@ -387,10 +535,14 @@ static const struct test_case cases[] = {
 	TEST(ONCE, whole_blocks_replay_as_they_were),
 	TEST(ONCE, parts_of_blocks_replay_as_they_were),
 	TEST(ONCE, what_a_cpu_takes_leaves_the_replay),
+	TEST(ONCE, uses_of_a_device_are_counted_once),
+	TEST(ONCE, what_finds_no_room_is_missed),
+	TEST(ONCE, recordings_replay_in_memories_of_terabytes),
 	TEST(ONCE, misses_of_a_cpu_are_recorded),
 	TEST(ONCE, what_a_cpu_missed_replays_as_uses_of_blocks),
 	TEST(ONCE, recorded_misses_say_what_prefetch_leaves),
 	TEST(ONCE, recorded_strides_say_what_prefetch_leaves),
+	TEST(ONCE, walks_again_and_again_say_what_prefetch_leaves),
 	TEST(ONCE, recording_is_bounded_and_says_what_is_missing),
 	TEST(ONCE, recordings_are_refused_that_cannot_be),
 	TEST(ONCE, a_forked_child_records_nothing),

@@ -98,6 +98,47 @@ cmp -s "$dir/trace" "$dir/copy" || complain "a trace is written other than it wa
 "$sim" thrash >"$dir/plain"
 changes "$dir/plain" --device cxl thrash
 
+# Patterns are as large as they are told to be, in half of that; a loop alone is made to measure.
+for pattern in sequential strided random zipf loop scan phase; do
+	"$sim" --help | grep -q "^Patterns: .*\b$pattern\b" || complain "--help does not name $pattern"
+	"$sim" --blocks 300 "$pattern" >"$dir/out"
+	grep -q ' of 300 blocks, a memory of 150;' "$dir/out" || complain "$pattern: $(head -n 1 "$dir/out")"
+done
+"$sim" --memory 100 loop | grep -q ' of 111 blocks, a memory of 100;' || complain "loop has another measure"
+"$sim" loop | grep -q ' of 141 blocks, a memory of 128;' || complain "loop has no measure"
+# A memory of 512 frames, room for a page, an arrival, a page.
+printf 'umm-rec\0\2\0\0\0\10\0\0\0\4\0\0\0\0\0\0\0\4\0\0\0\0\0\0\0' >"$dir/page"
+printf '\0\2\0\0\0\0\0\20\0\0\0\0\20\0\0\260\0\0\0\0\0\0\0\40\0\0\0\0\20\0\0\160' >>"$dir/page"
+"$sim" "$dir/page" | grep -q ': 1 uses of 1 blocks, a memory of 512 pages' || complain "one page is not one"
+"$sim" --memory 8388608 --order lru "$dir/page" | grep -q 'a memory of 4294967296 pages' || complain "16 TiB are not 16 TiB"
+"$sim" --memory 67108864 --order adaptive "$dir/page" | grep -q ' 34359738368 pages' || complain "128 TiB are not 128 TiB"
+"$sim" --memory 67108864 --order lru zipf | grep -q 'a memory of 67108864;' || complain "128 TiB are not 128 TiB"
+refused 2 "not a number of blocks" --memory 67108865 zipf
+
+# The manual has the names that the program knows.
+for name in $("$sim" --help | sed -n 's/^\(Patterns\|Orders\|Devices\): //p' | tr -d ,); do
+	grep -qE "^\.Cm .*\b$name\b" "$(dirname "$0")/../../docs/man/umm-sim.1" || complain "$name is not in the manual"
+done
+
+# A pipe is a file as well; uses of the same block one after the other are one; a full disk is no success.
+"$sim" --memory 20 <(cat "$dir/trace") >"$dir/out"
+diff "$dir/first" "$dir/out" || complain "a trace from a pipe gives other figures"
+printf 'umm-blocks 1 again\n0\n0\n1\nend 3\n' >"$dir/again"
+"$sim" --memory 1 "$dir/again" | grep -q '^again: 2 uses of 2 blocks' || complain "a use twice is not one"
+printf 'umm-blocks 1 again\n0\n0\n1\nend 2\n' >"$dir/again"
+refused 1 "so many uses" "$dir/again"
+for arguments in --help zipf figures ahead thrash; do
+	! "$sim" "$arguments" >/dev/full 2>"$dir/err" || complain "umm-sim $arguments: a full disk is a success"
+	grep -q 'writing the output failed' "$dir/err" || complain "umm-sim $arguments: said '$(cat "$dir/err")'"
+done
+
+# What would only water down the mean: a trace so small that a quarter of it holds nothing.
+printf 'umm-blocks 1 two\n0\n1\n0\n1\nend 4\n' >"$dir/two"
+refused 1 "too small to compare" figures "$dir/two"
+printf 'umm-blocks 1 a&b<c>"\n' >"$dir/named"
+tail -n +2 "$dir/trace" >>"$dir/named"
+"$sim" --svg "$dir/named.svg" figures "$dir/named" | grep -q 'over 7 patterns and 1 traces' || complain "no word on what is compared"
+
 "$sim" --svg "$dir/figures.svg" figures | grep -q '^adaptive .*geometric mean' ||
 	complain "no figures"
 "$sim" figures "$dir/trace" | grep -qE '^the default is adaptive: .*: (met|missed)$' ||
@@ -106,6 +147,6 @@ refused 1 "no CPU missed" ahead "$dir/trace"
 "$sim" --svg "$dir/ahead.svg" ahead | grep -q '^stream  *strided' || complain "nothing about prefetch"
 "$sim" --svg "$dir/thrash.svg" --device cxl thrash | grep -q ' yes  *pin ' || complain "nothing about thrashing"
 if command -v xmllint >/dev/null; then
-	xmllint --noout "$dir/figures.svg" "$dir/ahead.svg" "$dir/thrash.svg" || complain "the picture is no XML"
+	xmllint --noout "$dir/figures.svg" "$dir/ahead.svg" "$dir/thrash.svg" "$dir/named.svg" || complain "the picture is no XML"
 fi
 exit "$bad"

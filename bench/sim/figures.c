@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The figures by which orders are compared: every pattern and trace, in memories of a quarter, a
- * half and three quarters of it, through every order and by Belady's rule. The optimum is the least
- * that any of them missed.
+ * half and three quarters of it, through every order, beside the least that any can miss.
  */
 #include <errno.h>
 #include <math.h>
@@ -14,16 +13,12 @@
 
 const unsigned sim_shares[NR_SHARES] = { 25, 50, 75 };
 
-static int one_figure(const struct trace *trace, uint32_t room, struct sim_result *out)
+static int one_figure(const struct trace *trace, uint64_t room, struct sim_result *out)
 {
 	int ret = sim_optimum(trace, room, &out[NR_ORDERS]);
 
-	for (unsigned o = 0; o < NR_ORDERS && !ret; o++) {
+	for (unsigned o = 0; o < NR_ORDERS && !ret; o++)
 		ret = sim_replay(trace, orders[o], room, &out[o]);
-		/* Where blocks are not of one size, Belady's rule is no limit. */
-		if (out[o].misses < out[NR_ORDERS].misses)
-			out[NR_ORDERS] = out[o];
-	}
 	return !ret && !out[NR_ORDERS].misses ? -ENODATA : ret;
 }
 
@@ -33,6 +28,7 @@ static int one_pattern(const char *name, unsigned row, struct sim_figures *out)
 	uint32_t room;
 	int ret = 0;
 
+	out->bounded[row] = false;
 	memcpy(out->name[row], name, strlen(name) + 1);
 	for (unsigned s = 0; s < NR_SHARES && !ret; s++) {
 		room = NR_BLOCKS * sim_shares[s] / 100;
@@ -60,23 +56,29 @@ int sim_figures_add(struct sim_figures *out, const struct trace *trace)
 
 	if (out->nrows == SIM_ROWS)
 		return -E2BIG;
+	if (size && size < SIM_LEAST)
+		return -ERANGE;
+	out->bounded[out->nrows] = trace->step;
 	memcpy(out->name[out->nrows], trace->name, sizeof(trace->name));
 	for (unsigned s = 0; s < NR_SHARES && !ret; s++)
-		ret = one_figure(trace, (uint32_t)(size * sim_shares[s] / 100),
-				 out->result[out->nrows][s]);
+		ret = one_figure(trace, size * sim_shares[s] / 100, out->result[out->nrows][s]);
 	out->nrows += !ret;
 	return ret;
 }
 
-double sim_mean(const struct sim_figures *figures, unsigned order)
+double sim_mean(const struct sim_figures *figures, unsigned order, enum sim_rows rows)
 {
 	double sum = 0;
+	unsigned n = 0;
 
-	for (unsigned p = 0; p < figures->nrows; p++)
-		for (unsigned s = 0; s < NR_SHARES; s++)
+	for (unsigned p = 0; p < figures->nrows; p++) {
+		if (rows == ROWS_EXACT && figures->bounded[p])
+			continue;
+		for (unsigned s = 0; s < NR_SHARES; s++, n++)
 			sum += log((double)figures->result[p][s][order].misses /
 				   (double)figures->result[p][s][NR_ORDERS].misses);
-	return exp(sum / (figures->nrows * NR_SHARES));
+	}
+	return exp(sum / n);
 }
 
 double sim_worst(const struct sim_figures *figures, unsigned order, const struct order_ops *ops)

@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What a policy of prefetch would have made of the pages that a CPU missed in a recorded trace. A
- * page that was missed was on a device just then, whatever it had been before: if the policy had it
- * come since it was missed last, it is not missed. What it has come and nobody missed was for
- * nothing; it may have been at home already, and would not have come: so that is the most.
+ * page that was missed was on a device just then. The trace says when pages came to a device, and
+ * left it: if the policy had a page come since it was last sent there, it is not missed. What it
+ * has come and nobody missed before it went again, or ever, was for nothing.
+ *
+ * A page that the trace says nothing of before the CPU misses it, or ever, is taken to be on a
+ * device from the beginning; it may have been at home already, and would not have come: so what
+ * came for nothing is the most.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -12,8 +16,9 @@
 
 struct part {
 	uint64_t block;			  /* its number */
-	uint64_t home[AHEAD_BLOCK / 64];  /* pages that a CPU has used, or that came */
+	uint64_t home[AHEAD_BLOCK / 64];  /* pages that are not on a device, or that came */
 	uint64_t fresh[AHEAD_BLOCK / 64]; /* came, and were not used since */
+	uint16_t where[AHEAD_BLOCK];	  /* in the recording: 0 at home, or 1 + a memory */
 };
 
 struct missed {
@@ -25,11 +30,16 @@ struct missed {
 	struct sim_coverage *out;
 };
 
-static int by_block(const void *a, const void *b)
+static int by_number(const void *a, const void *b)
 {
-	uint64_t x = ((const struct part *)a)->block, y = ((const struct part *)b)->block;
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
 
 	return (x > y) - (x < y);
+}
+
+static int by_block(const void *a, const void *b)
+{
+	return by_number(&((const struct part *)a)->block, &((const struct part *)b)->block);
 }
 
 static struct part *part_of(const struct missed *m, uint64_t page)
@@ -76,6 +86,7 @@ static void touch(struct missed *m, const struct sim_miss *what)
 	uint64_t block = what->page / AHEAD_BLOCK * AHEAD_BLOCK;
 
 	m->out->touched++;
+	part->where[what->page % AHEAD_BLOCK] = 0;
 	if (bit_get(part->fresh, what->page)) {
 		bit_put(part->fresh, what->page, false);
 		return;
@@ -91,34 +102,87 @@ static void touch(struct missed *m, const struct sim_miss *what)
 		bring(m, &plan.after);
 }
 
-static void parts_find(struct missed *m, const struct trace *trace)
+static void page_moves(struct missed *m, struct part *part, uint64_t page,
+		       const struct sim_move *move)
 {
+	uint16_t *where = &part->where[page % AHEAD_BLOCK];
+	uint16_t memory = (uint16_t)(1 + move->memory);
+
+	if (move->comes) {
+		*where = memory;
+		m->out->wasted += bit_get(part->fresh, page);
+		bit_put(part->fresh, page, false);
+		bit_put(part->home, page, false);
+	} else if (!*where || *where == memory) {
+		*where = 0;
+		bit_put(part->home, page, true);
+	}
+}
+
+static void pages_move(struct missed *m, const struct sim_move *move)
+{
+	struct part *part = part_of(m, move->page);
+
+	for (uint32_t k = 0; part && k < move->npages; k++)
+		page_moves(m, part, move->page + k, move);
+}
+
+/* What is first heard of when it goes to a device was at home before. */
+static void start_at_home(struct missed *m, const struct trace *trace)
+{
+	const struct sim_move *move = trace->move + trace->nmoves;
+	struct part *part;
+
+	for (uint64_t i = trace->cpu_misses + 1; i-- > 0;) {
+		if (i < trace->cpu_misses)
+			bit_put(part_of(m, trace->miss[i].page)->home, trace->miss[i].page, false);
+		for (; move > trace->move && move[-1].after == i; move--) {
+			part = part_of(m, move[-1].page);
+			for (uint32_t k = 0; part && k < move[-1].npages; k++)
+				bit_put(part->home, move[-1].page + k, move[-1].comes);
+		}
+	}
+}
+
+static int parts_find(struct missed *m, const struct trace *trace)
+{
+	uint64_t *block = calloc(trace->cpu_misses, sizeof(*block));
 	size_t kept = 0;
 
+	if (!block)
+		return -ENOMEM;
 	for (size_t i = 0; i < trace->cpu_misses; i++)
-		m->parts[i].block = trace->miss[i].page / AHEAD_BLOCK;
-	qsort(m->parts, trace->cpu_misses, sizeof(*m->parts), by_block);
+		block[i] = trace->miss[i].page / AHEAD_BLOCK;
+	qsort(block, trace->cpu_misses, sizeof(*block), by_number);
 	for (size_t i = 0; i < trace->cpu_misses; i++)
-		if (!i || m->parts[i].block != m->parts[kept - 1].block)
-			m->parts[kept++].block = m->parts[i].block;
+		if (!i || block[i] != block[kept - 1])
+			block[kept++] = block[i];
 	m->n = kept;
+	m->parts = calloc(kept, sizeof(*m->parts));
+	for (size_t i = 0; m->parts && i < kept; i++)
+		m->parts[i].block = block[i];
+	free(block);
+	return m->parts ? 0 : -ENOMEM;
 }
 
 int sim_coverage_of(const struct ahead_ops *ops, const struct trace *trace, bool thread,
 		    struct sim_coverage *out)
 {
 	struct missed m = { .ops = ops, .thread = thread, .out = out };
+	const struct sim_move *move = trace->move, *end = move + trace->nmoves;
 
 	*out = (struct sim_coverage){ 0 };
 	if (!trace->cpu_misses)
 		return -ENOENT;
-	m.parts = calloc(trace->cpu_misses, sizeof(*m.parts));
-	if (!m.parts)
+	if (parts_find(&m, trace))
 		return -ENOMEM;
-	parts_find(&m, trace);
 	ahead_init(&m.ahead, 0, 0);
-	for (size_t i = 0; i < trace->cpu_misses; i++)
+	start_at_home(&m, trace);
+	for (size_t i = 0; i < trace->cpu_misses; i++) {
+		for (; move < end && move->after <= i; move++)
+			pages_move(&m, move);
 		touch(&m, &trace->miss[i]);
+	}
 	for (size_t i = 0; i < m.n; i++)
 		for (unsigned k = 0; k < AHEAD_BLOCK; k++)
 			out->wasted += bit_get(m.parts[i].fresh, k);

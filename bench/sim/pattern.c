@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The classic patterns of use. Each comes out the same at every call: random numbers have a seed,
- * which is fixed unless it is asked for. A pattern is `nblocks` large except for the loop, which is
- * a tenth larger than the memory, and the hot set that a scan passes, which is half of it.
+ * which is fixed unless it is asked for. A pattern is `nblocks` large, except for a loop that is
+ * made to the measure of a memory: it is a tenth larger. The hot set that a scan passes is half of
+ * the memory.
  */
 #include <errno.h>
 #include <math.h>
@@ -47,7 +48,7 @@ int trace_add(struct trace *trace, uint32_t block)
 	return trace_push(trace, block);
 }
 
-uint32_t trace_size(const struct trace *trace)
+uint64_t trace_size(const struct trace *trace)
 {
 	return trace->step ? trace->npages : trace->nblocks;
 }
@@ -57,6 +58,7 @@ void trace_fini(struct trace *trace)
 	free(trace->block);
 	free(trace->step);
 	free(trace->miss);
+	free(trace->move);
 	*trace = (struct trace){ 0 };
 }
 
@@ -82,7 +84,7 @@ static int sequential(struct pattern *p)
 {
 	int ret = 0;
 
-	for (uint32_t i = 0; i < 2 * p->nblocks && !ret; i++)
+	for (uint32_t i = 0; i < p->nblocks && !ret; i++)
 		ret = trace_add(p->trace, i);
 	return ret;
 }
@@ -118,7 +120,7 @@ static int zipfian(struct pattern *p)
 
 static int loop(struct pattern *p)
 {
-	uint32_t n = p->room + p->room / 10 + 1;
+	uint32_t n = p->room ? p->room + p->room / 10 + 1 : p->nblocks;
 	int ret = 0;
 
 	for (uint32_t i = 0; i < ROUNDS * n && !ret; i++)
@@ -129,19 +131,22 @@ static int loop(struct pattern *p)
 /* A hot set that half of the memory holds, and with every fourth use one step of a scan. */
 static int scan_over_hot_set(struct pattern *p)
 {
-	uint32_t hot = p->room / 2 ? p->room / 2 : 1, at = 0;
+	uint32_t most = p->nblocks > 1 ? p->nblocks - 1 : 1, hot = p->room / 2;
+	uint32_t scanned, at = 0;
 	int ret = 0;
 
+	hot = !hot ? 1 : hot < most ? hot : most;
+	scanned = p->nblocks > hot ? p->nblocks - hot : 1;
 	for (uint32_t i = 0; i < ROUNDS * p->nblocks && !ret; i++) {
 		if (i % 4)
 			ret = trace_add(p->trace, below(p, hot));
 		else
-			ret = trace_add(p->trace, hot + at++ % p->nblocks);
+			ret = trace_add(p->trace, (hot + at++ % scanned) % p->nblocks);
 	}
 	return ret;
 }
 
-/* Four phases, each zipfian over another half of the blocks. */
+/* Four phases, each zipfian over a half: from the first block to the last in even steps. */
 static int phase_change(struct pattern *p)
 {
 	uint32_t half = p->nblocks / 2 ? p->nblocks / 2 : 1;
@@ -149,8 +154,7 @@ static int phase_change(struct pattern *p)
 
 	for (uint32_t phase = 0; phase < 4; phase++)
 		for (uint32_t i = 0; i < ROUNDS / 4 * p->nblocks && !ret; i++)
-			ret = trace_add(p->trace,
-					(phase * half / 2 + zipf(p, half)) % (2 * p->nblocks));
+			ret = trace_add(p->trace, phase * (p->nblocks - half) / 3 + zipf(p, half));
 	return ret;
 }
 

@@ -27,6 +27,7 @@ struct tally {
 	uint32_t most;		   /* as many, at most */
 	uint32_t coming;	   /* the step at which frames were last asked for, or NOTHING */
 	bool missed;		   /* and what came then was not yet used */
+	bool fresh;		   /* nor by the request that it came for */
 	uint32_t left;		   /* its latest departure, a step, or NOTHING */
 	bool told;		   /* its pages that left then were named */
 };
@@ -41,6 +42,7 @@ struct reading {
 	size_t step_room;
 	uint64_t clock;	       /* uses and arrivals so far */
 	uint32_t steps[TICKS]; /* that came before the clock was that, modulo TICKS */
+	uint32_t began;	       /* the step at which the latest request did */
 	struct trace *trace;
 };
 
@@ -153,15 +155,6 @@ static void pages_set(uint64_t *pages, uint32_t first, uint32_t n)
 		pages[i / 64] |= UINT64_C(1) << i % 64;
 }
 
-static uint32_t pages_count(const uint64_t *pages)
-{
-	uint32_t n = 0;
-
-	for (unsigned w = 0; w < SIM_WORDS; w++)
-		n += (uint32_t)__builtin_popcountll(pages[w]);
-	return n;
-}
-
 /* The step that it is, or NULL: no memory. */
 static struct trace_step *push(struct reading *r, uint32_t block, enum step_kind kind)
 {
@@ -199,14 +192,16 @@ static int take_use(struct reading *r, uint32_t block, uint64_t event)
 	if (!step)
 		return -ENOMEM;
 	pages_set(step->pages, record_page(event) % BLOCK_PAGES, record_npages(event));
-	if (!pages_count(tally->pages))
+	if (!sim_count(tally->pages))
 		memcpy(tally->pages, step->pages, sizeof(tally->pages));
 	for (unsigned w = 0; w < SIM_WORDS; w++) {
 		step->pages[w] &= tally->pages[w];
 		if (tally->missed)
 			r->trace->step[tally->coming].pages[w] |= step->pages[w];
 	}
-	tally->missed = false;
+	/* Has it come for a request after which no other began? That is what it is used for. */
+	step->own = !tally->fresh || tally->coming < r->began;
+	tally->missed = tally->fresh = false;
 	tick(r);
 	return 0;
 }
@@ -220,7 +215,6 @@ static int take_leave(struct reading *r, uint32_t block)
 	if (!step)
 		return -ENOMEM;
 	memset(step->pages, 0xff, sizeof(step->pages));
-	step->whole = true;
 	memset(tally->pages, 0, sizeof(tally->pages));
 	tally->left = (uint32_t)r->trace->n - 1;
 	tally->told = false;
@@ -237,7 +231,10 @@ static int take_room(struct reading *r, uint32_t block, uint64_t event)
 		return -ENOMEM;
 	step->after = r->steps[(r->clock - (began < r->clock ? began : r->clock)) % TICKS];
 	r->tally[block].coming = (uint32_t)r->trace->n - 1;
-	r->tally[block].missed = evicts;
+	r->tally[block].missed = r->tally[block].fresh = evicts;
+	step->own = evicts;
+	if (step->after > r->began)
+		r->began = step->after;
 	return 0;
 }
 
@@ -245,10 +242,11 @@ static int take_arrival(struct reading *r, uint32_t block)
 {
 	struct tally *tally = &r->tally[block];
 
-	r->trace->seen.misses++;
 	tally->left = NOTHING;
-	if (tally->coming != NOTHING)
+	if (tally->coming != NOTHING) {
 		r->trace->step[tally->coming].whole = true;
+		r->trace->seen.misses += r->trace->step[tally->coming].kind == STEP_BRING;
+	}
 	tick(r);
 	return 0;
 }
@@ -266,11 +264,11 @@ static int take_out(struct reading *r, uint32_t block, uint64_t event)
 		tally->coming = (uint32_t)r->trace->n - 1;
 	}
 	step = &r->trace->step[tally->coming];
-	r->trace->seen.faults += !pages_count(step->pages);
+	r->trace->seen.faults += !sim_count(step->pages);
 	r->trace->seen.bytes_in += (uint64_t)n * PAGE_BYTES;
 	pages_set(step->pages, first, n);
 	pages_set(tally->pages, first, n);
-	n = pages_count(tally->pages);
+	n = sim_count(tally->pages);
 	if (n > tally->most)
 		tally->most = n;
 	return 0;
@@ -368,10 +366,30 @@ static int take_of_block(struct reading *r, uint64_t event)
 	}
 }
 
+/* Where pages are, whichever memory: a block that leaves has none there any more. */
+static void note_move(struct reading *r, uint64_t event)
+{
+	unsigned kind = record_kind(event);
+	struct sim_move move = { .page = record_page(event),
+				 .npages = record_npages(event),
+				 .memory = record_memory(event),
+				 .after = r->trace->cpu_misses,
+				 .comes = kind == RECORD_OUT };
+
+	if (kind == RECORD_LEAVE) {
+		move.page -= move.page % BLOCK_PAGES;
+		move.npages = BLOCK_PAGES;
+	}
+	if (kind == RECORD_OUT || kind == RECORD_HOME || kind == RECORD_OFF ||
+	    kind == RECORD_GONE || kind == RECORD_LEAVE)
+		r->trace->move[r->trace->nmoves++] = move;
+}
+
 static int take(struct reading *r, uint64_t event)
 {
 	if (record_kind(event) == RECORD_MISS)
 		return take_miss(r, event);
+	note_move(r, event);
 	if (!event || record_memory(event) != r->memory)
 		return 0;
 	if (record_kind(event) == RECORD_EMPTY)
@@ -384,11 +402,34 @@ static int events_take(struct reading *r)
 	int ret = 0;
 
 	r->trace->miss = calloc(r->n + 1, sizeof(*r->trace->miss));
-	if (!r->trace->miss)
+	r->trace->move = calloc(r->n + 1, sizeof(*r->trace->move));
+	if (!r->trace->miss || !r->trace->move)
 		return -ENOMEM;
 	for (size_t i = 0; i < r->n && !ret; i++)
 		ret = take(r, r->event[i]);
 	return ret;
+}
+
+/*
+ * Which steps are uses of their own. A device that says what it uses may or may not do so of what
+ * came because it missed it: if of most, those are one use with what came.
+ */
+static void uses_count(struct trace *trace)
+{
+	size_t came = 0, again = 0;
+	struct trace_step *step;
+
+	for (size_t i = 0; i < trace->n; i++) {
+		step = &trace->step[i];
+		came += step->own && step->kind == STEP_BRING;
+		again += !step->own && step->kind == STEP_USE;
+	}
+	for (size_t i = 0; i < trace->n; i++) {
+		step = &trace->step[i];
+		step->own |= step->kind == STEP_USE && 2 * again < came;
+		step->own &= sim_count(step->pages) > 0;
+		trace->seen.uses += step->own;
+	}
 }
 
 int record_read(struct trace *trace, FILE *file, char *why, size_t len)
@@ -406,7 +447,8 @@ int record_read(struct trace *trace, FILE *file, char *why, size_t len)
 		ret = events_take(&r);
 	for (size_t i = 0; !ret && i < r.nblocks; i++)
 		trace->npages += r.tally[i].most;
-	trace->seen.uses = trace->n;
+	if (!ret)
+		uses_count(trace);
 	free(r.event);
 	free(r.block);
 	free(r.tally);

@@ -4,10 +4,11 @@
  * file that the library runs, or by Belady's rule, which knows the future. A block that is missed
  * comes whole, and where there is no room another goes first. Of a recorded trace, those of its
  * pages come that were missed or used and are not there; what the library recorded of requests says
- * what may go for them.
+ * what may go for them. What finds no room is missed all the same.
  *
- * Belady: evict what is used again last. A heap has the blocks that are there by their next use;
- * entries that a later use has outdated stay in it, and are skipped when they come up.
+ * Belady, of blocks that are one large: evict what is used again last. A heap has the blocks that
+ * are there by their next use; entries that a later use has outdated stay in it, and are skipped
+ * when they come up.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -40,7 +41,7 @@ double sim_stall_s(const struct sim_result *result, const struct sim_device *dev
 
 /* Who goes, for a use that misses something. */
 struct want {
-	uint32_t excess; /* so much is to go, */
+	uint64_t excess; /* so much is to go, */
 	uint32_t keep;	 /* but not of that block; NOBODY */
 	uint64_t before; /* nor what was used since: by the clock of the order */
 };
@@ -51,7 +52,7 @@ struct memory {
 	uint64_t (*pages)[SIM_WORDS]; /* recorded: those of each block that are there */
 	uint32_t *size;		      /* of each block; 0: it is not there */
 	uint64_t *clock;	      /* recorded: of the order, before each step */
-	uint32_t room, used;
+	uint64_t room, used;
 	unsigned batch;	  /* faults of the batch that is open; 0: none is */
 	uint32_t request; /* recorded: when that of the batch began */
 	struct sim_result *out;
@@ -76,7 +77,8 @@ static uintptr_t key_of(uint32_t block)
 
 static void memory_resize(struct memory *m, uint32_t block, uint32_t size)
 {
-	m->used += size - m->size[block];
+	m->used += size;
+	m->used -= m->size[block];
 	m->size[block] = size;
 	if (m->order)
 		m->entry[block].npages = (uint16_t)size;
@@ -115,13 +117,9 @@ static void memory_fault(struct memory *m)
 /* It has so much more of a block, which it may have nothing of yet. */
 static void memory_grow(struct memory *m, uint32_t block, uint32_t more)
 {
-	if (!m->size[block]) {
-		m->out->misses++;
-		if (m->order)
-			order_insert(m->order, &m->entry[block], key_of(block));
-	}
+	if (!m->size[block] && m->order)
+		order_insert(m->order, &m->entry[block], key_of(block));
 	memory_resize(m, block, m->size[block] + more);
-	memory_fault(m);
 	m->out->bytes_in += bytes_of(m, more);
 }
 
@@ -136,16 +134,20 @@ static void memory_room(struct memory *m, uint32_t more, struct want want)
 /* A use of a block that is one large. */
 static void block_use(struct memory *m, uint32_t block)
 {
+	m->out->uses++;
 	if (m->size[block]) {
+		m->out->hits++;
 		memory_touch(m, block);
 		m->batch = 0;
 		return;
 	}
+	m->out->misses++;
+	memory_fault(m);
 	memory_room(m, 1, (struct want){ .keep = block, .before = UINT64_MAX });
 	memory_grow(m, block, 1);
 }
 
-static uint32_t count(const uint64_t *pages)
+uint32_t sim_count(const uint64_t *pages)
 {
 	uint32_t n = 0;
 
@@ -154,17 +156,19 @@ static uint32_t count(const uint64_t *pages)
 	return n;
 }
 
-/* Those of these pages that are not there, as far as there is room. */
-static void pages_come(struct memory *m, uint32_t block, const uint64_t *pages)
+/* Those of these pages that are not there, as far as there is room; how many. */
+static uint32_t pages_come(struct memory *m, uint32_t block, const uint64_t *pages)
 {
-	uint32_t left = m->room > m->used ? m->room - m->used : 0, n = 0;
+	uint64_t left = m->room > m->used ? m->room - m->used : 0;
 	uint64_t *there = m->pages[block], more;
+	uint32_t n = 0;
 
 	for (unsigned w = 0; w < SIM_WORDS; w++)
 		for (more = pages[w] & ~there[w]; more && n < left; more &= more - 1, n++)
 			there[w] |= more & -more;
 	if (n)
 		memory_grow(m, block, n);
+	return n;
 }
 
 static uint32_t missing(const struct memory *m, uint32_t block, const uint64_t *pages)
@@ -173,7 +177,23 @@ static uint32_t missing(const struct memory *m, uint32_t block, const uint64_t *
 
 	for (unsigned w = 0; w < SIM_WORDS; w++)
 		more[w] = pages[w] & ~m->pages[block][w];
-	return count(more);
+	return sim_count(more);
+}
+
+/* Told of what an earlier step was for, it is a use only if it has to wait once more. */
+static void pages_used(struct memory *m, uint32_t block, const struct trace_step *step)
+{
+	uint32_t lacking = missing(m, block, step->pages);
+
+	if (!lacking && step->kind == STEP_USE)
+		m->batch = 0;
+	if (!lacking && !step->own)
+		return;
+	m->out->uses++;
+	m->out->hits += !lacking;
+	m->out->misses += lacking && !m->size[block];
+	if (lacking)
+		memory_fault(m);
 }
 
 static void pages_want(struct memory *m, uint32_t block, const struct trace_step *step)
@@ -186,13 +206,14 @@ static void pages_want(struct memory *m, uint32_t block, const struct trace_step
 		m->batch = 0;
 	if (step->kind == STEP_BRING)
 		m->request = step->after;
-	if (step->kind == STEP_USE && !missing(m, block, step->pages))
-		m->batch = 0;
 	if (step->kind == STEP_BRING && m->order)
 		want.before = m->clock[step->after];
-	if (step->kind != STEP_SPARE)
+	if (step->kind != STEP_SPARE) {
+		pages_used(m, block, step);
 		memory_room(m, missing(m, block, step->pages), want);
-	pages_come(m, block, step->pages);
+	}
+	if (pages_come(m, block, step->pages) && step->kind == STEP_SPARE)
+		memory_fault(m);
 	/* What was new to the library is in use here. */
 	if (m->size[block] && (step->kind == STEP_USE || (known && step->whole)))
 		memory_touch(m, block);
@@ -206,7 +227,7 @@ static void pages_leave(struct memory *m, uint32_t block, const uint64_t *pages)
 		return;
 	for (unsigned w = 0; w < SIM_WORDS; w++)
 		m->pages[block][w] &= ~pages[w];
-	size = count(m->pages[block]);
+	size = sim_count(m->pages[block]);
 	if (size)
 		memory_resize(m, block, size);
 	else
@@ -250,10 +271,10 @@ static void memory_fini(struct memory *m)
 	free(m->clock);
 }
 
-static int memory_init(struct memory *m, const struct trace *trace, uint32_t room,
+static int memory_init(struct memory *m, const struct trace *trace, uint64_t room,
 		       struct sim_result *out)
 {
-	*out = (struct sim_result){ .uses = trace->n };
+	*out = (struct sim_result){ 0 };
 	*m = (struct memory){ .trace = trace,
 			      .room = room,
 			      .out = out,
@@ -271,7 +292,8 @@ static void order_makes_room(struct memory *m, const struct want *why)
 	struct order_want want = { .before = why->before,
 				   .ticket = order_ticket(m->order),
 				   .except = why->keep == NOBODY ? 0 : key_of(why->keep) };
-	uint32_t goal = m->used > why->excess ? m->used - why->excess : 0, victim[VICTIMS], going;
+	uint64_t goal = m->used > why->excess ? m->used - why->excess : 0, going;
+	uint32_t victim[VICTIMS];
 	struct order_entry *entry;
 	unsigned n;
 
@@ -288,10 +310,13 @@ static void order_makes_room(struct memory *m, const struct want *why)
 	} while (n && m->used > goal);
 }
 
-int sim_replay(const struct trace *trace, const struct order_ops *ops, uint32_t room,
+int sim_replay(const struct trace *trace, const struct order_ops *ops, uint64_t room,
 	       struct sim_result *out)
 {
-	uint32_t nblocks = trace->step ? (room + BLOCK_PAGES - 1) / BLOCK_PAGES : room;
+	uint64_t all = (uint64_t)trace->nblocks * (trace->step ? BLOCK_PAGES : 1);
+	/* What has room for more than there is has nothing to choose. */
+	uint64_t most = room < all ? room : all;
+	uint32_t nblocks = (uint32_t)(trace->step ? (most + BLOCK_PAGES - 1) / BLOCK_PAGES : most);
 	void *memory = calloc(1, order_bytes(ops, nblocks));
 	struct memory m;
 	int ret = memory_init(&m, trace, room, out);
@@ -301,7 +326,7 @@ int sim_replay(const struct trace *trace, const struct order_ops *ops, uint32_t 
 	if (!memory || !m.entry)
 		ret = -ENOMEM;
 	if (!ret)
-		m.order = order_init(memory, ops, nblocks, room);
+		m.order = order_init(memory, ops, nblocks, most);
 	for (size_t i = 0; !ret && i < trace->n; i++)
 		memory_step(&m, i);
 	free(memory);
@@ -310,17 +335,7 @@ int sim_replay(const struct trace *trace, const struct order_ops *ops, uint32_t 
 	return ret;
 }
 
-struct use {
-	size_t next; /* when the block is used again */
-	uint32_t block;
-};
-
-struct heap {
-	struct use *use;
-	size_t n;
-};
-
-static void heap_push(struct heap *heap, struct use use)
+void heap_push(struct heap *heap, struct use use)
 {
 	size_t i = heap->n++, up;
 
@@ -329,7 +344,7 @@ static void heap_push(struct heap *heap, struct use use)
 	heap->use[i] = use;
 }
 
-static struct use heap_pop(struct heap *heap)
+struct use heap_pop(struct heap *heap)
 {
 	struct use first = heap->use[0], last = heap->use[--heap->n];
 	size_t i = 0, down;
@@ -346,36 +361,20 @@ static struct use heap_pop(struct heap *heap)
 	return first;
 }
 
-static enum step_kind kind_of(const struct trace *trace, size_t i)
-{
-	return trace->step ? trace->step[i].kind : STEP_USE;
-}
-
-static bool is_use(enum step_kind kind)
-{
-	return kind == STEP_USE || kind == STEP_BRING || kind == STEP_SPARE;
-}
-
-/* For each use, when the same block is used next; never: past the end, or once it is gone. */
+/* For each use, when the same block is used next; never: past the end. */
 static void next_uses(const struct trace *trace, size_t *next, size_t *last)
 {
-	enum step_kind kind;
-
 	for (uint32_t b = 0; b < trace->nblocks; b++)
 		last[b] = SIZE_MAX;
 	for (size_t i = trace->n; i-- > 0;) {
-		kind = kind_of(trace, i);
 		next[i] = last[trace->block[i]];
-		if (kind == STEP_GONE && trace->step[i].whole)
-			last[trace->block[i]] = SIZE_MAX;
-		else if (is_use(kind))
-			last[trace->block[i]] = i;
+		last[trace->block[i]] = i;
 	}
 }
 
 static void optimum_makes_room(struct memory *m, const struct want *why)
 {
-	uint32_t goal = m->used > why->excess ? m->used - why->excess : 0;
+	uint64_t goal = m->used > why->excess ? m->used - why->excess : 0;
 	struct use use;
 
 	while (m->used > goal && m->heap->n) {
@@ -391,16 +390,14 @@ static void optimum_run(struct memory *m, const size_t *next)
 	uint32_t block;
 
 	for (size_t i = 0; i < trace->n; i++) {
-		memory_step(m, i);
-		if (!is_use(kind_of(trace, i)))
-			continue;
 		block = trace->block[i];
+		block_use(m, block);
 		m->due[block] = next[i];
 		heap_push(m->heap, (struct use){ .next = next[i], .block = block });
 	}
 }
 
-int sim_optimum(const struct trace *trace, uint32_t room, struct sim_result *out)
+static int belady(const struct trace *trace, uint64_t room, struct sim_result *out)
 {
 	size_t *next = calloc(trace->n + 1, sizeof(*next));
 	struct heap heap = { .use = calloc(trace->n + 1, sizeof(*heap.use)) };
@@ -421,4 +418,9 @@ int sim_optimum(const struct trace *trace, uint32_t room, struct sim_result *out
 	free(next);
 	memory_fini(&m);
 	return ret;
+}
+
+int sim_optimum(const struct trace *trace, uint64_t room, struct sim_result *out)
+{
+	return trace->step ? sim_bound(trace, room, out) : belady(trace, room, out);
 }

@@ -20,9 +20,19 @@ struct sim_miss {
 	uint32_t thread;
 };
 
+/* Pages came to a device memory, or left it. */
+struct sim_move {
+	uint64_t page;
+	uint32_t npages; /* of one block */
+	uint32_t memory;
+	uint64_t after; /* so many misses of CPUs */
+	bool comes;
+};
+
 struct sim_result {
 	uint64_t uses, misses, evictions; /* of blocks: a miss finds none of it */
-	uint64_t faults;		  /* uses for which anything of a block had to come */
+	uint64_t hits;			  /* uses that find all they want */
+	uint64_t faults;		  /* for which anything of a block was to come */
 	uint64_t batches;		  /* of faults that are served in one go */
 	uint64_t cpu_faults;	      /* recorded: pages that a CPU missed, for they were there */
 	uint64_t bytes_in, bytes_out; /* moved to the memory, and from it for lack of room */
@@ -42,7 +52,8 @@ enum step_kind {
 struct trace_step {
 	uint64_t pages[SIM_WORDS];
 	enum step_kind kind;
-	bool whole; /* STEP_GONE: then the library had nothing left; else the block was new to it */
+	bool whole;	/* the block was new to the library */
+	bool own;	/* a use of its own; else it is told of what an earlier step was for */
 	uint32_t after; /* STEP_BRING: the request began after so many steps; STEP_EMPTY: frames */
 };
 
@@ -55,16 +66,18 @@ struct trace {
 	/* Of a recorded one; else step is NULL. */
 	struct trace_step *step; /* of each use */
 	uint32_t frames;	 /* of the memory that it was */
-	uint32_t npages;	 /* that came, at most, of all blocks together */
+	uint64_t npages;	 /* that came, at most, of all blocks together */
 	uint64_t cpu_misses;	 /* of pages that devices had */
 	struct sim_miss *miss;	 /* each of them */
-	uint64_t lost;		 /* events that found no room */
-	struct sim_result seen;	 /* what the library counted */
+	struct sim_move *move;	 /* of all memories, in order */
+	size_t nmoves;
+	uint64_t lost;		/* events that found no room */
+	struct sim_result seen; /* what the library counted */
 };
 
 /* What all blocks of a trace take, in what memories are measured in: pages of a recorded one, else
  * blocks. */
-uint32_t trace_size(const struct trace *trace);
+uint64_t trace_size(const struct trace *trace);
 
 /* 0 or -ENOMEM. */
 int trace_add(struct trace *trace, uint32_t block);
@@ -89,7 +102,10 @@ int record_misses(const struct trace *trace, struct trace *out);
 /* The classic patterns, the same at every call; scaled to so many blocks in all. */
 #define NR_PATTERNS 7
 extern const char *const pattern_names[NR_PATTERNS];
-/* room: blocks that fit; a loop and a hot set are made to measure. 0; -ENOMEM, -ENOENT */
+/*
+ * room: blocks that fit; a loop (0: of nblocks) and a hot set are made to its measure. 0; -ENOMEM,
+ * -ENOENT.
+ */
 int pattern_make(const char *name, uint32_t nblocks, uint32_t room, struct trace *out);
 /* With other random numbers; seed: not 0. */
 int pattern_seeded(const char *name, uint32_t nblocks, uint32_t room, uint64_t seed,
@@ -114,26 +130,51 @@ extern const struct sim_device sim_devices[NR_DEVICES];
 double sim_stall_s(const struct sim_result *result, const struct sim_device *device);
 
 /* Replay a trace in a memory of so many blocks, or (recorded) pages. 0 or -ENOMEM. */
-int sim_replay(const struct trace *trace, const struct order_ops *ops, uint32_t room,
+int sim_replay(const struct trace *trace, const struct order_ops *ops, uint64_t room,
 	       struct sim_result *out);
-/* The least misses that any order could have: evict what is used again last (Belady). */
-int sim_optimum(const struct trace *trace, uint32_t room, struct sim_result *out);
+/*
+ * The least misses that any order could have: evict what is used again last (Belady). Of a recorded
+ * trace, whose blocks are not of one size, misses that no order can do without, and nothing else:
+ * see bound.c.
+ */
+int sim_optimum(const struct trace *trace, uint64_t room, struct sim_result *out);
+/* Of recorded ones, likewise. */
+int sim_bound(const struct trace *trace, uint64_t room, struct sim_result *out);
 
-/* Misses by share of memory, a line for each order; y[order][share], the optimum last. */
+/* Blocks by their next use, the latest first. */
+struct use {
+	size_t next; /* when the block is used again */
+	uint32_t block;
+};
+
+struct heap {
+	struct use *use; /* with room for all */
+	size_t n;
+};
+
+void heap_push(struct heap *heap, struct use use);
+struct use heap_pop(struct heap *heap);
+
+uint32_t sim_count(const uint64_t *pages);
+
+/* Misses by share of memory, of each order; the optimum's, or the bound, last. */
 #define NR_SHARES 3
 extern const unsigned sim_shares[NR_SHARES]; /* percent */
-#define SIM_ROWS 24
+#define SIM_ROWS  24
+#define SIM_LEAST 4 /* blocks, or recorded pages: a quarter is one at least */
 struct sim_figures {
 	unsigned nrows;
 	char name[SIM_ROWS][32];
+	bool bounded[SIM_ROWS]; /* what the optimum is, is not known */
 	struct sim_result result[SIM_ROWS][NR_SHARES][NR_ORDERS + 1];
 };
 /* Of all patterns. */
 int sim_figures(struct sim_figures *out);
-/* And of a trace, unless there is no row left for it: -E2BIG. */
+/* And of a trace, unless there is no row left for it, -E2BIG, or it is too small, -ERANGE. */
 int sim_figures_add(struct sim_figures *out, const struct trace *trace);
-/* The geometric mean over all patterns and shares of misses over the optimum's. */
-double sim_mean(const struct sim_figures *figures, unsigned order);
+/* The geometric mean over patterns, traces and shares of misses over the optimum's. */
+enum sim_rows { ROWS_ALL, ROWS_EXACT /* of which the optimum is known */ };
+double sim_mean(const struct sim_figures *figures, unsigned order, enum sim_rows rows);
 /* The worst misses over those of another order. */
 double sim_worst(const struct sim_figures *figures, unsigned order, const struct order_ops *ops);
 /* What a policy of prefetch makes of a walk over pages that are on a device. */
@@ -151,8 +192,8 @@ struct sim_coverage {
 int sim_coverage(const struct ahead_ops *ops, unsigned walk, bool thread, struct sim_coverage *out);
 
 /*
- * Likewise of the pages that a CPU missed in a recorded trace, each of which it touches once: what
- * comes along is taken to be used where it was missed in the recording, and else to be wasted.
+ * Likewise of the pages that a CPU missed in a recorded trace: what comes along is taken to be used
+ * where it was missed in the recording before it went to a device again, and else to be wasted.
  * -ENOENT: it missed none.
  */
 int sim_coverage_of(const struct ahead_ops *ops, const struct trace *trace, bool thread,
@@ -188,6 +229,8 @@ struct chart {
 };
 void chart_write(const struct chart *chart, FILE *file);
 
+/* What can stand in a picture, of any text. */
+void svg_text(const char *text, FILE *file);
 void svg_write(const struct sim_figures *figures, FILE *file);
 
 #endif

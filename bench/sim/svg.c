@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The figures as a picture: for each pattern and share of memory a group of bars, one for each
- * order, as high as its misses over the optimum's. The line at 1 is the optimum.
+ * order, as high as its misses over the optimum's, or the bound's. The line at 1 is that.
  */
 #include "sim.h"
 
@@ -13,8 +13,36 @@
 #define HIGH   200
 #define FACTOR 4.0 /* the highest that is drawn */
 
-static const char *const colours[NR_ORDERS] = { "#0b6e4f", "#c1440e", "#e0a458",
-						"#4c78a8", "#8e6bb0", "#7f8c3a" };
+/* Told apart however many there are. */
+static void colour(unsigned order, FILE *file)
+{
+	static const char *const colours[] = { "#0b6e4f", "#c1440e", "#e0a458",
+					       "#4c78a8", "#8e6bb0", "#7f8c3a" };
+	const unsigned n = sizeof(colours) / sizeof(colours[0]);
+
+	if (order < n)
+		fputs(colours[order], file);
+	else
+		fprintf(file, "hsl(%u, 60%%, %u%%)", (order - n) * 137 % 360, 35 + order % 3 * 15);
+}
+
+void svg_text(const char *text, FILE *file)
+{
+	for (; *text; text++)
+		switch (*text) {
+		case '&':
+			fputs("&amp;", file);
+			break;
+		case '<':
+			fputs("&lt;", file);
+			break;
+		case '>':
+			fputs("&gt;", file);
+			break;
+		default:
+			fputc(*text >= ' ' && *text <= '~' ? *text : '?', file);
+		}
+}
 
 static double height(double factor)
 {
@@ -28,11 +56,10 @@ static void bars(const struct sim_result *result, double x, FILE *file)
 	for (unsigned o = 0; o < NR_ORDERS; o++) {
 		factor = (double)result[o].misses / (double)result[NR_ORDERS].misses;
 		high = height(factor);
-		fprintf(file,
-			"<rect x=\"%.0f\" y=\"%.1f\" width=\"%d\" height=\"%.1f\" fill=\"%s\">"
-			"<title>%s: %.2f</title></rect>\n",
-			x + o * BAR, TOP + HIGH - high, BAR - 1, high, colours[o], orders[o]->name,
-			factor);
+		fprintf(file, "<rect x=\"%.0f\" y=\"%.1f\" width=\"%d\" height=\"%.1f\" fill=\"",
+			x + o * BAR, TOP + HIGH - high, BAR - 1, high);
+		colour(o, file);
+		fprintf(file, "\"><title>%s: %.2f</title></rect>\n", orders[o]->name, factor);
 	}
 }
 
@@ -45,8 +72,9 @@ static void panel(const struct sim_figures *figures, unsigned p, FILE *file)
 		fprintf(file, "<text x=\"%.0f\" y=\"%d\">%u%%</text>\n", x + s * GROUP + 8,
 			TOP + HIGH + 14, sim_shares[s]);
 	}
-	fprintf(file, "<text x=\"%.0f\" y=\"%d\" font-weight=\"bold\">%s</text>\n", x,
-		TOP + HIGH + 30, figures->name[p]);
+	fprintf(file, "<text x=\"%.0f\" y=\"%d\" font-weight=\"bold\">", x, TOP + HIGH + 30);
+	svg_text(figures->name[p], file);
+	fputs("</text>\n", file);
 }
 
 void svg_write(const struct sim_figures *figures, FILE *file)
@@ -62,11 +90,13 @@ void svg_write(const struct sim_figures *figures, FILE *file)
 		"<text x=\"%d\" y=\"14\">Misses, in multiples of the optimum's, by pattern and "
 		"share of memory (bars end at %.0f)</text>\n",
 		LEFT, FACTOR);
-	for (unsigned o = 0; o < NR_ORDERS; o++)
-		fprintf(file,
-			"<rect x=\"%u\" y=\"20\" width=\"10\" height=\"10\" fill=\"%s\"/>"
-			"<text x=\"%u\" y=\"29\">%s</text>\n",
-			LEFT + o * 90, colours[o], LEFT + 14 + o * 90, orders[o]->name);
+	for (unsigned o = 0; o < NR_ORDERS; o++) {
+		fprintf(file, "<rect x=\"%u\" y=\"20\" width=\"10\" height=\"10\" fill=\"",
+			LEFT + o * 90);
+		colour(o, file);
+		fprintf(file, "\"/><text x=\"%u\" y=\"29\">%s</text>\n", LEFT + 14 + o * 90,
+			orders[o]->name);
+	}
 	for (unsigned p = 0; p < figures->nrows; p++)
 		panel(figures, p, file);
 	for (unsigned factor = 1; factor <= (unsigned)FACTOR; factor++)

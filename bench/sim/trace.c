@@ -6,7 +6,8 @@
  *	BLOCK			decimal numbers, a use each, in order
  *	end USES
  *
- * The last line tells a whole file from one that was cut off.
+ * The last line tells a whole file from one that was cut off. USES are the lines between: a
+ * use of the same block as the one before counts there, though it is none of the trace.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -55,7 +56,7 @@ static int read_line(struct trace *trace, const char *text, size_t line, char *w
 
 	if (!strncmp(text, "end ", 4)) {
 		number = strtoull(text + 4, &end, 10);
-		if (*end != '\n' || number != trace->n)
+		if (*end != '\n' || number != line - 2)
 			return bad(why, len, line, "so many uses are not what came before");
 		return 1;
 	}
