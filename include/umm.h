@@ -363,8 +363,8 @@ UMM_API void umm_ctx_put(struct umm_ctx *ctx);
  * @frame_cache: as of struct umm_ctx_options, from now on; 0: none. More than the context was
  *               created with counts as that
  *
- * What is kept beyond that goes back to the kernel; what is in use at the moment when it is not
- * any more.
+ * What is kept beyond that goes back to the kernel; blocks that are in use at the moment when they
+ * are not any more, single pages when a page that comes home makes them superfluous.
  *
  * Ownership: none.
  * Context:   any thread, not from a callback; may sleep.

@@ -326,16 +326,16 @@ void staging_give_slot(struct staging *staging, uintptr_t base, const uint64_t *
 	enum staging_kind kind;
 	struct slot *slot = slot_of(staging, base, &kind);
 	unsigned n = bit_count(present);
-	bool drop;
 
 	lock_take(&staging->lock);
-	drop = n && staging->cached + n > staging->limit;
-	lock_drop(&staging->lock);
-	if (drop)
+	if (n && staging->cached + n > staging->limit) {
+		lock_drop(&staging->lock);
 		mlocked_drop(base, UMM_BLOCK_SIZE);
-	lock_take(&staging->lock);
+		lock_take(&staging->lock);
+		n = 0;
+	}
 	slot->nbusy = 0;
-	if (!drop) {
+	if (n) {
 		memcpy(slot->avail, present, sizeof(slot->avail));
 		slot->navail = (uint16_t)n;
 		avail_changed(staging, kind, (long)n);

@@ -63,8 +63,8 @@ struct staging {
 int staging_init(struct staging *staging, uint64_t features, size_t cache_bytes);
 void staging_fini(struct staging *staging);
 /*
- * Keep no more than that, nor more than at the start. How many pages went back for it; what is on
- * its way goes when it comes.
+ * Keep no more than that, nor more than at the start. How many pages went back for it; a slot that
+ * is on its way goes when it comes, single pages stay until they are used again, or trimmed.
  */
 size_t staging_limit(struct staging *staging, size_t cache_bytes);
 size_t staging_cached_bytes(struct staging *staging);
