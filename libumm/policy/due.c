@@ -133,7 +133,7 @@ static void move(struct order *order, struct order_entry *entry, uint8_t to)
 static struct order_entry *look(struct order *order, const struct order_want *want)
 {
 	struct order_entry *entry, *best = NULL, *next;
-	uint64_t costs[LOOK], most = 0, sum = 0, middle;
+	uint64_t costs[LOOK] = { 0 }, most = 0, sum = 0, middle;
 	unsigned i = 0;
 
 	while (order->list[POOL].n < LOOK && order->list[REST].tail)
