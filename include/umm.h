@@ -2097,7 +2097,8 @@ struct umm_advice {
  *            not async-signal-safe.
  * Return:    0; -EINVAL misuse, also an argument that the hint has no use for, or an order over 9;
  *            -EFAULT some page of the spans is not managed: nothing is set, and the log says
- *            where; -ENODEV @mem or @dev is being removed, or in a forked child; -EOPNOTSUPP
+ *            where, unless it was unmapped during the call: then spans before it may be set;
+ *            -ENODEV @mem or @dev is being removed, or in a forked child; -EOPNOTSUPP
  *            ACCESSED_BY a device without UMM_DEVICE_IN_PLACE; -ENOSPC too many devices;
  *            -ENOMEM: part of it may be set; -EDEADLK from a callback; -E2BIG.
  * Since:     0.1

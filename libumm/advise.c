@@ -65,7 +65,7 @@ static int advice_check(struct umm_ctx *ctx, const struct umm_advice *advice)
 
 static int spans_check(struct umm_ctx *ctx, const struct umm_advice *advice)
 {
-	struct umm_span pages, run;
+	struct umm_span pages, run, next;
 	uintptr_t at, end;
 	int ret;
 
@@ -79,7 +79,8 @@ static int spans_check(struct umm_ctx *ctx, const struct umm_advice *advice)
 		if (region_next_run(ctx, at, end, &run) && run.start == at)
 			at += run.len;
 		if (at < end)
-			return log_unmanaged("umm_advise", at, end);
+			return log_unmanaged("umm_advise", at,
+					     region_next(ctx, at, end, &next) ? next.start : end);
 	}
 	return 0;
 }

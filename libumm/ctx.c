@@ -138,6 +138,7 @@ static int ctx_init(struct umm_ctx *ctx)
 	rwlock_init(&ctx->gate, RANK_GATE);
 	lock_init(&ctx->fork_lock, RANK_FORK);
 	lock_init(&ctx->expect_lock, RANK_LEAF);
+	lock_init(&ctx->mark_lock, RANK_MARK);
 	regions_init(&ctx->regions);
 	hints_init(&ctx->hints);
 	hints_from_environment(&ctx->hints);
@@ -157,6 +158,7 @@ static void ctx_fini(struct umm_ctx *ctx)
 	notifiers_fini(&ctx->notifiers);
 	hints_fini(&ctx->hints);
 	regions_fini(&ctx->regions);
+	lock_fini(&ctx->mark_lock);
 	lock_fini(&ctx->expect_lock);
 	lock_fini(&ctx->fork_lock);
 	rwlock_fini(&ctx->gate);

@@ -29,9 +29,10 @@ struct umm_ctx {
 	int uffd;
 	int watch; /* a userfaultfd for events of mirrored memory only; -1: there is none */
 	int mark;  /* and one for those of hinted memory that no device uses; likewise */
-	bool whole_process; /* UMM_CTX_WHOLE_PROCESS */
-	bool in_thread;	    /* UMM_CTX_FAULTS_IN_THREAD */
-	uint64_t features;  /* enum umm_kernel_feature in use */
+	struct lock mark_lock; /* RANK_MARK. Protects: nothing; inside: marks end (mark.c) */
+	bool whole_process;    /* UMM_CTX_WHOLE_PROCESS */
+	bool in_thread;	       /* UMM_CTX_FAULTS_IN_THREAD */
+	uint64_t features;     /* enum umm_kernel_feature in use */
 	struct stats stats;
 
 	struct lock lock; /* RANK_CTX. Protects: devices, the lists that hang off them, pins */

@@ -224,6 +224,7 @@ static void child(void)
 	for (ctx = ctx_list_first(); ctx; ctx = ctx->next) {
 		region_fork_child(ctx);
 		device_fork_child(ctx);
+		lock_fork_child(&ctx->mark_lock);
 		hints_fork_child(&ctx->hints);
 		/* Inherited from our parent, not from its parent: seal and close once. */
 		if (ctx->uffd < 0)

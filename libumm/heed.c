@@ -182,16 +182,36 @@ int heed_evict(struct umm_devmem *mem, uint32_t nfree, uint64_t clock, uintptr_t
 	return ret;
 }
 
-/* On the mover, which nothing that the op may wait for needs. */
+/* The end of the stretch from `at` on of which ACCESSED_BY names the number; `at`: none. */
+static uintptr_t named_until(struct hint_cursor *cursor, uintptr_t at, uintptr_t end,
+			     unsigned number)
+{
+	while (at < end && hint_at(cursor, at)->devices >> number & 1)
+		at = min(cursor->end, end);
+	return at;
+}
+
+/*
+ * On the mover, which nothing that the op may wait for needs. The hint may have ended meanwhile, or
+ * the number be another device's: but what names it now means the device that has it now, until
+ * the end of the call.
+ */
 static void accessed_work(struct umm_ctx *ctx, const struct work *work)
 {
 	unsigned number = (unsigned)work->to;
 	struct umm_device *dev = hint_device_begin(&ctx->hints, number);
+	struct hint_cursor cursor;
 
 	if (!dev)
 		return;
-	if (dev->ops.accessed)
-		dev->ops.accessed(dev->priv, work->addr, work->end);
+	cursor_begin(ctx, &cursor);
+	for (uintptr_t at = work->addr, to; dev->ops.accessed && at < work->end; at = to) {
+		to = named_until(&cursor, at, work->end, number);
+		if (to > at)
+			dev->ops.accessed(dev->priv, at, to);
+		else
+			to = cursor.end;
+	}
 	hint_device_end(&ctx->hints, number);
 }
 

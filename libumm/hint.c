@@ -163,13 +163,43 @@ static void ended_add(struct hint_change *change, uintptr_t start, uintptr_t end
 	change->ended[change->nended++] = (struct umm_span){ start, end - start };
 }
 
-static void node_change(struct hint_node *node, struct hint_change *change)
+/* What nothing was said about is as usual; but of where prefetches went nothing is. */
+static void add_usual(const struct hints *hints, const struct hint_map *map,
+		      struct hint_attrs *attrs)
 {
+	const struct hint_attrs *usual = &hints->usual;
+	uint32_t fresh = usual->set & ~(attrs->set | attrs->refused);
+
+	if (map != &hints->advice)
+		return;
+	attrs->set |= fresh;
+	if (fresh & 1 << UMM_HINT_GRANULARITY)
+		attrs->order = usual->order;
+	if (fresh & 1 << UMM_HINT_READAHEAD)
+		attrs->readahead = usual->readahead;
+	if (fresh & 1 << UMM_HINT_THRASH)
+		attrs->thrash = usual->thrash;
+}
+
+/* Addresses of which other things are said now. */
+static void note_ended(const struct hints *hints, const struct hint_map *map,
+		       struct hint_change *change, const struct umm_span *span,
+		       struct hint_attrs before, struct hint_attrs now)
+{
+	add_usual(hints, map, &before);
+	add_usual(hints, map, &now);
+	if (attrs_kept_more(&before, &now))
+		ended_add(change, span->start, span->start + span->len);
+}
+
+static void node_change(const struct hints *hints, const struct hint_map *map,
+			struct hint_node *node, struct hint_change *change)
+{
+	struct umm_span span = { node->node.start, node->node.end - node->node.start };
 	const struct hint_attrs before = node->attrs;
 
 	attrs_change(&node->attrs, change);
-	if (attrs_kept_more(&before, &node->attrs))
-		ended_add(change, node->node.start, node->node.end);
+	note_ended(hints, map, change, &span, before, node->attrs);
 }
 
 static void bare_add(struct hint_change *change, uintptr_t start, uintptr_t end)
@@ -183,7 +213,7 @@ static int apply_locked(struct hints *hints, struct hint_map *map, const struct 
 			struct hint_change *change)
 {
 	uintptr_t end = span->start + span->len, next;
-	struct hint_attrs fresh = { 0 };
+	struct hint_attrs none = { 0 }, fresh = none;
 	struct hint_node *node;
 	struct umm_span gap;
 	int ret = split_at(hints, map, span->start);
@@ -196,13 +226,15 @@ static int apply_locked(struct hints *hints, struct hint_map *map, const struct 
 		gap = (struct umm_span){ at, (node ? node->node.start : end) - at };
 		next = node ? node->node.end : end;
 		if (node)
-			node_change(node, change);
+			node_change(hints, map, node, change);
 		if (node && says_nothing(&node->attrs)) {
 			bare_add(change, node->node.start, node->node.end);
 			node_drop(hints, map, node);
 		}
 		if (gap.len && !says_nothing(&fresh))
 			ret = node_add(hints, map, &gap, &fresh);
+		if (gap.len && !ret)
+			note_ended(hints, map, change, &gap, none, fresh);
 		merge_at(hints, map, at);
 		merge_at(hints, map, gap.start + gap.len);
 	}
@@ -314,6 +346,8 @@ static void move_locked(struct hints *hints, struct hint_map *map, const struct 
 		node_place(map, node, start,
 			   min(node->node.end, end) - max(node->node.start, from->start) + start);
 	}
+	merge_at(hints, map, to);
+	merge_at(hints, map, to + from->len);
 }
 
 bool hints_within(struct hints *hints, uintptr_t start, uintptr_t end)
@@ -353,6 +387,8 @@ static void forget_names(struct hints *hints, struct hint_map *map, const struct
 		attrs_change(&node->attrs, &change);
 		if (says_nothing(&node->attrs))
 			node_drop(hints, map, node);
+		else
+			merge_at(hints, map, node->node.start);
 	}
 }
 
@@ -422,20 +458,6 @@ void hint_device_end(struct hints *hints, unsigned number)
 	lock_drop(&hints->lock);
 }
 
-/* What nothing was said about is as usual. */
-static void add_usual(struct hint_attrs *attrs, const struct hint_attrs *usual)
-{
-	uint32_t fresh = usual->set & ~(attrs->set | attrs->refused);
-
-	attrs->set |= fresh;
-	if (fresh & 1 << UMM_HINT_GRANULARITY)
-		attrs->order = usual->order;
-	if (fresh & 1 << UMM_HINT_READAHEAD)
-		attrs->readahead = usual->readahead;
-	if (fresh & 1 << UMM_HINT_THRASH)
-		attrs->thrash = usual->thrash;
-}
-
 const struct hint_attrs *hint_at(struct hint_cursor *cursor, uintptr_t addr)
 {
 	struct hint_node *node;
@@ -453,7 +475,6 @@ const struct hint_attrs *hint_at(struct hint_cursor *cursor, uintptr_t addr)
 	}
 	cursor->start = addr;
 	lock_drop(&cursor->hints->lock);
-	if (cursor->map == &cursor->hints->advice)
-		add_usual(&cursor->attrs, &cursor->hints->usual);
+	add_usual(cursor->hints, cursor->map, &cursor->attrs);
 	return &cursor->attrs;
 }

@@ -15,6 +15,8 @@
 
 /* Who waits for memory to be let go looks again after so long. */
 #define HELD_NS UINT64_C(100000000)
+/* Bytes that are looked at in one go, with the regions locked, for hints. */
+#define BARE_MOST ((uintptr_t)1 << 30)
 
 /* The regions are locked. */
 static struct region_hold *hold_new(struct regions *regions, uintptr_t start, uintptr_t end)
@@ -57,22 +59,70 @@ int region_hold(struct umm_ctx *ctx, const struct umm_span *span, uint64_t born,
 	return 0;
 }
 
-int region_hold_all(struct umm_ctx *ctx, const struct umm_span *span, struct region_hold **out)
+/* The first hold of some of it, from this one of the list on; NULL: none. Under regions.lock. */
+static struct region_hold *hold_of(struct region_hold *hold, uintptr_t start, uintptr_t end)
 {
-	struct regions *regions = &ctx->regions;
-	uintptr_t end = span->start + span->len;
-	struct region_hold *hold = NULL;
-	bool all;
+	while (hold && (hold->start >= end || hold->end <= start))
+		hold = hold->next;
+	return hold;
+}
 
-	lock_take(&regions->lock);
-	all = regions_cover(regions, span->start, end);
-	if (all)
-		hold = hold_new(regions, span->start, end);
-	lock_drop(&regions->lock);
+/* The regions are locked. -EAGAIN: marks are being ended. */
+static int hold_all(struct regions *regions, uintptr_t start, uintptr_t end,
+		    struct region_hold **out)
+{
+	struct region_hold *hold;
+
+	if (!regions_cover(regions, start, end))
+		return -EFAULT;
+	for (hold = regions->holds; (hold = hold_of(hold, start, end)); hold = hold->next)
+		if (hold->ends_marks)
+			return -EAGAIN;
+	hold = hold_new(regions, start, end);
 	if (!hold)
-		return all ? -ENOMEM : -EFAULT;
+		return -ENOMEM;
 	*out = hold;
 	return 0;
+}
+
+int region_hold_all(struct umm_ctx *ctx, const struct umm_span *span, struct region_hold **out)
+{
+	uint32_t seen;
+	int ret;
+
+	do {
+		seen = ctx_settle_count(ctx);
+		lock_take(&ctx->regions.lock);
+		ret = hold_all(&ctx->regions, span->start, span->start + span->len, out);
+		lock_drop(&ctx->regions.lock);
+		if (ret == -EAGAIN)
+			ctx_settle_wait(ctx, seen, now_ns() + HELD_NS);
+	} while (ret == -EAGAIN);
+	return ret;
+}
+
+static bool is_bare(struct umm_ctx *ctx, uintptr_t va)
+{
+	return !hold_of(ctx->regions.holds, va, va + UMM_BLOCK_SIZE) &&
+	       !hints_within(&ctx->hints, va, va + UMM_BLOCK_SIZE);
+}
+
+uintptr_t region_hold_bare(struct umm_ctx *ctx, uintptr_t start, uintptr_t end,
+			   struct region_hold **out)
+{
+	uintptr_t at = start + UMM_BLOCK_SIZE;
+	bool bare;
+
+	end = min(end, start + BARE_MOST);
+	lock_take(&ctx->regions.lock);
+	bare = is_bare(ctx, start);
+	while (at < end && is_bare(ctx, at) == bare)
+		at += UMM_BLOCK_SIZE;
+	*out = bare ? hold_new(&ctx->regions, start, at) : NULL;
+	if (*out)
+		(*out)->ends_marks = true;
+	lock_drop(&ctx->regions.lock);
+	return at;
 }
 
 void region_let(struct umm_ctx *ctx, struct region_hold *hold)
@@ -94,16 +144,11 @@ void region_let(struct umm_ctx *ctx, struct region_hold *hold)
 /* One of the first `upto` holds. Under regions.lock. */
 static bool is_held_by(const struct regions *regions, uintptr_t start, uintptr_t end, uint64_t upto)
 {
-	const struct region_hold *hold = regions->holds;
+	struct region_hold *hold = hold_of(regions->holds, start, end);
 
-	while (hold && (hold->number > upto || hold->start >= end || hold->end <= start))
-		hold = hold->next;
+	while (hold && hold->number > upto)
+		hold = hold_of(hold->next, start, end);
 	return hold;
-}
-
-bool region_is_held(const struct regions *regions, uintptr_t start, uintptr_t end)
-{
-	return is_held_by(regions, start, end, UINT64_MAX);
 }
 
 /* By one of the first so many holds, of which *upto is 0: all that there have been? */

@@ -32,6 +32,7 @@ enum hook_point {
 	HOOK_READAHEAD,	    /* pages that nobody has missed yet are about to come home */
 	HOOK_THROTTLED,	    /* a device's request waits for pages that thrash; the rest is done */
 	HOOK_MARKING,	    /* memory that gets a hint is about to be registered for that */
+	HOOK_UNMARKING,	    /* nothing is said of blocks any more: their marks are about to end */
 	HOOK_HINTING,	    /* a hint, or where a prefetch goes, is about to be kept */
 	HOOK_PREFETCHING,   /* a prefetch was checked, and is about to wait, or to begin */
 	HOOK_LISTED,	    /* a prefetch waits, or is about to begin; the list is locked */

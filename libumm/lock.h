@@ -20,6 +20,8 @@
  * REGION      the region tree                       API, event readers  no
  * BLOCK       page states of one 2 MiB block,       everybody           userfaultfd
  *             its registration                                          ioctls
+ * MARK        the end of marks, against blocks      API threads, who-   userfaultfd
+ *             that are registered meanwhile         ever registers      ioctls
  * HINT        the map of hints                      everybody           no
  * NOTIFIER    notifier tree, sequences              everybody           no
  * DEVMEM      frames, order of eviction of a memory everybody           no
@@ -44,6 +46,7 @@ enum lock_rank {
 	RANK_GATE,
 	RANK_REGION,
 	RANK_BLOCK,
+	RANK_MARK,
 	RANK_HINT,
 	RANK_NOTIFIER,
 	RANK_DEVMEM,

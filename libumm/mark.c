@@ -12,11 +12,12 @@
  * another userfaultfd of the program has, and files where there is no watch, cannot be marked.
  *
  * Whole blocks are marked, as far as what is managed goes on, and the mark of a block goes with
- * what was last said of it: so marks split mappings where blocks begin at most, however many pages
- * are hinted one by one.
+ * what the program unsets of it last: so marks split mappings where blocks begin at most, however
+ * many pages are hinted one by one. Where a hint ends with its memory or device the mark stays.
  *
  * Invariant: what is registered with the mark is in no block, or NATIVE there.
- * Locks: regions.lock, for what is hinted; inside of it a block's, whose mark goes.
+ * Locks: regions.lock, for what is hinted; mark_lock: from a look at whose memory is until it is
+ * no longer the mark's nobody else makes it his. Nothing enters the kernel under the former.
  */
 #include "mark.h"
 
@@ -85,20 +86,7 @@ static struct umm_span blocks_around(struct umm_ctx *ctx, const struct umm_span 
 	return (struct umm_span){ start, end - start };
 }
 
-/* Does no device use memory of the block, which is locked, or NULL? */
-static bool is_unused(const struct block *block)
-{
-	enum page_state state;
-
-	for (unsigned i = 0; block && i < UMM_BLOCK_PAGES; i++) {
-		state = page_state(block, i);
-		if (state != PG_UNMANAGED && state != PG_NATIVE && state != PG_MIRRORED)
-			return false;
-	}
-	return true;
-}
-
-/* No block of the memory, which is managed, can be registered meanwhile. */
+/* Of memory that is managed, or was just now: what has come there since may be hinted. */
 static void unmark(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
 {
 	struct maps_vma vma;
@@ -107,50 +95,48 @@ static void unmark(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
 	for (uintptr_t at = start; find(ctx, at, end, &vma); at = vma.end) {
 		at = max(at, vma.start);
 		len = min(vma.end, end) - at;
+		if (!vma.anon || vma.shared || vma.special)
+			continue;
+		lock_take(&ctx->mark_lock);
 		/* Not what another one has: before 6.17 that could be ended, too. */
-		if (vma.anon && !vma.shared && !vma.special && !uffd_watch(ctx->mark, at, len))
+		if (!hints_within(&ctx->hints, at, at + len) && !uffd_watch(ctx->mark, at, len))
 			uffd_unregister(ctx->mark, at, len);
+		lock_drop(&ctx->mark_lock);
 	}
 }
 
 /*
- * Nothing is said any more of some of a block: if nothing is said of the rest either, nor about to
- * be, the mark goes. Who makes or registers the block waits for that, and who is about to hint
- * holds it:
+ * Nothing is said any more of some of these blocks: where nothing is said of the rest of one
+ * either, nor about to be, its mark goes. Who ends marks, and who is about to hint, hold the
+ * blocks, so that one of them is first:
  *
- *	unmark_block()			mark_hint()
+ *	unmark_range()			mark_hint()
  *					lock; hold; unlock
  *	lock; held: leave; unlock	mark
  *					lock; hint; let; unlock
  *	lock; hinted: leave; unlock
+ *
+ *	lock; bare: hold; unlock
+ *	unmark				lock; held: wait; unlock
+ *	lock; let; unlock
+ *					lock; hold; unlock
  */
-static void unmark_block(struct umm_ctx *ctx, uintptr_t va)
-{
-	struct umm_span rest = { va, UMM_BLOCK_SIZE }, piece;
-	uintptr_t end = va + UMM_BLOCK_SIZE, last;
-	struct block *block;
-	bool go;
-
-	lock_take(&ctx->regions.lock);
-	block = block_find(ctx, va);
-	go = is_unused(block) && !hints_within(&ctx->hints, va, end) &&
-	     !region_is_held(&ctx->regions, va, end);
-	while (go && region_elder(&ctx->regions, &rest, REGION_ANY_AGE, &piece)) {
-		last = min(piece.start + piece.len, end);
-		unmark(ctx, max(piece.start, va), last);
-		rest = (struct umm_span){ last, end - last };
-	}
-	if (block)
-		lock_drop(&block->lock);
-	lock_drop(&ctx->regions.lock);
-}
-
 static void unmark_range(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
 {
-	if (ctx->mark < 0)
-		return;
-	for (uintptr_t va = align_down(start, UMM_BLOCK_SIZE); va < end; va += UMM_BLOCK_SIZE)
-		unmark_block(ctx, va);
+	uintptr_t at = align_down(start, UMM_BLOCK_SIZE), stop = align_up(end, UMM_BLOCK_SIZE);
+	struct region_hold *hold;
+	struct umm_span run;
+	uintptr_t next;
+
+	for (; ctx->mark >= 0 && at < stop; at = next) {
+		next = region_hold_bare(ctx, at, stop, &hold);
+		if (!hold)
+			continue;
+		hook_run(HOOK_UNMARKING, at);
+		for (; region_next_run(ctx, at, next, &run); at = run.start + run.len)
+			unmark(ctx, run.start, run.start + run.len);
+		region_let(ctx, hold);
+	}
 }
 
 int mark_hint(struct umm_ctx *ctx, struct hint_map *map, const struct umm_span *span,
@@ -176,6 +162,8 @@ int mark_hint(struct umm_ctx *ctx, struct hint_map *map, const struct umm_span *
 	mark_range(ctx, whole.start, whole.start + whole.len);
 	ret = apply(ctx, map, span, change);
 	region_let(ctx, hold);
+	if (ret)
+		unmark_range(ctx, whole.start, whole.start + whole.len);
 	return ret;
 }
 
@@ -183,11 +171,15 @@ int mark_register(struct umm_ctx *ctx, uintptr_t start, size_t len)
 {
 	int ret = uffd_register(ctx->uffd, start, len);
 
+	if (ret != -EBUSY || ctx->mark < 0)
+		return ret;
+	lock_take(&ctx->mark_lock);
 	/* The mark's, if it may have it: what another one has is refused to it, too. */
-	while (ret == -EBUSY && ctx->mark >= 0 && !uffd_watch(ctx->mark, start, len)) {
+	while (ret == -EBUSY && !uffd_watch(ctx->mark, start, len)) {
 		uffd_unregister(ctx->mark, start, len);
 		ret = uffd_register(ctx->uffd, start, len);
 	}
+	lock_drop(&ctx->mark_lock);
 	return ret;
 }
 

@@ -421,11 +421,13 @@ static int note_target(struct umm_ctx *ctx, const struct umm_prefetch *req)
 	for (size_t i = 0; i < req->nspans; i++) {
 		pages = span_pages(&req->spans[i]);
 		for (uintptr_t at = pages.start, end = at + pages.len;
-		     !ret && region_next_run(ctx, at, end, &run); at = run.start + run.len) {
+		     !ret && region_next_run(ctx, at, end, &run);) {
 			ret = mark_hint(ctx, &ctx->hints.targets, &run, &change);
-			/* Unmapped just now. */
+			/* Of what is unmapped just now the next look finds what is left. */
 			if (ret == -EFAULT)
 				ret = 0;
+			else
+				at = run.start + run.len;
 		}
 	}
 	return ret;

@@ -53,7 +53,7 @@ size_t regions_bytes(const struct regions *regions)
 {
 	return atomic_load(&regions->region_pool.mapped) +
 	       atomic_load(&regions->alloc_pool.mapped) + atomic_load(&regions->stats_pool.mapped) +
-	       atomic_load(&regions->lots.pool.mapped);
+	       atomic_load(&regions->hold_pool.mapped) + atomic_load(&regions->lots.pool.mapped);
 }
 
 static struct region *region_of(struct itree_node *node)

@@ -53,6 +53,7 @@ struct region_hold {
 	struct region_hold *next;
 	uint64_t number;
 	uintptr_t start, end;
+	bool ends_marks; /* who is about to hint some of it waits */
 };
 
 struct regions {
@@ -136,13 +137,17 @@ bool region_elder(struct regions *regions, const struct umm_span *span, uint64_t
  */
 int region_hold(struct umm_ctx *ctx, const struct umm_span *span, uint64_t born,
 		struct region_hold **out);
-/* Likewise a span of which all is managed; -EFAULT: it is not. */
+/* Likewise a span of which all is managed, once no marks of it are being ended; -EFAULT. */
 int region_hold_all(struct umm_ctx *ctx, const struct umm_span *span, struct region_hold **out);
 void region_let(struct umm_ctx *ctx, struct region_hold *hold);
 /* Whoever holds pages of the piece now has let them go. Did that take a wait? No lock held. */
 bool region_await(struct umm_ctx *ctx, const struct umm_span *piece);
-/* Does anybody hold some of it? Under regions.lock. */
-bool region_is_held(const struct regions *regions, uintptr_t start, uintptr_t end);
+/*
+ * Blocks from the first on, that either all have, or all have not, a hint or a holder. If not, they
+ * are held, to end their marks; else, and without memory for it, *out is NULL. Where they end.
+ */
+uintptr_t region_hold_bare(struct umm_ctx *ctx, uintptr_t start, uintptr_t end,
+			   struct region_hold **out);
 
 /* The whole managed piece that addr is in; false: none. */
 bool region_around(struct umm_ctx *ctx, uintptr_t addr, struct umm_span *out);

@@ -307,6 +307,25 @@ static void targets_of_prefetches_end_with_the_memory(struct env *e)
 	assert_new_owner(e, p, 8);
 }
 
+/* The rest is kept, so that a later end of it is heard of. */
+static void target_is_kept_of_what_is_not_unmapped_meanwhile(struct env *e)
+{
+	char *p = env_attach(e, 16 * PAGE);
+	struct asking asking = { .env = e, .p = p };
+	struct actor actor;
+
+	hook_arm(HOOK_HINTING, p, 8);
+	actor_start(&actor, act_prefetch, &asking);
+	assert_true(hook_stopped());
+	assert_int_equal(munmap(p + 4 * PAGE, PAGE), 0);
+	hook_go(HOOK_HINTING);
+	actor_join(&actor);
+	assert_int_equal(query(e, p, 4).prefetched, 1);
+	assert_int_equal(query(e, p + 4 * PAGE, 1).prefetched, 0);
+	assert_int_equal(query(e, p + 5 * PAGE, 3).prefetched, 1);
+	assert_int_equal(query(e, p + 8 * PAGE, 1).prefetched, 0);
+}
+
 /* Who hints before the first touch, as most do, waits for nobody because of that. */
 static void hinted_memory_costs_no_fault_until_a_device_uses_it(struct env *e)
 {
@@ -747,6 +766,7 @@ static const struct test_case cases[] = {
 	TEST(KERNEL, hints_go_where_memory_goes),
 	TEST(KERNEL, query_sees_what_the_program_has_just_unmapped),
 	TEST(KERNEL, targets_of_prefetches_end_with_the_memory),
+	TEST(ONCE, target_is_kept_of_what_is_not_unmapped_meanwhile),
 	TEST(ALL, discard_spares_who_has_the_addresses_next),
 	TEST(KERNEL, discard_is_heeded_though_neighbours_become_managed),
 	TEST(SYSCALLS, end_of_memory_needs_nothing_of_a_stack_that_is_on_a_device),

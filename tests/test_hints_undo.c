@@ -3,6 +3,7 @@
 #include "harness.h"
 
 #include <stdio.h>
+#include <sys/mman.h>
 
 #include "hooked.h"
 #include "uffd.h"
@@ -318,6 +319,81 @@ static void end_of_a_hint_leaves_the_mark_to_one_that_is_about_to_come(struct en
 	assert_false(is_told_of(p));
 }
 
+static void act_unset(void *arg)
+{
+	struct hinting *hinting = arg;
+
+	UNSET(hinting->env, hinting->p, 1, .hint = UMM_HINT_READ_MOSTLY);
+}
+
+/* Only who hints the same blocks waits until their marks are gone. */
+static void end_of_marks_holds_up_nobody_else(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = many_blocks(e), *other = many_blocks(e);
+	struct hinting unset = { .env = e, .p = p };
+	struct hinting hinting = { .env = e, .p = p + 4 * PAGE };
+	struct actor ender, asker;
+
+	ADVISE(e, p, 1, .hint = UMM_HINT_READ_MOSTLY);
+	hook_arm(HOOK_UNMARKING, p, 1);
+	actor_start(&ender, act_unset, &unset);
+	assert_true(hook_stopped());
+	ADVISE(e, other, 8, .hint = UMM_HINT_READ_MOSTLY);
+	assert_int_equal(munmap(other, BLOCK), 0);
+	assert_state(e, other, 8, UMM_PAGE_UNMANAGED);
+	/* Nor a device, which has the block registered from now on. */
+	to_device(e, ref, p, 8, 8);
+	actor_start(&asker, act_hint, &hinting);
+	assert_true(actor_blocks(&asker));
+	hook_go(HOOK_UNMARKING);
+	actor_join(&ender);
+	actor_join(&asker);
+	assert_int_equal(hinting.ret, 0);
+	assert_true(is_told_of(p));
+	assert_state(e, p, 8, env_home(e));
+	assert_filled(p, 8, 1);
+}
+
+static void hint_that_comes_as_marks_end_is_marked(struct env *e)
+{
+	char *p = many_blocks(e);
+	struct hinting unset = { .env = e, .p = p };
+	struct hinting hinting = { .env = e, .p = p + 4 * PAGE };
+	struct actor ender, asker;
+
+	ADVISE(e, p, 1, .hint = UMM_HINT_READ_MOSTLY);
+	hook_arm(HOOK_UNMARKING, p, 1);
+	actor_start(&ender, act_unset, &unset);
+	assert_true(hook_stopped());
+	actor_start(&asker, act_hint, &hinting);
+	assert_true(actor_blocks(&asker));
+	hook_go(HOOK_UNMARKING);
+	actor_join(&ender);
+	actor_join(&asker);
+	assert_int_equal(hinting.ret, 0);
+	assert_true(is_told_of(p));
+}
+
+/* The mover comes to it only after that. */
+static void device_is_not_told_of_accesses_that_have_ended(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = env_alloc_small(e, 8 * PAGE);
+
+	fill(p, 8, 1);
+	hook_arm(HOOK_WORK, p, 8);
+	ADVISE(e, p, 8, .hint = UMM_HINT_ACCESSED_BY, .dev = ref->dev);
+	assert_true(hook_stopped());
+	UNSET(e, p, 8, .hint = UMM_HINT_ACCESSED_BY, .dev = ref->dev);
+	ADVISE(e, p + 6 * PAGE, 2, .hint = UMM_HINT_ACCESSED_BY, .dev = ref->dev);
+	hook_go(HOOK_WORK);
+	wait_until(ref_counts(ref).accessed >= 2);
+	device_fill(ref, p, 6, 2);
+	assert_state(e, p, 6, env_home(e));
+	assert_state(e, p + 6 * PAGE, 2, UMM_PAGE_SYSTEM);
+}
+
 static const struct test_case cases[] = {
 	TEST(ALL, device_takes_what_is_no_longer_preferred_at_home),
 	TEST(ALL, device_takes_what_may_migrate_again),
@@ -333,6 +409,9 @@ static const struct test_case cases[] = {
 	TEST(KERNEL, prefetches_of_single_pages_do_not_split_mappings),
 	TEST(ALL, end_of_hints_leaves_what_devices_use_registered),
 	TEST(ONCE, end_of_a_hint_leaves_the_mark_to_one_that_is_about_to_come),
+	TEST(ALL, end_of_marks_holds_up_nobody_else),
+	TEST(ONCE, hint_that_comes_as_marks_end_is_marked),
+	TEST(ONCE, device_is_not_told_of_accesses_that_have_ended),
 };
 
 int main(int argc, char **argv)

@@ -153,6 +153,44 @@ static void order_of_no_unit_ends_that_of_the_environment(struct env *e)
 	assert_null(query(e, p, 64).preferred);
 }
 
+/* In place since it is usual: once that ends, mirrors are told, and the next store takes it. */
+static void comes_once_the_program_says(struct env *e, struct ref_device *ref, char *p,
+					struct umm_advice advice)
+{
+	uint64_t before;
+
+	device_fill(ref, p, 8, 2);
+	assert_state(e, p, 8, UMM_PAGE_SYSTEM);
+	before = ref_counts(ref).events[UMM_EVENT_ADVICE];
+	env_mark(e);
+	assert_int_equal(advise(e, p, 8, advice), 0);
+	assert_int_equal(ref_counts(ref).events[UMM_EVENT_ADVICE], before + 1);
+	assert_delta(e, UMM_COUNT_UNHINTED, 8);
+	device_fill(ref, p, 8, 3);
+	assert_state(e, p, 8, env_home(e));
+	assert_filled(p, 8, 3);
+}
+
+static void device_takes_what_is_usual_no_longer(struct env *e)
+{
+	struct umm_advice unset = { .hint = UMM_HINT_NO_MIGRATE, .flags = UMM_ADVICE_UNSET };
+	struct umm_advice prefer = { .hint = UMM_HINT_PREFERRED };
+	struct ref_device *ref;
+	char *p;
+
+	with_hints(e, "no-migrate");
+	ref = env_device(e, 64);
+	comes_once_the_program_says(e, ref, filled(e, 8), unset);
+	/* Also where something else was said. */
+	p = filled(e, 8);
+	ADVISE(e, p, 8, .hint = UMM_HINT_READ_MOSTLY);
+	comes_once_the_program_says(e, ref, p, unset);
+	with_hints(e, "prefer-system");
+	ref = env_device(e, 64);
+	prefer.mem = ref->mem;
+	comes_once_the_program_says(e, ref, filled(e, 8), prefer);
+}
+
 static void hints_of_the_environment_that_make_no_sense_do_nothing(struct env *e)
 {
 	char *p;
@@ -173,6 +211,7 @@ static const struct test_case cases[] = {
 	TEST(ONCE, environment_says_what_the_program_does_not),
 	TEST(ONCE, program_ends_each_hint_of_the_environment),
 	TEST(ONCE, order_of_no_unit_ends_that_of_the_environment),
+	TEST(ONCE, device_takes_what_is_usual_no_longer),
 	TEST(ONCE, hints_of_the_environment_that_make_no_sense_do_nothing),
 };
 
