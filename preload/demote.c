@@ -258,8 +258,11 @@ int demote_until(struct umm_ctx *ctx, uint64_t target, uint64_t enough)
 
 void demote_begin(struct umm_ctx *ctx, uint64_t npages)
 {
+	uint64_t nfree = tiers_free();
+
 	space_hold(0, UINTPTR_MAX);
-	batch_fill(ctx, npages, policy_blocks());
+	/* No block's turn is taken, and none becomes libumm's, for pages that cannot leave. */
+	batch_fill(ctx, npages < nfree ? npages : nfree, policy_blocks());
 	if (!batch.nspans) {
 		space_release();
 		return;

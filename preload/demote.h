@@ -17,8 +17,8 @@
 int demote_until(struct umm_ctx *ctx, uint64_t target, uint64_t enough);
 
 /*
- * Begin to put up to @npages away, of those that are coldest, while something else is done, which
- * puts nothing away; and wait for that.
+ * Begin to put up to @npages away, of those that are coldest and as devices have room for, while
+ * something else is done, which puts nothing away; and wait for that.
  */
 void demote_begin(struct umm_ctx *ctx, uint64_t npages);
 void demote_end(struct umm_ctx *ctx);

@@ -148,12 +148,13 @@ static uint64_t most_note(uint64_t bound)
 	return bound;
 }
 
-static uint64_t bound_now(void)
+/* With a look at page tables where it would be over @much. */
+static uint64_t bound_now(uint64_t much)
 {
 	uint64_t bound = residency_bound(ctx);
 
 	/* What was freed is counted still: better to count anew than to put away for nothing. */
-	if (bound > high &&
+	if (bound > much &&
 	    (budget_is_left(&count_budget, clock_now_ns()) || residency_stale() >= limit - high))
 		bound = count_now();
 	return most_note(bound);
@@ -204,14 +205,14 @@ static bool make_room(uint64_t target, uint64_t enough)
  */
 static void bring(const struct policy_fetch *fetch)
 {
-	bool both = bound_now() + fetch->npages > high && !shim_settings()->sampling->passes;
+	bool both = bound_now(high) + fetch->npages > high && !shim_settings()->sampling->passes;
 
 	if (both)
 		demote_begin(ctx, fetch->npages);
 	promote_pages(ctx, fetch);
 	if (both)
 		demote_end(ctx);
-	if (bound_now() > limit)
+	if (bound_now(high) > limit)
 		make_room(limit - (limit - high) / 4, limit);
 }
 
@@ -243,11 +244,11 @@ static bool grant_all(void)
 
 	while (grant_wanted(&addr)) {
 		struct trace_event event = { .kind = TRACE_GRANT, .start_ns = trace_begin() };
-		uint64_t bound = bound_now(), ahead;
+		uint64_t bound = bound_now(high), ahead;
 
 		if (bound + POLICY_PAGES > limit) {
 			make_room(high, limit - POLICY_PAGES);
-			bound = bound_now();
+			bound = bound_now(high);
 		}
 		ahead = bound < low ? (low - bound) / POLICY_PAGES / 8 : 0;
 		ahead = ahead < GRANT_AHEAD ? ahead : GRANT_AHEAD;
@@ -263,10 +264,10 @@ static bool grant_all(void)
 	return any;
 }
 
-/* How long until what libumm's servers bring home could be over the limit. */
-static uint64_t quiet_ns(uint64_t bound)
+/* How long until so much comes home by libumm's servers that room has to be made again. */
+static uint64_t quiet_ns(uint64_t bound, uint64_t begin)
 {
-	uint64_t ns_a_page = 2000, ns = bound < high ? (high - bound) * ns_a_page : MS;
+	uint64_t ns_a_page = 2000, ns = bound < begin ? (begin - bound) * ns_a_page : MS;
 
 	return ns < MS ? MS : ns > 100 * MS ? 100 * MS : ns;
 }
@@ -355,14 +356,14 @@ static uint64_t round_run(void)
 	if (channel->host_limit != limit * PAGE && channel->host_limit >= SETTINGS_LIMIT_MIN)
 		limit_set(channel->host_limit / PAGE * PAGE);
 	busy |= grant_all();
-	bound = bound_now();
 	marks(&begin, &end);
+	bound = bound_now(begin);
 	if (bound > begin && !make_room(end, limit))
 		return RETRY_MS * MS;
 	bound = residency_bound(ctx);
 	if (bound > low - (high - low))
 		look_ahead();
-	return busy ? MS : quiet_ns(bound);
+	return busy ? MS : quiet_ns(bound, begin);
 }
 
 /* ---- start and end -------------------------------------------------------------------- */
@@ -660,6 +661,7 @@ static bool stop(void)
 
 	room_give_up(true); /* what it waits for might be a thread that waits for room */
 	stopping = true;
+	/* ThreadSanitizer does not know of pthread_mutex_clocklock(). */
 	while (pthread_mutex_trylock(&round_lock)) {
 		if (clock_now_ns() > until)
 			return false;

@@ -88,7 +88,7 @@ static struct stream streams[STREAMS];
 static unsigned stream_clock;
 static struct policy_counts counts;
 static uint64_t judged_touched, judged_returned, judged_readahead;
-static bool thrashing, alone;
+static bool thrashing, scattered;
 static size_t poor_turns;   /* in a row: fewer pages left than were wanted, */
 static uint64_t poor_pages; /* so many in all of them */
 static uint64_t nprobes;
@@ -386,7 +386,7 @@ static void judge(void)
 	if (touched < JUDGED)
 		return;
 	thrashing = 2 * (counts.returned - judged_returned) > touched;
-	alone = counts.readahead - judged_readahead < touched;
+	scattered = counts.readahead - judged_readahead < touched;
 	judged_touched = counts.touched;
 	judged_returned = counts.returned;
 	judged_readahead = counts.readahead;
@@ -571,7 +571,7 @@ bool policy_is_thrashing(void)
 
 bool policy_is_scattered(void)
 {
-	return alone;
+	return scattered;
 }
 
 const struct policy_counts *policy_counts(void)
@@ -588,5 +588,5 @@ void policy_reset(void)
 	sample = (struct sample){ .room = sample.room };
 	judged_touched = judged_returned = judged_readahead = poor_pages = 0;
 	poor_turns = 0;
-	thrashing = alone = false;
+	thrashing = scattered = false;
 }

@@ -44,6 +44,7 @@ static _Atomic uint64_t taken;
 static _Atomic uint64_t counted; /* so often */
 static _Atomic bool given_up, held;
 static _Atomic uint64_t late, late_all; /* let in without room: since the last count, and ever */
+static _Atomic bool said;		/* that no more of them come, since the last count */
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* Protects: that who waits is woken */
 static pthread_cond_t more = PTHREAD_COND_INITIALIZER;
@@ -91,6 +92,7 @@ void room_counted(uint64_t managed, uint64_t then)
 	atomic_store(&base, (int64_t)(managed - then));
 	atomic_fetch_add(&counted, 1);
 	atomic_store(&late, 0);
+	atomic_store(&said, false);
 	wake();
 }
 
@@ -131,17 +133,18 @@ uint64_t room_late(void)
 /* How many may come late before somebody counts: by the threads that the process has now. */
 static uint64_t late_most(void)
 {
-	struct stat tasks;
-	uint64_t for_all = stat("/proc/self/task", &tasks) ? 0 : tasks.st_nlink * ROOM_LATE_EACH;
+	struct stat tasks; /* with links from itself and from its parent */
+	uint64_t for_all = stat("/proc/self/task", &tasks) ? 0 : tasks.st_nlink - 2;
 
+	for_all *= ROOM_LATE_EACH;
 	return for_all > ROOM_LATE_MOST ? for_all : ROOM_LATE_MOST;
 }
 
 /* Until there is room, for some time at most. With the lock. */
-static bool wait_once(uint64_t most)
+static bool wait_once(void)
 {
 	uint64_t pages = atomic_load(&late);
-	long ms = pages && pages < most ? LATE_MS : PATIENCE_MS;
+	long ms = pages && pages < late_most() ? LATE_MS : PATIENCE_MS;
 	struct timespec until;
 	int ret = 0;
 	bool got;
@@ -155,26 +158,39 @@ static bool wait_once(uint64_t most)
 	return got;
 }
 
+/* Once, until somebody counts. With the lock, but for the time that it takes. */
+static void say_stuck(void)
+{
+	if (atomic_exchange(&said, true))
+		return;
+	pthread_mutex_unlock(&lock);
+	shim_say("what moves pages to devices is stuck: whoever needs room waits");
+	pthread_mutex_lock(&lock);
+}
+
 /* False: there is none, nobody counts, and it is one of those that may come late. */
 static bool wait_for_room(void)
 {
-	uint64_t before, most = late_most();
-	bool got, last = false;
+	uint64_t before;
+	bool got, may_be_late = false;
 
 	pthread_mutex_lock(&lock);
 	atomic_fetch_add(&waiting, 1);
 	do {
 		before = atomic_load(&counted);
-		got = wait_once(most);
-	} while (!got && (atomic_load(&counted) != before || atomic_load(&late) >= most));
+		got = wait_once();
+		if (got || atomic_load(&counted) != before)
+			continue;
+		may_be_late = atomic_load(&late) < late_most();
+		if (!may_be_late)
+			say_stuck();
+	} while (!got && !may_be_late);
 	atomic_fetch_sub(&waiting, 1);
 	if (!got) {
 		atomic_fetch_add(&late_all, 1);
-		last = atomic_fetch_add(&late, 1) == most - 1;
+		atomic_fetch_add(&late, 1);
 	}
 	pthread_mutex_unlock(&lock);
-	if (last)
-		shim_say("what moves pages to devices is stuck: whoever needs room waits");
 	return got;
 }
 
@@ -210,4 +226,5 @@ void room_reset(void)
 	atomic_store(&held, false);
 	atomic_store(&late, 0);
 	atomic_store(&late_all, 0);
+	atomic_store(&said, false);
 }

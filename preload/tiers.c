@@ -38,6 +38,10 @@ static struct {
 	struct umm_fence *fence; /* of what goes to the first; NULL: nobody moves it yet */
 } begun;
 
+enum { LOOK_PAGES = 512, REST_SPANS = 4096 };
+
+static struct umm_span rest[REST_SPANS]; /* what those that were asked have not taken */
+
 static void device_name(char *out, size_t out_len, const struct settings_device *device)
 {
 	snprintf(out, out_len, "%s%s%s", device->scheme, device->name[0] ? ":" : "", device->name);
@@ -108,6 +112,16 @@ void tiers_check(void)
 	}
 }
 
+uint64_t tiers_free(void)
+{
+	uint64_t n = 0;
+
+	for (unsigned i = 0; i < ntiers; i++)
+		if (!atomic_load(&tiers[i].is_broken))
+			n += umm_devmem_nfree(tiers[i].mem);
+	return n;
+}
+
 /* Whom to ask for room, in which order. */
 static unsigned tiers_choose(unsigned order[PLACE_TIERS], long *why_none)
 {
@@ -160,6 +174,32 @@ static long begun_wait(void)
 	return ret;
 }
 
+/* Behind the @n that are in @rest, what of a span no device has taken. */
+static unsigned rest_add(struct umm_ctx *ctx, const struct umm_span *span, unsigned n)
+{
+	static struct umm_page_info info[LOOK_PAGES];
+	uintptr_t end = span->start + span->len;
+	size_t npages;
+
+	for (uintptr_t at = span->start; at < end; at += npages * UMM_PAGE_SIZE) {
+		npages = (end - at) / UMM_PAGE_SIZE;
+		npages = npages < LOOK_PAGES ? npages : LOOK_PAGES;
+		if (umm_query(ctx, at, npages, info))
+			return n;
+		for (size_t i = 0; i < npages; i++) {
+			uintptr_t addr = at + i * UMM_PAGE_SIZE;
+
+			if (info[i].state == UMM_PAGE_DEVICE)
+				continue;
+			if (n && rest[n - 1].start + rest[n - 1].len == addr)
+				rest[n - 1].len += UMM_PAGE_SIZE;
+			else if (n < REST_SPANS)
+				rest[n++] = (struct umm_span){ addr, UMM_PAGE_SIZE };
+		}
+	}
+	return n;
+}
+
 long tiers_take(struct umm_ctx *ctx, const struct umm_span *spans, unsigned nspans)
 {
 	struct umm_migrate_request request = request_of(spans, nspans);
@@ -179,6 +219,13 @@ long tiers_take(struct umm_ctx *ctx, const struct umm_span *spans, unsigned nspa
 		if (is_fatal(ret))
 			tier_failed(tier, ret);
 		if (ret >= 0 && umm_devmem_nfree(tier->mem))
+			break;
+		/* The next one must not take them from this one. */
+		request.spans = rest;
+		request.nspans = 0;
+		for (unsigned j = 0; j < nspans; j++)
+			request.nspans = rest_add(ctx, &spans[j], (unsigned)request.nspans);
+		if (!request.nspans)
 			break;
 	}
 	return moved ? moved : ret;

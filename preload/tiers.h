@@ -13,6 +13,9 @@
 /* Open them all. One that cannot be opened is told of and left out. How many there are. */
 unsigned tiers_open(struct umm_ctx *ctx, const struct settings *settings);
 
+/* Pages that they have room for now, all together. */
+uint64_t tiers_free(void);
+
 /*
  * Put pages on devices that have room; what they refuse stays. Returns how many pages
  * moved; -ENOSPC all devices are full; -ENODEV all are gone; or what the last one answered.
