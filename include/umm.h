@@ -1207,7 +1207,7 @@ enum umm_evict_order {
 	UMM_EVICT_CLOCK,    /* "clock": second chance */
 	UMM_EVICT_S3FIFO,   /* "s3fifo": what a scan brings goes first */
 	UMM_EVICT_LIRS,	    /* "lirs": what comes back soonest stays; scans and loops go first */
-	UMM_EVICT_ADAPTIVE, /* "adaptive": whichever of these and others missed least lately */
+	UMM_EVICT_ADAPTIVE, /* "adaptive": lirs, lrfu or two others, which missed least lately */
 	UMM_EVICT_LRFU,	    /* "lrfu": what is used often stays; uses count less as they age */
 };
 

@@ -130,6 +130,73 @@ static void lru_makes_no_more_room_than_was_asked_for(void **state)
 	free(m.order);
 }
 
+/* They came with a page each, and have filled up since, of which nobody has told. */
+static void lru_gives_up_one_block_for_one_that_has_filled_up(void **state)
+{
+	struct order_want want;
+	struct memory m;
+
+	(void)state;
+	for (unsigned follow = LRU; follow <= LIRS; follow++) {
+		memory_begin(&m, follow);
+		come_all(&m, 0, ROOM);
+		order_touch(m.order, &m.entry[ROOM - 1]);
+		for (unsigned i = 0; i < ROOM; i++)
+			m.entry[i].npages = 512;
+		want = want_for_nobody(&m);
+		for (unsigned left = ROOM; left; left--) {
+			assert_int_equal(m.order->plain->ghosts.list.n, left);
+			order_remove(m.order, order_victim(m.order, &want));
+		}
+		assert_int_equal(m.order->plain_pages, 0);
+		free(m.order);
+	}
+}
+
+/* What LRU had not got when more went than it had says nothing of what comes later. */
+static void lru_owes_no_room_once_it_is_empty(void **state)
+{
+	struct order_want want;
+	struct memory m;
+
+	(void)state;
+	memory_begin(&m, LRU);
+	come_all(&m, 0, ROOM);
+	order_touch(m.order, &m.entry[ROOM - 1]);
+	/* The other half is spare: LRU would have lost it before. */
+	while (m.order->plain->ghosts.list.n > ROOM / 2)
+		ghost_forget(m.order->plain, ghost_oldest(m.order->plain));
+	m.order->plain_pages = ROOM / 2;
+	evict_all(&m, want_for_nobody(&m));
+	come_all(&m, 0, ROOM);
+	order_touch(m.order, &m.entry[ROOM - 1]);
+	want = want_for_nobody(&m);
+	order_remove(m.order, order_victim(m.order, &want));
+	assert_int_equal(m.order->plain->ghosts.list.n, ROOM - 1);
+	free(m.order);
+}
+
+/* It was pinned, say, when it was asked for, and goes home long after. */
+static void what_was_used_since_it_was_asked_for_leaves_as_if_unasked(void **state)
+{
+	struct order_entry *victim;
+	struct order_want want;
+	struct memory m;
+
+	(void)state;
+	for (int used = 0; used < 2; used++) {
+		memory_begin(&m, LRU);
+		come_all(&m, 0, ROOM);
+		want = want_for(&m, ROOM);
+		victim = order_victim(m.order, &want);
+		if (used)
+			order_touch(m.order, victim);
+		order_remove(m.order, victim);
+		assert_int_equal(!ghost_find(m.order->plain, victim->key), used);
+		free(m.order);
+	}
+}
+
 /* All go for the sake of blocks that do not come, and are wanted back: each is a miss more. */
 static void a_debt_has_an_end(void **state)
 {
@@ -140,7 +207,7 @@ static void a_debt_has_an_end(void **state)
 	for (unsigned round = 0; round < 100; round++) {
 		come_all(&m, 0, ROOM);
 		evict_all(&m, want_for(&m, BLOCKS));
-		assert_true(m.order->credit > -MISS * (ROOM + 1));
+		assert_true(m.order->credit > -MISS * ((int64_t)m.order->plain->ghosts.most + 1));
 	}
 	free(m.order);
 }
@@ -240,6 +307,9 @@ int main(void)
 		cmocka_unit_test(what_leaves_without_an_eviction_leaves_lru_too),
 		cmocka_unit_test(evictions_for_nobodys_sake_cost_nothing),
 		cmocka_unit_test(lru_makes_no_more_room_than_was_asked_for),
+		cmocka_unit_test(lru_gives_up_one_block_for_one_that_has_filled_up),
+		cmocka_unit_test(lru_owes_no_room_once_it_is_empty),
+		cmocka_unit_test(what_was_used_since_it_was_asked_for_leaves_as_if_unasked),
 		cmocka_unit_test(a_debt_has_an_end),
 		cmocka_unit_test(two_victims_of_one_eviction_are_the_two_that_lru_has_next),
 		cmocka_unit_test(nothing_is_earned_by_hearing_of_more_blocks),

@@ -456,6 +456,41 @@ static void orders_take_only_what_they_may_and_nothing_twice(void **state)
 	}
 }
 
+static unsigned asked;
+
+static struct order_entry *count_victim(struct order *order, const struct order_want *want)
+{
+	asked++;
+	return order_due.victim(order, want);
+}
+
+/* A request larger than the memory asks for each block that it brings. */
+static void no_order_looks_for_what_is_not_there_or_whom_to_hand_over(void **state)
+{
+	struct order_ops ops = order_due;
+	struct order_want want;
+	struct play from, to;
+
+	(void)state;
+	ops.victim = count_victim;
+	play_begin(&from, &ops, 8);
+	play_begin(&to, &order_lru, 8);
+	play_use(&from, 'a', 8);
+	want = (struct order_want){ from.order->clock, order_ticket(from.order),
+				    from.entry[0].key };
+	for (char c = 'b'; c < 'i'; c++)
+		play_use(&from, c, 8);
+	assert_null(order_victim(from.order, &want));
+	want.except = from.entry[1].key;
+	assert_ptr_equal(order_victim(from.order, &want), &from.entry[0]);
+	assert_null(order_victim(from.order, &want));
+	order_move(from.order, to.order);
+	assert_int_equal(asked, 1);
+	assert_int_equal(to.order->nentries, 8);
+	free(from.order);
+	free(to.order);
+}
+
 static void entries_move_from_every_order_to_every_other(void **state)
 {
 	(void)state;
@@ -749,6 +784,7 @@ int main(void)
 		cmocka_unit_test(shadows_hear_of_a_part_of_small_blocks),
 		cmocka_unit_test(whoever_may_go_is_found),
 		cmocka_unit_test(orders_take_only_what_they_may_and_nothing_twice),
+		cmocka_unit_test(no_order_looks_for_what_is_not_there_or_whom_to_hand_over),
 		cmocka_unit_test(entries_move_from_every_order_to_every_other),
 		cmocka_unit_test(belady_is_what_brute_force_finds),
 		cmocka_unit_test(faults_between_hits_share_the_cost_of_a_batch),

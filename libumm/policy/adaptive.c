@@ -175,25 +175,17 @@ static void come_back(struct order *order, struct order_entry *entry)
 /* All entries change over. */
 static void change_over(struct order *order, unsigned to)
 {
-	struct order_want all = { .before = UINT64_MAX,
-				  .ticket = order_ticket(order),
-				  .except = 1 };
-	struct order_list gone = { 0 };
-	struct order_entry *entry, *next;
+	struct order_entry *entry;
 
-	while ((entry = followed(order)->victim(order, &all))) {
+	for (entry = order->first; entry; entry = entry->after)
 		followed(order)->remove(order, entry);
-		list_push(&gone, entry);
-	}
 	while (order->ghosts.list.tail)
 		ghost_forget(order, order->ghosts.list.tail);
 	order->top = order->bottom = NULL;
 	order->now = to;
 	recall_all(order, &order->shadow[to]);
-	for (entry = list_by_use(&gone); entry; entry = next) {
-		next = entry->next;
+	for (entry = order->first; entry; entry = entry->after)
 		come_back(order, entry);
-	}
 }
 
 /* The shadows use a block. Returns the one that has missed least. */

@@ -17,8 +17,9 @@
  *
  * What leaves otherwise (a CPU wants it, it is freed) would leave LRU's memory, too: it is
  * struck from the table. So would as many pages when frames are to be free for nobody's sake.
- * Whoever has to pay although he cannot owes what fills the memory at most, which is what he can
- * have evicted and LRU has: more would never end.
+ * Whoever has to pay although he cannot owes as many blocks as the table has room for at most,
+ * which is what he can have evicted and LRU has: more would never end. Of a memory of a few
+ * blocks there may be many, a few pages of each.
  *
  * A loop earns too slowly that way. What counts as earned, too, is by how much the shadow of the
  * order that is followed leads LRU: one for each miss, less a quarter of LRU's misses, for less
@@ -80,6 +81,16 @@ static void plain_forget(struct order *order, struct order_entry *record)
 	ghost_forget(order->plain, record);
 }
 
+/* It has as many pages as what is there by now. */
+static void plain_refresh(struct order *order, struct order_entry *record)
+{
+	if (!record->real)
+		return;
+	order->plain_pages -= order_pages(record);
+	atomic_store_explicit(&record->npages, order_pages(record->real), memory_order_relaxed);
+	order->plain_pages += order_pages(record);
+}
+
 /* Of LRU's table, the list of which is by last use. */
 static void plain_evict(struct order *order, struct order_entry *record)
 {
@@ -90,17 +101,20 @@ static void plain_evict(struct order *order, struct order_entry *record)
 	plain_forget(order, record);
 }
 
-/* LRU makes so much room, too: not a page more, and the rest when that is a block. */
+/* LRU makes so much room, too: not a page more, and the rest when that is a block; or all. */
 static void plain_empty(struct order *order, uint16_t npages)
 {
 	struct order_entry *record;
 
 	order->plain_excess += npages;
-	while ((record = ghost_oldest(order->plain)) &&
-	       order_pages(record) <= order->plain_excess) {
+	while ((record = ghost_oldest(order->plain))) {
+		plain_refresh(order, record);
+		if (order_pages(record) > order->plain_excess)
+			return;
 		order->plain_excess -= order_pages(record);
 		plain_evict(order, record);
 	}
+	order->plain_excess = 0;
 }
 
 /* Now it is what was used last. */
@@ -139,6 +153,8 @@ bool allowance_use(struct order *order, struct order_entry *entry, bool missed)
 		order->credit += missed ? 1 : entry->spare ? SHARE + 1 : 0;
 	record = plain_use(order, record, entry->key, order_pages(entry));
 	record->real = entry;
+	/* What asked for it before is over. */
+	entry->asked = 0;
 	spare_remove(order, entry);
 	return had;
 }
@@ -240,7 +256,7 @@ static void pay(struct order *order, const struct order_entry *entry)
 {
 	struct order_entry *record = ghost_find(order->plain, entry->key);
 
-	if (!record || record->owed || order->credit <= -SHARE * order->plain->full)
+	if (!record || record->owed || order->credit <= -SHARE * order->plain->ghosts.most)
 		return;
 	order->credit -= SHARE;
 	record->owed = true;
@@ -249,9 +265,14 @@ static void pay(struct order *order, const struct order_entry *entry)
 struct order_entry *allowance_choose(struct order *order, const struct order_ops *by,
 				     struct order_entry *entry, const struct order_want *want)
 {
+	struct order_entry *record;
+
 	if (order->sample > 1)
 		return entry;
 	entry = affordable(order, by, entry, want);
+	record = ghost_find(order->plain, entry->key);
+	if (record)
+		plain_refresh(order, record);
 	if (!want->except)
 		plain_empty(order, order_pages(entry));
 	pay(order, entry);

@@ -10,9 +10,10 @@
  * Of a block that was used once there is no mean. If all blocks that were used twice lately took
  * as long for it, it is due by theirs; if not, it is due later than all that are.
  *
- * Who is due latest changes with every use, so it is looked for in a pool: what has just come and
- * what is longest in the queue of the rest join it, and after each look those stay that are due
- * later than the mean.
+ * Who is due latest changes with every use, so it is looked for in a pool. What comes joins it
+ * while it has room, or else the queue of the rest, and what is longest in that joins it before
+ * each look, after which those stay that are due later than the mean. Where nobody in the pool may
+ * go, who was used least recently goes.
  *
  * Invariant: an entry is in the pool, which has LOOK at most, or in the rest.
  */
@@ -159,15 +160,7 @@ static struct order_entry *due_victim(struct order *order, const struct order_wa
 {
 	struct order_entry *entry = look(order, want);
 
-	if (entry)
-		return entry;
-	for (entry = order->list[REST].tail; entry; entry = entry->prev)
-		if (order_may(entry, want))
-			return entry;
-	for (entry = order->list[POOL].tail; entry; entry = entry->prev)
-		if (order_may(entry, want))
-			return entry;
-	return NULL;
+	return entry ? entry : order_first(order, want);
 }
 
 const struct order_ops order_due = {

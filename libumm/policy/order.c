@@ -7,6 +7,9 @@
  * eviction stamps what it chose with its ticket, so that it asks for nothing twice, though
  * what it asked for may be pinned and stay.
  *
+ * Whether anybody may go at all is seen by last use, before an order is asked: what it has may all
+ * have come since a request began that is larger than the memory.
+ *
  * Invariant: an entry is in the order from order_insert() to order_remove(), and its memory the
  * caller's all the time; ghosts are the order's.
  */
@@ -55,40 +58,6 @@ void list_remove(struct order_list *list, struct order_entry *entry)
 	else
 		list->tail = entry->prev;
 	list->n--;
-}
-
-static struct order_entry *merge(struct order_entry *a, struct order_entry *b)
-{
-	struct order_entry *first = NULL, **link = &first, **from;
-
-	while (a && b) {
-		from = a->used < b->used ? &a : &b;
-		*link = *from;
-		link = &(*from)->next;
-		*from = *link;
-	}
-	*link = a ? a : b;
-	return first;
-}
-
-struct order_entry *list_by_use(struct order_list *list)
-{
-	struct order_entry *sorted[32] = { NULL }, *next, *all = NULL;
-	unsigned i;
-
-	/* sorted[i] are 2^i, or none. */
-	for (struct order_entry *entry = list->head; entry; entry = next) {
-		next = entry->next;
-		entry->next = NULL;
-		for (i = 0; sorted[i]; i++) {
-			entry = merge(sorted[i], entry);
-			sorted[i] = NULL;
-		}
-		sorted[i] = entry;
-	}
-	for (i = 0; i < 32; i++)
-		all = merge(sorted[i], all);
-	return all;
 }
 
 void stack_push(struct order *order, struct order_entry *entry)
@@ -206,6 +175,39 @@ bool order_counts(struct order *order, struct order_entry *entry)
 	return true;
 }
 
+struct order_entry *order_first(const struct order *order, const struct order_want *want)
+{
+	struct order_entry *entry = order->first;
+
+	/* What follows one that was used since was used later still. */
+	while (entry && entry->used < want->before && !order_may(entry, want))
+		entry = entry->after;
+	return entry && entry->used < want->before ? entry : NULL;
+}
+
+static void used_push(struct order *order, struct order_entry *entry)
+{
+	entry->after = NULL;
+	entry->prior = order->last;
+	if (order->last)
+		order->last->after = entry;
+	else
+		order->first = entry;
+	order->last = entry;
+}
+
+static void used_remove(struct order *order, struct order_entry *entry)
+{
+	if (entry->after)
+		entry->after->prior = entry->prior;
+	else
+		order->last = entry->prior;
+	if (entry->prior)
+		entry->prior->after = entry->after;
+	else
+		order->first = entry->after;
+}
+
 static uint32_t ghosts_most(const struct order_ops *ops, uint32_t nblocks)
 {
 	uint64_t most = (uint64_t)nblocks * ops->ghosts / 4;
@@ -296,19 +298,24 @@ void order_insert(struct order *order, struct order_entry *entry, uintptr_t key)
 	entry->count = entry->epoch = 0;
 	entry->stacked = entry->spare = false;
 	order->nentries++;
+	/* What settles before it is in the order does not see it. */
 	order->ops->insert(order, entry);
+	used_push(order, entry);
 }
 
 void order_touch(struct order *order, struct order_entry *entry)
 {
 	order->before = entry->used;
 	entry->used = order->clock++;
+	used_remove(order, entry);
+	used_push(order, entry);
 	order->ops->touch(order, entry);
 }
 
 void order_remove(struct order *order, struct order_entry *entry)
 {
 	order->ops->remove(order, entry);
+	used_remove(order, entry);
 	order->nentries--;
 }
 
@@ -322,7 +329,7 @@ struct order_entry *order_victim(struct order *order, const struct order_want *w
 	struct order_entry *entry;
 
 	order->full = order->nentries;
-	entry = order->ops->victim(order, want);
+	entry = order_first(order, want) ? order->ops->victim(order, want) : NULL;
 	if (entry)
 		entry->asked = want->ticket;
 	return entry;
@@ -330,19 +337,14 @@ struct order_entry *order_victim(struct order *order, const struct order_want *w
 
 void order_move(struct order *from, struct order *to)
 {
-	struct order_want all = { .before = UINT64_MAX, .ticket = order_ticket(from), .except = 1 };
-	struct order_list gone = { 0 };
 	struct order_entry *entry, *next;
 	uint64_t used;
 
 	to->tickets = from->tickets;
-	while ((entry = from->ops->victim(from, &all))) {
-		order_remove(from, entry);
-		list_push(&gone, entry);
-	}
-	for (entry = list_by_use(&gone); entry; entry = next) {
-		next = entry->next;
+	for (entry = from->first; entry; entry = next) {
+		next = entry->after;
 		used = entry->used;
+		order_remove(from, entry);
 		order_insert(to, entry, entry->key);
 		entry->used = used;
 	}

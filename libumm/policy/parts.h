@@ -22,12 +22,6 @@ bool ghosts_full(const struct order *order);
 struct order_entry *ghost_oldest(struct order *order);
 void ghost_forget(struct order *order, struct order_entry *ghost);
 
-/*
- * All of a list, which is no list any more: linked by next, the one that was used least recently
- * first.
- */
-struct order_entry *list_by_use(struct order_list *list);
-
 /* Pages of it that are there, one at least. */
 static inline uint16_t order_pages(const struct order_entry *entry)
 {
@@ -41,6 +35,8 @@ static inline uint16_t order_pages(const struct order_entry *entry)
 
 /* May this eviction have it? */
 bool order_may(const struct order_entry *entry, const struct order_want *want);
+/* Of all that it may have, what was used least recently; or NULL. */
+struct order_entry *order_first(const struct order *order, const struct order_want *want);
 
 /*
  * Does a use count as another one? Data is used in bursts: what is used again before many blocks

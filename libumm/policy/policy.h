@@ -17,6 +17,7 @@ struct order_entry {
 	uintptr_t key;			   /* its address */
 	struct order_entry *prev, *next;   /* of the list that it is in */
 	struct order_entry *above, *below; /* of the stack */
+	struct order_entry *after, *prior; /* of all that are there, by last use */
 	union {
 		struct { /* adaptive: of what is spare */
 			struct order_entry *newer, *older;
@@ -73,6 +74,7 @@ struct order {
 	uint64_t before;   /* when what is touched was used before */
 	uint64_t tickets;
 	uint32_t nentries;
+	struct order_entry *last, *first; /* of the entries: used last, and least recently */
 	uint32_t full; /* entries when last a victim was asked for; at first, what fits */
 	uint32_t nlow; /* LIRS: entries of low recency */
 	struct order_list list[2];
