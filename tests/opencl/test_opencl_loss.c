@@ -399,16 +399,23 @@ static void a_copy_home_that_fails_after_it_was_accepted_loses_the_device(void *
 static void a_copy_out_that_fails_after_it_was_accepted_leaves_the_pages_at_home(void **state)
 {
 	struct rig *rig = *state;
-	struct places p = places_open(rig);
-	struct umm_devmem *mem = umm_opencl_devmem(rig->ocl);
+	struct umm_devmem *mem;
+	uint32_t *home;
 
+	places_open(rig);
+	mem = umm_opencl_devmem(rig->ocl);
+	/* In one block, and so one copy. */
+	home = rig_alloc(rig, 2 * BLOCK);
+	home += -(uintptr_t)home % BLOCK / sizeof(*home);
+	for (size_t i = 0; i < FEW * WORDS; i++)
+		home[i] = (uint32_t)i;
 	fail_at_end(CL_OUT_OF_RESOURCES, false);
-	assert_true(umm_migrate_to_device(rig->ctx, mem, p.home, FEW * PAGE) <= 0);
+	assert_true(umm_migrate_to_device(rig->ctx, mem, home, FEW * PAGE) <= 0);
 	assert_false(rig_logged("the device is lost"));
-	assert_int_equal(rig_pages_in(rig, p.home, FEW * PAGE, UMM_PAGE_DEVICE), 0);
-	assert_numbered(p.home, FEW);
-	assert_int_equal(umm_migrate_to_device(rig->ctx, mem, p.home, FEW * PAGE), FEW);
-	assert_numbered(p.home, FEW);
+	assert_int_equal(rig_pages_in(rig, home, FEW * PAGE, UMM_PAGE_DEVICE), 0);
+	assert_numbered(home, FEW);
+	assert_int_equal(umm_migrate_to_device(rig->ctx, mem, home, FEW * PAGE), FEW);
+	assert_numbered(home, FEW);
 	assert_int_equal(count_poisoned(rig), 0);
 }
 
