@@ -8,9 +8,22 @@
  */
 #include "target.h"
 
+#include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
+
+pid_t target_number(const char *text)
+{
+	/* Longer ones are too large. */
+	long number = strspn(text, "0123456789") == strlen(text) && strlen(text) <= 10 ?
+			      strtol(text, NULL, 10) :
+			      0;
+
+	return number <= INT_MAX ? (pid_t)number : 0;
+}
 
 /* It runs the command that this process runs. */
 static bool is_umm(pid_t pid)

@@ -5,6 +5,9 @@
 
 #include <sys/types.h>
 
+/* A process number in decimal digits; 0: it is none. */
+pid_t target_number(const char *text);
+
 /* The program that "umm run" waits for, where @pid is that; else @pid. */
 pid_t target_pid(pid_t pid);
 

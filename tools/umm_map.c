@@ -172,7 +172,7 @@ static int options_parse(int argc, char **argv, struct options *out)
 		{ NULL, 0, NULL, 0 },
 	};
 	char *end = NULL;
-	long pid;
+	pid_t pid;
 	int option;
 
 	opterr = 0;
@@ -195,10 +195,10 @@ static int options_parse(int argc, char **argv, struct options *out)
 				"what else\n");
 		return TOOL_USAGE;
 	}
-	pid = strtol(argv[optind], &end, 10);
-	if (*end || pid <= 0 || pid > INT32_MAX)
+	pid = target_number(argv[optind]);
+	if (!pid)
 		return tool_usage_error("map", argv[optind]);
-	out->pid = target_pid((pid_t)pid);
+	out->pid = target_pid(pid);
 	return TOOL_OK;
 }
 

@@ -75,17 +75,25 @@ static int complain(const char *what)
 
 /* ---- where settings come from --------------------------------------------------------- */
 
-/* Keep it for the program: more than the file, less than what is there when @over is false. */
-static int setting_keep(const char *key, const char *value, bool over)
+/*
+ * Keep it for the program: more than the file, less than what is there when @over is false. What
+ * is wrong with it is in @error.
+ */
+static bool setting_keep(const char *key, const char *value, bool over,
+			 char error[SETTINGS_ERROR_LEN])
 {
 	struct settings scratch;
-	char error[SETTINGS_ERROR_LEN], variable[64];
+	char variable[64];
 
 	settings_default(&scratch);
 	if (settings_set(&scratch, key, value, error))
-		return complain(error);
+		return false;
 	settings_variable(key, variable, sizeof(variable));
-	return setenv(variable, value, over) ? complain(strerror(errno)) : TOOL_OK;
+	if (setenv(variable, value, over)) {
+		snprintf(error, SETTINGS_ERROR_LEN, "%s", strerror(errno));
+		return false;
+	}
+	return true;
 }
 
 static char *trim(char *text)
@@ -99,24 +107,27 @@ static char *trim(char *text)
 	return text;
 }
 
-static int config_line(const char *path, unsigned number, char *line)
+static int config_line(const char *path, unsigned number, char *line, bool whole)
 {
-	char *key, *value, where[SETTINGS_ERROR_LEN];
+	char error[SETTINGS_ERROR_LEN] = "not of the form \"host-limit = 8G\"";
+	char where[PATH_MAX + SETTINGS_ERROR_LEN];
+	char *key, *value;
 
 	line[strcspn(line, "#\n")] = '\0';
 	key = trim(line);
-	if (!*key)
+	if (!*key && whole)
 		return TOOL_OK;
 	value = strchr(key, '=');
-	if (value) {
+	if (!whole) {
+		snprintf(error, sizeof(error), "the line is too long");
+	} else if (value) {
 		*value++ = '\0';
 		key = trim(key);
 		value = trim(value);
-		if (setting_keep(key, value, false) == TOOL_OK)
+		if (setting_keep(key, value, false, error))
 			return TOOL_OK;
 	}
-	snprintf(where, sizeof(where), "%.200s:%u: not of the form \"host-limit = 8G\"", path,
-		 number);
+	snprintf(where, sizeof(where), "%s:%u: %s", path, number, error);
 	return complain(where);
 }
 
@@ -144,7 +155,7 @@ static int config_read(const char *named)
 		return TOOL_FAILED;
 	}
 	for (unsigned n = 1; ret == TOOL_OK && fgets(line, sizeof(line), file); n++)
-		ret = config_line(path, n, line);
+		ret = config_line(path, n, line, strchr(line, '\n') || feof(file));
 	if (ret == TOOL_OK && ferror(file)) {
 		fprintf(stderr, "umm run: %s: %s\n", path, strerror(errno));
 		ret = TOOL_FAILED;
@@ -213,8 +224,9 @@ static int settings_gather(int argc, char **argv, struct settings *settings)
 
 	settings_keys(&nkeys);
 	for (size_t i = 0; i < nkeys && !ret; i++)
-		if (values[i])
-			ret = setting_keep(settings_keys(&nkeys)[i].name, values[i], true);
+		if (values[i] &&
+		    !setting_keep(settings_keys(&nkeys)[i].name, values[i], true, error))
+			ret = complain(error);
 	if (!ret)
 		ret = config_read(config);
 	if (ret)

@@ -52,11 +52,11 @@ static int value_parse(char *argument, struct settings *settings, bool wanted[2]
 
 int set_main(int argc, char **argv)
 {
-	char error[SETTINGS_ERROR_LEN], *end;
+	char error[SETTINGS_ERROR_LEN];
 	struct settings settings;
 	struct channel *channel;
 	bool wanted[2] = { false, false };
-	long pid;
+	pid_t pid;
 
 	if (argc == 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
 		help_print();
@@ -64,8 +64,8 @@ int set_main(int argc, char **argv)
 	}
 	if (argc < 3)
 		return complain("it takes a process number and a change");
-	pid = strtol(argv[1], &end, 10);
-	if (*end || pid <= 0)
+	pid = target_number(argv[1]);
+	if (!pid)
 		return tool_usage_error("set", argv[1]);
 	settings_default(&settings);
 	for (int i = 2; i < argc; i++) {
@@ -74,7 +74,7 @@ int set_main(int argc, char **argv)
 		if (ret)
 			return ret;
 	}
-	channel = channel_open(target_pid((pid_t)pid), error);
+	channel = channel_open(target_pid(pid), error);
 	if (!channel) {
 		fprintf(stderr, "umm set: %s\n", error);
 		return TOOL_FAILED;

@@ -196,7 +196,7 @@ int top_main(int argc, char **argv)
 	double interval = 1;
 	bool once = false;
 	char *end = NULL;
-	long pid = 0;
+	pid_t pid = 0;
 	int option;
 
 	opterr = 0;
@@ -215,9 +215,9 @@ int top_main(int argc, char **argv)
 		once |= option == '1';
 	}
 	if (optind < argc) {
-		pid = strtol(argv[optind], &end, 10);
-		if (*end || pid <= 0 || pid > INT32_MAX || optind + 1 < argc)
+		pid = target_number(argv[optind]);
+		if (!pid || optind + 1 < argc)
 			return tool_usage_error("top", argv[argc - 1]);
 	}
-	return top_run(pid ? target_pid((pid_t)pid) : 0, once, interval);
+	return top_run(pid ? target_pid(pid) : 0, once, interval);
 }

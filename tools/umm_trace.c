@@ -375,8 +375,7 @@ static bool is_ours(const char *name)
 static int options_parse(int argc, char **argv, struct options *out)
 {
 	bool has_program = false;
-	char *end;
-	long pid;
+	pid_t pid;
 
 	for (int i = 1; i < argc && !has_program; i++)
 		has_program = !strcmp(argv[i], "--");
@@ -404,10 +403,10 @@ static int options_parse(int argc, char **argv, struct options *out)
 				"\"umm trace --help\" says what else\n");
 		return TOOL_USAGE;
 	}
-	pid = strtol(out->argv[1], &end, 10);
-	if (*end || pid <= 0 || pid > INT32_MAX)
+	pid = target_number(out->argv[1]);
+	if (!pid)
 		return tool_usage_error("trace", out->argv[1]);
-	out->pid = target_pid((pid_t)pid);
+	out->pid = target_pid(pid);
 	return TOOL_OK;
 }
 

@@ -40,6 +40,7 @@ completion() {
 }
 
 usage() {
+	declare -A change=([set]=host-limit=20M)
 	for verb in run top set map trace; do
 		expect 0 "$umm" "$verb" --help
 		says out "usage: umm $verb"
@@ -55,6 +56,12 @@ usage() {
 	says err 'Is a directory'
 	expect 2 "$umm" run --nonsense true
 	says err '"--nonsense"'
+	for number in $(($$ + 4294967296)) 99999999999999 +1 ' 1' 0 1x ''; do
+		for verb in set map top trace; do
+			expect 2 "$umm" "$verb" "$number" ${change[$verb]-}
+			says err "\"$number\""
+		done
+	done
 	expect 2 "$umm" run --host-limit 12Q true
 	says err 'host-limit: "12Q" is not a size'
 	expect 2 "$umm" run --device 'x y' true
@@ -160,6 +167,15 @@ configuration() {
 	echo 'host-limit: 64M' >"$scratch/conf"
 	expect 2 "$umm" run --config "$scratch/conf" --device ref true
 	says err "$scratch/conf:1: not of the form"
+	# One line says where and what, and no file is too long for that.
+	for line in 'host-limit = foo' 'nonsense = 1' 'quiet = maybe'; do
+		printf '\n%s\n' "$line" >"$scratch/conf"
+		expect 2 "$umm" run --config "$scratch/conf" --device ref true
+		says err "$scratch/conf:2: "
+		[ "$(wc -l <"$scratch/err")" = 1 ] || fail "more than a line: $(cat "$scratch/err")"
+	done
+	expect 2 "$umm" run --config /dev/zero --device ref true
+	says err '/dev/zero:1: the line is too long'
 	expect 1 "$umm" run --config "$scratch/none" true
 	says err 'No such file'
 }
