@@ -110,7 +110,7 @@ static char *trim(char *text)
 static int config_line(const char *path, unsigned number, char *line, bool whole)
 {
 	char error[SETTINGS_ERROR_LEN] = "not of the form \"host-limit = 8G\"";
-	char where[PATH_MAX + SETTINGS_ERROR_LEN];
+	char where[PATH_MAX + 16 + SETTINGS_ERROR_LEN];
 	char *key, *value;
 
 	line[strcspn(line, "#\n")] = '\0';
