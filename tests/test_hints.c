@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Hints: what each keeps where, its end, and what goes with the memory that has it. */
-#include "harness.h"
+#include "hinted.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -10,16 +10,6 @@
 
 #define KIB64 16 /* pages */
 
-static int advise(struct env *e, void *addr, size_t npages, struct umm_advice advice)
-{
-	struct umm_span span = { (uintptr_t)addr, npages * PAGE };
-
-	advice.size = sizeof(advice);
-	advice.spans = &span;
-	advice.nspans = 1;
-	return umm_advise(e->ctx, &advice);
-}
-
 #define ADVISE_LIST(e, list, n, ...)                                                         \
 	assert_int_equal(umm_advise((e)->ctx,                                                \
 				    &(struct umm_advice){ .size = sizeof(struct umm_advice), \
@@ -27,19 +17,6 @@ static int advise(struct env *e, void *addr, size_t npages, struct umm_advice ad
 							  .nspans = (n),                     \
 							  __VA_ARGS__ }),                    \
 			 0)
-
-#define ADVISE(e, addr, npages, ...) \
-	assert_int_equal(advise(e, addr, npages, (struct umm_advice){ __VA_ARGS__ }), 0)
-
-static struct umm_span_info query(struct env *e, const void *addr, size_t npages)
-{
-	struct umm_span span = { (uintptr_t)addr, npages * PAGE };
-	struct umm_span_info info = { .size = sizeof(info) };
-
-	assert_int_equal(umm_query_spans(e->ctx, &span, 1, &info), 0);
-	assert_int_equal(info.npages, npages);
-	return info;
-}
 
 static bool has(struct env *e, const void *addr, size_t npages, enum umm_hint hint)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Hints, and prefetches, at the ends of what they name and of the memory that has them. */
-#include "harness.h"
+#include "hinted.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -13,15 +13,6 @@
 #include <unistd.h>
 
 #include "hooked.h"
-
-static struct umm_span_info query(struct env *e, const void *addr, size_t npages)
-{
-	struct umm_span span = { (uintptr_t)addr, npages * PAGE };
-	struct umm_span_info info = { .size = sizeof(info) };
-
-	assert_int_equal(umm_query_spans(e->ctx, &span, 1, &info), 0);
-	return info;
-}
 
 /* ---- what they name goes away meanwhile --------------------------------------------- */
 

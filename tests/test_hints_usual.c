@@ -1,32 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Hints that are usual, since the environment says so, and what the program says instead. */
-#include "harness.h"
+#include "hinted.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-static int advise(struct env *e, void *addr, size_t npages, struct umm_advice advice)
-{
-	struct umm_span span = { (uintptr_t)addr, npages * PAGE };
-
-	advice.size = sizeof(advice);
-	advice.spans = &span;
-	advice.nspans = 1;
-	return umm_advise(e->ctx, &advice);
-}
-
-#define ADVISE(e, addr, npages, ...) \
-	assert_int_equal(advise(e, addr, npages, (struct umm_advice){ __VA_ARGS__ }), 0)
-
-static struct umm_span_info query(struct env *e, const void *addr, size_t npages)
-{
-	struct umm_span span = { (uintptr_t)addr, npages * PAGE };
-	struct umm_span_info info = { .size = sizeof(info) };
-
-	assert_int_equal(umm_query_spans(e->ctx, &span, 1, &info), 0);
-	assert_int_equal(info.npages, npages);
-	return info;
-}
 
 static char *filled(struct env *e, size_t npages)
 {
