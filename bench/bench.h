@@ -67,6 +67,7 @@ extern const struct bench_case case_fault[];
 extern const struct bench_case case_ahead[];
 extern const struct bench_case case_busy[];
 extern const struct bench_case case_pingpong[];
+extern const struct bench_case case_hints[];
 extern const struct bench_case case_threads[];
 extern const struct bench_case case_bulk[];
 extern const struct bench_case case_pages[];

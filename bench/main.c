@@ -22,9 +22,10 @@
 #define PATIENCE_MS 120000
 
 static const struct bench_case *const groups[] = {
-	case_fault, case_pingpong, case_busy,	case_threads, case_bulk, case_pages,  case_ahead,
-	case_size,  case_numa,	   case_opencl, case_kernel,  case_wait, case_touch,  case_use,
-	case_range, case_books,	   case_scale,	case_shim,    case_apps, case_ladder, case_umap,
+	case_fault, case_pingpong, case_busy,	case_threads, case_bulk,   case_pages,
+	case_ahead, case_hints,	   case_size,	case_numa,    case_opencl, case_kernel,
+	case_wait,  case_touch,	   case_use,	case_range,   case_books,  case_scale,
+	case_shim,  case_apps,	   case_ladder, case_umap,
 };
 
 static const char usage_text[] =
