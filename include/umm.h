@@ -147,6 +147,7 @@ UMM_API size_t umm_page_size(void);
 
 /** Severity of a log line; the environment's UMM_LOG takes the names in lower case. */
 enum umm_log_level {
+	UMM_LOG_DEFAULT = -1, /* umm_log_set() only: what UMM_LOG says, else warnings and errors */
 	UMM_LOG_NONE,
 	UMM_LOG_ERROR,	 /* something was lost: a page poisoned, a device broken */
 	UMM_LOG_WARNING, /* works, but not as well as it could: a fallback, a refused priority */
@@ -159,8 +160,8 @@ enum umm_log_level {
  * @fn:    called with one line, no newline, at most 511 bytes; NULL restores
  *         the default: stderr
  * @priv:  handed to @fn
- * @level: messages above it are not produced; the default is
- *         UMM_LOG_WARNING, or $UMM_LOG
+ * @level: messages above it are not produced; before the first call it is
+ *         UMM_LOG_DEFAULT
  *
  * Ownership: @fn and @priv are used until the next call of umm_log_set().
  * Context:   any thread. @fn runs on library threads too, fault servers

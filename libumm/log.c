@@ -28,7 +28,7 @@
 #define MAX_ERRNO 4095
 
 #define LOG_LINE  512
-#define LOG_UNSET (-1)
+#define LOG_UNSET ((int)UMM_LOG_DEFAULT)
 
 /* So many lines of one format in so much time; a broken device has one for each page. */
 #define BURST_LINES 20
@@ -123,7 +123,8 @@ void umm_log_set(void (*fn)(void *priv, enum umm_log_level level, const char *li
 {
 	int threshold = (int)level;
 
-	threshold = max(threshold, (int)UMM_LOG_NONE);
+	if (level != UMM_LOG_DEFAULT)
+		threshold = max(threshold, (int)UMM_LOG_NONE);
 	threshold = min(threshold, (int)UMM_LOG_DEBUG);
 	rwlock_take(&sink.lock);
 	sink.fn = fn;

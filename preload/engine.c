@@ -45,6 +45,7 @@
 #include "policy.h"
 #include "residency.h"
 #include "room.h"
+#include "say.h"
 #include "shim.h"
 #include "space.h"
 #include "survey.h"
@@ -687,7 +688,7 @@ void engine_end(void)
 		shim_say("what moves pages to devices is stuck: numbers are those before");
 		channel->count[CHANNEL_LATE] = room_late();
 	}
-	if (shim_settings()->summary)
+	if (shim_settings()->summary && say_may())
 		channel_print(channel, stderr);
 	channel_close(channel);
 }

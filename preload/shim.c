@@ -29,6 +29,7 @@
 #include "engine.h"
 #include "heap.h"
 #include "rights.h"
+#include "say.h"
 #include "space.h"
 
 struct code {
@@ -61,21 +62,13 @@ const struct settings *shim_settings(void)
 
 void shim_say(const char *format, ...)
 {
-	char line[512] = "umm: ";
 	va_list args;
-	int len;
 
 	if (settings.quiet)
 		return;
 	va_start(args, format);
-	len = vsnprintf(line + 5, sizeof(line) - 6, format, args);
+	say_line("umm: ", format, args);
 	va_end(args);
-	if (len < 0)
-		return;
-	len = 5 + (len < (int)sizeof(line) - 7 ? len : (int)sizeof(line) - 7);
-	line[len] = '\n';
-	if (write(STDERR_FILENO, line, (size_t)len + 1) < 0)
-		return; /* there is nobody to tell */
 }
 
 static void fork_child(void)
@@ -141,6 +134,7 @@ static void arm(void)
 	if (!settings.ndevices || !settings.host_limit)
 		return;
 	codes_find();
+	say_log();
 	heap_arm(settings.malloc_threshold);
 	atomic_store_explicit(&armed, true, memory_order_release);
 }
@@ -149,6 +143,7 @@ static void arm(void)
 __attribute__((constructor(101))) static void shim_start(void)
 {
 	shim_first_use();
+	say_start();
 	descriptors_start();
 	rights_start();
 	arm();

@@ -42,7 +42,7 @@ void shim_first_use(void);
 /* True where the code at @addr is libumm's or the dynamic loader's. */
 bool shim_is_internal_code(const void *addr);
 
-/* One line on standard error, "umm: ...", unless it is to be quiet. No malloc, no stdio. */
+/* One line on standard error, "umm: ...", unless it is to be quiet (say.h). No malloc, no stdio. */
 void shim_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 #endif

@@ -226,6 +226,25 @@ static void lines_go_where_they_are_sent(void **state)
 	assert_true(lock_none_held());
 }
 
+static void default_level_is_what_the_environment_says(void **state)
+{
+	struct seen seen = { 0 };
+
+	(void)state;
+	assert_int_equal(setenv("UMM_LOG", "error", 1), 0);
+	umm_log_set(remember, &seen, UMM_LOG_DEFAULT);
+	log_warning("too much");
+	assert_int_equal(seen.count, 0);
+	log_error("enough");
+	assert_int_equal(seen.count, 1);
+	assert_int_equal(unsetenv("UMM_LOG"), 0);
+	umm_log_set(remember, &seen, UMM_LOG_DEFAULT);
+	log_warning("enough");
+	assert_int_equal(seen.count, 2);
+	log_info("too much");
+	assert_int_equal(seen.count, 2);
+}
+
 static void long_lines_are_cut(void **state)
 {
 	struct seen seen = { 0 };
@@ -441,6 +460,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(foreign_errors_have_some_text),
 		cmocka_unit_test(version_is_that_of_the_header),
 		cmocka_unit_test_teardown(lines_go_where_they_are_sent, restore_log),
+		cmocka_unit_test_teardown(default_level_is_what_the_environment_says, restore_log),
 		cmocka_unit_test_teardown(long_lines_are_cut, restore_log),
 		cmocka_unit_test_teardown(floods_are_dammed, restore_log),
 		cmocka_unit_test_teardown(replaced_function_is_not_running_any_more, restore_log),

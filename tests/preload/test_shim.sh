@@ -237,6 +237,20 @@ bad_settings() {
 	[ ! -s "$scratch/err" ] || fail "$(cat "$scratch/err")"
 }
 
+# A file of the program's own at descriptor 2 has what the program wrote, whatever there is to say.
+data_at_2() {
+	for device in ref=16M ref:refuses; do
+		shim UMM_DEVICE="$device" UMM_HINTS=nonsense "$victims/victim_raw" data_at_2 "$scratch/data" ||
+			fail "$?: $(cat "$scratch"/{out,err})"
+		says out 'victim: all as it should be'
+		[ "$(cat "$scratch/data")" = $'begin\nend' ] || fail "$(cat "$scratch/data")"
+	done
+	# While it is what it was, lines go there.
+	shim UMM_DEVICE=ref=16M UMM_HINTS=nonsense "$victims/victim_memory" sweep || fail "$?"
+	says err 'umm: all devices are full'
+	says err "libumm: warning: UMM_HINTS: 'nonsense' is no hint"
+}
+
 # Devices that are full: the program goes on, over its limit, and one line says so.
 full() {
 	shim UMM_DEVICE=ref=16M "$victims/victim_memory" sweep || fail "$?"

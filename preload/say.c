@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Where messages go. Descriptor 2 is the program's: it may close it, and what it opens then gets
+ * that number, be it a file of data or a connection. So a line is written only while the number
+ * stands for what it stood for when the program was started; else it is left out. A copy
+ * of the descriptor would not do: whoever reads a pipe waits until nobody has it open any more.
+ *
+ * Between the look and the write another thread may exchange the file: then one line goes astray.
+ *
+ * No locks: what is remembered is written before the program's first instruction.
+ */
+#include "say.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <umm.h>
+
+enum { LINE = 600 };
+
+static struct {
+	bool is_open;
+	dev_t dev;
+	ino_t ino;
+} standard_error;
+
+void say_start(void)
+{
+	struct stat st;
+
+	if (fstat(STDERR_FILENO, &st))
+		return;
+	standard_error.is_open = true;
+	standard_error.dev = st.st_dev;
+	standard_error.ino = st.st_ino;
+}
+
+bool say_may(void)
+{
+	int saved = errno;
+	struct stat st;
+	bool may = standard_error.is_open && !fstat(STDERR_FILENO, &st) &&
+		   st.st_dev == standard_error.dev && st.st_ino == standard_error.ino;
+
+	errno = saved;
+	return may;
+}
+
+/* For a whole line, of which the first @len bytes are there. */
+static void line_write(char line[LINE], size_t len)
+{
+	int saved = errno;
+
+	len = len < LINE - 1 ? len : LINE - 1;
+	for (size_t i = 0; i < len; i++)
+		if (iscntrl((unsigned char)line[i]))
+			line[i] = '?';
+	line[len] = '\n';
+	if (say_may() && write(STDERR_FILENO, line, len + 1) < 0)
+		errno = saved; /* there is nobody to tell */
+}
+
+void say_line(const char *prefix, const char *format, va_list args)
+{
+	size_t len = strlen(prefix);
+	char line[LINE];
+	int more;
+
+	memcpy(line, prefix, len);
+	more = vsnprintf(line + len, sizeof(line) - len, format, args);
+	if (more >= 0)
+		line_write(line, len + (size_t)more);
+}
+
+static void log_line(void *priv, enum umm_log_level level, const char *text)
+{
+	static const char *const names[] = { "", "error", "warning", "info", "debug" };
+	char line[LINE];
+	int len;
+
+	(void)priv;
+	len = snprintf(line, sizeof(line), "libumm: %s: %s", names[level], text);
+	line_write(line, (size_t)len);
+}
+
+void say_log(void)
+{
+	umm_log_set(log_line, NULL, UMM_LOG_DEFAULT);
+}

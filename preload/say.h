@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: MIT */
+/* Lines on the standard error that the program was started with. */
+#ifndef SAY_H
+#define SAY_H
+
+#include <stdarg.h>
+#include <stdbool.h>
+
+/* Remember what it is. Until then, and where it was closed, nothing is said. */
+void say_start(void);
+
+/* Descriptor 2 is that still. */
+bool say_may(void);
+
+/*
+ * One line that begins with @prefix, in one write, whatever there is in what it quotes. No malloc,
+ * no stdio; errno survives.
+ */
+void say_line(const char *prefix, const char *format, va_list args)
+	__attribute__((format(printf, 2, 0)));
+
+/* What libumm logs goes there, too. */
+void say_log(void);
+
+#endif
