@@ -308,6 +308,15 @@ struct umm_ctx_options {
 	 */
 	int (*admit)(void *priv, uintptr_t addr, bool may_sleep);
 	void *admit_priv;
+
+	/**
+	 * failed: mem has not given back pages, of which nlost are lost; or, where that is 0,
+	 * it has refused some, which stay where they were. Told before a touch of a lost page
+	 * is SIGBUS, and instead of the log. No core lock is held; it must not call back into
+	 * libumm, nor wait. mem is NULL where no device had the pages. NULL: the log tells.
+	 */
+	void (*failed)(void *priv, struct umm_devmem *mem, int error, size_t nlost);
+	void *failed_priv;
 };
 
 /**

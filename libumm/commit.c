@@ -722,30 +722,38 @@ static bool commit_some(struct piece *piece, uint64_t *todo)
 	return !ret;
 }
 
-/* Touching a lost page is an error from now on, not only where we are asked. */
-static void poison_lost(struct piece *piece)
+/* Before anybody can be told by SIGBUS, or take it from the list. */
+static void count_lost(struct piece *piece)
 {
 	struct umm_device *dev = piece->src ? piece->src->dev : NULL;
 	unsigned n = bit_count(piece->lost);
-	uintptr_t addr;
 
 	if (!n)
 		return;
+	ctx_count(piece->ctx, dev, piece_start(piece), UMM_COUNT_POISONED, n);
+	if (piece->cause == UMM_CAUSE_CPU_FAULT)
+		ctx_count(piece->ctx, dev, piece_start(piece), UMM_COUNT_FAULT_ERROR, n);
+	ctx_tell_failed(piece->ctx, piece->src, -EIO, n);
+}
+
+/* Touching a lost page is an error from now on, not only where we are asked. */
+static void poison_lost(struct piece *piece)
+{
+	uintptr_t addr;
+
 	for (unsigned i = bit_next(piece->lost, 0); i < UMM_BLOCK_PAGES;
 	     i = bit_next(piece->lost, i + 1)) {
 		addr = address_of(piece, i);
 		if (addr)
 			poison_page(piece->ctx, addr, piece->blockable);
 	}
-	ctx_count(piece->ctx, dev, piece_start(piece), UMM_COUNT_POISONED, n);
-	if (piece->cause == UMM_CAUSE_CPU_FAULT)
-		ctx_count(piece->ctx, dev, piece_start(piece), UMM_COUNT_FAULT_ERROR, n);
 }
 
 void piece_commit(struct piece *piece)
 {
 	uint64_t todo[BITMAP_WORDS];
 
+	count_lost(piece);
 	memcpy(todo, piece->all, sizeof(todo));
 	while (!commit_some(piece, todo)) {
 		stats_add(&piece->ctx->stats, UMM_COUNT_RETRIES, 1);

@@ -286,6 +286,8 @@ static int ctx_open(struct umm_ctx *ctx, const struct umm_ctx_options *options)
 	ret = failed(readahead_start(ctx, options), "a thread for what is prefetched");
 	if (ret)
 		goto err_movers;
+	ctx->failed = options->failed;
+	ctx->failed_priv = options->failed_priv;
 	ret = failed(admit_start(ctx, options), "a thread for faults that wait for room");
 	if (ret)
 		goto err_readahead;
@@ -373,6 +375,13 @@ struct umm_ctx *umm_ctx_get(struct umm_ctx *ctx)
 		return NULL;
 	atomic_fetch_add(&ctx->refs, 1);
 	return ctx;
+}
+
+bool ctx_tell_failed(struct umm_ctx *ctx, struct umm_devmem *mem, int error, size_t nlost)
+{
+	if (ctx->failed)
+		ctx->failed(ctx->failed_priv, mem, error, nlost);
+	return ctx->failed;
 }
 
 bool ctx_is_lost(struct umm_ctx *ctx, const char *call)

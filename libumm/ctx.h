@@ -59,6 +59,8 @@ struct umm_ctx {
 	struct workers workers; /* deferred faults and address-space events */
 	struct workers movers;	/* asynchronous migrations */
 	struct admit admit;
+	void (*failed)(void *priv, struct umm_devmem *mem, int error, size_t nlost);
+	void *failed_priv;
 	struct readahead readahead;
 	struct damp damp;
 	struct servers servers;
@@ -87,6 +89,9 @@ static inline bool ctx_valid(const struct umm_ctx *ctx)
 }
 
 bool ctx_is_forked(const struct umm_ctx *ctx);
+/* Tell who opened it that a device failed. False: that is for the log. */
+bool ctx_tell_failed(struct umm_ctx *ctx, struct umm_devmem *mem, int error, size_t nlost);
+
 /* Has the program closed its descriptors? Then nothing can be brought home: the log says so. */
 bool ctx_is_lost(struct umm_ctx *ctx, const char *call);
 size_t ctx_bookkeeping_bytes(struct umm_ctx *ctx);

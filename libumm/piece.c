@@ -324,9 +324,12 @@ static bool retry_in(struct piece *piece, int status)
 		piece->retry = i++;
 	}
 	if (piece->retrying && status) {
-		log_error("%s failed to give back the page at %#lx: %s", piece->src->dev->ops.name,
-			  (unsigned long)(piece->va + ((uintptr_t)piece->retry << UMM_PAGE_SHIFT)),
-			  umm_strerror(status));
+		if (!piece->ctx->failed)
+			log_error("%s failed to give back the page at %#lx: %s",
+				  piece->src->dev->ops.name,
+				  (unsigned long)(piece->va +
+						  ((uintptr_t)piece->retry << UMM_PAGE_SHIFT)),
+				  umm_strerror(status));
 		bit_set(piece->lost, piece->retry);
 	}
 	piece->retrying = true;
@@ -352,8 +355,9 @@ static void piece_go_on(struct piece *piece, int status)
 		if (retry_in(piece, status))
 			return;
 	} else if (status) {
-		log_warning("%s refused pages at %#lx: %s", piece->dst->dev->ops.name,
-			    (unsigned long)piece_start(piece), umm_strerror(status));
+		if (!ctx_tell_failed(piece->ctx, piece->dst, status, 0))
+			log_warning("%s refused pages at %#lx: %s", piece->dst->dev->ops.name,
+				    (unsigned long)piece_start(piece), umm_strerror(status));
 		piece->refused = status;
 		or_pages(piece->undo, piece->all, piece->all);
 	}

@@ -172,6 +172,8 @@ static void say_why_not(int ret)
 {
 	if (ret == -ENOSPC)
 		say_once(&was_full, "all devices are full");
+	else if (ret == -ENODEV)
+		say_once(&was_full, "no device is left");
 	else if (ret == -EBUSY)
 		say_once(&was_pinned, "what is left in the host is pinned or in use by others");
 	else
@@ -278,7 +280,6 @@ static void publish_tiers(void)
 	struct tier_use use;
 	uint32_t n;
 
-	tiers_check();
 	for (n = 0; tiers_use(n, &use); n++) {
 		struct channel_tier *tier = &channel->tier[n];
 
@@ -314,7 +315,6 @@ static void publish(void)
 	if ((int64_t)(touched - count[CHANNEL_TOUCHED]) > 0)
 		count[CHANNEL_TOUCHED] = touched;
 	count[CHANNEL_FAULT_NS] = stats.counter[UMM_COUNT_FAULT_NS];
-	count[CHANNEL_LOST] = stats.counter[UMM_COUNT_POISONED];
 	count[CHANNEL_LATE] = room_late();
 	count[CHANNEL_RETURNED] = seen->returned;
 	count[CHANNEL_THRASHED] = seen->thrashed;
@@ -461,13 +461,29 @@ static void trace_start(void)
 	trace_to(ring);
 }
 
+/*
+ * On the thread that finds it out, before the program can: a touch may be its end, and what is in
+ * the channel by then is what is known of it.
+ */
+static void device_failed(void *priv, struct umm_devmem *mem, int error, size_t nlost)
+{
+	int tier;
+
+	(void)priv;
+	channel->count[CHANNEL_LOST] += nlost;
+	tier = tiers_failed(mem, error, nlost);
+	if (tier >= 0)
+		channel->tier[tier].is_broken = true;
+}
+
 static bool open_all(void)
 {
 	const struct settings *settings = shim_settings();
 	/* What comes along with a page is the policy's affair, and has to fit the limit. */
 	struct umm_ctx_options options = { .size = sizeof(options),
 					   .readahead = UMM_READAHEAD_OFF,
-					   .admit = room_admit };
+					   .admit = room_admit,
+					   .failed = device_failed };
 	bool is_shared;
 	int ret;
 
@@ -495,6 +511,7 @@ static bool open_all(void)
 	channel->cpu_budget = settings->cpu_budget;
 	channel->host_limit = settings->host_limit;
 	limit_set(settings->host_limit);
+	publish_tiers();
 	if (touches_watch(ctx))
 		shim_say("no memory for readahead");
 	if (grant_open())

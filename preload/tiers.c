@@ -4,8 +4,8 @@
  * (libumm/policy/place.h). A device that answers with an error of its own, or has lost a page, is
  * asked no more; its pages stay its own until they are touched.
  *
- * Changed by whoever has the engine's lock; the table is read by others for its numbers, which may
- * be a moment old.
+ * Changed by whoever has the engine's lock, but for what has failed, which any thread may find; the
+ * table is read by others for its numbers, which may be a moment old.
  */
 #include "tiers.h"
 
@@ -90,26 +90,29 @@ static bool is_fatal(long ret)
 	return ret == -EIO || ret == -ENODEV;
 }
 
-static void tier_failed(struct tier *tier, long ret)
+static void tier_failed(struct tier *tier)
 {
 	char name[SETTINGS_NAME_LEN + 40];
 
+	if (atomic_exchange(&tier->is_broken, true))
+		return;
 	device_name(name, sizeof(name), tier->device);
-	atomic_store(&tier->is_broken, true);
-	shim_say("device %s failed: %s; no more pages go there", name, umm_strerror((int)ret));
+	shim_say("device %s failed: no more pages go there, and a touch of one that it cannot "
+		 "give back is SIGBUS",
+		 name);
 }
 
 /* A device that could not give back what it was given takes what it gets with it, too. */
-void tiers_check(void)
+int tiers_failed(const struct umm_devmem *mem, int error, size_t nlost)
 {
-	for (unsigned i = 0; i < ntiers; i++) {
-		struct umm_stats stats = { .size = sizeof(stats) };
+	unsigned i = 0;
 
-		if (!atomic_load(&tiers[i].is_broken) &&
-		    !umm_device_stats(umm_devmem_device(tiers[i].mem), &stats) &&
-		    stats.counter[UMM_COUNT_POISONED])
-			tier_failed(&tiers[i], -EIO);
-	}
+	while (i < ntiers && tiers[i].mem != mem)
+		i++;
+	if (i == ntiers || (!nlost && !is_fatal(error)))
+		return -ENOENT;
+	tier_failed(&tiers[i]);
+	return (int)i;
 }
 
 uint64_t tiers_free(void)
@@ -128,7 +131,6 @@ static unsigned tiers_choose(unsigned order[PLACE_TIERS], long *why_none)
 	struct place_tier look[PLACE_TIERS];
 
 	*why_none = -ENODEV;
-	tiers_check();
 	for (unsigned i = 0; i < ntiers; i++) {
 		look[i] = (struct place_tier){ .nframes = umm_devmem_nframes(tiers[i].mem),
 					       .nfree = umm_devmem_nfree(tiers[i].mem),
@@ -217,7 +219,7 @@ long tiers_take(struct umm_ctx *ctx, const struct umm_span *spans, unsigned nspa
 		if (ret > 0)
 			moved += ret;
 		if (is_fatal(ret))
-			tier_failed(tier, ret);
+			tier_failed(tier);
 		if (ret >= 0 && umm_devmem_nfree(tier->mem))
 			break;
 		/* The next one must not take them from this one. */

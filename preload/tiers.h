@@ -24,8 +24,11 @@ long tiers_take(struct umm_ctx *ctx, const struct umm_span *spans, unsigned nspa
 /* A thread of libumm's begins what tiers_take() of the same spans, which has to follow, ends. */
 void tiers_take_begin(struct umm_ctx *ctx, const struct umm_span *spans, unsigned nspans);
 
-/* Nothing goes any more to those that have lost pages; one line says so of each. */
-void tiers_check(void);
+/*
+ * This memory has lost so many pages, or refused some with @error: if that is for good nothing goes
+ * there any more, and one line says so. Which device it is of, or -ENOENT. Any thread.
+ */
+int tiers_failed(const struct umm_devmem *mem, int error, size_t nlost);
 
 /* For people and for channels: what is on each. False: there is no @i. */
 struct tier_use {

@@ -5,10 +5,25 @@
  */
 #include "umm.h"
 
-static const umm_ctx_options options = {
-	sizeof(options),    0, 0, 0, 0, 0,	 0,	 UMM_READAHEAD_DEFAULT, 0, 0,
-	UMM_THRASH_DEFAULT, 0, 0, 0, 0, nullptr, nullptr
-};
+static const umm_ctx_options options = { sizeof(options),
+					 0,
+					 0,
+					 0,
+					 0,
+					 0,
+					 0,
+					 UMM_READAHEAD_DEFAULT,
+					 0,
+					 0,
+					 UMM_THRASH_DEFAULT,
+					 0,
+					 0,
+					 0,
+					 0,
+					 nullptr,
+					 nullptr,
+					 nullptr,
+					 nullptr };
 
 int main()
 {

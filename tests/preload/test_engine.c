@@ -199,8 +199,12 @@ long tiers_take(struct umm_ctx *ctx, const struct umm_span *spans, unsigned nspa
 	return begun ? begun_wait() : umm_migrate_spans(ctx, &request, NULL);
 }
 
-void tiers_check(void)
+int tiers_failed(const struct umm_devmem *mem, int error, size_t nlost)
 {
+	(void)mem;
+	(void)error;
+	(void)nlost;
+	return -ENOENT;
 }
 
 bool tiers_use(unsigned i, struct tier_use *out)

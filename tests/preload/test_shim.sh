@@ -441,6 +441,8 @@ dies() {
 
 	shim UMM_DEVICE=ref:dies=1G "$victims/victim_memory" sweep || status=$?
 	[ "$status" -eq 135 ] || fail "it exited with $status: $(cat "$scratch"/{out,err})"
+	[ "$(wc -l <"$scratch/err")" = 1 ] || fail "not one line: $(cat "$scratch/err")"
+	says err 'umm: device ref:dies failed: '
 }
 
 # Only those pages: nothing goes to a dead device any more, and the summary says what was lost. Where there
@@ -458,6 +460,7 @@ outlives() {
 			fail "$lost pages were lost: $(cat "$scratch/err")"
 		[ "$(grep -c 'device ref:dies failed' "$scratch/err")" = 1 ] || fail "$(cat "$scratch/err")"
 		says err 'failed while the program ran'
+		! grep libumm "$scratch/err" || fail "more than a line: $(cat "$scratch/err")"
 		[ "$devices" != ref:dies=1G ] || says err 'the host limit is exceeded'
 	done
 	! grep exceeded "$scratch/err" || fail "the limit is exceeded"

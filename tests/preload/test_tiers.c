@@ -5,7 +5,9 @@
  */
 #include <errno.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -25,7 +27,8 @@ enum { FIRST = 4, SECOND = 8, BOTH = FIRST + SECOND, MORE = 6 };
 
 static struct ref_device *devices[2];
 static unsigned ndevices;
-static unsigned lines; /* that were said */
+static _Atomic unsigned lines; /* that were said */
+static _Atomic size_t lost;    /* pages */
 static struct umm_ctx *ctx;
 static char *memory;
 
@@ -73,10 +76,20 @@ const struct umm_tier_ops *tier_load(const struct settings_device *device, const
 	return &ops;
 }
 
+static void failed(void *priv, struct umm_devmem *mem, int error, size_t nlost)
+{
+	int tier = tiers_failed(mem, error, nlost);
+
+	(void)priv;
+	assert_true(tier >= 0 && devices[tier]->mem == mem);
+	atomic_fetch_add(&lost, nlost);
+}
+
 static int setup(void **state)
 {
 	struct umm_ctx_options options = { .size = sizeof(options),
-					   .readahead = UMM_READAHEAD_OFF };
+					   .readahead = UMM_READAHEAD_OFF,
+					   .failed = failed };
 	struct settings settings;
 
 	(void)state;
@@ -86,6 +99,7 @@ static int setup(void **state)
 	settings.devices[0].len = FIRST * PAGE;
 	settings.devices[1].len = SECOND * PAGE;
 	ndevices = lines = 0;
+	lost = 0;
 	assert_int_equal(umm_ctx_create(&options, &ctx), 0);
 	assert_int_equal(tiers_open(ctx, &settings), 2);
 	memory = mmap(NULL, (BOTH + MORE) * PAGE, PROT_READ | PROT_WRITE,
@@ -181,6 +195,39 @@ static void who_fails_meanwhile_is_asked_no_more(void **state)
 	come_home(0, BOTH + MORE);
 }
 
+static sigjmp_buf lost_page;
+
+static void lost_here(int signal)
+{
+	(void)signal;
+	siglongjmp(lost_page, 1);
+}
+
+/* Whoever touches a lost page finds it counted, and its device out of use. */
+static void a_lost_page_is_told_of_before_its_sigbus(void **state)
+{
+	struct ref_failure failure = { .error = -EIO, .from_device = true };
+	volatile unsigned found = 0;
+
+	(void)state;
+	assert_ptr_not_equal(signal(SIGBUS, lost_here), SIG_ERR);
+	assert_int_equal(take(0, FIRST), FIRST);
+	assert_int_equal(ref_fail(devices[0], &failure), 0);
+	for (volatile unsigned page = 0; page < FIRST; page++) {
+		if (sigsetjmp(lost_page, 1)) {
+			found++;
+			assert_int_equal(lost, found);
+			assert_int_equal(tiers_free(), SECOND);
+			assert_int_equal(lines, 1);
+			continue;
+		}
+		assert_int_equal(*(volatile char *)(memory + page * PAGE), -1);
+	}
+	assert_int_equal(found, FIRST);
+	ref_fail(devices[0], NULL);
+	assert_ptr_not_equal(signal(SIGBUS, SIG_DFL), SIG_ERR);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -189,6 +236,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(what_began_with_no_room_goes_nowhere, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(who_fails_meanwhile_is_asked_no_more, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(a_lost_page_is_told_of_before_its_sigbus, setup,
 						teardown),
 	};
 
