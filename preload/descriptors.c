@@ -10,6 +10,9 @@
  * kinds are mistaken for ours that anybody but us seldom has, and the worst is that one stays
  * open. A number that libumm or a device has given back is recognised by the inode behind it.
  *
+ * What the program closes past the C library nobody can keep open in its table. The files of
+ * userfaultfds stay open elsewhere (keeper.c), and the engine looks whether the numbers are theirs.
+ *
  * A forked child has copies that keep nothing alive: it closes them as it likes. A child of vfork()
  * shares these books; for it they are closed by exec().
  *
@@ -34,10 +37,11 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "keeper.h"
 #include "raw.h"
 #include "shim.h"
 
-enum { FIRST = 256, LAST = 4095, WORDS = (LAST + 1) / 64 };
+enum { FIRST = 256, LAST = 4095, WORDS = (LAST + 1) / 64, VITAL = 16 };
 
 struct file {
 	dev_t dev;
@@ -47,6 +51,10 @@ struct file {
 static _Atomic uint64_t fillers[WORDS], others[WORDS], ours[WORDS];
 static struct file files[LAST + 1];
 static _Atomic bool any, filling;
+
+/* Those without which what is on devices is out of reach. The engine's thread only. */
+static int vital[VITAL];
+static unsigned nvital;
 
 static int (*next_close)(int fd);
 static int (*next_dup2)(int from, int to);
@@ -102,15 +110,15 @@ static void note_other(unsigned fd, const char *link)
 	put(others, fd);
 }
 
+#define UFFD_LINK "anon_inode:[userfaultfd]"
+
 /* Kinds that hardly anybody else has. */
 static bool may_be_ours(const char *link)
 {
-	static const char *const kinds[] = { "anon_inode:[userfaultfd]",
-					     "anon_inode:[eventfd]",
-					     "anon_inode:[eventpoll]",
-					     "/dev/",
-					     "/proc/",
-					     "/memfd:umm-" };
+	static const char *const kinds[] = {
+		UFFD_LINK, "anon_inode:[eventfd]", "anon_inode:[eventpoll]", "/dev/",
+		"/proc/",  "/memfd:umm-"
+	};
 
 	for (unsigned i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
 		if (!strncmp(link, kinds[i], strlen(kinds[i])))
@@ -127,6 +135,8 @@ static void note_ours(unsigned fd, const char *link)
 	files[fd] = (struct file){ st.st_dev, st.st_ino };
 	put(ours, fd);
 	atomic_store(&any, true);
+	if (!strcmp(link, UFFD_LINK) && nvital < VITAL)
+		vital[nvital++] = (int)fd;
 }
 
 /* Where few are allowed, half of them have to do for ours. */
@@ -172,8 +182,14 @@ void descriptors_open_end(void)
 	memset((void *)others, 0, sizeof(others));
 }
 
+void descriptors_keep(void)
+{
+	keeper_start(vital, nvital);
+}
+
 void descriptors_fork_child(void)
 {
+	nvital = 0;
 	if (atomic_exchange(&filling, false))
 		fillers_close();
 	if (!atomic_load(&any))
@@ -194,6 +210,14 @@ static bool is_ours(unsigned fd)
 		return true;
 	drop(ours, fd);
 	return false;
+}
+
+bool descriptors_are_whole(void)
+{
+	for (unsigned i = 0; i < nvital; i++)
+		if (!is_ours((unsigned)vital[i]))
+			return false;
+	return true;
 }
 
 /* The first of ours from @fd to @last; @last + 1: there is none. */
@@ -225,8 +249,7 @@ static int close_others(unsigned first, unsigned last, int flags)
 
 	for (; from <= last; from = to + 1) {
 		to = ours_from(from, last);
-		if (to > from &&
-		    syscall(SYS_close_range, (unsigned)from, (unsigned)(to - 1), flags))
+		if (to > from && raw_close_range((unsigned)from, (unsigned)(to - 1), flags))
 			return -1;
 	}
 	return 0;
@@ -235,7 +258,7 @@ static int close_others(unsigned first, unsigned last, int flags)
 PRELOAD_API int close_range(unsigned first, unsigned last, int flags)
 {
 	if (first > last || is_internal(__builtin_return_address(0)))
-		return (int)syscall(SYS_close_range, first, last, flags);
+		return raw_close_range(first, last, flags);
 	return close_others(first, last, flags);
 }
 
@@ -268,12 +291,12 @@ PRELOAD_API int dup2(int from, int to)
 		return next_dup2(from, to);
 	if (from == to)
 		return fcntl(from, F_GETFD) < 0 ? -1 : to;
-	return (int)syscall(SYS_dup3, from, to, 0);
+	return raw_dup3(from, to, 0);
 }
 
 PRELOAD_API int dup3(int from, int to, int flags)
 {
 	if (would_lose_ours(from, to, __builtin_return_address(0)))
 		return -1;
-	return next_dup3 ? next_dup3(from, to, flags) : (int)syscall(SYS_dup3, from, to, flags);
+	return next_dup3 ? next_dup3(from, to, flags) : raw_dup3(from, to, flags);
 }

@@ -6,6 +6,8 @@
 #ifndef DESCRIPTORS_H
 #define DESCRIPTORS_H
 
+#include <stdbool.h>
+
 /* In the constructor: find the C library's calls. */
 void descriptors_start(void);
 
@@ -15,6 +17,11 @@ void descriptors_start(void);
  */
 void descriptors_open_begin(void);
 void descriptors_open_end(void);
+
+/* Those of userfaultfds, just opened: what they guard is never taken for empty, come what may. */
+void descriptors_keep(void);
+/* False: the program has closed one all the same. The engine's thread only. */
+bool descriptors_are_whole(void);
 
 /* In a forked child: it may close all of its copies. */
 void descriptors_fork_child(void);

@@ -553,6 +553,15 @@ static void loader_wait(void)
 	state_set(OPENING);
 }
 
+/* Nothing that is on a device will ever come home: whoever touches it waits. */
+static void end_program(void)
+{
+	shim_say("the program has closed descriptors that it did not open, by system calls of its "
+		 "own: what it has on devices is out of reach, and it is ended");
+	signal(SIGABRT, SIG_DFL);
+	abort();
+}
+
 static void *engine_main(void *arg)
 {
 	uint64_t sleep_ns = 0;
@@ -566,12 +575,16 @@ static void *engine_main(void *arg)
 	descriptors_open_begin();
 	more = open_all();
 	descriptors_open_end();
+	if (more)
+		descriptors_keep();
 	state_set(more ? RUNNING : OFF);
 	while (more) {
 		if (sleep_ns)
 			touches_wait(sleep_ns, grant_fd());
 		pthread_mutex_lock(&round_lock);
 		more = !stopping;
+		if (more && !descriptors_are_whole())
+			end_program();
 		if (more) {
 			sleep_ns = round_run();
 			publish();

@@ -112,6 +112,15 @@ void descriptors_open_begin(void)
 {
 }
 
+void descriptors_keep(void)
+{
+}
+
+bool descriptors_are_whole(void)
+{
+	return true;
+}
+
 void descriptors_open_end(void)
 {
 }

@@ -251,6 +251,34 @@ data_at_2() {
 	says err "libumm: warning: UMM_HINTS: 'nonsense' is no hint"
 }
 
+# What goes through syscall() is seen as what goes through the C library's own functions, and else
+# does what it always did.
+on_x86_64() {
+	[ "$(uname -m)" = x86_64 ] || skip "system calls are seen on x86-64 only"
+}
+
+syscalls() {
+	on_x86_64
+	victim "$victims/victim_raw" syscalls
+	at_most 'in host frames at most' 44
+}
+
+closes_by_syscall() {
+	on_x86_64
+	victim "$victims/victim_raw" closes_by_syscall
+}
+
+# What nobody can see: the program never reads what it did not write, and is ended with one line.
+closes_by_instruction() {
+	local status=0
+
+	on_x86_64
+	shim timeout -s KILL 120 "$victims/victim_raw" closes_by_instruction || status=$?
+	[ "$status" = 134 ] || fail "it exited with $status: $(cat "$scratch"/{out,err})"
+	[ "$(grep -v ^libumm "$scratch/err" | wc -l)" = 1 ] || fail "$(cat "$scratch/err")"
+	says err 'umm: the program has closed descriptors'
+}
+
 # Devices that are full: the program goes on, over its limit, and one line says so.
 full() {
 	shim UMM_DEVICE=ref=16M "$victims/victim_memory" sweep || fail "$?"

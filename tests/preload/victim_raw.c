@@ -3,8 +3,13 @@
  * A program that deals with the kernel in ways of its own, while more of its memory is on devices
  * than in the host. usage: victim_raw CASE [FILE]
  */
+#include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "victim.h"
@@ -25,11 +30,94 @@ static void data_at_2(const char *file)
 	free(ptr);
 }
 
+/* Everything from 3 on, by system calls. */
+static void closes_by_syscall(const char *file)
+{
+	char *ptr = malloc(96 * MIB);
+
+	(void)file;
+	fill(ptr, 96 * MIB, 32);
+	check(!syscall(SYS_close_range, 3, ~0U, 0));
+	check(is_filled(ptr, 96 * MIB, 32));
+	for (int fd = 3; fd < 4096; fd++)
+		check(syscall(SYS_close, fd) == -1 && errno == EBADF);
+	check(syscall(SYS_dup3, STDOUT_FILENO, 3, O_CLOEXEC) == 3);
+	check(fcntl(3, F_GETFD) == FD_CLOEXEC && !syscall(SYS_close, 3));
+	for (int fd = 256; fd < 300; fd++)
+		syscall(SYS_dup3, STDOUT_FILENO, fd, 0);
+	check(is_filled(ptr, 96 * MIB, 32));
+	free(ptr);
+}
+
+/* What syscall() has always been: six arguments, errno, the number that it is given. */
+static void syscalls(const char *file)
+{
+	size_t len = 64 * MIB;
+	char *ptr, *moved;
+	int fds[2], status;
+	long pid;
+
+	(void)file;
+	check(syscall(SYS_getpid) == getpid());
+	errno = 0;
+	check(syscall(-1L) == -1 && errno == ENOSYS);
+	errno = 0;
+	check(syscall(100000L) == -1 && errno == ENOSYS);
+	check(syscall(SYS_write, -1, "", 1) == -1 && errno == EBADF);
+	check(!pipe(fds) && syscall(SYS_write, fds[1], "abc", 3) == 3);
+	check(syscall(SYS_splice, fds[0], NULL, fds[1], NULL, 0L, 0L) == 0);
+	pid = syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, 0L);
+	if (!pid)
+		syscall(SYS_exit_group, 42);
+	check(waitpid((pid_t)pid, &status, 0) == pid && WIFEXITED(status) &&
+	      WEXITSTATUS(status) == 42);
+
+	ptr = (char *)syscall(SYS_mmap, NULL, len, PROT_READ | PROT_WRITE,
+			      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0L);
+	check(ptr != MAP_FAILED);
+	fill(ptr, len, 33);
+	moved = (char *)syscall(SYS_mremap, ptr, len, 2 * len, MREMAP_MAYMOVE, NULL);
+	check(moved != MAP_FAILED && is_filled(moved, len, 33));
+	fill(moved, 2 * len, 34);
+	check(!syscall(SYS_mprotect, moved, len, PROT_READ) && is_filled(moved, 2 * len, 34));
+	check(!syscall(SYS_mprotect, moved, len, PROT_READ | PROT_WRITE));
+	check(!syscall(SYS_madvise, moved, len, MADV_DONTNEED) && !moved[0] && !moved[len - 1]);
+	check(is_filled(moved + len, 0, 34) && !syscall(SYS_munmap, moved, 2 * len));
+	errno = 0;
+	check(syscall(SYS_mmap, NULL, 0L, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0L) == -1 &&
+	      errno == EINVAL);
+}
+
+#if defined(__x86_64__)
+/* Past the C library altogether: nothing of what is on a device may read as what it is not. */
+static void closes_by_instruction(const char *file)
+{
+	char *ptr = malloc(96 * MIB);
+	long ret;
+
+	(void)file;
+	fill(ptr, 96 * MIB, 35);
+	__asm__ volatile("syscall"
+			 : "=a"(ret)
+			 : "a"(SYS_close_range), "D"(3L), "S"(~0U), "d"(0L)
+			 : "rcx", "r11", "memory");
+	check(!ret);
+	check(is_filled(ptr, 96 * MIB, 35));
+	for (;;)
+		pause();
+}
+#endif
+
 static const struct {
 	const char *name;
 	void (*run)(const char *file);
 } programs[] = {
 	{ "data_at_2", data_at_2 },
+	{ "closes_by_syscall", closes_by_syscall },
+	{ "syscalls", syscalls },
+#if defined(__x86_64__)
+	{ "closes_by_instruction", closes_by_instruction },
+#endif
 };
 
 int main(int argc, char **argv)

@@ -1,0 +1,9 @@
+/* SPDX-License-Identifier: MIT */
+/* Userfaultfds that live as long as the process, whatever it closes. */
+#ifndef KEEPER_H
+#define KEEPER_H
+
+/* Keep these descriptors' files open, by a thread of its own. On an internal thread; once. */
+void keeper_start(const int *fds, unsigned nfds);
+
+#endif

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * syscall(), by which programs call the kernel past the C library's functions: what other parts of
+ * the shim stand in for goes to them. Everything else goes to the kernel as the C library would
+ * have it: without a frame on the stack, so that clone(2) and the like return where they
+ * should. On other processors than x86-64 nothing is seen of it.
+ *
+ * No locks, no state.
+ */
+#if defined(__x86_64__)
+
+#include <errno.h>
+#include <stdint.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "raw.h"
+#include "shim.h"
+
+enum { NUMBERS = 512 };
+
+/* Which are looked at: by number, in order of words, for the lines below. */
+SHIM_HIDDEN const uint64_t syscall_bits[NUMBERS / 64] = {
+	[0] = UINT64_C(1) << SYS_close | UINT64_C(1) << SYS_mmap | UINT64_C(1) << SYS_mprotect |
+	      UINT64_C(1) << SYS_munmap | UINT64_C(1) << SYS_mremap | UINT64_C(1) << SYS_madvise |
+	      UINT64_C(1) << SYS_dup2,
+	[2] = UINT64_C(1) << (SYS_mlock - 128) | UINT64_C(1) << (SYS_munlock - 128) |
+	      UINT64_C(1) << (SYS_mlockall - 128) | UINT64_C(1) << (SYS_munlockall - 128),
+	[4] = UINT64_C(1) << (SYS_dup3 - 256),
+	[5] = UINT64_C(1) << (SYS_mlock2 - 320),
+	[6] = UINT64_C(1) << (SYS_close_range - 384),
+};
+
+/* As the C library's, but for the look at the number; syscall_seen() has the same arguments. */
+__asm__(".text\n"
+	".globl syscall\n"
+	".type syscall, @function\n"
+	".p2align 4\n"
+	"syscall:\n"
+	"	.cfi_startproc\n"
+	"	endbr64\n"
+	"	cmpq	$512, %rdi\n"
+	"	jae	1f\n"
+	"	btq	%rdi, syscall_bits(%rip)\n"
+	"	jc	syscall_seen\n"
+	"1:	movq	%rdi, %rax\n"
+	"	movq	%rsi, %rdi\n"
+	"	movq	%rdx, %rsi\n"
+	"	movq	%rcx, %rdx\n"
+	"	movq	%r8, %r10\n"
+	"	movq	%r9, %r8\n"
+	"	movq	8(%rsp), %r9\n"
+	"	syscall\n"
+	"	cmpq	$-4095, %rax\n"
+	"	jae	2f\n"
+	"	ret\n"
+	"2:	negl	%eax\n"
+	"	movl	%eax, %edi\n"
+	"	jmp	syscall_failed\n"
+	"	.cfi_endproc\n"
+	".size syscall, . - syscall\n");
+
+SHIM_HIDDEN long syscall_failed(int error);
+SHIM_HIDDEN long syscall_seen(long number, long a, long b, long c, long d, long e, long f);
+
+long syscall_failed(int error)
+{
+	errno = error;
+	return -1;
+}
+
+static long of_memory(long number, const long arg[6])
+{
+	void *addr = (void *)arg[0];
+	size_t len = (size_t)arg[1];
+
+	switch (number) {
+	case SYS_mmap:
+		return (long)mmap(addr, len, (int)arg[2], (int)arg[3], (int)arg[4], arg[5]);
+	case SYS_munmap:
+		return munmap(addr, len);
+	case SYS_mremap:
+		return (long)mremap(addr, len, (size_t)arg[2], (int)arg[3], (void *)arg[4]);
+	case SYS_madvise:
+		return madvise(addr, len, (int)arg[2]);
+	case SYS_mprotect:
+		return mprotect(addr, len, (int)arg[2]);
+	case SYS_mlock:
+		return mlock(addr, len);
+	case SYS_mlock2:
+		return mlock2(addr, len, (unsigned)arg[2]);
+	case SYS_munlock:
+		return munlock(addr, len);
+	case SYS_mlockall:
+		return mlockall((int)arg[0]);
+	default:
+		return munlockall();
+	}
+}
+
+/* The one that called is whoever called syscall(). */
+long syscall_seen(long number, long a, long b, long c, long d, long e, long f)
+{
+	if (thread_mode == THREAD_INTERNAL || shim_is_internal_code(__builtin_return_address(0)))
+		return raw_syscall(number, a, b, c, d, e, f);
+	switch (number) {
+	case SYS_close:
+		return close((int)a);
+	case SYS_close_range:
+		return close_range((unsigned)a, (unsigned)b, (int)c);
+	case SYS_dup2:
+		return dup2((int)a, (int)b);
+	case SYS_dup3:
+		return dup3((int)a, (int)b, (int)c);
+	default:
+		return of_memory(number, (long[]){ a, b, c, d, e, f });
+	}
+}
+
+#endif
