@@ -187,15 +187,25 @@ void descriptors_keep(void)
 	keeper_start(vital, nvital);
 }
 
-void descriptors_fork_child(void)
+static void forget(void)
 {
 	nvital = 0;
+	if (!atomic_exchange(&any, false))
+		return;
+	memset((void *)ours, 0, sizeof(ours));
+}
+
+void descriptors_let_go(void)
+{
+	keeper_end();
+	forget();
+}
+
+void descriptors_fork_child(void)
+{
 	if (atomic_exchange(&filling, false))
 		fillers_close();
-	if (!atomic_load(&any))
-		return;
-	atomic_store(&any, false);
-	memset((void *)ours, 0, sizeof(ours));
+	forget();
 }
 
 /* ---- what the program closes ---------------------------------------------------------- */

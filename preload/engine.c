@@ -78,7 +78,8 @@ static pthread_mutex_t start_lock = PTHREAD_MUTEX_INITIALIZER; /* Protects: chan
 static pthread_cond_t started = PTHREAD_COND_INITIALIZER;
 static struct timespec patience_end; /* by start_lock: nobody waits for the next state longer */
 static _Atomic int state = IDLE;
-static pid_t starter; /* written once, before state is not IDLE any more */
+static _Atomic bool is_gone; /* the engine's thread, after a time of running */
+static pid_t starter;	     /* written once, before state is not IDLE any more */
 
 static pthread_mutex_t round_lock = PTHREAD_MUTEX_INITIALIZER;
 /* Protects, by round_lock: everything down to channel. */
@@ -437,6 +438,7 @@ static void fork_child(void)
 	ctx = NULL;
 	channel = NULL;
 	was_full = was_pinned = false;
+	atomic_store(&is_gone, false);
 	atomic_store(&state, atomic_load(&state) == RUNNING ? IDLE : OFF);
 }
 
@@ -593,6 +595,7 @@ static void *engine_main(void *arg)
 		}
 		pthread_mutex_unlock(&round_lock);
 	}
+	atomic_store(&is_gone, true);
 	return NULL;
 }
 
@@ -721,6 +724,54 @@ void engine_end(void)
 	if (shim_settings()->summary && say_may())
 		channel_print(channel, stderr);
 	channel_close(channel);
+}
+
+/* Memory that is withheld or on devices becomes ordinary memory; what guarded it is closed. */
+static void rest(void)
+{
+	struct space_change change;
+
+	while (!atomic_load(&is_gone)) {
+		touches_call();
+		usleep(END_LOOK_US);
+	}
+	pthread_mutex_lock(&round_lock);
+	descriptors_let_go();
+	space_enter(&change);
+	grant_end();
+	space_leave(&change);
+	trace_to(NULL);
+	umm_ctx_put(ctx);
+	ctx = NULL;
+	touches_reset();
+	for (uint32_t i = 0; i < channel->ntiers; i++)
+		channel->tier[i].used = 0;
+	channel->count[CHANNEL_HOST] = channel->count[CHANNEL_MANAGED];
+	if (channel->count[CHANNEL_HOST] > channel->count[CHANNEL_HOST_MOST])
+		channel->count[CHANNEL_HOST_MOST] = channel->count[CHANNEL_HOST];
+	if (shim_settings()->summary && say_may())
+		channel_print(channel, stderr);
+	channel_close(channel);
+	pthread_mutex_unlock(&round_lock);
+}
+
+void engine_rest(void)
+{
+	enum thread_mode mode = thread_mode;
+	int idle = IDLE;
+
+	shim_say(
+		"a filter of system calls is set: all memory of the program is ordinary memory from "
+		"here on, whatever its limit");
+	if (!atomic_compare_exchange_strong(&state, &idle, OFF) && is_on_its_way())
+		start();
+	thread_mode = THREAD_INTERNAL;
+	if (atomic_load(&state) == RUNNING && stop()) {
+		rest();
+		atomic_store(&state, OFF);
+	}
+	thread_mode = mode;
+	shim_disarm();
 }
 
 void engine_exit(void)

@@ -24,6 +24,12 @@ void engine_release(void);
 /* While it is held: whose file it is that others look into. */
 void engine_give(uid_t from, uid_t to);
 
+/*
+ * Everything comes home, and nothing of the engine is left: the program is about to allow itself
+ * fewer system calls than it takes. One line says so. For good.
+ */
+void engine_rest(void);
+
 /* The program ends. Prints the summary on standard error if that is asked for. */
 void engine_end(void);
 /* The same without a word, and without waiting for anybody. Async-signal-safe. */

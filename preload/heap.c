@@ -109,9 +109,11 @@ static void *extent_alloc(extent_hooks_t *hooks, void *new_addr, size_t size, si
 	start = map_aligned(size, alignment);
 	if (!start)
 		return NULL;
-	space_change_begin(&change, (uintptr_t)start, size);
-	space_add_locked((uintptr_t)start, size, grant_new_locked((uintptr_t)start, size));
-	space_change_end(&change);
+	if (shim_is_armed()) {
+		space_change_begin(&change, (uintptr_t)start, size);
+		space_add_locked((uintptr_t)start, size, grant_new_locked((uintptr_t)start, size));
+		space_change_end(&change);
+	}
 	/* The next allocation, however small, takes the way that looks at this. */
 	atomic_store(&heap_plain_below, 0);
 	*zero = true;
@@ -129,6 +131,8 @@ static bool extent_dalloc(extent_hooks_t *hooks, void *addr, size_t size, bool c
 	(void)hooks;
 	(void)committed;
 	(void)arena;
+	if (!shim_is_armed())
+		return raw_munmap(addr, size);
 	space_change_begin(&change, (uintptr_t)addr, size);
 	failed = raw_munmap(addr, size);
 	if (!failed)
@@ -152,6 +156,8 @@ static bool extent_purge(extent_hooks_t *hooks, void *addr, size_t size, size_t 
 	(void)hooks;
 	(void)size;
 	(void)arena;
+	if (!shim_is_armed())
+		return raw_madvise((char *)addr + offset, length, MADV_DONTNEED);
 	space_change_begin(&change, (uintptr_t)addr + offset, length);
 	failed = raw_madvise((char *)addr + offset, length, MADV_DONTNEED);
 	space_change_end(&change);

@@ -6,13 +6,15 @@
  * table of descriptors for itself keeps these files, and no others, open until the process ends:
  * a touch then waits, until the engine finds out and ends the program.
  *
- * No locks: what is to be kept is written before the thread starts.
+ * What is to be kept is written before the thread starts. lock: a leaf, but in a forked child,
+ * which has no keeper, and starts its own with both made anew.
  */
 #include "keeper.h"
 
 #include <limits.h>
 #include <pthread.h>
 #include <sched.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -21,6 +23,12 @@
 enum { KEPT = 16 };
 
 static unsigned kept[KEPT], nkept; /* in ascending order */
+static pthread_t keeper;
+static bool is_there;
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* Protects: is_over */
+static pthread_cond_t over = PTHREAD_COND_INITIALIZER;
+static bool is_over;
 
 static int compare(const void *a, const void *b)
 {
@@ -43,18 +51,32 @@ static void *keeper_main(void *arg)
 		from = kept[i] + 1;
 	}
 	raw_close_range(from, UINT_MAX, 0);
-	for (;;)
-		pause();
+	pthread_mutex_lock(&lock);
+	while (!is_over)
+		pthread_cond_wait(&over, &lock);
+	pthread_mutex_unlock(&lock);
+	return arg;
 }
 
 void keeper_start(const int *fds, unsigned nfds)
 {
-	pthread_t thread;
-
+	pthread_mutex_init(&lock, NULL);
+	pthread_cond_init(&over, NULL);
 	nkept = nfds < KEPT ? nfds : KEPT;
 	for (unsigned i = 0; i < nkept; i++)
 		kept[i] = (unsigned)fds[i];
 	qsort(kept, nkept, sizeof(kept[0]), compare);
-	if (nkept && !pthread_create(&thread, NULL, keeper_main, NULL))
-		pthread_detach(thread);
+	is_there = nkept && !pthread_create(&keeper, NULL, keeper_main, NULL);
+}
+
+void keeper_end(void)
+{
+	if (!is_there)
+		return;
+	pthread_mutex_lock(&lock);
+	is_over = true;
+	pthread_cond_signal(&over);
+	pthread_mutex_unlock(&lock);
+	pthread_join(keeper, NULL);
+	is_there = false;
 }

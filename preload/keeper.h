@@ -3,7 +3,9 @@
 #ifndef KEEPER_H
 #define KEEPER_H
 
-/* Keep these descriptors' files open, by a thread of its own. On an internal thread; once. */
+/* Keep these descriptors' files open, by a thread of its own. On an internal thread. */
 void keeper_start(const int *fds, unsigned nfds);
+/* Close them. */
+void keeper_end(void);
 
 #endif

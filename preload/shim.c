@@ -27,6 +27,7 @@
 
 #include "descriptors.h"
 #include "engine.h"
+#include "filter.h"
 #include "heap.h"
 #include "rights.h"
 #include "say.h"
@@ -55,6 +56,11 @@ bool shim_is_decided(void)
 	return atomic_load_explicit(&decided, memory_order_acquire);
 }
 
+void shim_disarm(void)
+{
+	atomic_store(&armed, false);
+}
+
 const struct settings *shim_settings(void)
 {
 	return &settings;
@@ -76,6 +82,7 @@ static void fork_child(void)
 	space_fork_child();
 	descriptors_fork_child();
 	rights_fork_child();
+	filter_start();
 }
 
 void shim_first_use(void)
@@ -146,6 +153,7 @@ __attribute__((constructor(101))) static void shim_start(void)
 	say_start();
 	descriptors_start();
 	rights_start();
+	filter_start();
 	arm();
 	atomic_store_explicit(&decided, true, memory_order_release);
 }

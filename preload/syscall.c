@@ -12,8 +12,10 @@
 #include <errno.h>
 #include <stdint.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
+#include "filter.h"
 #include "raw.h"
 #include "shim.h"
 
@@ -25,8 +27,9 @@ SHIM_HIDDEN const uint64_t syscall_bits[NUMBERS / 64] = {
 	      UINT64_C(1) << SYS_munmap | UINT64_C(1) << SYS_mremap | UINT64_C(1) << SYS_madvise |
 	      UINT64_C(1) << SYS_dup2,
 	[2] = UINT64_C(1) << (SYS_mlock - 128) | UINT64_C(1) << (SYS_munlock - 128) |
-	      UINT64_C(1) << (SYS_mlockall - 128) | UINT64_C(1) << (SYS_munlockall - 128),
-	[4] = UINT64_C(1) << (SYS_dup3 - 256),
+	      UINT64_C(1) << (SYS_mlockall - 128) | UINT64_C(1) << (SYS_munlockall - 128) |
+	      UINT64_C(1) << (SYS_prctl - 128),
+	[4] = UINT64_C(1) << (SYS_dup3 - 256) | UINT64_C(1) << (SYS_seccomp - 256),
 	[5] = UINT64_C(1) << (SYS_mlock2 - 320),
 	[6] = UINT64_C(1) << (SYS_close_range - 384),
 };
@@ -112,6 +115,11 @@ long syscall_seen(long number, long a, long b, long c, long d, long e, long f)
 		return dup2((int)a, (int)b);
 	case SYS_dup3:
 		return dup3((int)a, (int)b, (int)c);
+	case SYS_prctl:
+		return prctl((int)a, b, c, d, e);
+	case SYS_seccomp:
+		filter_expect((unsigned)a, (const void *)c);
+		return raw_syscall(number, a, b, c, d, e, f);
 	default:
 		return of_memory(number, (long[]){ a, b, c, d, e, f });
 	}

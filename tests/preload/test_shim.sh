@@ -251,6 +251,26 @@ data_at_2() {
 	says err "libumm: warning: UMM_HINTS: 'nonsense' is no hint"
 }
 
+# A program that filters its system calls, with its memory on devices or before: it goes on as without
+# the shim, and one line says so.
+filters() {
+	local case way
+
+	for case in filters_late filters_early; do
+		for way in '' seccomp; do
+			[ -z "$way" ] || [ "$(uname -m)" = x86_64 ] || continue
+			shim UMM_SUMMARY=0 "$victims/victim_raw" "$case" $way ||
+				fail "$case $way: $?: $(cat "$scratch"/{out,err})"
+			says out 'victim: all as it should be'
+			[ "$(cat "$scratch/err" | wc -l)" = 1 ] || fail "$(cat "$scratch/err")"
+			says err 'umm: a filter of system calls is set'
+		done
+	done
+	shim "$victims/victim_raw" filters_late || fail "$?"
+	at_least 'moved to devices' 30
+	[ "$(summary ref)" = 0 ] || fail "$(cat "$scratch/err")"
+}
+
 # What goes through syscall() is seen as what goes through the C library's own functions, and else
 # does what it always did.
 on_x86_64() {

@@ -5,9 +5,12 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -108,6 +111,68 @@ static void closes_by_instruction(const char *file)
 }
 #endif
 
+/* What a program needs that reads, writes and allocates. */
+static int filter_set(bool by_prctl)
+{
+	static const unsigned allowed[] = {
+		SYS_read,  SYS_write,	SYS_mmap,     SYS_munmap,     SYS_mremap, SYS_brk,
+		SYS_futex, SYS_madvise, SYS_mprotect, SYS_exit_group, SYS_fstat,  SYS_newfstatat,
+		SYS_close, SYS_lseek,	SYS_getpid,   SYS_getrandom
+	};
+	enum { N = sizeof(allowed) / sizeof(allowed[0]) };
+	struct sock_filter code[N + 3] = { BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
+						    offsetof(struct seccomp_data, nr)) };
+	struct sock_fprog filter = { N + 3, code };
+
+	for (unsigned i = 0; i < N; i++)
+		code[1 + i] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, allowed[i],
+							   (__u8)(N - i), 0);
+	code[1 + N] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS);
+	code[2 + N] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+	check(!prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+	if (by_prctl)
+		return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter);
+	check(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, NULL) == -1 && errno == EFAULT);
+	return (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC,
+			    &filter);
+}
+
+/* What is on devices by then, and what it allocates and frees from there on. */
+static void works_filtered(char *ptr, size_t len)
+{
+	char *more;
+
+	check(is_filled(ptr, len, 36));
+	for (unsigned i = 0; i < 6; i++) {
+		more = malloc(40 * MIB);
+		fill(more, 40 * MIB, i);
+		more = realloc(more, 80 * MIB);
+		check(more && is_filled(more, 40 * MIB, i));
+		free(more);
+	}
+	check(is_filled(ptr, len, 36));
+	free(ptr);
+}
+
+static void filters_late(const char *file)
+{
+	char *ptr = malloc(96 * MIB);
+
+	fill(ptr, 96 * MIB, 36);
+	check(!filter_set(!file));
+	works_filtered(ptr, 96 * MIB);
+}
+
+static void filters_early(const char *file)
+{
+	char *ptr;
+
+	check(!filter_set(!file));
+	ptr = malloc(96 * MIB);
+	fill(ptr, 96 * MIB, 36);
+	works_filtered(ptr, 96 * MIB);
+}
+
 static const struct {
 	const char *name;
 	void (*run)(const char *file);
@@ -115,6 +180,8 @@ static const struct {
 	{ "data_at_2", data_at_2 },
 	{ "closes_by_syscall", closes_by_syscall },
 	{ "syscalls", syscalls },
+	{ "filters_late", filters_late },
+	{ "filters_early", filters_early },
 #if defined(__x86_64__)
 	{ "closes_by_instruction", closes_by_instruction },
 #endif

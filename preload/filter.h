@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: MIT */
+/* Filters of system calls that the program sets for itself. */
+#ifndef FILTER_H
+#define FILTER_H
+
+/* In the constructor, and in a forked child: whose process it is. */
+void filter_start(void);
+
+/* @op and @args are seccomp(2)'s: before it is called. */
+void filter_expect(unsigned op, const void *args);
+
+#endif
