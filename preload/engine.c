@@ -760,9 +760,8 @@ void engine_rest(void)
 	enum thread_mode mode = thread_mode;
 	int idle = IDLE;
 
-	shim_say(
-		"a filter of system calls is set: all memory of the program is ordinary memory from "
-		"here on, whatever its limit");
+	shim_say("a filter of system calls is set: all memory of the program is ordinary memory "
+		 "from here on, whatever its limit");
 	if (!atomic_compare_exchange_strong(&state, &idle, OFF) && is_on_its_way())
 		start();
 	thread_mode = THREAD_INTERNAL;

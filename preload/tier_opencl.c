@@ -87,6 +87,7 @@ static int open(struct umm_ctx *ctx, const char *name, uint64_t bytes, struct um
 const struct umm_tier_ops umm_tier_ops = {
 	.size = sizeof(umm_tier_ops),
 	.api = UMM_TIER_API,
+	.flags = UMM_TIER_LONG_CHECK,
 	.check = check,
 	.open = open,
 };

@@ -18,7 +18,8 @@
 #define UMM_TIER_API 1
 
 enum {
-	UMM_TIER_FORKS = 1 << 0, /* may be opened in a forked child whose parent opened it */
+	UMM_TIER_FORKS = 1 << 0,      /* may be opened in a forked child whose parent opened it */
+	UMM_TIER_LONG_CHECK = 1 << 1, /* to check takes long: once a day has to do */
 };
 
 /* Where to write one line, without a newline, that says why not. */

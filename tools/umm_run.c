@@ -24,6 +24,7 @@
 #include <umm.h>
 
 #include "channel.h"
+#include "checked.h"
 #include "child.h"
 #include "program.h"
 #include "tier.h"
@@ -260,13 +261,21 @@ static int devices_check(const struct settings *settings)
 		const struct settings_device *device = &settings->devices[i];
 		char text[SETTINGS_ERROR_LEN] = "";
 		struct umm_tier_reason reason = { text, sizeof(text) };
-		const struct umm_tier_ops *ops = tier_load(device, shim_dir, &reason);
+		const struct umm_tier_ops *ops;
+		char name[SETTINGS_NAME_LEN + 40], whole[SETTINGS_NAME_LEN + 64];
 
-		if (ops && !ops->check(device->name, device->len, &reason))
+		snprintf(name, sizeof(name), "%s%s%s", device->scheme, device->name[0] ? ":" : "",
+			 device->name);
+		snprintf(whole, sizeof(whole), "%s=%llu", name, (unsigned long long)device->len);
+		if (checked_lately(whole))
 			continue;
-		fprintf(stderr, "umm run: device %s%s%s: %s\n", device->scheme,
-			device->name[0] ? ":" : "", device->name, text);
-		return TOOL_USAGE;
+		ops = tier_load(device, shim_dir, &reason);
+		if (!ops || ops->check(device->name, device->len, &reason)) {
+			fprintf(stderr, "umm run: device %s: %s\n", name, text);
+			return TOOL_USAGE;
+		}
+		if (ops->flags & UMM_TIER_LONG_CHECK)
+			checked_note(whole);
 	}
 	return TOOL_OK;
 }

@@ -13,6 +13,37 @@ silent() {
 	[ ! -s "$scratch/err" ] || fail "on standard error: $(cat "$scratch/err")"
 }
 
+# An OpenCL device that was found is not looked for again the same day; one that was not is each time.
+found_before() {
+	local run=("$umm" run --host-limit 1G --device)
+
+	export XDG_CACHE_HOME=$scratch/cache/of/mine POCL_CACHE_DIR=$scratch
+	"${run[@]}" opencl:pthread=512M true 2>"$scratch/err" || skip "$(cat "$scratch/err")"
+	[ -f "$XDG_CACHE_HOME/umm/opencl%3apthread=536870912" ] || fail "$(find "$scratch/cache")"
+	export OCL_ICD_VENDORS=/nonexistent
+	expect 0 "${run[@]}" opencl:pthread=512M true
+	silent
+	expect 2 "${run[@]}" opencl:pthread=256M true
+	says err 'umm run: device opencl:pthread: '
+	expect 2 "${run[@]}" opencl:no-such-device true
+	touch -d '2 days ago' "$XDG_CACHE_HOME"/umm/*
+	expect 2 "${run[@]}" opencl:pthread=512M true
+	unset OCL_ICD_VENDORS
+	expect 0 "${run[@]}" opencl:pthread=512M true
+	[ "$(find "$XDG_CACHE_HOME/umm" -mtime -1 -type f | wc -l)" = 1 ] ||
+		fail "it is not remembered again, or more is"
+	# Nowhere to remember it, and no name that escapes from there.
+	expect 0 env -u XDG_CACHE_HOME -u HOME "${run[@]}" opencl:pthread=512M true
+	expect 0 env XDG_CACHE_HOME=/dev/null "${run[@]}" opencl:pthread=512M true
+	expect 2 "${run[@]}" "opencl:../../x" true
+	# Gone when it is needed: one line, and the program runs.
+	export OCL_ICD_VENDORS=/nonexistent
+	expect 0 env XDG_CACHE_HOME="$scratch/cache/of/mine" "$umm" run --host-limit 32M \
+		--device opencl:pthread=512M "$victims/victim_memory" sweep
+	says out 'victim: all as it should be'
+	[ "$(grep -c 'umm: device opencl:pthread: ' "$scratch/err")" = 1 ] || fail "$(cat "$scratch/err")"
+}
+
 # What bash offers behind these words.
 offers() {
 	COMP_WORDS=("$@")

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * To look for an OpenCL device takes several times as long as all else that "umm run" does, for
+ * what drivers there are has to be loaded; the program itself needs none of them until it
+ * comes near its limit. So a device that was found is remembered for a day: by an empty file of its
+ * name below the user's cache. What was not found is looked for each time. Where a device that
+ * was found is gone when the program needs it, the shim says so.
+ *
+ * No locks: a file is there or is not.
+ */
+#include "checked.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { LATELY_S = 24 * 60 * 60 };
+
+/* False: there is no cache, or the name is too long for a file. */
+static bool path_of(char path[PATH_MAX], const char *device)
+{
+	const char *base = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+	char name[NAME_MAX + 1];
+	size_t len = 0;
+	int n;
+
+	for (; *device; device++) {
+		bool plain = isalnum((unsigned char)*device) || strchr("-_=", *device);
+
+		if (len + 4 > sizeof(name))
+			return false;
+		len += (size_t)sprintf(name + len, plain ? "%c" : "%%%02x", (unsigned char)*device);
+	}
+	name[len] = '\0';
+	if (!len || !(base || home))
+		return false;
+	n = snprintf(path, PATH_MAX, "%s%s/umm/%s", base ? base : home, base ? "" : "/.cache",
+		     name);
+	return n > 0 && n < PATH_MAX;
+}
+
+bool checked_lately(const char *device)
+{
+	time_t now = time(NULL);
+	char path[PATH_MAX];
+	struct stat st;
+
+	return path_of(path, device) && !lstat(path, &st) && S_ISREG(st.st_mode) &&
+	       st.st_uid == geteuid() && st.st_mtime <= now && now - st.st_mtime < LATELY_S;
+}
+
+/* The directories above it that are not there. */
+static void directories_make(char *path)
+{
+	for (char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+		*slash = '\0';
+		mkdir(path, 0700);
+		*slash = '/';
+	}
+}
+
+void checked_note(const char *device)
+{
+	char path[PATH_MAX];
+	int fd;
+
+	if (!path_of(path, device))
+		return;
+	directories_make(path);
+	fd = open(path, O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return; /* it takes longer the next time, too */
+	futimens(fd, NULL);
+	close(fd);
+}
