@@ -32,15 +32,19 @@ static long owner_of(pid_t pid)
 	return stat(path, &st) ? -1 : (long)st.st_uid;
 }
 
-/* Its memory, as far as nobody has to ask for it; NULL: there is none. */
-static struct channel *file_fill(int fd)
+/* Its memory, as far as nobody has to ask for it. 0 or an errno. */
+static int file_fill(int fd, struct channel **out)
 {
+	int ret = posix_fallocate(fd, 0, offsetof(struct channel, sheet));
 	void *shared;
 
-	if (posix_fallocate(fd, 0, offsetof(struct channel, sheet)))
-		return NULL;
+	if (ret)
+		return ret;
 	shared = raw_mmap(NULL, sizeof(struct channel), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	return shared == MAP_FAILED ? NULL : shared;
+	if (shared == MAP_FAILED)
+		return errno;
+	*out = shared;
+	return 0;
 }
 
 /* Who started this program and wants to read the file when it has ended; 0: nobody. */
@@ -51,23 +55,20 @@ static pid_t runner_now(void)
 	return runner && atoi(runner) == getppid() ? getppid() : 0;
 }
 
-struct channel *channel_create(bool *is_shared)
+struct channel *channel_create(int *why)
 {
 	static struct channel private_one;
 	struct channel *channel = &private_one;
 	int fd = channel_file_make(sizeof(*channel));
 	struct channel_process process;
-	struct channel *shared;
 
+	*why = fd < 0 ? errno : 0;
 	channel_files_clean(CHANNEL_MAGIC);
 	if (fd >= 0) {
-		shared = file_fill(fd);
-		if (shared)
-			channel = shared;
-		else
+		*why = file_fill(fd, &channel);
+		if (*why)
 			channel_remove(getpid());
 	}
-	*is_shared = channel != &private_one;
 	channel->head.pid = getpid();
 	channel->head.runner = runner_now();
 	if (channel_process(getpid(), &process))

@@ -61,8 +61,8 @@ struct channel {
 	struct trace_ring trace;
 };
 
-/* The program's side: make it. Where that fails, a private one, which nobody else sees. */
-struct channel *channel_create(bool *is_shared);
+/* The program's side: make it. Where that fails for @why, a private one, which nobody else sees. */
+struct channel *channel_create(int *why);
 /* Take its name away, unless the "umm run" that started this program wants to read it. */
 void channel_close(struct channel *channel);
 

@@ -213,8 +213,11 @@ int channel_file_make(size_t len)
 	if (fd < 0)
 		return -1;
 	if (!lock_take(fd, true) || ftruncate(fd, (off_t)len) || fstat(fd, &st)) {
+		int why = errno;
+
 		unlink(path);
 		close(fd);
+		errno = why;
 		return -1;
 	}
 	own = (struct own){ .fd = fd, .pid = getpid(), .dev = st.st_dev, .ino = st.st_ino };

@@ -374,16 +374,11 @@ static bool may_work(void)
 {
 	struct umm_probe_info info = { .size = sizeof(info) };
 
-	if (umm_probe(&info) || info.uffd_access == UMM_UFFD_NONE) {
-		shim_say("userfaultfd is refused, running without managed memory: %s", info.advice);
-		return false;
-	}
-	if (info.uffd_access == UMM_UFFD_USER_MODE_ONLY) {
-		shim_say("userfaultfd would fail system calls, running without managed memory: %s",
-			 info.advice);
-		return false;
-	}
-	return true;
+	if (!umm_probe(&info) && info.uffd_access != UMM_UFFD_NONE &&
+	    info.uffd_access != UMM_UFFD_USER_MODE_ONLY)
+		return true;
+	shim_say("running without managed memory: %s", info.advice);
+	return false;
 }
 
 /* Pages that came home for fork() so far. */
@@ -486,15 +481,17 @@ static bool open_all(void)
 					   .readahead = UMM_READAHEAD_OFF,
 					   .admit = room_admit,
 					   .failed = device_failed };
-	bool is_shared;
+	char why[SAY_LINE];
 	int ret;
 
 	if (!may_work())
 		return false;
 	options.frame_cache = frames_kept(settings->host_limit);
+	say_log_keep(why);
 	ret = umm_ctx_create(&options, &ctx);
+	say_log_keep(NULL);
 	if (ret) {
-		shim_say("%s; running without managed memory", umm_strerror(ret));
+		shim_say("running without managed memory: %s", *why ? why : umm_strerror(ret));
 		return false;
 	}
 	fork_watch();
@@ -505,10 +502,11 @@ static bool open_all(void)
 	policy_sampling(settings->sampling);
 	if (settings->sampling->passes && aside_open(ctx))
 		shim_say("no memory for probes");
-	channel = channel_create(&is_shared);
-	if (!is_shared)
-		shim_say(CHANNEL_DIR " has no room: \"umm top\" and the like do not see this "
-				     "program, and there is no summary");
+	channel = channel_create(&ret);
+	if (ret)
+		shim_say(CHANNEL_DIR ": %s: \"umm top\" and the like do not see this program, and "
+				     "there is no summary",
+			 strerrordesc_np(ret));
 	trace_start();
 	channel->cpu_budget = settings->cpu_budget;
 	channel->host_limit = settings->host_limit;

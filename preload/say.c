@@ -20,7 +20,9 @@
 
 #include <umm.h>
 
-enum { LINE = 600 };
+#include "shim.h"
+
+static SHIM_TLS char *kept; /* NULL: nothing is to be kept */
 
 static struct {
 	bool is_open;
@@ -51,11 +53,11 @@ bool say_may(void)
 }
 
 /* For a whole line, of which the first @len bytes are there. */
-static void line_write(char line[LINE], size_t len)
+static void line_write(char line[SAY_LINE], size_t len)
 {
 	int saved = errno;
 
-	len = len < LINE - 1 ? len : LINE - 1;
+	len = len < SAY_LINE - 1 ? len : SAY_LINE - 1;
 	for (size_t i = 0; i < len; i++)
 		if (iscntrl((unsigned char)line[i]))
 			line[i] = '?';
@@ -67,7 +69,7 @@ static void line_write(char line[LINE], size_t len)
 void say_line(const char *prefix, const char *format, va_list args)
 {
 	size_t len = strlen(prefix);
-	char line[LINE];
+	char line[SAY_LINE];
 	int more;
 
 	memcpy(line, prefix, len);
@@ -79,10 +81,14 @@ void say_line(const char *prefix, const char *format, va_list args)
 static void log_line(void *priv, enum umm_log_level level, const char *text)
 {
 	static const char *const names[] = { "", "error", "warning", "info", "debug" };
-	char line[LINE];
+	char line[SAY_LINE];
 	int len;
 
 	(void)priv;
+	if (kept && level == UMM_LOG_ERROR) {
+		snprintf(kept, SAY_LINE, "%s", text);
+		return;
+	}
 	len = snprintf(line, sizeof(line), "libumm: %s: %s", names[level], text);
 	line_write(line, (size_t)len);
 }
@@ -90,4 +96,11 @@ static void log_line(void *priv, enum umm_log_level level, const char *text)
 void say_log(void)
 {
 	umm_log_set(log_line, NULL, UMM_LOG_DEFAULT);
+}
+
+void say_log_keep(char line[SAY_LINE])
+{
+	if (line)
+		*line = '\0';
+	kept = line;
 }

@@ -6,6 +6,8 @@
 #include <stdarg.h>
 #include <stdbool.h>
 
+enum { SAY_LINE = 600 };
+
 /* Remember what it is. Until then, and where it was closed, nothing is said. */
 void say_start(void);
 
@@ -21,5 +23,11 @@ void say_line(const char *prefix, const char *format, va_list args)
 
 /* What libumm logs goes there, too. */
 void say_log(void);
+
+/*
+ * But errors that this thread finds out about: the last one is in @line, so that whoever calls
+ * libumm says it, with what follows from it. NULL: as before.
+ */
+void say_log_keep(char line[SAY_LINE]);
 
 #endif

@@ -19,10 +19,19 @@
 
 #define NO_LIMIT UINT64_MAX
 
+/* Whatever was quoted: one line. */
+static void error_tidy(char error[SETTINGS_ERROR_LEN])
+{
+	for (; *error; error++)
+		if (iscntrl((unsigned char)*error))
+			*error = '?';
+}
+
 static int error_say(char error[SETTINGS_ERROR_LEN], const char *key, const char *value,
 		     const char *want)
 {
 	snprintf(error, SETTINGS_ERROR_LEN, "%s: \"%.100s\" is not %s", key, value, want);
+	error_tidy(error);
 	return -EINVAL;
 }
 
@@ -91,7 +100,9 @@ static int set_bytes(uint64_t *where, const char *key, const char *value, char *
 {
 	if (!settings_bytes(value, where))
 		return 0;
-	return error_say(error, key, value, "a size: a number, with K, M, G or T behind it");
+	return error_say(error, key, value,
+			 "a size: a number, with K, M, G or T behind it (1M, 1MB and 1MiB are "
+			 "1048576 bytes)");
 }
 
 static int set_host_limit(struct settings *settings, const char *key, const char *value,
@@ -237,9 +248,12 @@ static bool device_parse(struct settings_device *device, const char *text, const
 	size_t n;
 
 	memset(device, 0, sizeof(*device));
-	for (const char *p = text; p < end; p++)
+	for (const char *p = text; p < end; p++) {
 		if (*p == '=')
 			equals = p;
+		if (iscntrl((unsigned char)*p))
+			return false;
+	}
 	if (colon && colon > equals)
 		colon = NULL;
 	n = (size_t)((colon ? colon : equals) - text);
@@ -265,6 +279,18 @@ static bool device_parse(struct settings_device *device, const char *text, const
 	return !settings_bytes(len, &device->len) && device->len >= SETTINGS_DEVICE_MIN;
 }
 
+/* That one which has just been added is there already. */
+static bool is_given_twice(const struct settings *settings)
+{
+	const struct settings_device *last = &settings->devices[settings->ndevices];
+
+	for (unsigned i = 0; i < settings->ndevices; i++)
+		if (!strcmp(settings->devices[i].scheme, last->scheme) &&
+		    !strcmp(settings->devices[i].name, last->name))
+			return true;
+	return false;
+}
+
 static int set_device(struct settings *settings, const char *key, const char *value, char *error)
 {
 	const char *end;
@@ -280,6 +306,11 @@ static int set_device(struct settings *settings, const char *key, const char *va
 			return error_say(error, key, value,
 					 "of the form KIND[:NAME][=BYTES], as numa:1 or "
 					 "opencl:pocl=2G, with 2M at least");
+		if (is_given_twice(settings)) {
+			snprintf(error, SETTINGS_ERROR_LEN, "%s: \"%.*s\" is given twice", key,
+				 end - text < 100 ? (int)(end - text) : 100, text);
+			return -EINVAL;
+		}
 		settings->ndevices++;
 		if (!*end)
 			return 0;
@@ -343,6 +374,7 @@ int settings_set(struct settings *settings, const char *key, const char *value,
 		if (!strcmp(keys[i].name, key))
 			return setters[i](settings, key, value, error);
 	snprintf(error, SETTINGS_ERROR_LEN, "there is no setting \"%.100s\"", key);
+	error_tidy(error);
 	return -ENOENT;
 }
 

@@ -36,6 +36,7 @@ static int node_parse(const char *name, int32_t *node, struct umm_tier_reason *r
 struct wanted {
 	int32_t node;
 	bool is_there;
+	unsigned nodes; /* that may be used */
 	uint64_t bytes; /* the slowest that may be used comes last */
 };
 
@@ -43,6 +44,7 @@ static int consider(void *priv, const struct umm_numa_info *info)
 {
 	struct wanted *wanted = priv;
 
+	wanted->nodes += !info->usable;
 	if (info->usable || (wanted->node != UMM_NUMA_FAR && info->node != wanted->node))
 		return 0;
 	wanted->is_there = true;
@@ -64,8 +66,13 @@ static int check(const char *name, uint64_t bytes, struct umm_tier_reason *reaso
 			 "info\" lists nodes)");
 		return -ENODEV;
 	}
-	if (!wanted.is_there || bytes <= wanted.bytes)
+	if (!wanted.is_there || bytes <= wanted.bytes) {
+		if (wanted.nodes == 1)
+			snprintf(reason->text, reason->len,
+				 "it is the only node that this process may use: what goes there "
+				 "takes the same memory as what stays");
 		return 0;
+	}
 	snprintf(reason->text, reason->len, "%llu MiB are more than its %llu MiB",
 		 (unsigned long long)(bytes >> 20), (unsigned long long)(wanted.bytes >> 20));
 	return -EINVAL;

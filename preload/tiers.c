@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "say.h"
 #include "shim.h"
 #include "tier.h"
 
@@ -49,12 +50,13 @@ static void device_name(char *out, size_t out_len, const struct settings_device 
 
 static bool tier_open(struct tier *tier, struct umm_ctx *ctx, const struct settings_device *device)
 {
-	char text[SETTINGS_ERROR_LEN] = "", name[SETTINGS_NAME_LEN + 40];
+	char text[SETTINGS_ERROR_LEN] = "", name[SETTINGS_NAME_LEN + 40], logged[SAY_LINE];
 	struct umm_tier_reason reason = { text, sizeof(text) };
 	const struct umm_tier_ops *ops;
 	char dir[PATH_MAX] = "";
 	int ret = -ENOENT;
 
+	say_log_keep(logged);
 	device_name(name, sizeof(name), device);
 	tier_directory((const void *)tiers_open, dir, sizeof(dir));
 	ops = tier_load(device, dir, &reason);
@@ -62,9 +64,12 @@ static bool tier_open(struct tier *tier, struct umm_ctx *ctx, const struct setti
 		snprintf(text, sizeof(text), "it does not work in a forked child");
 	else if (ops)
 		ret = ops->open(ctx, device->name, device->len, &tier->mem, &reason);
+	say_log_keep(NULL);
 	if (ret) {
 		shim_say("device %s: %s; running without it", name,
-			 text[0] ? text : umm_strerror(ret));
+			 logged[0] ? logged :
+			 text[0]   ? text :
+				     umm_strerror(ret));
 		return false;
 	}
 	tier->device = device;

@@ -33,7 +33,10 @@ struct umm_tier_ops {
 	uint32_t api; /* UMM_TIER_API */
 	uint32_t flags;
 
-	/* Could @name be opened? 0 or a negative errno and a reason. Opens nothing. */
+	/*
+	 * Could @name be opened? 0 or a negative errno and a reason. Opens nothing. With 0, too, a
+	 * reason says why it makes little sense.
+	 */
 	int (*check)(const char *name, uint64_t bytes, struct umm_tier_reason *reason);
 
 	/*

@@ -274,6 +274,8 @@ static int devices_check(const struct settings *settings)
 			fprintf(stderr, "umm run: device %s: %s\n", name, text);
 			return TOOL_USAGE;
 		}
+		if (text[0] && !settings->quiet)
+			fprintf(stderr, "umm run: device %s: %s\n", name, text);
 		if (ops->flags & UMM_TIER_LONG_CHECK)
 			checked_note(whole);
 	}
@@ -330,7 +332,7 @@ static void summary_print(pid_t pid)
 		channel_print(channel, stderr);
 	else
 		fprintf(stderr, "umm run: there is no summary: managed memory stayed under its "
-				"limit, or " CHANNEL_DIR " has no room\n");
+				"limit, or it could keep nothing in " CHANNEL_DIR "\n");
 }
 
 static int become_for_child(void *argv)

@@ -95,6 +95,13 @@ usage() {
 	done
 	expect 2 "$umm" run --host-limit 12Q true
 	says err 'host-limit: "12Q" is not a size'
+	expect 2 "$umm" run --device ref:a,ref:b --device ref:a=1G --host-limit 1G true
+	says err 'umm run: device: "ref:a=1G" is given twice'
+	expect 2 "$umm" run --device $'ref:a\nb' --host-limit 1G true
+	[ "$(wc -l <"$scratch/err")" = 1 ] || fail "$(cat "$scratch/err")"
+	for unit in M m MB mb MiB; do
+		expect 0 "$umm" run --device ref=16$unit --host-limit 16$unit true
+	done
 	expect 2 "$umm" run --device 'x y' true
 	says err 'device: "x y" is not of the form'
 	expect 2 "$umm" run --device nonsense:1 --host-limit 1G true
@@ -105,6 +112,12 @@ usage() {
 	says err 'umm run: device opencl:no-such-device: '
 	expect 2 "$umm" run --device opencl=99999T --host-limit 1G true
 	expect 2 "$umm" run --device numa=99999T --host-limit 1G true
+	if [ "$(find /sys/devices/system/node -maxdepth 1 -name 'node[0-9]*' | wc -l)" = 1 ] &&
+		"$umm" run --device numa:far=2M --host-limit 1G true 2>"$scratch/err"; then
+		says err 'umm run: device numa:far: it is the only node'
+		expect 0 "$umm" run --device numa:far=2M --host-limit 1G --quiet true
+		silent
+	fi
 	expect 2 "$umm" run --device numa:9999 --host-limit 1G true
 	says err 'umm run: device numa:9999: '
 	expect 127 "$umm" run "${limits[@]}" "$scratch/missing"
@@ -288,8 +301,14 @@ no_room() {
 		"$umm" run "${limits[@]}" --summary "$victims/victim_memory" sweep
 	says out 'victim: all as it should be'
 	[ "$(tail -n 1 "$scratch/out")" = full ] || fail "$(cat "$scratch/out")"
-	says err 'umm: /dev/shm has no room'
+	says err 'umm: /dev/shm: No space left on device: '
 	says err 'umm run: there is no summary'
+	# And for another reason.
+	expect 0 unshare -m sh -c 'mount -t tmpfs -o size=16k,ro none /dev/shm && "$@"' - \
+		"$umm" run "${limits[@]}" "$victims/victim_memory" sweep
+	says out 'victim: all as it should be'
+	says err 'umm: /dev/shm: Read-only file system: '
+	[ "$(wc -l <"$scratch/err")" = 1 ] || fail "$(cat "$scratch/err")"
 }
 
 # MiB in use on device $1 of the program.

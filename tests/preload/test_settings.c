@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -94,9 +95,37 @@ static void nonsense_is_named(void **state)
 		assert_null(strchr(error, '\n'));
 	}
 	assert_int_equal(settings_set(&settings, "hostlimit", "1G", error), -ENOENT);
-	for (unsigned i = 0; i < SETTINGS_DEVICES - 1; i++)
-		settings_set(&settings, "device", "ref", error);
-	assert_int_equal(settings_set(&settings, "device", "ref,ref,ref,ref", error), -EINVAL);
+	settings_default(&settings);
+	for (unsigned i = 0; i < SETTINGS_DEVICES; i++) {
+		char name[16];
+
+		snprintf(name, sizeof(name), "ref:%u", i);
+		assert_int_equal(settings_set(&settings, "device", name, error), 0);
+	}
+	assert_int_equal(settings_set(&settings, "device", "ref:more", error), -EINVAL);
+	assert_string_equal(error, "device: at most 8 devices");
+}
+
+static void a_device_is_given_once(void **state)
+{
+	(void)state;
+	assert_int_equal(settings_set(&settings, "device", "numa:0,numa:0", error), -EINVAL);
+	assert_string_equal(error, "device: \"numa:0\" is given twice");
+	settings_default(&settings);
+	assert_int_equal(settings_set(&settings, "device", "ref:a=16M", error), 0);
+	assert_int_equal(settings_set(&settings, "device", "ref:b,ref:a=1G", error), -EINVAL);
+	assert_string_equal(error, "device: \"ref:a=1G\" is given twice");
+}
+
+static void what_is_quoted_stays_in_its_line(void **state)
+{
+	(void)state;
+	assert_int_equal(settings_set(&settings, "device", "ref:a\nb", error), -EINVAL);
+	assert_null(strpbrk(error, "\n\r\033"));
+	assert_int_equal(settings_set(&settings, "host-limit", "1\n2\r\033[2J", error), -EINVAL);
+	assert_null(strpbrk(error, "\n\r\033"));
+	assert_int_equal(settings_set(&settings, "a\nb", "1", error), -ENOENT);
+	assert_null(strpbrk(error, "\n\r\033"));
 }
 
 static void policies_have_names(void **state)
@@ -142,6 +171,8 @@ int main(void)
 		cmocka_unit_test_setup(sizes, start),
 		cmocka_unit_test_setup(devices_keep_their_order, start),
 		cmocka_unit_test_setup(nonsense_is_named, start),
+		cmocka_unit_test_setup(a_device_is_given_once, start),
+		cmocka_unit_test_setup(what_is_quoted_stays_in_its_line, start),
 		cmocka_unit_test_setup(policies_have_names, start),
 		cmocka_unit_test_setup(the_environment_says_the_same, start),
 	};

@@ -28,7 +28,8 @@ shim() {
 		VICTIM_LIBRARY="$victims/libvictim_library.so" \
 		VICTIM_LIBRARY_OWN="$victims/libvictim_library_own.so" LD_PRELOAD="$shim" "$@" \
 		>"$scratch/out" 2>"$scratch/err" </dev/null || status=$?
-	if grep -q 'userfaultfd' "$scratch/err" && [[ $case_name != @(refused|capabilities|child_*) ]]; then
+	if grep -qE 'managed memory: (userfaultfd|This kernel|System calls)' "$scratch/err" &&
+		[[ $case_name != @(refused|capabilities|child_*) ]]; then
 		skip "$(cat "$scratch/err")"
 	fi
 	return "$status"
@@ -124,10 +125,19 @@ crowd_held_up() {
 	crowd_ways UMM_DEVICE=ref:stalls+worker=1G UMM_MALLOC_THRESHOLD=0
 }
 
-# A program that may have few files open has room for those of the shim.
+# A program that may have few files open has room for those of the shim; or else is told so in a line.
 descriptors() {
+	local most
+
 	ulimit -n 60
 	victim "$victims/victim_memory" sweep
+	for most in 20 12 6; do
+		ulimit -n "$most"
+		shim UMM_SUMMARY=0 "$victims/victim_memory" sweep || fail "$?: $(cat "$scratch"/{out,err})"
+		says out 'victim: all as it should be'
+		[ "$(wc -l <"$scratch/err")" = 1 ] || fail "$(cat "$scratch/err")"
+		says err 'umm: running without managed memory: '
+	done
 }
 
 # Pages are moved aside for a look while the program forks, moves and locks memory, and hands it to
@@ -464,8 +474,9 @@ refused() {
 	shim=$scratch/libumm_preload.so
 	shim LD_LIBRARY_PATH="$scratch" setpriv --reuid=65534 --clear-groups --bounding-set=-all \
 		"$scratch/victim_memory" sweep || fail "$(cat "$scratch/err")"
-	says err 'running without managed memory'
+	says err 'umm: running without managed memory: '
 	says out 'victim: all as it should be'
+	[ "$(grep -vc 'nothing left the host' "$scratch/err")" = 1 ] || fail "$(cat "$scratch/err")"
 }
 
 # A program that runs with more rights than its user has is left alone.
