@@ -32,6 +32,7 @@
 #include "rights.h"
 #include "say.h"
 #include "space.h"
+#include "tight.h"
 
 struct code {
 	uintptr_t start, end;
@@ -140,6 +141,10 @@ static void arm(void)
 	}
 	if (!settings.ndevices || !settings.host_limit)
 		return;
+	if (!tight_is_enough(&settings, error)) {
+		shim_say("running without managed memory: %s", error);
+		return;
+	}
 	codes_find();
 	say_log();
 	heap_arm(settings.malloc_threshold);

@@ -28,6 +28,7 @@
 #include "child.h"
 #include "program.h"
 #include "tier.h"
+#include "tight.h"
 #include "tool.h"
 
 enum {
@@ -286,7 +287,7 @@ static int devices_check(const struct settings *settings)
 static const char *obstacle(const struct settings *settings, const char *program,
 			    struct umm_probe_info *info)
 {
-	static char text[PATH_MAX + 100];
+	static char text[PATH_MAX + SETTINGS_ERROR_LEN];
 	const char *why;
 
 	info->size = sizeof(*info);
@@ -297,6 +298,8 @@ static const char *obstacle(const struct settings *settings, const char *program
 	if (umm_probe(info) || info->uffd_access == UMM_UFFD_NONE ||
 	    info->uffd_access == UMM_UFFD_USER_MODE_ONLY)
 		return info->advice;
+	if (!tight_is_enough(settings, text))
+		return text;
 	why = program_obstacle(program);
 	if (!why)
 		return NULL;

@@ -291,6 +291,33 @@ summary() {
 	[ ! -e "/dev/shm/umm-$(id -u)-$pid" ] || fail "its shared memory is left behind"
 }
 
+# Little address space: the program runs as it is, or, under the shim, with its allocator alone; one
+# line says why. With more of it memory is managed.
+tight() {
+	local way
+
+	for way in -v -d; do
+		expect 0 bash -c "ulimit $way 200000 && exec \"\$@\"" - "$umm" run "${limits[@]}" \
+			"$victims/victim_memory" sweep
+		says out 'victim: all as it should be'
+		says err "umm run: running without managed memory: 'ulimit $way' is 195 MiB"
+		[ "$(wc -l <"$scratch/err")" = 1 ] || fail "$(cat "$scratch/err")"
+		expect 0 bash -c "ulimit $way 200000 && exec \"\$@\"" - "$umm" run --quiet "${limits[@]}" \
+			sh -c 'echo "<$LD_PRELOAD>"'
+		says out '<>'
+		silent
+		expect 0 "$umm" run "${limits[@]}" bash -c "ulimit $way 200000 && exec \"\$@\"" - \
+			"$victims/victim_memory" sweep
+		says out 'victim: all as it should be'
+		says err "umm: running without managed memory: 'ulimit $way' is 195 MiB"
+		[ "$(wc -l <"$scratch/err")" = 1 ] || fail "$(cat "$scratch/err")"
+	done
+	need_userfaultfd
+	expect 0 bash -c 'ulimit -v 8000000 && exec "$@"' - "$umm" run "${limits[@]}" --summary \
+		"$victims/victim_memory" sweep
+	says err 'umm: memory of victim_memory'
+}
+
 # No room for shared memory: the program keeps to its limit, and one line says what is missing.
 no_room() {
 	need_userfaultfd
