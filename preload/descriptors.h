@@ -23,7 +23,9 @@ void descriptors_keep(void);
 /* False: the program has closed one all the same. The engine's thread only. */
 bool descriptors_are_whole(void);
 
-/* Let go of them; there is nothing any more that they guard. */
+/* From here on closing one means what it always does. */
+void descriptors_keep_no_more(void);
+/* And it is the program's to do: there is nothing any more that they guard. */
 void descriptors_let_go(void);
 
 /* In a forked child: it may close all of its copies. */

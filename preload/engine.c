@@ -714,6 +714,7 @@ void engine_end(void)
 		return;
 	}
 	if (stop()) {
+		descriptors_keep_no_more();
 		grant_end();
 	} else {
 		shim_say("what moves pages to devices is stuck: numbers are those before");

@@ -116,6 +116,10 @@ void descriptors_keep(void)
 {
 }
 
+void descriptors_keep_no_more(void)
+{
+}
+
 void descriptors_let_go(void)
 {
 }
