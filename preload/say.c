@@ -14,7 +14,6 @@
 #include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
-#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -68,12 +67,10 @@ static void line_write(char line[SAY_LINE], size_t len)
 
 void say_line(const char *prefix, const char *format, va_list args)
 {
-	size_t len = strlen(prefix);
 	char line[SAY_LINE];
-	int more;
+	size_t len = (size_t)snprintf(line, sizeof(line), "%s", prefix);
+	int more = vsnprintf(line + len, sizeof(line) - len, format, args);
 
-	memcpy(line, prefix, len);
-	more = vsnprintf(line + len, sizeof(line) - len, format, args);
 	if (more >= 0)
 		line_write(line, len + (size_t)more);
 }

@@ -98,7 +98,8 @@ static int setup(void **state)
 	settings.ndevices = 2;
 	settings.devices[0].len = FIRST * PAGE;
 	settings.devices[1].len = SECOND * PAGE;
-	ndevices = lines = 0;
+	ndevices = 0;
+	lines = 0;
 	lost = 0;
 	assert_int_equal(umm_ctx_create(&options, &ctx), 0);
 	assert_int_equal(tiers_open(ctx, &settings), 2);
