@@ -331,6 +331,47 @@ top_and_set() {
 	[ ! -e "/dev/shm/umm-$(id -u)-$gone" ] || fail "its shared memory is left behind"
 }
 
+# Who waits for a program that does not run says so, and not for ever.
+stopped() {
+	local -A tools
+	local verb
+
+	need_userfaultfd
+	start_program
+	stop_program
+	"$umm" map -o "$scratch/map.svg" "$program" 2>"$scratch/map" &
+	tools[map]=$!
+	"$umm" trace -o "$scratch/trace.json" "$program" 2>"$scratch/trace" &
+	tools[trace]=$!
+	"$umm" set "$program" host-limit=20M 2>"$scratch/set" &
+	tools[set]=$!
+	for verb in "${!tools[@]}"; do
+		! wait "${tools[$verb]}" || fail "umm $verb exited with 0"
+		cmp "$scratch/$verb" - <<-END || fail "$(cat "$scratch/$verb")"
+		umm $verb: waiting for process $program, which is stopped
+		umm $verb: process $program is stopped: it answers only when it goes on (kill -CONT)
+		END
+	done
+	[ ! -e "$scratch/map.svg" ] || fail "half a picture is left"
+	# It goes on with what it was told meanwhile, and what goes on in time has answered.
+	kill -CONT "$program"
+	for _ in {1..300}; do
+		[ "$(host_now)" -gt 20 ] || break
+		sleep 0.1
+	done
+	[ "$(host_now)" -le 20 ] || fail "the new limit is not kept: $(host_now)"
+	stop_program
+	"$umm" set "$program" host-limit=24M 2>"$scratch/set" &
+	tools[set]=$!
+	for _ in {1..300}; do
+		! grep -q 'which is stopped' "$scratch/set" || break
+		sleep 0.1
+	done
+	kill -CONT "$program"
+	wait "${tools[set]}" || fail "$(cat "$scratch/set")"
+	[ "$(wc -l <"$scratch/set")" = 1 ] || fail "$(cat "$scratch/set")"
+}
+
 # On a terminal of ROWS COLUMNS..., one after the other, while it runs: what of each it fills.
 on_terminal() { # PID SIZE...
 	python3 - "$umm" "$@" <<-'END' || fail "on a terminal"
