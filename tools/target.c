@@ -9,11 +9,14 @@
 #include "target.h"
 
 #include <limits.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 pid_t target_number(const char *text)
 {
@@ -60,4 +63,16 @@ pid_t target_pid(pid_t pid)
 	while (is_umm(pid) && (child = child_of(pid)))
 		pid = child;
 	return pid;
+}
+
+int target_watch(pid_t pid)
+{
+	return (int)syscall(SYS_pidfd_open, pid, 0);
+}
+
+bool target_lives(int pidfd, int ms)
+{
+	struct pollfd fd = { .fd = pidfd, .events = POLLIN };
+
+	return poll(&fd, 1, ms) <= 0;
 }

@@ -4,8 +4,9 @@
  *
  * The last record holds the totals and closes the array; it has one length, always. A flush
  * writes new events over it, and it anew behind them, in one call. So whoever looks between two
- * flushes, or after the command was killed, finds a whole array; and when the disk is full the
- * record is written back where it was, where the file has room for it already.
+ * flushes, or after the command was killed, finds a whole array. When the disk is full the file
+ * keeps the events that found room with that record behind them, and only the record changes from
+ * there on, in place.
  *
  * One file at a time for each structure; no locks.
  */
@@ -17,6 +18,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <umm.h>
@@ -75,18 +77,17 @@ static void last_make(const struct trace_file *file, const struct trace_totals *
 	last[LAST_LEN - 1] = '\n';
 }
 
-static int write_all(int fd, const char *from, size_t len, uint64_t at)
+/* 0 or a negative errno; how much was written goes to @written in both cases. */
+static int write_all(int fd, const char *from, size_t len, uint64_t at, size_t *written)
 {
-	while (len) {
-		ssize_t done = pwrite(fd, from, len, (off_t)at);
+	for (*written = 0; *written < len;) {
+		ssize_t done = pwrite(fd, from + *written, len - *written, (off_t)(at + *written));
 
 		if (done < 0 && errno == EINTR)
 			continue;
 		if (done <= 0)
 			return done ? -errno : -EIO;
-		from += done;
-		at += (uint64_t)done;
-		len -= (size_t)done;
+		*written += (size_t)done;
 	}
 	return 0;
 }
@@ -168,12 +169,38 @@ static void tid_name(struct trace_file *file, int32_t tid)
 		file->tid[file->ntids++] = tid;
 }
 
-int trace_file_open(struct trace_file *file, const char *path, pid_t pid, uint64_t size_max)
+/* Behind what is in the text so far an event of the kind will be. False: no memory. */
+static bool mark_make(struct trace_file *file, uint32_t kind)
+{
+	if (file->nmarks == file->marks_capacity) {
+		size_t capacity = 2 * file->marks_capacity + 64;
+		struct trace_mark *mark = realloc(file->mark, capacity * sizeof(*mark));
+
+		if (!mark)
+			return false;
+		file->mark = mark;
+		file->marks_capacity = capacity;
+	}
+	file->mark[file->nmarks].kind = kind;
+	return true;
+}
+
+/* A pipe would let its opener wait, and nothing in it can be written anew. */
+static bool is_pipe(const char *path)
+{
+	struct stat st;
+
+	return !stat(path, &st) && S_ISFIFO(st.st_mode);
+}
+
+int trace_file_open(struct trace_file *file, const char *path, uint64_t size_max)
 {
 	struct trace_totals none = { 0 };
 	int ret;
 
-	*file = (struct trace_file){ .pid = pid, .size_max = size_max };
+	*file = (struct trace_file){ .size_max = size_max };
+	if (is_pipe(path))
+		return -ESPIPE;
 	file->fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
 	if (file->fd < 0)
 		return -errno;
@@ -192,7 +219,8 @@ void trace_file_event(struct trace_file *file, const struct trace_event *event)
 		return;
 	tid_name(file, event->tid);
 	cause = kind_causes[event->kind];
-	added = add(file,
+	added = mark_make(file, event->kind) &&
+		add(file,
 		    "{\"name\":\"%s\",\"cat\":\"%s\",\"ph\":\"X\",\"ts\":%.3f,\"dur\":%.3f,"
 		    "\"pid\":%d,\"tid\":%d,\"args\":{\"addr\":\"0x%" PRIx64 "\",\"len\":%" PRIu64
 		    ",\"pages\":%" PRIu32 "%s%s%s}},\n",
@@ -200,10 +228,12 @@ void trace_file_event(struct trace_file *file, const struct trace_event *event)
 		    (double)event->duration_ns / 1000, (int)file->pid, (int)event->tid, event->addr,
 		    event->len, event->npages, cause ? ",\"cause\":\"" : "", cause ? cause : "",
 		    cause ? "\"" : "");
-	if (added)
+	if (added) {
+		file->mark[file->nmarks++].end = file->len;
 		file->written[event->kind]++;
-	else
+	} else {
 		file->unwritten[event->kind]++;
+	}
 }
 
 void trace_file_memory(struct trace_file *file, uint64_t time_ns, uint64_t host, uint64_t devices)
@@ -215,36 +245,43 @@ void trace_file_memory(struct trace_file *file, uint64_t time_ns, uint64_t host,
 	    (double)devices / (1 << 20));
 }
 
-/* What the last flush had is not in the file after all. */
-static void take_back(struct trace_file *file)
+/* Of the text those events that fit, with the last record, into @room bytes: no others count. */
+static size_t text_cut(struct trace_file *file, size_t room)
 {
-	for (unsigned i = 0; i < TRACE_NR_KINDS; i++) {
-		file->unwritten[i] += file->written[i] - file->flushed[i];
-		file->written[i] = file->flushed[i];
+	size_t len = 0;
+
+	for (size_t i = 0; i < file->nmarks; i++) {
+		if (file->mark[i].end + LAST_LEN <= room) {
+			len = file->mark[i].end;
+		} else {
+			file->written[file->mark[i].kind]--;
+			file->unwritten[file->mark[i].kind]++;
+		}
 	}
+	return len;
 }
 
 int trace_file_flush(struct trace_file *file, const struct trace_totals *totals)
 {
-	size_t len = file->len;
+	size_t len = file->len, there = 0, ignored;
 	char last[LAST_LEN];
 	int ret;
 
 	last_make(file, totals, last);
 	ret = append(file, last, sizeof(last)) ?
-		      write_all(file->fd, file->text, file->len, file->end) :
+		      write_all(file->fd, file->text, file->len, file->end, &there) :
 		      -ENOMEM;
-	file->len = 0;
-	if (!ret) {
-		file->end += len;
-		memcpy(file->flushed, file->written, sizeof(file->flushed));
-		return 0;
+	if (ret) {
+		len = text_cut(file, there);
+		last_make(file, totals, last);
+		file->size_max = file->end + len + sizeof(last);
+		if (!write_all(file->fd, last, sizeof(last), file->end + len, &ignored) &&
+		    ftruncate(file->fd, (off_t)file->size_max))
+			ret = -errno;
 	}
-	take_back(file);
-	last_make(file, totals, last);
-	if (!write_all(file->fd, last, sizeof(last), file->end) &&
-	    ftruncate(file->fd, (off_t)(file->end + sizeof(last))))
-		return -errno;
+	file->end += len;
+	file->len = 0;
+	file->nmarks = 0;
 	return ret;
 }
 
@@ -252,4 +289,5 @@ void trace_file_close(struct trace_file *file)
 {
 	close(file->fd);
 	free(file->text);
+	free(file->mark);
 }

@@ -18,26 +18,40 @@ struct trace_totals {
 	uint64_t seen[TRACE_NR_KINDS], pages[TRACE_NR_KINDS], dropped[TRACE_NR_KINDS];
 };
 
+/* An event in the text: where it ends. */
+struct trace_mark {
+	size_t end;
+	uint32_t kind;
+};
+
 struct trace_file {
 	int fd;
 	pid_t pid;
 	uint64_t size_max, end; /* bytes; the last record, which is rewritten, begins at end */
 	char *text;		/* what is not written yet */
 	size_t len, capacity;
-	/* Events: in the file, or in text; in the file for sure; that found no room. */
-	uint64_t written[TRACE_NR_KINDS], flushed[TRACE_NR_KINDS], unwritten[TRACE_NR_KINDS];
+	struct trace_mark *mark; /* of the text */
+	size_t nmarks, marks_capacity;
+	/* Events: in the file, or in text; that found no room. */
+	uint64_t written[TRACE_NR_KINDS], unwritten[TRACE_NR_KINDS];
 	int32_t tid[TRACE_TIDS]; /* that have their names */
 	unsigned ntids;
 };
 
-/* Make the file, for the process @pid, of no more than @size_max bytes. 0 or a negative errno. */
-int trace_file_open(struct trace_file *file, const char *path, pid_t pid, uint64_t size_max);
+/*
+ * Make the file, of no more than @size_max bytes; @file->pid is for the caller to fill in. 0 or a
+ * negative errno, -ESPIPE for one that cannot be written in place.
+ */
+int trace_file_open(struct trace_file *file, const char *path, uint64_t size_max);
 
 /* For the next flush. One for which there is no room counts in unwritten. */
 void trace_file_event(struct trace_file *file, const struct trace_event *event);
 void trace_file_memory(struct trace_file *file, uint64_t time_ns, uint64_t host, uint64_t devices);
 
-/* 0, or a negative errno: the file is as it was after the flush before. */
+/*
+ * 0, or a negative errno: the file has those events that found room, and gets no more; what came
+ * since counts in unwritten.
+ */
 int trace_file_flush(struct trace_file *file, const struct trace_totals *totals);
 
 void trace_file_close(struct trace_file *file);

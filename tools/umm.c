@@ -6,10 +6,12 @@
  * thread, no state beyond the table, no locks.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <umm.h>
 
@@ -132,10 +134,22 @@ static int help_main(const char *name)
 	return verb->run(2, argv);
 }
 
+/*
+ * A standard descriptor that is closed would become the next file that is opened. What is in its
+ * place fails as it does; a program that is run does not inherit it.
+ */
+static void standard_reserve(void)
+{
+	for (int fd = 0; fd <= STDERR_FILENO; fd++)
+		if (fcntl(fd, F_GETFD) < 0)
+			open("/dev/null", (fd ? O_RDONLY : O_WRONLY) | O_CLOEXEC);
+}
+
 int main(int argc, char **argv)
 {
 	const struct tool_verb *verb;
 
+	standard_reserve();
 	if (argc < 2) {
 		help_print(stderr);
 		return TOOL_USAGE;

@@ -10,16 +10,16 @@
  * One thread; a signal handler that sets a flag.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
+#include "answer.h"
 #include "channel.h"
 #include "map_svg.h"
 #include "target.h"
@@ -28,7 +28,7 @@
 enum {
 	COLUMNS = 120,
 	INTERVAL_MIN_MS = 100,
-	ANSWER_MS = 10000, /* the engine may be busy, and the machine with it */
+	POLL_MS = 5,
 };
 
 struct options {
@@ -57,28 +57,18 @@ static void interrupt(int signal)
 	interrupted = 1;
 }
 
-/* Wait so long, or until the program ends: false. */
-static bool program_lives(int pidfd, int ms)
-{
-	struct pollfd fd = { .fd = pidfd, .events = POLLIN };
-
-	return poll(&fd, 1, ms) <= 0;
-}
-
-/* False: there is no answer, because the program has ended or does not run. */
+/* False: there is no answer, and why was said unless the program has ended. */
 static bool sheet_get(struct channel *channel, int pidfd)
 {
+	struct answer answer = answer_expect("map", channel->head.pid);
 	struct sheet *sheet = &channel->sheet;
 	uint32_t number = atomic_load(&sheet->done) + 1;
 
 	atomic_store(&sheet->wanted, number);
-	for (int ms = 0; ms < ANSWER_MS && !interrupted; ms += 5) {
-		if (atomic_load(&sheet->done) == number)
-			return true;
-		if (!program_lives(pidfd, 5))
-			return false;
-	}
-	return atomic_load(&sheet->done) == number;
+	while (atomic_load(&sheet->done) != number)
+		if (interrupted || !target_lives(pidfd, POLL_MS) || !answer_may_come(&answer))
+			return atomic_load(&sheet->done) == number;
+	return true;
 }
 
 /* Look until there is nothing more to see. False: no memory. */
@@ -93,7 +83,7 @@ static bool watch(struct channel *channel, struct map *map, int pidfd, double se
 			break;
 		if (!map_add(map, channel))
 			return false;
-		if (at + interval_ms / 1000.0 <= seconds && !program_lives(pidfd, interval_ms))
+		if (at + interval_ms / 1000.0 <= seconds && !target_lives(pidfd, interval_ms))
 			break;
 	}
 	return true;
@@ -106,42 +96,72 @@ static int complain(const char *what)
 }
 
 /* A picture that could not be written is of no use: what there is of it is taken away. */
-static int draw(const struct map *map, const char *path)
+static int give_up(FILE *out, const char *path, const char *why)
 {
-	FILE *out = path ? fopen(path, "we") : stdout;
-	char text[SETTINGS_ERROR_LEN];
-	int error = 0;
 	struct stat st;
 
-	if (!out || !map_draw(map, out) || fflush(out))
+	if (path && out)
+		fclose(out);
+	if (path && !lstat(path, &st) && S_ISREG(st.st_mode))
+		unlink(path);
+	return why ? complain(why) : TOOL_FAILED;
+}
+
+static int draw(const struct map *map, FILE *out, const char *path)
+{
+	char text[SETTINGS_ERROR_LEN];
+	int error = 0;
+
+	if (!map_draw(map, out) || fflush(out))
 		error = errno ? errno : EIO;
-	if (out && path && fclose(out) && !error)
+	if (path && fclose(out) && !error)
 		error = errno;
 	if (!error)
 		return TOOL_OK;
-	if (out && path && !lstat(path, &st) && S_ISREG(st.st_mode))
-		unlink(path);
 	snprintf(text, sizeof(text), "writing %.180s: %s; there is no picture",
 		 path ? path : "standard output", strerror(error));
-	return complain(text);
+	return give_up(NULL, path, text);
 }
 
-static int map_program(struct channel *channel, int pidfd, const struct options *options)
+/* NULL: it was said already. */
+static const char *why_unseen(int pidfd)
+{
+	if (interrupted)
+		return "interrupted before the program could be looked at";
+	return target_lives(pidfd, 0) ? NULL : "the program ended before it could be looked at";
+}
+
+static int map_program(struct channel *channel, int pidfd, const struct options *options, FILE *out)
 {
 	struct map map = { .pid = channel->head.pid };
 	int ret;
 
-	if (channel_reserve(channel, &channel->sheet, sizeof(channel->sheet)))
-		return complain("/dev/shm is full: there is no room for what the program tells");
 	if (!watch(channel, &map, pidfd, options->seconds))
-		ret = complain("no memory for what was seen; look for a shorter time (--seconds)");
+		ret = give_up(out, options->path,
+			      "no memory for what was seen; look for a shorter time (--seconds)");
 	else if (!map.nlooks)
-		ret = complain(
-			"the program ended, or did not answer, before it could be looked at");
+		ret = give_up(out, options->path, why_unseen(pidfd));
 	else
-		ret = draw(&map, options->path);
+		ret = draw(&map, out, options->path);
 	map_free(&map);
 	return ret;
+}
+
+/* NULL: the picture cannot be written there, which need not wait until there is one. */
+static FILE *output_open(const char *path)
+{
+	FILE *out = NULL;
+
+	if (path)
+		out = fopen(path, "we");
+	else if ((fcntl(STDOUT_FILENO, F_GETFL) & O_ACCMODE) == O_RDONLY)
+		errno = EBADF;
+	else
+		out = stdout;
+	if (!out)
+		fprintf(stderr, "umm map: writing %s: %s; there is no picture\n",
+			path ? path : "standard output", strerror(errno));
+	return out;
 }
 
 static int map_run(const struct options *options)
@@ -149,16 +169,20 @@ static int map_run(const struct options *options)
 	struct sigaction action = { .sa_handler = interrupt };
 	char error[SETTINGS_ERROR_LEN];
 	struct channel *channel = channel_open(options->pid, error);
-	int pidfd, ret;
+	int pidfd, ret = TOOL_FAILED;
+	FILE *out;
 
 	if (!channel)
 		return complain(error);
-	pidfd = (int)syscall(SYS_pidfd_open, options->pid, 0);
+	pidfd = target_watch(options->pid);
 	if (pidfd < 0)
 		return complain(strerror(errno));
 	sigaction(SIGINT, &action, NULL);
 	sigaction(SIGTERM, &action, NULL);
-	ret = map_program(channel, pidfd, options);
+	if (channel_reserve(channel, &channel->sheet, sizeof(channel->sheet)))
+		ret = complain("/dev/shm is full: there is no room for what the program tells");
+	else if ((out = output_open(options->path)))
+		ret = map_program(channel, pidfd, options, out);
 	close(pidfd);
 	return ret;
 }

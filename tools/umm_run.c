@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -283,6 +284,28 @@ static int devices_check(const struct settings *settings)
 	return TOOL_OK;
 }
 
+/* libumm makes the file once the program's memory comes near the limit: too late for an error. */
+static int record_check(void)
+{
+	const char *path = getenv("UMM_TRACE"), *name;
+	char dir[PATH_MAX];
+	int error = 0;
+	struct stat st;
+
+	if (!path || !*path || strstr(path, "%p"))
+		return TOOL_OK;
+	name = strrchr(path, '/');
+	snprintf(dir, sizeof(dir), "%.*s", name ? (int)(name - path) + 1 : 1, name ? path : ".");
+	if (!lstat(path, &st) && !S_ISREG(st.st_mode))
+		error = EEXIST;
+	else if (access(dir, W_OK | X_OK))
+		error = errno;
+	if (!error)
+		return TOOL_OK;
+	fprintf(stderr, "umm run: trace: %s: %s\n", path, strerror(error));
+	return TOOL_FAILED;
+}
+
 /* NULL, or why the program has to run without. */
 static const char *obstacle(const struct settings *settings, const char *program,
 			    struct umm_probe_info *info)
@@ -384,6 +407,8 @@ static int run_prepare(int argc, char **argv, struct settings *settings)
 		return TOOL_FAILED;
 	}
 	ret = devices_check(settings);
+	if (!ret)
+		ret = record_check();
 	if (ret)
 		return ret;
 	why = obstacle(settings, argv[optind], &info);

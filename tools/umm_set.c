@@ -2,12 +2,16 @@
 /*
  * umm set: changes limits of a program that runs under the shim. The values are checked by the
  * shim's own table and written into the shared memory; the program's engine looks there every
- * round.
+ * round. Of the round that is under way it may have looked before: the next one has surely taken
+ * them.
  */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "answer.h"
 #include "channel.h"
 #include "target.h"
 #include "tool.h"
@@ -21,6 +25,8 @@ static void help_print(void)
 	       "  host-limit=BYTES     managed memory in host frames, at most\n"
 	       "  cpu-budget=PERCENT   of one CPU, for finding cold memory\n");
 }
+
+enum { POLL_MS = 5 };
 
 static int complain(const char *what)
 {
@@ -48,6 +54,28 @@ static int value_parse(char *argument, struct settings *settings, bool wanted[2]
 	wanted[0] |= is_limit;
 	wanted[1] |= is_budget;
 	return TOOL_OK;
+}
+
+static int taken_wait(const struct channel *channel)
+{
+	struct answer answer = answer_expect("set", channel->head.pid);
+	uint64_t rounds = channel->count[CHANNEL_ROUNDS] + 2;
+	int pidfd = target_watch(channel->head.pid), ret = TOOL_OK;
+
+	if (pidfd < 0) {
+		fprintf(stderr, "umm set: %s\n", strerror(errno));
+		return TOOL_FAILED;
+	}
+	while (!ret && channel->count[CHANNEL_ROUNDS] < rounds) {
+		if (!target_lives(pidfd, POLL_MS)) {
+			fprintf(stderr, "umm set: the program has ended\n");
+			ret = TOOL_FAILED;
+		} else if (!answer_may_come(&answer)) {
+			ret = TOOL_FAILED;
+		}
+	}
+	close(pidfd);
+	return ret;
 }
 
 int set_main(int argc, char **argv)
@@ -83,5 +111,5 @@ int set_main(int argc, char **argv)
 		channel->host_limit = settings.host_limit / 4096 * 4096;
 	if (wanted[1])
 		channel->cpu_budget = settings.cpu_budget;
-	return TOOL_OK;
+	return taken_wait(channel);
 }

@@ -10,16 +10,15 @@
  * One thread; a signal handler that sets a flag, or those of child.c.
  */
 #include <errno.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "answer.h"
 #include "channel.h"
 #include "child.h"
 #include "target.h"
@@ -48,11 +47,12 @@ struct session {
 	const struct options *options;
 	pid_t pid;
 	int pidfd;
-	struct channel *channel; /* NULL: it is not there yet */
+	struct channel *channel; /* NULL: it is not there yet, */
+	bool has_no_room;	 /* or cannot be used */
 	struct trace_file file;
 	uint64_t before_seen[TRACE_NR_KINDS], before_pages[TRACE_NR_KINDS],
 		before_dropped[TRACE_NR_KINDS];
-	int error; /* of writing: nothing more is written */
+	int error; /* the first: of writing, or there is no answer */
 };
 
 static volatile sig_atomic_t interrupted;
@@ -114,26 +114,29 @@ static void flush_now(struct session *session, bool is_last)
 	const struct channel *channel = session->channel;
 	struct trace_totals totals = { 0 };
 	uint64_t devices = 0;
+	int ret;
 
-	if (session->error)
-		return;
 	if (channel) {
 		for (uint32_t i = 0; i < channel->ntiers && i < SETTINGS_DEVICES; i++)
 			devices += channel->tier[i].used;
 		trace_file_memory(&session->file, now_ns(), channel->count[CHANNEL_HOST], devices);
 		totals_get(session, is_last, &totals);
 	}
-	session->error = trace_file_flush(&session->file, &totals);
-	if (session->error)
-		fprintf(stderr, "umm trace: writing %s: %s; what was written before is whole\n",
-			session->options->path, strerror(-session->error));
+	ret = trace_file_flush(&session->file, &totals);
+	if (!ret || session->error)
+		return;
+	session->error = ret;
+	fprintf(stderr,
+		"umm trace: writing %s: %s; what was written before is whole, what follows is only "
+		"counted\n",
+		session->options->path, strerror(-ret));
 }
 
 static void take_all(struct session *session)
 {
 	struct trace_event event;
 
-	if (!session->channel || session->error)
+	if (!session->channel)
 		return;
 	for (unsigned n = 0; n < TRACE_SLOTS && trace_ring_take(&session->channel->trace, &event);
 	     n++)
@@ -143,7 +146,7 @@ static void take_all(struct session *session)
 /* More events are wanted. */
 static void lease(struct session *session)
 {
-	if (session->channel && !session->error)
+	if (session->channel)
 		atomic_store(&session->channel->trace.until_ns,
 			     now_ns() + UINT64_C(1000000000) * LEASE_S);
 }
@@ -198,47 +201,55 @@ static int attach(struct session *session)
 static void attach_when_there(struct session *session)
 {
 	char error[SETTINGS_ERROR_LEN];
-	struct trace_ring *ring;
+	struct channel *channel;
 
-	if (session->channel || session->error)
+	if (session->channel || session->has_no_room)
 		return;
-	session->channel = channel_open(session->pid, error);
-	if (!session->channel)
+	channel = channel_open(session->pid, error);
+	if (!channel)
 		return;
-	ring = &session->channel->trace;
-	if (channel_reserve(session->channel, ring, sizeof(*ring))) {
+	if (channel_reserve(channel, &channel->trace, sizeof(channel->trace))) {
 		complain("/dev/shm", "there is no room for events; it is full");
-		session->error = -ENOSPC;
-	} else {
-		reader_become(ring);
+		session->has_no_room = true;
+		return;
 	}
+	session->channel = channel;
+	reader_become(&channel->trace);
 }
 
 /* ---- while it runs -------------------------------------------------------------------- */
 
-static bool program_lives(int pidfd, int ms)
+/* One that runs already: false if it is given up, for its engine does not go on. */
+static bool is_heard(struct session *session, struct answer *answer, uint64_t *rounds)
 {
-	struct pollfd fd = { .fd = pidfd, .events = POLLIN };
-
-	return poll(&fd, 1, ms) <= 0;
+	if (*rounds && session->channel->count[CHANNEL_ROUNDS] == *rounds) {
+		if (answer_may_come(answer))
+			return true;
+		session->error = -ETIMEDOUT;
+		return false;
+	}
+	*rounds = 0;
+	return !session->error;
 }
 
 static void record(struct session *session)
 {
+	struct answer answer = answer_expect("trace", session->pid);
 	uint64_t end = session->options->seconds > 0 ?
 			       now_ns() + (uint64_t)(session->options->seconds * 1e9) :
 			       UINT64_MAX;
+	uint64_t rounds = session->channel ? session->channel->count[CHANNEL_ROUNDS] : 0;
 	bool is_started = !session->options->pid;
 
 	for (unsigned n = 1;
-	     !interrupted && now_ns() < end && program_lives(session->pidfd, POLL_MS); n++) {
+	     !interrupted && now_ns() < end && target_lives(session->pidfd, POLL_MS); n++) {
 		if (is_started)
 			attach_when_there(session);
 		lease(session);
 		take_all(session);
 		if (n % FLUSH_EVERY == 0)
 			flush_now(session, false);
-		if (session->error && !is_started)
+		if (!is_started && !is_heard(session, &answer, &rounds))
 			break;
 	}
 	if (is_started)
@@ -256,6 +267,8 @@ static void report(const struct session *session)
 	uint64_t written = 0, dropped = 0;
 	struct trace_totals totals = { 0 };
 
+	if (session->has_no_room || session->error == -ETIMEDOUT)
+		return;
 	if (!session->channel) {
 		complain(session->options->path,
 			 "no events, for the program's memory never came near its limit");
@@ -270,18 +283,24 @@ static void report(const struct session *session)
 		(unsigned long long)written, (unsigned long long)dropped);
 }
 
-static int record_all(struct session *session)
+static int file_open(struct session *session)
 {
 	const struct options *options = session->options;
-	int ret = trace_file_open(&session->file, options->path, session->pid, options->size);
+	int ret = trace_file_open(&session->file, options->path, options->size);
 
-	if (ret)
-		return complain(options->path, strerror(-ret));
+	if (ret == -ESPIPE)
+		return complain(options->path,
+				"it is a pipe or a terminal, and a trace is written in place");
+	return ret ? complain(options->path, strerror(-ret)) : TOOL_OK;
+}
+
+static int record_all(struct session *session)
+{
+	session->file.pid = session->pid;
 	record(session);
 	flush_now(session, true);
 	report(session);
-	trace_file_close(&session->file);
-	return session->error ? TOOL_FAILED : TOOL_OK;
+	return session->error || session->has_no_room ? TOOL_FAILED : TOOL_OK;
 }
 
 static int trace_running(const struct options *options)
@@ -292,12 +311,19 @@ static int trace_running(const struct options *options)
 
 	if (ret)
 		return ret;
-	session.pidfd = (int)syscall(SYS_pidfd_open, options->pid, 0);
+	session.pidfd = target_watch(options->pid);
 	if (session.pidfd < 0)
 		return complain("no descriptor", strerror(errno));
 	sigaction(SIGINT, &action, NULL);
 	sigaction(SIGTERM, &action, NULL);
-	return record_all(&session);
+	ret = file_open(&session);
+	if (ret) {
+		atomic_store(&session.channel->trace.reader, 0);
+		return ret;
+	}
+	ret = record_all(&session);
+	trace_file_close(&session.file);
+	return ret;
 }
 
 static int run_traced(void *arg)
@@ -316,14 +342,19 @@ static int run_traced(void *arg)
 static int trace_started(struct options *options)
 {
 	struct session session = { .options = options };
-	int status, ret;
+	int status, ret = file_open(&session);
 
+	if (ret)
+		return ret;
 	session.pid = child_start(run_traced, options);
-	if (session.pid < 0)
+	if (session.pid < 0) {
+		trace_file_close(&session.file);
 		return complain("no process", strerror(errno));
-	session.pidfd = (int)syscall(SYS_pidfd_open, session.pid, 0);
+	}
+	session.pidfd = target_watch(session.pid);
 	/* The program has begun: whatever fails here, it is waited for. */
 	ret = session.pidfd < 0 ? complain("no descriptor", strerror(errno)) : record_all(&session);
+	trace_file_close(&session.file);
 	channel_remove(session.pid);
 	while (waitpid(session.pid, &status, 0) < 0 && errno == EINTR)
 		;

@@ -48,6 +48,16 @@ start_program() { # [CASE]
 	fail "it does not get ready: $(cat "$scratch/waits")"
 }
 
+# Every thread of it.
+stop_program() {
+	kill -STOP "$program"
+	for _ in {1..300}; do
+		cat "/proc/$program/task"/*/status | grep '^State:' | grep -qv 'T (stopped)' || return 0
+		sleep 0.1
+	done
+	fail "it does not stop"
+}
+
 # It has come so far as to catch SIGTERM.
 catches_term() { # PID
 	for _ in {1..300}; do
@@ -60,7 +70,7 @@ catches_term() { # PID
 # A file system of so many bytes at $scratch/disk.
 small_disk() { # BYTES
 	[ "$(id -u)" = 0 ] || skip "only root can make a small file system"
-	mkdir "$scratch/disk"
+	mkdir -p "$scratch/disk"
 	mount -t tmpfs -o size="$1" none "$scratch/disk" 2>/dev/null ||
 		skip "file systems cannot be mounted here"
 }

@@ -3,6 +3,7 @@
  * The engine as it is, on libumm as it is, with a reference device: what the program maps is told
  * to the books by this file, as the shim does it. So it runs under sanitizers, which the shim
  * around it cannot (docs/shim.md, section 9). The engine starts once and goes on through all tests.
+ * Its clock is the kernel's, but for the test of its budget: there it stands still but for counts.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -18,12 +19,15 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
+#include "budget.h"
 #include "channel.h"
 #include "channel_file.h"
+#include "clock.h"
 #include "descriptors.h"
 #include "engine.h"
 #include "grant.h"
@@ -51,6 +55,8 @@
  */
 #define KEPT  ((LIMIT / 8 > 8 * MIB ? LIMIT / 8 : 8 * MIB) + 2 * MIB)
 #define WORDS (PAGE / sizeof(uint64_t))
+/* What a count takes of the clock that stands still. */
+#define COUNT_NS UINT64_C(1000000)
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define HAS_SHADOW 1 /* memory that comes with the program's */
@@ -66,6 +72,7 @@ enum {
 	CAME_MEANWHILE = 500,
 	FEW_FRAMES = 5,
 	ROUNDS = 1000,
+	SEEN_IN_VAIN = 64,
 	RESTS = 5,
 	LOOKS = 64,
 };
@@ -82,6 +89,11 @@ static _Atomic unsigned stuck_lines;
 static _Atomic uint64_t most_free = UINT64_MAX; /* frames, that the device says that it has */
 static _Atomic unsigned begun_in_vain;		/* takes, of more than it has */
 static _Atomic uint64_t looks;			/* at page tables */
+static _Atomic uint64_t clock_at;		/* it stands there; 0: it goes, */
+static _Atomic uint64_t clock_ahead;		/* by so much ahead of the kernel's */
+static _Atomic unsigned counts;			/* while it stands */
+static bool counting;				/* the engine's thread only, */
+static unsigned seen_in_vain;			/* and this: the clock, since pages left */
 
 /* ---- the shim around it ----------------------------------------------------------------- */
 
@@ -213,6 +225,7 @@ long tiers_take(struct umm_ctx *ctx, const struct umm_span *spans, unsigned nspa
 	struct umm_migrate_request request = request_of(spans, nspans);
 
 	atomic_fetch_add(&takes, 1);
+	seen_in_vain = 0;
 	while (atomic_load(&stuck))
 		usleep(1000);
 	if (!begun && !tiers_free())
@@ -235,9 +248,46 @@ bool tiers_use(unsigned i, struct tier_use *out)
 	return false;
 }
 
+static uint64_t kernels_clock_ns(clockid_t clock)
+{
+	struct timespec now;
+
+	clock_gettime(clock, &now);
+	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+/* Where nothing can leave for a moment the engine tries again by the clock: then it has to go. */
+uint64_t clock_now_ns(void)
+{
+	uint64_t at = atomic_load(&clock_at);
+
+	counting = false;
+	if (at && ++seen_in_vain > SEEN_IN_VAIN) {
+		seen_in_vain = 0;
+		at = atomic_fetch_add(&clock_at, 20 * COUNT_NS);
+	}
+	return at ? at : kernels_clock_ns(CLOCK_MONOTONIC) + atomic_load(&clock_ahead);
+}
+
+uint64_t clock_cpu_ns(void)
+{
+	return kernels_clock_ns(CLOCK_THREAD_CPUTIME_ID);
+}
+
+/* The first look at more than a block since the engine saw the clock begins a count. */
+static void count_takes_time(size_t len)
+{
+	if (!atomic_load(&clock_at) || len <= 2 * MIB || counting)
+		return;
+	counting = true;
+	atomic_fetch_add(&clock_at, COUNT_NS);
+	atomic_fetch_add(&counts, 1);
+}
+
 int mincore(void *start, size_t len, unsigned char *present)
 {
 	atomic_fetch_add(&looks, 1);
+	count_takes_time(len);
 	return (int)syscall(SYS_mincore, start, len, present);
 }
 
@@ -551,6 +601,63 @@ static void whoever_thrashed_and_rests_is_not_counted_on_and_on(void **state)
 	drop(memory, 3 * LIMIT / 2);
 }
 
+/* All that it has saved is left to it, and @percent from here on, of a clock that stands. */
+static void budget_begin(unsigned percent)
+{
+	engine_hold();
+	atomic_store(&clock_at, clock_now_ns() + 100 * BUDGET_SAVED_NS);
+	atomic_store(&counts, 0);
+	numbers()->cpu_budget = percent;
+	engine_release();
+}
+
+/* The time by then. */
+static uint64_t budget_end(void)
+{
+	uint64_t now = kernels_clock_ns(CLOCK_MONOTONIC), at;
+
+	engine_hold();
+	at = atomic_load(&clock_at);
+	numbers()->cpu_budget = settings.cpu_budget;
+	atomic_store(&clock_ahead, at > now ? at - now : 0);
+	atomic_store(&clock_at, 0);
+	engine_release();
+	return at;
+}
+
+/*
+ * While the program goes through more than the limit, each time that room has to be made is one to
+ * count. The budget is the share of what was saved and of the time that counts take; the last one
+ * may go over it. Where nothing can leave for a moment that is counted, too, whatever the budget.
+ */
+static void counts_are(uint64_t *memory, unsigned percent, unsigned wanted)
+{
+	unsigned more = 3, most;
+	uint64_t begin;
+
+	budget_begin(percent);
+	begin = atomic_load(&clock_at);
+	for (unsigned pass = 0; pass < PASSES && more; pass++) {
+		more -= atomic_load(&counts) >= wanted;
+		for (size_t page = 0; page < 3 * LIMIT / PAGE; page++)
+			assert_int_equal(memory[page * WORDS], page);
+	}
+	most = (unsigned)((BUDGET_SAVED_NS + budget_end() - begin) * percent / 100 / COUNT_NS);
+	assert_in_range(atomic_load(&counts), wanted, most + 1 + wanted / 4 + 1);
+}
+
+static void a_budget_that_is_changed_is_that_of_counts(void **state)
+{
+	uint64_t *memory = get(3 * LIMIT);
+
+	(void)state;
+	fill(memory, 3 * LIMIT);
+	counts_are(memory, 2, 3); /* 2 % of 100 ms, and of what they take */
+	counts_are(memory, 50, 100);
+	counts_are(memory, 10, 12);
+	drop(memory, 3 * LIMIT);
+}
+
 static void threads_find_what_they_left(void **state)
 {
 	uint64_t *memory = get(3 * LIMIT);
@@ -656,6 +763,7 @@ int main(void)
 		cmocka_unit_test(frames_outside_of_the_limit_are_few),
 		cmocka_unit_test(whoever_thrashes_has_nearly_all_of_the_limit),
 		cmocka_unit_test(whoever_thrashed_and_rests_is_not_counted_on_and_on),
+		cmocka_unit_test(a_budget_that_is_changed_is_that_of_counts),
 		cmocka_unit_test(threads_find_what_they_left),
 		cmocka_unit_test(a_forked_child_has_what_was_away),
 		cmocka_unit_test(while_it_is_stuck_the_limit_is_exceeded_by_so_many_pages),

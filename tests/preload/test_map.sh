@@ -115,4 +115,31 @@ full_disk() {
 	[ ! -e "$scratch/disk/map.svg" ] || fail "half a picture is left"
 }
 
+# Where it cannot be written is said before the program is looked at for long.
+says_at_once_that_it_cannot_write() {
+	need_userfaultfd
+	start_program
+	expect 1 timeout 60 "$umm" map --seconds 600 -o "$scratch/none/map.svg" "$program"
+	says err 'map.svg: No such file or directory; there is no picture'
+	expect 1 timeout 60 bash -c '"$@" >&-' - "$umm" map --seconds 600 "$program"
+	says err 'writing standard output: Bad file descriptor; there is no picture'
+	expect 1 timeout 60 bash -c '"$@" >&- <&-' - "$umm" map --seconds 0 "$program"
+	says err 'writing standard output: Bad file descriptor; there is no picture'
+}
+
+# Through a pipe, of a name or none, comes the whole picture.
+writes_to_pipes() {
+	need_userfaultfd
+	start_program
+	"$umm" map --seconds 0 "$program" | cat >"$picture"
+	well_formed
+	mkfifo "$scratch/pipe"
+	cat "$scratch/pipe" >"$picture" &
+	reader=$!
+	expect 0 "$umm" map --seconds 0 -o "$scratch/pipe" "$program"
+	wait "$reader"
+	well_formed
+	[ -p "$scratch/pipe" ] || fail "it removed the pipe"
+}
+
 "$case_name"

@@ -416,6 +416,90 @@ top_and_set() {
 	[ ! -e "/dev/shm/umm-$(id -u)-$gone" ] || fail "its shared memory is left behind"
 }
 
+# Who waits for a program that does not run says so, and not for ever.
+stopped() {
+	local -A tools
+	local verb
+
+	need_userfaultfd
+	start_program
+	stop_program
+	"$umm" map -o "$scratch/map.svg" "$program" 2>"$scratch/map" &
+	tools[map]=$!
+	"$umm" trace -o "$scratch/trace.json" "$program" 2>"$scratch/trace" &
+	tools[trace]=$!
+	"$umm" set "$program" host-limit=20M 2>"$scratch/set" &
+	tools[set]=$!
+	for verb in "${!tools[@]}"; do
+		! wait "${tools[$verb]}" || fail "umm $verb exited with 0"
+		cmp "$scratch/$verb" - <<-END || fail "$(cat "$scratch/$verb")"
+		umm $verb: waiting for process $program, which is stopped
+		umm $verb: process $program is stopped: it answers only when it goes on (kill -CONT)
+		END
+	done
+	[ ! -e "$scratch/map.svg" ] || fail "half a picture is left"
+	# It goes on with what it was told meanwhile, and what goes on in time has answered.
+	kill -CONT "$program"
+	for _ in {1..300}; do
+		[ "$(host_now)" -gt 20 ] || break
+		sleep 0.1
+	done
+	[ "$(host_now)" -le 20 ] || fail "the new limit is not kept: $(host_now)"
+	stop_program
+	"$umm" set "$program" host-limit=24M 2>"$scratch/set" &
+	tools[set]=$!
+	for _ in {1..300}; do
+		! grep -q 'which is stopped' "$scratch/set" || break
+		sleep 0.1
+	done
+	kill -CONT "$program"
+	wait "${tools[set]}" || fail "$(cat "$scratch/set")"
+	[ "$(wc -l <"$scratch/set")" = 1 ] || fail "$(cat "$scratch/set")"
+}
+
+# On a terminal of ROWS COLUMNS..., one after the other, while it runs: what of each it fills.
+on_terminal() { # PID SIZE...
+	python3 - "$umm" "$@" <<-'END' || fail "on a terminal"
+	import fcntl, os, pty, select, signal, struct, sys, termios, time
+	umm, pid, sizes = sys.argv[1], sys.argv[2], [tuple(map(int, s.split("x"))) for s in sys.argv[3:]]
+	def size_set(fd, size):
+	    fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
+	child, fd = pty.fork()
+	if not child:
+	    size_set(0, sizes[0])
+	    # Longer than this test may take: what is shown anew is so because the size has changed.
+	    os.execv(umm, [umm, "top", "--interval", "3600", pid])
+	def screen():
+	    """The next one, as soon as it is whole: nothing comes for a second, then."""
+	    seen = b""
+	    while not seen or select.select([fd], [], [], 1)[0]:
+	        seen += os.read(fd, 65536)
+	    return seen.rsplit(b"\033[H\033[2J", 1)[1].decode("ascii").split("\r\n")
+	whole = None
+	for i, (rows, columns) in enumerate(sizes):
+	    if i:
+	        size_set(fd, (rows, columns))
+	    lines = screen()
+	    if not whole:
+	        whole = lines
+	        assert len(whole) >= 4 and "victim_memory" in whole[0], whole
+	    wanted = [line[:columns] for line in whole[:rows]] if rows and columns else whole
+	    while wanted and not wanted[-1]:
+	        wanted.pop()
+	    assert lines == wanted, (rows, columns, lines, wanted)
+	os.kill(child, signal.SIGKILL)
+	os.waitpid(child, 0)
+	END
+}
+
+# What does not fit is left out, whatever the size, and however it changes.
+top_fits_the_terminal() {
+	command -v python3 >/dev/null || skip "there is no python3 (Debian: python3)"
+	need_userfaultfd
+	start_program
+	on_terminal "$program" 50x200 1x1 2x1 1x7 3x40 1000x1000 0x0 4x20 50x200
+}
+
 is_gone() { # PID...
 	local pid
 

@@ -157,20 +157,60 @@ is_bounded() {
 	END
 }
 
+# What cannot be written is said before the program begins.
+says_at_once_that_it_cannot_write() {
+	local ran=$scratch/ran file
+
+	need_userfaultfd
+	for file in /dev/full "$scratch/none/trace" "$scratch"; do
+		expect 1 "$umm" trace -o "$file" "${limits[@]}" -- touch "$ran"
+		[ "$(wc -l <"$scratch/err")" = 1 ] || fail "$(cat "$scratch/err")"
+		[ ! -e "$ran" ] || fail "it ran the program"
+	done
+	expect 1 "$umm" trace -o /dev/full "${limits[@]}" -- true
+	says err 'umm trace: /dev/full: No space left on device'
+	expect 1 "$umm" trace -o "$scratch/none/trace" "${limits[@]}" -- true
+	says err 'none/trace: No such file or directory'
+	mkfifo "$scratch/pipe"
+	expect 1 timeout 60 "$umm" trace -o "$scratch/pipe" "${limits[@]}" -- touch "$ran"
+	says err 'pipe: it is a pipe or a terminal, and a trace is written in place'
+	expect 1 bash -o pipefail -c '"$@" | cat' - \
+		"$umm" trace -o /dev/stdout "${limits[@]}" -- touch "$ran"
+	[ ! -e "$ran" ] || fail "it ran the program"
+	# What libumm itself records, likewise.
+	expect 1 "$umm" trace -o "$trace" "${limits[@]}" --trace "$scratch/none/x" -- touch "$ran"
+	says err 'umm run: trace: '
+	says err 'none/x: No such file or directory'
+	expect 1 "$umm" run "${limits[@]}" --trace /dev/null touch "$ran"
+	says err 'umm run: trace: /dev/null: File exists'
+	[ ! -e "$ran" ] || fail "it ran the program"
+	expect 0 "$umm" run "${limits[@]}" --trace "$scratch/recorded" "$victims/victim_memory" sweep
+	[ -s "$scratch/recorded" ] || fail "nothing is recorded"
+}
+
+# What finds room is there, as far as the last page of it, and what does not is counted.
 full_disk() {
 	need_python
 	need_userfaultfd
-	expect 1 "$umm" trace -o /dev/full "${limits[@]}" -- "$victims/victim_memory" sweep
-	says err 'umm trace: /dev/full: No space left on device'
-	says out 'all as it should be'
-	expect 1 "$umm" trace -o "$scratch/none/trace" "${limits[@]}" -- "$victims/victim_memory" sweep
-	says err 'No such file'
-	small_disk 64k
-	trace=$scratch/disk/trace.json
-	expect 1 "$umm" trace -o "$trace" "${limits[@]}" -- "$victims/victim_memory" sweep
-	says err 'No space left on device; what was written before is whole'
-	says out 'all as it should be'
-	examine <<<'assert number["grant"] + number["evict"] + number["fault"] >= 10, number'
+	for kib in 64 128; do
+		small_disk ${kib}k
+		trace=$scratch/disk/trace.json
+		expect 1 "$umm" trace -o "$trace" "${limits[@]}" --summary -- \
+			"$victims/victim_memory" sweep
+		says err 'No space left on device; what was written before is whole'
+		[ "$(grep -c 'umm trace: writing' "$scratch/err")" = 1 ] || fail "$(cat "$scratch/err")"
+		says out 'all as it should be'
+		[ "$(stat -c %s "$trace")" -gt $(((kib - 8) << 10)) ] ||
+			fail "$(stat -c %s "$trace") bytes of ${kib}k"
+		examine <<-'END'
+		for kind, t in totals.items():
+		    assert t["seen"] == t["written"] + t["dropped"], (kind, t)
+		assert sum(t["dropped"] for t in totals.values()) >= 100, totals
+		assert totals["fault"]["seen"] == summary("touches of pages on devices"), totals
+		assert number["grant"] + number["evict"] + number["fault"] >= 10, number
+		END
+		umount "$scratch/disk"
+	done
 }
 
 # The program's own end, arguments and status; what is not managed at all has an empty trace.
