@@ -1707,11 +1707,13 @@ UMM_API int umm_range_unmap(struct umm_range *range, const struct umm_range_map_
  *           or 0 where exclusive access was not to be had
  *
  * Pages come home first, and untouched ones are zeroed. Pages that are pinned are not to be had.
- * A page that @dev has already stays where it is. Access ends when the CPU touches the page, or
- * when it migrates, another device or umm_range_fault() asks for it, before fork() and with the
- * device: the mirrors, @dev's too, hear EXCLUSIVE with @dev as the owner, and must have stopped
- * using the address when the callback returns. So they must after UNMAP and CLEAR. A device has
- * room for 1 GiB of such pages; the least recently taken go home first.
+ * A page that @dev has already stays where it is. Hints (umm_advise()) keep none from it, and bring
+ * none along that was not asked for. Access ends when the CPU touches the page, or when it
+ * migrates, another device or umm_range_fault() asks for it, before fork() and with the device: the
+ * mirrors, @dev's too, hear EXCLUSIVE with @dev as the owner, and must have stopped using the
+ * address when the callback returns. So they must after UNMAP and CLEAR. Whoever asks for a page
+ * of a unit (UMM_HINT_GRANULARITY) asks for all of it. A device has room for 1 GiB of such pages;
+ * the least recently taken go home first.
  *
  * The page is moved, not copied, where the kernel has UMM_KERNEL_MOVE. While a device has it, the
  * address in @entries works for the CPU, too: for a driver that does atomics in software.
