@@ -2035,8 +2035,9 @@ enum umm_hint {
 	 * left, no request with UMM_MIGRATE_AHEAD takes it from where it is, and no fault waits
 	 * because it thrashes. */
 	UMM_HINT_LATENCY_CRITICAL,
-	/* A fault moves an aligned unit of 2^@order pages at least, as far as all of it has such
-	 * a hint: 0 to 9. A CPU's brings home what of it is on the memory of the missed page. */
+	/* A fault moves, with its page, those of the aligned unit of 2^@order pages around it that
+	 * have such a hint, of the same order or a larger one: 0 to 9. A CPU's brings home what of
+	 * them is on the memory of the missed page. */
 	UMM_HINT_GRANULARITY,
 	/* It is read more often than written. A device that faults on it to read
 	 * (UMM_MIGRATE_READ) gets a copy, and so does one that it is prefetched to: it stays at
@@ -2044,7 +2045,7 @@ enum umm_hint {
 	 * the other hints. */
 	UMM_HINT_READ_MOSTLY,
 	/* What comes home beside a page that a CPU misses here is @readahead's to say. Where it is
-	 * OFF nothing comes that was not missed, wherever the miss was. */
+	 * OFF nothing comes that was not missed, wherever the miss was, but the rest of a unit. */
 	UMM_HINT_READAHEAD,
 	/* Whether it may be taken to and fro is @thrash's to say. */
 	UMM_HINT_THRASH,
@@ -2086,8 +2087,9 @@ struct umm_advice {
  * it is unmapped: there, unset them.) Contents that are dropped do not end them; a forked child has
  * them, and no use for them. What was said last counts: another PREFERRED replaces the first.
  * NO_MIGRATE counts more than PREFERRED, and ACCESSED_BY does: a page that is elsewhere stays
- * there. What the environment has as usual (UMM_HINTS) counts where the program has said nothing of
- * the kind: a hint that it unsets there is none until the memory ends.
+ * there. To a CPU GRANULARITY counts more than NO_MIGRATE, LATENCY_CRITICAL and READAHEAD OFF: a
+ * unit comes home with them. What the environment has as usual (UMM_HINTS) counts where the
+ * program has said nothing of the kind: a hint that it unsets there is none until the memory ends.
  *
  * Where PREFERRED, ACCESSED_BY or NO_MIGRATE ends, or another PREFERRED takes the place of one,
  * mirrors are told (UMM_EVENT_ADVICE) of pages that devices may use in place because of it, before
