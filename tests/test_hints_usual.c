@@ -130,6 +130,26 @@ static void order_of_no_unit_ends_that_of_the_environment(struct env *e)
 	assert_null(query(e, p, 64).preferred);
 }
 
+/* As of everything else the last word counts, also that there is no unit. */
+static void last_word_of_the_environment_counts(struct env *e)
+{
+	struct ref_device *ref;
+	char *p;
+
+	with_hints(e, "granularity=3,granularity=0,thrash=off,thrash=pin");
+	assert_int_equal(nwarned, 0);
+	ref = env_device(e, 64);
+	p = filled(e, 64);
+	assert_int_equal(query(e, p, 64).hints, 1 << UMM_HINT_THRASH);
+	assert_int_equal(query(e, p, 64).order, 0);
+	assert_int_equal(query(e, p, 64).thrash, UMM_THRASH_PIN);
+	assert_int_equal(come_home(e, ref, p), 1);
+	with_hints(e, "granularity=0,granularity=3");
+	p = filled(e, 64);
+	assert_int_equal(query(e, p, 64).hints, 1 << UMM_HINT_GRANULARITY);
+	assert_int_equal(query(e, p, 64).order, 3);
+}
+
 /* In place since it is usual: once that ends, mirrors are told, and the next store takes it. */
 static void comes_once_the_program_says(struct env *e, struct ref_device *ref, char *p,
 					struct umm_advice advice)
@@ -188,6 +208,7 @@ static const struct test_case cases[] = {
 	TEST(ONCE, environment_says_what_the_program_does_not),
 	TEST(ONCE, program_ends_each_hint_of_the_environment),
 	TEST(ONCE, order_of_no_unit_ends_that_of_the_environment),
+	TEST(ONCE, last_word_of_the_environment_counts),
 	TEST(ONCE, device_takes_what_is_usual_no_longer),
 	TEST(ONCE, hints_of_the_environment_that_make_no_sense_do_nothing),
 };
