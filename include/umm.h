@@ -156,8 +156,8 @@ enum umm_log_level {
 
 /**
  * umm_log_set() - send the library's messages somewhere else
- * @fn:    called with one line, no newline, at most 511 bytes; NULL restores
- *         the default: stderr
+ * @fn:    called with one line, at most 511 bytes; what it quotes has '?' for
+ *         newlines and other control characters. NULL restores the default: stderr
  * @priv:  handed to @fn
  * @level: messages above it are not produced; the default is
  *         UMM_LOG_WARNING, or $UMM_LOG
@@ -174,8 +174,8 @@ UMM_API void umm_log_set(void (*fn)(void *priv, enum umm_log_level level, const 
 /**
  * umm_log() - say something where the library's messages go, for backends
  * @level:  as umm_log_set()
- * @format: as printf(); one line without a newline. Of one format at most 20 lines a
- *          second get through
+ * @format: as printf(); one line without a newline: control characters become '?'. Of one
+ *          format at most 20 lines a second get through
  *
  * Ownership: none.
  * Context:   any thread that is not inside a callback of umm_log_set(); not

@@ -30,6 +30,7 @@
 #include "heap.h"
 #include "rights.h"
 #include "space.h"
+#include "text.h"
 
 struct code {
 	uintptr_t start, end;
@@ -73,6 +74,7 @@ void shim_say(const char *format, ...)
 	if (len < 0)
 		return;
 	len = 5 + (len < (int)sizeof(line) - 7 ? len : (int)sizeof(line) - 7);
+	text_clean(line);
 	line[len] = '\n';
 	if (write(STDERR_FILENO, line, (size_t)len + 1) < 0)
 		return; /* there is nobody to tell */
