@@ -157,8 +157,8 @@ enum umm_log_level {
 
 /**
  * umm_log_set() - send the library's messages somewhere else
- * @fn:    called with one line, no newline, at most 511 bytes; NULL restores
- *         the default: stderr
+ * @fn:    called with one line, at most 511 bytes; what it quotes has '?' for
+ *         newlines and other control characters. NULL restores the default: stderr
  * @priv:  handed to @fn
  * @level: messages above it are not produced; before the first call it is
  *         UMM_LOG_DEFAULT
@@ -175,8 +175,8 @@ UMM_API void umm_log_set(void (*fn)(void *priv, enum umm_log_level level, const 
 /**
  * umm_log() - say something where the library's messages go, for backends
  * @level:  as umm_log_set()
- * @format: as printf(); one line without a newline. Of one format at most 20 lines a
- *          second get through
+ * @format: as printf(); one line without a newline: control characters become '?'. Of one
+ *          format at most 20 lines a second get through
  *
  * Ownership: none.
  * Context:   any thread that is not inside a callback of umm_log_set(); not
@@ -1717,11 +1717,13 @@ UMM_API int umm_range_unmap(struct umm_range *range, const struct umm_range_map_
  *           or 0 where exclusive access was not to be had
  *
  * Pages come home first, and untouched ones are zeroed. Pages that are pinned are not to be had.
- * A page that @dev has already stays where it is. Access ends when the CPU touches the page, or
- * when it migrates, another device or umm_range_fault() asks for it, before fork() and with the
- * device: the mirrors, @dev's too, hear EXCLUSIVE with @dev as the owner, and must have stopped
- * using the address when the callback returns. So they must after UNMAP and CLEAR. A device has
- * room for 1 GiB of such pages; the least recently taken go home first.
+ * A page that @dev has already stays where it is. Hints (umm_advise()) keep none from it, and bring
+ * none along that was not asked for. Access ends when the CPU touches the page, or when it
+ * migrates, another device or umm_range_fault() asks for it, before fork() and with the device: the
+ * mirrors, @dev's too, hear EXCLUSIVE with @dev as the owner, and must have stopped using the
+ * address when the callback returns. So they must after UNMAP and CLEAR. Whoever asks for a page
+ * of a unit (UMM_HINT_GRANULARITY) asks for all of it. A device has room for 1 GiB of such pages;
+ * the least recently taken go home first.
  *
  * The page is moved, not copied, where the kernel has UMM_KERNEL_MOVE. While a device has it, the
  * address in @entries works for the CPU, too: for a driver that does atomics in software.
@@ -2043,8 +2045,9 @@ enum umm_hint {
 	 * left, no request with UMM_MIGRATE_AHEAD takes it from where it is, and no fault waits
 	 * because it thrashes. */
 	UMM_HINT_LATENCY_CRITICAL,
-	/* A fault moves an aligned unit of 2^@order pages at least, as far as all of it has such
-	 * a hint: 0 to 9. A CPU's brings home what of it is on the memory of the missed page. */
+	/* A fault moves, with its page, those of the aligned unit of 2^@order pages around it that
+	 * have such a hint, of the same order or a larger one: 0 to 9. A CPU's brings home what of
+	 * them is on the memory of the missed page. */
 	UMM_HINT_GRANULARITY,
 	/* It is read more often than written. A device that faults on it to read
 	 * (UMM_MIGRATE_READ) gets a copy, and so does one that it is prefetched to: it stays at
@@ -2052,7 +2055,7 @@ enum umm_hint {
 	 * the other hints. */
 	UMM_HINT_READ_MOSTLY,
 	/* What comes home beside a page that a CPU misses here is @readahead's to say. Where it is
-	 * OFF nothing comes that was not missed, wherever the miss was. */
+	 * OFF nothing comes that was not missed, wherever the miss was, but the rest of a unit. */
 	UMM_HINT_READAHEAD,
 	/* Whether it may be taken to and fro is @thrash's to say. */
 	UMM_HINT_THRASH,
@@ -2094,8 +2097,9 @@ struct umm_advice {
  * it is unmapped: there, unset them.) Contents that are dropped do not end them; a forked child has
  * them, and no use for them. What was said last counts: another PREFERRED replaces the first.
  * NO_MIGRATE counts more than PREFERRED, and ACCESSED_BY does: a page that is elsewhere stays
- * there. What the environment has as usual (UMM_HINTS) counts where the program has said nothing of
- * the kind: a hint that it unsets there is none until the memory ends.
+ * there. To a CPU GRANULARITY counts more than NO_MIGRATE, LATENCY_CRITICAL and READAHEAD OFF: a
+ * unit comes home with them. What the environment has as usual (UMM_HINTS) counts where the
+ * program has said nothing of the kind: a hint that it unsets there is none until the memory ends.
  *
  * Where PREFERRED, ACCESSED_BY or NO_MIGRATE ends, or another PREFERRED takes the place of one,
  * mirrors are told (UMM_EVENT_ADVICE) of pages that devices may use in place because of it, before

@@ -18,6 +18,7 @@ struct batch_want {
 	bool last_try;	      /* a device that lacks memory for the copies has lost the pages */
 	bool may_stay;	      /* nobody waits for what comes home */
 	bool may_sleep;	      /* while somebody else keeps a page that thrashes */
+	bool heedless;	      /* hints count for nothing */
 	uint64_t clock;	      /* evict only what was used before; see devmem_evict_want() */
 	unsigned long *ended; /* duplications that ended are counted here; NULL: nobody asks */
 };

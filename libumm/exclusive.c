@@ -16,6 +16,9 @@
  * that has it exclusively, too. So each EXCLUSIVE event has one owner, and says that its
  * access begins (to the others) or ends (to everybody).
  *
+ * Hints count for nothing. Those that keep a page let the device use it in place: there it could do
+ * no atomics. And a unit that comes whole would take pages from everybody that nobody asked for.
+ *
  * Invariants: a page of state EXCLUSIVE is in one resident, of a memory of places. A place
  * that is not a page's, nor a piece's, is empty.
  * Locks: the block's while entries are listed.
@@ -115,10 +118,15 @@ static long list_entries(struct umm_devmem *places, uintptr_t start, uintptr_t e
 static int take_pages(struct umm_devmem *places, uintptr_t start, uintptr_t end)
 {
 	struct umm_span span = { .start = start, .len = end - start };
-	struct batch_want home = { .leave = places, .cause = UMM_CAUSE_DEVICE_FAULT };
+	struct batch_want home = {
+		.leave = places,
+		.cause = UMM_CAUSE_DEVICE_FAULT,
+		.heedless = true,
+	};
 	struct batch_want take = {
 		.dst = places,
 		.cause = UMM_CAUSE_DEVICE_FAULT,
+		.heedless = true,
 		.clock = devmem_clock(places),
 	};
 	long ret;

@@ -7,7 +7,7 @@
  *					as the device can use it there
  *	a request made ahead		NO_MIGRATE, LATENCY_CRITICAL
  *	an eviction			likewise, in the first of two passes
- *	all others			never
+ *	all others, exclusive access	never
  *
  * ACCESSED_BY also has a second half: when pages have moved, or the hint is new, the mover calls
  * the device's op, so that it maps them. The device is found by its number then: it may have gone.

@@ -45,6 +45,8 @@ static bool set_order(struct hint_attrs *attrs, const char *text)
 	attrs->order = (uint8_t)(text[0] - '0');
 	if (attrs->order)
 		attrs->set |= 1 << UMM_HINT_GRANULARITY;
+	else
+		attrs->set &= ~(UINT32_C(1) << UMM_HINT_GRANULARITY);
 	return true;
 }
 

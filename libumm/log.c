@@ -2,7 +2,7 @@
 /*
  * Messages for people. A line is formatted into a buffer on the stack and given to
  * the program's function, or to stderr with a single write(2): no malloc, no FILE,
- * so the fault path may log. errno survives.
+ * so the fault path may log. errno survives. Whatever it quotes, a line is one line.
  *
  * The threshold is read without the lock: it only decides whether a line is wanted
  * at all. $UMM_LOG is looked at once, when the first line comes along.
@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "lock.h"
+#include "text.h"
 #include "util.h"
 
 #define MAX_ERRNO 4095
@@ -155,6 +156,7 @@ void umm_log(enum umm_log_level level, const char *format, ...)
 	va_start(args, format);
 	vsnprintf(line, sizeof(line), format, args);
 	va_end(args);
+	text_clean(line);
 	if (lines == BURST_LINES)
 		log_append(line, " (more of these are left out for a second)");
 

@@ -239,7 +239,7 @@ static void batch_block(struct batch *batch, uintptr_t va, uint64_t *pages)
 	batch->at = va;
 	batch->patience = (struct patience){ 0 };
 	protect_blocks(batch, va);
-	if (hints_any(&batch->ctx->hints))
+	if (hints_any(&batch->ctx->hints) && !want->heedless)
 		heed_request(batch->ctx, &piece_want, pages, &cursor);
 	if (is_missed(want))
 		damp_device(batch->ctx, &piece_want, pages, &batch->damp);

@@ -11,7 +11,6 @@
  */
 #include "say.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <sys/stat.h>
@@ -20,6 +19,7 @@
 #include <umm.h>
 
 #include "shim.h"
+#include "text.h"
 
 static SHIM_TLS char *kept; /* NULL: nothing is to be kept */
 
@@ -57,9 +57,7 @@ static void line_write(char line[SAY_LINE], size_t len)
 	int saved = errno;
 
 	len = len < SAY_LINE - 1 ? len : SAY_LINE - 1;
-	for (size_t i = 0; i < len; i++)
-		if (iscntrl((unsigned char)line[i]))
-			line[i] = '?';
+	text_clean(line);
 	line[len] = '\n';
 	if (say_may() && write(STDERR_FILENO, line, len + 1) < 0)
 		errno = saved; /* there is nobody to tell */

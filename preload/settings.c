@@ -16,6 +16,7 @@
 #include "policy/ahead.h"
 #include "policy/policy.h"
 #include "policy/thrash.h"
+#include "text.h"
 
 #define NO_LIMIT UINT64_MAX
 
@@ -367,8 +368,8 @@ void settings_default(struct settings *settings)
 	settings->sampling = sample_policies[0];
 }
 
-int settings_set(struct settings *settings, const char *key, const char *value,
-		 char error[SETTINGS_ERROR_LEN])
+static int set(struct settings *settings, const char *key, const char *value,
+	       char error[SETTINGS_ERROR_LEN])
 {
 	for (size_t i = 0; i < NR_KEYS; i++)
 		if (!strcmp(keys[i].name, key))
@@ -376,6 +377,16 @@ int settings_set(struct settings *settings, const char *key, const char *value,
 	snprintf(error, SETTINGS_ERROR_LEN, "there is no setting \"%.100s\"", key);
 	error_tidy(error);
 	return -ENOENT;
+}
+
+int settings_set(struct settings *settings, const char *key, const char *value,
+		 char error[SETTINGS_ERROR_LEN])
+{
+	int ret = set(settings, key, value, error);
+
+	if (ret)
+		text_clean(error);
+	return ret;
 }
 
 void settings_variable(const char *key, char *out, size_t out_len)

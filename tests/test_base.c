@@ -245,6 +245,16 @@ static void default_level_is_what_the_environment_says(void **state)
 	assert_int_equal(seen.count, 2);
 }
 
+static void lines_are_one_line_whatever_they_quote(void **state)
+{
+	struct seen seen = { 0 };
+
+	(void)state;
+	umm_log_set(remember, &seen, UMM_LOG_WARNING);
+	log_warning("'%s' is no name", "\na\r\tb\033[31m\177 M\303\274ller");
+	assert_string_equal(seen.line, "'?a??b?[31m? M\303\274ller' is no name");
+}
+
 static void long_lines_are_cut(void **state)
 {
 	struct seen seen = { 0 };
@@ -461,6 +471,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(version_is_that_of_the_header),
 		cmocka_unit_test_teardown(lines_go_where_they_are_sent, restore_log),
 		cmocka_unit_test_teardown(default_level_is_what_the_environment_says, restore_log),
+		cmocka_unit_test_teardown(lines_are_one_line_whatever_they_quote, restore_log),
 		cmocka_unit_test_teardown(long_lines_are_cut, restore_log),
 		cmocka_unit_test_teardown(floods_are_dammed, restore_log),
 		cmocka_unit_test_teardown(replaced_function_is_not_running_any_more, restore_log),

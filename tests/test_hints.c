@@ -37,6 +37,15 @@ static char *filled(struct env *e, size_t npages)
 	return p;
 }
 
+/* Pages that begin with a unit, however large. */
+static char *filled_units(struct env *e, size_t npages)
+{
+	char *p = env_alloc_small(e, BLOCK);
+
+	fill(p, npages, 1);
+	return p;
+}
+
 static void preferred_host_pages_are_used_in_place(struct env *e)
 {
 	struct ref_device *ref = env_device(e, 64);
@@ -249,10 +258,9 @@ static void critical_pages_are_not_pulled_ahead(struct env *e)
 static void faults_move_whole_units(struct env *e)
 {
 	struct ref_device *ref = env_device(e, 256);
-	char *p = env_alloc_small(e, BLOCK);
+	char *p = filled_units(e, 64);
 	bool coherent = e->variant.type == UMM_DEVMEM_COHERENT;
 
-	fill(p, 64, 1);
 	ADVISE(e, p, 40, .hint = UMM_HINT_GRANULARITY, .order = 4);
 	assert_int_equal(ref_read(ref, (uintptr_t)p + 20 * PAGE, &(char){ 0 }, 1), 0);
 	assert_state(e, p + KIB64 * PAGE, KIB64, env_home(e));
@@ -273,12 +281,28 @@ static void faults_move_whole_units(struct env *e)
 	assert_filled(p, 64, 1);
 }
 
+static void page_without_the_hint_stays_out_of_its_unit(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = filled_units(e, 64);
+
+	ADVISE(e, p, 64, .hint = UMM_HINT_GRANULARITY, .order = 6);
+	ADVISE(e, p + 36 * PAGE, 1, .hint = UMM_HINT_GRANULARITY, .flags = UMM_ADVICE_UNSET);
+	/* Nor does one with a smaller unit of its own come; one with a larger unit does. */
+	ADVISE(e, p + 40 * PAGE, 1, .hint = UMM_HINT_GRANULARITY, .order = 5);
+	ADVISE(e, p + 44 * PAGE, 1, .hint = UMM_HINT_GRANULARITY, .order = 7);
+	assert_int_equal(ref_read(ref, (uintptr_t)p + 6 * PAGE, &(char){ 0 }, 1), 0);
+	assert_int_equal(count_state(e, p, 64, env_home(e)), 62);
+	assert_state(e, p + 36 * PAGE, 1, UMM_PAGE_SYSTEM);
+	assert_state(e, p + 40 * PAGE, 1, UMM_PAGE_SYSTEM);
+	assert_filled(p, 64, 1);
+}
+
 /* Eight pages that are a unit, on one device or by turns on two. */
 static char *unit_on(struct env *e, struct ref_device *even, struct ref_device *odd)
 {
-	char *p = env_alloc_small(e, BLOCK);
+	char *p = filled_units(e, 8);
 
-	fill(p, 8, 1);
 	ADVISE(e, p, 8, .hint = UMM_HINT_GRANULARITY, .order = 3);
 	for (unsigned i = 0; i < 8; i++)
 		to_device(e, i % 2 ? odd : even, p + i * PAGE, 1, 1);
@@ -631,6 +655,41 @@ static void read_mostly_counts_more_than_what_keeps_pages(struct env *e)
 	assert_filled(p, 12, 1);
 }
 
+/* A unit comes home with the page that was missed, whatever keeps its pages from coming ahead. */
+static void unit_comes_home_with_what_hints_keep_from_coming_ahead(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = filled_units(e, 64);
+
+	ADVISE(e, p, 64, .hint = UMM_HINT_GRANULARITY, .order = 5);
+	ADVISE(e, p, 64, .hint = UMM_HINT_READAHEAD, .readahead = UMM_READAHEAD_OFF);
+	ADVISE(e, p + 4 * PAGE, 4, .hint = UMM_HINT_NO_MIGRATE);
+	ADVISE(e, p + 10 * PAGE, 4, .hint = UMM_HINT_LATENCY_CRITICAL);
+	to_device(e, ref, p, 64, 64);
+	env_mark(e);
+	assert_true(filled_at(p, 20, 1));
+	assert_state(e, p, 32, UMM_PAGE_SYSTEM);
+	assert_state(e, p + 32 * PAGE, 32, UMM_PAGE_DEVICE);
+	assert_delta(e, UMM_COUNT_TO_SYSTEM + UMM_CAUSE_CPU_FAULT, 32);
+	assert_filled(p, 64, 1);
+}
+
+static void device_leaves_of_a_unit_what_hints_keep(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = filled_units(e, 16);
+
+	ADVISE(e, p, 16, .hint = UMM_HINT_GRANULARITY, .order = 4);
+	ADVISE(e, p + 4 * PAGE, 2, .hint = UMM_HINT_NO_MIGRATE);
+	ADVISE(e, p + 6 * PAGE, 2, .hint = UMM_HINT_ACCESSED_BY, .dev = ref->dev);
+	ADVISE(e, p + 8 * PAGE, 2, .hint = UMM_HINT_PREFERRED);
+	assert_int_equal(ref_read(ref, (uintptr_t)p, &(char){ 0 }, 1), 0);
+	assert_state(e, p, 4, env_home(e));
+	assert_state(e, p + 4 * PAGE, 6, UMM_PAGE_SYSTEM);
+	assert_state(e, p + 10 * PAGE, 6, env_home(e));
+	assert_filled(p, 16, 1);
+}
+
 static void child_check_hints(void *arg)
 {
 	struct env *e = arg;
@@ -662,6 +721,7 @@ static const struct test_case cases[] = {
 	TEST(ALL, unmovable_blocks_are_evicted_last),
 	TEST(ALL, critical_pages_are_not_pulled_ahead),
 	TEST(ALL, faults_move_whole_units),
+	TEST(ALL, page_without_the_hint_stays_out_of_its_unit),
 	TEST(PRIVATE, unit_on_two_memories_comes_home_by_memory),
 	TEST(PRIVATE, lost_page_of_a_unit_is_sigbus_and_the_others_come_home),
 	TEST(PRIVATE, missed_page_that_has_left_its_unit_comes_home),
@@ -677,6 +737,8 @@ static const struct test_case cases[] = {
 	TEST(ONCE, bad_hints_are_refused),
 	TEST(ALL, last_word_of_contradictions_counts),
 	TEST(ALL, read_mostly_counts_more_than_what_keeps_pages),
+	TEST(PRIVATE, unit_comes_home_with_what_hints_keep_from_coming_ahead),
+	TEST(ALL, device_leaves_of_a_unit_what_hints_keep),
 	TEST(ONCE, forked_child_may_not_hint),
 };
 

@@ -19,7 +19,7 @@ static void warned(void *priv, enum umm_log_level level, const char *line)
 {
 	(void)priv;
 	(void)level;
-	nwarned += !strncmp(line, "UMM_HINTS: ", 11);
+	nwarned += !strncmp(line, "UMM_HINTS: ", 11) && !strpbrk(line, "\n\033");
 }
 
 /* The environment of the test, with another context, whose UMM_HINTS this is. */
@@ -130,6 +130,26 @@ static void order_of_no_unit_ends_that_of_the_environment(struct env *e)
 	assert_null(query(e, p, 64).preferred);
 }
 
+/* As of everything else the last word counts, also that there is no unit. */
+static void last_word_of_the_environment_counts(struct env *e)
+{
+	struct ref_device *ref;
+	char *p;
+
+	with_hints(e, "granularity=3,granularity=0,thrash=off,thrash=pin");
+	assert_int_equal(nwarned, 0);
+	ref = env_device(e, 64);
+	p = filled(e, 64);
+	assert_int_equal(query(e, p, 64).hints, 1 << UMM_HINT_THRASH);
+	assert_int_equal(query(e, p, 64).order, 0);
+	assert_int_equal(query(e, p, 64).thrash, UMM_THRASH_PIN);
+	assert_int_equal(come_home(e, ref, p), 1);
+	with_hints(e, "granularity=0,granularity=3");
+	p = filled(e, 64);
+	assert_int_equal(query(e, p, 64).hints, 1 << UMM_HINT_GRANULARITY);
+	assert_int_equal(query(e, p, 64).order, 3);
+}
+
 /* In place since it is usual: once that ends, mirrors are told, and the next store takes it. */
 static void comes_once_the_program_says(struct env *e, struct ref_device *ref, char *p,
 					struct umm_advice advice)
@@ -173,8 +193,9 @@ static void hints_of_the_environment_that_make_no_sense_do_nothing(struct env *e
 	char *p;
 
 	with_hints(e, "nonsense,granularity=10,granularity=,readahead=Stream,thrash=,no-migrate=1,"
-		      "latency-critical-latency-critical-latency-critical,prefer-system");
-	assert_int_equal(nwarned, 7);
+		      "latency-critical-latency-critical-latency-critical,no\033[2J\nway,"
+		      "prefer-system");
+	assert_int_equal(nwarned, 8);
 	p = filled(e, 4);
 	assert_int_equal(query(e, p, 4).hints, 1 << UMM_HINT_PREFERRED);
 	assert_null(query(e, p, 4).preferred);
@@ -188,6 +209,7 @@ static const struct test_case cases[] = {
 	TEST(ONCE, environment_says_what_the_program_does_not),
 	TEST(ONCE, program_ends_each_hint_of_the_environment),
 	TEST(ONCE, order_of_no_unit_ends_that_of_the_environment),
+	TEST(ONCE, last_word_of_the_environment_counts),
 	TEST(ONCE, device_takes_what_is_usual_no_longer),
 	TEST(ONCE, hints_of_the_environment_that_make_no_sense_do_nothing),
 };

@@ -221,21 +221,23 @@ static void check_program(struct env *e, void (*play)(struct program *),
 		trace_fini(&trace[s]);
 }
 
-static void check_orders(struct env *e, void (*play)(struct program *), unsigned norders)
+/* The orders that a program chooses by number. */
+static const struct {
+	enum umm_evict_order order;
+	const char *name;
+} all[] = {
+	{ UMM_EVICT_ADAPTIVE, "adaptive" }, { UMM_EVICT_LRU, "lru" },
+	{ UMM_EVICT_CLOCK, "clock" },	    { UMM_EVICT_S3FIFO, "s3fifo" },
+	{ UMM_EVICT_LIRS, "lirs" },	    { UMM_EVICT_LRFU, "lrfu" },
+};
+
+static void check_orders(struct env *e, void (*play)(struct program *), size_t norders)
 {
-	static const struct {
-		enum umm_evict_order order;
-		const char *name;
-	} all[NR_ORDERS] = {
-		{ UMM_EVICT_ADAPTIVE, "adaptive" }, { UMM_EVICT_LRU, "lru" },
-		{ UMM_EVICT_CLOCK, "clock" },	    { UMM_EVICT_S3FIFO, "s3fifo" },
-		{ UMM_EVICT_LIRS, "lirs" },	    { UMM_EVICT_LRFU, "lrfu" },
-	};
 	struct ref_device *ref[SHARES];
 
 	for (unsigned s = 0; s < SHARES; s++)
 		ref[s] = env_device(e, PAGES * shares[s] / 100);
-	for (unsigned o = 0; o < norders; o++)
+	for (size_t o = 0; o < norders; o++)
 		check_program(e, play, ref, all[o].order, all[o].name);
 }
 
@@ -256,7 +258,7 @@ static void random_uses_are_predicted(struct env *e)
 
 static void zipfian_uses_are_predicted(struct env *e)
 {
-	check_orders(e, zipf, NR_ORDERS);
+	check_orders(e, zipf, sizeof(all) / sizeof(all[0]));
 }
 
 static void a_stencil_is_predicted(struct env *e)

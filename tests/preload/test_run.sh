@@ -218,6 +218,10 @@ configuration() {
 		says err "$scratch/conf:2: "
 		[ "$(wc -l <"$scratch/err")" = 1 ] || fail "more than a line: $(cat "$scratch/err")"
 	done
+	# So does one of the environment, whatever it quotes.
+	expect 2 env UMM_HOST_LIMIT=$'1\n\e[2J2' "$umm" run --device ref true
+	says err 'host-limit: "1??[2J2" is not'
+	[ "$(wc -l <"$scratch/err")" = 1 ] || fail "more than a line: $(cat "$scratch/err")"
 	expect 2 "$umm" run --config /dev/zero --device ref true
 	says err '/dev/zero:1: the line is too long'
 	expect 1 "$umm" run --config "$scratch/none" true
