@@ -632,6 +632,7 @@ int umm_attach(struct umm_ctx *ctx, void *addr, size_t len)
 		return ret;
 	if (!ctx_is_forked(ctx))
 		change_wait(ctx, start, start + len);
+	hook_run(HOOK_ATTACHING, start);
 	ctx_attach_lock();
 	ret = attach_locked(ctx, start, start + len);
 	ctx_attach_unlock();
