@@ -548,6 +548,7 @@ static int detach_piece(struct umm_ctx *ctx, const struct umm_span *piece,
 		hook_run(HOOK_DETACHING, piece->start);
 	} while (!event_unmanage(ctx, piece->start, piece->start + piece->len));
 	mark_unregister(ctx, piece);
+	region_renew(ctx, piece->start, piece->start + piece->len);
 	return ret;
 }
 
