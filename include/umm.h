@@ -462,15 +462,15 @@ UMM_API int umm_free(struct umm_ctx *ctx, void *addr);
  * hugetlb memory does not: devices mirror it where it is, and ranges report it with its
  * CPU address.
  *
- * Contents stay. The memory remains the caller's: munmap(), mremap(), madvise() and
- * mprotect() keep working, and are followed where a device has used the memory. Memory
- * that no device has used yet must be detached before it is unmapped: the kernel
- * does not tell of it. To the kernel, blocks that a device has used (in a context of the
- * whole process: pages), and what is hinted or was prefetched, are mappings of their own: mremap()
- * over the border of one fails with EFAULT; the kernel (6.17 and later) may have moved mappings
- * before that border by then, as it does where any mremap() of several fails. umm_mremap() does it.
- * The stack of a thread that may be in a call of the library is not for another thread to send to a
- * device: it could wait for itself.
+ * Contents stay. The memory remains the caller's: munmap(), mremap(), madvise() and mprotect()
+ * keep working, and are followed where a device has used the memory. Memory that no device has
+ * used yet must be detached before it is unmapped: the kernel does not tell of it, and what is
+ * mapped there next is managed in its stead. To the kernel, blocks that a device has used (in a
+ * context of the whole process: pages), and what is hinted or was prefetched, are mappings of
+ * their own: mremap() over the border of one fails with EFAULT; the kernel (6.17 and later) may
+ * have moved mappings before that border by then, as it does where any mremap() of several
+ * fails. umm_mremap() does it. The stack of a thread that may be in a call of the library is not
+ * for another thread to send to a device: it could wait for itself.
  * A mapping that became anonymous has no file behind it any more: after madvise(MADV_DONTNEED) it
  * reads as zeroes, not as the file.
  *

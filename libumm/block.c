@@ -353,10 +353,16 @@ static void mirror_run(struct umm_ctx *ctx, struct block *block, unsigned first,
 		page_set(block, i, PG_MIRRORED);
 }
 
-static void unmanage_run(struct block *block, unsigned first, unsigned last)
+/*
+ * Nothing is there that can be managed, and nobody told that it went. Nor will anybody tell of what
+ * comes there: that is managed as it would be if no device had looked meanwhile.
+ */
+static void renew_run(struct block *block, unsigned first, unsigned last)
 {
-	for (unsigned i = first; i < last; i++)
+	for (unsigned i = first; i < last; i++) {
 		page_set(block, i, PG_UNMANAGED);
+		page_set(block, i, PG_NATIVE);
+	}
 }
 
 /* Pages first .. last of one mapping, which are all of the state given. */
@@ -367,7 +373,7 @@ static int register_mapping(struct umm_ctx *ctx, struct block *block, unsigned f
 	int ret = 0;
 
 	if (vma->special) {
-		unmanage_run(block, first, last);
+		renew_run(block, first, last);
 		return 0;
 	}
 	if (!mirrored)
@@ -380,7 +386,7 @@ static int register_mapping(struct umm_ctx *ctx, struct block *block, unsigned f
 	return ret == -EBUSY ? 0 : ret;
 }
 
-/* Pages first .. last, all NATIVE or all MIRRORED, mapping by mapping; holes become UNMANAGED. */
+/* Pages first .. last, all NATIVE or all MIRRORED, mapping by mapping; holes become NATIVE. */
 static int register_alike(struct umm_ctx *ctx, struct block *block, unsigned first, unsigned last)
 {
 	struct maps_vma vma;
@@ -396,7 +402,7 @@ static int register_alike(struct umm_ctx *ctx, struct block *block, unsigned fir
 			from = to = last;
 		from = max(from, first);
 		to = min(to, last);
-		unmanage_run(block, first, from);
+		renew_run(block, first, from);
 		ret = from < to ? register_mapping(ctx, block, from, to, &vma) : 0;
 		if (ret)
 			return ret;

@@ -41,7 +41,7 @@ enum action {
 	ACT_SYSTEM, /* is mapped: host frame */
 	ACT_EMPTY,
 	ACT_MIRRORED, /* is mapped, of a file */
-	ACT_UNMANAGED,
+	ACT_NATIVE,   /* the mapping is gone, nobody knows where: what is there now */
 	ACT_POISON,
 	ACT_KEEP,      /* the source frame is still its home */
 	ACT_DEVICE,    /* the destination frame is its home */
@@ -235,8 +235,8 @@ static enum page_state settled_state(const struct run *run, enum action action, 
 		return PG_EMPTY;
 	case ACT_MIRRORED:
 		return PG_MIRRORED;
-	case ACT_UNMANAGED:
-		return PG_UNMANAGED;
+	case ACT_NATIVE:
+		return PG_NATIVE;
 	default:
 		return PG_POISONED;
 	}
@@ -445,7 +445,7 @@ static enum action action_for_refusal(struct piece *piece, enum action action, u
 	if (why == -ENOENT) {
 		log_warning("the mapping at %#lx went away unseen",
 			    (unsigned long)address_of(piece, i));
-		return ACT_UNMANAGED;
+		return ACT_NATIVE;
 	}
 	if (has_frame_only(piece, i))
 		return ACT_KEEP;

@@ -548,6 +548,7 @@ static int detach_piece(struct umm_ctx *ctx, const struct umm_span *piece,
 		hook_run(HOOK_DETACHING, piece->start);
 	} while (!event_unmanage(ctx, piece->start, piece->start + piece->len));
 	mark_unregister(ctx, piece);
+	region_renew(ctx, piece->start, piece->start + piece->len);
 	return ret;
 }
 
@@ -632,6 +633,7 @@ int umm_attach(struct umm_ctx *ctx, void *addr, size_t len)
 		return ret;
 	if (!ctx_is_forked(ctx))
 		change_wait(ctx, start, start + len);
+	hook_run(HOOK_ATTACHING, start);
 	ctx_attach_lock();
 	ret = attach_locked(ctx, start, start + len);
 	ctx_attach_unlock();

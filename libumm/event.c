@@ -211,7 +211,10 @@ void event_clear(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bool unmap
 	change = change_begin(ctx, &what);
 	if (unmap)
 		region_del(ctx, start, end);
+	hook_run(HOOK_CLEARING, start);
 	clear_blocks(ctx, change);
+	if (unmap)
+		region_renew(ctx, start, end);
 	taken_drop(ctx, start, end);
 	change_announce(ctx, change);
 	pool_urgent_end();

@@ -19,8 +19,10 @@ enum hook_point {
 	HOOK_FINISHED,	 /* nobody waits for the piece of a fault: the context may go */
 	HOOK_INVALIDATE, /* before a notifier's callback */
 	HOOK_EVENT_READ, /* an event was read, and is about to be applied; gate closed */
+	HOOK_CLEARING,	 /* what it ends has left the regions, its pages not their blocks */
 	HOOK_EVENT,	 /* an address-space event was read and applied; gate still closed */
 	HOOK_WORK,	 /* a worker is about to start an item */
+	HOOK_ATTACHING,	 /* memory is about to be managed; nothing is locked */
 	HOOK_DETACHING,	 /* memory that is being detached is home, still managed */
 	HOOK_FORK_PREPARED, /* everything is home, fork has not happened */
 	HOOK_FORK_BEGINS,   /* of all contexts; other handlers follow, and the C library's */

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Managed address ranges. An allocation is what the program asked for; its
- * regions are the pieces of it that are still there. munmap() shrinks and splits
- * regions, mremap() moves them; an allocation ends with its last region. It has counters
- * once there is something to count: of many small ranges, most never see a device. So small ones
- * begin in a lot, as bits, and leave it for an allocation and a region of their own when they are
- * counted for, cut or moved.
+ * Managed address ranges. An allocation is what the program asked for; its regions are the pieces
+ * of it that are still there. munmap() shrinks and splits regions, mremap() moves them; an
+ * allocation ends with its last region. It has counters once there is something to count: of many
+ * small ranges, most never see a device. So small ones begin in a lot, as bits, and leave it for
+ * an allocation and a region of their own when they are counted for, cut or moved.
  *
  * Invariants: regions do not overlap, nor what is in lots; every region belongs to an allocation,
  * which counts its pieces; allocations have distinct bases, those in lots included.
@@ -409,6 +408,17 @@ void region_del(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
 	lock_take(&ctx->regions.lock);
 	region_del_locked(&ctx->regions, start, end);
 	hints_forget(&ctx->hints, start, end);
+	lock_drop(&ctx->regions.lock);
+}
+
+void region_renew(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
+{
+	struct umm_span piece;
+
+	lock_take(&ctx->regions.lock);
+	for (uintptr_t at = start; at < end && piece_first(&ctx->regions, at, end, &piece);
+	     at = piece.start + piece.len)
+		blocks_set_native(ctx, max(piece.start, at), min(piece.start + piece.len, end));
 	lock_drop(&ctx->regions.lock);
 }
 

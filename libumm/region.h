@@ -97,6 +97,8 @@ bool region_refresh(struct umm_ctx *ctx, uintptr_t start, uintptr_t end);
 
 /* Stop managing start .. end: pieces are shrunk, split, dropped. Page states stay. */
 void region_del(struct umm_ctx *ctx, uintptr_t start, uintptr_t end);
+/* Pages that have left their blocks: what others attached since they left the regions is NATIVE. */
+void region_renew(struct umm_ctx *ctx, uintptr_t start, uintptr_t end);
 
 /* Pieces of from .. from + len become pieces at to: of their allocation if it moved whole. */
 void region_move(struct umm_ctx *ctx, uintptr_t from, uintptr_t to, size_t len);

@@ -21,6 +21,7 @@
 #include "ctx.h"
 #include "device.h"
 #include "event.h"
+#include "hook.h"
 #include "log.h"
 #include "maps.h"
 #include "piece.h"
@@ -410,9 +411,11 @@ void remap_apply(struct umm_ctx *ctx, const struct uffd_msg_info *info)
 		event_clear(ctx, info->to, info->to + len, true);
 	pool_urgent_begin();
 	region_move(ctx, info->addr, info->to, len);
+	hook_run(HOOK_CLEARING, info->addr);
 	move.change = change_begin(ctx, &what);
 	while (at < info->end && (block = block_next(ctx, at, info->end)))
 		at = move_pages(&move, block, max(at, block->va), info->end);
+	region_renew(ctx, info->addr, info->end);
 	taken_follow(ctx, info);
 	change_announce(ctx, move.change);
 	pool_urgent_end();

@@ -129,6 +129,37 @@ static void detached_before_any_device_used_it_is_attached_again(struct env *e)
 	assert_filled(p, 16, 2);
 }
 
+/*
+ * Of memory that no device has used the kernel does not tell when it goes, nor what comes there. A
+ * device may use its neighbours in between: what comes is managed all the same.
+ */
+static void memory_that_went_unseen_is_managed_once_mapped_again(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = env_attach(e, 16 * PAGE), *q = env_map(e, PAGE), byte;
+
+	assert_int_equal(munmap(p + 4 * PAGE, PAGE), 0);
+	assert_ptr_equal(mremap(p + 6 * PAGE, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, q), q);
+	fill(p, 4, 1);
+	to_device(e, ref, p, 4, 4);
+	for (size_t i = 4; i < 8; i += 2) {
+		assert_int_equal(ref_read(ref, (uintptr_t)p + i * PAGE, &byte, 1), -EFAULT);
+		assert_ptr_equal(mmap(p + i * PAGE, PAGE, PROT_READ | PROT_WRITE,
+				      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0),
+				 p + i * PAGE);
+		assert_state(e, p + i * PAGE, 1, UMM_PAGE_EMPTY);
+	}
+	for (size_t i = 4; i < 16; i++)
+		page_fill(p + i * PAGE, i, 1);
+	assert_state(e, p + 4 * PAGE, 12, UMM_PAGE_SYSTEM);
+	assert_int_equal(umm_attach(e->ctx, p + 4 * PAGE, PAGE), -EEXIST);
+	to_device(e, ref, p + 4 * PAGE, 12, 12);
+	assert_device_sees(ref, p, 16, 1);
+	assert_filled(p, 16, 1);
+	assert_int_equal(umm_detach(e->ctx, p), 0);
+	assert_int_equal(umm_attach(e->ctx, p + 4 * PAGE, PAGE), 0);
+}
+
 /* ---- madvise ------------------------------------------------------------------------ */
 
 static void dontneed_of_device_pages_reads_zero_and_frees_frames(struct env *e)
@@ -482,6 +513,7 @@ static const struct test_case cases[] = {
 	TEST(ALL, munmap_of_allocated_memory_is_followed),
 	TEST(ALL, address_is_attached_again_at_once),
 	TEST(KERNEL, detached_before_any_device_used_it_is_attached_again),
+	TEST(ALL, memory_that_went_unseen_is_managed_once_mapped_again),
 	TEST(ALL, dontneed_of_device_pages_reads_zero_and_frees_frames),
 	TEST(ALL, dontneed_over_mixed_homes_reads_zero),
 	TEST(ALL, dontneed_again_and_again),

@@ -9,8 +9,122 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#ifndef MREMAP_DONTUNMAP
+#define MREMAP_DONTUNMAP 4
+#endif
+
 #define ROUNDS	    200
 #define BLOCK_PAGES UMM_BLOCK_PAGES
+
+/* ---- attached while what was there goes ---------------------------------------------- */
+
+/* One thread is about to attach memory that another one unmaps or moves, whose event is applied. */
+static struct {
+	struct stop attaching, clearing;
+} apart;
+
+static void stop_at(void *priv, enum hook_point point, uintptr_t addr)
+{
+	(void)point;
+	(void)addr;
+	stop_here(priv);
+}
+
+static void act_attach(void *arg)
+{
+	struct act *act = arg;
+
+	act->ret = umm_attach(act->env->ctx, act->p, act->npages * PAGE);
+}
+
+/* Something else is at p afterwards. */
+static void map_over(struct env *e, char *p)
+{
+	(void)e;
+	assert_ptr_equal(mmap(p, PAGE, PROT_READ | PROT_WRITE,
+			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0),
+			 p);
+}
+
+static void move_from(struct env *e, char *p)
+{
+	int flags = MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP;
+	char *q = env_map(e, PAGE);
+
+	assert_ptr_equal(mremap(p, PAGE, PAGE, flags, q), q);
+}
+
+static void attach_during(struct env *e, void (*leave)(struct env *e, char *p))
+{
+	struct ref_device *ref = env_device(e, RACE_PAGES);
+	char *p = env_attach(e, RACE_PAGES * PAGE);
+	struct act act = { .env = e, .p = p, .npages = 1 };
+	struct actor actor;
+
+	fill(p, RACE_PAGES, 1);
+	to_device(e, ref, p, RACE_PAGES, RACE_PAGES);
+	stop_init(&apart.attaching);
+	stop_init(&apart.clearing);
+	hook_set(HOOK_ATTACHING, stop_at, &apart.attaching);
+	hook_set(HOOK_CLEARING, stop_at, &apart.clearing);
+	actor_start(&actor, act_attach, &act);
+	assert_true(stop_arrived(&apart.attaching));
+	leave(e, p);
+	assert_true(stop_arrived(&apart.clearing));
+	stop_go(&apart.attaching);
+	actor_join(&actor);
+	stop_go(&apart.clearing);
+	assert_int_equal(act.ret, 0);
+	assert_state(e, p, 1, UMM_PAGE_EMPTY);
+	page_fill(p, 0, 1);
+	to_device(e, ref, p, 1, 1);
+	assert_device_sees(ref, p, RACE_PAGES, 1);
+	assert_filled(p, RACE_PAGES, 1);
+	assert_int_equal(umm_detach(e->ctx, p), 0);
+}
+
+static void attached_while_what_was_there_is_unmapped(struct env *e)
+{
+	attach_during(e, map_over);
+}
+
+static void attached_while_what_was_there_moves_away(struct env *e)
+{
+	attach_during(e, move_from);
+}
+
+static void act_detach(void *arg)
+{
+	struct act *act = arg;
+
+	act->ret = umm_detach(act->env->ctx, act->p);
+}
+
+static void attached_while_it_is_detached(struct env *e)
+{
+	struct ref_device *ref = env_device(e, RACE_PAGES);
+	char *p = env_map(e, RACE_PAGES * PAGE);
+	struct act act = { .env = e, .p = p, .npages = 1 };
+	struct actor actor;
+
+	assert_int_equal(umm_attach(e->ctx, p, PAGE), 0);
+	assert_int_equal(umm_attach(e->ctx, p + PAGE, (RACE_PAGES - 1) * PAGE), 0);
+	fill(p, RACE_PAGES, 1);
+	to_device(e, ref, p, RACE_PAGES, RACE_PAGES);
+	hook_arm(HOOK_DETACHING, p, 1);
+	actor_start(&actor, act_detach, &act);
+	assert_true(hook_stopped());
+	assert_int_equal(umm_attach(e->ctx, p, PAGE), 0);
+	hook_go(HOOK_DETACHING);
+	actor_join(&actor);
+	assert_int_equal(act.ret, 0);
+	assert_state(e, p, 1, UMM_PAGE_SYSTEM);
+	to_device(e, ref, p, 1, 1);
+	assert_state(e, p, RACE_PAGES, env_home(e));
+	assert_device_sees(ref, p, RACE_PAGES, 1);
+	assert_filled(p, RACE_PAGES, 1);
+	assert_int_equal(umm_detach(e->ctx, p), 0);
+}
 
 /* ---- freed, destroyed, forked while pages move -------------------------------------- */
 
@@ -392,6 +506,9 @@ static void context_goes_while_a_device_returns_from_its_signal(struct env *e)
 }
 
 static const struct test_case cases[] = {
+	TEST(KERNEL, attached_while_what_was_there_is_unmapped),
+	TEST(KERNEL, attached_while_what_was_there_moves_away),
+	TEST(ALL, attached_while_it_is_detached),
 	TEST(ASYNC_PRIVATE, context_goes_while_a_device_returns_from_its_signal),
 	TEST(ALL, free_waits_for_a_collected_migration),
 	TEST(ALL, free_waits_for_a_copied_migration),

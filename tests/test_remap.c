@@ -321,6 +321,28 @@ static void mapping_that_went_away_unseen_keeps_no_frames(struct env *e)
 	assert_free_frames(ref, RACE_PAGES);
 }
 
+/* What is there instead is managed, whatever else is in its block. */
+static void mapping_that_went_away_unseen_makes_room_for_another(struct env *e)
+{
+	struct ref_device *ref = env_device(e, RACE_PAGES + 1);
+	char *p = env_attach(e, (RACE_PAGES + 1) * PAGE);
+
+	fill(p, RACE_PAGES + 1, 1);
+	to_device(e, ref, p, RACE_PAGES + 1, RACE_PAGES + 1);
+	assert_int_equal(uffd_unregister(e->ctx->uffd, (uintptr_t)p, RACE_PAGES * PAGE), 0);
+	assert_ptr_equal(mmap(p, RACE_PAGES * PAGE, PROT_READ | PROT_WRITE,
+			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0),
+			 p);
+	assert_true(umm_devmem_evict(ref->mem, RACE_PAGES + 1) >= 0);
+	assert_free_frames(ref, RACE_PAGES + 1);
+	assert_state(e, p, RACE_PAGES, UMM_PAGE_EMPTY);
+	assert_zero(p, RACE_PAGES);
+	fill(p, RACE_PAGES, 2);
+	to_device(e, ref, p, RACE_PAGES, RACE_PAGES);
+	assert_filled(p, RACE_PAGES, 2);
+	assert_filled_part(p, RACE_PAGES, 1, 1);
+}
+
 /* ---- the core itself touches memory that goes and comes back ---------------------------- */
 
 /*
@@ -700,6 +722,7 @@ static const struct test_case cases[] = {
 	TEST(PRIVATE, touch_at_the_new_address_waits_until_mirrors_are_told),
 	TEST(ASYNC_PRIVATE, held_page_is_woken_though_its_neighbours_arrived_before),
 	TEST(ALL, mapping_that_went_away_unseen_keeps_no_frames),
+	TEST(PRIVATE, mapping_that_went_away_unseen_makes_room_for_another),
 	TEST(ALL, remapped_while_it_is_registered),
 	TEST(COHERENT, frames_that_a_child_shares_are_installed),
 	TEST(ONCE, two_that_expect_the_same_message_get_one_each),
