@@ -448,6 +448,10 @@ int block_register(struct umm_ctx *ctx, struct block *block)
 
 void bits_set(uint64_t *map, unsigned first, unsigned last)
 {
+	if (last - first == UMM_BLOCK_PAGES) {
+		memset(map, 0xff, UMM_BLOCK_PAGES / 8);
+		return;
+	}
 	for (unsigned w = first / 64; w * 64 < last; w++) {
 		uint64_t bits = UINT64_MAX;
 

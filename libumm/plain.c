@@ -12,13 +12,62 @@
  */
 #include "plain.h"
 
+#include <string.h>
+
 #include "block.h"
+#include "util.h"
+
+#define LINE 64
+
+static inline bool are_system(const uint16_t *page, unsigned n)
+{
+	uint16_t other = 0;
+
+	for (unsigned k = 0; k < n; k++)
+		other |= page[k] ^ PG_SYSTEM;
+	return !other;
+}
+
+static inline void fill(uint64_t *entry, uint64_t plain, size_t n)
+{
+	uint64_t *line;
+
+	/* A wide store that two lines of the cache share costs as much as two. */
+	for (; n && (uintptr_t)entry % LINE; n--, plain += UMM_PAGE_SIZE)
+		*entry++ = plain;
+	line = __builtin_assume_aligned(entry, LINE);
+	for (size_t k = 0; k < n; k++, plain += UMM_PAGE_SIZE)
+		line[k] = plain;
+}
+
+#ifdef __x86_64__
+__attribute__((target("avx2"))) static bool are_system_wide(const uint16_t *page, unsigned n)
+{
+	return are_system(page, n);
+}
+
+__attribute__((target("avx2"))) static void fill_wide(uint64_t *entry, uint64_t plain, size_t n)
+{
+	fill(entry, plain, n);
+}
+#endif
+
+static bool all_system(const struct block *block, unsigned first, unsigned last)
+{
+#ifdef __x86_64__
+	if (__builtin_cpu_supports("avx2"))
+		return are_system_wide(&block->page[first], last - first);
+#endif
+	return are_system(&block->page[first], last - first);
+}
 
 unsigned plain_pages(const struct umm_range *range, const struct block *block, unsigned first,
 		     unsigned last)
 {
 	if (first == last || block->page[first] != PG_SYSTEM || range->flags & UMM_RANGE_PAGEMAP)
 		return 0;
+	if (all_system(block, first, last))
+		return last - first;
 	return pages_alike(block, first, last) - first;
 }
 
@@ -27,19 +76,6 @@ void plain_give(struct block *block, unsigned first, unsigned n)
 	bits_set(block->readable, first, first + n);
 	bits_set(block->writable, first, first + n);
 }
-
-static inline void fill(uint64_t *entry, uint64_t plain, size_t n)
-{
-	for (size_t k = 0; k < n; k++, plain += UMM_PAGE_SIZE)
-		entry[k] = plain;
-}
-
-#ifdef __x86_64__
-__attribute__((target("avx2"))) static void fill_wide(uint64_t *entry, uint64_t plain, size_t n)
-{
-	fill(entry, plain, n);
-}
-#endif
 
 void plain_fill(uint64_t *entry, uintptr_t addr, size_t n)
 {
@@ -57,7 +93,12 @@ static bool mapping_is_wide(struct prot *prot, uintptr_t start, uintptr_t end)
 	return prot_find(prot, start) && prot->vma.read && prot->vma.write && end <= prot->vma.end;
 }
 
-bool plain_part(const struct umm_range *range, struct prot *prot, uintptr_t start, uintptr_t end)
+/*
+ * Is all of start .. end, which is in one block, plain? Then its entries may be given out; else
+ * nothing was noted.
+ */
+static bool part_is_plain(const struct umm_range *range, struct prot *prot, uintptr_t start,
+			  uintptr_t end)
 {
 	unsigned n = (unsigned)((end - start) >> UMM_PAGE_SHIFT), first = page_index(start);
 	struct block *block = block_find(prot->ctx, start);
@@ -71,4 +112,16 @@ bool plain_part(const struct umm_range *range, struct prot *prot, uintptr_t star
 		plain_give(block, first, n);
 	block_put(prot->ctx, block);
 	return plain;
+}
+
+uintptr_t plain_end(const struct umm_range *range, struct prot *prot, uintptr_t at, uintptr_t stop)
+{
+	uintptr_t next;
+
+	for (; at < stop; at = next) {
+		next = min(align_down(at, UMM_BLOCK_SIZE) + UMM_BLOCK_SIZE, stop);
+		if (!part_is_plain(range, prot, at, next))
+			break;
+	}
+	return at;
 }

@@ -19,9 +19,9 @@ void plain_give(struct block *block, unsigned first, unsigned n);
 void plain_fill(uint64_t *entry, uintptr_t addr, size_t n);
 
 /*
- * Is all of start .. end, which is in one block, plain? Then its entries may be given out; else
- * nothing was noted. Nothing locked.
+ * The end of the blocks from `at` on, or parts of some at `at` and `stop`, of which all is plain:
+ * their entries may be given out. Of no other is that noted. Nothing locked.
  */
-bool plain_part(const struct umm_range *range, struct prot *prot, uintptr_t start, uintptr_t end);
+uintptr_t plain_end(const struct umm_range *range, struct prot *prot, uintptr_t at, uintptr_t stop);
 
 #endif

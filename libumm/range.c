@@ -25,7 +25,8 @@
 #include "event.h"
 #include "util.h"
 
-#define REQ_BITS (UMM_ENTRY_REQ_FAULT | UMM_ENTRY_REQ_WRITE)
+#define REQ_BITS      (UMM_ENTRY_REQ_FAULT | UMM_ENTRY_REQ_WRITE)
+#define SIGNALS_BYTES (64 * UMM_BLOCK_SIZE) /* signals go through so often */
 
 /* What the page map says of a part of a block, asked when it is needed first. */
 struct look {
@@ -322,7 +323,7 @@ static uint64_t decode_request(const struct umm_range_encoding *encoding, uint64
  */
 static void let_signals_in(const struct umm_range *range, uintptr_t at)
 {
-	if (at == range->start || at >> UMM_BLOCK_SHIFT & 63)
+	if (at == range->start || !is_aligned(at, SIGNALS_BYTES))
 		return;
 	signals_let();
 	signals_hold();
@@ -334,25 +335,39 @@ static uintptr_t part_end(const struct umm_range *range, uintptr_t addr)
 	return min(align_down(addr, UMM_BLOCK_SIZE) + UMM_BLOCK_SIZE, range->end);
 }
 
-/* Entries from `at` on, as long as all that is in a block is plain. Returns the end of those. */
-static uintptr_t snapshot_plain(const struct umm_range *range, struct prot *prot, uintptr_t at)
+static void plain_out(const struct umm_range *range, uintptr_t at, uintptr_t end)
 {
 	uint64_t entry[UMM_BLOCK_PAGES];
 	uintptr_t next;
 
-	for (; at < range->end; at = next) {
-		let_signals_in(range, at);
-		next = part_end(range, at);
-		if (!plain_part(range, prot, at, next))
-			break;
-		if (!range->encoding) {
-			plain_fill(entries_at(range, at), at, (next - at) >> UMM_PAGE_SHIFT);
-			continue;
-		}
+	if (!range->encoding) {
+		plain_fill(entries_at(range, at), at, (end - at) >> UMM_PAGE_SHIFT);
+		return;
+	}
+	for (; at < end; at = next) {
+		next = min(part_end(range, at), end);
 		plain_fill(entry, at, (next - at) >> UMM_PAGE_SHIFT);
 		entries_out(range, at, next, entry);
 	}
-	return at;
+}
+
+/*
+ * Entries from `at` on, as long as all that is in a block is plain. Returns the end of those. They
+ * are written once the last of many blocks was looked at: to lock one would be to wait until what
+ * was just written has arrived in the cache.
+ */
+static uintptr_t snapshot_plain(const struct umm_range *range, struct prot *prot, uintptr_t at)
+{
+	uintptr_t stop, end;
+
+	for (;; at = end) {
+		let_signals_in(range, at);
+		stop = min(align_down(at, SIGNALS_BYTES) + SIGNALS_BYTES, range->end);
+		end = plain_end(range, prot, at, stop);
+		plain_out(range, at, end);
+		if (end < stop || end == range->end)
+			return end;
+	}
 }
 
 static long snapshot_blocks(struct umm_range *range, struct umm_ctx *ctx, uintptr_t from)
@@ -756,21 +771,21 @@ int range_populate(struct umm_ctx *ctx, const struct umm_span *span, bool write,
  * Plain pages are what any request for all pages asks for: what a range begins with of them gets
  * its entries at once. Signals are held, once.
  */
-static long fault(struct umm_range *range, struct umm_ctx *ctx, uint64_t deadline)
+static long fault(struct umm_range *range, struct umm_ctx *ctx, unsigned timeout_ms)
 {
 	struct prot prot = { .ctx = ctx };
 	uintptr_t rest = range->start;
-	int ret;
+	int ret = 0;
 
 	if (!range->flags_mask)
 		rest = snapshot_plain(range, &prot, rest);
-	ret = fault_parts(range, ctx, rest, deadline);
+	if (rest < range->end)
+		ret = fault_parts(range, ctx, rest, now_ns() + timeout_ms * UINT64_C(1000000));
 	return ret ? ret : snapshot(range, ctx, rest);
 }
 
 long umm_range_fault(struct umm_range *range, unsigned timeout_ms)
 {
-	uint64_t deadline = now_ns() + timeout_ms * UINT64_C(1000000);
 	struct umm_range mine;
 	long ret = range_check(range, &mine);
 
@@ -778,7 +793,7 @@ long umm_range_fault(struct umm_range *range, unsigned timeout_ms)
 		return ret;
 	signals_hold();
 	ctx_pass_gate(mine.notifier->ctx);
-	ret = fault(&mine, mine.notifier->ctx, deadline);
+	ret = fault(&mine, mine.notifier->ctx, timeout_ms);
 	signals_let();
 	return ret;
 }

@@ -572,6 +572,41 @@ static void fault_goes_on_behind_blocks_that_are_plain(struct env *e)
 	assert_entry(e, p + PAGE, entry[1], UMM_ENTRY_VALID | UMM_ENTRY_WRITE);
 }
 
+/* However the caller's array lies; also where signals are let through between two blocks. */
+static void entries_of_many_plain_blocks_fill_their_array_exactly(struct env *e)
+{
+	enum { BLOCKS = 130, NPAGES = BLOCKS * BLOCK_PAGES - 7, WORDS = 8 };
+	struct ref_device *ref = env_device(e, 64);
+	char *p = (char *)env_alloc(e, BLOCKS * BLOCK) + 3 * PAGE;
+	static uint64_t place[WORDS + NPAGES + WORDS];
+	size_t away = 128 * BLOCK_PAGES + 9;
+
+	assert_int_equal(madvise(p, NPAGES * PAGE, MADV_POPULATE_READ), 0);
+	for (size_t before = 1; before <= WORDS; before++) {
+		uint64_t *entry = place + before;
+		size_t wrong = 0;
+
+		memset(place, 0xff, sizeof(place));
+		if (before % 2)
+			assert_int_equal(snapshot(ref, p, NPAGES, entry), NPAGES);
+		else
+			assert_int_equal(fault_all(ref, p, NPAGES, entry, true), NPAGES);
+		for (size_t i = 0; i < NPAGES; i++)
+			wrong += entry[i] !=
+				 ((uintptr_t)p + i * PAGE) + UMM_ENTRY_VALID + UMM_ENTRY_WRITE;
+		for (size_t i = 0; i < before; i++)
+			wrong += place[i] != UINT64_MAX;
+		for (size_t i = before + NPAGES; i < WORDS + NPAGES + WORDS; i++)
+			wrong += place[i] != UINT64_MAX;
+		assert_int_equal(wrong, 0);
+	}
+	to_device(e, ref, p + away * PAGE, 1, 1);
+	assert_int_equal(snapshot(ref, p, NPAGES, place), NPAGES);
+	for (size_t i = away - 2; i < away + 3; i++)
+		assert_entry(e, p + i * PAGE, place[i],
+			     i == away ? device_flags(e) : UMM_ENTRY_VALID | UMM_ENTRY_WRITE);
+}
+
 static void stale_sequence_is_ebusy(struct env *e)
 {
 	struct ref_device *ref = env_device(e, 64);
@@ -707,6 +742,7 @@ static const struct test_case cases[] = {
 	TEST(ALL, order_tells_of_blocks_that_are_mapped_alike),
 	TEST(ALL, runs_of_plain_pages_end_where_another_page_begins),
 	TEST(ALL, fault_goes_on_behind_blocks_that_are_plain),
+	TEST(ALL, entries_of_many_plain_blocks_fill_their_array_exactly),
 	TEST(ALL, stale_sequence_is_ebusy),
 	TEST(ONCE, bad_ranges_are_einval),
 	TEST(ALL, device_reads_an_untouched_page_with_one_fault),
