@@ -276,6 +276,8 @@ filters() {
 			says err 'umm: a filter of system calls is set'
 		done
 	done
+	shim "$victims/victim_raw" filters_among_threads || fail "$?: $(cat "$scratch"/{out,err})"
+	[ "$(grep -c 'filter of system calls is set' "$scratch/err")" = 2 ] || fail "$(cat "$scratch/err")"
 	shim "$victims/victim_raw" filters_late || fail "$?"
 	at_least 'moved to devices' 30
 	[ "$(summary ref)" = 0 ] || fail "$(cat "$scratch/err")"

@@ -7,7 +7,9 @@
 #include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -114,11 +116,12 @@ static void closes_by_instruction(const char *file)
 /* What a program needs that reads, writes and allocates. */
 static int filter_set(bool by_prctl)
 {
-	static const unsigned allowed[] = {
-		SYS_read,  SYS_write,	SYS_mmap,     SYS_munmap,     SYS_mremap, SYS_brk,
-		SYS_futex, SYS_madvise, SYS_mprotect, SYS_exit_group, SYS_fstat,  SYS_newfstatat,
-		SYS_close, SYS_lseek,	SYS_getpid,   SYS_getrandom
-	};
+	static const unsigned allowed[] = { SYS_read,		SYS_write,   SYS_mmap,
+					    SYS_munmap,		SYS_mremap,  SYS_brk,
+					    SYS_futex,		SYS_madvise, SYS_mprotect,
+					    SYS_exit_group,	SYS_fstat,   SYS_newfstatat,
+					    SYS_close,		SYS_lseek,   SYS_exit,
+					    SYS_rt_sigprocmask, SYS_getpid,  SYS_getrandom };
 	enum { N = sizeof(allowed) / sizeof(allowed[0]) };
 	struct sock_filter code[N + 3] = { BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
 						    offsetof(struct seccomp_data, nr)) };
@@ -163,6 +166,47 @@ static void filters_late(const char *file)
 	works_filtered(ptr, 96 * MIB);
 }
 
+static atomic_bool is_over;
+
+static void *works_on(void *part)
+{
+	uint64_t seed = 0;
+
+	do {
+		check(!seed || is_filled(part, 24 * MIB, seed));
+		fill(part, 24 * MIB, ++seed);
+		free(memset(malloc(MIB), 1, MIB));
+	} while (!atomic_load(&is_over));
+	check(is_filled(part, 24 * MIB, seed));
+	return NULL;
+}
+
+/* While others work on what comes home, and a child does the same. */
+static void filters_among_threads(const char *file)
+{
+	pthread_t threads[4];
+	char *ptr = malloc(96 * MIB), *own = malloc(32 * MIB);
+	int status, pid;
+
+	fill(ptr, 96 * MIB, 36);
+	fill(own, 32 * MIB, 36);
+	pid = fork();
+	if (!pid) {
+		check(!filter_set(!file));
+		works_filtered(ptr, 96 * MIB);
+		_exit(0);
+	}
+	for (unsigned i = 0; i < 4; i++)
+		check(!pthread_create(&threads[i], NULL, works_on, ptr + i * 24 * MIB));
+	check(waitpid(pid, &status, 0) == pid && !status);
+	check(!filter_set(!file));
+	works_filtered(own, 32 * MIB);
+	atomic_store(&is_over, true);
+	for (unsigned i = 0; i < 4; i++)
+		check(!pthread_join(threads[i], NULL));
+	free(ptr);
+}
+
 static void filters_early(const char *file)
 {
 	char *ptr;
@@ -182,6 +226,7 @@ static const struct {
 	{ "syscalls", syscalls },
 	{ "filters_late", filters_late },
 	{ "filters_early", filters_early },
+	{ "filters_among_threads", filters_among_threads },
 #if defined(__x86_64__)
 	{ "closes_by_instruction", closes_by_instruction },
 #endif
