@@ -294,21 +294,6 @@ static bool settle_page(const struct run *run, enum action action, unsigned i)
 	return true;
 }
 
-static void trim(struct umm_ctx *ctx, const struct work *work)
-{
-	(void)work;
-	staging_trim(&ctx->staging);
-}
-
-/* The program has a page more: staging keeps one less, some time. */
-static void source_copied(struct umm_ctx *ctx, uintptr_t source)
-{
-	struct work work = { .fn = trim };
-
-	if (staging_copied(&ctx->staging, source))
-		workers_queue(&ctx->workers, &work);
-}
-
 /* Page i, staged or slotted, went to the program, or was only copied there. */
 static void source_installed(const struct run *run, unsigned i, uintptr_t source)
 {
@@ -323,7 +308,7 @@ static void source_installed(const struct run *run, unsigned i, uintptr_t source
 	} else if (run->moved && !bit_test(piece->apart, i)) {
 		bit_clear(piece->staged, i);
 	} else if (!run->moved && bit_test(piece->staged, i)) {
-		source_copied(piece->ctx, source);
+		piece->trims |= staging_copied(&piece->ctx->staging, source);
 	}
 }
 

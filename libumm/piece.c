@@ -124,6 +124,7 @@ struct piece *piece_new(struct umm_ctx *ctx, const struct piece_want *want)
 	piece->refused = 0;
 	piece->moved = 0;
 	piece->let_write = 0;
+	piece->trims = false;
 	piece->ncopies = 0;
 	piece->fence = NULL;
 	piece_link(piece);
@@ -432,6 +433,8 @@ void piece_finish(struct piece *piece)
 	for (first = bit_next(piece->staged, 0); first < UMM_BLOCK_PAGES;
 	     first = bit_next(piece->staged, first + 1))
 		staging_returned(staging, piece->host[first], 1);
+	if (piece->trims)
+		staging_trim(staging);
 	if (piece->slot)
 		staging_give_slot(staging, piece->slot, piece->slotted);
 	if (piece->scratch)

@@ -77,6 +77,7 @@ struct piece {
 	unsigned moved;
 	unsigned let_write; /* of `guarded`: who waited is awake */
 
+	bool trims; /* staging has become too large */
 	bool copying_in;
 	bool retrying;	/* page by page, to find out which ones the device lost */
 	unsigned retry; /* the page being retried */

@@ -93,8 +93,9 @@ void staging_returned(struct staging *staging, uintptr_t page, unsigned n);
 
 /*
  * The program got a copy of this page, which will be returned: what RECYCLED has grows too many by
- * one. True: it is time for staging_trim(), which gives such pages back to the kernel, but not
- * on a fault's path.
+ * one. True: it is time for staging_trim(), which gives such pages back to the kernel. Whoever
+ * copied them does so, on the CPU that has just taken as many from it: there they are the next to
+ * be taken. Nothing locked.
  */
 bool staging_copied(struct staging *staging, uintptr_t page);
 void staging_trim(struct staging *staging);

@@ -32,6 +32,7 @@
 enum call {
 	CALL_ALLOC, /* malloc(), calloc(), realloc() */
 	CALL_MAP,   /* mmap(), munmap(), madvise() */
+	CALL_GIVE,  /* madvise(MADV_DONTNEED) of a server of faults */
 	CALL_REMAP,
 	CALL_MOVE, /* ioctl() by request */
 	CALL_COPY,
@@ -93,9 +94,19 @@ WRAPPED(void *, mremap, void *old, size_t old_len, size_t len, int flags, void *
 	return __real_mremap(old, old_len, len, flags, addr);
 }
 
+static bool is_server(void)
+{
+	char name[16];
+
+	return !pthread_getname_np(pthread_self(), name, sizeof(name)) &&
+	       !strcmp(name, "umm-fault");
+}
+
 WRAPPED(int, madvise, void *addr, size_t len, int advice)
 {
 	count(CALL_MAP);
+	if (atomic_load(&counting) && advice == MADV_DONTNEED && is_server())
+		count(CALL_GIVE);
 	return __real_madvise(addr, len, advice);
 }
 
@@ -269,7 +280,10 @@ static size_t kept_pages(struct env *e)
 	return stats.cached_bytes / PAGE;
 }
 
-/* Else a program would have the frames of its pages twice. */
+/*
+ * Else a program would have the frames of its pages twice. Whoever installs pages gives back, so
+ * that the kernel has the frames where it takes them from.
+ */
 static void pages_that_come_home_one_by_one_give_back_as_many_frames(struct env *e)
 {
 	const size_t npages = 4 * UMM_BLOCK_PAGES;
@@ -283,9 +297,14 @@ static void pages_that_come_home_one_by_one_give_back_as_many_frames(struct env 
 	fill(p, npages, 1);
 	to_device(e, ref, p, npages, (long)npages);
 	assert_int_equal(kept_pages(e), npages);
+	count_begin(e);
 	for (size_t i = 0; i < npages; i += 2)
 		assert_true(filled_at(p, i, 1));
 	wait_until(kept_pages(e) == npages / 2);
+	/* A moment later. */
+	wait_until(counted(CALL_GIVE) == npages / 2 / UMM_BLOCK_PAGES);
+	count_end(e, UMM_COUNT_FAULT_DEVICE, npages / 2);
+	assert_int_equal(counted(CALL_ALLOC), 0);
 	assert_filled(p, npages, 1);
 }
 
