@@ -155,7 +155,9 @@ UMM_API int umm_opencl_create(struct umm_ctx *ctx, const struct umm_opencl_optio
  * @ocl: or NULL
  *
  * Launches in other threads end with -ENODEV after the round they are in, and
- * are waited for.
+ * are waited for. So are windows that somebody holds, until they are released: a thread that
+ * holds one releases it first, or waits for itself for ever. So does umm_ctx_put() where it closes
+ * the context, and umm_device_destroy().
  *
  * Ownership: @ocl, its umm_device and its memory are gone.
  * Context:   any thread, not from a callback; may sleep.
@@ -401,9 +403,10 @@ UMM_API int umm_opencl_window_create(struct umm_opencl *ocl, void *addr, size_t 
 
 /**
  * umm_opencl_window_destroy() - pages come home, its device memory is given back
- * @window: or NULL; nobody holds it
+ * @window: or NULL
  *
- * Waits for the events that it was released with.
+ * Waits until nobody holds it, for ever where the caller does, and for the events that it was
+ * released with.
  *
  * Ownership: @window is gone; the buffer is released.
  * Context:   any thread, not from a callback; may sleep.
@@ -426,8 +429,9 @@ UMM_API void umm_opencl_window_destroy(struct umm_opencl_window *window);
  * Context:   any thread, not from a callback; may sleep.
  * Return:    0; -EINVAL; -EFAULT part of the range is not managed or is poisoned; -EPERM
  *            read-only memory for writing; -EBUSY pages are pinned, or others take them all the
- *            time, or it is held for reading and now wanted for writing; -ENOSPC device
- *            memory is short, and all other windows are held; -ENODEV; -ENOMEM; -EIO; -EDEADLK.
+ *            time, or it is held for reading and now wanted for writing; -ENOSPC windows
+ *            that are held leave no room in window_bytes: none goes home for it; -ENOMEM the
+ *            device has less; -ENODEV; -EIO; -EDEADLK.
  * Since:     0.1
  */
 UMM_API int umm_opencl_window_acquire(struct umm_opencl_window *window, unsigned access,
@@ -441,7 +445,8 @@ UMM_API int umm_opencl_window_acquire(struct umm_opencl_window *window, unsigned
  *
  * Ownership: the events are retained.
  * Context:   any thread, a callback too; does not wait for the events.
- * Return:    0; -EINVAL, also where nobody holds it; -ENOMEM: it is still held.
+ * Return:    0; -EINVAL, also where nobody holds it or an event is none; -ENOMEM. On errors it
+ *            is still held, and no event is retained.
  * Since:     0.1
  */
 UMM_API int umm_opencl_window_release(struct umm_opencl_window *window, cl_uint nevents,

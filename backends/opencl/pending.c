@@ -112,26 +112,46 @@ static void job_destroy(struct job *job)
 	free(job);
 }
 
-static struct job *job_create(struct umm_opencl *ocl, const struct pending_op *op)
+static int take_events(struct job *job, const struct pending_op *op)
+{
+	int ret;
+
+	for (; job->nwait < op->nwait; job->nwait++) {
+		ret = report_cl_given(clRetainEvent(op->wait[job->nwait]),
+				      "clRetainEvent() of an operation");
+		if (ret)
+			return ret;
+		job->wait[job->nwait] = op->wait[job->nwait];
+	}
+	return 0;
+}
+
+static int job_create(struct umm_opencl *ocl, const struct pending_op *op, struct job **out)
 {
 	struct job *job = calloc(1, sizeof(*job) + (op->nwait + 1) * sizeof(cl_event));
+	cl_event done;
 	cl_int err;
+	int ret;
 
 	if (!job) {
 		op->drop(op->priv);
-		return NULL;
+		return -ENOMEM;
 	}
 	job->op = *op;
-	for (; job->nwait < op->nwait; job->nwait++) {
-		job->wait[job->nwait] = op->wait[job->nwait];
-		clRetainEvent(job->wait[job->nwait]);
-	}
-	job->done = clCreateUserEvent(ocl->context, &err);
-	if (!report_cl(err, "clCreateUserEvent()"))
-		return job;
-	job->done = NULL;
+	ret = take_events(job, op);
+	if (ret)
+		goto err_job;
+	done = clCreateUserEvent(ocl->context, &err);
+	ret = report_cl(err, "clCreateUserEvent()");
+	if (ret)
+		goto err_job;
+	job->done = done;
+	*out = job;
+	return 0;
+
+err_job:
 	job_destroy(job);
-	return NULL;
+	return ret;
 }
 
 /* Do it, and let those who wait for it go on. Its events are complete, or the device goes. */
@@ -325,12 +345,12 @@ static int hand_over(struct pending *pending, struct job *job)
 
 int pending_submit(struct pending *pending, const struct pending_op *op, cl_event *event)
 {
-	struct job *job = job_create(pending->ocl, op);
+	struct job *job;
 	cl_event done;
-	int ret = 0;
+	int ret = job_create(pending->ocl, op, &job);
 
-	if (!job)
-		return -ENOMEM;
+	if (ret)
+		return ret;
 	done = job->done;
 	clRetainEvent(done);
 	if (pending->at_once)

@@ -47,14 +47,16 @@ static uint64_t now_ns(void)
 
 static void drain_locked(struct umm_opencl_window *window)
 {
-	cl_int err =
-		window->nevents ? clWaitForEvents(window->nevents, window->events) : CL_SUCCESS;
+	cl_int err;
 
-	if (err != CL_SUCCESS)
-		report(UMM_LOG_ERROR, "clWaitForEvents() of a window failed: %s (%d)",
-		       report_cl_name(err), err);
-	while (window->nevents)
-		clReleaseEvent(window->events[--window->nevents]);
+	/* One by one: of several, one that failed ends the wait for the others. */
+	while (window->nevents) {
+		err = clWaitForEvents(1, &window->events[--window->nevents]);
+		if (err != CL_SUCCESS)
+			report(UMM_LOG_ERROR, "clWaitForEvents() of a window failed: %s (%d)",
+			       report_cl_name(err), err);
+		clReleaseEvent(window->events[window->nevents]);
+	}
 }
 
 void window_drain(struct umm_opencl_window *window)
@@ -76,7 +78,8 @@ static void wait_released_locked(struct umm_opencl_window *window, uintptr_t add
 		if (pthread_cond_timedwait(&window->released, &window->lock, &until) && !said) {
 			report(UMM_LOG_WARNING,
 			       "0x%" PRIxPTR " is waited for: its window is held since %d seconds; "
-			       "does the thread that holds it touch it?",
+			       "call umm_opencl_window_release() before the thread that holds it "
+			       "touches it, or destroys it, the device or the context",
 			       addr, WARN_S);
 			said = true;
 		}
@@ -191,6 +194,23 @@ static bool overlaps(const struct windows *windows, const struct umm_opencl_wind
 	return false;
 }
 
+/* Could it ever have device memory? */
+static int check_size(const struct umm_opencl_window *window, uint64_t len)
+{
+	struct umm_opencl *ocl = window->ocl;
+	struct platform_limits limits;
+
+	platform_limits(ocl->device, &limits);
+	if (len <= limits.max_alloc_bytes && len << window->track <= ocl->windows->bytes)
+		return 0;
+	report(UMM_LOG_ERROR,
+	       "a window of %" PRIu64 " bytes%s is larger than window_bytes (%" PRIu64 ") or the "
+	       "device's largest buffer (%" PRIu64 ")",
+	       len, window->track ? ", twice to track it," : "", ocl->windows->bytes,
+	       limits.max_alloc_bytes);
+	return -ENOSPC;
+}
+
 /* Into the list, and to where it hears of changes. */
 static int window_insert_locked(struct umm_opencl_window *window)
 {
@@ -200,8 +220,9 @@ static int window_insert_locked(struct umm_opencl_window *window)
 
 	if (overlaps(windows, window))
 		return -EEXIST;
-	if ((uint64_t)span.len << window->track > windows->bytes)
-		return -ENOSPC;
+	ret = check_size(window, span.len);
+	if (ret)
+		return ret;
 	ret = umm_notifier_insert(window->ocl->ctx, &span, &window_ops, window, &window->notifier);
 	if (ret)
 		return ret;
@@ -557,19 +578,25 @@ static int add_events_locked(struct umm_opencl_window *window, cl_uint nevents,
 			     const cl_event *events)
 {
 	cl_event *grown;
+	cl_uint before;
+	int ret = 0;
 
 	forget_done_locked(window);
+	before = window->nevents;
 	if (!nevents)
 		return 0;
 	grown = realloc(window->events, (window->nevents + nevents) * sizeof(cl_event));
 	if (!grown)
 		return -ENOMEM;
 	window->events = grown;
-	for (cl_uint i = 0; i < nevents; i++) {
-		clRetainEvent(events[i]);
-		grown[window->nevents++] = events[i];
+	for (cl_uint i = 0; i < nevents && !ret; i++) {
+		ret = report_cl_given(clRetainEvent(events[i]), "clRetainEvent() of a window");
+		if (!ret)
+			grown[window->nevents++] = events[i];
 	}
-	return 0;
+	while (ret && window->nevents > before)
+		clReleaseEvent(grown[--window->nevents]);
+	return ret;
 }
 
 int umm_opencl_window_release(struct umm_opencl_window *window, cl_uint nevents,
