@@ -49,7 +49,7 @@ static void drain_locked(struct umm_opencl_window *window)
 {
 	cl_int err;
 
-	/* One by one: of several, one that failed ends the wait for the others. */
+	/* One by one: several would have to be of one context, and one that is bad end the wait. */
 	while (window->nevents) {
 		err = clWaitForEvents(1, &window->events[--window->nevents]);
 		if (err != CL_SUCCESS)

@@ -293,18 +293,25 @@ static cl_event user_event(struct rig *rig)
 	return event;
 }
 
-static void events_beside_one_that_failed_are_waited_for(void **state)
+static void events_of_several_contexts_are_all_waited_for(void **state)
 {
 	struct rig *rig = *state;
 	uint32_t *words = open_with(rig, NPAGES, 0);
 	struct umm_opencl_window *w = window(rig, words, NPAGES * PAGE, 0);
 	struct toucher toucher = { .at = words + 77 };
-	cl_event events[] = { user_event(rig), user_event(rig), user_event(rig) };
+	cl_device_id device = umm_opencl_cl_device(rig->ocl);
+	cl_int err;
+	cl_context other = clCreateContext(NULL, 1, &device, NULL, NULL, &err);
+	cl_event events[] = { NULL, user_event(rig), NULL };
 	pthread_t thread;
 
+	assert_int_equal(err, CL_SUCCESS);
+	for (size_t i = 0; i < 3; i += 2) {
+		events[i] = clCreateUserEvent(other, &err);
+		assert_int_equal(err, CL_SUCCESS);
+		clSetUserEventStatus(events[i], CL_COMPLETE);
+	}
 	acquire(w, RW);
-	clSetUserEventStatus(events[0], -5);
-	clSetUserEventStatus(events[2], -5);
 	assert_int_equal(umm_opencl_window_release(w, 3, events), 0);
 	start_touching(&toucher, &thread);
 	clSetUserEventStatus(events[1], CL_COMPLETE);
@@ -312,6 +319,7 @@ static void events_beside_one_that_failed_are_waited_for(void **state)
 	assert_int_equal(toucher.seen, word(77));
 	for (size_t i = 0; i < 3; i++)
 		clReleaseEvent(events[i]);
+	clReleaseContext(other);
 }
 
 static cl_uint references(cl_event event)
@@ -703,7 +711,7 @@ int main(int argc, char **argv)
 		rig_test(kernels_with_and_without_the_prelude_share_pages),
 		rig_test(a_cpu_that_touches_a_held_window_waits_and_sees_what_was_written),
 		rig_test(a_cpu_waits_for_the_events_of_the_release),
-		rig_test(events_beside_one_that_failed_are_waited_for),
+		rig_test(events_of_several_contexts_are_all_waited_for),
 		rig_test(what_is_no_event_is_refused_and_the_window_still_held),
 		rig_test(a_device_waits_for_its_windows_and_says_what_to_do),
 		rig_test(held_twice_it_is_released_twice),
