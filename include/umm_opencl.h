@@ -369,8 +369,10 @@ UMM_API int umm_opencl_prefetch(struct umm_opencl *ocl, const struct umm_opencl_
  * Pages that the CPU did not touch in between stay in the buffer; acquiring them again
  * costs nothing. After the release a CPU that touches a page waits for the events, and has
  * what the device wrote. Between acquire and release it waits for the release: the thread that
- * holds a window must not touch its memory then, nor unmap it, fork, or umm_opencl_launch().
- * Reading what is only held for reading is fine.
+ * holds a window must not touch its memory then, nor unmap it, fork, or umm_opencl_launch(), nor
+ * acquire it for another device; and no thread may hand over a launch or prefetch that uses the
+ * memory and that commands of the window come after. Reading what is only held for reading is fine,
+ * by windows of other devices too.
  */
 
 /** Flags of umm_opencl_window_create(). */
@@ -422,8 +424,11 @@ UMM_API void umm_opencl_window_destroy(struct umm_opencl_window *window);
  * @out:    the buffer, of umm_opencl_cl_context()
  *
  * Other windows that nobody holds go home where device memory is short. A window may be
- * acquired several times at once; each is released. For reading, pages are duplicated: the CPU
- * keeps them too, and nothing has to be copied back.
+ * acquired several times at once; each is released. For reading, pages are duplicated: the CPU and
+ * other devices keep them too, and nothing has to be copied back.
+ *
+ * Launches and prefetches that were handed over before are waited for: what they store is in the
+ * buffer. So no event that they wait for may depend on this thread's going on.
  *
  * Ownership: the buffer is borrowed until the release.
  * Context:   any thread, not from a callback; may sleep.
@@ -431,7 +436,8 @@ UMM_API void umm_opencl_window_destroy(struct umm_opencl_window *window);
  *            read-only memory for writing; -EBUSY pages are pinned, or others take them all the
  *            time, or it is held for reading and now wanted for writing; -ENOSPC windows
  *            that are held leave no room in window_bytes: none goes home for it; -ENOMEM the
- *            device has less; -ENODEV; -EIO; -EDEADLK.
+ *            device has less; -ENODEV, also where the device goes while this waits; -EIO;
+ *            -EDEADLK.
  * Since:     0.1
  */
 UMM_API int umm_opencl_window_acquire(struct umm_opencl_window *window, unsigned access,
@@ -462,8 +468,8 @@ UMM_API int umm_opencl_window_release(struct umm_opencl_window *window, cl_uint 
  *
  * Ownership: none.
  * Context:   any thread, not from a callback; may sleep.
- * Return:    0; -EINVAL; -EBUSY somebody holds it; -ENOENT it was not acquired, or its pages have
- *            left the buffer since; -ENODEV; -EIO; -EDEADLK.
+ * Return:    0; -EINVAL; -EBUSY somebody holds it; -ENOENT it was not acquired, or was for writing
+ *            and pages have left the buffer since; -ENODEV; -EIO; -EDEADLK.
  * Since:     0.1
  */
 UMM_API int umm_opencl_window_dirty(struct umm_opencl_window *window, uint64_t *bits);
