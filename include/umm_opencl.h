@@ -155,7 +155,9 @@ UMM_API int umm_opencl_create(struct umm_ctx *ctx, const struct umm_opencl_optio
  * @ocl: or NULL
  *
  * Launches in other threads end with -ENODEV after the round they are in, and
- * are waited for.
+ * are waited for. So are windows that somebody holds, until they are released: a thread that
+ * holds one releases it first, or waits for itself for ever. So does umm_ctx_put() where it closes
+ * the context, and umm_device_destroy().
  *
  * Ownership: @ocl, its umm_device and its memory are gone.
  * Context:   any thread, not from a callback; may sleep.
@@ -367,8 +369,10 @@ UMM_API int umm_opencl_prefetch(struct umm_opencl *ocl, const struct umm_opencl_
  * Pages that the CPU did not touch in between stay in the buffer; acquiring them again
  * costs nothing. After the release a CPU that touches a page waits for the events, and has
  * what the device wrote. Between acquire and release it waits for the release: the thread that
- * holds a window must not touch its memory then, nor unmap it, fork, or umm_opencl_launch().
- * Reading what is only held for reading is fine.
+ * holds a window must not touch its memory then, nor unmap it, fork, or umm_opencl_launch(), nor
+ * acquire it for another device; and no thread may hand over a launch or prefetch that uses the
+ * memory and that commands of the window come after. Reading what is only held for reading is fine,
+ * by windows of other devices too.
  */
 
 /** Flags of umm_opencl_window_create(). */
@@ -401,9 +405,10 @@ UMM_API int umm_opencl_window_create(struct umm_opencl *ocl, void *addr, size_t 
 
 /**
  * umm_opencl_window_destroy() - pages come home, its device memory is given back
- * @window: or NULL; nobody holds it
+ * @window: or NULL
  *
- * Waits for the events that it was released with.
+ * Waits until nobody holds it, for ever where the caller does, and for the events that it was
+ * released with.
  *
  * Ownership: @window is gone; the buffer is released.
  * Context:   any thread, not from a callback; may sleep.
@@ -419,15 +424,20 @@ UMM_API void umm_opencl_window_destroy(struct umm_opencl_window *window);
  * @out:    the buffer, of umm_opencl_cl_context()
  *
  * Other windows that nobody holds go home where device memory is short. A window may be
- * acquired several times at once; each is released. For reading, pages are duplicated: the CPU
- * keeps them too, and nothing has to be copied back.
+ * acquired several times at once; each is released. For reading, pages are duplicated: the CPU and
+ * other devices keep them too, and nothing has to be copied back.
+ *
+ * Launches and prefetches that were handed over before are waited for: what they store is in the
+ * buffer. So no event that they wait for may depend on this thread's going on.
  *
  * Ownership: the buffer is borrowed until the release.
  * Context:   any thread, not from a callback; may sleep.
  * Return:    0; -EINVAL; -EFAULT part of the range is not managed or is poisoned; -EPERM
  *            read-only memory for writing; -EBUSY pages are pinned, or others take them all the
- *            time, or it is held for reading and now wanted for writing; -ENOSPC device
- *            memory is short, and all other windows are held; -ENODEV; -ENOMEM; -EIO; -EDEADLK.
+ *            time, or it is held for reading and now wanted for writing; -ENOSPC windows
+ *            that are held leave no room in window_bytes: none goes home for it; -ENOMEM the
+ *            device has less; -ENODEV, also where the device goes while this waits; -EIO;
+ *            -EDEADLK.
  * Since:     0.1
  */
 UMM_API int umm_opencl_window_acquire(struct umm_opencl_window *window, unsigned access,
@@ -441,7 +451,8 @@ UMM_API int umm_opencl_window_acquire(struct umm_opencl_window *window, unsigned
  *
  * Ownership: the events are retained.
  * Context:   any thread, a callback too; does not wait for the events.
- * Return:    0; -EINVAL, also where nobody holds it; -ENOMEM: it is still held.
+ * Return:    0; -EINVAL, also where nobody holds it or an event is none; -ENOMEM. On errors it
+ *            is still held, and no event is retained.
  * Since:     0.1
  */
 UMM_API int umm_opencl_window_release(struct umm_opencl_window *window, cl_uint nevents,
@@ -457,8 +468,8 @@ UMM_API int umm_opencl_window_release(struct umm_opencl_window *window, cl_uint 
  *
  * Ownership: none.
  * Context:   any thread, not from a callback; may sleep.
- * Return:    0; -EINVAL; -EBUSY somebody holds it; -ENOENT it was not acquired, or its pages have
- *            left the buffer since; -ENODEV; -EIO; -EDEADLK.
+ * Return:    0; -EINVAL; -EBUSY somebody holds it; -ENOENT it was not acquired, or was for writing
+ *            and pages have left the buffer since; -ENODEV; -EIO; -EDEADLK.
  * Since:     0.1
  */
 UMM_API int umm_opencl_window_dirty(struct umm_opencl_window *window, uint64_t *bits);

@@ -44,6 +44,7 @@
 
 struct job {
 	struct job *next;
+	uint64_t number; /* from 1 on, as they were handed over */
 	struct pending_op op;
 	cl_event done;	 /* the caller's */
 	cl_event passed; /* the queue's; NULL: nothing waits for it */
@@ -64,6 +65,9 @@ struct pending {
 	bool started;
 	bool stop;
 	struct job *jobs;
+	uint64_t running; /* number of the one that runs; 0: none does */
+	uint64_t last;	  /* of the one handed over last */
+	pthread_cond_t ran;
 };
 
 struct pending *pending_create(struct umm_opencl *ocl, bool in_queue)
@@ -82,6 +86,7 @@ struct pending *pending_create(struct umm_opencl *ocl, bool in_queue)
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&pending->added, &attr);
 	pthread_condattr_destroy(&attr);
+	pthread_cond_init(&pending->ran, NULL);
 	return pending;
 }
 
@@ -95,6 +100,7 @@ void pending_destroy(struct pending *pending)
 	pthread_mutex_unlock(&pending->lock);
 	if (pending->started)
 		pthread_join(pending->thread, NULL);
+	pthread_cond_destroy(&pending->ran);
 	pthread_cond_destroy(&pending->added);
 	pthread_mutex_destroy(&pending->lock);
 	free(pending);
@@ -112,30 +118,50 @@ static void job_destroy(struct job *job)
 	free(job);
 }
 
-static struct job *job_create(struct umm_opencl *ocl, const struct pending_op *op)
+static int take_events(struct job *job, const struct pending_op *op)
+{
+	int ret;
+
+	for (; job->nwait < op->nwait; job->nwait++) {
+		ret = report_cl_given(clRetainEvent(op->wait[job->nwait]),
+				      "clRetainEvent() of an operation");
+		if (ret)
+			return ret;
+		job->wait[job->nwait] = op->wait[job->nwait];
+	}
+	return 0;
+}
+
+static int job_create(struct umm_opencl *ocl, const struct pending_op *op, struct job **out)
 {
 	struct job *job = calloc(1, sizeof(*job) + (op->nwait + 1) * sizeof(cl_event));
+	cl_event done;
 	cl_int err;
+	int ret;
 
 	if (!job) {
 		op->drop(op->priv);
-		return NULL;
+		return -ENOMEM;
 	}
 	job->op = *op;
-	for (; job->nwait < op->nwait; job->nwait++) {
-		job->wait[job->nwait] = op->wait[job->nwait];
-		clRetainEvent(job->wait[job->nwait]);
-	}
-	job->done = clCreateUserEvent(ocl->context, &err);
-	if (!report_cl(err, "clCreateUserEvent()"))
-		return job;
-	job->done = NULL;
+	ret = take_events(job, op);
+	if (ret)
+		goto err_job;
+	done = clCreateUserEvent(ocl->context, &err);
+	ret = report_cl(err, "clCreateUserEvent()");
+	if (ret)
+		goto err_job;
+	job->done = done;
+	*out = job;
+	return 0;
+
+err_job:
 	job_destroy(job);
-	return NULL;
+	return ret;
 }
 
-/* Do it, and let those who wait for it go on. Its events are complete, or the device goes. */
-static void job_run(struct umm_opencl *ocl, struct job *job)
+/* Do it. Its events are complete, or the device goes. */
+static int job_run(struct umm_opencl *ocl, struct job *job)
 {
 	int ret = device_is_going(ocl) ? -ENODEV : 0;
 	cl_int err;
@@ -144,7 +170,12 @@ static void job_run(struct umm_opencl *ocl, struct job *job)
 		err = clWaitForEvents(job->nwait, job->wait);
 		ret = report_cl_given(err, "clWaitForEvents() of an operation");
 	}
-	ret = job->op.run(ocl, job->op.priv, ret);
+	return job->op.run(ocl, job->op.priv, ret);
+}
+
+/* Let those who wait for it go on. ret: what it ended with. */
+static void job_end(struct job *job, int ret)
+{
 	clSetUserEventStatus(job->done, ret ? report_cl_status(ret) : CL_COMPLETE);
 	if (job->passed)
 		clSetUserEventStatus(job->passed, CL_COMPLETE);
@@ -216,6 +247,7 @@ static void *pending_main(void *priv)
 {
 	struct pending *pending = priv;
 	struct job *job;
+	int ret;
 
 	pthread_mutex_lock(&pending->lock);
 	while (pending->jobs || !pending->stop) {
@@ -224,8 +256,14 @@ static void *pending_main(void *priv)
 			nap_locked(pending);
 			continue;
 		}
+		pending->running = job->number;
 		pthread_mutex_unlock(&pending->lock);
-		job_run(pending->ocl, job);
+		ret = job_run(pending->ocl, job);
+		pthread_mutex_lock(&pending->lock);
+		pending->running = 0;
+		pthread_cond_broadcast(&pending->ran);
+		pthread_mutex_unlock(&pending->lock);
+		job_end(job, ret);
 		device_leave(pending->ocl, NULL);
 		pthread_mutex_lock(&pending->lock);
 	}
@@ -304,6 +342,7 @@ static void append_locked(struct pending *pending, struct job *job)
 	while (*link)
 		link = &(*link)->next;
 	*link = job;
+	job->number = ++pending->last;
 	pthread_cond_signal(&pending->added);
 }
 
@@ -325,16 +364,16 @@ static int hand_over(struct pending *pending, struct job *job)
 
 int pending_submit(struct pending *pending, const struct pending_op *op, cl_event *event)
 {
-	struct job *job = job_create(pending->ocl, op);
+	struct job *job;
 	cl_event done;
-	int ret = 0;
+	int ret = job_create(pending->ocl, op, &job);
 
-	if (!job)
-		return -ENOMEM;
+	if (ret)
+		return ret;
 	done = job->done;
 	clRetainEvent(done);
 	if (pending->at_once)
-		job_run(pending->ocl, job);
+		job_end(job, job_run(pending->ocl, job));
 	else
 		ret = hand_over(pending, job);
 	if (!ret) {
@@ -346,4 +385,32 @@ int pending_submit(struct pending *pending, const struct pending_op *op, cl_even
 	job_destroy(job);
 	clReleaseEvent(done);
 	return ret;
+}
+
+/* Those up to this number; the list is in the order of numbers. */
+static bool have_run_locked(const struct pending *pending, uint64_t number)
+{
+	return (!pending->running || pending->running > number) &&
+	       (!pending->jobs || pending->jobs->number > number);
+}
+
+bool pending_is_idle(struct pending *pending)
+{
+	bool idle;
+
+	pthread_mutex_lock(&pending->lock);
+	idle = have_run_locked(pending, pending->last);
+	pthread_mutex_unlock(&pending->lock);
+	return idle;
+}
+
+void pending_wait(struct pending *pending)
+{
+	uint64_t number;
+
+	pthread_mutex_lock(&pending->lock);
+	number = pending->last;
+	while (!have_run_locked(pending, number))
+		pthread_cond_wait(&pending->ran, &pending->lock);
+	pthread_mutex_unlock(&pending->lock);
 }

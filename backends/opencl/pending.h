@@ -36,4 +36,9 @@ void pending_destroy(struct pending *pending);
  */
 int pending_submit(struct pending *pending, const struct pending_op *op, cl_event *event);
 
+/* Nothing that was handed over is left. */
+bool pending_is_idle(struct pending *pending);
+/* Wait until what was handed over before has run, whether its event says so yet or not. */
+void pending_wait(struct pending *pending);
+
 #endif

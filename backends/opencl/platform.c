@@ -2,13 +2,23 @@
 /*
  * Walks the OpenCL platforms of this machine: for umm_opencl_list(), and to choose
  * a device by name or type. Every walk asks anew, for a loader may offer more later.
- * The only state is which process that was. No locks.
+ * The only state is which process that was.
+ *
+ * Compilers made of LLVM (PoCL's, when the platform is first asked for) put handlers over the
+ * program's, which on SIGBUS remove the files that are being written, and themselves until the
+ * next file. In a context of UMM_CTX_FAULTS_IN_THREAD a SIGBUS is a fault like any other, and a
+ * build meanwhile would fail. So the handler that was there before is put back over theirs: they
+ * take theirs to be there from then on.
+ *
+ * Locks: loading, so that no thread takes theirs for the program's. Inside: none.
  */
 #define CL_TARGET_OPENCL_VERSION 200 /* to ask for SVM; no function newer than 1.2 is called */
 
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -219,6 +229,35 @@ static int visit_device(struct umm_opencl_info *info, cl_device_id device, visit
 	return fn(priv, info);
 }
 
+static pthread_mutex_t loading = PTHREAD_MUTEX_INITIALIZER;
+
+static cl_int get_platforms(cl_uint most, cl_platform_id *platforms, cl_uint *count)
+{
+	struct sigaction before;
+	cl_int err;
+
+	pthread_mutex_lock(&loading);
+	sigaction(SIGBUS, NULL, &before);
+	err = clGetPlatformIDs(most, platforms, count);
+	sigaction(SIGBUS, &before, NULL);
+	pthread_mutex_unlock(&loading);
+	return err;
+}
+
+static cl_int get_devices(cl_platform_id platform, cl_uint most, cl_device_id *devices,
+			  cl_uint *count)
+{
+	struct sigaction before;
+	cl_int err;
+
+	pthread_mutex_lock(&loading);
+	sigaction(SIGBUS, NULL, &before);
+	err = clGetDeviceIDs(platform, CL_DEVICE_TYPE_ALL, most, devices, count);
+	sigaction(SIGBUS, &before, NULL);
+	pthread_mutex_unlock(&loading);
+	return err;
+}
+
 static int visit_platform(cl_platform_id platform, visit_fn fn, void *priv, int *ndevices)
 {
 	char name[NAME_BYTES], version[NAME_BYTES];
@@ -234,7 +273,7 @@ static int visit_platform(cl_platform_id platform, visit_fn fn, void *priv, int 
 	info.platform = platform;
 	info.platform_name = name;
 	info.platform_version = version;
-	if (clGetDeviceIDs(platform, CL_DEVICE_TYPE_ALL, 0, NULL, &count) != CL_SUCCESS || !count) {
+	if (get_devices(platform, 0, NULL, &count) != CL_SUCCESS || !count) {
 		info.device_name = info.device_version = "";
 		info.usable = -ENODEV;
 		info.reason = cache_advice();
@@ -246,7 +285,7 @@ static int visit_platform(cl_platform_id platform, visit_fn fn, void *priv, int 
 	devices = calloc(count, sizeof(cl_device_id));
 	if (!devices)
 		return -ENOMEM;
-	clGetDeviceIDs(platform, CL_DEVICE_TYPE_ALL, count, devices, NULL);
+	get_devices(platform, count, devices, NULL);
 	for (cl_uint i = 0; i < count && !ret; i++) {
 		ret = visit_device(&info, devices[i], fn, priv);
 		++*ndevices;
@@ -263,14 +302,14 @@ static int visit_all(visit_fn fn, void *priv)
 	int ndevices = 0;
 	int ret = 0;
 
-	if (clGetPlatformIDs(0, NULL, &count) != CL_SUCCESS || !count) {
+	if (get_platforms(0, NULL, &count) != CL_SUCCESS || !count) {
 		report(UMM_LOG_INFO, "%s", umm_opencl_advice());
 		return -ENODEV;
 	}
 	platforms = calloc(count, sizeof(cl_platform_id));
 	if (!platforms)
 		return -ENOMEM;
-	clGetPlatformIDs(count, platforms, NULL);
+	get_platforms(count, platforms, NULL);
 	for (cl_uint i = 0; i < count && !ret; i++)
 		ret = visit_platform(platforms[i], fn, priv, &ndevices);
 	free(platforms);

@@ -137,12 +137,6 @@ int pools_create_one(struct pools *pools, cl_context context, cl_device_id devic
 	pools->nframes = npages;
 	pools->pool_frames = npages;
 	platform_limits(device, &limits);
-	if (len > limits.max_alloc_bytes) {
-		report(UMM_LOG_ERROR,
-		       "%zu bytes are more than the device's largest buffer (%" PRIu64 ")", len,
-		       limits.max_alloc_bytes);
-		return -ENOSPC;
-	}
 	if (!limits.fine_grain || !clSVMAlloc || !add_shared(pools, len))
 		ret = add_plain(pools, len);
 	return ret;

@@ -21,7 +21,7 @@ struct pools {
  */
 int pools_create(struct pools *pools, cl_context context, cl_device_id device, uint64_t bytes,
 		 uint64_t pool_bytes);
-/* One buffer of so many pages. 0; -ENOSPC the device has no buffers so large; -ENOMEM. Reported. */
+/* One buffer of so many pages, no larger than the device has them. 0; -ENOMEM. Reported. */
 int pools_create_one(struct pools *pools, cl_context context, cl_device_id device, uint32_t npages);
 void pools_destroy(struct pools *pools);
 

@@ -27,40 +27,6 @@ const char *umm_opencl_prelude(void)
 	return prelude;
 }
 
-/* The compiler's words, or NULL where there are none, or no memory. */
-static char *build_log(cl_program program, cl_device_id device)
-{
-	size_t len = 0;
-	char *log;
-
-	if (clGetProgramBuildInfo(program, device, CL_PROGRAM_BUILD_LOG, 0, NULL, &len) !=
-		    CL_SUCCESS ||
-	    len <= 1)
-		return NULL;
-	log = calloc(1, len + 1);
-	if (!log || clGetProgramBuildInfo(program, device, CL_PROGRAM_BUILD_LOG, len, log, NULL) !=
-			    CL_SUCCESS) {
-		free(log);
-		return NULL;
-	}
-	if (log[strspn(log, " \t\r\n")])
-		return log;
-	free(log);
-	return NULL;
-}
-
-/* A line of the log each, for a log line is short. */
-static void report_log(const char *log)
-{
-	size_t len;
-
-	for (; *log; log += len + (log[len] == '\n')) {
-		len = strcspn(log, "\n");
-		if (len)
-			report(UMM_LOG_ERROR, "%.*s", len < 400 ? (int)len : 400, log);
-	}
-}
-
 static int create(struct umm_opencl *ocl, const char *source, cl_program *out)
 {
 	const char *parts[] = { prelude, "\n#line 1\n", source };
@@ -105,9 +71,9 @@ int umm_opencl_build(struct umm_opencl *ocl, const char *source, const char *opt
 	ret = build(ocl, program, options);
 	if (ret && ret != -EINVAL)
 		goto err_release;
-	text = build_log(program, ocl->device);
+	text = report_build_log(program, ocl->device);
 	if (ret && text)
-		report_log(text);
+		report_lines(text);
 	if (log)
 		*log = text;
 	else

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * OpenCL's error codes by name and as negative errnos.
+ * OpenCL's error codes by name and as negative errnos, and what its compiler said.
  * No state, no locks.
  */
 #include <errno.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "report.h"
 
@@ -27,11 +29,13 @@ const char *report_cl_name(cl_int err)
 		{ CL_INVALID_PLATFORM, "CL_INVALID_PLATFORM" },
 		{ CL_INVALID_DEVICE, "CL_INVALID_DEVICE" },
 		{ CL_INVALID_CONTEXT, "CL_INVALID_CONTEXT" },
+		{ CL_INVALID_QUEUE_PROPERTIES, "CL_INVALID_QUEUE_PROPERTIES" },
 		{ CL_INVALID_COMMAND_QUEUE, "CL_INVALID_COMMAND_QUEUE" },
 		{ CL_INVALID_MEM_OBJECT, "CL_INVALID_MEM_OBJECT" },
 		{ CL_INVALID_BUILD_OPTIONS, "CL_INVALID_BUILD_OPTIONS" },
 		{ CL_INVALID_PROGRAM, "CL_INVALID_PROGRAM" },
 		{ CL_INVALID_PROGRAM_EXECUTABLE, "CL_INVALID_PROGRAM_EXECUTABLE" },
+		{ CL_INVALID_KERNEL_NAME, "CL_INVALID_KERNEL_NAME" },
 		{ CL_INVALID_KERNEL, "CL_INVALID_KERNEL" },
 		{ CL_INVALID_ARG_INDEX, "CL_INVALID_ARG_INDEX" },
 		{ CL_INVALID_ARG_VALUE, "CL_INVALID_ARG_VALUE" },
@@ -42,6 +46,7 @@ const char *report_cl_name(cl_int err)
 		{ CL_INVALID_WORK_ITEM_SIZE, "CL_INVALID_WORK_ITEM_SIZE" },
 		{ CL_INVALID_GLOBAL_OFFSET, "CL_INVALID_GLOBAL_OFFSET" },
 		{ CL_INVALID_EVENT_WAIT_LIST, "CL_INVALID_EVENT_WAIT_LIST" },
+		{ CL_INVALID_EVENT, "CL_INVALID_EVENT" },
 		{ CL_INVALID_OPERATION, "CL_INVALID_OPERATION" },
 		{ CL_INVALID_BUFFER_SIZE, "CL_INVALID_BUFFER_SIZE" },
 		{ CL_INVALID_GLOBAL_WORK_SIZE, "CL_INVALID_GLOBAL_WORK_SIZE" },
@@ -108,4 +113,36 @@ int report_cl(cl_int err, const char *call)
 	int ret = report_cl_given(err, call);
 
 	return ret == -EINVAL ? -EIO : ret;
+}
+
+char *report_build_log(cl_program program, cl_device_id device)
+{
+	size_t len = 0;
+	char *log;
+
+	if (clGetProgramBuildInfo(program, device, CL_PROGRAM_BUILD_LOG, 0, NULL, &len) !=
+		    CL_SUCCESS ||
+	    len <= 1)
+		return NULL;
+	log = calloc(1, len + 1);
+	if (!log || clGetProgramBuildInfo(program, device, CL_PROGRAM_BUILD_LOG, len, log, NULL) !=
+			    CL_SUCCESS) {
+		free(log);
+		return NULL;
+	}
+	if (log[strspn(log, " \t\r\n")])
+		return log;
+	free(log);
+	return NULL;
+}
+
+void report_lines(const char *log)
+{
+	size_t len;
+
+	for (; *log; log += len + (log[len] == '\n')) {
+		len = strcspn(log, "\n");
+		if (len)
+			report(UMM_LOG_ERROR, "%.*s", len < 400 ? (int)len : 400, log);
+	}
 }

@@ -26,4 +26,10 @@ int report_cl_given(cl_int err, const char *call);
 /* The same of a call that takes nothing of the program's: what is invalid is -EIO. */
 int report_cl(cl_int err, const char *call);
 
+/* What the compiler said of a program, for free(); NULL: nothing, or there is no memory. */
+char *report_build_log(cl_program program, cl_device_id device);
+
+/* A line of the log for each line of text, since those are short. */
+void report_lines(const char *text);
+
 #endif

@@ -14,8 +14,12 @@
  *	acquire: the page comes again
  *
  * As long as nothing was invalidated since, pages are known to be there and acquiring costs
- * nothing. For reading pages are duplicated, so that the CPU keeps them; pages of other
- * devices, which cannot be, are moved.
+ * nothing. For reading pages are duplicated, so that the CPU and other devices keep them; those
+ * that only another device has go home first. What cannot be duplicated is moved.
+ *
+ * Commands that use the buffer may be behind launches that were handed over, in the same queue.
+ * If such a launch were to bring a page that the window has, it would wait for these commands, and
+ * they for it. So launches handed over before are done before the window is acquired.
  *
  * Locks: windows.residency for the length of an acquire, which moves pages; window.lock for
  * who holds it. The callback takes window.lock alone, and waits only for releases and events.
@@ -27,6 +31,7 @@
 #include <time.h>
 
 #include "live.h"
+#include "pending.h"
 #include "platform.h"
 #include "report.h"
 #include "window.h"
@@ -35,7 +40,24 @@
 #define PATIENCE_NS  UINT64_C(2000000000) /* with pages that do not come */
 #define NAP_NS	     100000
 #define EXAMINE_FROM 3 /* tries before asking why */
-#define WARN_S	     5
+
+#define WHY_HELD                                                                                \
+	"its window is held; call umm_opencl_window_release() before the thread that holds it " \
+	"touches it, acquires it for another device, or destroys it, its device or the context"
+#define WHY_EVENTS                                                                                 \
+	"what its window was released with is not complete; does that wait for a launch that was " \
+	"handed over while the window was held?"
+#define WHY_LAUNCHES                                                                              \
+	"its window is acquired after launches and prefetches handed over before, which are not " \
+	"done; do they wait for an event that the thread completes later?"
+
+/* What becomes of pages that are lacking. */
+enum way {
+	WAY_DUPLICATE,
+	WAY_HOME_FIRST, /* then they can be duplicated that only another device has */
+	WAY_MOVE,
+	NR_WAYS,
+};
 
 static uint64_t now_ns(void)
 {
@@ -47,14 +69,22 @@ static uint64_t now_ns(void)
 
 static void drain_locked(struct umm_opencl_window *window)
 {
-	cl_int err =
-		window->nevents ? clWaitForEvents(window->nevents, window->events) : CL_SUCCESS;
+	struct watcher *watcher = &window->ocl->windows->watcher;
+	struct watch watch;
+	cl_int err;
 
-	if (err != CL_SUCCESS)
-		report(UMM_LOG_ERROR, "clWaitForEvents() of a window failed: %s (%d)",
-		       report_cl_name(err), err);
-	while (window->nevents)
-		clReleaseEvent(window->events[--window->nevents]);
+	if (!window->nevents)
+		return;
+	watch_begin(watcher, &watch, window->start, WHY_EVENTS);
+	/* One by one: several would have to be of one context, and one that is bad end the wait. */
+	while (window->nevents) {
+		err = clWaitForEvents(1, &window->events[--window->nevents]);
+		if (err != CL_SUCCESS)
+			report(UMM_LOG_ERROR, "clWaitForEvents() of a window failed: %s (%d)",
+			       report_cl_name(err), err);
+		clReleaseEvent(window->events[window->nevents]);
+	}
+	watch_end(watcher, &watch);
 }
 
 void window_drain(struct umm_opencl_window *window)
@@ -64,24 +94,26 @@ void window_drain(struct umm_opencl_window *window)
 	pthread_mutex_unlock(&window->lock);
 }
 
-/* Nobody holds it and its events are done; says so where that takes long. */
+/* Nobody holds it and its events are done. */
 static void wait_released_locked(struct umm_opencl_window *window, uintptr_t addr)
 {
-	struct timespec until;
-	bool said = false;
+	struct watcher *watcher = &window->ocl->windows->watcher;
+	struct watch watch;
 
-	while (window->held) {
-		clock_gettime(CLOCK_REALTIME, &until);
-		until.tv_sec += WARN_S;
-		if (pthread_cond_timedwait(&window->released, &window->lock, &until) && !said) {
-			report(UMM_LOG_WARNING,
-			       "0x%" PRIxPTR " is waited for: its window is held since %d seconds; "
-			       "does the thread that holds it touch it?",
-			       addr, WARN_S);
-			said = true;
-		}
+	if (window->held) {
+		watch_begin(watcher, &watch, addr, WHY_HELD);
+		while (window->held)
+			pthread_cond_wait(&window->released, &window->lock);
+		watch_end(watcher, &watch);
 	}
 	drain_locked(window);
+}
+
+/* Where permissions change nothing moves: a device that only loads goes on with what it has. */
+static bool concerns_locked(const struct umm_opencl_window *window, enum umm_event event)
+{
+	return window->uses & UMM_OPENCL_WRITE ||
+	       (event != UMM_EVENT_PROTECTION_PAGE && event != UMM_EVENT_PROTECTION_VMA);
 }
 
 static int window_invalidate(void *priv, const struct umm_notifier_range *range)
@@ -90,10 +122,12 @@ static int window_invalidate(void *priv, const struct umm_notifier_range *range)
 	int ret = 0;
 
 	pthread_mutex_lock(&window->lock);
-	if (!range->blockable && (window->held || window->nevents))
-		ret = -EAGAIN;
-	else
-		wait_released_locked(window, range->start);
+	if (concerns_locked(window, range->event)) {
+		if (!range->blockable && (window->held || window->nevents))
+			ret = -EAGAIN;
+		else
+			wait_released_locked(window, range->start);
+	}
 	pthread_mutex_unlock(&window->lock);
 	return ret;
 }
@@ -113,6 +147,7 @@ int windows_create(struct umm_opencl *ocl, uint64_t bytes)
 	platform_limits(ocl->device, &limits);
 	ocl->windows->bytes = bytes ? bytes : limits.global_bytes / 4;
 	pthread_mutex_init(&ocl->windows->residency, NULL);
+	watcher_init(&ocl->windows->watcher);
 	return 0;
 }
 
@@ -149,6 +184,7 @@ void windows_destroy(struct umm_opencl *ocl)
 		clReleaseKernel(ocl->windows->compare);
 	if (ocl->windows->program)
 		clReleaseProgram(ocl->windows->program);
+	watcher_fini(&ocl->windows->watcher);
 	pthread_mutex_destroy(&ocl->windows->residency);
 	free(ocl->windows);
 	ocl->windows = NULL;
@@ -191,6 +227,23 @@ static bool overlaps(const struct windows *windows, const struct umm_opencl_wind
 	return false;
 }
 
+/* Could it ever have device memory? */
+static int check_size(const struct umm_opencl_window *window, uint64_t len)
+{
+	struct umm_opencl *ocl = window->ocl;
+	struct platform_limits limits;
+
+	platform_limits(ocl->device, &limits);
+	if (len <= limits.max_alloc_bytes && len << window->track <= ocl->windows->bytes)
+		return 0;
+	report(UMM_LOG_ERROR,
+	       "a window of %" PRIu64 " bytes%s is larger than window_bytes (%" PRIu64 ") or the "
+	       "device's largest buffer (%" PRIu64 ")",
+	       len, window->track ? ", twice to track it," : "", ocl->windows->bytes,
+	       limits.max_alloc_bytes);
+	return -ENOSPC;
+}
+
 /* Into the list, and to where it hears of changes. */
 static int window_insert_locked(struct umm_opencl_window *window)
 {
@@ -200,8 +253,9 @@ static int window_insert_locked(struct umm_opencl_window *window)
 
 	if (overlaps(windows, window))
 		return -EEXIST;
-	if ((uint64_t)span.len << window->track > windows->bytes)
-		return -ENOSPC;
+	ret = check_size(window, span.len);
+	if (ret)
+		return ret;
 	ret = umm_notifier_insert(window->ocl->ctx, &span, &window_ops, window, &window->notifier);
 	if (ret)
 		return ret;
@@ -240,6 +294,7 @@ int umm_opencl_window_create(struct umm_opencl *ocl, void *addr, size_t len, uin
 		return -ENOMEM;
 	}
 	window->track = flags & UMM_OPENCL_WINDOW_TRACK;
+	watcher_start(&ocl->windows->watcher);
 	pthread_mutex_lock(&ocl->windows->residency);
 	ret = window_insert_locked(window);
 	pthread_mutex_unlock(&ocl->windows->residency);
@@ -296,7 +351,9 @@ static bool hold_if_valid(struct umm_opencl_window *window, unsigned access)
 	valid = window->mem && (window->resident & access) == access &&
 		(window->held || !umm_notifier_read_retry(window->notifier, window->seq));
 	if (valid) {
+		window->uses = window->held || window->nevents ? window->uses | access : access;
 		window->access = window->held ? window->access | access : access;
+		window->remembered &= window->held > 0;
 		window->held++;
 	}
 	pthread_mutex_unlock(&window->lock);
@@ -319,12 +376,51 @@ static long migrate(struct umm_opencl_window *window, const struct umm_span *spa
 	return moved == -EFAULT || moved == -ENOSPC || moved == -ENOENT ? 0 : moved;
 }
 
-/* Pages that are lacking. A page has one frame here: its copy has to go before it can come. */
-static long bring(struct umm_opencl_window *window, const struct umm_span *span, bool duplicate)
+/* Take pages to dst, but not those of which several have copies: 0 or an error. */
+static int migrate_sole(struct umm_opencl_window *window, const struct umm_span *span,
+			struct umm_devmem *dst)
 {
-	long moved = duplicate ? 0 : migrate(window, span, NULL, false);
+	struct umm_page_info pages[UMM_BLOCK_PAGES];
+	struct umm_span run = { .start = span->start };
+	size_t npages;
+	long moved = 0;
 
-	return moved < 0 ? moved : migrate(window, span, window->mem, duplicate);
+	for (uintptr_t at = span->start; at < span->start + span->len;
+	     at += npages * UMM_PAGE_SIZE) {
+		npages = (span->start + span->len - at) >> UMM_PAGE_SHIFT;
+		npages = npages < UMM_BLOCK_PAGES ? npages : UMM_BLOCK_PAGES;
+		moved = umm_query(window->ocl->ctx, at, npages, pages);
+		for (size_t i = 0, end; i < npages && moved >= 0; i = end + 1) {
+			for (end = i; end < npages && pages[end].state != UMM_PAGE_DUPLICATED;
+			     end++)
+				;
+			run.start = at + i * UMM_PAGE_SIZE;
+			run.len = (end - i) * UMM_PAGE_SIZE;
+			moved = run.len ? migrate(window, &run, dst, false) : 0;
+		}
+		if (moved < 0)
+			return (int)moved;
+	}
+	return 0;
+}
+
+/*
+ * Pages that are lacking: 0 or an error. A page has one frame here: for writing its copy has to
+ * go before it can come.
+ */
+static long bring(struct umm_opencl_window *window, const struct umm_span *span, unsigned access,
+		  enum way way)
+{
+	bool write = access & UMM_OPENCL_WRITE;
+	long moved = 0;
+
+	if (write)
+		moved = migrate(window, span, NULL, false);
+	else if (way != WAY_DUPLICATE)
+		moved = migrate_sole(window, span, way == WAY_MOVE ? window->mem : NULL);
+	if (moved < 0 || (!write && way == WAY_MOVE))
+		return moved;
+	return migrate(window, span, window->mem, !write);
 }
 
 static bool is_usable(uint64_t entry, unsigned access)
@@ -401,7 +497,7 @@ static int why_lost(struct umm_opencl_window *window, const struct umm_span *spa
 }
 
 /* Bring what is not usable, run by run. 0 or an error; *lacking is where the first was, or 0. */
-static int bring_missing(struct umm_opencl_window *window, unsigned access, bool duplicate,
+static int bring_missing(struct umm_opencl_window *window, unsigned access, enum way way,
 			 uintptr_t *lacking)
 {
 	struct umm_span missing = { .start = window->start };
@@ -416,21 +512,18 @@ static int bring_missing(struct umm_opencl_window *window, unsigned access, bool
 			return 0;
 		if (!*lacking)
 			*lacking = missing.start;
-		moved = bring(window, &missing, duplicate);
+		moved = bring(window, &missing, access, way);
 		if (moved < 0)
 			return moved == -EIO ? why_lost(window, &missing) : (int)moved;
 	}
 }
 
-/*
- * One try. 0: held; -EAGAIN: not yet; or another error. For reading pages are duplicated, and
- * moved the next time where that cannot be, because another device has them.
- */
-static int try_fill(struct umm_opencl_window *window, unsigned access, bool again,
+/* One try. 0: held; -EAGAIN: not yet; or another error. */
+static int try_fill(struct umm_opencl_window *window, unsigned access, enum way way,
 		    uintptr_t *lacking)
 {
 	struct umm_span missing = { .start = window->start };
-	int ret = bring_missing(window, access, !(access & UMM_OPENCL_WRITE) && !again, lacking);
+	int ret = bring_missing(window, access, way, lacking);
 	uint64_t seq;
 
 	if (ret)
@@ -449,7 +542,7 @@ static int window_fill(struct umm_opencl_window *window, unsigned access)
 	int ret;
 
 	for (int try = 0;; try++) {
-		ret = try_fill(window, access, try % 2, &lacking);
+		ret = try_fill(window, access, (enum way)(try % NR_WAYS), &lacking);
 		if (ret != -EAGAIN)
 			return ret;
 		if (lacking && try >= EXAMINE_FROM) {
@@ -464,20 +557,16 @@ static int window_fill(struct umm_opencl_window *window, unsigned access)
 	}
 }
 
-/* Its pages as they are before anything runs. */
+/* Its pages as they are before anything writes to them. */
 static int remember_first(struct umm_opencl_window *window, unsigned access)
 {
-	bool first;
 	int ret;
 
-	if (!window->track || !(access & UMM_OPENCL_WRITE))
+	if (!window->track || !(access & UMM_OPENCL_WRITE) || window->remembered)
 		return 0;
-	pthread_mutex_lock(&window->lock);
-	first = window->held == 1;
-	if (first)
-		drain_locked(window);
-	pthread_mutex_unlock(&window->lock);
-	ret = first ? window_remember(window) : 0;
+	window_drain(window);
+	ret = window_remember(window);
+	window->remembered = !ret;
 	if (ret)
 		umm_opencl_window_release(window, 0, NULL);
 	return ret;
@@ -512,6 +601,22 @@ static int acquire_locked(struct umm_opencl_window *window, unsigned access)
 	return ret ? ret : remember_first(window, access);
 }
 
+/* They may take pages of it, while what it is acquired for waits for them. */
+static void wait_handed_over(struct umm_opencl_window *window)
+{
+	struct watcher *watcher = &window->ocl->windows->watcher;
+	struct watch watch;
+	struct pending *pending[] = { window->ocl->pending, window->ocl->prefetches };
+
+	for (size_t i = 0; i < sizeof(pending) / sizeof(pending[0]); i++) {
+		if (pending_is_idle(pending[i]))
+			continue;
+		watch_begin(watcher, &watch, window->start, WHY_LAUNCHES);
+		pending_wait(pending[i]);
+		watch_end(watcher, &watch);
+	}
+}
+
 int umm_opencl_window_acquire(struct umm_opencl_window *window, unsigned access, cl_mem *out)
 {
 	struct umm_ctx *ctx;
@@ -524,8 +629,12 @@ int umm_opencl_window_acquire(struct umm_opencl_window *window, unsigned access,
 	if (ret)
 		return ret;
 	loss = &window->ocl->transfer.loss;
+	if (!loss_is_known(loss))
+		wait_handed_over(window);
 	pthread_mutex_lock(&window->ocl->windows->residency);
-	ret = loss_is_known(loss) ? -ENODEV : acquire_locked(window, access);
+	/* If the device goes, nobody waits for a holder that has only just come. */
+	ret = loss_is_known(loss) || device_is_going(window->ocl) ? -ENODEV :
+								    acquire_locked(window, access);
 	if (ret && loss_is_known(loss))
 		ret = -ENODEV;
 	if (!ret)
@@ -557,19 +666,25 @@ static int add_events_locked(struct umm_opencl_window *window, cl_uint nevents,
 			     const cl_event *events)
 {
 	cl_event *grown;
+	cl_uint before;
+	int ret = 0;
 
 	forget_done_locked(window);
+	before = window->nevents;
 	if (!nevents)
 		return 0;
 	grown = realloc(window->events, (window->nevents + nevents) * sizeof(cl_event));
 	if (!grown)
 		return -ENOMEM;
 	window->events = grown;
-	for (cl_uint i = 0; i < nevents; i++) {
-		clRetainEvent(events[i]);
-		grown[window->nevents++] = events[i];
+	for (cl_uint i = 0; i < nevents && !ret; i++) {
+		ret = report_cl_given(clRetainEvent(events[i]), "clRetainEvent() of a window");
+		if (!ret)
+			grown[window->nevents++] = events[i];
 	}
-	return 0;
+	while (ret && window->nevents > before)
+		clReleaseEvent(grown[--window->nevents]);
+	return ret;
 }
 
 int umm_opencl_window_release(struct umm_opencl_window *window, cl_uint nevents,
@@ -598,7 +713,8 @@ static int check_released(struct umm_opencl_window *window, unsigned *access)
 	if (window->held)
 		ret = -EBUSY;
 	else if (!window->mem || !window->access ||
-		 umm_notifier_read_retry(window->notifier, window->seq))
+		 (window->access & UMM_OPENCL_WRITE &&
+		  umm_notifier_read_retry(window->notifier, window->seq)))
 		ret = -ENOENT;
 	else
 		drain_locked(window);

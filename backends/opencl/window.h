@@ -4,6 +4,7 @@
 #define OPENCL_WINDOW_H
 
 #include "device.h"
+#include "watch.h"
 
 struct umm_opencl_window {
 	struct umm_opencl *ocl;
@@ -17,7 +18,8 @@ struct umm_opencl_window {
 	struct umm_opencl_window *next; /* used less recently */
 	struct umm_devmem *mem;		/* PLACED; NULL: it has no device memory now */
 	struct pools pools;		/* its one buffer */
-	cl_mem shadow;			/* track: what the pages were when it was acquired */
+	cl_mem shadow;			/* track: what the pages were */
+	bool remembered;		/* when it was acquired for writing, since nobody held it */
 
 	/* Protects: what follows. Never held while libumm is called. Inside: nothing. */
 	pthread_mutex_t lock;
@@ -26,12 +28,15 @@ struct umm_opencl_window {
 	unsigned held;	   /* acquired so often more than released */
 	unsigned resident; /* access for which all pages were in the buffer as of seq; 0: none */
 	unsigned access;   /* what it was acquired for since nobody held it; 0: never */
+	unsigned uses;	   /* what holders and events may do with it, at most */
 	uint64_t seq;
 	cl_event *events; /* to wait for before pages leave */
 	cl_uint nevents;
 };
 
 struct windows {
+	struct watcher watcher; /* of who waits for windows */
+
 	/* Protects: the list, and device memory of windows; held while libumm is called, no
 	 * callback takes it. Inside: nothing. */
 	pthread_mutex_t residency;

@@ -3,7 +3,8 @@
  * Device memory of windows. Each window that has some is a PLACED memory of its own, whose
  * frames are one buffer: page i of the range is page i of the buffer. All windows together
  * have windows.bytes; where that is used up, or the device gives no more, those that were
- * acquired longest ago and are not held lose theirs: their pages go home as if evicted.
+ * acquired longest ago and are not held lose theirs: their pages go home as if evicted. None does
+ * for a window that would have no room all the same, because of those that are held.
  *
  * With tracking a second buffer has the pages as they were before a kernel ran, and a kernel
  * of ours compares the two: exact, and it needs nothing of the kernel that wrote.
@@ -11,6 +12,7 @@
  * Locks: the caller holds windows.residency.
  */
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -110,29 +112,55 @@ static int add_memory(struct umm_opencl_window *window)
 	return 0;
 }
 
-int window_back(struct umm_opencl_window *window)
+/* What windows that are held keep. */
+static uint64_t held_bytes(struct windows *windows)
+{
+	uint64_t bytes = 0;
+
+	for (struct umm_opencl_window *w = windows->first; w; w = w->next) {
+		pthread_mutex_lock(&w->lock);
+		if (w->held)
+			bytes += bytes_of(w);
+		pthread_mutex_unlock(&w->lock);
+	}
+	return bytes;
+}
+
+/* Let others that are not held go until there is room within windows.bytes. 0 or -ENOSPC. */
+static int make_room(struct umm_opencl_window *window)
 {
 	struct windows *windows = window->ocl->windows;
+	uint64_t held = held_bytes(windows);
+
+	if (held + bytes_of(window) > windows->bytes) {
+		report(UMM_LOG_ERROR,
+		       "a window of %u pages has no room: of window_bytes (%" PRIu64
+		       ") windows that are held keep %" PRIu64,
+		       window->npages, windows->bytes, held);
+		return -ENOSPC;
+	}
+	/* What is used beyond what is held can go: there is a victim. */
+	while (windows->used + bytes_of(window) > windows->bytes)
+		window_unback(find_victim(windows));
+	return 0;
+}
+
+int window_back(struct umm_opencl_window *window)
+{
 	struct umm_opencl_window *victim;
-	int ret = -ENOSPC;
+	int ret;
 
 	if (window->mem)
 		return 0;
-	for (;;) {
-		if (windows->used + bytes_of(window) <= windows->bytes)
-			ret = create_buffers(window);
-		if (ret != -ENOSPC && ret != -ENOMEM)
-			break;
-		victim = find_victim(windows);
-		if (!victim) {
-			report(UMM_LOG_ERROR,
-			       "a window of %u pages has no room: all other windows are held "
-			       "(window_bytes)",
-			       window->npages);
+	ret = make_room(window);
+	if (ret)
+		return ret;
+	/* The device may give less. */
+	while ((ret = create_buffers(window)) == -ENOMEM) {
+		victim = find_victim(window->ocl->windows);
+		if (!victim)
 			return ret;
-		}
 		window_unback(victim);
-		ret = -ENOSPC;
 	}
 	return ret ? ret : add_memory(window);
 }
@@ -154,6 +182,7 @@ static int build_compare(struct umm_opencl *ocl)
 	const char *source = compare_source;
 	cl_program program;
 	cl_int err;
+	char *log;
 	int ret;
 
 	if (windows->compare)
@@ -167,6 +196,9 @@ static int build_compare(struct umm_opencl *ocl)
 	if (!ret) {
 		windows->compare = clCreateKernel(program, "compare", &err);
 		ret = report_cl(err, "clCreateKernel() of the kernel that compares");
+	} else if ((log = report_build_log(program, ocl->device))) {
+		report_lines(log);
+		free(log);
 	}
 	if (ret)
 		clReleaseProgram(program);

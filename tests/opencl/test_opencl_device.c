@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/resource.h>
 
@@ -586,9 +587,40 @@ static void a_device_for_which_there_is_no_address_space_says_so(void **state)
 	work_once(rig);
 }
 
+static void on_sigbus(int signo)
+{
+	(void)signo;
+}
+
+static bool handles_sigbus(void)
+{
+	struct sigaction now;
+
+	assert_int_equal(sigaction(SIGBUS, NULL, &now), 0);
+	return now.sa_handler == on_sigbus;
+}
+
+/* A compiler's own would remove its files when a page is missed, in the middle of a build. */
+static void compilers_put_no_handler_over_that_of_sigbus(void **state)
+{
+	const struct sigaction ours = { .sa_handler = on_sigbus };
+	struct rig *rig = *state;
+	struct sigaction before;
+
+	assert_int_equal(sigaction(SIGBUS, &ours, &before), 0);
+	rig_open(rig, MIB, NULL);
+	assert_true(handles_sigbus());
+	rig_build(rig);
+	work_once(rig);
+	assert_true(handles_sigbus());
+	assert_int_equal(sigaction(SIGBUS, &before, NULL), 0);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
+		/* First: compilers do it once in a process. */
+		rig_test(compilers_put_no_handler_over_that_of_sigbus),
 		rig_test(the_callers_device_context_or_queue_is_used),
 		rig_test(an_out_of_order_queue_works),
 		rig_test(a_device_is_found_by_names_in_any_case_and_by_type),

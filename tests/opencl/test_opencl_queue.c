@@ -334,6 +334,50 @@ static void a_launch_whose_event_failed_does_not_run(void **state)
 	clReleaseEvent(failed);
 }
 
+static void what_is_no_event_is_refused_before_anything_is_handed_over(void **state)
+{
+	struct rig *rig = *state;
+	cl_kernel kernel;
+	struct umm_span span;
+	size_t n = NWORDS;
+	cl_event event = NULL;
+	int64_t pages = 7;
+
+	rig_open(rig, 4 * MIB, NULL);
+	rig_build(rig);
+	kernel = map_numbered(rig);
+	span = (struct umm_span){ .start = (uintptr_t)rig_alloc(rig, PAGE), .len = PAGE };
+	cl_event wait[] = { rig_gate_new(rig), NULL };
+	struct umm_opencl_work work = { .size = sizeof(work),
+					.kernel = kernel,
+					.dims = 1,
+					.global = &n,
+					.nwait = 2,
+					.wait = wait,
+					.event = &event };
+	struct umm_opencl_prefetch what = { .size = sizeof(what),
+					    .spans = &span,
+					    .nspans = 1,
+					    .access = UMM_OPENCL_READ,
+					    .nwait = 2,
+					    .wait = wait,
+					    .event = &event,
+					    .moved = &pages };
+
+	assert_int_equal(umm_opencl_launch(rig->ocl, &work, NULL), -EINVAL);
+	assert_true(rig_logged("CL_INVALID_EVENT"));
+	assert_int_equal(umm_opencl_prefetch(rig->ocl, &what), -EINVAL);
+	assert_null(event);
+	assert_int_equal(pages, 7);
+	assert_int_equal(rig_device_pages(rig), 0);
+	rig_gate_open(wait[0]);
+	work.nwait = 1;
+	assert_int_equal(umm_opencl_launch(rig->ocl, &work, NULL), 0);
+	assert_int_equal(clWaitForEvents(1, &event), CL_SUCCESS);
+	clReleaseEvent(event);
+	clReleaseEvent(wait[0]);
+}
+
 static void a_profiled_queue_gives_the_time_on_the_device(void **state)
 {
 	struct rig *rig = *state;
@@ -440,6 +484,7 @@ int main(int argc, char **argv)
 		rig_test(arguments_and_sizes_are_those_of_the_call),
 		rig_test(a_failed_launch_fails_its_event_and_nothing_else),
 		rig_test(a_launch_whose_event_failed_does_not_run),
+		rig_test(what_is_no_event_is_refused_before_anything_is_handed_over),
 		rig_test(a_profiled_queue_gives_the_time_on_the_device),
 		rig_test(launches_that_are_pending_end_with_their_device),
 		rig_test(launches_that_are_pending_end_with_their_context),

@@ -284,6 +284,98 @@ static void a_cpu_waits_for_the_events_of_the_release(void **state)
 	assert_int_equal(toucher.seen, word(77));
 }
 
+static cl_event user_event(struct rig *rig)
+{
+	cl_int err;
+	cl_event event = clCreateUserEvent(umm_opencl_cl_context(rig->ocl), &err);
+
+	assert_int_equal(err, CL_SUCCESS);
+	return event;
+}
+
+static void events_of_several_contexts_are_all_waited_for(void **state)
+{
+	struct rig *rig = *state;
+	uint32_t *words = open_with(rig, NPAGES, 0);
+	struct umm_opencl_window *w = window(rig, words, NPAGES * PAGE, 0);
+	struct toucher toucher = { .at = words + 77 };
+	cl_device_id device = umm_opencl_cl_device(rig->ocl);
+	cl_int err;
+	cl_context other = clCreateContext(NULL, 1, &device, NULL, NULL, &err);
+	cl_event events[] = { NULL, user_event(rig), NULL };
+	pthread_t thread;
+
+	assert_int_equal(err, CL_SUCCESS);
+	for (size_t i = 0; i < 3; i += 2) {
+		events[i] = clCreateUserEvent(other, &err);
+		assert_int_equal(err, CL_SUCCESS);
+		clSetUserEventStatus(events[i], CL_COMPLETE);
+	}
+	acquire(w, RW);
+	assert_int_equal(umm_opencl_window_release(w, 3, events), 0);
+	start_touching(&toucher, &thread);
+	clSetUserEventStatus(events[1], CL_COMPLETE);
+	pthread_join(thread, NULL);
+	assert_int_equal(toucher.seen, word(77));
+	for (size_t i = 0; i < 3; i++)
+		clReleaseEvent(events[i]);
+	clReleaseContext(other);
+}
+
+static cl_uint references(cl_event event)
+{
+	cl_uint count = 0;
+
+	assert_int_equal(clGetEventInfo(event, CL_EVENT_REFERENCE_COUNT, sizeof(count), &count,
+					NULL),
+			 CL_SUCCESS);
+	return count;
+}
+
+static void what_is_no_event_is_refused_and_the_window_still_held(void **state)
+{
+	struct rig *rig = *state;
+	struct umm_opencl_window *w = window(rig, open_with(rig, 4, 0), 4 * PAGE, 0);
+	cl_event events[] = { user_event(rig), NULL };
+	cl_uint before = references(events[0]);
+	uint64_t bits;
+
+	acquire(w, RW);
+	assert_int_equal(umm_opencl_window_release(w, 2, events), -EINVAL);
+	assert_true(rig_logged("CL_INVALID_EVENT"));
+	assert_int_equal(references(events[0]), before);
+	assert_int_equal(umm_opencl_window_dirty(w, &bits), -EBUSY);
+	release(w, NULL);
+	assert_int_equal(umm_opencl_window_dirty(w, &bits), 0);
+	clSetUserEventStatus(events[0], CL_COMPLETE);
+	clReleaseEvent(events[0]);
+}
+
+static void *close_device(void *rig)
+{
+	rig_close(rig);
+	return NULL;
+}
+
+static void a_device_waits_for_its_windows_and_says_what_to_do(void **state)
+{
+	struct rig *rig = *state;
+	uint32_t *words = open_with(rig, 4, 0);
+	struct umm_opencl_window *w = window(rig, words, 4 * PAGE, 0);
+	pthread_t thread;
+	bool said = false;
+
+	map_all(rig, w, 4 * PAGE / 4);
+	acquire(w, RW);
+	assert_int_equal(pthread_create(&thread, NULL, close_device, rig), 0);
+	rig_eventually(said || (said = rig_logged("call umm_opencl_window_release() before")));
+	assert_non_null(rig->ocl);
+	release(w, NULL);
+	pthread_join(thread, NULL);
+	assert_null(rig->ocl);
+	assert_mapped(words, 0, 4 * PAGE / 4, 1);
+}
+
 static void held_twice_it_is_released_twice(void **state)
 {
 	struct rig *rig = *state;
@@ -340,7 +432,7 @@ static void windows_that_are_held_keep_their_memory(void **state)
 	acquire(a, RW);
 	acquire(b, RW);
 	assert_int_equal(umm_opencl_window_acquire(c, RW, &mem), -ENOSPC);
-	assert_true(rig_logged("all other windows are held"));
+	assert_true(rig_logged("of window_bytes (81920) windows that are held keep 81920"));
 	assert_null(mem);
 	release(a, NULL);
 	acquire(c, RW);
@@ -348,6 +440,49 @@ static void windows_that_are_held_keep_their_memory(void **state)
 	assert_int_equal(rig_pages_in(rig, words + 10 * PAGE / 4, 20 * PAGE, UMM_PAGE_DEVICE), 20);
 	release(b, NULL);
 	release(c, NULL);
+}
+
+static void a_window_that_cannot_have_room_takes_none_from_others(void **state)
+{
+	struct rig *rig = *state;
+	uint32_t *words = open_with(rig, 30, 20 * PAGE);
+	struct umm_opencl_window *held = window(rig, words, 10 * PAGE, 0);
+	struct umm_opencl_window *idle = window(rig, words + 10 * PAGE / 4, 5 * PAGE, 0);
+	struct umm_opencl_window *large = window(rig, words + 15 * PAGE / 4, 11 * PAGE, 0);
+	uint64_t bits;
+	cl_mem mem;
+
+	acquire(held, RW);
+	acquire(idle, RW);
+	release(idle, NULL);
+	assert_int_equal(umm_opencl_window_acquire(large, RW, &mem), -ENOSPC);
+	assert_int_equal(rig_pages_in(rig, words + 10 * PAGE / 4, 5 * PAGE, UMM_PAGE_DEVICE), 5);
+	assert_int_equal(umm_opencl_window_dirty(idle, &bits), 0);
+	release(held, NULL);
+	acquire(large, RW);
+	release(large, NULL);
+}
+
+static void a_window_larger_than_the_largest_buffer_is_refused(void **state)
+{
+	struct rig *rig = *state;
+	uint32_t *words = open_with(rig, 20, UINT64_MAX);
+	struct umm_opencl_window *w = window(rig, words, 8 * PAGE, 0), *other = NULL;
+	cl_device_id device = umm_opencl_cl_device(rig->ocl);
+	cl_ulong largest = 0;
+	uint64_t bits;
+
+	assert_int_equal(clGetDeviceInfo(device, CL_DEVICE_MAX_MEM_ALLOC_SIZE, sizeof(largest),
+					 &largest, NULL),
+			 CL_SUCCESS);
+	acquire(w, RW);
+	release(w, NULL);
+	assert_int_equal(umm_opencl_window_create(rig->ocl, words + 8 * PAGE / 4,
+						  (largest & ~(PAGE - 1)) + PAGE, 0, &other),
+			 -ENOSPC);
+	assert_null(other);
+	assert_true(rig_logged("the device's largest buffer"));
+	assert_int_equal(umm_opencl_window_dirty(w, &bits), 0);
 }
 
 static void dirty_pages_are_those_that_changed(void **state)
@@ -517,8 +652,7 @@ static void pages_of_another_device_come_to_the_window(void **state)
 	assert_int_equal(
 		umm_migrate_to_device(rig->ctx, umm_opencl_devmem(other), words, 60 * PAGE), 60);
 	acquire(w, UMM_OPENCL_READ);
-	assert_int_equal(rig_pages_in(rig, words, 100 * PAGE, UMM_PAGE_DEVICE), 60);
-	assert_int_equal(rig_pages_in(rig, words, 100 * PAGE, UMM_PAGE_DUPLICATED), 40);
+	assert_int_equal(rig_pages_in(rig, words, 100 * PAGE, UMM_PAGE_DUPLICATED), 100);
 	release(w, NULL);
 	map_all(rig, w, 100 * PAGE / 4);
 	umm_opencl_destroy(other);
@@ -576,9 +710,14 @@ int main(int argc, char **argv)
 		rig_test(kernels_with_and_without_the_prelude_share_pages),
 		rig_test(a_cpu_that_touches_a_held_window_waits_and_sees_what_was_written),
 		rig_test(a_cpu_waits_for_the_events_of_the_release),
+		rig_test(events_of_several_contexts_are_all_waited_for),
+		rig_test(what_is_no_event_is_refused_and_the_window_still_held),
+		rig_test(a_device_waits_for_its_windows_and_says_what_to_do),
 		rig_test(held_twice_it_is_released_twice),
 		rig_test(windows_take_turns_where_memory_is_short),
 		rig_test(windows_that_are_held_keep_their_memory),
+		rig_test(a_window_that_cannot_have_room_takes_none_from_others),
+		rig_test(a_window_larger_than_the_largest_buffer_is_refused),
 		rig_test(dirty_pages_are_those_that_changed),
 		rig_test(untracked_pages_are_dirty_where_they_may_have_been_written),
 		rig_test(what_cannot_be_a_window_is_refused),
