@@ -446,6 +446,24 @@ static enum fault_end fault_serve(struct umm_ctx *ctx, struct uffd_msg_info *inf
 	}
 }
 
+/*
+ * A store to a duplicated page, in the thread: it comes again as long as it has to, so the page may
+ * be long done, and by now somebody else's.
+ */
+static bool is_stale(struct umm_ctx *ctx, const struct uffd_msg_info *info)
+{
+	struct block *block;
+	bool stale;
+
+	if (!ctx->in_thread || !info->wp)
+		return false;
+	block = block_find(ctx, info->addr);
+	stale = !block || page_state(block, page_index(info->addr)) != PG_DUPLICATED;
+	if (block)
+		lock_drop(&block->lock);
+	return stale;
+}
+
 static void fault_work(struct umm_ctx *ctx, const struct work *work)
 {
 	struct uffd_msg_info info = {
@@ -461,7 +479,8 @@ static void fault_work(struct umm_ctx *ctx, const struct work *work)
 	uint64_t began = now_ns();
 
 	defer_end(ctx, info.addr);
-	fault_serve(ctx, &info, true);
+	if (!is_stale(ctx, &info))
+		fault_serve(ctx, &info, true);
 	/* Who handed it over may sleep, though nothing was migrated. */
 	if (ctx->in_thread)
 		ctx_settled(ctx);

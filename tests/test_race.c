@@ -433,6 +433,32 @@ static void device_reads_race_munmap_of_half(struct env *e)
 	}
 }
 
+/* A thread that serves its own fault hands it over again when it has waited for long. */
+static void store_that_is_handed_over_twice_takes_the_page_once(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = env_alloc_small(e, PAGE);
+	struct act writer = { .env = e, .p = p, .npages = 1 };
+	struct actor actor;
+
+	if (!(e->variant.ctx_flags & UMM_CTX_FAULTS_IN_THREAD))
+		env_skip("a thread that servers wake does not come again");
+	fill(p, 1, 1);
+	assert_int_equal(migrate(e, ref, p, 1, UMM_MIGRATE_DUPLICATE), 1);
+	hook_arm(HOOK_WORK, p, 1);
+	actor_start(&actor, act_write, &writer);
+	assert_true(hook_stopped());
+	actor_join(&actor);
+	device_fill(ref, p, 1, 3);
+	assert_state(e, p, 1, env_home(e));
+	env_mark(e);
+	hook_go(HOOK_WORK);
+	wait_until(env_delta(e, UMM_COUNT_FAULT_NS) > 0);
+	assert_state(e, p, 1, env_home(e));
+	assert_delta(e, UMM_COUNT_FAULT_WRITE, 0);
+	assert_filled(p, 1, 3);
+}
+
 static const struct test_case cases[] = {
 	TEST(ALL, dropped_while_collected_for_the_device),
 	TEST(ALL, dropped_while_copied_to_the_device),
@@ -465,6 +491,7 @@ static const struct test_case cases[] = {
 	TEST(ALL, device_reads_while_pages_go_home),
 	TEST(ALL, device_reads_while_an_invalidation_is_announced),
 	TEST(ALL, device_reads_race_munmap_of_half),
+	TEST(ASYNC_PRIVATE, store_that_is_handed_over_twice_takes_the_page_once),
 };
 
 int main(int argc, char **argv)
