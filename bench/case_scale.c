@@ -2,7 +2,8 @@
 /*
  * Much address space of which little is used: 100 000 ranges, 1 TiB reserved, 64 GiB of which one
  * page in each block is touched. A fault there against one in a range of 1 GiB, where as many
- * pages are spread evenly; and the books for it, in percent of what is allowed: 0.2 % of the
+ * pages are spread evenly; the same of a bare program, since pages that lie far apart make the
+ * kernel's faults longer, too; and the books for it, in percent of what is allowed: 0.2 % of the
  * memory that was touched, and 4 KiB for each block of 2 MiB in which a page was.
  *
  * The ranges are attached piece by piece and lie side by side, so that they are no mappings of
@@ -13,6 +14,7 @@
 #include <sys/mman.h>
 
 #include "bench.h"
+#include "floor.h"
 #include "ours.h"
 #include "touches.h"
 
@@ -25,10 +27,12 @@ enum scale_variant {
 	SCALE_RESERVED,
 	SCALE_SPARSE,
 	SCALE_BOOKS = 4, /* or'ed in */
+	SCALE_BARE = 8,	 /* likewise: a bare program in both */
 };
 
-/* A context with memory of which some pages are used. */
+/* A context, or a bare program, with memory of which some pages are used. */
 struct side {
+	struct floor_uffd *bare;
 	struct umm_ctx *ctx;
 	struct ref_device *device;
 	struct touches touches;
@@ -68,8 +72,32 @@ static int side_attach(struct bench_env *env, struct side *side)
 	return 0;
 }
 
+static int side_touches(struct bench_env *env, struct side *side, size_t len, size_t npages)
+{
+	side->touches = (struct touches){ .npages = npages,
+					  .stride = len / npages & ~(UMM_PAGE_SIZE - 1),
+					  .cpu = machine_first_cpu(env->machine) };
+	return touches_init(&side->touches);
+}
+
+/* Its server copies each page into a new one, as libumm's does with a page that comes alone. */
+static int side_open_bare(struct bench_env *env, struct side *side, size_t len, size_t npages)
+{
+	struct floor_uffd_options options = { .npages = npages };
+	int ret = side_touches(env, side, len, npages);
+
+	if (ret)
+		return ret;
+	options.apart = side->touches.stride;
+	options.cpu = side->touches.cpu;
+	ret = floor_uffd_open(&options, &side->bare);
+	if (ret == -EOPNOTSUPP || ret == -EPERM)
+		return bench_note(env, BENCH_SKIP, "the bare program may not use userfaultfd here");
+	return ret ? bench_note(env, ret, "the bare userfaultfd program") : 0;
+}
+
 /* len: what to allocate; 0: ranges are attached. */
-static int side_open(struct bench_env *env, struct side *side, size_t len, size_t npages)
+static int side_open_ours(struct bench_env *env, struct side *side, size_t len, size_t npages)
 {
 	void *memory;
 	int ret = ours_ctx(env, &side->ctx);
@@ -89,12 +117,9 @@ static int side_open(struct bench_env *env, struct side *side, size_t len, size_
 		ret = side_attach(env, side);
 		len = side->len;
 	}
-	side->touches = (struct touches){ .npages = npages,
-					  .stride = len / npages & ~(UMM_PAGE_SIZE - 1),
-					  .cpu = machine_first_cpu(env->machine) };
 	side->spans = calloc(npages, sizeof(*side->spans));
 	if (!ret)
-		ret = touches_init(&side->touches);
+		ret = side_touches(env, side, len, npages);
 	if (ret || !side->spans)
 		return ret ? ret : -ENOMEM;
 	touches_stamp(&side->touches, side->memory);
@@ -115,7 +140,7 @@ static int scale_setup(struct bench_env *env, const struct bench_case *bcase, vo
 	if (!s)
 		return -ENOMEM;
 	s->env = env;
-	switch (bcase->variant & ~SCALE_BOOKS) {
+	switch (bcase->variant & ~(SCALE_BOOKS | SCALE_BARE)) {
 	case SCALE_RANGES:
 		s->ours.nranges = env->quick ? RANGES / 50 : RANGES;
 		break;
@@ -127,9 +152,14 @@ static int scale_setup(struct bench_env *env, const struct bench_case *bcase, vo
 		npages = len / UMM_BLOCK_SIZE;
 	}
 	machine_warm(8 * npages * UMM_PAGE_SIZE, MADV_NOHUGEPAGE);
-	ret = side_open(env, &s->ours, len, npages);
+	if (bcase->variant & SCALE_BARE) {
+		len = len ?: s->ours.nranges * RANGE_BYTES;
+		ret = side_open_bare(env, &s->ours, len, npages);
+		return ret ? ret : side_open_bare(env, &s->theirs, GIB, npages);
+	}
+	ret = side_open_ours(env, &s->ours, len, npages);
 	if (!ret && !(bcase->variant & SCALE_BOOKS))
-		ret = side_open(env, &s->theirs, GIB, npages);
+		ret = side_open_ours(env, &s->theirs, GIB, npages);
 	return ret;
 }
 
@@ -153,9 +183,24 @@ static int side_out(struct bench_env *env, struct side *side)
 			  side->touches.npages);
 }
 
+static int side_run_bare(struct bench_env *env, struct side *side, struct series *out)
+{
+	int ret = floor_uffd_reset(side->bare);
+
+	if (ret)
+		return bench_note(env, ret, "the bare userfaultfd program");
+	ret = touches_run(env, &side->touches, floor_uffd_memory(side->bare), out);
+	floor_uffd_stop(side->bare);
+	return ret;
+}
+
 static int side_run(struct bench_env *env, struct side *side, struct series *out)
 {
-	int ret = side_out(env, side);
+	int ret;
+
+	if (side->bare)
+		return side_run_bare(env, side, out);
+	ret = side_out(env, side);
 
 	return ret ? ret : touches_run(env, &side->touches, side->memory, out);
 }
@@ -199,6 +244,7 @@ static int scale_books(void *state, struct series *out)
 
 static void side_close(struct side *side)
 {
+	floor_uffd_close(side->bare);
 	ref_destroy(side->device);
 	umm_ctx_put(side->ctx);
 	if (side->len)
@@ -226,6 +272,14 @@ static void scale_teardown(void *state)
 		.teardown = scale_teardown,                                                    \
 	}
 
+#define BARE_CASE(case_name, which)                                                        \
+	{                                                                                  \
+		.name = (case_name), .summary = "the same of a bare program, UFFDIO_COPY", \
+		.against = "bare, in 1 GiB", .unit = "us", .kind = BENCH_COST, .pairs = 5, \
+		.variant = (which) | SCALE_BARE, .setup = scale_setup, .ours = scale_ours, \
+		.theirs = scale_theirs, .teardown = scale_teardown,                        \
+	}
+
 #define BOOKS_CASE(case_name, which)                                                         \
 	{                                                                                    \
 		.name = (case_name), .summary = "its books, in percent of what is allowed",  \
@@ -236,10 +290,13 @@ static void scale_teardown(void *state)
 
 const struct bench_case case_scale[] = {
 	SCALE_CASE("scale/ranges", "CPU read fault in one of 100000 ranges", SCALE_RANGES),
+	BARE_CASE("scale/ranges-bare", SCALE_RANGES),
 	BOOKS_CASE("scale/ranges-books", SCALE_RANGES),
 	SCALE_CASE("scale/1tib", "in 1 TiB that is reserved", SCALE_RESERVED),
+	BARE_CASE("scale/1tib-bare", SCALE_RESERVED),
 	BOOKS_CASE("scale/1tib-books", SCALE_RESERVED),
 	SCALE_CASE("scale/sparse", "in 64 GiB, one page in each block used", SCALE_SPARSE),
+	BARE_CASE("scale/sparse-bare", SCALE_SPARSE),
 	BOOKS_CASE("scale/sparse-books", SCALE_SPARSE),
 	{ 0 },
 };

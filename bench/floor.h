@@ -18,6 +18,7 @@
  */
 struct floor_uffd_options {
 	size_t npages;
+	size_t apart;	/* bytes between pages that are copied, not moved; 0: moved neighbours */
 	int cpu;	/* that the server is pinned to; -1: free to roam */
 	bool raise;	/* ask for nice -20 */
 	bool protect;	/* pages are there, write-protected; the server lets writes through */
@@ -33,7 +34,7 @@ int floor_uffd_open(const struct floor_uffd_options *options, struct floor_uffd 
 int floor_uffd_reset(struct floor_uffd *f);
 /* End the run: no server waits, SIGBUS is whose it was. floor_uffd_reset() does so, too. */
 void floor_uffd_stop(struct floor_uffd *f);
-/* The paged memory; the first word of every page says its offset. */
+/* The paged memory; the first word of every page says how far it is from the first one. */
 char *floor_uffd_memory(const struct floor_uffd *f);
 void floor_uffd_close(struct floor_uffd *f);
 

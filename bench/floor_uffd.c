@@ -3,14 +3,18 @@
  * Paging by hand, the least that UFFDIO_MOVE needs for one fault: wake-up, read, memcpy,
  * ioctl, wake-up. Or write-protection by hand: the same without a memcpy.
  *
+ * Pages that lie apart are copied into new ones instead: UFFDIO_COPY from a staging page. That
+ * is how libumm serves a page that comes alone, so it shows the kernel's part of such a fault.
+ *
  * What makes it fast: the server blocks in read() (a poll before it would be one call
  * more), staging pages exist beforehand and are used in order, nothing is locked
  * or looked up, both ranges are small pages whose page tables stay, and the fault's
  * address alone says which device page to copy. Moving the pages back between runs is one
  * ioctl that nobody times.
  *
- * Invariant: page i is either in memory (touched), or its frame is one of staging's
- * that were not used yet. The device has a copy of every page for ever.
+ * Invariant: page i is either in memory (touched), or the device has it alone, and, where pages
+ * are moved, its frame is one of staging's that were not used yet. The device has a copy of every
+ * page for ever.
  *
  * A server that cannot resolve a fault would leave the faulting thread asleep, so it
  * falls back to UFFDIO_COPY and notes the error for floor_uffd_reset().
@@ -26,6 +30,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -38,7 +43,8 @@
 struct floor_uffd {
 	struct floor_uffd_options options;
 	int uffd;
-	size_t len;
+	size_t stride; /* of the pages in memory */
+	size_t len;    /* of memory */
 	char *memory;
 	char *staging;
 	char *device;
@@ -68,6 +74,13 @@ static int move(struct floor_uffd *f, char *dst, char *src, size_t len)
 	return 0;
 }
 
+static int copy(struct floor_uffd *f, uintptr_t dst, const char *src)
+{
+	struct uffdio_copy arg = { .dst = dst, .src = (uintptr_t)src, .len = PAGE };
+
+	return ioctl(f->uffd, UFFDIO_COPY, &arg) ? -errno : 0;
+}
+
 static int protect(struct floor_uffd *f, uintptr_t start, size_t len, uint64_t mode)
 {
 	struct uffdio_writeprotect arg = { .range = { start, len }, .mode = mode };
@@ -87,21 +100,22 @@ static void unprotect(struct floor_uffd *f, uintptr_t addr)
 
 static void resolve(struct floor_uffd *f, uintptr_t addr)
 {
-	size_t offset = (addr & ~(PAGE - 1)) - (uintptr_t)f->memory;
+	uintptr_t page = addr & ~(PAGE - 1);
+	char *frame = f->device + (page - (uintptr_t)f->memory) / f->stride * PAGE;
 	size_t stage = f->used++;
-	struct uffdio_copy copy = { .dst = (uintptr_t)f->memory + offset,
-				    .src = (uintptr_t)f->device + offset,
-				    .len = PAGE };
 	int ret = -ENOSPC;
 
-	if (stage < f->options.npages) {
-		memcpy(f->staging + stage * PAGE, f->device + offset, PAGE);
-		ret = move(f, f->memory + offset, f->staging + stage * PAGE, PAGE);
+	if (f->options.apart) {
+		memcpy(f->staging, frame, PAGE);
+		ret = copy(f, page, f->staging);
+	} else if (stage < f->options.npages) {
+		memcpy(f->staging + stage * PAGE, frame, PAGE);
+		ret = move(f, (char *)page, f->staging + stage * PAGE, PAGE);
 	}
 	if (ret == 0)
 		return;
 	f->error = ret;
-	ioctl(f->uffd, UFFDIO_COPY, &copy);
+	copy(f, page, frame);
 }
 
 static void *serve(void *arg)
@@ -173,9 +187,9 @@ int floor_uffd_descriptor(uint64_t features)
 	return fd;
 }
 
-static int register_range(struct floor_uffd *f, char *start)
+static int register_range(struct floor_uffd *f, char *start, size_t len)
 {
-	struct uffdio_register arg = { .range = { (uintptr_t)start, f->len },
+	struct uffdio_register arg = { .range = { (uintptr_t)start, len },
 				       .mode = f->options.protect ? UFFDIO_REGISTER_MODE_WP :
 								    UFFDIO_REGISTER_MODE_MISSING };
 
@@ -184,26 +198,28 @@ static int register_range(struct floor_uffd *f, char *start)
 
 static int build(struct floor_uffd *f)
 {
-	size_t at;
+	size_t frames = f->options.npages * PAGE, i, at;
 	int ret;
 
-	/* Populated once, so that the page tables are there for good. */
-	f->memory = machine_map(f->len, MADV_NOHUGEPAGE, true);
-	f->staging = machine_map(f->len, MADV_NOHUGEPAGE, false);
-	f->device = machine_map(f->len, MADV_HUGEPAGE, true);
+	/* Touched once, so that the page tables are there for good. */
+	f->memory = machine_map(f->len, MADV_NOHUGEPAGE, !f->options.apart);
+	f->staging = machine_map(frames, MADV_NOHUGEPAGE, f->options.apart);
+	f->device = machine_map(frames, MADV_HUGEPAGE, true);
 	if (!f->memory || !f->staging || !f->device)
 		return -ENOMEM;
-	for (at = 0; at < f->len; at += PAGE) {
+	for (i = 0; i < f->options.npages; i++) {
+		at = i * f->stride;
 		memcpy(f->memory + at, &at, sizeof(at));
-		memcpy(f->device + at, &at, sizeof(at));
+		memcpy(f->device + i * PAGE, &at, sizeof(at));
 	}
-	f->uffd = floor_uffd_descriptor(
-		(f->options.protect ? UFFD_FEATURE_PAGEFAULT_FLAG_WP : UFFD_FEATURE_MOVE) |
-		(f->options.in_thread ? UFFD_FEATURE_SIGBUS : 0));
+	f->uffd = floor_uffd_descriptor((f->options.protect ? UFFD_FEATURE_PAGEFAULT_FLAG_WP :
+					 f->options.apart   ? 0 :
+							      UFFD_FEATURE_MOVE) |
+					(f->options.in_thread ? UFFD_FEATURE_SIGBUS : 0));
 	if (f->uffd < 0)
 		return f->uffd;
-	ret = register_range(f, f->memory);
-	return ret ? ret : register_range(f, f->staging);
+	ret = register_range(f, f->memory, f->len);
+	return ret ? ret : register_range(f, f->staging, frames);
 }
 
 static int start_server(struct floor_uffd *f)
@@ -239,7 +255,8 @@ int floor_uffd_open(const struct floor_uffd_options *options, struct floor_uffd 
 		return -ENOMEM;
 	f->uffd = -1;
 	f->options = *options;
-	f->len = options->npages * PAGE;
+	f->stride = options->apart ?: PAGE;
+	f->len = options->npages * f->stride;
 	f->used = options->npages;
 	ret = build(f);
 	if (ret) {
@@ -247,6 +264,17 @@ int floor_uffd_open(const struct floor_uffd_options *options, struct floor_uffd 
 		return ret;
 	}
 	*out = f;
+	return 0;
+}
+
+/* All at once are moved, but not dropped: the kernel would give page tables back, too. */
+static int take_away(struct floor_uffd *f)
+{
+	if (!f->options.apart)
+		return move(f, f->staging, f->memory, f->len);
+	for (size_t i = 0; i < f->options.npages; i++)
+		if (madvise(f->memory + i * f->stride, PAGE, MADV_DONTNEED))
+			return -errno;
 	return 0;
 }
 
@@ -264,7 +292,7 @@ int floor_uffd_reset(struct floor_uffd *f)
 	if (f->options.protect)
 		ret = protect(f, (uintptr_t)f->memory, f->len, UFFDIO_WRITEPROTECT_MODE_WP);
 	else
-		ret = move(f, f->staging, f->memory, f->len);
+		ret = take_away(f);
 	return ret ? ret : start_server(f);
 }
 
@@ -281,7 +309,7 @@ void floor_uffd_close(struct floor_uffd *f)
 	if (f->uffd >= 0)
 		close(f->uffd);
 	machine_unmap(f->memory, f->len);
-	machine_unmap(f->staging, f->len);
-	machine_unmap(f->device, f->len);
+	machine_unmap(f->staging, f->options.npages * PAGE);
+	machine_unmap(f->device, f->options.npages * PAGE);
 	free(f);
 }
