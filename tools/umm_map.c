@@ -7,7 +7,8 @@
  * ends, or the user interrupts. Code addresses of allocation sites become names of objects, as
  * /proc/PID/maps has them, while the program is still there.
  *
- * One thread; a signal handler that sets a flag.
+ * One thread; a signal handler that sets a flag. A limit on the size of files is met like a full
+ * disk, by what write() says.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -179,6 +180,7 @@ static int map_run(const struct options *options)
 		return complain(strerror(errno));
 	sigaction(SIGINT, &action, NULL);
 	sigaction(SIGTERM, &action, NULL);
+	signal(SIGXFSZ, SIG_IGN);
 	if (channel_reserve(channel, &channel->sheet, sizeof(channel->sheet)))
 		ret = complain("/dev/shm is full: there is no room for what the program tells");
 	else if ((out = output_open(options->path)))

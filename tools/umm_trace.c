@@ -7,7 +7,9 @@
  * (trace_file.c). A program that is started here finds the wish in its environment, so that nothing
  * of it is missed.
  *
- * One thread; a signal handler that sets a flag, or those of child.c.
+ * One thread; a signal handler that sets a flag, or those of child.c. A limit on the size of files
+ * is met like a full disk, by what write() says; a program that is started has that limit's signal
+ * as this command was given it.
  */
 #include <errno.h>
 #include <signal.h>
@@ -56,6 +58,7 @@ struct session {
 };
 
 static volatile sig_atomic_t interrupted;
+static struct sigaction too_large_before;
 
 static void help_print(void)
 {
@@ -335,6 +338,7 @@ static int run_traced(void *arg)
 	setenv("UMM_RUN_PID", pid, true);
 	snprintf(pid, sizeof(pid), "%d", (int)getpid());
 	setenv("UMM_TRACE_PID", pid, true);
+	sigaction(SIGXFSZ, &too_large_before, NULL);
 	channel_remove(getpid());
 	return run_become(options->argc, options->argv);
 }
@@ -444,6 +448,7 @@ static int options_parse(int argc, char **argv, struct options *out)
 int trace_main(int argc, char **argv)
 {
 	struct options options = { .path = "umm.trace.json", .size = SIZE_DEFAULT };
+	struct sigaction ignore = { .sa_handler = SIG_IGN };
 	int ret;
 
 	if (argc == 2 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
@@ -451,6 +456,7 @@ int trace_main(int argc, char **argv)
 		return tool_finish_output("trace");
 	}
 	ret = options_parse(argc, argv, &options);
+	sigaction(SIGXFSZ, &ignore, &too_large_before);
 	if (!ret)
 		ret = options.pid ? trace_running(&options) : trace_started(&options);
 	free(options.argv);

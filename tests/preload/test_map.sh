@@ -115,6 +115,14 @@ full_disk() {
 	[ ! -e "$scratch/disk/map.svg" ] || fail "half a picture is left"
 }
 
+file_size_limit() {
+	need_userfaultfd
+	start_program
+	expect 1 bash -c 'ulimit -f 1; exec "$@"' - "$umm" map --seconds 0 -o "$picture" "$program"
+	says err 'map.svg: File too large; there is no picture'
+	[ ! -e "$picture" ] || fail "half a picture is left"
+}
+
 # Where it cannot be written is said before the program is looked at for long.
 says_at_once_that_it_cannot_write() {
 	need_userfaultfd

@@ -213,6 +213,37 @@ full_disk() {
 	done
 }
 
+# A limit on the size of files is this command's, which says so; the program has its signal.
+file_size_limit() {
+	local limited=(bash -c 'ulimit -S -f 200; exec "$@"' -) ignored
+	local unlimited=(bash -c 'ulimit -S -f unlimited; exec "$@"' -)
+
+	need_python
+	need_userfaultfd
+	[ "$(ulimit -H -f)" = unlimited ] || skip "the size of files is limited"
+	expect 1 "${limited[@]}" "$umm" trace -o "$trace" "${limits[@]}" --summary -- \
+		"${unlimited[@]}" "$victims/victim_memory" sweep
+	says err 'File too large; what was written before is whole'
+	says out 'all as it should be'
+	examine <<-'END'
+	for kind, t in totals.items():
+	    assert t["seen"] == t["written"] + t["dropped"], (kind, t)
+	assert sum(t["dropped"] for t in totals.values()) >= 10, totals
+	assert totals["fault"]["seen"] == summary("touches of pages on devices"), totals
+	END
+	expect 1 bash -c 'ulimit -f 1; exec "$@"' - "$umm" trace -o "$scratch/none" "${limits[@]}" -- \
+		touch "$scratch/ran"
+	says err 'none: File too large'
+	[ ! -e "$scratch/ran" ] || fail "it ran the program"
+	for ignored in '' "trap '' XFSZ;"; do
+		expect 0 bash -c "$ignored"'exec "$@"' - grep SigIgn /proc/self/status
+		cp "$scratch/out" "$scratch/wanted"
+		expect 0 bash -c "$ignored"'exec "$@"' - "$umm" trace -o "$trace" "${limits[@]}" -- \
+			grep SigIgn /proc/self/status
+		cmp "$scratch/out" "$scratch/wanted" || fail "$(cat "$scratch/out")"
+	done
+}
+
 # The program's own end, arguments and status; what is not managed at all has an empty trace.
 passes_on() {
 	need_python
