@@ -213,6 +213,38 @@ full_disk() {
 	done
 }
 
+# Of a program that runs already, too, what finds no room is counted until an interrupt.
+full_disk_of_one_that_runs() {
+	need_python
+	need_userfaultfd
+	start_program scans
+	small_disk 64k
+	trace=$scratch/disk/trace.json
+	: >"$scratch/err"
+	"$umm" trace -o "$trace" "$program" 2>"$scratch/err" &
+	tracer=$!
+	for _ in {1..600}; do
+		! grep -q 'what follows is only counted' "$scratch/err" || break
+		sleep 0.1
+	done
+	cp "$trace" "$scratch/when_full"
+	for _ in {1..600}; do
+		! cmp -s "$trace" "$scratch/when_full" || { sleep 0.1 && continue; }
+		kill -INT "$tracer" || fail "it has ended: $(cat "$scratch/err")"
+		break
+	done
+	! wait "$tracer" || fail "it exited with 0: $(cat "$scratch/err")"
+	[ "$(grep -c 'umm trace: writing' "$scratch/err")" = 1 ] || fail "$(cat "$scratch/err")"
+	examine <<-'END'
+	def dropped(when):
+	    return sum(t["dropped"] for t in when.values())
+	before = json.load(open(sys.argv[1].replace("disk/trace.json", "when_full")))[-1]["args"]
+	assert dropped(totals) > dropped(before), (before, totals)
+	for kind, t in totals.items():
+	    assert t["seen"] == t["written"] + t["dropped"], (kind, t)
+	END
+}
+
 # A limit on the size of files is this command's, which says so; the program has its signal.
 file_size_limit() {
 	local limited=(bash -c 'ulimit -S -f 200; exec "$@"' -) ignored
