@@ -297,6 +297,17 @@ static int file_open(struct session *session)
 	return ret ? complain(options->path, strerror(-ret)) : TOOL_OK;
 }
 
+static int file_close(struct session *session, int ret)
+{
+	int error = trace_file_close(&session->file);
+
+	if (!error || session->error)
+		return ret;
+	fprintf(stderr, "umm trace: closing %s: %s; what was written may not be whole\n",
+		session->options->path, strerror(-error));
+	return TOOL_FAILED;
+}
+
 static int record_all(struct session *session)
 {
 	session->file.pid = session->pid;
@@ -324,9 +335,7 @@ static int trace_running(const struct options *options)
 		atomic_store(&session.channel->trace.reader, 0);
 		return ret;
 	}
-	ret = record_all(&session);
-	trace_file_close(&session.file);
-	return ret;
+	return file_close(&session, record_all(&session));
 }
 
 static int run_traced(void *arg)
@@ -358,7 +367,7 @@ static int trace_started(struct options *options)
 	session.pidfd = target_watch(session.pid);
 	/* The program has begun: whatever fails here, it is waited for. */
 	ret = session.pidfd < 0 ? complain("no descriptor", strerror(errno)) : record_all(&session);
-	trace_file_close(&session.file);
+	ret = file_close(&session, ret);
 	channel_remove(session.pid);
 	while (waitpid(session.pid, &status, 0) < 0 && errno == EINTR)
 		;

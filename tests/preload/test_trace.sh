@@ -213,6 +213,42 @@ full_disk() {
 	done
 }
 
+# No room to begin a trace in: the file is what it was, its length too. What is there is used.
+keeps_the_one_before() {
+	local len
+
+	need_python
+	need_userfaultfd
+	for len in 1 1500 2100 70000; do
+		head -c "$len" /dev/zero | tr '\0' x >"$trace"
+		cp "$trace" "$scratch/wanted"
+		expect 1 bash -c 'ulimit -f 2; exec "$@"' - \
+			"$umm" trace -o "$trace" "${limits[@]}" -- touch "$scratch/ran"
+		says err 'trace.json: File too large'
+		cmp "$trace" "$scratch/wanted" || fail "of $len bytes it has something else"
+		[ ! -e "$scratch/ran" ] || fail "it ran the program"
+		expect 0 "$umm" trace -o "$trace" "${limits[@]}" -- true
+		examine <<<'assert len(events) == 1, events'
+	done
+	small_disk 64k
+	trace=$scratch/disk/trace.json
+	head -c 65536 /dev/zero | tr '\0' x >"$trace"
+	expect 0 "$umm" trace -o "$trace" "${limits[@]}" -- true
+	examine <<<'assert len(events) == 1, events'
+}
+
+# What a file system tells late is told, and no success.
+close_fails() {
+	need_userfaultfd
+	start_program scans
+	expect 1 env ASAN_OPTIONS=verify_asan_link_order=0 LD_PRELOAD="$victims/late_error.so" \
+		"$umm" trace --seconds 1 -o "$scratch/late.json" "$program"
+	says err 'late.json: Disk quota exceeded; what was written may not be whole'
+	expect 1 env ASAN_OPTIONS=verify_asan_link_order=0 LD_PRELOAD="$victims/late_error.so" \
+		"$umm" trace -o "$scratch/late.json" "${limits[@]}" -- env -u LD_PRELOAD true
+	says err 'late.json: Disk quota exceeded; what was written may not be whole'
+}
+
 # Of a program that runs already, too, what finds no room is counted until an interrupt.
 full_disk_of_one_that_runs() {
 	need_python
