@@ -193,18 +193,45 @@ static bool is_pipe(const char *path)
 	return !stat(path, &st) && S_ISFIFO(st.st_mode);
 }
 
+/*
+ * An array without events takes the place of what the file held; where that fails it holds that
+ * still. So what needs room is written first: all behind the old end, or a byte that shows that
+ * the file may be so large.
+ */
+static int begin(struct trace_file *file)
+{
+	static const struct trace_totals none;
+	char text[2 + LAST_LEN] = "[\n";
+	size_t from = sizeof(text) - 1, there;
+	struct stat st;
+	int ret;
+
+	last_make(file, &none, text + 2);
+	if (fstat(file->fd, &st))
+		return -errno;
+	if (st.st_size < (off_t)from)
+		from = (size_t)st.st_size;
+	ret = write_all(file->fd, text + from, sizeof(text) - from, from, &there);
+	if (!ret)
+		ret = write_all(file->fd, text, sizeof(text), 0, &there);
+	if (S_ISREG(st.st_mode) && ftruncate(file->fd, ret ? st.st_size : (off_t)sizeof(text)) &&
+	    !ret)
+		ret = -errno;
+	file->end = 2;
+	return ret;
+}
+
 int trace_file_open(struct trace_file *file, const char *path, uint64_t size_max)
 {
-	struct trace_totals none = { 0 };
 	int ret;
 
 	*file = (struct trace_file){ .size_max = size_max };
 	if (is_pipe(path))
 		return -ESPIPE;
-	file->fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+	file->fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
 	if (file->fd < 0)
 		return -errno;
-	ret = add(file, "[\n") ? trace_file_flush(file, &none) : -ENOMEM;
+	ret = begin(file);
 	if (ret)
 		trace_file_close(file);
 	return ret;
@@ -285,9 +312,11 @@ int trace_file_flush(struct trace_file *file, const struct trace_totals *totals)
 	return ret;
 }
 
-void trace_file_close(struct trace_file *file)
+int trace_file_close(struct trace_file *file)
 {
-	close(file->fd);
+	int ret = close(file->fd) ? -errno : 0;
+
 	free(file->text);
 	free(file->mark);
+	return ret;
 }

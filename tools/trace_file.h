@@ -40,7 +40,8 @@ struct trace_file {
 
 /*
  * Make the file, of no more than @size_max bytes; @file->pid is for the caller to fill in. 0 or a
- * negative errno, -ESPIPE for one that cannot be written in place.
+ * negative errno, -ESPIPE for one that cannot be written in place; the file, if there was one, is
+ * then as it was.
  */
 int trace_file_open(struct trace_file *file, const char *path, uint64_t size_max);
 
@@ -54,6 +55,7 @@ void trace_file_memory(struct trace_file *file, uint64_t time_ns, uint64_t host,
  */
 int trace_file_flush(struct trace_file *file, const struct trace_totals *totals);
 
-void trace_file_close(struct trace_file *file);
+/* 0, or a negative errno: its file system tells only now that not all that was written is kept. */
+int trace_file_close(struct trace_file *file);
 
 #endif

@@ -7,7 +7,8 @@
  * ends, or the user interrupts. Code addresses of allocation sites become names of objects, as
  * /proc/PID/maps has them, while the program is still there.
  *
- * One thread; a signal handler that sets a flag.
+ * One thread; a signal handler that sets a flag. A limit on the size of files is met like a full
+ * disk, by what write() says.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -35,6 +36,13 @@ struct options {
 	const char *path;
 	double seconds;
 	pid_t pid;
+};
+
+/* Where the picture goes. What the file held before stays until there is one. */
+struct output {
+	FILE *file;
+	const char *path; /* NULL: standard output */
+	bool is_ours;	  /* nothing is in the file but what is of no use without the rest */
 };
 
 static volatile sig_atomic_t interrupted;
@@ -96,31 +104,45 @@ static int complain(const char *what)
 }
 
 /* A picture that could not be written is of no use: what there is of it is taken away. */
-static int give_up(FILE *out, const char *path, const char *why)
+static int give_up(struct output *out, const char *why)
 {
+	char *path = out->path && out->is_ours ? realpath(out->path, NULL) : NULL;
 	struct stat st;
 
-	if (path && out)
-		fclose(out);
+	if (out->path && out->file)
+		fclose(out->file);
 	if (path && !lstat(path, &st) && S_ISREG(st.st_mode))
 		unlink(path);
+	free(path);
 	return why ? complain(why) : TOOL_FAILED;
 }
 
-static int draw(const struct map *map, FILE *out, const char *path)
+/* False: errno. */
+static bool output_empty(struct output *out)
+{
+	struct stat st;
+
+	if (!out->path || fstat(fileno(out->file), &st) || !S_ISREG(st.st_mode))
+		return true;
+	out->is_ours = true;
+	return !ftruncate(fileno(out->file), 0);
+}
+
+static int draw(const struct map *map, struct output *out)
 {
 	char text[SETTINGS_ERROR_LEN];
 	int error = 0;
 
-	if (!map_draw(map, out) || fflush(out))
+	if (!output_empty(out) || !map_draw(map, out->file) || fflush(out->file))
 		error = errno ? errno : EIO;
-	if (path && fclose(out) && !error)
+	if (out->path && fclose(out->file) && !error)
 		error = errno;
+	out->file = NULL;
 	if (!error)
 		return TOOL_OK;
 	snprintf(text, sizeof(text), "writing %.180s: %s; there is no picture",
-		 path ? path : "standard output", strerror(error));
-	return give_up(NULL, path, text);
+		 out->path ? out->path : "standard output", strerror(error));
+	return give_up(out, text);
 }
 
 /* NULL: it was said already. */
@@ -131,37 +153,40 @@ static const char *why_unseen(int pidfd)
 	return target_lives(pidfd, 0) ? NULL : "the program ended before it could be looked at";
 }
 
-static int map_program(struct channel *channel, int pidfd, const struct options *options, FILE *out)
+static int map_program(struct channel *channel, int pidfd, double seconds, struct output *out)
 {
 	struct map map = { .pid = channel->head.pid };
 	int ret;
 
-	if (!watch(channel, &map, pidfd, options->seconds))
-		ret = give_up(out, options->path,
+	if (!watch(channel, &map, pidfd, seconds))
+		ret = give_up(out,
 			      "no memory for what was seen; look for a shorter time (--seconds)");
 	else if (!map.nlooks)
-		ret = give_up(out, options->path, why_unseen(pidfd));
+		ret = give_up(out, why_unseen(pidfd));
 	else
-		ret = draw(&map, out, options->path);
+		ret = draw(&map, out);
 	map_free(&map);
 	return ret;
 }
 
-/* NULL: the picture cannot be written there, which need not wait until there is one. */
-static FILE *output_open(const char *path)
+/* False: the picture cannot be written there, which need not wait until there is one. */
+static bool output_open(const char *path, struct output *out)
 {
-	FILE *out = NULL;
+	int fd;
 
-	if (path)
-		out = fopen(path, "we");
-	else if ((fcntl(STDOUT_FILENO, F_GETFL) & O_ACCMODE) == O_RDONLY)
+	*out = (struct output){ .path = path, .is_ours = path && access(path, F_OK) };
+	if (path) {
+		fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+		out->file = fd < 0 ? NULL : fdopen(fd, "w");
+	} else if ((fcntl(STDOUT_FILENO, F_GETFL) & O_ACCMODE) == O_RDONLY) {
 		errno = EBADF;
-	else
-		out = stdout;
-	if (!out)
+	} else {
+		out->file = stdout;
+	}
+	if (!out->file)
 		fprintf(stderr, "umm map: writing %s: %s; there is no picture\n",
 			path ? path : "standard output", strerror(errno));
-	return out;
+	return out->file;
 }
 
 static int map_run(const struct options *options)
@@ -170,7 +195,7 @@ static int map_run(const struct options *options)
 	char error[SETTINGS_ERROR_LEN];
 	struct channel *channel = channel_open(options->pid, error);
 	int pidfd, ret = TOOL_FAILED;
-	FILE *out;
+	struct output out;
 
 	if (!channel)
 		return complain(error);
@@ -179,10 +204,11 @@ static int map_run(const struct options *options)
 		return complain(strerror(errno));
 	sigaction(SIGINT, &action, NULL);
 	sigaction(SIGTERM, &action, NULL);
+	signal(SIGXFSZ, SIG_IGN);
 	if (channel_reserve(channel, &channel->sheet, sizeof(channel->sheet)))
 		ret = complain("/dev/shm is full: there is no room for what the program tells");
-	else if ((out = output_open(options->path)))
-		ret = map_program(channel, pidfd, options, out);
+	else if (output_open(options->path, &out))
+		ret = map_program(channel, pidfd, options->seconds, &out);
 	close(pidfd);
 	return ret;
 }

@@ -259,7 +259,8 @@ static int look_and_rest(pid_t pid, double seconds, double interval)
 
 static int top_run(pid_t pid, bool once, double interval)
 {
-	struct sigaction action = { .sa_handler = resized };
+	/* It ends a rest, but no write() that waits for the terminal. */
+	struct sigaction action = { .sa_handler = resized, .sa_flags = SA_RESTART };
 	int ret;
 
 	if (once)

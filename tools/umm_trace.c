@@ -7,7 +7,9 @@
  * (trace_file.c). A program that is started here finds the wish in its environment, so that nothing
  * of it is missed.
  *
- * One thread; a signal handler that sets a flag, or those of child.c.
+ * One thread; a signal handler that sets a flag, or those of child.c. A limit on the size of files
+ * is met like a full disk, by what write() says; a program that is started has that limit's signal
+ * as this command was given it.
  */
 #include <errno.h>
 #include <signal.h>
@@ -56,6 +58,7 @@ struct session {
 };
 
 static volatile sig_atomic_t interrupted;
+static struct sigaction too_large_before;
 
 static void help_print(void)
 {
@@ -229,7 +232,7 @@ static bool is_heard(struct session *session, struct answer *answer, uint64_t *r
 		return false;
 	}
 	*rounds = 0;
-	return !session->error;
+	return true;
 }
 
 static void record(struct session *session)
@@ -294,6 +297,17 @@ static int file_open(struct session *session)
 	return ret ? complain(options->path, strerror(-ret)) : TOOL_OK;
 }
 
+static int file_close(struct session *session, int ret)
+{
+	int error = trace_file_close(&session->file);
+
+	if (!error || session->error)
+		return ret;
+	fprintf(stderr, "umm trace: closing %s: %s; what was written may not be whole\n",
+		session->options->path, strerror(-error));
+	return TOOL_FAILED;
+}
+
 static int record_all(struct session *session)
 {
 	session->file.pid = session->pid;
@@ -321,9 +335,7 @@ static int trace_running(const struct options *options)
 		atomic_store(&session.channel->trace.reader, 0);
 		return ret;
 	}
-	ret = record_all(&session);
-	trace_file_close(&session.file);
-	return ret;
+	return file_close(&session, record_all(&session));
 }
 
 static int run_traced(void *arg)
@@ -335,6 +347,7 @@ static int run_traced(void *arg)
 	setenv("UMM_RUN_PID", pid, true);
 	snprintf(pid, sizeof(pid), "%d", (int)getpid());
 	setenv("UMM_TRACE_PID", pid, true);
+	sigaction(SIGXFSZ, &too_large_before, NULL);
 	channel_remove(getpid());
 	return run_become(options->argc, options->argv);
 }
@@ -354,7 +367,7 @@ static int trace_started(struct options *options)
 	session.pidfd = target_watch(session.pid);
 	/* The program has begun: whatever fails here, it is waited for. */
 	ret = session.pidfd < 0 ? complain("no descriptor", strerror(errno)) : record_all(&session);
-	trace_file_close(&session.file);
+	ret = file_close(&session, ret);
 	channel_remove(session.pid);
 	while (waitpid(session.pid, &status, 0) < 0 && errno == EINTR)
 		;
@@ -444,6 +457,7 @@ static int options_parse(int argc, char **argv, struct options *out)
 int trace_main(int argc, char **argv)
 {
 	struct options options = { .path = "umm.trace.json", .size = SIZE_DEFAULT };
+	struct sigaction ignore = { .sa_handler = SIG_IGN };
 	int ret;
 
 	if (argc == 2 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
@@ -451,6 +465,7 @@ int trace_main(int argc, char **argv)
 		return tool_finish_output("trace");
 	}
 	ret = options_parse(argc, argv, &options);
+	sigaction(SIGXFSZ, &ignore, &too_large_before);
 	if (!ret)
 		ret = options.pid ? trace_running(&options) : trace_started(&options);
 	free(options.argv);

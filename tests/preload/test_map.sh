@@ -115,6 +115,14 @@ full_disk() {
 	[ ! -e "$scratch/disk/map.svg" ] || fail "half a picture is left"
 }
 
+file_size_limit() {
+	need_userfaultfd
+	start_program
+	expect 1 bash -c 'ulimit -f 1; exec "$@"' - "$umm" map --seconds 0 -o "$picture" "$program"
+	says err 'map.svg: File too large; there is no picture'
+	[ ! -e "$picture" ] || fail "half a picture is left"
+}
+
 # Where it cannot be written is said before the program is looked at for long.
 says_at_once_that_it_cannot_write() {
 	need_userfaultfd
@@ -125,6 +133,39 @@ says_at_once_that_it_cannot_write() {
 	says err 'writing standard output: Bad file descriptor; there is no picture'
 	expect 1 timeout 60 bash -c '"$@" >&- <&-' - "$umm" map --seconds 0 "$program"
 	says err 'writing standard output: Bad file descriptor; there is no picture'
+}
+
+# A look that comes to nothing takes no earlier picture, and leaves no file, of any name.
+keeps_the_one_before() {
+	need_userfaultfd
+	start_program
+	stop_program
+	echo earlier >"$picture"
+	ln -s map.svg "$scratch/kept"
+	ln -s none.svg "$scratch/new"
+	for file in "$picture" "$scratch/kept" "$scratch/new" "$scratch/none.svg"; do
+		: >"$scratch/err"
+		"$umm" map --seconds 0 -o "$file" "$program" 2>"$scratch/err" &
+		map=$!
+		for _ in {1..300}; do
+			! grep -q 'waiting for process' "$scratch/err" || break
+			sleep 0.1
+		done
+		kill -INT "$map"
+		! wait "$map" || fail "it exited with 0"
+		says err 'interrupted before the program could be looked at'
+		[ "$(cat "$picture")" = earlier ] || fail "the earlier picture is gone"
+		[ ! -e "$scratch/none.svg" ] || fail "half a picture is left"
+	done
+	# The next one takes its place, whole; one that cannot be written leaves nothing of it.
+	kill -CONT "$program"
+	head -c 9999999 /dev/zero >"$picture"
+	expect 0 "$umm" map --seconds 0 -o "$scratch/kept" "$program"
+	[ -L "$scratch/kept" ] || fail "it removed the link"
+	well_formed
+	expect 1 bash -c 'ulimit -f 1; exec "$@"' - \
+		"$umm" map --seconds 0 -o "$scratch/kept" "$program"
+	[ ! -e "$picture" ] || fail "half a picture is left"
 }
 
 # Through a pipe, of a name or none, comes the whole picture.

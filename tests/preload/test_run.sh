@@ -504,6 +504,37 @@ top_fits_the_terminal() {
 	on_terminal "$program" 50x200 1x1 2x1 1x7 3x40 1000x1000 0x0 4x20 50x200
 }
 
+# Resized while the terminal takes nothing (^S), it waits until that goes on.
+top_waits_for_the_terminal() {
+	command -v python3 >/dev/null || skip "there is no python3 (Debian: python3)"
+	need_userfaultfd
+	start_program
+	python3 - "$umm" "$program" <<-'END' || fail "on a terminal that was stopped"
+	import fcntl, os, pty, select, struct, sys, termios, time
+	child, fd = pty.fork()
+	if not child:
+	    os.execv(sys.argv[1], [sys.argv[1], "top", "--interval", "0.01", sys.argv[2]])
+	def read_until(is_enough):
+	    seen = b""
+	    while not is_enough(seen):
+	        assert select.select([fd], [], [], 60)[0], seen
+	        seen += os.read(fd, 65536)
+	is_shown = lambda seen: seen.count(b"victim_memory") >= 2
+	read_until(is_shown)
+	os.write(fd, b"\x13")
+	while select.select([fd], [], [], 1)[0]:
+	    os.read(fd, 65536)
+	for i in range(50):
+	    fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", 50 + i % 2, 200, 0, 0))
+	    time.sleep(0.01)
+	assert os.waitpid(child, os.WNOHANG) == (0, 0), "it has ended"
+	os.write(fd, b"\x11")
+	read_until(is_shown)
+	os.kill(child, 9)
+	os.waitpid(child, 0)
+	END
+}
+
 is_gone() { # PID...
 	local pid
 

@@ -213,6 +213,105 @@ full_disk() {
 	done
 }
 
+# No room to begin a trace in: the file is what it was, its length too. What is there is used.
+keeps_the_one_before() {
+	local len
+
+	need_python
+	need_userfaultfd
+	for len in 1 1500 2100 70000; do
+		head -c "$len" /dev/zero | tr '\0' x >"$trace"
+		cp "$trace" "$scratch/wanted"
+		expect 1 bash -c 'ulimit -f 2; exec "$@"' - \
+			"$umm" trace -o "$trace" "${limits[@]}" -- touch "$scratch/ran"
+		says err 'trace.json: File too large'
+		cmp "$trace" "$scratch/wanted" || fail "of $len bytes it has something else"
+		[ ! -e "$scratch/ran" ] || fail "it ran the program"
+		expect 0 "$umm" trace -o "$trace" "${limits[@]}" -- true
+		examine <<<'assert len(events) == 1, events'
+	done
+	small_disk 64k
+	trace=$scratch/disk/trace.json
+	head -c 65536 /dev/zero | tr '\0' x >"$trace"
+	expect 0 "$umm" trace -o "$trace" "${limits[@]}" -- true
+	examine <<<'assert len(events) == 1, events'
+}
+
+# What a file system tells late is told, and no success.
+close_fails() {
+	need_userfaultfd
+	start_program scans
+	expect 1 env ASAN_OPTIONS=verify_asan_link_order=0 LD_PRELOAD="$victims/late_error.so" \
+		"$umm" trace --seconds 1 -o "$scratch/late.json" "$program"
+	says err 'late.json: Disk quota exceeded; what was written may not be whole'
+	expect 1 env ASAN_OPTIONS=verify_asan_link_order=0 LD_PRELOAD="$victims/late_error.so" \
+		"$umm" trace -o "$scratch/late.json" "${limits[@]}" -- env -u LD_PRELOAD true
+	says err 'late.json: Disk quota exceeded; what was written may not be whole'
+}
+
+# Of a program that runs already, too, what finds no room is counted until an interrupt.
+full_disk_of_one_that_runs() {
+	need_python
+	need_userfaultfd
+	start_program scans
+	small_disk 64k
+	trace=$scratch/disk/trace.json
+	: >"$scratch/err"
+	"$umm" trace -o "$trace" "$program" 2>"$scratch/err" &
+	tracer=$!
+	for _ in {1..600}; do
+		! grep -q 'what follows is only counted' "$scratch/err" || break
+		sleep 0.1
+	done
+	cp "$trace" "$scratch/when_full"
+	for _ in {1..600}; do
+		! cmp -s "$trace" "$scratch/when_full" || { sleep 0.1 && continue; }
+		kill -INT "$tracer" || fail "it has ended: $(cat "$scratch/err")"
+		break
+	done
+	! wait "$tracer" || fail "it exited with 0: $(cat "$scratch/err")"
+	[ "$(grep -c 'umm trace: writing' "$scratch/err")" = 1 ] || fail "$(cat "$scratch/err")"
+	examine <<-'END'
+	def dropped(when):
+	    return sum(t["dropped"] for t in when.values())
+	before = json.load(open(sys.argv[1].replace("disk/trace.json", "when_full")))[-1]["args"]
+	assert dropped(totals) > dropped(before), (before, totals)
+	for kind, t in totals.items():
+	    assert t["seen"] == t["written"] + t["dropped"], (kind, t)
+	END
+}
+
+# A limit on the size of files is this command's, which says so; the program has its signal.
+file_size_limit() {
+	local limited=(bash -c 'ulimit -S -f 200; exec "$@"' -) ignored
+	local unlimited=(bash -c 'ulimit -S -f unlimited; exec "$@"' -)
+
+	need_python
+	need_userfaultfd
+	[ "$(ulimit -H -f)" = unlimited ] || skip "the size of files is limited"
+	expect 1 "${limited[@]}" "$umm" trace -o "$trace" "${limits[@]}" --summary -- \
+		"${unlimited[@]}" "$victims/victim_memory" sweep
+	says err 'File too large; what was written before is whole'
+	says out 'all as it should be'
+	examine <<-'END'
+	for kind, t in totals.items():
+	    assert t["seen"] == t["written"] + t["dropped"], (kind, t)
+	assert sum(t["dropped"] for t in totals.values()) >= 10, totals
+	assert totals["fault"]["seen"] == summary("touches of pages on devices"), totals
+	END
+	expect 1 bash -c 'ulimit -f 1; exec "$@"' - "$umm" trace -o "$scratch/none" "${limits[@]}" -- \
+		touch "$scratch/ran"
+	says err 'none: File too large'
+	[ ! -e "$scratch/ran" ] || fail "it ran the program"
+	for ignored in '' "trap '' XFSZ;"; do
+		expect 0 bash -c "$ignored"'exec "$@"' - grep SigIgn /proc/self/status
+		cp "$scratch/out" "$scratch/wanted"
+		expect 0 bash -c "$ignored"'exec "$@"' - "$umm" trace -o "$trace" "${limits[@]}" -- \
+			grep SigIgn /proc/self/status
+		cmp "$scratch/out" "$scratch/wanted" || fail "$(cat "$scratch/out")"
+	done
+}
+
 # The program's own end, arguments and status; what is not managed at all has an empty trace.
 passes_on() {
 	need_python
