@@ -284,6 +284,9 @@ static bool settle_page(const struct run *run, enum action action, unsigned i)
 		piece->moved++;
 		bit_set(piece->done, i);
 	}
+	/* What was given out of the mapping that is gone, and where its page was, goes with it. */
+	if (action == ACT_NATIVE)
+		page_set(run->block, in_block(run, i), PG_UNMANAGED);
 	/* Dropped, but still mapped when it was looked at. */
 	if (action == ACT_SYSTEM && run->block->page[in_block(run, i)] & PG_DISCARD)
 		page_drop(run->block, in_block(run, i));
