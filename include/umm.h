@@ -174,7 +174,7 @@ UMM_API void umm_log_set(void (*fn)(void *priv, enum umm_log_level level, const 
 
 /**
  * umm_log() - say something where the library's messages go, for backends
- * @level:  as umm_log_set()
+ * @level:  UMM_LOG_ERROR to UMM_LOG_DEBUG; of another one nothing is said
  * @format: as printf(); one line without a newline: control characters become '?'. Of one
  *          format at most 20 lines a second get through
  *
@@ -311,9 +311,14 @@ struct umm_ctx_options {
 
 	/**
 	 * failed: mem has not given back pages, of which nlost are lost; or, where that is 0,
-	 * it has refused some, which stay where they were. Told before a touch of a lost page
-	 * is SIGBUS, and instead of the log. No core lock is held; it must not call back into
-	 * libumm, nor wait. mem is NULL where no device had the pages. NULL: the log tells.
+	 * it has refused some, which stay where they were. error is what it said of the last of
+	 * them, or -EIO; what the program drops meanwhile is not lost. Told before a touch of a
+	 * lost page is SIGBUS, and instead of the log. No core lock is held. It runs on any
+	 * thread: a fault server, the one that completes the device's copies, or, with
+	 * FAULTS_IN_THREAD, that of the touch, in a signal handler and in the middle of whatever
+	 * it did. So it must be async-signal-safe (no malloc(), no stdio), and not touch managed
+	 * memory, call back into libumm, nor wait. mem is NULL where no device had the pages.
+	 * NULL: the log tells.
 	 */
 	void (*failed)(void *priv, struct umm_devmem *mem, int error, size_t nlost);
 	void *failed_priv;

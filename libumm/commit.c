@@ -284,6 +284,9 @@ static bool settle_page(const struct run *run, enum action action, unsigned i)
 		piece->moved++;
 		bit_set(piece->done, i);
 	}
+	/* What was given out of the mapping that is gone, and where its page was, goes with it. */
+	if (action == ACT_NATIVE)
+		page_set(run->block, in_block(run, i), PG_UNMANAGED);
 	/* Dropped, but still mapped when it was looked at. */
 	if (action == ACT_SYSTEM && run->block->page[in_block(run, i)] & PG_DISCARD)
 		page_drop(run->block, in_block(run, i));
@@ -707,18 +710,47 @@ static bool commit_some(struct piece *piece, uint64_t *todo)
 	return !ret;
 }
 
+/* Has the program dropped the page, filled it afresh or unmapped it? The gate is held. */
+static bool is_given_up(const struct piece *piece, unsigned i)
+{
+	uintptr_t addr = address_of(piece, i);
+	struct block *block = addr ? block_find(piece->ctx, addr) : NULL;
+	bool dropped;
+
+	if (!block)
+		return true;
+	dropped = block->page[page_index(addr)] & (PG_DISCARD | PG_REFILLED);
+	lock_drop(&block->lock);
+	return dropped;
+}
+
+/* What nobody wants any more is not lost. */
+static void keep_lost(struct piece *piece)
+{
+	rwlock_take_shared(&piece->ctx->gate);
+	for (unsigned i = bit_next(piece->lost, 0); i < UMM_BLOCK_PAGES;
+	     i = bit_next(piece->lost, i + 1))
+		if (is_given_up(piece, i))
+			bit_clear(piece->lost, i);
+	rwlock_drop_shared(&piece->ctx->gate);
+}
+
 /* Before anybody can be told by SIGBUS, or take it from the list. */
 static void count_lost(struct piece *piece)
 {
 	struct umm_device *dev = piece->src ? piece->src->dev : NULL;
-	unsigned n = bit_count(piece->lost);
+	unsigned n;
 
+	if (!bit_any(piece->lost))
+		return;
+	keep_lost(piece);
+	n = bit_count(piece->lost);
 	if (!n)
 		return;
 	ctx_count(piece->ctx, dev, piece_start(piece), UMM_COUNT_POISONED, n);
 	if (piece->cause == UMM_CAUSE_CPU_FAULT)
 		ctx_count(piece->ctx, dev, piece_start(piece), UMM_COUNT_FAULT_ERROR, n);
-	ctx_tell_failed(piece->ctx, piece->src, -EIO, n);
+	ctx_tell_failed(piece->ctx, piece->src, piece->lost_error, n);
 }
 
 /* Touching a lost page is an error from now on, not only where we are asked. */

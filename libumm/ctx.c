@@ -542,13 +542,11 @@ static int detach_piece(struct umm_ctx *ctx, const struct umm_span *piece,
 		return 0;
 	do {
 		ctx_still_waiting(patience, piece->start);
-		pins_forget(ctx, piece->start, piece->start + piece->len);
+		event_unpin(ctx, piece->start, piece->start + piece->len);
 		if (migrate_home(ctx, piece, ctx_waited_enough(ctx, patience)) == -EIO)
 			ret = -EIO;
 		hook_run(HOOK_DETACHING, piece->start);
 	} while (!event_unmanage(ctx, piece->start, piece->start + piece->len));
-	mark_unregister(ctx, piece);
-	region_renew(ctx, piece->start, piece->start + piece->len);
 	return ret;
 }
 

@@ -29,7 +29,9 @@
 #include "ctx.h"
 #include "hook.h"
 #include "log.h"
+#include "mark.h"
 #include "piece.h"
+#include "pin.h"
 #include "poison.h"
 #include "remap.h"
 #include "taken.h"
@@ -39,6 +41,9 @@
 
 /* How long a worker waits for a page in flight before it looks again. */
 #define SETTLE_NS UINT64_C(100000000)
+
+/* Bytes that stop being managed in one go, with the regions locked. */
+#define UNMANAGE_MOST ((uintptr_t)128 << 20)
 
 /*
  * Who waits for a message looks up so often: that no more are on their way wakes nobody. To sleep
@@ -432,40 +437,112 @@ void event_free(struct umm_ctx *ctx, const struct umm_span *span)
 	} while (busy);
 }
 
-/* Settle what the CPU has. Returns true when there is more. */
-static bool unmanage_try(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
+/* The first stretch of start .. end that is in no region. Under regions.lock. */
+static bool gap_first(struct regions *regions, uintptr_t start, uintptr_t end, struct umm_span *out)
 {
-	struct block *block;
-	unsigned first, last;
-	uintptr_t at = start;
-	bool more = false;
+	struct umm_span piece;
 
-	while (at < end && (block = block_next(ctx, at, end))) {
-		at = block->va + UMM_BLOCK_SIZE;
-		if (!block_clip(block, start, end, &first, &last))
-			first = last = 0;
-		for (unsigned i = first; i < last; i++) {
-			if (page_state(block, i) == PG_MIGRATING || block->page[i] & PG_HELD ||
-			    resident_of(block, i))
-				more = true;
-			else
-				page_set(block, i, PG_UNMANAGED);
-		}
-		block_put(ctx, block);
-	}
-	return more;
+	while (start < end && regions_first(regions, start, end, &piece) && piece.start <= start)
+		start = piece.start + piece.len;
+	if (start >= end)
+		return false;
+	if (regions_first(regions, start, end, &piece))
+		end = piece.start;
+	*out = (struct umm_span){ start, end - start };
+	return true;
 }
 
+static bool page_is_settled(struct block *block, unsigned i)
+{
+	return page_state(block, i) != PG_MIGRATING && !(block->page[i] & PG_HELD) &&
+	       !resident_of(block, i);
+}
+
+/* Pages of a block stop being managed, if the CPU has all of them. */
+static bool unmanage_pages(struct block *block, unsigned first, unsigned last)
+{
+	for (unsigned i = first; i < last; i++)
+		if (!page_is_settled(block, i))
+			return false;
+	for (unsigned i = first; i < last; i++)
+		page_set(block, i, PG_UNMANAGED);
+	return true;
+}
+
+/* Block after block. Returns where it ends: there is a page that the CPU has not. */
+static uintptr_t unmanage_gap(struct umm_ctx *ctx, const struct umm_span *gap)
+{
+	uintptr_t at = gap->start, end = gap->start + gap->len, va;
+	unsigned first, last;
+	struct block *block;
+	bool done = true;
+
+	while (done && at < end && (block = block_next(ctx, at, end))) {
+		va = block->va;
+		if (block_clip(block, at, end, &first, &last))
+			done = unmanage_pages(block, first, last);
+		at = max(at, done ? va + UMM_BLOCK_SIZE : va);
+		block_put(ctx, block);
+	}
+	return done ? end : at;
+}
+
+/* What is in no region of start .. end. False: something is not settled. */
+static bool unmanage_locked(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
+{
+	struct umm_span gap;
+	uintptr_t stop;
+
+	for (; gap_first(&ctx->regions, start, end, &gap); start = stop) {
+		stop = unmanage_gap(ctx, &gap);
+		if (stop > gap.start)
+			mark_unregister(ctx, &(struct umm_span){ gap.start, stop - gap.start });
+		if (stop < gap.start + gap.len)
+			return false;
+	}
+	return true;
+}
+
+/*
+ * Who attaches it meanwhile gets it as it is, registered with all its pages, or when none of it
+ * is any more; what he does with it is not undone:
+ *
+ *	event_unmanage()		umm_attach(), umm_migrate(), umm_advise()
+ *	lock regions			lock regions
+ *	  no region: UNMANAGED,		  a region; UNMANAGED pages: NATIVE
+ *	  unregister			unlock
+ *	unlock				register
+ *					lock regions
+ *					  a region: leave it
+ *					unlock
+ */
 bool event_unmanage(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
 {
 	uint32_t seen = ctx_settle_count(ctx);
+	uintptr_t next;
+	bool done = true;
 
-	if (unmanage_try(ctx, start, end)) {
-		ctx_settle_wait(ctx, seen, now_ns() + SETTLE_NS);
-		return false;
+	for (uintptr_t at = start; done && at < end; at = next) {
+		next = min(end, align_down(at, UMM_BLOCK_SIZE) + UNMANAGE_MOST);
+		lock_take(&ctx->regions.lock);
+		done = unmanage_locked(ctx, at, next);
+		lock_drop(&ctx->regions.lock);
 	}
-	event_notify(ctx, start, end, true);
-	return true;
+	if (done)
+		event_notify(ctx, start, end, true);
+	else
+		ctx_settle_wait(ctx, seen, now_ns() + SETTLE_NS);
+	return done;
+}
+
+void event_unpin(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
+{
+	struct umm_span gap;
+
+	lock_take(&ctx->regions.lock);
+	for (; gap_first(&ctx->regions, start, end, &gap); start = gap.start + gap.len)
+		pins_forget(ctx, gap.start, gap.start + gap.len);
+	lock_drop(&ctx->regions.lock);
 }
 
 void event_forget(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)

@@ -79,11 +79,13 @@ void event_free(struct umm_ctx *ctx, const struct umm_span *span);
 void event_forget(struct umm_ctx *ctx, uintptr_t start, uintptr_t end);
 
 /*
- * Stop managing start .. end, dropping nothing: what is on a device is left to be brought
- * home first, what is in flight is waited for a while. True: all of it is done. No lock
- * held; not on a fault server.
+ * What is in no region of start .. end stops being managed and registered, and mirrors are told;
+ * nothing is dropped. What is on a device is left to be brought home first, what is in flight is
+ * waited for a while. True: all of it is done. No lock held; not on a fault server.
  */
 bool event_unmanage(struct umm_ctx *ctx, uintptr_t start, uintptr_t end);
+/* Pins of what is in no region of start .. end are forgotten. No lock held. */
+void event_unpin(struct umm_ctx *ctx, uintptr_t start, uintptr_t end);
 
 /* Is a page of start .. end in flight? */
 bool event_any_in_flight(struct umm_ctx *ctx, uintptr_t start, uintptr_t end);

@@ -17,7 +17,9 @@
  * CTX         device, memory and mirror lists       API threads         no
  * GATE        reading the userfaultfd (exclusive)   servers, whoever    userfaultfd
  *             against installing pages (shared)     installs            ioctls
- * REGION      the region tree                       API, event readers  no
+ * REGION      the region tree, and what is in no    API, event readers  userfaultfd
+ *             region any more, until it is not                          ioctls
+ *             registered
  * BLOCK       page states of one 2 MiB block,       everybody           userfaultfd
  *             its registration                                          ioctls
  * MARK        the end of marks, against blocks      API threads, who-   userfaultfd

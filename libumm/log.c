@@ -148,7 +148,7 @@ void umm_log(enum umm_log_level level, const char *format, ...)
 	unsigned lines;
 	va_list args;
 
-	if ((int)level > threshold_get())
+	if (level < UMM_LOG_ERROR || (int)level > threshold_get())
 		return;
 	lines = burst_count(format);
 	if (lines > BURST_LINES)

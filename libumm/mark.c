@@ -17,7 +17,8 @@
  *
  * Invariant: what is registered with the mark is in no block, or NATIVE there.
  * Locks: regions.lock, for what is hinted; mark_lock: from a look at whose memory is until it is
- * no longer the mark's nobody else makes it his. Nothing enters the kernel under the former.
+ * no longer the mark's nobody else makes it his. Nothing is registered under the former, and what
+ * is detached stops being (event_unmanage()).
  */
 #include "mark.h"
 

@@ -122,6 +122,7 @@ struct piece *piece_new(struct umm_ctx *ctx, const struct piece_want *want)
 	piece->retrying = false;
 	piece->deferred = false;
 	piece->refused = 0;
+	piece->lost_error = -EIO;
 	piece->moved = 0;
 	piece->let_write = 0;
 	piece->trims = false;
@@ -332,6 +333,7 @@ static bool retry_in(struct piece *piece, int status)
 						  ((uintptr_t)piece->retry << UMM_PAGE_SHIFT)),
 				  umm_strerror(status));
 		bit_set(piece->lost, piece->retry);
+		piece->lost_error = status;
 	}
 	piece->retrying = true;
 	while (i < UMM_BLOCK_PAGES && !comes_in(piece, i))

@@ -56,6 +56,7 @@ struct piece {
 	uint64_t staged[BITMAP_WORDS];	/* host[] was taken from staging page by page */
 	uint64_t placed[BITMAP_WORDS];	/* host[] is a place, of src or of dst, or a frame of dst */
 	uint64_t lost[BITMAP_WORDS];	/* the source device failed */
+	int lost_error;			/* what it said of the last of them */
 	uint64_t undo[BITMAP_WORDS];	/* the destination failed: back to where it was */
 	uint64_t done[BITMAP_WORDS];	/* committed to the new home */
 	uint64_t settled[BITMAP_WORDS]; /* committed: no longer the piece's */

@@ -42,7 +42,7 @@ static inline bool page_pinned(const struct block *block, unsigned i)
 void page_forget_pins(struct block *block, unsigned i);
 /* The block is about to go, locked. */
 void block_forget_pins(struct umm_ctx *ctx, struct block *block);
-/* The same for what start .. end holds. Nothing locked. */
+/* The same for what start .. end holds. No block locked. */
 void pins_forget(struct umm_ctx *ctx, uintptr_t start, uintptr_t end);
 /* The context closes: pins that nobody dropped hold nothing any more. */
 void pins_close(struct umm_ctx *ctx);

@@ -35,6 +35,8 @@ static inline void fill(uint64_t *entry, uint64_t plain, size_t n)
 	/* A wide store that two lines of the cache share costs as much as two. */
 	for (; n && (uintptr_t)entry % LINE; n--, plain += UMM_PAGE_SIZE)
 		*entry++ = plain;
+	if (!n)
+		return;
 	line = __builtin_assume_aligned(entry, LINE);
 	for (size_t k = 0; k < n; k++, plain += UMM_PAGE_SIZE)
 		line[k] = plain;

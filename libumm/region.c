@@ -65,9 +65,7 @@ static struct region *region_first(struct regions *regions, uintptr_t start, uin
 	return region_of(itree_first(&regions->tree, start, end));
 }
 
-/* The first piece that overlaps start .. end, all of it. */
-static bool piece_first(struct regions *regions, uintptr_t start, uintptr_t end,
-			struct umm_span *out)
+bool regions_first(struct regions *regions, uintptr_t start, uintptr_t end, struct umm_span *out)
 {
 	struct region *region = region_first(regions, start, end);
 	struct small small;
@@ -312,7 +310,7 @@ int region_add(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bool attache
 	lock_take(&regions->lock);
 	if (replace)
 		region_del_locked(regions, start, end);
-	if (!piece_first(regions, start, end, &piece))
+	if (!regions_first(regions, start, end, &piece))
 		ret = small_add(regions, start, end, attached) ?
 			      0 :
 			      region_add_locked(regions, start, end, attached);
@@ -357,7 +355,7 @@ static int region_fill_locked(struct regions *regions, uintptr_t start, uintptr_
 	if (!alloc)
 		return -ENOMEM;
 	for (uintptr_t at = start; at < end && !ret; at = next) {
-		found = piece_first(regions, at, end, &piece);
+		found = regions_first(regions, at, end, &piece);
 		next = found ? max(piece.start, at) : end;
 		if (next > at)
 			ret = gap_fill(regions, alloc, at, next);
@@ -386,7 +384,7 @@ bool regions_cover(struct regions *regions, uintptr_t start, uintptr_t end)
 {
 	struct umm_span piece;
 
-	while (start < end && piece_first(regions, start, start + 1, &piece))
+	while (start < end && regions_first(regions, start, start + 1, &piece))
 		start = piece.start + piece.len;
 	return start >= end;
 }
@@ -416,7 +414,7 @@ void region_renew(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
 	struct umm_span piece;
 
 	lock_take(&ctx->regions.lock);
-	for (uintptr_t at = start; at < end && piece_first(&ctx->regions, at, end, &piece);
+	for (uintptr_t at = start; at < end && regions_first(&ctx->regions, at, end, &piece);
 	     at = piece.start + piece.len)
 		blocks_set_native(ctx, max(piece.start, at), min(piece.start + piece.len, end));
 	lock_drop(&ctx->regions.lock);
@@ -647,7 +645,7 @@ bool region_next(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, struct umm
 	bool found;
 
 	lock_take(&ctx->regions.lock);
-	found = piece_first(&ctx->regions, start, end, &piece);
+	found = regions_first(&ctx->regions, start, end, &piece);
 	lock_drop(&ctx->regions.lock);
 	if (found) {
 		out->start = max(piece.start, start);
@@ -697,7 +695,7 @@ bool region_elder(struct regions *regions, const struct umm_span *span, uint64_t
 	struct itree_node *node;
 
 	if (born == REGION_ANY_AGE)
-		return piece_first(regions, span->start, end, out);
+		return regions_first(regions, span->start, end, out);
 	node = itree_first(&regions->tree, span->start, end);
 	while (node && region_of(node)->born > born)
 		node = itree_next(node, span->start, end);
@@ -711,7 +709,7 @@ bool region_around(struct umm_ctx *ctx, uintptr_t addr, struct umm_span *out)
 	bool found;
 
 	lock_take(&ctx->regions.lock);
-	found = piece_first(&ctx->regions, addr, addr + 1, out);
+	found = regions_first(&ctx->regions, addr, addr + 1, out);
 	lock_drop(&ctx->regions.lock);
 	return found;
 }
@@ -737,7 +735,7 @@ static int region_stats_locked(struct regions *regions, uintptr_t addr, struct u
 	if (region) {
 		stats = region->alloc->stats;
 		*span = (struct umm_span){ region->alloc->node.start, region->alloc->len };
-	} else if (!piece_first(regions, addr, addr + 1, span)) {
+	} else if (!regions_first(regions, addr, addr + 1, span)) {
 		return -EFAULT;
 	}
 	stats_read(stats ? stats : &nothing, out);

@@ -118,6 +118,8 @@ bool region_first_alloc(struct umm_ctx *ctx, uintptr_t *base, bool *attached);
 bool region_next(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, struct umm_span *out);
 /* Likewise with all pieces that follow without a gap. */
 bool region_next_run(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, struct umm_span *out);
+/* The first managed piece that overlaps start .. end, all of it. Under regions.lock. */
+bool regions_first(struct regions *regions, uintptr_t start, uintptr_t end, struct umm_span *out);
 /* Is all of start .. end managed? Under regions.lock. */
 bool regions_cover(struct regions *regions, uintptr_t start, uintptr_t end);
 

@@ -142,6 +142,10 @@ static void log_goes_where_it_is_sent(void **state)
 	umm_log(UMM_LOG_ERROR, "%s", longer);
 	assert_int_equal(line.n, 2);
 	assert_in_range(strlen(line.text), 100, 511);
+	umm_log(UMM_LOG_DEFAULT, "of no level");
+	umm_log(UMM_LOG_NONE, "nor this");
+	umm_log((enum umm_log_level)(UMM_LOG_DEFAULT - 1), "nor this");
+	assert_int_equal(line.n, 2);
 	umm_log_set(NULL, NULL, UMM_LOG_NONE);
 	umm_log(UMM_LOG_ERROR, "not even this");
 	assert_int_equal(line.n, 2);

@@ -4,7 +4,7 @@
  * never come back, and writing a page anew repairs it. And the opposite, frames that are
  * emptied while they are fine.
  */
-#include "harness.h"
+#include "race.h"
 
 #include <errno.h>
 #include <string.h>
@@ -467,6 +467,96 @@ static void copies_that_lack_host_memory_are_asked_for_again(struct env *e)
 	assert_filled(p, PAGES, 1);
 }
 
+/* ---- who is told ------------------------------------------------------------------------ */
+
+static struct {
+	struct umm_devmem *mem;
+	atomic_uint calls;
+	atomic_size_t nlost;
+	int error;
+} told;
+
+static void tell(void *priv, struct umm_devmem *mem, int error, size_t nlost)
+{
+	(void)priv;
+	told.mem = mem;
+	told.error = error;
+	atomic_fetch_add(&told.nlost, nlost);
+	atomic_fetch_add(&told.calls, 1);
+}
+
+/* Sixteen pages on a device that gives none back, in a context that tells. */
+static char *pages_to_lose(struct env *e, int error, struct ref_device **ref)
+{
+	struct ref_failure failure = { .error = error, .from_device = true };
+	char *p;
+
+	atomic_store(&told.calls, 0);
+	atomic_store(&told.nlost, 0);
+	env_reopen(e, (struct umm_ctx_options){ .failed = tell });
+	*ref = env_device(e, FRAMES);
+	p = device_pages(e, *ref);
+	assert_int_equal(ref_fail(*ref, &failure), 0);
+	env_mark(e);
+	return p;
+}
+
+static void lost_pages_are_told_with_what_the_device_said(struct env *e)
+{
+	struct ref_device *ref;
+	char *p = pages_to_lose(e, -ENODEV, &ref);
+
+	assert_int_equal(migrate(e, NULL, p, PAGES, 0), -EIO);
+	assert_int_equal(told.calls, 1);
+	assert_ptr_equal(told.mem, ref->mem);
+	assert_int_equal(told.error, -ENODEV);
+	assert_int_equal(told.nlost, PAGES);
+	assert_delta(e, UMM_COUNT_POISONED, PAGES);
+	assert_state(e, p, PAGES, UMM_PAGE_POISONED);
+	assert_int_equal(touch_read(p), SIGBUS);
+}
+
+/* What the program drops or unmaps while it comes home is nobody's loss. */
+static void pages_that_go_in_flight_are_not_told_as_lost(struct env *e)
+{
+	struct ref_device *ref;
+	char *p = pages_to_lose(e, -EIO, &ref);
+	struct act mover = { .env = e, .p = p, .npages = PAGES };
+	struct race r;
+
+	race_start(&r, HOOK_COPIED, act_migrate, mover);
+	race_other(e, &r, act_drop, 0, 3);
+	race_other_join(&r);
+	race_other(e, &r, act_unmap, 3, 2);
+	race_other_join(&r);
+	race_go(&r, HOOK_COPIED);
+	assert_int_equal(r.mover.ret, -EIO);
+	assert_int_equal(told.calls, 1);
+	assert_int_equal(told.error, -EIO);
+	assert_int_equal(told.nlost, PAGES - 5);
+	assert_delta(e, UMM_COUNT_POISONED, PAGES - 5);
+	assert_state(e, p, 3, UMM_PAGE_EMPTY);
+	assert_state(e, p + 3 * PAGE, 2, UMM_PAGE_UNMANAGED);
+	assert_state(e, p + 5 * PAGE, PAGES - 5, UMM_PAGE_POISONED);
+}
+
+static void loss_of_what_nobody_has_any_more_is_not_told(struct env *e)
+{
+	struct ref_device *ref;
+	char *p = pages_to_lose(e, -EIO, &ref);
+	struct act mover = { .env = e, .p = p, .npages = PAGES };
+	struct race r;
+
+	race_start(&r, HOOK_COPIED, act_migrate, mover);
+	race_other(e, &r, act_drop, 0, PAGES);
+	race_other_join(&r);
+	race_go(&r, HOOK_COPIED);
+	assert_int_equal(r.mover.ret, 0);
+	assert_int_equal(told.calls, 0);
+	assert_delta(e, UMM_COUNT_POISONED, 0);
+	assert_state(e, p, PAGES, UMM_PAGE_EMPTY);
+}
+
 static const struct test_case cases[] = {
 	TEST(PRIVATE, copies_that_lack_host_memory_are_asked_for_again),
 	TEST(ALL, page_of_a_failed_frame_is_sigbus_and_its_neighbours_are_fine),
@@ -488,9 +578,13 @@ static const struct test_case cases[] = {
 	TEST(ALL, pages_in_a_range_of_frames_come_home),
 	TEST(ALL, frames_of_lost_pages_are_eio),
 	TEST(ONCE, bad_frames_and_ranges_are_refused),
+	TEST(PRIVATE, lost_pages_are_told_with_what_the_device_said),
+	TEST(PRIVATE, pages_that_go_in_flight_are_not_told_as_lost),
+	TEST(PRIVATE, loss_of_what_nobody_has_any_more_is_not_told),
 };
 
 int main(int argc, char **argv)
 {
+	hook_init();
 	return harness_main("test_failure", cases, sizeof(cases) / sizeof(cases[0]), argc, argv);
 }

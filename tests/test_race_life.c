@@ -4,6 +4,7 @@
  * process forks, a signal handler runs in the middle, a context is put. Orders are forced at
  * hook points. No sleeps.
  */
+#include "hinted.h"
 #include "race.h"
 
 #include <string.h>
@@ -122,6 +123,153 @@ static void attached_while_it_is_detached(struct env *e)
 	to_device(e, ref, p, 1, 1);
 	assert_state(e, p, RACE_PAGES, env_home(e));
 	assert_device_sees(ref, p, RACE_PAGES, 1);
+	assert_filled(p, RACE_PAGES, 1);
+	assert_int_equal(umm_detach(e->ctx, p), 0);
+}
+
+/* A detach, stopped while mirrors are told that nothing is managed any more. */
+static void detach_begins(struct act *act, struct actor *actor)
+{
+	hook_arm(HOOK_DETACHING, act->p, act->npages);
+	actor_start(actor, act_detach, act);
+	assert_true(hook_stopped());
+	hook_go_to(HOOK_DETACHING, HOOK_INVALIDATE);
+	assert_true(hook_stopped());
+}
+
+/* The first pages are detached and attached again, the others stay, and their block with them. */
+static void attach_while_told(struct env *e, size_t nstay)
+{
+	struct ref_device *ref = env_device(e, 2 * RACE_PAGES);
+	char *p = env_map(e, 2 * RACE_PAGES * PAGE), *rest = p + RACE_PAGES * PAGE;
+	struct act act = { .env = e, .p = p, .npages = RACE_PAGES };
+	struct actor actor;
+
+	assert_int_equal(umm_attach(e->ctx, p, RACE_PAGES * PAGE), 0);
+	if (nstay)
+		assert_int_equal(umm_attach(e->ctx, rest, nstay * PAGE), 0);
+	fill(p, RACE_PAGES + nstay, 1);
+	to_device(e, ref, p, RACE_PAGES + nstay, (long)(RACE_PAGES + nstay));
+	detach_begins(&act, &actor);
+	assert_int_equal(umm_attach(e->ctx, p, RACE_PAGES * PAGE), 0);
+	to_device(e, ref, p, RACE_PAGES, RACE_PAGES);
+	hook_go(HOOK_INVALIDATE);
+	actor_join(&actor);
+	assert_int_equal(act.ret, 0);
+	assert_state(e, p, RACE_PAGES + nstay, env_home(e));
+	assert_device_sees(ref, p, RACE_PAGES + nstay, 1);
+	assert_filled(p, RACE_PAGES + nstay, 1);
+	assert_int_equal(umm_detach(e->ctx, p), 0);
+	assert_filled(p, RACE_PAGES, 1);
+}
+
+static void attached_while_its_detach_is_told_keeps_its_pages(struct env *e)
+{
+	attach_while_told(e, 0);
+}
+
+static void attached_beside_others_while_its_detach_is_told_keeps_its_pages(struct env *e)
+{
+	attach_while_told(e, RACE_PAGES);
+}
+
+/* Memory that no device uses: only its hint has the kernel tell of its end. */
+static void hinted_while_its_detach_is_told_loses_its_hint_with_its_mapping(struct env *e)
+{
+	struct ref_device *ref = env_device(e, RACE_PAGES);
+	char *p = env_attach(e, RACE_PAGES * PAGE);
+	struct act act = { .env = e, .p = p, .npages = RACE_PAGES };
+	struct actor actor;
+
+	detach_begins(&act, &actor);
+	assert_int_equal(umm_attach(e->ctx, p, RACE_PAGES * PAGE), 0);
+	ADVISE(e, p, RACE_PAGES, .hint = UMM_HINT_PREFERRED, .mem = ref->mem);
+	hook_go(HOOK_INVALIDATE);
+	actor_join(&actor);
+	assert_int_equal(query(e, p, RACE_PAGES).hints, 1 << UMM_HINT_PREFERRED);
+	assert_ptr_equal(mmap(p, RACE_PAGES * PAGE, PROT_READ | PROT_WRITE,
+			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0),
+			 p);
+	wait_until(!query(e, p, RACE_PAGES).hints);
+	assert_state(e, p, RACE_PAGES, UMM_PAGE_UNMANAGED);
+}
+
+/* What another thread has attached, and sent away, before the detach ends is not brought home. */
+static void attached_and_migrated_while_it_is_detached_stays(struct env *e)
+{
+	struct ref_device *ref = env_device(e, RACE_PAGES);
+	char *p = env_attach(e, RACE_PAGES * PAGE);
+	struct act act = { .env = e, .p = p, .npages = RACE_PAGES };
+	struct actor actor;
+
+	fill(p, RACE_PAGES, 1);
+	to_device(e, ref, p, RACE_PAGES, RACE_PAGES);
+	hook_arm(HOOK_DETACHING, p, RACE_PAGES);
+	actor_start(&actor, act_detach, &act);
+	assert_true(hook_stopped());
+	assert_int_equal(umm_attach(e->ctx, p, RACE_PAGES / 2 * PAGE), 0);
+	to_device(e, ref, p, RACE_PAGES / 2, RACE_PAGES / 2);
+	hook_go(HOOK_DETACHING);
+	actor_join(&actor);
+	assert_int_equal(act.ret, 0);
+	assert_state(e, p, RACE_PAGES / 2, env_home(e));
+	assert_state(e, p + RACE_PAGES / 2 * PAGE, RACE_PAGES / 2, UMM_PAGE_UNMANAGED);
+	assert_device_sees(ref, p, RACE_PAGES / 2, 1);
+	assert_filled(p, RACE_PAGES, 1);
+	assert_int_equal(umm_detach(e->ctx, p), 0);
+	assert_free_frames(ref, RACE_PAGES);
+}
+
+static struct {
+	struct env *env;
+	struct actor *mover;
+	char *p;
+	struct umm_pin *pin;
+	int ret;
+} pinner;
+
+/* All are away again, so the detach begins anew; the first page is no longer its affair. */
+static void pin_beside(void *priv, enum hook_point point, uintptr_t addr)
+{
+	(void)priv;
+	(void)addr;
+	hook_set(point, NULL, NULL);
+	hook_go(HOOK_CHOSEN);
+	actor_join(pinner.mover);
+	pinner.ret = umm_attach(pinner.env->ctx, pinner.p, PAGE);
+	if (!pinner.ret)
+		pinner.ret = umm_pin(pinner.env->ctx, (uintptr_t)pinner.p, 1, UMM_PIN_LONGTERM,
+				     &pinner.pin);
+}
+
+static void pin_of_what_was_attached_while_it_is_detached_counts(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = env_attach(e, RACE_PAGES * PAGE);
+	struct act mover = { .env = e, .ref = ref, .p = p, .npages = RACE_PAGES };
+	struct actor actor;
+
+	fill(p, RACE_PAGES, 1);
+	/* Its block is made before it leaves the regions. */
+	to_device(e, ref, p, RACE_PAGES, RACE_PAGES);
+	to_system(e, p, RACE_PAGES, RACE_PAGES);
+	hook_arm(HOOK_CHOSEN, p, RACE_PAGES);
+	actor_start(&actor, act_migrate, &mover);
+	assert_true(hook_stopped());
+	hook_set(HOOK_CHOSEN, NULL, NULL);
+	pinner.env = e;
+	pinner.mover = &actor;
+	pinner.p = p;
+	hook_set(HOOK_DETACHING, pin_beside, NULL);
+	assert_int_equal(umm_detach(e->ctx, p), 0);
+	assert_int_equal(mover.ret, RACE_PAGES);
+	assert_int_equal(pinner.ret, 0);
+	assert_state(e, p, 1, UMM_PAGE_SYSTEM);
+	assert_state(e, p + PAGE, RACE_PAGES - 1, UMM_PAGE_UNMANAGED);
+	to_device(e, ref, p, 1, 0);
+	umm_unpin(pinner.pin);
+	to_device(e, ref, p, 1, 1);
+	assert_device_sees(ref, p, 1, 1);
 	assert_filled(p, RACE_PAGES, 1);
 	assert_int_equal(umm_detach(e->ctx, p), 0);
 }
@@ -509,6 +657,11 @@ static const struct test_case cases[] = {
 	TEST(KERNEL, attached_while_what_was_there_is_unmapped),
 	TEST(KERNEL, attached_while_what_was_there_moves_away),
 	TEST(ALL, attached_while_it_is_detached),
+	TEST(ALL, attached_while_its_detach_is_told_keeps_its_pages),
+	TEST(ALL, attached_beside_others_while_its_detach_is_told_keeps_its_pages),
+	TEST(ALL, hinted_while_its_detach_is_told_loses_its_hint_with_its_mapping),
+	TEST(ALL, attached_and_migrated_while_it_is_detached_stays),
+	TEST(ALL, pin_of_what_was_attached_while_it_is_detached_counts),
 	TEST(ASYNC_PRIVATE, context_goes_while_a_device_returns_from_its_signal),
 	TEST(ALL, free_waits_for_a_collected_migration),
 	TEST(ALL, free_waits_for_a_copied_migration),

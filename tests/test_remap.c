@@ -326,6 +326,7 @@ static void mapping_that_went_away_unseen_makes_room_for_another(struct env *e)
 {
 	struct ref_device *ref = env_device(e, RACE_PAGES + 1);
 	char *p = env_attach(e, (RACE_PAGES + 1) * PAGE);
+	struct umm_page_place place;
 
 	fill(p, RACE_PAGES + 1, 1);
 	to_device(e, ref, p, RACE_PAGES + 1, RACE_PAGES + 1);
@@ -338,6 +339,9 @@ static void mapping_that_went_away_unseen_makes_room_for_another(struct env *e)
 	assert_state(e, p, RACE_PAGES, UMM_PAGE_EMPTY);
 	assert_zero(p, RACE_PAGES);
 	fill(p, RACE_PAGES, 2);
+	/* Where the page of before was is not told of this one. */
+	assert_int_equal(umm_locate(e->ctx, (uintptr_t)p, 1, &place), 0);
+	assert_int_equal(place.cause, -1);
 	to_device(e, ref, p, RACE_PAGES, RACE_PAGES);
 	assert_filled(p, RACE_PAGES, 2);
 	assert_filled_part(p, RACE_PAGES, 1, 1);
