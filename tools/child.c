@@ -22,23 +22,24 @@ static void pass_on(int signal)
 static const int passed_on[] = { SIGHUP,  SIGINT,  SIGQUIT, SIGTERM,
 				 SIGUSR1, SIGUSR2, SIGALRM, SIGCONT };
 
-static void signals_pass_on(void)
+/* What is ignored (nohup(1)) stays so, for the program, too. */
+static void signals_handle(void (*handler)(int))
 {
-	struct sigaction action = { .sa_handler = pass_on, .sa_flags = SA_RESTART };
+	struct sigaction action = { .sa_handler = handler, .sa_flags = SA_RESTART }, before;
 
 	for (size_t i = 0; i < sizeof(passed_on) / sizeof(passed_on[0]); i++)
-		sigaction(passed_on[i], &action, NULL);
+		if (!sigaction(passed_on[i], NULL, &before) && before.sa_handler != SIG_IGN)
+			sigaction(passed_on[i], &action, NULL);
 }
 
 pid_t child_start(int (*run)(void *arg), void *arg)
 {
 	pid_t pid;
 
-	signals_pass_on();
+	signals_handle(pass_on);
 	pid = fork();
 	if (!pid) {
-		for (size_t i = 0; i < sizeof(passed_on) / sizeof(passed_on[0]); i++)
-			signal(passed_on[i], SIG_DFL);
+		signals_handle(SIG_DFL);
 		_exit(run(arg));
 	}
 	if (pid > 0)

@@ -165,6 +165,10 @@ passes_on() {
 		expect 137 bash -c '"$@"' - "$umm" run "${limits[@]}" $summary sh -c 'kill -9 $$'
 		echo through | "$umm" run "${limits[@]}" $summary cat >"$scratch/out" 2>/dev/null
 		says out through
+		# What is ignored stays so.
+		expect 0 bash -c 'trap "" HUP; "$@"' - "$umm" run "${limits[@]}" $summary \
+			grep SigIgn /proc/self/status
+		says out 1
 	done
 	# Signals reach the program, which may have an answer.
 	"$umm" run "${limits[@]}" --summary -- bash -c \
