@@ -425,7 +425,9 @@ UMM_API void umm_opencl_window_destroy(struct umm_opencl_window *window);
  *
  * Other windows that nobody holds go home where device memory is short. A window may be
  * acquired several times at once; each is released. For reading, pages are duplicated: the CPU and
- * other devices keep them too, and nothing has to be copied back.
+ * other devices keep them too, and nothing has to be copied back. What this device has alone, since
+ * the window was held for writing, goes home for that, after the events that it was released with.
+ * Who goes on with it on this device acquires it for writing again, which copies nothing.
  *
  * Launches and prefetches that were handed over before are waited for: what they store is in the
  * buffer. So no event that they wait for may depend on this thread's going on.

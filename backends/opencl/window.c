@@ -15,7 +15,9 @@
  *
  * As long as nothing was invalidated since, pages are known to be there and acquiring costs
  * nothing. For reading pages are duplicated, so that the CPU and other devices keep them; those
- * that only another device has go home first. What cannot be duplicated is moved.
+ * that only a device has, be it this one, go home first. What was never anybody's but a file's is
+ * moved before that. So a holder that reads has nobody wait who reads, itself included; and it is
+ * never joined by one that writes.
  *
  * Commands that use the buffer may be behind launches that were handed over, in the same queue.
  * If such a launch were to bring a page that the window has, it would wait for these commands, and
@@ -54,8 +56,8 @@
 /* What becomes of pages that are lacking. */
 enum way {
 	WAY_DUPLICATE,
-	WAY_HOME_FIRST, /* then they can be duplicated that only another device has */
-	WAY_MOVE,
+	WAY_HOME_FIRST, /* then they can be duplicated that only a device has */
+	WAY_MOVE,	/* then they can go home that are of a private mapping of a file */
 	NR_WAYS,
 };
 
@@ -342,14 +344,33 @@ void umm_opencl_window_destroy(struct umm_opencl_window *window)
 	device_leave(ocl, ctx);
 }
 
-/* Are all pages still there, as found out earlier? Then it is held. While it is, none leaves. */
+/* What pages allow that are there for this: a writer's are nobody else's, a reader's are copies. */
+static unsigned resident_for(unsigned access)
+{
+	return access & UMM_OPENCL_WRITE ? ACCESS_ALL : access;
+}
+
+/*
+ * Are all pages still there, as found out earlier? A reader joins a writer, but does not begin
+ * with pages that others would have to wait for.
+ */
+static bool is_valid_locked(const struct umm_opencl_window *window, unsigned access)
+{
+	if (!window->mem)
+		return false;
+	if (window->held)
+		return (window->resident & access) == access;
+	return window->resident == resident_for(access) &&
+	       !umm_notifier_read_retry(window->notifier, window->seq);
+}
+
+/* Then it is held. While it is, none leaves. */
 static bool hold_if_valid(struct umm_opencl_window *window, unsigned access)
 {
 	bool valid;
 
 	pthread_mutex_lock(&window->lock);
-	valid = window->mem && (window->resident & access) == access &&
-		(window->held || !umm_notifier_read_retry(window->notifier, window->seq));
+	valid = is_valid_locked(window, access);
 	if (valid) {
 		window->uses = window->held || window->nevents ? window->uses | access : access;
 		window->access = window->held ? window->access | access : access;
@@ -426,7 +447,7 @@ static long bring(struct umm_opencl_window *window, const struct umm_span *span,
 static bool is_usable(uint64_t entry, unsigned access)
 {
 	return entry & UMM_ENTRY_VALID && entry & UMM_ENTRY_DEVICE &&
-	       (!(access & UMM_OPENCL_WRITE) || entry & UMM_ENTRY_WRITE);
+	       entry & (access & UMM_OPENCL_WRITE ? UMM_ENTRY_WRITE : UMM_ENTRY_DUPLICATE);
 }
 
 /* The first run of pages from *at on that are not usable; false: none. -EAGAIN it changed. */
@@ -471,7 +492,7 @@ static bool hold(struct umm_opencl_window *window, unsigned access, uint64_t seq
 {
 	pthread_mutex_lock(&window->lock);
 	window->seq = seq;
-	window->resident = access & UMM_OPENCL_WRITE ? ACCESS_ALL : access;
+	window->resident = resident_for(access);
 	pthread_mutex_unlock(&window->lock);
 	return hold_if_valid(window, access);
 }

@@ -366,7 +366,7 @@ static void a_reader_waits_for_a_window_held_for_writing(void **state)
 	umm_opencl_destroy(other);
 }
 
-/* Commands of an earlier release may still write, whatever it is held for now. */
+/* Commands of an earlier release may still write, whatever it was held for last. */
 static void permissions_change_after_commands_that_write(void **state)
 {
 	struct rig *rig = *state;
@@ -377,8 +377,8 @@ static void permissions_change_after_commands_that_write(void **state)
 	cl_event event = clCreateUserEvent(umm_opencl_cl_context(rig->ocl), NULL);
 
 	acquire(w, RW);
-	assert_int_equal(umm_opencl_window_release(w, 1, &event), 0);
 	acquire(w, UMM_OPENCL_READ);
+	assert_int_equal(umm_opencl_window_release(w, 1, &event), 0);
 	release(w);
 	assert_int_equal(mprotect(words, NPAGES * PAGE, PROT_READ), 0);
 	start_acquiring(&acquirer);
@@ -429,7 +429,7 @@ static void mark(struct rig *rig, cl_mem mem, size_t page, struct umm_opencl_win
 	clReleaseEvent(event);
 }
 
-static void a_writer_that_joins_readers_has_its_own_pages_dirty(void **state)
+static void writers_that_follow_writers_have_their_own_pages_dirty(void **state)
 {
 	struct rig *rig = *state;
 	uint32_t *words = open_numbered(rig);
@@ -439,10 +439,13 @@ static void a_writer_that_joins_readers_has_its_own_pages_dirty(void **state)
 	mark(rig, acquire(w, RW), 3, w);
 	assert_int_equal(umm_opencl_window_dirty(w, bits), 0);
 	assert_int_equal(bits[0], 1u << 3);
+	mark(rig, acquire(w, RW), 4, w);
+	acquire(w, UMM_OPENCL_WRITE);
 	acquire(w, UMM_OPENCL_READ);
 	mark(rig, acquire(w, UMM_OPENCL_WRITE), 5, w);
 	/* Nobody has let go of it since: what both write is found in the end. */
 	mark(rig, acquire(w, UMM_OPENCL_WRITE), 9, w);
+	release(w);
 	release(w);
 	assert_int_equal(umm_opencl_window_dirty(w, bits), 0);
 	assert_int_equal(bits[0], 1u << 5 | 1u << 9);
@@ -451,6 +454,96 @@ static void a_writer_that_joins_readers_has_its_own_pages_dirty(void **state)
 	assert_int_equal(umm_opencl_window_dirty(w, bits), 0);
 	assert_int_equal(bits[0], 0);
 	assert_int_equal(words[9 * PAGE / 4 + 5], 12345);
+}
+
+static void what_a_device_wrote_is_read_by_all_while_it_is_held_for_reading(void **state)
+{
+	struct rig *rig = *state;
+	uint32_t *words = open_numbered(rig), *out = rig_alloc(rig, NPAGES * PAGE);
+	struct umm_opencl *other = open_other(rig);
+	struct umm_opencl_window *a = window(rig->ocl, words, 0), *b = window(other, words, 0);
+	cl_event command = enqueue_map(rig, rig_kernel(rig, "plain_map"), acquire(a, RW), NULL);
+
+	assert_int_equal(umm_opencl_window_release(a, 1, &command), 0);
+	acquire(a, UMM_OPENCL_READ);
+	assert_int_equal(duplicated(rig, words), NPAGES);
+	assert_mapped(words, 1);
+	acquire(b, UMM_OPENCL_READ);
+	rig_launch(rig, rig_map(rig, words, out), NWORDS);
+	assert_mapped(out, 2);
+	release(b);
+	release(a);
+	finish(command);
+	umm_opencl_destroy(other);
+}
+
+static void written_pages_of_a_private_mapping_are_duplicated_too(void **state)
+{
+	struct rig *rig = *state;
+	struct umm_opencl_window *w;
+	FILE *file = tmpfile();
+	uint32_t *words;
+
+	open_numbered(rig);
+	assert_non_null(file);
+	assert_int_equal(ftruncate(fileno(file), NPAGES * PAGE), 0);
+	words = mmap(NULL, NPAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE, fileno(file), 0);
+	assert_ptr_not_equal(words, MAP_FAILED);
+	assert_int_equal(umm_attach(rig->ctx, words, NPAGES * PAGE), 0);
+	for (uint32_t i = 0; i < NWORDS; i++)
+		words[i] = i;
+	w = window(rig->ocl, words, 0);
+	acquire(w, UMM_OPENCL_READ);
+	assert_int_equal(duplicated(rig, words), NPAGES);
+	assert_mapped(words, 0);
+	release(w);
+	umm_opencl_window_destroy(w);
+	umm_detach(rig->ctx, words);
+	munmap(words, NPAGES * PAGE);
+	fclose(file);
+}
+
+/* With tracking a writer waits for commands that were there before: those of readers, too. */
+static void a_writer_does_not_join_readers_nor_wait_for_their_commands(void **state)
+{
+	struct rig *rig = *state;
+	uint32_t *words = open_numbered(rig);
+	struct umm_opencl_window *w = window(rig->ocl, words, UMM_OPENCL_WINDOW_TRACK);
+	cl_event event = clCreateUserEvent(umm_opencl_cl_context(rig->ocl), NULL);
+	cl_mem mem;
+
+	acquire(w, RW);
+	release(w);
+	acquire(w, UMM_OPENCL_READ);
+	assert_int_equal(umm_opencl_window_release(w, 1, &event), 0);
+	acquire(w, UMM_OPENCL_READ);
+	assert_int_equal(umm_opencl_window_acquire(w, UMM_OPENCL_WRITE, &mem), -EBUSY);
+	release(w);
+	clSetUserEventStatus(event, CL_COMPLETE);
+	acquire(w, UMM_OPENCL_WRITE);
+	release(w);
+	clReleaseEvent(event);
+}
+
+static void nobody_writes_to_memory_that_became_read_only_while_it_was_held(void **state)
+{
+	struct rig *rig = *state;
+	uint32_t *words = open_numbered(rig);
+	struct umm_opencl *other = open_other(rig);
+	struct umm_opencl_window *a = window(rig->ocl, words, 0), *b = window(other, words, 0);
+	cl_mem mem;
+
+	acquire(a, RW);
+	release(a);
+	acquire(a, UMM_OPENCL_READ);
+	assert_int_equal(mprotect(words, NPAGES * PAGE, PROT_READ), 0);
+	acquire(b, UMM_OPENCL_READ); /* finds that out */
+	assert_int_equal(umm_opencl_window_acquire(a, RW, &mem), -EBUSY);
+	release(a);
+	release(b);
+	assert_int_equal(umm_opencl_window_acquire(a, RW, &mem), -EPERM);
+	assert_mapped(words, 0);
+	umm_opencl_destroy(other);
 }
 
 int main(int argc, char **argv)
@@ -467,7 +560,11 @@ int main(int argc, char **argv)
 		rig_test(a_reader_waits_for_a_window_held_for_writing),
 		rig_test(permissions_change_after_commands_that_write),
 		rig_test(memory_held_for_reading_may_become_read_only),
-		rig_test(a_writer_that_joins_readers_has_its_own_pages_dirty),
+		rig_test(writers_that_follow_writers_have_their_own_pages_dirty),
+		rig_test(what_a_device_wrote_is_read_by_all_while_it_is_held_for_reading),
+		rig_test(written_pages_of_a_private_mapping_are_duplicated_too),
+		rig_test(a_writer_does_not_join_readers_nor_wait_for_their_commands),
+		rig_test(nobody_writes_to_memory_that_became_read_only_while_it_was_held),
 	};
 
 	return rig_main("opencl window order", tests, argc, argv);
