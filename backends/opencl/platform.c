@@ -8,12 +8,15 @@
  * program's, which on SIGBUS remove the files that are being written, and themselves until the
  * next file. In a context of UMM_CTX_FAULTS_IN_THREAD a SIGBUS is a fault like any other, and a
  * build meanwhile would fail. So the handler that was there before is put back over theirs: they
- * take theirs to be there from then on.
+ * take theirs to be there from then on. What another thread of the program, or a context that it
+ * opens, puts over theirs meanwhile stays. What is under theirs is not known; so where there was no
+ * handler before, theirs stays, and passes on to one that has come since.
  *
  * Locks: loading, so that no thread takes theirs for the program's. Inside: none.
  */
 #define CL_TARGET_OPENCL_VERSION 200 /* to ask for SVM; no function newer than 1.2 is called */
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -23,6 +26,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <unistd.h>
 
 #include "platform.h"
@@ -231,16 +235,48 @@ static int visit_device(struct umm_opencl_info *info, cl_device_id device, visit
 
 static pthread_mutex_t loading = PTHREAD_MUTEX_INITIALIZER;
 
+/* Where the program or library that has this address begins; NULL: it is of none. */
+static const void *object_of(const void *address)
+{
+	Dl_info info;
+
+	return dladdr(address, &info) ? info.dli_fbase : NULL;
+}
+
+/* Is it neither the program's own handler nor one of libumm's? */
+static bool is_of_platform(const struct sigaction *action)
+{
+	const void *object = object_of((const void *)(uintptr_t)action->sa_handler);
+
+	return object && object != object_of((const void *)getauxval(AT_ENTRY)) &&
+	       object != object_of((const void *)(uintptr_t)umm_handle_sigbus);
+}
+
+static void loading_begin(struct sigaction *before)
+{
+	pthread_mutex_lock(&loading);
+	sigaction(SIGBUS, NULL, before);
+}
+
+static void loading_end(const struct sigaction *before)
+{
+	struct sigaction after;
+
+	sigaction(SIGBUS, NULL, &after);
+	if (before->sa_handler != SIG_DFL && before->sa_handler != SIG_IGN &&
+	    after.sa_handler != before->sa_handler && is_of_platform(&after))
+		sigaction(SIGBUS, before, NULL);
+	pthread_mutex_unlock(&loading);
+}
+
 static cl_int get_platforms(cl_uint most, cl_platform_id *platforms, cl_uint *count)
 {
 	struct sigaction before;
 	cl_int err;
 
-	pthread_mutex_lock(&loading);
-	sigaction(SIGBUS, NULL, &before);
+	loading_begin(&before);
 	err = clGetPlatformIDs(most, platforms, count);
-	sigaction(SIGBUS, &before, NULL);
-	pthread_mutex_unlock(&loading);
+	loading_end(&before);
 	return err;
 }
 
@@ -250,11 +286,9 @@ static cl_int get_devices(cl_platform_id platform, cl_uint most, cl_device_id *d
 	struct sigaction before;
 	cl_int err;
 
-	pthread_mutex_lock(&loading);
-	sigaction(SIGBUS, NULL, &before);
+	loading_begin(&before);
 	err = clGetDeviceIDs(platform, CL_DEVICE_TYPE_ALL, most, devices, count);
-	sigaction(SIGBUS, &before, NULL);
-	pthread_mutex_unlock(&loading);
+	loading_end(&before);
 	return err;
 }
 
