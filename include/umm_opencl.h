@@ -371,8 +371,10 @@ UMM_API int umm_opencl_prefetch(struct umm_opencl *ocl, const struct umm_opencl_
  * what the device wrote. Between acquire and release it waits for the release: the thread that
  * holds a window must not touch its memory then, nor unmap it, fork, or umm_opencl_launch(), nor
  * acquire it for another device; and no thread may hand over a launch or prefetch that uses the
- * memory and that commands of the window come after. Reading what is only held for reading is fine,
- * by windows of other devices too.
+ * memory and that commands of the window come after, or after which the holder acquires another
+ * window of that device. Windows of a device are acquired in turns, waits included: nor may the
+ * holder acquire any window of a device where another thread acquires this memory.
+ * Reading what is only held for reading is fine, by windows of other devices too.
  */
 
 /** Flags of umm_opencl_window_create(). */
@@ -430,7 +432,8 @@ UMM_API void umm_opencl_window_destroy(struct umm_opencl_window *window);
  * Who goes on with it on this device acquires it for writing again, which copies nothing.
  *
  * Launches and prefetches that were handed over before are waited for: what they store is in the
- * buffer. So no event that they wait for may depend on this thread's going on.
+ * buffer. So no event that they wait for may depend on this thread's going on, nor any memory that
+ * they use be in a window that this thread holds.
  *
  * Ownership: the buffer is borrowed until the release.
  * Context:   any thread, not from a callback; may sleep.

@@ -51,7 +51,8 @@
 	"handed over while the window was held?"
 #define WHY_LAUNCHES                                                                              \
 	"its window is acquired after launches and prefetches handed over before, which are not " \
-	"done; do they wait for an event that the thread completes later?"
+	"done; do they wait for an event that the thread completes later, or for a window that "  \
+	"it holds?"
 
 /* What becomes of pages that are lacking. */
 enum way {
