@@ -612,8 +612,12 @@ static int acquire_locked(struct umm_opencl_window *window, unsigned access)
 	unlink_locked(window);
 	window->next = windows->first;
 	windows->first = window;
-	/* What the program unmapped or dropped before this call has been announced after it. */
-	umm_notifier_read_begin(window->notifier);
+	/*
+	 * What the program unmapped or dropped before this call has been announced after it. Not
+	 * where it is held: then who announces may wait for this thread's release.
+	 */
+	if (!is_held(window))
+		umm_notifier_read_begin(window->notifier);
 	if (!hold_if_valid(window, access)) {
 		/* Whoever holds it for less would be waited for, and may be this thread. */
 		ret = is_held(window) ? -EBUSY : window_back(window);

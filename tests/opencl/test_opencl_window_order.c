@@ -299,6 +299,31 @@ static void a_window_that_is_held_long_is_written_to_the_log(void **state)
 	assert_int_equal((uintptr_t)seen, 7);
 }
 
+/* While a touch is being announced, which waits for the release. */
+static void a_window_that_somebody_waits_for_is_acquired_again(void **state)
+{
+	struct rig *rig = *state;
+	uint32_t *words = open_numbered(rig), *more = rig_numbered(rig, NPAGES);
+	struct umm_opencl_window *w = window(rig->ocl, words, 0), *v = window(rig->ocl, more, 0);
+	struct acquirer acquirer = { .window = w, .access = RW };
+	pthread_t thread;
+	void *seen;
+
+	acquire(w, RW);
+	assert_int_equal(pthread_create(&thread, NULL, touch, words + 7), 0);
+	eventually_logged("its window is held");
+	acquire(w, RW);
+	release(w);
+	assert_int_equal(pthread_create(&acquirer.thread, NULL, acquirer_main, &acquirer), 0);
+	end_acquiring(&acquirer);
+	acquire(v, RW);
+	release(v);
+	release(w);
+	release(w);
+	pthread_join(thread, &seen);
+	assert_int_equal((uintptr_t)seen, 7);
+}
+
 static size_t duplicated(struct rig *rig, const uint32_t *words)
 {
 	return rig_pages_in(rig, words, NPAGES * PAGE, UMM_PAGE_DUPLICATED);
@@ -555,6 +580,7 @@ int main(int argc, char **argv)
 		rig_test(destroying_the_device_ends_what_an_acquire_waits_for),
 		rig_test(events_that_do_not_complete_are_written_to_the_log),
 		rig_test(a_window_that_is_held_long_is_written_to_the_log),
+		rig_test(a_window_that_somebody_waits_for_is_acquired_again),
 		rig_test(devices_and_kernels_read_what_a_window_holds_for_reading),
 		rig_test(pages_that_another_device_has_alone_are_duplicated_for_both),
 		rig_test(a_reader_waits_for_a_window_held_for_writing),
