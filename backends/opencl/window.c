@@ -729,7 +729,14 @@ int umm_opencl_window_release(struct umm_opencl_window *window, cl_uint nevents,
 	return ret;
 }
 
-/* Does the buffer still have what was there when it was released? */
+/* Does the buffer have what was written, and, to track it, the shadow what was there before? */
+static bool has_written_locked(const struct umm_opencl_window *window)
+{
+	return window->mem && (window->remembered || !window->track) &&
+	       !umm_notifier_read_retry(window->notifier, window->seq);
+}
+
+/* Can it be said what was written until it was released? */
 static int check_released(struct umm_opencl_window *window, unsigned *access)
 {
 	int ret = 0;
@@ -738,9 +745,8 @@ static int check_released(struct umm_opencl_window *window, unsigned *access)
 	*access = window->access;
 	if (window->held)
 		ret = -EBUSY;
-	else if (!window->mem || !window->access ||
-		 (window->access & UMM_OPENCL_WRITE &&
-		  umm_notifier_read_retry(window->notifier, window->seq)))
+	else if (!window->access ||
+		 (window->access & UMM_OPENCL_WRITE && !has_written_locked(window)))
 		ret = -ENOENT;
 	else
 		drain_locked(window);

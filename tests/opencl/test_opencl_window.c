@@ -531,6 +531,25 @@ static void untracked_pages_are_dirty_where_they_may_have_been_written(void **st
 	assert_true(bits[0] == UINT64_MAX && bits[1] == 0x3f);
 }
 
+static void what_was_only_read_is_not_dirty_without_its_buffer_either(void **state)
+{
+	struct rig *rig = *state;
+	uint32_t *words = open_with(rig, 20, 10 * PAGE);
+	struct umm_opencl_window *w = window(rig, words, 10 * PAGE, 0), *next;
+	uint64_t bits[1] = { 1 };
+
+	next = window(rig, words + 10 * PAGE / 4, 10 * PAGE, 0);
+	acquire(w, UMM_OPENCL_READ);
+	release(w, NULL);
+	acquire(next, RW);
+	release(next, NULL);
+	assert_int_equal(umm_opencl_window_dirty(w, bits), 0);
+	assert_int_equal(bits[0], 0);
+	acquire(w, RW);
+	release(w, NULL);
+	assert_int_equal(umm_opencl_window_dirty(next, bits), -ENOENT);
+}
+
 static void what_cannot_be_a_window_is_refused(void **state)
 {
 	struct rig *rig = *state;
@@ -720,6 +739,7 @@ int main(int argc, char **argv)
 		rig_test(a_window_larger_than_the_largest_buffer_is_refused),
 		rig_test(dirty_pages_are_those_that_changed),
 		rig_test(untracked_pages_are_dirty_where_they_may_have_been_written),
+		rig_test(what_was_only_read_is_not_dirty_without_its_buffer_either),
 		rig_test(what_cannot_be_a_window_is_refused),
 		rig_test(windows_that_are_gone_are_refused),
 		rig_test(read_only_memory_is_a_window_for_reading_alone),

@@ -6,6 +6,7 @@
  */
 #include "rig.h"
 
+#include <dlfcn.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
@@ -17,6 +18,22 @@
 #define RW	 (UMM_OPENCL_READ | UMM_OPENCL_WRITE)
 #define PATIENCE 300 /* seconds */
 #define ROUNDS	 10
+
+static atomic_bool copies_fail;
+
+/* In the place of OpenCL's. */
+#pragma GCC visibility push(default)
+cl_int clEnqueueCopyBuffer(cl_command_queue queue, cl_mem from, cl_mem to, size_t start, size_t at,
+			   size_t len, cl_uint nwait, const cl_event *wait, cl_event *event)
+{
+	__typeof__(&clEnqueueCopyBuffer) real = (__typeof__(&clEnqueueCopyBuffer))(uintptr_t)dlsym(
+		RTLD_NEXT, "clEnqueueCopyBuffer");
+
+	if (copies_fail)
+		return CL_OUT_OF_RESOURCES;
+	return real(queue, from, to, start, at, len, nwait, wait, event);
+}
+#pragma GCC visibility pop
 
 static uint32_t *open_numbered(struct rig *rig)
 {
@@ -481,6 +498,23 @@ static void writers_that_follow_writers_have_their_own_pages_dirty(void **state)
 	assert_int_equal(words[9 * PAGE / 4 + 5], 12345);
 }
 
+static void a_writer_that_could_not_be_tracked_has_no_dirty_pages(void **state)
+{
+	struct rig *rig = *state;
+	uint32_t *words = open_numbered(rig);
+	struct umm_opencl_window *w = window(rig->ocl, words, UMM_OPENCL_WINDOW_TRACK);
+	uint64_t bits[1];
+	cl_mem mem;
+
+	copies_fail = true;
+	assert_true(umm_opencl_window_acquire(w, RW, &mem) < 0);
+	copies_fail = false;
+	assert_int_equal(umm_opencl_window_dirty(w, bits), -ENOENT);
+	mark(rig, acquire(w, RW), 3, w);
+	assert_int_equal(umm_opencl_window_dirty(w, bits), 0);
+	assert_int_equal(bits[0], 1u << 3);
+}
+
 static void what_a_device_wrote_is_read_by_all_while_it_is_held_for_reading(void **state)
 {
 	struct rig *rig = *state;
@@ -587,6 +621,7 @@ int main(int argc, char **argv)
 		rig_test(permissions_change_after_commands_that_write),
 		rig_test(memory_held_for_reading_may_become_read_only),
 		rig_test(writers_that_follow_writers_have_their_own_pages_dirty),
+		rig_test(a_writer_that_could_not_be_tracked_has_no_dirty_pages),
 		rig_test(what_a_device_wrote_is_read_by_all_while_it_is_held_for_reading),
 		rig_test(written_pages_of_a_private_mapping_are_duplicated_too),
 		rig_test(a_writer_does_not_join_readers_nor_wait_for_their_commands),
