@@ -13,6 +13,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -177,39 +179,59 @@ int channel_reserve(const struct channel *channel, const void *part, size_t len)
 
 /* ---- for people ----------------------------------------------------------------------- */
 
-static void print_bytes(FILE *out, const char *what, uint64_t bytes)
+struct text {
+	char *text;
+	size_t len; /* less than CHANNEL_TEXT */
+};
+
+static void __attribute__((format(printf, 2, 3))) add(struct text *out, const char *format, ...)
 {
-	fprintf(out, "  %-38s %10.1f MiB\n", what, (double)bytes / (1 << 20));
+	size_t room = CHANNEL_TEXT - out->len;
+	va_list args;
+	int len;
+
+	va_start(args, format);
+	len = vsnprintf(out->text + out->len, room, format, args);
+	va_end(args);
+	if (len > 0)
+		out->len += (size_t)len < room ? (size_t)len : room - 1;
 }
 
-static void print_count(FILE *out, const char *what, uint64_t n)
+static void add_bytes(struct text *out, const char *what, uint64_t bytes)
 {
-	fprintf(out, "  %-38s %10llu\n", what, (unsigned long long)n);
+	add(out, "  %-38s %10.1f MiB\n", what, (double)bytes / (1 << 20));
 }
 
-void channel_print(const struct channel *channel, FILE *out)
+static void add_count(struct text *out, const char *what, uint64_t n)
 {
+	add(out, "  %-38s %10llu\n", what, (unsigned long long)n);
+}
+
+size_t channel_describe(const struct channel *channel, char text[CHANNEL_TEXT])
+{
+	struct text out = { .text = text };
 	const _Atomic uint64_t *count = channel->count;
 
-	fprintf(out, "umm: memory of %s (%d)\n", channel->program, (int)channel->head.pid);
-	print_bytes(out, "host limit", channel->host_limit);
-	print_bytes(out, "managed", count[CHANNEL_MANAGED]);
-	print_bytes(out, "in host frames", count[CHANNEL_HOST]);
-	print_bytes(out, "in host frames at most", count[CHANNEL_HOST_MOST]);
+	add(&out, "umm: memory of %s (%d)\n", channel->program, (int)channel->head.pid);
+	add_bytes(&out, "host limit", channel->host_limit);
+	add_bytes(&out, "managed", count[CHANNEL_MANAGED]);
+	add_bytes(&out, "in host frames", count[CHANNEL_HOST]);
+	add_bytes(&out, "in host frames at most", count[CHANNEL_HOST_MOST]);
 	for (uint32_t i = 0; i < channel->ntiers && i < SETTINGS_DEVICES; i++) {
-		print_bytes(out, channel->tier[i].name, channel->tier[i].used);
+		add_bytes(&out, channel->tier[i].name, channel->tier[i].used);
 		if (channel->tier[i].is_broken)
-			fprintf(out, "    failed while the program ran\n");
+			add(&out, "    failed while the program ran\n");
 	}
-	print_bytes(out, "moved to devices", count[CHANNEL_TO_DEVICE]);
-	print_bytes(out, "moved home", count[CHANNEL_FROM_DEVICE]);
-	print_count(out, "touches of pages on devices", count[CHANNEL_TOUCHED]);
-	print_count(out, "  soon after they had left", count[CHANNEL_RETURNED]);
-	print_count(out, "  of pages that were known to be hot", count[CHANNEL_THRASHED]);
-	print_count(out, "pages brought along", count[CHANNEL_BROUGHT_ALONG]);
-	print_count(out, "pages moved aside for a look", count[CHANNEL_PROBES]);
-	print_count(out, "  that were touched", count[CHANNEL_PROBES_BACK]);
-	fprintf(out, "  %-38s %10.1f ms\n", "  of CPU time", (double)count[CHANNEL_PROBE_NS] / 1e6);
-	print_count(out, "pages let in while none could leave", count[CHANNEL_LATE]);
-	print_count(out, "pages lost with their device", count[CHANNEL_LOST]);
+	add_bytes(&out, "moved to devices", count[CHANNEL_TO_DEVICE]);
+	add_bytes(&out, "moved home", count[CHANNEL_FROM_DEVICE]);
+	add_count(&out, "touches of pages on devices", count[CHANNEL_TOUCHED]);
+	add_count(&out, "  soon after they had left", count[CHANNEL_RETURNED]);
+	add_count(&out, "  of pages that were known to be hot", count[CHANNEL_THRASHED]);
+	add_count(&out, "pages brought along", count[CHANNEL_BROUGHT_ALONG]);
+	add_count(&out, "pages moved aside for a look", count[CHANNEL_PROBES]);
+	add_count(&out, "  that were touched", count[CHANNEL_PROBES_BACK]);
+	add(&out, "  %-38s %10.1f ms\n", "  of CPU time", (double)count[CHANNEL_PROBE_NS] / 1e6);
+	add_count(&out, "pages let in while none could leave", count[CHANNEL_LATE]);
+	add_count(&out, "pages lost with their device", count[CHANNEL_LOST]);
+	return out.len;
 }

@@ -9,8 +9,8 @@
 
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <sys/types.h>
 
 #include "channel_file.h"
@@ -19,6 +19,8 @@
 #include "trace_ring.h"
 
 #define CHANNEL_MAGIC UINT64_C(0x374c4e4843204d55) /* changes with the layout */
+
+enum { CHANNEL_TEXT = 4096 };
 
 enum channel_count {
 	CHANNEL_MANAGED,       /* bytes of address space that are kept track of */
@@ -77,7 +79,7 @@ void channel_remove(pid_t pid);
  */
 int channel_reserve(const struct channel *channel, const void *part, size_t len);
 
-/* One screen: where memory is and what moved. */
-void channel_print(const struct channel *channel, FILE *out);
+/* One screen: where memory is and what moved. Its length; no malloc. */
+size_t channel_describe(const struct channel *channel, char text[CHANNEL_TEXT]);
 
 #endif

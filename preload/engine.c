@@ -706,6 +706,14 @@ static bool stop(void)
 	return true;
 }
 
+static void summary_say(void)
+{
+	char text[CHANNEL_TEXT];
+
+	if (shim_settings()->summary)
+		say_text(text, channel_describe(channel, text));
+}
+
 void engine_end(void)
 {
 	if (atomic_load(&state) != RUNNING) {
@@ -720,8 +728,7 @@ void engine_end(void)
 		shim_say("what moves pages to devices is stuck: numbers are those before");
 		channel->count[CHANNEL_LATE] = room_late();
 	}
-	if (shim_settings()->summary && say_may())
-		channel_print(channel, stderr);
+	summary_say();
 	channel_close(channel);
 }
 
@@ -748,8 +755,7 @@ static void rest(void)
 	channel->count[CHANNEL_HOST] = channel->count[CHANNEL_MANAGED];
 	if (channel->count[CHANNEL_HOST] > channel->count[CHANNEL_HOST_MOST])
 		channel->count[CHANNEL_HOST_MOST] = channel->count[CHANNEL_HOST];
-	if (shim_settings()->summary && say_may())
-		channel_print(channel, stderr);
+	summary_say();
 	channel_close(channel);
 	pthread_mutex_unlock(&round_lock);
 }

@@ -6,6 +6,7 @@
  * of the descriptor would not do: whoever reads a pipe waits until nobody has it open any more.
  *
  * Between the look and the write another thread may exchange the file: then one line goes astray.
+ * Nor does the program wait for a line, or end by it (careful.c).
  *
  * No locks: what is remembered is written before the program's first instruction.
  */
@@ -18,6 +19,7 @@
 
 #include <umm.h>
 
+#include "careful.h"
 #include "shim.h"
 #include "text.h"
 
@@ -40,7 +42,7 @@ void say_start(void)
 	standard_error.ino = st.st_ino;
 }
 
-bool say_may(void)
+static bool is_what_it_was(void)
 {
 	int saved = errno;
 	struct stat st;
@@ -51,16 +53,19 @@ bool say_may(void)
 	return may;
 }
 
+void say_text(const char *text, size_t len)
+{
+	if (is_what_it_was())
+		careful_write(STDERR_FILENO, text, len);
+}
+
 /* For a whole line, of which the first @len bytes are there. */
 static void line_write(char line[SAY_LINE], size_t len)
 {
-	int saved = errno;
-
 	len = len < SAY_LINE - 1 ? len : SAY_LINE - 1;
 	text_clean(line);
 	line[len] = '\n';
-	if (say_may() && write(STDERR_FILENO, line, len + 1) < 0)
-		errno = saved; /* there is nobody to tell */
+	say_text(line, len + 1);
 }
 
 void say_line(const char *prefix, const char *format, va_list args)

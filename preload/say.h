@@ -4,15 +4,15 @@
 #define SAY_H
 
 #include <stdarg.h>
-#include <stdbool.h>
+#include <stddef.h>
 
 enum { SAY_LINE = 600 };
 
 /* Remember what it is. Until then, and where it was closed, nothing is said. */
 void say_start(void);
 
-/* Descriptor 2 is that still. */
-bool say_may(void);
+/* In one write, unless descriptor 2 is not that any more, or has no room, or nobody reads it. */
+void say_text(const char *text, size_t len);
 
 /*
  * One line that begins with @prefix, in one write, whatever there is in what it quotes. No malloc,

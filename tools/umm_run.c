@@ -14,6 +14,8 @@
 #include <errno.h>
 #include <getopt.h>
 #include <limits.h>
+#include <signal.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,6 +26,7 @@
 
 #include <umm.h>
 
+#include "careful.h"
 #include "channel.h"
 #include "checked.h"
 #include "child.h"
@@ -68,6 +71,24 @@ static void help_print(void)
 	       "UMM_HOST_LIMIT and so on in the environment mean the same; options count more,\n"
 	       "the file (umm/run.conf in $XDG_CONFIG_HOME, or in ~/.config) less. umm-run(1)\n"
 	       "has more.\n");
+}
+
+/* The program runs all the same, whoever reads this or does not. */
+static void __attribute__((format(printf, 2, 3)))
+warn(const struct settings *settings, const char *format, ...)
+{
+	char line[PATH_MAX + 2 * SETTINGS_ERROR_LEN] = "umm run: ";
+	size_t len = strlen(line);
+	va_list args;
+	int more;
+
+	if (settings->quiet)
+		return;
+	va_start(args, format);
+	more = vsnprintf(line + len, sizeof(line) - len, format, args);
+	va_end(args);
+	if (more > 0)
+		careful_write(STDERR_FILENO, line, strlen(line));
 }
 
 static int complain(const char *what)
@@ -276,8 +297,8 @@ static int devices_check(const struct settings *settings)
 			fprintf(stderr, "umm run: device %s: %s\n", name, text);
 			return TOOL_USAGE;
 		}
-		if (text[0] && !settings->quiet)
-			fprintf(stderr, "umm run: device %s: %s\n", name, text);
+		if (text[0])
+			warn(settings, "device %s: %s\n", name, text);
 		if (ops->flags & UMM_TIER_LONG_CHECK)
 			checked_note(whole);
 	}
@@ -353,9 +374,10 @@ static void summary_print(pid_t pid)
 {
 	char error[SETTINGS_ERROR_LEN];
 	struct channel *channel = channel_open(pid, error);
+	char text[CHANNEL_TEXT];
 
 	if (channel)
-		channel_print(channel, stderr);
+		fwrite(text, 1, channel_describe(channel, text), stderr);
 	else
 		fprintf(stderr, "umm run: there is no summary: managed memory stayed under its "
 				"limit, or it could keep nothing in " CHANNEL_DIR "\n");
@@ -381,6 +403,9 @@ static int run_and_wait(char **argv)
 		fprintf(stderr, "umm run: no process: %s\n", strerror(errno));
 		return TOOL_FAILED;
 	}
+	/* It is the program's end that is told, be the summary written or not. */
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN);
 	/* While it is not reaped its number is its own, and so is what it left. */
 	while (waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT) && errno == EINTR)
 		;
@@ -413,8 +438,7 @@ static int run_prepare(int argc, char **argv, struct settings *settings)
 		return ret;
 	why = obstacle(settings, argv[optind], &info);
 	if (why) {
-		if (!settings->quiet)
-			fprintf(stderr, "umm run: running without managed memory: %s\n", why);
+		warn(settings, "running without managed memory: %s\n", why);
 		settings->summary = false;
 		return TOOL_OK;
 	}

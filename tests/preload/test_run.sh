@@ -187,6 +187,19 @@ passes_on() {
 	says out caught
 }
 
+# A warning that nobody can read does not keep the program from running, nor a summary from its status.
+nobody_reads() {
+	mkfifo "$scratch/full" "$scratch/broken"
+	exec 7<>"$scratch/full" 8>"$scratch/full"
+	dd if=/dev/zero of=/dev/fd/7 bs=4096 oflag=nonblock 2>"$scratch/dd" || true
+	grep -q 'temporarily unavailable' "$scratch/dd" || fail "$(cat "$scratch/dd")"
+	exec 6<>"$scratch/broken" 9>"$scratch/broken" 6>&-
+	for to in 8 9; do
+		expect 5 timeout -s KILL 60 bash -c 'exec "${@:2}" 2>&"$1"' - $to "$umm" run sh -c 'exit 5'
+	done
+	expect 5 bash -c 'exec "$@" 2>&9' - "$umm" run "${limits[@]}" --summary sh -c 'exit 5'
+}
+
 # Options count more than the environment, which counts more than the file.
 configuration() {
 	printf '# limits\nhost-limit = 64M\n\n  malloc-threshold=0 # all\n' >"$scratch/conf"

@@ -266,6 +266,31 @@ data_at_2() {
 	says err "libumm: warning: UMM_HINTS: 'nonsense' is no hint"
 }
 
+# Descriptors 8 and 9: pipes for writing that nobody reads, one full, one without any reader.
+pipes_nobody_reads() {
+	mkfifo "$scratch/full" "$scratch/broken"
+	exec 7<>"$scratch/full" 8>"$scratch/full"
+	dd if=/dev/zero of=/dev/fd/7 bs=4096 oflag=nonblock 2>"$scratch/dd" || true
+	grep -q 'temporarily unavailable' "$scratch/dd" || fail "$(cat "$scratch/dd")"
+	exec 6<>"$scratch/broken" 9>"$scratch/broken" 6>&-
+}
+
+# What there is to say from the program's own threads and at its end neither ends nor holds it up.
+nobody_reads() {
+	pipes_nobody_reads
+	truncate -s 64M "$scratch/long"
+	exec 5>>"$scratch/long"
+	for case in filters_late filters_early syscalls; do
+		for to in 5 8 9; do
+			shim UMM_HINTS=nonsense timeout -s KILL 120 bash -c 'ulimit -f 65536
+				exec "$2" "$3" 2>&"$1"' - $to "$victims/victim_raw" "$case" ||
+				fail "$case to $to: $?: $(cat "$scratch"/{out,err})"
+			says out 'victim: all as it should be'
+		done
+	done
+	[ "$(stat -c %s "$scratch/long")" = $((64 << 20)) ] || fail "it is longer"
+}
+
 # A program that filters its system calls, with its memory on devices or before: it goes on as without
 # the shim, and one line says so.
 filters() {
