@@ -30,6 +30,7 @@
 #include "filter.h"
 #include "heap.h"
 #include "rights.h"
+#include "sandbox.h"
 #include "say.h"
 #include "space.h"
 #include "tight.h"
@@ -143,6 +144,11 @@ static void arm(void)
 		return;
 	if (!tight_is_enough(&settings, error)) {
 		shim_say("running without managed memory: %s", error);
+		return;
+	}
+	if (sandbox_is_tighter()) {
+		shim_say("running without managed memory: a filter of system calls was set since "
+			 "\"umm run\" started");
 		return;
 	}
 	codes_find();

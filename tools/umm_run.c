@@ -31,6 +31,7 @@
 #include "checked.h"
 #include "child.h"
 #include "program.h"
+#include "sandbox.h"
 #include "tier.h"
 #include "tight.h"
 #include "tool.h"
@@ -442,7 +443,7 @@ static int run_prepare(int argc, char **argv, struct settings *settings)
 		settings->summary = false;
 		return TOOL_OK;
 	}
-	if (!preload_set())
+	if (!preload_set() && !sandbox_note())
 		return TOOL_OK;
 	fprintf(stderr, "umm run: %s\n", strerror(errno));
 	return TOOL_FAILED;

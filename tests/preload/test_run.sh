@@ -339,6 +339,28 @@ tight() {
 	says err 'umm: memory of victim_memory'
 }
 
+# A filter of system calls that the program has from who started it, and that is none of ours, may kill for
+# what managed memory takes. One that was there before, as in a container, lets it work.
+sandboxed() {
+	local contained=("$victims/victim_raw" contained)
+
+	need_userfaultfd
+	for before in '' contained; do
+		expect 0 ${before:+"${contained[@]}"} "$umm" run "${limits[@]}" \
+			"$victims/victim_raw" becomes_filtered
+		says out 'victim: all as it should be'
+		# One line of who sets it, and one of what it is set for.
+		[ "$(wc -l <"$scratch/err")" = 2 ] || fail "$(cat "$scratch/err")"
+		says err 'umm: running without managed memory: a filter of system calls was set since'
+		expect 0 ${before:+"${contained[@]}"} "$umm" run "${limits[@]}" --summary \
+			"$victims/victim_raw" fills
+		says err 'umm: memory of victim_raw'
+	done
+	expect 0 "$umm" run "${limits[@]}" --quiet "${contained[@]}" "$victims/victim_raw" becomes_filtered
+	says out 'victim: all as it should be'
+	silent
+}
+
 # No room for shared memory: the program keeps to its limit, and one line says what is missing.
 no_room() {
 	need_userfaultfd

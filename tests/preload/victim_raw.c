@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A program that deals with the kernel in ways of its own, while more of its memory is on devices
- * than in the host. usage: victim_raw CASE [FILE]
+ * than in the host. usage: victim_raw CASE [FILE], or
+ * victim_raw contained PROGRAM [ARGUMENT...]
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -217,6 +218,50 @@ static void filters_early(const char *file)
 	works_filtered(ptr, 96 * MIB);
 }
 
+/* This program anew, where what managed memory takes is not allowed any more. */
+static void becomes_filtered(const char *file)
+{
+	static const unsigned fatal[] = { SYS_unshare,	   SYS_sched_setaffinity,
+					  SYS_close_range, SYS_fallocate,
+					  SYS_ioctl,	   SYS_userfaultfd };
+	enum { N = sizeof(fatal) / sizeof(fatal[0]) };
+	struct sock_filter code[N + 3] = { BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
+						    offsetof(struct seccomp_data, nr)) };
+	struct sock_fprog filter = { N + 3, code };
+
+	for (unsigned i = 0; i < N; i++)
+		code[1 + i] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, fatal[i],
+							   (__u8)(N - i), 0);
+	code[1 + N] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+	code[2 + N] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS);
+	check(!prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+	check(!prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter));
+	execl("/proc/self/exe", "victim_raw", "fills", file, NULL);
+	check(false);
+}
+
+/* Under a filter that allows everything: the arguments behind it. */
+static void becomes_contained(char **argv)
+{
+	struct sock_filter code = BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+	struct sock_fprog filter = { 1, &code };
+
+	check(!prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+	check(!prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter));
+	execvp(argv[0], argv);
+	check(false);
+}
+
+static void fills(const char *file)
+{
+	char *ptr = malloc(96 * MIB);
+
+	(void)file;
+	fill(ptr, 96 * MIB, 38);
+	check(is_filled(ptr, 96 * MIB, 38));
+	free(ptr);
+}
+
 static const struct {
 	const char *name;
 	void (*run)(const char *file);
@@ -224,6 +269,8 @@ static const struct {
 	{ "data_at_2", data_at_2 },
 	{ "closes_by_syscall", closes_by_syscall },
 	{ "syscalls", syscalls },
+	{ "becomes_filtered", becomes_filtered },
+	{ "fills", fills },
 	{ "filters_late", filters_late },
 	{ "filters_early", filters_early },
 	{ "filters_among_threads", filters_among_threads },
@@ -234,6 +281,8 @@ static const struct {
 
 int main(int argc, char **argv)
 {
+	if (argc > 2 && !strcmp(argv[1], "contained"))
+		becomes_contained(argv + 2);
 	for (size_t i = 0; argc > 1 && i < sizeof(programs) / sizeof(programs[0]); i++)
 		if (!strcmp(programs[i].name, argv[1])) {
 			programs[i].run(argv[2]);
