@@ -760,13 +760,14 @@ static void rest(void)
 	pthread_mutex_unlock(&round_lock);
 }
 
-void engine_rest(void)
+void engine_rest(const char *why)
 {
 	enum thread_mode mode = thread_mode;
 	int idle = IDLE;
 
-	shim_say("a filter of system calls is set: all memory of the program is ordinary memory "
-		 "from here on, whatever its limit");
+	shim_say(
+		"%s: all memory of the program is ordinary memory from here on, whatever its limit",
+		why);
 	if (!atomic_compare_exchange_strong(&state, &idle, OFF) && is_on_its_way())
 		start();
 	thread_mode = THREAD_INTERNAL;

@@ -25,10 +25,10 @@ void engine_release(void);
 void engine_give(uid_t from, uid_t to);
 
 /*
- * Everything comes home, and nothing of the engine is left: the program is about to allow itself
- * fewer system calls than it takes. One line says so. For good.
+ * Everything comes home, and nothing of the engine is left: the program is about to do what does
+ * not go with it. One line says so, and @why. For good.
  */
-void engine_rest(void);
+void engine_rest(const char *why);
 
 /* The program ends. Prints the summary on standard error if that is asked for. */
 void engine_end(void);

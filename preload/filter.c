@@ -37,7 +37,7 @@ void filter_expect(unsigned op, const void *args)
 {
 	if (is_a_filter(op, args) && shim_is_armed() && thread_mode != THREAD_INTERNAL &&
 	    process == getpid())
-		engine_rest();
+		engine_rest("a filter of system calls is set");
 }
 
 PRELOAD_API int prctl(int option, ...)

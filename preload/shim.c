@@ -83,6 +83,9 @@ static void fork_child(void)
 {
 	space_fork_child();
 	descriptors_fork_child();
+	/* Who is at rest may have a filter of system calls. */
+	if (!shim_is_armed())
+		return;
 	rights_fork_child();
 	filter_start();
 }

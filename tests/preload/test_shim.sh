@@ -296,7 +296,7 @@ nobody_reads() {
 filters() {
 	local case way
 
-	for case in filters_late filters_early; do
+	for case in filters_late filters_early filters_forks; do
 		for way in '' seccomp; do
 			[ -z "$way" ] || [ "$(uname -m)" = x86_64 ] || continue
 			shim UMM_SUMMARY=0 "$victims/victim_raw" "$case" $way ||
@@ -311,6 +311,22 @@ filters() {
 	shim "$victims/victim_raw" filters_late || fail "$?"
 	at_least 'moved to devices' 30
 	[ "$(summary ref)" = 0 ] || fail "$(cat "$scratch/err")"
+}
+
+# Namespaces that a process of one thread may enter: the engine's threads are not in the way.
+namespaces() {
+	local status
+
+	for way in unshare setns; do
+		status=0
+		shim UMM_SUMMARY=0 "$victims/victim_raw" namespaces $way || status=$?
+		[ "$status" != 77 ] || skip "$(cat "$scratch/out")"
+		[ "$status" = 0 ] || fail "$way: $status: $(cat "$scratch"/{out,err})"
+		[ "$(wc -l <"$scratch/err")" = 1 ] || fail "$(cat "$scratch/err")"
+		says err 'umm: the program enters a namespace for processes of one thread: all memory'
+	done
+	victim "$victims/victim_raw" namespaces threads
+	at_most 'in host frames at most' 44
 }
 
 # What goes through syscall() is seen as what goes through the C library's own functions, and else

@@ -9,6 +9,7 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -117,12 +118,13 @@ static void closes_by_instruction(const char *file)
 /* What a program needs that reads, writes and allocates. */
 static int filter_set(bool by_prctl)
 {
-	static const unsigned allowed[] = { SYS_read,		SYS_write,   SYS_mmap,
-					    SYS_munmap,		SYS_mremap,  SYS_brk,
-					    SYS_futex,		SYS_madvise, SYS_mprotect,
-					    SYS_exit_group,	SYS_fstat,   SYS_newfstatat,
-					    SYS_close,		SYS_lseek,   SYS_exit,
-					    SYS_rt_sigprocmask, SYS_getpid,  SYS_getrandom };
+	static const unsigned allowed[] = { SYS_read,		SYS_write,	    SYS_mmap,
+					    SYS_munmap,		SYS_mremap,	    SYS_brk,
+					    SYS_futex,		SYS_madvise,	    SYS_mprotect,
+					    SYS_exit_group,	SYS_fstat,	    SYS_newfstatat,
+					    SYS_close,		SYS_lseek,	    SYS_exit,
+					    SYS_rt_sigprocmask, SYS_clone,	    SYS_getrandom,
+					    SYS_wait4,		SYS_set_robust_list };
 	enum { N = sizeof(allowed) / sizeof(allowed[0]) };
 	struct sock_filter code[N + 3] = { BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
 						    offsetof(struct seccomp_data, nr)) };
@@ -208,6 +210,23 @@ static void filters_among_threads(const char *file)
 	free(ptr);
 }
 
+/* And so do its children. */
+static void filters_forks(const char *file)
+{
+	char *ptr = malloc(96 * MIB);
+	int status, pid;
+
+	fill(ptr, 96 * MIB, 36);
+	check(!filter_set(!file));
+	pid = fork();
+	if (!pid) {
+		works_filtered(ptr, 96 * MIB);
+		_exit(0);
+	}
+	check(waitpid(pid, &status, 0) == pid && !status);
+	works_filtered(ptr, 96 * MIB);
+}
+
 static void filters_early(const char *file)
 {
 	char *ptr;
@@ -216,6 +235,50 @@ static void filters_early(const char *file)
 	ptr = malloc(96 * MIB);
 	fill(ptr, 96 * MIB, 36);
 	works_filtered(ptr, 96 * MIB);
+}
+
+static void *pauses(void *arg)
+{
+	for (;;)
+		pause();
+	return arg;
+}
+
+/* By its own doing, or in that of a child; the second of two threads is in the way as ever. */
+static void namespaces(const char *way)
+{
+	char *ptr = malloc(96 * MIB), path[64], byte;
+	pthread_t thread;
+	int told[2], fd, ret;
+	pid_t pid;
+
+	check(!pipe(told));
+	pid = fork();
+	if (!pid) {
+		ret = unshare(CLONE_NEWUSER);
+		check(write(told[1], ret ? "n" : "y", 1) == 1);
+		pauses(NULL);
+	}
+	check(read(told[0], &byte, 1) == 1);
+	if (byte == 'n') {
+		kill(pid, SIGKILL);
+		puts("SKIPPED: user namespaces cannot be made here");
+		exit(77);
+	}
+	snprintf(path, sizeof(path), "/proc/%d/ns/user", (int)pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	check(fd >= 0);
+	fill(ptr, 96 * MIB, 39);
+	if (!strcmp(way, "threads"))
+		check(!pthread_create(&thread, NULL, pauses, NULL));
+	ret = strcmp(way, "setns") ? unshare(CLONE_NEWUSER) : setns(fd, CLONE_NEWUSER);
+	check(strcmp(way, "threads") ? !ret : ret == -1 && errno == EINVAL);
+	check(!kill(pid, SIGKILL));
+	check(is_filled(ptr, 96 * MIB, 39));
+	for (unsigned i = 0; i < 4; i++)
+		fill(ptr, 96 * MIB, i);
+	check(is_filled(ptr, 96 * MIB, 3));
+	free(ptr);
 }
 
 /* This program anew, where what managed memory takes is not allowed any more. */
@@ -272,6 +335,8 @@ static const struct {
 	{ "becomes_filtered", becomes_filtered },
 	{ "fills", fills },
 	{ "filters_late", filters_late },
+	{ "filters_forks", filters_forks },
+	{ "namespaces", namespaces },
 	{ "filters_early", filters_early },
 	{ "filters_among_threads", filters_among_threads },
 #if defined(__x86_64__)
