@@ -223,6 +223,8 @@ static int begin(struct trace_file *file)
 
 int trace_file_open(struct trace_file *file, const char *path, uint64_t size_max)
 {
+	struct stat st;
+	bool is_new = lstat(path, &st) && errno == ENOENT;
 	int ret;
 
 	*file = (struct trace_file){ .size_max = size_max };
@@ -232,6 +234,8 @@ int trace_file_open(struct trace_file *file, const char *path, uint64_t size_max
 	if (file->fd < 0)
 		return -errno;
 	ret = begin(file);
+	if (ret && is_new)
+		unlink(path);
 	if (ret)
 		trace_file_close(file);
 	return ret;

@@ -40,8 +40,8 @@ struct trace_file {
 
 /*
  * Make the file, of no more than @size_max bytes; @file->pid is for the caller to fill in. 0 or a
- * negative errno, -ESPIPE for one that cannot be written in place; the file, if there was one, is
- * then as it was.
+ * negative errno, -ESPIPE for one that cannot be written in place; the file is then as it was, or
+ * not there.
  */
 int trace_file_open(struct trace_file *file, const char *path, uint64_t size_max);
 

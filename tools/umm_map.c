@@ -169,6 +169,22 @@ static int map_program(struct channel *channel, int pidfd, double seconds, struc
 	return ret;
 }
 
+/* Of a pipe without a reader it says what it waits for. Negative: errno. */
+static int path_open(const char *path)
+{
+	int flags = O_WRONLY | O_CREAT | O_CLOEXEC;
+	int fd = open(path, flags | O_NONBLOCK, 0666);
+
+	if (fd >= 0 && fcntl(fd, F_SETFL, 0)) {
+		close(fd);
+		return -1;
+	}
+	if (fd >= 0 || errno != ENXIO)
+		return fd;
+	fprintf(stderr, "umm map: %s: nobody reads it; waiting for somebody who does\n", path);
+	return open(path, flags, 0666);
+}
+
 /* False: the picture cannot be written there, which need not wait until there is one. */
 static bool output_open(const char *path, struct output *out)
 {
@@ -176,7 +192,7 @@ static bool output_open(const char *path, struct output *out)
 
 	*out = (struct output){ .path = path, .is_ours = path && access(path, F_OK) };
 	if (path) {
-		fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+		fd = path_open(path);
 		out->file = fd < 0 ? NULL : fdopen(fd, "w");
 	} else if ((fcntl(STDOUT_FILENO, F_GETFL) & O_ACCMODE) == O_RDONLY) {
 		errno = EBADF;

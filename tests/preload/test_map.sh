@@ -181,6 +181,18 @@ writes_to_pipes() {
 	wait "$reader"
 	well_formed
 	[ -p "$scratch/pipe" ] || fail "it removed the pipe"
+	# One that nobody reads yet.
+	"$umm" map --seconds 0 -o "$scratch/pipe" "$program" 2>"$scratch/err" &
+	writer=$!
+	for _ in {1..300}; do
+		! grep -q 'waiting for somebody' "$scratch/err" || break
+		sleep 0.1
+	done
+	[ "$(cat "$scratch/err")" = "umm map: $scratch/pipe: nobody reads it; waiting for somebody who does" ] ||
+		fail "$(cat "$scratch/err")"
+	cat "$scratch/pipe" >"$picture"
+	wait "$writer" || fail "$(cat "$scratch/err")"
+	well_formed
 }
 
 "$case_name"

@@ -211,6 +211,11 @@ full_disk() {
 		END
 		umount "$scratch/disk"
 	done
+	small_disk 64k
+	dd if=/dev/zero of="$scratch/disk/full" bs=4096 2>/dev/null || true
+	expect 1 "$umm" trace -o "$scratch/disk/trace.json" "${limits[@]}" -- true
+	says err 'No space left on device'
+	[ "$(ls "$scratch/disk")" = full ] || fail "$(ls "$scratch/disk")"
 }
 
 # No room to begin a trace in: the file is what it was, its length too. What is there is used.
