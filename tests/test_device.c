@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -188,6 +189,26 @@ static void pool_is_of_one_memory_and_not_managed(struct env *e)
 	umm_devmem_remove(mem);
 	umm_ctx_put(ctx);
 	assert_true(ref_destroy(other));
+}
+
+/* Of the tests' own device, which then has no mirror yet: it has nothing to say about that. */
+static void device_without_memory_is_destroyed_as_it_should_be(struct env *e)
+{
+	struct ref_options options = { .inline_copy = true };
+	FILE *said = tmpfile();
+	struct ref_device *ref;
+	int standard_error = dup(STDERR_FILENO), ret;
+
+	assert_non_null(said);
+	assert_int_equal(dup2(fileno(said), STDERR_FILENO), STDERR_FILENO);
+	ret = ref_create(e->ctx, &options, &ref);
+	dup2(standard_error, STDERR_FILENO);
+	close(standard_error);
+	assert_true(ret < 0);
+	rewind(said);
+	for (char line[256]; fgets(line, sizeof(line), said);)
+		assert_null(strstr(line, "broke its contract"));
+	fclose(said);
 }
 
 static void memory_knows_its_device_and_a_word_of_the_driver(struct env *e)
@@ -697,6 +718,7 @@ static const struct test_case cases[] = {
 	TEST(ONCE, bad_memories_are_refused),
 	TEST(KERNEL, pool_must_be_plain_memory),
 	TEST(ONCE, pool_is_of_one_memory_and_not_managed),
+	TEST(ONCE, device_without_memory_is_destroyed_as_it_should_be),
 	TEST(ALL, memory_knows_its_device_and_a_word_of_the_driver),
 	TEST(ALL, frames_are_allocated_once),
 	TEST(ALL, whole_block_of_frames_is_contiguous_and_aligned),
