@@ -4,7 +4,8 @@
  * what drivers there are has to be loaded; the program itself needs none of them until it
  * comes near its limit. So a device that was found is remembered for a day: by an empty file of its
  * name below the user's cache. What was not found is looked for each time. Where a device that
- * was found is gone when the program needs it, the shim says so.
+ * was found is gone when the program needs it, the shim says so. Nothing is remembered in a
+ * directory of another user, as where sudo(8) leaves HOME what it was.
  *
  * No locks: a file is there or is not.
  */
@@ -21,12 +22,14 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "tool.h"
+
 enum { LATELY_S = 24 * 60 * 60 };
 
 /* False: there is no cache, or the name is too long for a file. */
 static bool path_of(char path[PATH_MAX], const char *device)
 {
-	const char *base = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+	const char *base = tool_directory("XDG_CACHE_HOME"), *home = tool_directory("HOME");
 	char name[NAME_MAX + 1];
 	size_t len = 0;
 	int n;
@@ -56,24 +59,35 @@ bool checked_lately(const char *device)
 	       st.st_uid == geteuid() && st.st_mtime <= now && now - st.st_mtime < LATELY_S;
 }
 
-/* The directories above it that are not there. */
-static void directories_make(char *path)
+/* It is this user's, or is made in one that is: @more of those above it may be missing, too. */
+static bool directory_have(char *path, unsigned more)
 {
-	for (char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
-		*slash = '\0';
-		mkdir(path, 0700);
-		*slash = '/';
-	}
+	char *slash = strrchr(path, '/');
+	struct stat st;
+	bool is_there;
+
+	if (!stat(path, &st))
+		return S_ISDIR(st.st_mode) && st.st_uid == geteuid();
+	if (errno != ENOENT || !more || slash == path)
+		return false;
+	*slash = '\0';
+	is_there = directory_have(path, more - 1);
+	*slash = '/';
+	return is_there && !mkdir(path, 0700);
 }
 
 void checked_note(const char *device)
 {
-	char path[PATH_MAX];
+	char path[PATH_MAX], *slash;
 	int fd;
 
 	if (!path_of(path, device))
 		return;
-	directories_make(path);
+	slash = strrchr(path, '/');
+	*slash = '\0';
+	if (!directory_have(path, 2))
+		return;
+	*slash = '/';
 	fd = open(path, O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return; /* it takes longer the next time, too */

@@ -8,6 +8,9 @@
 #ifndef TOOL_H
 #define TOOL_H
 
+#include <stddef.h>
+#include <stdlib.h>
+
 enum tool_exit {
 	TOOL_OK = 0,
 	TOOL_FAILED = 1, /* it was asked for properly and could not be done */
@@ -36,6 +39,14 @@ int tool_usage_error(const char *verb, const char *argument);
 
 /* Say that an option's value is missing, or is not what it takes ("a number of seconds"). */
 int tool_value_error(const char *verb, const char *option, const char *wanted);
+
+/* What a variable such as HOME says, unless it is no absolute path: then NULL, as if not set. */
+static inline const char *tool_directory(const char *variable)
+{
+	const char *path = getenv(variable);
+
+	return path && *path == '/' ? path : NULL;
+}
 
 /* Make sure that all of standard output has been written; says so where it was not. */
 int tool_finish_output(const char *verb);

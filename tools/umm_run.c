@@ -159,18 +159,17 @@ static int config_line(const char *path, unsigned number, char *line, bool whole
 /* One that nobody named need not be there. */
 static int config_read(const char *named)
 {
-	const char *base = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
+	const char *base = tool_directory("XDG_CONFIG_HOME"), *home = tool_directory("HOME");
 	char path[PATH_MAX], line[1024];
 	int ret = TOOL_OK;
 	FILE *file;
 
+	if (!named && !base && !home)
+		return TOOL_OK;
 	if (named)
 		snprintf(path, sizeof(path), "%s", named);
 	else
-		snprintf(path, sizeof(path), "%s%s/umm/run.conf",
-			 base ? base :
-			 home ? home :
-				"",
+		snprintf(path, sizeof(path), "%s%s/umm/run.conf", base ? base : home,
 			 base ? "" : "/.config");
 	file = fopen(path, "re");
 	if (!file && !named)

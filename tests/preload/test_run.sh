@@ -17,7 +17,7 @@ silent() {
 found_before() {
 	local run=("$umm" run --host-limit 1G --device)
 
-	export XDG_CACHE_HOME=$scratch/cache/of/mine POCL_CACHE_DIR=$scratch
+	export XDG_CACHE_HOME=$scratch/cache POCL_CACHE_DIR=$scratch
 	"${run[@]}" opencl:pthread=512M true 2>"$scratch/err" || skip "$(cat "$scratch/err")"
 	[ -f "$XDG_CACHE_HOME/umm/opencl%3apthread=536870912" ] || fail "$(find "$scratch/cache")"
 	export OCL_ICD_VENDORS=/nonexistent
@@ -38,7 +38,7 @@ found_before() {
 	expect 2 "${run[@]}" "opencl:../../x" true
 	# Gone when it is needed: one line, and the program runs.
 	export OCL_ICD_VENDORS=/nonexistent
-	expect 0 env XDG_CACHE_HOME="$scratch/cache/of/mine" "$umm" run --host-limit 32M \
+	expect 0 env XDG_CACHE_HOME="$scratch/cache" "$umm" run --host-limit 32M \
 		--device opencl:pthread=512M "$victims/victim_memory" sweep
 	says out 'victim: all as it should be'
 	[ "$(grep -c 'umm: device opencl:pthread: ' "$scratch/err")" = 1 ] || fail "$(cat "$scratch/err")"
@@ -187,19 +187,6 @@ passes_on() {
 	says out caught
 }
 
-# A warning that nobody can read does not keep the program from running, nor a summary from its status.
-nobody_reads() {
-	mkfifo "$scratch/full" "$scratch/broken"
-	exec 7<>"$scratch/full" 8>"$scratch/full"
-	dd if=/dev/zero of=/dev/fd/7 bs=4096 oflag=nonblock 2>"$scratch/dd" || true
-	grep -q 'temporarily unavailable' "$scratch/dd" || fail "$(cat "$scratch/dd")"
-	exec 6<>"$scratch/broken" 9>"$scratch/broken" 6>&-
-	for to in 8 9; do
-		expect 5 timeout -s KILL 60 bash -c 'exec "${@:2}" 2>&"$1"' - $to "$umm" run sh -c 'exit 5'
-	done
-	expect 5 bash -c 'exec "$@" 2>&9' - "$umm" run "${limits[@]}" --summary sh -c 'exit 5'
-}
-
 # Options count more than the environment, which counts more than the file.
 configuration() {
 	printf '# limits\nhost-limit = 64M\n\n  malloc-threshold=0 # all\n' >"$scratch/conf"
@@ -337,28 +324,6 @@ tight() {
 	expect 0 bash -c 'ulimit -v 8000000 && exec "$@"' - "$umm" run "${limits[@]}" --summary \
 		"$victims/victim_memory" sweep
 	says err 'umm: memory of victim_memory'
-}
-
-# A filter of system calls that the program has from who started it, and that is none of ours, may kill for
-# what managed memory takes. One that was there before, as in a container, lets it work.
-sandboxed() {
-	local contained=("$victims/victim_raw" contained)
-
-	need_userfaultfd
-	for before in '' contained; do
-		expect 0 ${before:+"${contained[@]}"} "$umm" run "${limits[@]}" \
-			"$victims/victim_raw" becomes_filtered
-		says out 'victim: all as it should be'
-		# One line of who sets it, and one of what it is set for.
-		[ "$(wc -l <"$scratch/err")" = 2 ] || fail "$(cat "$scratch/err")"
-		says err 'umm: running without managed memory: a filter of system calls was set since'
-		expect 0 ${before:+"${contained[@]}"} "$umm" run "${limits[@]}" --summary \
-			"$victims/victim_raw" fills
-		says err 'umm: memory of victim_raw'
-	done
-	expect 0 "$umm" run "${limits[@]}" --quiet "${contained[@]}" "$victims/victim_raw" becomes_filtered
-	says out 'victim: all as it should be'
-	silent
 }
 
 # No room for shared memory: the program keeps to its limit, and one line says what is missing.
