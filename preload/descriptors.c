@@ -16,8 +16,11 @@
  * A forked child has copies that keep nothing alive: it closes them as it likes. A child of vfork()
  * shares these books; for it they are closed by exec().
  *
- * No locks: entries are written before their bit, by the engine's thread, and cleared by whoever
- * finds them stale. All but what the engine calls is async-signal-safe.
+ * A thread that has a table for itself (unshare()) may have other files at our numbers, or none: it
+ * closes them as it likes, and what it finds says nothing about the others' table.
+ *
+ * No locks: entries are written before their bit, by the engine's thread. All but what the engine
+ * calls is async-signal-safe.
  */
 #include "descriptors.h"
 
@@ -87,7 +90,7 @@ void descriptors_start(void)
 /* Call for each descriptor of this process that there are books for. */
 static void each_open(void (*call)(unsigned fd, const char *link))
 {
-	DIR *dir = opendir("/proc/self/fd");
+	DIR *dir = opendir("/proc/thread-self/fd");
 	struct dirent *entry;
 
 	while (dir && (entry = readdir(dir))) {
@@ -215,22 +218,24 @@ void descriptors_fork_child(void)
 
 /* ---- what the program closes ---------------------------------------------------------- */
 
-static bool is_ours(unsigned fd)
+/* As this thread sees it. */
+static bool is_still_there(unsigned fd)
 {
 	struct stat st;
 
-	if (fd > LAST || !atomic_load_explicit(&any, memory_order_relaxed) || !has(ours, fd))
-		return false;
-	if (!fstat((int)fd, &st) && st.st_dev == files[fd].dev && st.st_ino == files[fd].ino)
-		return true;
-	drop(ours, fd);
-	return false;
+	return !fstat((int)fd, &st) && st.st_dev == files[fd].dev && st.st_ino == files[fd].ino;
+}
+
+static bool is_ours(unsigned fd)
+{
+	return fd <= LAST && atomic_load_explicit(&any, memory_order_relaxed) && has(ours, fd) &&
+	       is_still_there(fd);
 }
 
 bool descriptors_are_whole(void)
 {
 	for (unsigned i = 0; i < nvital; i++)
-		if (!is_ours((unsigned)vital[i]))
+		if (!is_still_there((unsigned)vital[i]))
 			return false;
 	return true;
 }

@@ -305,6 +305,12 @@ closes_by_syscall() {
 	victim "$victims/victim_raw" closes_by_syscall
 }
 
+# A thread with other descriptors at our numbers, or none, says nothing about those of the others.
+closes_in_own_table() {
+	victim timeout -s KILL 300 "$victims/victim_raw" closes_in_own_table
+	at_least 'moved to devices' 60
+}
+
 # What nobody can see: the program never reads what it did not write, and is ended with one line.
 closes_by_instruction() {
 	local status=0

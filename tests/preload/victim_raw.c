@@ -8,6 +8,7 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -91,6 +92,41 @@ static void syscalls(const char *file)
 	errno = 0;
 	check(syscall(SYS_mmap, NULL, 0L, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0L) == -1 &&
 	      errno == EINVAL);
+}
+
+static pthread_barrier_t is_apart, is_full;
+
+static void *closes_apart(void *arg)
+{
+	check(!unshare(CLONE_FILES));
+	pthread_barrier_wait(&is_apart);
+	pthread_barrier_wait(&is_full);
+	closefrom(3);
+	return arg;
+}
+
+/* A thread that has a table for itself, from before there was an engine, closes what is in that. */
+static void closes_in_own_table(const char *file)
+{
+	pthread_t thread;
+	char *ptr;
+
+	(void)file;
+	check(!pthread_barrier_init(&is_apart, NULL, 2) && !pthread_barrier_init(&is_full, NULL, 2));
+	check(!pthread_create(&thread, NULL, closes_apart, NULL));
+	pthread_barrier_wait(&is_apart);
+	ptr = malloc(96 * MIB);
+	fill(ptr, 96 * MIB, 37);
+	pthread_barrier_wait(&is_full);
+	check(!pthread_join(thread, NULL));
+	for (unsigned i = 0; i < 8; i++) {
+		check(is_filled(ptr, 96 * MIB, 37 + i));
+		fill(ptr, 96 * MIB, 38 + i);
+	}
+	for (int fd = 3; fd < 4096; fd++)
+		close(fd);
+	check(is_filled(ptr, 96 * MIB, 45));
+	free(ptr);
 }
 
 #if defined(__x86_64__)
@@ -224,6 +260,7 @@ static const struct {
 	{ "data_at_2", data_at_2 },
 	{ "closes_by_syscall", closes_by_syscall },
 	{ "syscalls", syscalls },
+	{ "closes_in_own_table", closes_in_own_table },
 	{ "filters_late", filters_late },
 	{ "filters_early", filters_early },
 	{ "filters_among_threads", filters_among_threads },
