@@ -254,12 +254,18 @@ static bool is_internal(const void *caller)
 	return thread_mode == THREAD_INTERNAL || shim_is_internal_code(caller);
 }
 
+bool descriptors_refuse(int fd, int error, const void *caller)
+{
+	if (!is_ours((unsigned)fd) || is_internal(caller))
+		return false;
+	errno = error;
+	return true;
+}
+
 PRELOAD_API int close(int fd)
 {
-	if (is_ours((unsigned)fd) && !is_internal(__builtin_return_address(0))) {
-		errno = EBADF;
+	if (descriptors_refuse(fd, EBADF, __builtin_return_address(0)))
 		return -1;
-	}
 	return next_close ? next_close(fd) : raw_close(fd);
 }
 
@@ -275,11 +281,16 @@ static int close_others(unsigned first, unsigned last, int flags)
 	return 0;
 }
 
-PRELOAD_API int close_range(unsigned first, unsigned last, int flags)
+int descriptors_close_range(unsigned first, unsigned last, int flags, const void *caller)
 {
-	if (first > last || is_internal(__builtin_return_address(0)))
+	if (first > last || is_internal(caller))
 		return raw_close_range(first, last, flags);
 	return close_others(first, last, flags);
+}
+
+PRELOAD_API int close_range(unsigned first, unsigned last, int flags)
+{
+	return descriptors_close_range(first, last, flags, __builtin_return_address(0));
 }
 
 PRELOAD_API void closefrom(int first)
@@ -295,17 +306,9 @@ PRELOAD_API void closefrom(int first)
 			raw_close((int)fd);
 }
 
-static bool would_lose_ours(int from, int to, const void *caller)
-{
-	if (from == to || !is_ours((unsigned)to) || is_internal(caller))
-		return false;
-	errno = EBUSY;
-	return true;
-}
-
 PRELOAD_API int dup2(int from, int to)
 {
-	if (would_lose_ours(from, to, __builtin_return_address(0)))
+	if (from != to && descriptors_refuse(to, EBUSY, __builtin_return_address(0)))
 		return -1;
 	if (next_dup2)
 		return next_dup2(from, to);
@@ -316,7 +319,7 @@ PRELOAD_API int dup2(int from, int to)
 
 PRELOAD_API int dup3(int from, int to, int flags)
 {
-	if (would_lose_ours(from, to, __builtin_return_address(0)))
+	if (from != to && descriptors_refuse(to, EBUSY, __builtin_return_address(0)))
 		return -1;
 	return next_dup3 ? next_dup3(from, to, flags) : raw_dup3(from, to, flags);
 }

@@ -40,6 +40,14 @@ void filter_expect(unsigned op, const void *args)
 		engine_rest();
 }
 
+void filter_expect_prctl(int option, unsigned long mode, const void *args)
+{
+	if (option == PR_SET_SECCOMP)
+		filter_expect(mode == SECCOMP_MODE_STRICT ? SECCOMP_SET_MODE_STRICT :
+							    SECCOMP_SET_MODE_FILTER,
+			      args);
+}
+
 PRELOAD_API int prctl(int option, ...)
 {
 	unsigned long arg[4];
@@ -49,10 +57,7 @@ PRELOAD_API int prctl(int option, ...)
 	for (unsigned i = 0; i < 4; i++)
 		arg[i] = va_arg(args, unsigned long);
 	va_end(args);
-	if (option == PR_SET_SECCOMP)
-		filter_expect(arg[0] == SECCOMP_MODE_STRICT ? SECCOMP_SET_MODE_STRICT :
-							      SECCOMP_SET_MODE_FILTER,
-			      (const void *)arg[1]);
+	filter_expect_prctl(option, arg[0], (const void *)arg[1]);
 	return (int)raw_syscall(SYS_prctl, option, (long)arg[0], (long)arg[1], (long)arg[2],
 				(long)arg[3], 0);
 }

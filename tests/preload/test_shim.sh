@@ -300,6 +300,13 @@ syscalls() {
 	at_most 'in host frames at most' 44
 }
 
+# Functions of the program's own that end in syscall() are seen, and are not called for that.
+wraps_syscalls() {
+	on_x86_64
+	victim "$victims/victim_wraps"
+	at_most 'in host frames at most' 44
+}
+
 closes_by_syscall() {
 	on_x86_64
 	victim "$victims/victim_raw" closes_by_syscall

@@ -112,7 +112,8 @@ static void closes_in_own_table(const char *file)
 	char *ptr;
 
 	(void)file;
-	check(!pthread_barrier_init(&is_apart, NULL, 2) && !pthread_barrier_init(&is_full, NULL, 2));
+	check(!pthread_barrier_init(&is_apart, NULL, 2) &&
+	      !pthread_barrier_init(&is_full, NULL, 2));
 	check(!pthread_create(&thread, NULL, closes_apart, NULL));
 	pthread_barrier_wait(&is_apart);
 	ptr = malloc(96 * MIB);
