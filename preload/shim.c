@@ -32,6 +32,7 @@
 #include "rights.h"
 #include "say.h"
 #include "space.h"
+#include "state.h"
 #include "tight.h"
 
 struct code {
@@ -57,9 +58,9 @@ bool shim_is_decided(void)
 	return atomic_load_explicit(&decided, memory_order_acquire);
 }
 
-void shim_disarm(void)
+bool shim_disarm(void)
 {
-	atomic_store(&armed, false);
+	return atomic_exchange(&armed, false);
 }
 
 const struct settings *shim_settings(void)
@@ -84,6 +85,7 @@ static void fork_child(void)
 	descriptors_fork_child();
 	rights_fork_child();
 	filter_start();
+	state_fork_child();
 }
 
 void shim_first_use(void)

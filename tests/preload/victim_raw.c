@@ -3,6 +3,8 @@
  * A program that deals with the kernel in ways of its own, while more of its memory is on devices
  * than in the host. usage: victim_raw CASE [FILE]
  */
+#include <dirent.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/filter.h>
@@ -15,6 +17,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -254,6 +257,126 @@ static void filters_early(const char *file)
 	works_filtered(ptr, 96 * MIB);
 }
 
+static int filter_nothing(void)
+{
+	struct sock_filter code = BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+	struct sock_fprog filter = { 1, &code };
+
+	check(!prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+	return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter);
+}
+
+static void again_soon(void)
+{
+	struct itimerval soon = { .it_value.tv_usec = 2000 };
+
+	check(!setitimer(ITIMER_REAL, &soon, NULL));
+}
+
+static atomic_int nforks;
+
+static void forks(int number)
+{
+	int pid = fork(), status;
+
+	(void)number;
+	if (!pid)
+		_exit(0);
+	check(pid > 0 && waitpid(pid, &status, 0) == pid && !status);
+	if (++nforks < 4)
+		again_soon();
+}
+
+/* A handler of signals forks meanwhile, on the thread that sets the filter. */
+static void filters_and_forks(const char *file)
+{
+	char *ptr = malloc(96 * MIB);
+
+	(void)file;
+	fill(ptr, 96 * MIB, 36);
+	check(signal(SIGALRM, forks) != SIG_ERR);
+	again_soon();
+	check(!filter_nothing());
+	works_filtered(ptr, 96 * MIB);
+	while (nforks < 4)
+		pause();
+}
+
+static void *filters_too(void *arg)
+{
+	check(!filter_nothing());
+	return arg;
+}
+
+static void filters_twice(const char *file)
+{
+	char *ptr = malloc(96 * MIB);
+	pthread_t thread;
+
+	(void)file;
+	fill(ptr, 96 * MIB, 36);
+	check(!pthread_create(&thread, NULL, filters_too, NULL));
+	filters_too(NULL);
+	check(!pthread_join(thread, NULL));
+	works_filtered(ptr, 96 * MIB);
+}
+
+static unsigned count_threads(void)
+{
+	DIR *dir = opendir("/proc/self/task");
+	unsigned n = 0;
+
+	check(dir);
+	while (readdir(dir))
+		n++;
+	closedir(dir);
+	return n - 2;
+}
+
+/* With the loader's lock: the engine that waits for that comes too late, and goes. */
+static void filters_while_loading(const char *file)
+{
+	char *ptr = malloc(16 * MIB);
+	void *library;
+
+	(void)file;
+	fill(ptr, 16 * MIB, 36);
+	library = dlopen(getenv("VICTIM_LIBRARY"), RTLD_NOW);
+	check(library);
+	for (unsigned i = 0; i < 600 && count_threads() > 1; i++)
+		usleep(100000);
+	check(count_threads() == 1);
+	works_filtered(ptr, 16 * MIB);
+	check(!dlclose(library));
+}
+
+static void *reads_for_ever(void *ptr)
+{
+	for (;;)
+		check(is_filled(ptr, 96 * MIB, 38));
+	return NULL;
+}
+
+/* Once it is told, and what moves pages is stuck. */
+static void filters_when_told(const char *file)
+{
+	char *ptr = malloc(96 * MIB);
+	pthread_t thread;
+	sigset_t set;
+	int signal;
+
+	(void)file;
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	check(!pthread_sigmask(SIG_BLOCK, &set, NULL));
+	fill(ptr, 96 * MIB, 38);
+	check(!pthread_create(&thread, NULL, reads_for_ever, ptr));
+	printf("process %d\n", (int)getpid());
+	fflush(stdout);
+	check(!sigwait(&set, &signal));
+	check(!filter_nothing());
+}
+
 static const struct {
 	const char *name;
 	void (*run)(const char *file);
@@ -265,6 +388,10 @@ static const struct {
 	{ "filters_late", filters_late },
 	{ "filters_early", filters_early },
 	{ "filters_among_threads", filters_among_threads },
+	{ "filters_and_forks", filters_and_forks },
+	{ "filters_twice", filters_twice },
+	{ "filters_while_loading", filters_while_loading },
+	{ "filters_when_told", filters_when_told },
 #if defined(__x86_64__)
 	{ "closes_by_instruction", closes_by_instruction },
 #endif
