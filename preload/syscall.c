@@ -25,7 +25,7 @@
 enum { NUMBERS = 512 };
 
 /* Which are looked at: by number, in order of words, for the lines below. */
-SHIM_HIDDEN const uint64_t syscall_bits[NUMBERS / 64] = {
+__attribute__((used)) SHIM_HIDDEN const uint64_t syscall_bits[NUMBERS / 64] = {
 	[0] = UINT64_C(1) << SYS_close | UINT64_C(1) << SYS_mmap | UINT64_C(1) << SYS_mprotect |
 	      UINT64_C(1) << SYS_munmap | UINT64_C(1) << SYS_mremap | UINT64_C(1) << SYS_madvise |
 	      UINT64_C(1) << SYS_dup2,
@@ -37,7 +37,10 @@ SHIM_HIDDEN const uint64_t syscall_bits[NUMBERS / 64] = {
 	[6] = UINT64_C(1) << (SYS_close_range - 384),
 };
 
-/* As the C library's, but for the look at the number; syscall_seen() has the same arguments. */
+/*
+ * As the C library's, but for the look at the number; syscall_seen() has the same arguments. What
+ * is used here alone the compiler does not know of.
+ */
 __asm__(".text\n"
 	".globl syscall\n"
 	".type syscall, @function\n"
@@ -66,8 +69,9 @@ __asm__(".text\n"
 	"	.cfi_endproc\n"
 	".size syscall, . - syscall\n");
 
-SHIM_HIDDEN long syscall_failed(int error);
-SHIM_HIDDEN long syscall_seen(long number, long a, long b, long c, long d, long e, long f);
+__attribute__((used)) SHIM_HIDDEN long syscall_failed(int error);
+__attribute__((used)) SHIM_HIDDEN long syscall_seen(long number, long a, long b, long c, long d,
+						    long e, long f);
 
 long syscall_failed(int error)
 {
@@ -129,7 +133,7 @@ long syscall_seen(long number, long a, long b, long c, long d, long e, long f)
 		filter_expect_prctl((int)a, (unsigned long)b, (const void *)c);
 		break;
 	case SYS_seccomp:
-		filter_expect((unsigned)a, (const void *)c);
+		filter_expect((unsigned)a, (unsigned)b, (const void *)c);
 		break;
 	default:
 		return of_memory(number, (long[]){ a, b, c, d, e, f }, caller);

@@ -322,6 +322,13 @@ filters_while_loading() {
 	[ "$(wc -l <"$scratch/err")" = 1 ] || fail "$(cat "$scratch/err")"
 }
 
+# A call that sets no filter changes nothing.
+filters_not() {
+	victim timeout -s KILL 300 "$victims/victim_raw" filters_not
+	! grep -q filter "$scratch/err" || fail "$(cat "$scratch/err")"
+	at_most 'in host frames at most' 44
+}
+
 # What cannot come home stays where it is, and the line says so.
 filters_stuck() {
 	shim UMM_DEVICE=ref:sticks=1G timeout -s KILL 300 "$victims/victim_raw" filters_when_told &

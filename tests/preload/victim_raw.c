@@ -302,6 +302,29 @@ static void filters_and_forks(const char *file)
 		pause();
 }
 
+/* What fails sets no filter: questions to the kernel, and a program that has no right to. */
+static void filters_not(const char *file)
+{
+	struct sock_filter code = BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+	struct sock_fprog filter = { 1, &code };
+	char *ptr = malloc(96 * MIB);
+
+	(void)file;
+	fill(ptr, 96 * MIB, 36);
+	check(syscall(SYS_seccomp, SECCOMP_SET_MODE_STRICT, 1, NULL) == -1 && errno == EINVAL);
+	check(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 1U << 31, &filter) == -1 &&
+	      errno == EINVAL);
+	check(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, NULL) == -1 && errno == EFAULT);
+	check(prctl(PR_SET_SECCOMP, 77, &filter) == -1 && errno == EINVAL);
+	if (geteuid() || !setuid(65534)) {
+		check(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &filter) == -1 &&
+		      errno == EACCES);
+		check(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) == -1 && errno == EACCES);
+	}
+	check(is_filled(ptr, 96 * MIB, 36));
+	free(ptr);
+}
+
 static void *filters_too(void *arg)
 {
 	check(!filter_nothing());
@@ -389,6 +412,7 @@ static const struct {
 	{ "filters_early", filters_early },
 	{ "filters_among_threads", filters_among_threads },
 	{ "filters_and_forks", filters_and_forks },
+	{ "filters_not", filters_not },
 	{ "filters_twice", filters_twice },
 	{ "filters_while_loading", filters_while_loading },
 	{ "filters_when_told", filters_when_told },
