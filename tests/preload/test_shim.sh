@@ -369,6 +369,24 @@ closes_in_own_table() {
 	at_least 'moved to devices' 60
 }
 
+# Where the kernel has no close_range(), or a container refuses unshare(), or both.
+keeps_in_containers() {
+	local calls status
+
+	for calls in close_range unshare close_range,unshare; do
+		# The shim is not for the one that sets the filter.
+		shim LD_PRELOAD= "$victims/refuses" "$calls" env LD_PRELOAD="$shim" timeout -s KILL 120 \
+			"$victims/victim_raw" closes_a_pipe || fail "$calls: $?: $(cat "$scratch"/{out,err})"
+		says out 'victim: all as it should be'
+	done
+	[ "$(uname -m)" = x86_64 ] || return 0
+	status=0
+	shim LD_PRELOAD= "$victims/refuses" unshare env LD_PRELOAD="$shim" timeout -s KILL 120 \
+		"$victims/victim_raw" closes_by_instruction || status=$?
+	[ "$status" = 134 ] || fail "it exited with $status: $(cat "$scratch"/{out,err})"
+	says err 'umm: the program has closed descriptors'
+}
+
 # What nobody can see: the program never reads what it did not write, and is ended with one line.
 closes_by_instruction() {
 	local status=0

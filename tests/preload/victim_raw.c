@@ -133,6 +133,24 @@ static void closes_in_own_table(const char *file)
 	free(ptr);
 }
 
+/* Whoever reads sees the end once the program has closed its side. */
+static void closes_a_pipe(const char *file)
+{
+	int fds[2];
+	char *ptr, byte;
+
+	(void)file;
+	check(!pipe(fds));
+	ptr = malloc(96 * MIB);
+	fill(ptr, 96 * MIB, 39);
+	check(!close(fds[1]));
+	alarm(60);
+	check(read(fds[0], &byte, 1) == 0);
+	alarm(0);
+	check(is_filled(ptr, 96 * MIB, 39));
+	free(ptr);
+}
+
 #if defined(__x86_64__)
 /* Past the C library altogether: nothing of what is on a device may read as what it is not. */
 static void closes_by_instruction(const char *file)
@@ -408,6 +426,7 @@ static const struct {
 	{ "closes_by_syscall", closes_by_syscall },
 	{ "syscalls", syscalls },
 	{ "closes_in_own_table", closes_in_own_table },
+	{ "closes_a_pipe", closes_a_pipe },
 	{ "filters_late", filters_late },
 	{ "filters_early", filters_early },
 	{ "filters_among_threads", filters_among_threads },
