@@ -761,6 +761,7 @@ static void rest(void)
 		channel->count[CHANNEL_HOST_MOST] = channel->count[CHANNEL_HOST];
 	if (shim_settings()->summary && say_may())
 		channel_print(channel, stderr);
+	channel->is_over = true;
 	channel_close(channel);
 	pthread_mutex_unlock(&round_lock);
 }

@@ -343,6 +343,18 @@ static void filters_not(const char *file)
 	free(ptr);
 }
 
+static void filters_and_waits(const char *file)
+{
+	char *ptr = malloc(96 * MIB);
+
+	(void)file;
+	fill(ptr, 96 * MIB, 36);
+	check(!filter_nothing());
+	printf("process %d\n", (int)getpid());
+	fflush(stdout);
+	pause();
+}
+
 static void *filters_too(void *arg)
 {
 	check(!filter_nothing());
@@ -431,6 +443,7 @@ static const struct {
 	{ "filters_early", filters_early },
 	{ "filters_among_threads", filters_among_threads },
 	{ "filters_and_forks", filters_and_forks },
+	{ "filters_and_waits", filters_and_waits },
 	{ "filters_not", filters_not },
 	{ "filters_twice", filters_twice },
 	{ "filters_while_loading", filters_while_loading },
