@@ -138,6 +138,19 @@ struct channel *channel_open(pid_t pid, char error[SETTINGS_ERROR_LEN])
 	return channel;
 }
 
+struct channel *channel_open_running(pid_t pid, char error[SETTINGS_ERROR_LEN])
+{
+	struct channel *channel = channel_open(pid, error);
+
+	if (!channel || !channel->is_over)
+		return channel;
+	munmap(channel, sizeof(*channel));
+	snprintf(error, SETTINGS_ERROR_LEN,
+		 "process %d filters its system calls: all of its memory is ordinary memory",
+		 (int)pid);
+	return NULL;
+}
+
 void channel_remove(pid_t pid)
 {
 	long owner = owner_of(pid);

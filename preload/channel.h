@@ -57,6 +57,7 @@ struct channel {
 	_Atomic uint32_t is_thrashing;
 	_Atomic uint64_t count[CHANNEL_NR_COUNTS];
 	_Atomic uint32_t ntiers;
+	_Atomic uint32_t is_over; /* the engine has ended before the program: numbers stay */
 	struct channel_tier tier[SETTINGS_DEVICES];
 	/* From here on there is memory only once channel_reserve() was called. */
 	struct sheet sheet;
@@ -70,6 +71,8 @@ void channel_close(struct channel *channel);
 
 /* The command's side. NULL: @error says in one line why. */
 struct channel *channel_open(pid_t pid, char error[SETTINGS_ERROR_LEN]);
+/* The same, of one whose engine answers still. */
+struct channel *channel_open_running(pid_t pid, char error[SETTINGS_ERROR_LEN]);
 /* While there is such a process, or what is left of it until somebody has waited for it. */
 void channel_remove(pid_t pid);
 

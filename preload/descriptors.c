@@ -16,8 +16,11 @@
  * A forked child has copies that keep nothing alive: it closes them as it likes. A child of vfork()
  * shares these books; for it they are closed by exec().
  *
- * No locks: entries are written before their bit, by the engine's thread, and cleared by whoever
- * finds them stale. All but what the engine calls is async-signal-safe.
+ * A thread that has a table for itself (unshare()) may have other files at our numbers, or none: it
+ * closes them as it likes, and what it finds says nothing about the others' table.
+ *
+ * No locks: entries are written before their bit, by the engine's thread. All but what the engine
+ * calls is async-signal-safe.
  */
 #include "descriptors.h"
 
@@ -87,7 +90,7 @@ void descriptors_start(void)
 /* Call for each descriptor of this process that there are books for. */
 static void each_open(void (*call)(unsigned fd, const char *link))
 {
-	DIR *dir = opendir("/proc/self/fd");
+	DIR *dir = opendir("/proc/thread-self/fd");
 	struct dirent *entry;
 
 	while (dir && (entry = readdir(dir))) {
@@ -215,22 +218,24 @@ void descriptors_fork_child(void)
 
 /* ---- what the program closes ---------------------------------------------------------- */
 
-static bool is_ours(unsigned fd)
+/* As this thread sees it. */
+static bool is_still_there(unsigned fd)
 {
 	struct stat st;
 
-	if (fd > LAST || !atomic_load_explicit(&any, memory_order_relaxed) || !has(ours, fd))
-		return false;
-	if (!fstat((int)fd, &st) && st.st_dev == files[fd].dev && st.st_ino == files[fd].ino)
-		return true;
-	drop(ours, fd);
-	return false;
+	return !fstat((int)fd, &st) && st.st_dev == files[fd].dev && st.st_ino == files[fd].ino;
+}
+
+static bool is_ours(unsigned fd)
+{
+	return fd <= LAST && atomic_load_explicit(&any, memory_order_relaxed) && has(ours, fd) &&
+	       is_still_there(fd);
 }
 
 bool descriptors_are_whole(void)
 {
 	for (unsigned i = 0; i < nvital; i++)
-		if (!is_ours((unsigned)vital[i]))
+		if (!is_still_there((unsigned)vital[i]))
 			return false;
 	return true;
 }
@@ -249,12 +254,18 @@ static bool is_internal(const void *caller)
 	return thread_mode == THREAD_INTERNAL || shim_is_internal_code(caller);
 }
 
+bool descriptors_refuse(int fd, int error, const void *caller)
+{
+	if (!is_ours((unsigned)fd) || is_internal(caller))
+		return false;
+	errno = error;
+	return true;
+}
+
 PRELOAD_API int close(int fd)
 {
-	if (is_ours((unsigned)fd) && !is_internal(__builtin_return_address(0))) {
-		errno = EBADF;
+	if (descriptors_refuse(fd, EBADF, __builtin_return_address(0)))
 		return -1;
-	}
 	return next_close ? next_close(fd) : raw_close(fd);
 }
 
@@ -270,11 +281,16 @@ static int close_others(unsigned first, unsigned last, int flags)
 	return 0;
 }
 
-PRELOAD_API int close_range(unsigned first, unsigned last, int flags)
+int descriptors_close_range(unsigned first, unsigned last, int flags, const void *caller)
 {
-	if (first > last || is_internal(__builtin_return_address(0)))
+	if (first > last || is_internal(caller))
 		return raw_close_range(first, last, flags);
 	return close_others(first, last, flags);
+}
+
+PRELOAD_API int close_range(unsigned first, unsigned last, int flags)
+{
+	return descriptors_close_range(first, last, flags, __builtin_return_address(0));
 }
 
 PRELOAD_API void closefrom(int first)
@@ -290,17 +306,9 @@ PRELOAD_API void closefrom(int first)
 			raw_close((int)fd);
 }
 
-static bool would_lose_ours(int from, int to, const void *caller)
-{
-	if (from == to || !is_ours((unsigned)to) || is_internal(caller))
-		return false;
-	errno = EBUSY;
-	return true;
-}
-
 PRELOAD_API int dup2(int from, int to)
 {
-	if (would_lose_ours(from, to, __builtin_return_address(0)))
+	if (from != to && descriptors_refuse(to, EBUSY, __builtin_return_address(0)))
 		return -1;
 	if (next_dup2)
 		return next_dup2(from, to);
@@ -311,7 +319,7 @@ PRELOAD_API int dup2(int from, int to)
 
 PRELOAD_API int dup3(int from, int to, int flags)
 {
-	if (would_lose_ours(from, to, __builtin_return_address(0)))
+	if (from != to && descriptors_refuse(to, EBUSY, __builtin_return_address(0)))
 		return -1;
 	return next_dup3 ? next_dup3(from, to, flags) : raw_dup3(from, to, flags);
 }

@@ -28,6 +28,13 @@ void descriptors_keep_no_more(void);
 /* And it is the program's to do: there is nothing any more that they guard. */
 void descriptors_let_go(void);
 
+/*
+ * The code at @caller wants what closes @fd. True: that is one of ours; errno is @error. Both end
+ * in the kernel, never in a function that others may have put before ours.
+ */
+bool descriptors_refuse(int fd, int error, const void *caller);
+int descriptors_close_range(unsigned first, unsigned last, int flags, const void *caller);
+
 /* In a forked child: it may close all of its copies. */
 void descriptors_fork_child(void);
 

@@ -16,7 +16,8 @@
  * where it counts. For what the child allocates it gets an engine of its own, as the parent did.
  *
  * Locks: round_lock, outermost, over a whole round; fork() takes it, so that no round, and nothing
- * that it holds, is under way while libumm brings pages home. state is written under start_lock.
+ * that it holds, is under way while libumm brings pages home. Where a handler of a signal could
+ * fork, or end the program, whoever else takes it blocks signals.
  */
 #include "engine.h"
 
@@ -24,6 +25,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -48,6 +50,7 @@
 #include "say.h"
 #include "shim.h"
 #include "space.h"
+#include "state.h"
 #include "survey.h"
 #include "tiers.h"
 #include "touches.h"
@@ -57,15 +60,10 @@
 #define BLOCK ((uintptr_t)2 << 20)
 #define MS    UINT64_C(1000000)
 
-/* STARTING: it may have to wait for the dynamic loader; OPENING: not any more. */
-enum state { IDLE, STARTING, OPENING, RUNNING, OFF };
-
 enum {
 	MARGIN_PART = 16, /* of the limit, between a watermark and the next */
 	MARGIN_MIN = 4 << 20,
 	MARGIN_MAX = 64 << 20,
-	START_PATIENCE_S = 1,
-	OPEN_PATIENCE_S = 10,
 	END_PATIENCE_MS = 10000,
 	END_LOOK_US = 500,
 	TOUCHES_A_ROUND = 4096,
@@ -74,18 +72,16 @@ enum {
 	TRACE_PATIENCE_MS = 60000,
 };
 
-static pthread_mutex_t start_lock = PTHREAD_MUTEX_INITIALIZER; /* Protects: changes of state */
-static pthread_cond_t started = PTHREAD_COND_INITIALIZER;
-static struct timespec patience_end; /* by start_lock: nobody waits for the next state longer */
-static _Atomic int state = IDLE;
 static _Atomic bool is_gone; /* the engine's thread, after a time of running */
-static pid_t starter;	     /* written once, before state is not IDLE any more */
+
+/* ASKED: no further round is to begin; TAKEN: none does, the engine ends. */
+enum { GO, ASKED, TAKEN };
 
 static pthread_mutex_t round_lock = PTHREAD_MUTEX_INITIALIZER;
 /* Protects, by round_lock: everything down to channel. */
 static struct umm_ctx *ctx;
 static uint64_t limit, high, low; /* pages */
-static atomic_bool stopping;	  /* no further round begins */
+static _Atomic int stopping;	  /* GO: rounds go on */
 static bool was_full, was_pinned;
 static struct budget count_budget;
 static struct channel *channel;
@@ -421,8 +417,6 @@ static void fork_child(void)
 	touches_own(false);
 	thread_mode = mode_before_fork;
 	pthread_mutex_init(&round_lock, NULL);
-	pthread_mutex_init(&start_lock, NULL);
-	pthread_cond_init(&started, NULL);
 	grant_end();
 	touches_reset();
 	policy_reset();
@@ -434,7 +428,8 @@ static void fork_child(void)
 	channel = NULL;
 	was_full = was_pinned = false;
 	atomic_store(&is_gone, false);
-	atomic_store(&state, atomic_load(&state) == RUNNING ? IDLE : OFF);
+	atomic_store(&stopping, GO);
+	state_anew();
 }
 
 /* After libumm's handlers, and before there is anything that a child must not use. */
@@ -494,6 +489,8 @@ static bool open_all(void)
 		shim_say("running without managed memory: %s", *why ? why : umm_strerror(ret));
 		return false;
 	}
+	if (*why)
+		shim_say("%s", why);
 	fork_watch();
 	if (!tiers_open(ctx, settings)) {
 		umm_ctx_put(ctx);
@@ -516,31 +513,28 @@ static bool open_all(void)
 		shim_say("no memory for readahead");
 	if (grant_open())
 		shim_say("no descriptor: the limit may be exceeded for a moment");
-	grant_withhold_untouched(0, UINTPTR_MAX);
-	heap_free_at_once();
 	return true;
 }
 
-static bool is_on_its_way(void)
+/* What was opened is closed, and memory that is withheld or on devices is ordinary memory. */
+static void close_all(void)
 {
-	int now = atomic_load(&state);
+	struct space_change change;
 
-	return now == STARTING || now == OPENING;
+	descriptors_let_go();
+	space_enter(&change);
+	grant_end();
+	space_leave(&change);
+	trace_to(NULL);
+	umm_ctx_put(ctx);
+	ctx = NULL;
+	touches_reset();
 }
 
-static void patience_set(time_t seconds)
+static void begin(void)
 {
-	clock_gettime(CLOCK_MONOTONIC, &patience_end);
-	patience_end.tv_sec += seconds;
-}
-
-static void state_set(enum state to)
-{
-	pthread_mutex_lock(&start_lock);
-	patience_set(OPEN_PATIENCE_S);
-	atomic_store(&state, to);
-	pthread_cond_broadcast(&started);
-	pthread_mutex_unlock(&start_lock);
+	grant_withhold_untouched(0, UINTPTR_MAX);
+	heap_free_at_once();
 }
 
 /* Only with the loader's lock does this come back: who waits for us does not hold it. */
@@ -550,16 +544,51 @@ static void loader_wait(void)
 
 	if (program)
 		dlclose(program);
-	state_set(OPENING);
 }
 
-/* Nothing that is on a device will ever come home: whoever touches it waits. */
+/* What is on devices will never come home: whoever touches it waits. The quiet are told, too. */
 static void end_program(void)
 {
-	shim_say("the program has closed descriptors that it did not open, by system calls of its "
-		 "own: what it has on devices is out of reach, and it is ended");
+	static const char why[] =
+		"umm: the program has closed descriptors that it did not open, by system calls of "
+		"its own: what it has on devices is out of reach, and it is ended\n";
+
+	say_text(why, sizeof(why) - 1);
 	signal(SIGABRT, SIG_DFL);
 	abort();
+}
+
+/* True: everything is open, and memory is kept track of from here on. */
+static bool open_and_begin(void)
+{
+	bool is_open;
+
+	loader_wait();
+	if (!state_open())
+		return false;
+	descriptors_open_begin();
+	is_open = open_all();
+	descriptors_open_end();
+	if (!is_open) {
+		state_fail();
+		return false;
+	}
+	descriptors_keep();
+	if (state_run(begin))
+		return true;
+	pthread_mutex_lock(&round_lock);
+	close_all();
+	channel_close(channel);
+	pthread_mutex_unlock(&round_lock);
+	return false;
+}
+
+/* Rounds go on, unless somebody asked for their end. */
+static bool may_go_on(void)
+{
+	int asked = ASKED;
+
+	return !atomic_compare_exchange_strong(&stopping, &asked, TAKEN);
 }
 
 static void *engine_main(void *arg)
@@ -571,18 +600,12 @@ static void *engine_main(void *arg)
 	pthread_setname_np(pthread_self(), "umm-engine");
 	/* As libumm's fault servers: on a busy machine it would come too late. May be refused. */
 	setpriority(PRIO_PROCESS, (id_t)gettid(), -20);
-	loader_wait();
-	descriptors_open_begin();
-	more = open_all();
-	descriptors_open_end();
-	if (more)
-		descriptors_keep();
-	state_set(more ? RUNNING : OFF);
+	more = open_and_begin();
 	while (more) {
 		if (sleep_ns)
 			touches_wait(sleep_ns, grant_fd());
 		pthread_mutex_lock(&round_lock);
-		more = !stopping;
+		more = may_go_on();
 		if (more && !descriptors_are_whole())
 			end_program();
 		if (more) {
@@ -597,7 +620,7 @@ static void *engine_main(void *arg)
 	return NULL;
 }
 
-static void start_locked(void)
+static bool thread_create(void)
 {
 	enum thread_mode mode = thread_mode;
 	sigset_t all, old;
@@ -607,40 +630,14 @@ static void start_locked(void)
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	thread_mode = THREAD_INTERNAL;
-	starter = getpid();
-	patience_set(START_PATIENCE_S);
-	atomic_store(&state, STARTING);
 	ret = pthread_create(&thread, NULL, engine_main, NULL);
 	thread_mode = mode;
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	if (!ret) {
+	if (!ret)
 		pthread_detach(thread);
-		return;
-	}
-	shim_say("no thread: %s; running without managed memory", strerror(ret));
-	atomic_store(&state, OFF);
-}
-
-/*
- * The program waits until there is an engine, or it fills memory meanwhile without anybody to make
- * room. But it may be the program that the engine waits for, with the loader's lock.
- */
-static void start(void)
-{
-	int saved = errno, ret = 0;
-
-	pthread_mutex_lock(&start_lock);
-	if (atomic_load(&state) == IDLE)
-		start_locked();
-	while (is_on_its_way() && !ret) {
-		struct timespec until = patience_end;
-
-		ret = pthread_cond_clockwait(&started, &start_lock, CLOCK_MONOTONIC, &until);
-		if (ret && until.tv_sec != patience_end.tv_sec)
-			ret = 0; /* it was given more */
-	}
-	pthread_mutex_unlock(&start_lock);
-	errno = saved;
+	else
+		shim_say("no thread: %s; running without managed memory", strerror(ret));
+	return !ret;
 }
 
 bool engine_is_near(size_t len)
@@ -654,16 +651,15 @@ void engine_consider(void)
 {
 	if (thread_mode == THREAD_INTERNAL)
 		return;
-	/* In the child of a fork() meanwhile nobody is on the way. */
-	if (atomic_load(&state) != IDLE && !(is_on_its_way() && starter == getpid()))
+	if (state_now() != STATE_IDLE && !state_is_on_its_way())
 		return;
 	if (engine_is_near(0))
-		start();
+		state_start(thread_create);
 }
 
 void engine_start(void)
 {
-	start();
+	state_start(thread_create);
 }
 
 void engine_hold(void)
@@ -682,7 +678,7 @@ void engine_release(void)
 
 void engine_give(uid_t from, uid_t to)
 {
-	if (atomic_load(&state) == RUNNING)
+	if (state_now() == STATE_RUNNING)
 		channel_file_give(from, to);
 }
 
@@ -692,7 +688,7 @@ static bool stop(void)
 	uint64_t until = clock_now_ns() + END_PATIENCE_MS * MS;
 
 	room_give_up(true); /* what it waits for might be a thread that waits for room */
-	stopping = true;
+	atomic_store(&stopping, ASKED);
 	/* ThreadSanitizer does not know of pthread_mutex_clocklock(). */
 	while (pthread_mutex_trylock(&round_lock)) {
 		if (clock_now_ns() > until)
@@ -716,7 +712,11 @@ static void summary_say(void)
 
 void engine_end(void)
 {
-	if (atomic_load(&state) != RUNNING) {
+	if (state_now() == STATE_RESTING && state_wait_for_rest() != STATE_RUNNING) {
+		channel_close(channel);
+		return;
+	}
+	if (state_now() != STATE_RUNNING) {
 		if (shim_settings()->summary)
 			shim_say("nothing left the host: managed memory stayed under its limit");
 		return;
@@ -732,30 +732,35 @@ void engine_end(void)
 	channel_close(channel);
 }
 
-/* Memory that is withheld or on devices becomes ordinary memory; what guarded it is closed. */
-static void rest(void)
+/* False: they had to go on, for one does not end. */
+static bool rounds_end(void)
 {
-	struct space_change change;
+	while (!stop()) {
+		int asked = ASKED;
 
+		if (!atomic_compare_exchange_strong(&stopping, &asked, GO))
+			continue; /* it ended after all */
+		room_give_up(false);
+		return false;
+	}
 	while (!atomic_load(&is_gone)) {
 		touches_call();
 		usleep(END_LOOK_US);
 	}
+	return true;
+}
+
+static void rest(void)
+{
 	pthread_mutex_lock(&round_lock);
-	descriptors_let_go();
-	space_enter(&change);
-	grant_end();
-	space_leave(&change);
-	trace_to(NULL);
-	umm_ctx_put(ctx);
-	ctx = NULL;
-	touches_reset();
+	close_all();
 	for (uint32_t i = 0; i < channel->ntiers; i++)
 		channel->tier[i].used = 0;
 	channel->count[CHANNEL_HOST] = channel->count[CHANNEL_MANAGED];
 	if (channel->count[CHANNEL_HOST] > channel->count[CHANNEL_HOST_MOST])
 		channel->count[CHANNEL_HOST_MOST] = channel->count[CHANNEL_HOST];
 	summary_say();
+	channel->is_over = true;
 	channel_close(channel);
 	pthread_mutex_unlock(&round_lock);
 }
@@ -763,24 +768,33 @@ static void rest(void)
 void engine_rest(const char *why)
 {
 	enum thread_mode mode = thread_mode;
-	int idle = IDLE;
+	bool runs, is_over;
+	sigset_t all, old;
 
-	shim_say(
-		"%s: all memory of the program is ordinary memory from here on, whatever its limit",
-		why);
-	if (!atomic_compare_exchange_strong(&state, &idle, OFF) && is_on_its_way())
-		start();
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
 	thread_mode = THREAD_INTERNAL;
-	if (atomic_load(&state) == RUNNING && stop()) {
+	runs = state_rest();
+	is_over = !runs || rounds_end();
+	if (runs && is_over)
 		rest();
-		atomic_store(&state, OFF);
-	}
+	if (!is_over)
+		shim_say("%s while what moves pages to devices is stuck: memory stays managed",
+			 why);
+	else if (shim_disarm())
+		shim_say("%s: all memory of the program is ordinary memory from here on, "
+			 "whatever its limit",
+			 why);
+	if (runs)
+		state_rested(is_over);
 	thread_mode = mode;
-	shim_disarm();
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
 }
 
 void engine_exit(void)
 {
-	if (atomic_load(&state) == RUNNING)
+	enum state now = state_now();
+
+	if (now == STATE_RUNNING || now == STATE_RESTING)
 		channel_close(channel);
 }

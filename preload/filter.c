@@ -9,10 +9,13 @@
  */
 #include "filter.h"
 
+#include <errno.h>
+#include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -27,16 +30,43 @@ void filter_start(void)
 	process = getpid();
 }
 
-/* Without arguments it only asks whether there are filters. */
-static bool is_a_filter(unsigned op, const void *args)
+static bool concerns_us(void)
 {
-	return op == SECCOMP_SET_MODE_STRICT || (op == SECCOMP_SET_MODE_FILTER && args);
+	return shim_is_armed() && thread_mode != THREAD_INTERNAL && process == getpid();
 }
 
-void filter_expect(unsigned op, const void *args)
+/*
+ * Would the kernel take a filter? Programs ask what it knows by calls that must fail. One that is
+ * out of reach is refused last: what may be wrong with the call itself comes before.
+ */
+static bool is_taken(long number, long first, long second)
 {
-	if (is_a_filter(op, args) && shim_is_armed() && thread_mode != THREAD_INTERNAL &&
-	    process == getpid())
+	struct sock_fprog out_of_reach = { 1, (struct sock_filter *)UINTPTR_MAX };
+	int saved = errno;
+	bool is_last =
+		raw_syscall(number, first, second, (long)&out_of_reach, 0, 0, 0) && errno == EFAULT;
+
+	errno = saved;
+	return is_last;
+}
+
+void filter_expect(unsigned op, unsigned flags, const void *args)
+{
+	bool is_strict = op == SECCOMP_SET_MODE_STRICT && !flags && !args;
+	bool is_filter = op == SECCOMP_SET_MODE_FILTER && args;
+
+	if ((is_strict || is_filter) && concerns_us() &&
+	    (is_strict || is_taken(SYS_seccomp, op, (long)flags)))
+		engine_rest("a filter of system calls is set");
+}
+
+void filter_expect_prctl(int option, unsigned long mode, const void *args)
+{
+	bool is_strict = mode == SECCOMP_MODE_STRICT,
+	     is_filter = mode == SECCOMP_MODE_FILTER && args;
+
+	if (option == PR_SET_SECCOMP && (is_strict || is_filter) && concerns_us() &&
+	    (is_strict || is_taken(SYS_prctl, option, (long)mode)))
 		engine_rest("a filter of system calls is set");
 }
 
@@ -49,10 +79,7 @@ PRELOAD_API int prctl(int option, ...)
 	for (unsigned i = 0; i < 4; i++)
 		arg[i] = va_arg(args, unsigned long);
 	va_end(args);
-	if (option == PR_SET_SECCOMP)
-		filter_expect(arg[0] == SECCOMP_MODE_STRICT ? SECCOMP_SET_MODE_STRICT :
-							      SECCOMP_SET_MODE_FILTER,
-			      (const void *)arg[1]);
+	filter_expect_prctl(option, arg[0], (const void *)arg[1]);
 	return (int)raw_syscall(SYS_prctl, option, (long)arg[0], (long)arg[1], (long)arg[2],
 				(long)arg[3], 0);
 }

@@ -6,7 +6,9 @@
 /* In the constructor, and in a forked child: whose process it is. */
 void filter_start(void);
 
-/* @op and @args are seccomp(2)'s: before it is called. */
-void filter_expect(unsigned op, const void *args);
+/* The arguments are seccomp(2)'s: before it is called. */
+void filter_expect(unsigned op, unsigned flags, const void *args);
+/* Likewise prctl(2)'s. */
+void filter_expect_prctl(int option, unsigned long mode, const void *args);
 
 #endif

@@ -3,7 +3,10 @@
 #ifndef KEEPER_H
 #define KEEPER_H
 
-/* Keep these descriptors' files open, by a thread of its own. On an internal thread. */
+/*
+ * Keep these descriptors' files open, by a thread of its own, from the return on: where the kernel
+ * lets it have a table of descriptors. On an internal thread.
+ */
 void keeper_start(const int *fds, unsigned nfds);
 /* Close them. */
 void keeper_end(void);

@@ -18,6 +18,7 @@
 #include <sys/mman.h>
 
 #include "grant.h"
+#include "mapping.h"
 #include "raw.h"
 #include "shim.h"
 #include "space.h"
@@ -51,7 +52,7 @@ static void unpin(uintptr_t start, size_t len)
 	space_change_end(&change);
 }
 
-static int lock(const void *addr, size_t len, unsigned flags, const void *caller)
+int lock_range(const void *addr, size_t len, unsigned flags, const void *caller)
 {
 	uintptr_t start = (uintptr_t)addr & ~(PAGE - 1);
 	uintptr_t end = ((uintptr_t)addr + len + PAGE - 1) & ~(PAGE - 1);
@@ -65,24 +66,28 @@ static int lock(const void *addr, size_t len, unsigned flags, const void *caller
 
 PRELOAD_API int mlock(const void *addr, size_t len)
 {
-	return lock(addr, len, 0, __builtin_return_address(0));
+	return lock_range(addr, len, 0, __builtin_return_address(0));
 }
 
 PRELOAD_API int mlock2(const void *addr, size_t len, unsigned flags)
 {
-	return lock(addr, len, flags, __builtin_return_address(0));
+	return lock_range(addr, len, flags, __builtin_return_address(0));
 }
 
-PRELOAD_API int munlock(const void *addr, size_t len)
+int lock_range_end(const void *addr, size_t len, const void *caller)
 {
 	uintptr_t start = (uintptr_t)addr & ~(PAGE - 1);
 	uintptr_t end = ((uintptr_t)addr + len + PAGE - 1) & ~(PAGE - 1);
 	int ret = raw_munlock(addr, len);
 
-	if (!ret && is_ours_to_see(__builtin_return_address(0)) &&
-	    !space_is_foreign(start, end - start))
+	if (!ret && is_ours_to_see(caller) && !space_is_foreign(start, end - start))
 		unpin(start, end - start);
 	return ret;
+}
+
+PRELOAD_API int munlock(const void *addr, size_t len)
+{
+	return lock_range_end(addr, len, __builtin_return_address(0));
 }
 
 static void touch_pinned(void)
@@ -93,11 +98,11 @@ static void touch_pinned(void)
 		raw_mlock2((void *)range.start, range.end - range.start, 0);
 }
 
-PRELOAD_API int mlockall(int flags)
+int lock_all(int flags, const void *caller)
 {
 	int ret;
 
-	if (!is_ours_to_see(__builtin_return_address(0)))
+	if (!is_ours_to_see(caller))
 		return raw_mlockall(flags);
 	ret = raw_mlockall(flags | MCL_ONFAULT);
 	if (ret)
@@ -111,13 +116,23 @@ PRELOAD_API int mlockall(int flags)
 	return 0;
 }
 
-PRELOAD_API int munlockall(void)
+PRELOAD_API int mlockall(int flags)
+{
+	return lock_all(flags, __builtin_return_address(0));
+}
+
+int lock_all_end(const void *caller)
 {
 	int ret = raw_munlockall();
 
-	if (ret || !is_ours_to_see(__builtin_return_address(0)))
+	if (ret || !is_ours_to_see(caller))
 		return ret;
 	space_pin_new(false);
 	unpin(0, UINTPTR_MAX);
 	return 0;
+}
+
+PRELOAD_API int munlockall(void)
+{
+	return lock_all_end(__builtin_return_address(0));
 }

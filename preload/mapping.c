@@ -22,6 +22,7 @@
 
 #include "engine.h"
 #include "grant.h"
+#include "mapping.h"
 #include "raw.h"
 #include "shim.h"
 #include "sites.h"
@@ -90,33 +91,38 @@ static void *map_aside(size_t len, int prot, int flags, int fd, off_t offset)
 	return raw_mmap((void *)hint, len, prot, flags, fd, offset);
 }
 
-PRELOAD_API void *mmap(void *addr, size_t len, int prot, int flags, int fd, off_t offset)
+void *mapping_map(const struct mapping_wish *wish, const void *caller)
 {
-	const void *caller = __builtin_return_address(0);
+	void *addr = wish->addr;
+	size_t len = wish->len;
 
-	if (!shim_is_armed())
-		return raw_mmap(addr, len, prot, flags, fd, offset);
-	if (is_ours_to_see(caller)) {
-		addr = map(addr, len, prot, flags, fd, offset);
-		if (addr != MAP_FAILED && is_manageable(len, flags))
+	if (shim_is_armed() && is_ours_to_see(caller)) {
+		addr = map(addr, len, wish->prot, wish->flags, wish->fd, wish->offset);
+		if (addr != MAP_FAILED && is_manageable(len, wish->flags))
 			sites_note(addr, len, caller);
 		return addr;
 	}
-	if (addr)
-		return raw_mmap(addr, len, prot, flags, fd, offset);
-	return map_aside(len, prot, flags, fd, offset);
+	if (addr || !shim_is_armed())
+		return raw_mmap(addr, len, wish->prot, wish->flags, wish->fd, wish->offset);
+	return map_aside(len, wish->prot, wish->flags, wish->fd, wish->offset);
+}
+
+PRELOAD_API void *mmap(void *addr, size_t len, int prot, int flags, int fd, off_t offset)
+{
+	struct mapping_wish wish = { addr, len, prot, flags, fd, offset };
+
+	return mapping_map(&wish, __builtin_return_address(0));
 }
 
 PRELOAD_API void *mmap64(void *addr, size_t len, int prot, int flags, int fd, off64_t offset)
 	__attribute__((alias("mmap")));
 
-PRELOAD_API int munmap(void *addr, size_t len)
+int mapping_unmap(void *addr, size_t len, const void *caller)
 {
 	struct space_change change;
 	int ret;
 
-	if (!is_ours_to_see(__builtin_return_address(0)) ||
-	    space_is_foreign((uintptr_t)addr, whole_pages(len)))
+	if (!is_ours_to_see(caller) || space_is_foreign((uintptr_t)addr, whole_pages(len)))
 		return raw_munmap(addr, len);
 	space_change_begin(&change, (uintptr_t)addr, whole_pages(len));
 	ret = raw_munmap(addr, len);
@@ -124,6 +130,11 @@ PRELOAD_API int munmap(void *addr, size_t len)
 		space_remove_locked((uintptr_t)addr, whole_pages(len));
 	space_change_end(&change);
 	return ret;
+}
+
+PRELOAD_API int munmap(void *addr, size_t len)
+{
+	return mapping_unmap(addr, len, __builtin_return_address(0));
 }
 
 /*
@@ -260,34 +271,41 @@ static void *remap(void *addr, size_t old_len, size_t len, int flags, void *to)
 	return start;
 }
 
+void *mapping_remap(const struct mapping_move *move, const void *caller)
+{
+	void *addr = move->addr;
+	size_t old_len = move->old_len;
+
+	if (!is_ours_to_see(caller) || (space_is_foreign((uintptr_t)addr, whole_pages(old_len)) &&
+					!(move->flags & MREMAP_FIXED)))
+		return raw_mremap(addr, old_len, move->len, move->flags, move->to);
+	return remap(addr, old_len, move->len, move->flags, move->to);
+}
+
 PRELOAD_API void *mremap(void *addr, size_t old_len, size_t len, int flags, ...)
 {
-	void *to = NULL;
+	struct mapping_move move = { addr, old_len, len, flags, NULL };
 	va_list args;
 
 	if (flags & (MREMAP_FIXED | MREMAP_DONTUNMAP)) {
 		va_start(args, flags);
-		to = va_arg(args, void *);
+		move.to = va_arg(args, void *);
 		va_end(args);
 	}
-	if (!is_ours_to_see(__builtin_return_address(0)) ||
-	    (space_is_foreign((uintptr_t)addr, whole_pages(old_len)) && !(flags & MREMAP_FIXED)))
-		return raw_mremap(addr, old_len, len, flags, to);
-	return remap(addr, old_len, len, flags, to);
+	return mapping_remap(&move, __builtin_return_address(0));
 }
 
 /*
  * The kernel tells libumm what the program gives back; but pages that are about to leave, and are
  * given back meanwhile, would count as having left.
  */
-PRELOAD_API int madvise(void *addr, size_t len, int advice)
+int mapping_advise(void *addr, size_t len, int advice, const void *caller)
 {
 	struct space_change change;
 	int ret;
 
 	if ((advice != MADV_DONTNEED && advice != MADV_FREE && advice != MADV_REMOVE) ||
-	    !is_ours_to_see(__builtin_return_address(0)) ||
-	    space_is_foreign((uintptr_t)addr, whole_pages(len)))
+	    !is_ours_to_see(caller) || space_is_foreign((uintptr_t)addr, whole_pages(len)))
 		return raw_madvise(addr, len, advice);
 	space_change_begin(&change, (uintptr_t)addr, whole_pages(len));
 	ret = raw_madvise(addr, len, advice);
@@ -295,13 +313,18 @@ PRELOAD_API int madvise(void *addr, size_t len, int advice)
 	return ret;
 }
 
-PRELOAD_API int mprotect(void *addr, size_t len, int prot)
+PRELOAD_API int madvise(void *addr, size_t len, int advice)
+{
+	return mapping_advise(addr, len, advice, __builtin_return_address(0));
+}
+
+int mapping_protect(void *addr, size_t len, int prot, const void *caller)
 {
 	struct space_change change;
 	bool more = false;
 	int ret;
 
-	if (!is_ours_to_see(__builtin_return_address(0)) || prot == PROT_NONE ||
+	if (!is_ours_to_see(caller) || prot == PROT_NONE ||
 	    space_is_foreign((uintptr_t)addr, whole_pages(len)))
 		return raw_mprotect(addr, len, prot);
 	space_change_begin(&change, (uintptr_t)addr, whole_pages(len));
@@ -312,4 +335,9 @@ PRELOAD_API int mprotect(void *addr, size_t len, int prot)
 	if (more)
 		engine_consider();
 	return ret;
+}
+
+PRELOAD_API int mprotect(void *addr, size_t len, int prot)
+{
+	return mapping_protect(addr, len, prot, __builtin_return_address(0));
 }

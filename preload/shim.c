@@ -33,6 +33,7 @@
 #include "sandbox.h"
 #include "say.h"
 #include "space.h"
+#include "state.h"
 #include "tight.h"
 
 struct code {
@@ -58,9 +59,9 @@ bool shim_is_decided(void)
 	return atomic_load_explicit(&decided, memory_order_acquire);
 }
 
-void shim_disarm(void)
+bool shim_disarm(void)
 {
-	atomic_store(&armed, false);
+	return atomic_exchange(&armed, false);
 }
 
 const struct settings *shim_settings(void)
@@ -88,6 +89,7 @@ static void fork_child(void)
 		return;
 	rights_fork_child();
 	filter_start();
+	state_fork_child();
 }
 
 void shim_first_use(void)

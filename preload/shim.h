@@ -32,7 +32,8 @@ extern SHIM_TLS enum thread_mode thread_mode SHIM_HIDDEN;
  * malloc. It becomes true once, in the constructor, and false again where the shim has to rest.
  */
 bool shim_is_armed(void);
-void shim_disarm(void);
+/* True: it was armed. */
+bool shim_disarm(void);
 /* The constructor has run: whether it is armed does not change any more. */
 bool shim_is_decided(void);
 const struct settings *shim_settings(void);

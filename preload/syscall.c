@@ -5,24 +5,27 @@
  * have it: without a frame on the stack, so that clone(2) and the like return where they
  * should. On other processors than x86-64 nothing is seen of it.
  *
+ * Nothing here goes by way of close(), mmap() and the like: the program, or who else is preloaded,
+ * may have functions of these names that end in syscall().
+ *
  * No locks, no state.
  */
 #if defined(__x86_64__)
 
 #include <errno.h>
 #include <stdint.h>
-#include <sys/mman.h>
-#include <sys/prctl.h>
 #include <unistd.h>
 
+#include "descriptors.h"
 #include "filter.h"
+#include "mapping.h"
 #include "raw.h"
 #include "shim.h"
 
 enum { NUMBERS = 512 };
 
 /* Which are looked at: by number, in order of words, for the lines below. */
-SHIM_HIDDEN const uint64_t syscall_bits[NUMBERS / 64] = {
+__attribute__((used)) SHIM_HIDDEN const uint64_t syscall_bits[NUMBERS / 64] = {
 	[0] = UINT64_C(1) << SYS_close | UINT64_C(1) << SYS_mmap | UINT64_C(1) << SYS_mprotect |
 	      UINT64_C(1) << SYS_munmap | UINT64_C(1) << SYS_mremap | UINT64_C(1) << SYS_madvise |
 	      UINT64_C(1) << SYS_dup2,
@@ -34,7 +37,10 @@ SHIM_HIDDEN const uint64_t syscall_bits[NUMBERS / 64] = {
 	[6] = UINT64_C(1) << (SYS_close_range - 384),
 };
 
-/* As the C library's, but for the look at the number; syscall_seen() has the same arguments. */
+/*
+ * As the C library's, but for the look at the number; syscall_seen() has the same arguments. What
+ * is used here alone the compiler does not know of.
+ */
 __asm__(".text\n"
 	".globl syscall\n"
 	".type syscall, @function\n"
@@ -63,8 +69,9 @@ __asm__(".text\n"
 	"	.cfi_endproc\n"
 	".size syscall, . - syscall\n");
 
-SHIM_HIDDEN long syscall_failed(int error);
-SHIM_HIDDEN long syscall_seen(long number, long a, long b, long c, long d, long e, long f);
+__attribute__((used)) SHIM_HIDDEN long syscall_failed(int error);
+__attribute__((used)) SHIM_HIDDEN long syscall_seen(long number, long a, long b, long c, long d,
+						    long e, long f);
 
 long syscall_failed(int error)
 {
@@ -72,57 +79,66 @@ long syscall_failed(int error)
 	return -1;
 }
 
-static long of_memory(long number, const long arg[6])
+static long of_memory(long number, const long arg[6], const void *caller)
 {
 	void *addr = (void *)arg[0];
 	size_t len = (size_t)arg[1];
+	struct mapping_wish wish = { addr, len, (int)arg[2], (int)arg[3], (int)arg[4], arg[5] };
+	struct mapping_move move = { addr, len, (size_t)arg[2], (int)arg[3], (void *)arg[4] };
 
 	switch (number) {
 	case SYS_mmap:
-		return (long)mmap(addr, len, (int)arg[2], (int)arg[3], (int)arg[4], arg[5]);
+		return (long)mapping_map(&wish, caller);
 	case SYS_munmap:
-		return munmap(addr, len);
+		return mapping_unmap(addr, len, caller);
 	case SYS_mremap:
-		return (long)mremap(addr, len, (size_t)arg[2], (int)arg[3], (void *)arg[4]);
+		return (long)mapping_remap(&move, caller);
 	case SYS_madvise:
-		return madvise(addr, len, (int)arg[2]);
+		return mapping_advise(addr, len, (int)arg[2], caller);
 	case SYS_mprotect:
-		return mprotect(addr, len, (int)arg[2]);
+		return mapping_protect(addr, len, (int)arg[2], caller);
 	case SYS_mlock:
-		return mlock(addr, len);
+		return lock_range(addr, len, 0, caller);
 	case SYS_mlock2:
-		return mlock2(addr, len, (unsigned)arg[2]);
+		return lock_range(addr, len, (unsigned)arg[2], caller);
 	case SYS_munlock:
-		return munlock(addr, len);
+		return lock_range_end(addr, len, caller);
 	case SYS_mlockall:
-		return mlockall((int)arg[0]);
+		return lock_all((int)arg[0], caller);
 	default:
-		return munlockall();
+		return lock_all_end(caller);
 	}
 }
 
 /* The one that called is whoever called syscall(). */
 long syscall_seen(long number, long a, long b, long c, long d, long e, long f)
 {
-	if (thread_mode == THREAD_INTERNAL || shim_is_internal_code(__builtin_return_address(0)))
+	const void *caller = __builtin_return_address(0);
+
+	if (thread_mode == THREAD_INTERNAL || shim_is_internal_code(caller))
 		return raw_syscall(number, a, b, c, d, e, f);
 	switch (number) {
 	case SYS_close:
-		return close((int)a);
+		if (descriptors_refuse((int)a, EBADF, caller))
+			return -1;
+		break;
 	case SYS_close_range:
-		return close_range((unsigned)a, (unsigned)b, (int)c);
+		return descriptors_close_range((unsigned)a, (unsigned)b, (int)c, caller);
 	case SYS_dup2:
-		return dup2((int)a, (int)b);
 	case SYS_dup3:
-		return dup3((int)a, (int)b, (int)c);
+		if (a != b && descriptors_refuse((int)b, EBUSY, caller))
+			return -1;
+		break;
 	case SYS_prctl:
-		return prctl((int)a, b, c, d, e);
+		filter_expect_prctl((int)a, (unsigned long)b, (const void *)c);
+		break;
 	case SYS_seccomp:
-		filter_expect((unsigned)a, (const void *)c);
-		return raw_syscall(number, a, b, c, d, e, f);
+		filter_expect((unsigned)a, (unsigned)b, (const void *)c);
+		break;
 	default:
-		return of_memory(number, (long[]){ a, b, c, d, e, f });
+		return of_memory(number, (long[]){ a, b, c, d, e, f }, caller);
 	}
+	return raw_syscall(number, a, b, c, d, e, f);
 }
 
 #endif

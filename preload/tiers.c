@@ -72,6 +72,8 @@ static bool tier_open(struct tier *tier, struct umm_ctx *ctx, const struct setti
 				     umm_strerror(ret));
 		return false;
 	}
+	if (logged[0])
+		shim_say("device %s: %s", name, logged);
 	tier->device = device;
 	atomic_store(&tier->is_broken, false);
 	return true;

@@ -209,7 +209,7 @@ static int map_run(const struct options *options)
 {
 	struct sigaction action = { .sa_handler = interrupt };
 	char error[SETTINGS_ERROR_LEN];
-	struct channel *channel = channel_open(options->pid, error);
+	struct channel *channel = channel_open_running(options->pid, error);
 	int pidfd, ret = TOOL_FAILED;
 	struct output out;
 

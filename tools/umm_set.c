@@ -102,7 +102,7 @@ int set_main(int argc, char **argv)
 		if (ret)
 			return ret;
 	}
-	channel = channel_open(target_pid(pid), error);
+	channel = channel_open_running(target_pid(pid), error);
 	if (!channel) {
 		fprintf(stderr, "umm set: %s\n", error);
 		return TOOL_FAILED;

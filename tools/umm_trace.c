@@ -186,7 +186,7 @@ static int attach(struct session *session)
 	struct trace_ring *ring;
 	char error[SETTINGS_ERROR_LEN];
 
-	session->channel = channel_open(session->pid, error);
+	session->channel = channel_open_running(session->pid, error);
 	if (!session->channel) {
 		fprintf(stderr, "umm trace: %s\n", error);
 		return TOOL_FAILED;

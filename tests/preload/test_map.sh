@@ -74,6 +74,32 @@ shows_touches() {
 	[ "$(grep -c '<circle' "$picture")" -ge 30 ] || fail "$(grep -c '<circle' "$picture") touches"
 }
 
+# A program that filters its system calls has nobody any more who would answer: that is said at once.
+says_that_it_rests() {
+	local pid='' verb
+
+	need_userfaultfd
+	"$umm" run "${limits[@]}" --summary "$victims/victim_raw" filters_and_waits >"$scratch/waits" 2>&1 &
+	program=$!
+	for _ in {1..300}; do
+		pid=$(sed -n 's/^process //p' "$scratch/waits")
+		[ -z "$pid" ] || break
+		sleep 0.1
+	done
+	[ -n "$pid" ] || fail "$(cat "$scratch/waits")"
+	expect 1 "$umm" set "$pid" host-limit=20M
+	says err "process $pid filters its system calls"
+	for verb in map trace; do
+		expect 1 "$umm" "$verb" --seconds 1 -o "$scratch/file" "$pid"
+		says err "process $pid filters its system calls"
+	done
+	expect 0 "$umm" top --once "$pid"
+	says out victim_raw
+	kill -9 "$pid"
+	wait "$program" || true
+	says waits 'moved to devices'
+}
+
 # One look; on standard output; the program's end is the picture's end.
 ends_with_the_program() {
 	need_userfaultfd

@@ -44,6 +44,19 @@ summary() { # WHAT: the number behind it
 		END { print n + 0 }' "$scratch/err"
 }
 
+# The program in the background, which has said which process it is, is told once its engine is stuck.
+tell_when_stuck() { # RUNNER
+	until grep -q 'whoever needs room waits' "$scratch/err" 2>/dev/null; do
+		kill -0 "$1" 2>/dev/null || {
+			wait "$1" || [ $? -ne 77 ] || exit 77
+			fail "it ended: $(cat "$scratch"/{out,err})"
+		}
+		sleep 0.1
+	done
+	kill "$(told process)"
+	wait "$1" || fail "it exited with $?: $(cat "$scratch"/{out,err})"
+}
+
 at_least() { # WHAT NUMBER
 	awk -v n="$(summary "$1")" -v least="$2" 'BEGIN { exit !(n >= least) }' ||
 		fail "$1: $(summary "$1") is less than $2: $(cat "$scratch/err")"
@@ -329,6 +342,44 @@ namespaces() {
 	at_most 'in host frames at most' 44
 }
 
+# While all comes home, its thread runs no handler that would wait for that; a second one that sets a
+# filter waits for the first.
+filters_meanwhile() {
+	for case in filters_and_forks filters_twice; do
+		shim timeout -s KILL 120 "$victims/victim_raw" "$case" ||
+			fail "$case: $?: $(cat "$scratch"/{out,err})"
+		says out 'victim: all as it should be'
+		[ "$(grep -c 'filter of system calls is set' "$scratch/err")" = 1 ] || fail "$(cat "$scratch/err")"
+		[ "$(grep -c 'umm: memory of' "$scratch/err")" = 1 ] || fail "$(cat "$scratch/err")"
+	done
+}
+
+# An engine that has waited for the loader, and comes after the filter, opens nothing.
+filters_while_loading() {
+	shim VICTIM_LOADER=filters timeout -s KILL 120 "$victims/victim_raw" filters_while_loading ||
+		fail "$?: $(cat "$scratch"/{out,err})"
+	says out 'victim: all as it should be'
+	says err 'umm: a filter of system calls is set: all memory'
+	[ "$(wc -l <"$scratch/err")" = 1 ] || fail "$(cat "$scratch/err")"
+}
+
+# A call that sets no filter changes nothing.
+filters_not() {
+	victim timeout -s KILL 300 "$victims/victim_raw" filters_not
+	! grep -q filter "$scratch/err" || fail "$(cat "$scratch/err")"
+	at_most 'in host frames at most' 44
+}
+
+# What cannot come home stays where it is, and the line says so.
+filters_stuck() {
+	shim UMM_DEVICE=ref:sticks=1G timeout -s KILL 300 "$victims/victim_raw" filters_when_told &
+	tell_when_stuck $!
+	says out 'victim: all as it should be'
+	says err 'umm: a filter of system calls is set while what moves pages to devices is stuck'
+	says err 'numbers are those before'
+	! grep -q 'all memory of the program is ordinary' "$scratch/err" || fail "$(cat "$scratch/err")"
+}
+
 # What goes through syscall() is seen as what goes through the C library's own functions, and else
 # does what it always did.
 on_x86_64() {
@@ -341,9 +392,40 @@ syscalls() {
 	at_most 'in host frames at most' 44
 }
 
+# Functions of the program's own that end in syscall() are seen, and are not called for that.
+wraps_syscalls() {
+	on_x86_64
+	victim "$victims/victim_wraps"
+	at_most 'in host frames at most' 44
+}
+
 closes_by_syscall() {
 	on_x86_64
 	victim "$victims/victim_raw" closes_by_syscall
+}
+
+# A thread with other descriptors at our numbers, or none, says nothing about those of the others.
+closes_in_own_table() {
+	victim timeout -s KILL 300 "$victims/victim_raw" closes_in_own_table
+	at_least 'moved to devices' 60
+}
+
+# Where the kernel has no close_range(), or a container refuses unshare(), or both.
+keeps_in_containers() {
+	local calls status
+
+	for calls in close_range unshare close_range,unshare; do
+		# The shim is not for the one that sets the filter.
+		shim LD_PRELOAD= "$victims/refuses" "$calls" env LD_PRELOAD="$shim" timeout -s KILL 120 \
+			"$victims/victim_raw" closes_a_pipe || fail "$calls: $?: $(cat "$scratch"/{out,err})"
+		says out 'victim: all as it should be'
+	done
+	[ "$(uname -m)" = x86_64 ] || return 0
+	status=0
+	shim LD_PRELOAD= "$victims/refuses" unshare env LD_PRELOAD="$shim" timeout -s KILL 120 \
+		"$victims/victim_raw" closes_by_instruction || status=$?
+	[ "$status" = 134 ] || fail "it exited with $status: $(cat "$scratch"/{out,err})"
+	says err 'umm: the program has closed descriptors'
 }
 
 # What nobody can see: the program never reads what it did not write, and is ended with one line.
@@ -581,15 +663,7 @@ stuck() {
 
 	shim UMM_DEVICE=ref:sticks=1G timeout -s KILL 300 "$victims/victim_memory" scans_until_told &
 	runner=$!
-	until grep -q 'whoever needs room waits' "$scratch/err" 2>/dev/null; do
-		kill -0 "$runner" 2>/dev/null || {
-			wait "$runner" || [ $? -ne 77 ] || exit 77
-			fail "it ended: $(cat "$scratch"/{out,err})"
-		}
-		sleep 0.1
-	done
-	kill "$(told process)"
-	wait "$runner" || fail "it exited with $?: $(cat "$scratch"/{out,err})"
+	tell_when_stuck "$runner"
 	says out 'victim: all as it should be'
 	says err 'numbers are those before'
 	[ "$(summary 'pages let in while none could leave')" -ge 1024 ] || fail "$(cat "$scratch/err")"

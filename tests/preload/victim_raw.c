@@ -4,6 +4,8 @@
  * than in the host. usage: victim_raw CASE [FILE], or
  * victim_raw contained PROGRAM [ARGUMENT...]
  */
+#include <dirent.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/filter.h>
@@ -16,6 +18,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -93,6 +96,60 @@ static void syscalls(const char *file)
 	errno = 0;
 	check(syscall(SYS_mmap, NULL, 0L, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0L) == -1 &&
 	      errno == EINVAL);
+}
+
+static pthread_barrier_t is_apart, is_full;
+
+static void *closes_apart(void *arg)
+{
+	check(!unshare(CLONE_FILES));
+	pthread_barrier_wait(&is_apart);
+	pthread_barrier_wait(&is_full);
+	closefrom(3);
+	return arg;
+}
+
+/* A thread that has a table for itself, from before there was an engine, closes what is in that. */
+static void closes_in_own_table(const char *file)
+{
+	pthread_t thread;
+	char *ptr;
+
+	(void)file;
+	check(!pthread_barrier_init(&is_apart, NULL, 2) &&
+	      !pthread_barrier_init(&is_full, NULL, 2));
+	check(!pthread_create(&thread, NULL, closes_apart, NULL));
+	pthread_barrier_wait(&is_apart);
+	ptr = malloc(96 * MIB);
+	fill(ptr, 96 * MIB, 37);
+	pthread_barrier_wait(&is_full);
+	check(!pthread_join(thread, NULL));
+	for (unsigned i = 0; i < 8; i++) {
+		check(is_filled(ptr, 96 * MIB, 37 + i));
+		fill(ptr, 96 * MIB, 38 + i);
+	}
+	for (int fd = 3; fd < 4096; fd++)
+		close(fd);
+	check(is_filled(ptr, 96 * MIB, 45));
+	free(ptr);
+}
+
+/* Whoever reads sees the end once the program has closed its side. */
+static void closes_a_pipe(const char *file)
+{
+	int fds[2];
+	char *ptr, byte;
+
+	(void)file;
+	check(!pipe(fds));
+	ptr = malloc(96 * MIB);
+	fill(ptr, 96 * MIB, 39);
+	check(!close(fds[1]));
+	alarm(60);
+	check(read(fds[0], &byte, 1) == 0);
+	alarm(0);
+	check(is_filled(ptr, 96 * MIB, 39));
+	free(ptr);
 }
 
 #if defined(__x86_64__)
@@ -303,14 +360,19 @@ static void becomes_filtered(const char *file)
 	check(false);
 }
 
-/* Under a filter that allows everything: the arguments behind it. */
-static void becomes_contained(char **argv)
+static int filter_nothing(void)
 {
 	struct sock_filter code = BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
 	struct sock_fprog filter = { 1, &code };
 
 	check(!prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
-	check(!prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter));
+	return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter);
+}
+
+/* Under a filter that allows everything: the arguments behind it. */
+static void becomes_contained(char **argv)
+{
+	check(!filter_nothing());
 	execvp(argv[0], argv);
 	check(false);
 }
@@ -325,6 +387,152 @@ static void fills(const char *file)
 	free(ptr);
 }
 
+static void again_soon(void)
+{
+	struct itimerval soon = { .it_value.tv_usec = 2000 };
+
+	check(!setitimer(ITIMER_REAL, &soon, NULL));
+}
+
+static atomic_int nforks;
+
+static void forks(int number)
+{
+	int pid = fork(), status;
+
+	(void)number;
+	if (!pid)
+		_exit(0);
+	check(pid > 0 && waitpid(pid, &status, 0) == pid && !status);
+	if (++nforks < 4)
+		again_soon();
+}
+
+/* A handler of signals forks meanwhile, on the thread that sets the filter. */
+static void filters_and_forks(const char *file)
+{
+	char *ptr = malloc(96 * MIB);
+
+	(void)file;
+	fill(ptr, 96 * MIB, 36);
+	check(signal(SIGALRM, forks) != SIG_ERR);
+	again_soon();
+	check(!filter_nothing());
+	works_filtered(ptr, 96 * MIB);
+	while (nforks < 4)
+		pause();
+}
+
+/* What fails sets no filter: questions to the kernel, and a program that has no right to. */
+static void filters_not(const char *file)
+{
+	struct sock_filter code = BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+	struct sock_fprog filter = { 1, &code };
+	char *ptr = malloc(96 * MIB);
+
+	(void)file;
+	fill(ptr, 96 * MIB, 36);
+	check(syscall(SYS_seccomp, SECCOMP_SET_MODE_STRICT, 1, NULL) == -1 && errno == EINVAL);
+	check(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 1U << 31, &filter) == -1 &&
+	      errno == EINVAL);
+	check(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, NULL) == -1 && errno == EFAULT);
+	check(prctl(PR_SET_SECCOMP, 77, &filter) == -1 && errno == EINVAL);
+	if (geteuid() || !setuid(65534)) {
+		check(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &filter) == -1 &&
+		      errno == EACCES);
+		check(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) == -1 && errno == EACCES);
+	}
+	check(is_filled(ptr, 96 * MIB, 36));
+	free(ptr);
+}
+
+static void filters_and_waits(const char *file)
+{
+	char *ptr = malloc(96 * MIB);
+
+	(void)file;
+	fill(ptr, 96 * MIB, 36);
+	check(!filter_nothing());
+	printf("process %d\n", (int)getpid());
+	fflush(stdout);
+	pause();
+}
+
+static void *filters_too(void *arg)
+{
+	check(!filter_nothing());
+	return arg;
+}
+
+static void filters_twice(const char *file)
+{
+	char *ptr = malloc(96 * MIB);
+	pthread_t thread;
+
+	(void)file;
+	fill(ptr, 96 * MIB, 36);
+	check(!pthread_create(&thread, NULL, filters_too, NULL));
+	filters_too(NULL);
+	check(!pthread_join(thread, NULL));
+	works_filtered(ptr, 96 * MIB);
+}
+
+static unsigned count_threads(void)
+{
+	DIR *dir = opendir("/proc/self/task");
+	unsigned n = 0;
+
+	check(dir);
+	while (readdir(dir))
+		n++;
+	closedir(dir);
+	return n - 2;
+}
+
+/* With the loader's lock: the engine that waits for that comes too late, and goes. */
+static void filters_while_loading(const char *file)
+{
+	char *ptr = malloc(16 * MIB);
+	void *library;
+
+	(void)file;
+	fill(ptr, 16 * MIB, 36);
+	library = dlopen(getenv("VICTIM_LIBRARY"), RTLD_NOW);
+	check(library);
+	for (unsigned i = 0; i < 600 && count_threads() > 1; i++)
+		usleep(100000);
+	check(count_threads() == 1);
+	works_filtered(ptr, 16 * MIB);
+	check(!dlclose(library));
+}
+
+static void *reads_for_ever(void *ptr)
+{
+	for (;;)
+		check(is_filled(ptr, 96 * MIB, 38));
+	return NULL;
+}
+
+/* Once it is told, and what moves pages is stuck. */
+static void filters_when_told(const char *file)
+{
+	char *ptr = malloc(96 * MIB);
+	pthread_t thread;
+	sigset_t set;
+	int signal;
+
+	(void)file;
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	check(!pthread_sigmask(SIG_BLOCK, &set, NULL));
+	fill(ptr, 96 * MIB, 38);
+	check(!pthread_create(&thread, NULL, reads_for_ever, ptr));
+	printf("process %d\n", (int)getpid());
+	fflush(stdout);
+	check(!sigwait(&set, &signal));
+	check(!filter_nothing());
+}
+
 static const struct {
 	const char *name;
 	void (*run)(const char *file);
@@ -334,11 +542,19 @@ static const struct {
 	{ "syscalls", syscalls },
 	{ "becomes_filtered", becomes_filtered },
 	{ "fills", fills },
+	{ "closes_in_own_table", closes_in_own_table },
+	{ "closes_a_pipe", closes_a_pipe },
 	{ "filters_late", filters_late },
 	{ "filters_forks", filters_forks },
 	{ "namespaces", namespaces },
 	{ "filters_early", filters_early },
 	{ "filters_among_threads", filters_among_threads },
+	{ "filters_and_forks", filters_and_forks },
+	{ "filters_and_waits", filters_and_waits },
+	{ "filters_not", filters_not },
+	{ "filters_twice", filters_twice },
+	{ "filters_while_loading", filters_while_loading },
+	{ "filters_when_told", filters_when_told },
 #if defined(__x86_64__)
 	{ "closes_by_instruction", closes_by_instruction },
 #endif
