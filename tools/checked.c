@@ -51,12 +51,15 @@ static bool path_of(char path[PATH_MAX], const char *device)
 
 bool checked_lately(const char *device)
 {
-	time_t now = time(NULL);
+	struct timespec now;
 	char path[PATH_MAX];
 	struct stat st;
 
+	/* Not time(), which may lag behind what futimens() has just written. */
+	clock_gettime(CLOCK_REALTIME, &now);
 	return path_of(path, device) && !lstat(path, &st) && S_ISREG(st.st_mode) &&
-	       st.st_uid == geteuid() && st.st_mtime <= now && now - st.st_mtime < LATELY_S;
+	       st.st_uid == geteuid() && st.st_mtime <= now.tv_sec &&
+	       now.tv_sec - st.st_mtime < LATELY_S;
 }
 
 /* It is this user's, or is made in one that is: @more of those above it may be missing, too. */

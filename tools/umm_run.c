@@ -375,12 +375,15 @@ static void summary_print(pid_t pid)
 	char error[SETTINGS_ERROR_LEN];
 	struct channel *channel = channel_open(pid, error);
 	char text[CHANNEL_TEXT];
+	size_t len;
 
-	if (channel)
-		fwrite(text, 1, channel_describe(channel, text), stderr);
-	else
+	if (channel) {
+		len = channel_describe(channel, text);
+		fwrite(text, 1, len, stderr);
+	} else {
 		fprintf(stderr, "umm run: there is no summary: managed memory stayed under its "
 				"limit, or it could keep nothing in " CHANNEL_DIR "\n");
+	}
 }
 
 static int become_for_child(void *argv)
