@@ -454,15 +454,15 @@ stopped() {
 	done
 	[ "$(host_now)" -le 20 ] || fail "the new limit is not kept: $(host_now)"
 	stop_program
-	"$umm" set "$program" host-limit=24M 2>"$scratch/set" &
+	"$umm" set "$program" host-limit=24M 2>"$scratch/again" &
 	tools[set]=$!
 	for _ in {1..300}; do
-		! grep -q 'which is stopped' "$scratch/set" || break
+		! grep -q 'which is stopped' "$scratch/again" || break
 		sleep 0.1
 	done
 	kill -CONT "$program"
-	wait "${tools[set]}" || fail "$(cat "$scratch/set")"
-	[ "$(wc -l <"$scratch/set")" = 1 ] || fail "$(cat "$scratch/set")"
+	wait "${tools[set]}" || fail "$(cat "$scratch/again")"
+	[ "$(wc -l <"$scratch/again")" = 1 ] || fail "$(cat "$scratch/again")"
 }
 
 # On a terminal of ROWS COLUMNS..., one after the other, while it runs: what of each it fills.
