@@ -40,8 +40,6 @@ enum {
 	STREAMS = 16,
 	POOL_LEN = 1 << 20,
 	JUDGED = 4096, /* touches after which thrashing is judged anew */
-	/* Of them, what returns soon, at least: so it is of four times the host at random. */
-	THRASH_PART = 4,
 	POOR_PART = 32,
 	PROBED_PART = 4,  /* of the blocks are looked at before their turn, */
 	PROBED_MIN = 4,	  /* but no fewer than so many, */
@@ -387,7 +385,7 @@ static void judge(void)
 
 	if (touched < JUDGED)
 		return;
-	thrashing = THRASH_PART * (counts.returned - judged_returned) > touched;
+	thrashing = 2 * (counts.returned - judged_returned) > touched;
 	scattered = counts.readahead - judged_readahead < touched;
 	judged_touched = counts.touched;
 	judged_returned = counts.returned;

@@ -347,19 +347,6 @@ static void thrash_is_seen_and_ends(void **state)
 	assert_false(policy_is_thrashing());
 }
 
-/* The more a program needs, the later a page that has left is wanted again. */
-static void whoever_needs_three_times_the_host_thrashes_too(void **state)
-{
-	(void)state;
-	for (unsigned i = 0; i < 20 * PAGES; i++)
-		touch(next_random() % (3 * HOST));
-	for (unsigned i = 0; i < 10; i++) {
-		for (unsigned j = 0; j < PAGES; j++)
-			touch(next_random() % (3 * HOST));
-		assert_true(policy_is_thrashing());
-	}
-}
-
 static void pages_that_come_one_by_one_are_told_from_streams(void **state)
 {
 	(void)state;
@@ -497,7 +484,6 @@ int main(void)
 		cmocka_unit_test_setup(probes_keep_blocks_that_are_in_use, start),
 		cmocka_unit_test_setup(a_probe_that_left_or_is_gone_is_forgotten, start),
 		cmocka_unit_test_setup(thrash_is_seen_and_ends, start),
-		cmocka_unit_test_setup(whoever_needs_three_times_the_host_thrashes_too, start),
 		cmocka_unit_test_setup(pages_that_come_one_by_one_are_told_from_streams, start),
 		cmocka_unit_test_setup(rounds_without_order_find_what_the_host_can_keep, start),
 		cmocka_unit_test_setup(what_was_hot_makes_place, start),
