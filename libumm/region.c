@@ -10,12 +10,11 @@
  * which counts its pieces; allocations have distinct bases, those in lots included.
  * Locks: regions.lock. Nothing here touches managed memory or enters the kernel.
  */
-#include "region.h"
-
 #include <errno.h>
 
 #include "ctx.h"
 #include "hook.h"
+#include "region_parts.h"
 #include "util.h"
 
 void regions_init(struct regions *regions)
@@ -55,16 +54,6 @@ size_t regions_bytes(const struct regions *regions)
 	       atomic_load(&regions->hold_pool.mapped) + atomic_load(&regions->lots.pool.mapped);
 }
 
-static struct region *region_of(struct itree_node *node)
-{
-	return node ? container_of(node, struct region, node) : NULL;
-}
-
-static struct region *region_first(struct regions *regions, uintptr_t start, uintptr_t end)
-{
-	return region_of(itree_first(&regions->tree, start, end));
-}
-
 bool regions_first(struct regions *regions, uintptr_t start, uintptr_t end, struct umm_span *out)
 {
 	struct region *region = region_first(regions, start, end);
@@ -82,7 +71,7 @@ bool regions_first(struct regions *regions, uintptr_t start, uintptr_t end, stru
 	return true;
 }
 
-static struct alloc *alloc_find(struct regions *regions, uintptr_t base)
+struct alloc *alloc_find(struct regions *regions, uintptr_t base)
 {
 	struct itree_node *node = itree_first(&regions->allocs, base, base + 1);
 
@@ -96,17 +85,6 @@ static void alloc_drop(struct regions *regions, struct alloc *alloc)
 	pool_free(&regions->alloc_pool, alloc);
 }
 
-/* Its counters, made with the first thing to count; NULL: no memory for them. */
-static struct stats *alloc_counters(struct regions *regions, struct alloc *alloc)
-{
-	if (!alloc->stats) {
-		alloc->stats = pool_alloc(&regions->stats_pool);
-		if (alloc->stats)
-			*alloc->stats = (struct stats){ 0 };
-	}
-	return alloc->stats;
-}
-
 static void alloc_insert(struct regions *regions, struct alloc *alloc, uintptr_t base, size_t len,
 			 bool attached)
 {
@@ -118,8 +96,7 @@ static void alloc_insert(struct regions *regions, struct alloc *alloc, uintptr_t
 	itree_insert(&regions->allocs, &alloc->node);
 }
 
-static void region_insert(struct regions *regions, struct region *region, uintptr_t start,
-			  uintptr_t end)
+void region_insert(struct regions *regions, struct region *region, uintptr_t start, uintptr_t end)
 {
 	region->node.start = start;
 	region->node.end = end;
@@ -181,8 +158,7 @@ static void small_take_out(struct regions *regions, const struct small *small)
 	regions->managed -= small->end - small->start;
 }
 
-/* From its lot to objects of its own; NULL: no memory for them, it stays. */
-static struct region *small_promote(struct regions *regions, const struct small *small)
+struct region *small_promote(struct regions *regions, const struct small *small)
 {
 	struct region *region = pool_alloc(&regions->region_pool);
 	struct alloc *alloc = pool_alloc(&regions->alloc_pool);
@@ -474,79 +450,6 @@ void region_move(struct umm_ctx *ctx, uintptr_t from, uintptr_t to, size_t len)
 	lock_drop(&regions->lock);
 }
 
-static bool region_is_there(const struct region *region)
-{
-	return region->node.height;
-}
-
-static void recount_begin(void *obj, void *priv)
-{
-	struct region *region = obj;
-
-	(void)priv;
-	if (region_is_there(region))
-		region->alloc->npieces = 0;
-}
-
-/* A region that was in the tree, and its allocation. */
-static void plant(void *obj, void *priv)
-{
-	struct regions *regions = priv;
-	struct region *region = obj;
-	struct alloc *alloc = region->alloc;
-
-	/* Of one that is being split both halves and the whole may be there. */
-	if (!region_is_there(region) || region_first(regions, region->node.start, region->node.end))
-		return;
-	region_insert(regions, region, region->node.start, region->node.end);
-	alloc->len = max(alloc->len, region->node.end - alloc->node.start);
-	if (alloc->npieces++ || alloc->released)
-		return;
-	/* Nobody can name an allocation whose base another one is just taking. */
-	alloc->released = alloc_find(regions, alloc->node.start);
-	if (!alloc->released)
-		itree_insert(&regions->allocs, &alloc->node);
-}
-
-/*
- * Trees that were caught in a change are made anew from the regions that were in one. What the
- * change was about may be lost to the books: it was going, moving or only coming.
- */
-static void replant(struct regions *regions)
-{
-	struct small small;
-
-	pool_each(&regions->region_pool, recount_begin, NULL);
-	regions->tree.root = NULL;
-	regions->allocs.root = NULL;
-	regions->managed = 0;
-	pool_each(&regions->region_pool, plant, regions);
-	lots_replant(&regions->lots);
-	for (uintptr_t at = 0; lots_first(&regions->lots, at, ADDRESS_END, &small);
-	     at = small.end) {
-		/* One that was leaving its lot is in both. */
-		if (region_first(regions, small.start, small.end))
-			lots_del(&regions->lots, &small);
-		else
-			regions->managed += small.end - small.start;
-	}
-}
-
-void region_fork_child(struct umm_ctx *ctx)
-{
-	struct regions *regions = &ctx->regions;
-
-	pool_fork_child(&regions->region_pool);
-	pool_fork_child(&regions->alloc_pool);
-	pool_fork_child(&regions->stats_pool);
-	pool_fork_child(&regions->hold_pool);
-	pool_fork_child(&regions->lots.pool);
-	if (lock_fork_child(&regions->lock))
-		replant(regions);
-	/* Of threads that the child has not. */
-	regions->holds = NULL;
-}
-
 /*
  * Take the first piece out of the books. *rest: what is left of its allocation, NULL: nothing.
  * False: others have unmapped what was left.
@@ -722,77 +625,4 @@ size_t region_managed_bytes(struct umm_ctx *ctx)
 	managed = ctx->regions.managed;
 	lock_drop(&ctx->regions.lock);
 	return managed;
-}
-
-/* Counters of the allocation that holds addr, and where it is; -EFAULT: none does. */
-static int region_stats_locked(struct regions *regions, uintptr_t addr, struct umm_stats *out,
-			       struct umm_span *span)
-{
-	static const struct stats nothing;
-	struct region *region = region_first(regions, addr, addr + 1);
-	const struct stats *stats = NULL;
-
-	if (region) {
-		stats = region->alloc->stats;
-		*span = (struct umm_span){ region->alloc->node.start, region->alloc->len };
-	} else if (!regions_first(regions, addr, addr + 1, span)) {
-		return -EFAULT;
-	}
-	stats_read(stats ? stats : &nothing, out);
-	return 0;
-}
-
-int region_stats(struct umm_ctx *ctx, uintptr_t addr, struct umm_stats *out)
-{
-	struct umm_span span;
-	int ret;
-
-	lock_take(&ctx->regions.lock);
-	ret = region_stats_locked(&ctx->regions, addr, out, &span);
-	lock_drop(&ctx->regions.lock);
-	if (ret)
-		return ret;
-	out->managed_bytes = span.len;
-	out->device_pages = blocks_device_pages(ctx, span.start, span.start + span.len);
-	return 0;
-}
-
-void region_sum(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, uint64_t *counter)
-{
-	struct regions *regions = &ctx->regions;
-	struct umm_stats stats;
-	struct alloc *alloc;
-
-	lock_take(&regions->lock);
-	regions->sums++;
-	for (struct itree_node *node = itree_first(&regions->tree, start, end); node;
-	     node = itree_next(node, start, end)) {
-		alloc = region_of(node)->alloc;
-		if (alloc->asked == regions->sums)
-			continue;
-		alloc->asked = regions->sums;
-		if (!alloc->stats)
-			continue;
-		stats_read(alloc->stats, &stats);
-		for (unsigned i = 0; i < UMM_NR_COUNTERS; i++)
-			counter[i] += stats.counter[i];
-	}
-	lock_drop(&regions->lock);
-}
-
-void region_count(struct umm_ctx *ctx, uintptr_t addr, unsigned counter, uint64_t n)
-{
-	struct regions *regions = &ctx->regions;
-	struct region *region;
-	struct stats *stats;
-	struct small small;
-
-	lock_take(&regions->lock);
-	region = region_first(regions, addr, addr + 1);
-	if (!region && lots_first(&regions->lots, addr, addr + 1, &small))
-		region = small_promote(regions, &small);
-	stats = region ? alloc_counters(regions, region->alloc) : NULL;
-	if (stats)
-		stats_add(stats, counter, n);
-	lock_drop(&regions->lock);
 }
