@@ -61,6 +61,12 @@ void windows_forget(struct umm_opencl *ocl);
 /* Wait for the events of a window that nobody holds. */
 void window_drain(struct umm_opencl_window *window);
 
+/* All pages were seen in the buffer as of seq: hold it for that access, unless it has changed. */
+bool window_hold_seen(struct umm_opencl_window *window, unsigned access, uint64_t seq);
+
+/* window_fill.c, under windows.residency: bring the pages that it lacks, and hold it. 0 or an error. */
+int window_fill(struct umm_opencl_window *window, unsigned access);
+
 /*
  * window_memory.c, under windows.residency. Have device memory, for which others may lose
  * theirs: 0; -ENOSPC; -ENOMEM; or another error. Take it away.
