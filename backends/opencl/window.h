@@ -64,7 +64,7 @@ void window_drain(struct umm_opencl_window *window);
 /* All pages were seen in the buffer as of seq: hold it for that access, unless it has changed. */
 bool window_hold_seen(struct umm_opencl_window *window, unsigned access, uint64_t seq);
 
-/* window_fill.c, under windows.residency: bring the pages that it lacks, and hold it. 0 or an error. */
+/* window_fill.c, under windows.residency: bring what it lacks, and hold it. 0 or an error. */
 int window_fill(struct umm_opencl_window *window, unsigned access);
 
 /*
