@@ -49,6 +49,7 @@
 #include "launch.h"
 #include "later.h"
 #include "live.h"
+#include "mapping.h"
 #include "report.h"
 #include "service.h"
 #include "size.h"
@@ -524,6 +525,7 @@ static int run_round(struct launch *l, uint32_t wait, struct round_outcome *roun
 	uint64_t start = now_ns();
 	int ret;
 
+	mapping_end(l->ocl);
 	if (l->step && !wait)
 		service_ahead_begin(l->ocl, l->step);
 	l->result->service_ns += now_ns() - start;
@@ -609,6 +611,7 @@ static int run_locked(struct umm_opencl *ocl, const struct umm_opencl_work *work
 	attend_forget(ocl);
 	first_window(&l);
 	ret = launch_rounds(&l);
+	mapping_end(ocl);
 	if (!ret)
 		steps_learn_fit(ocl, work, l.nitems, l.fit);
 	if (!ret && l.may_step)
