@@ -16,7 +16,7 @@
 
 #include "floor_opencl.h"
 #include "ours.h"
-#include "umm_opencl.h"
+#include "ours_opencl.h"
 
 #define CHUNK  ((size_t)16384) /* bytes for each work-item of the streaming kernels */
 #define NLOADS 512	       /* of each work-item of the random ones */
@@ -29,6 +29,7 @@ enum variant {
 	KERNEL_STREAM, /* spans, resident */
 	KERNEL_RANDOM, /* single loads, resident */
 	KERNEL_WINDOW, /* the competitor's own kernel, through a window */
+	KERNEL_REREAD, /* the same, where the window was held for writing before */
 	KERNEL_SPARSE, /* one page in ten, from cold */
 	KERNEL_COLD,   /* all, from cold */
 	KERNEL_OVER,   /* all, from cold, with memory for a quarter */
@@ -129,8 +130,8 @@ struct kernel_state {
 	bool checked;
 };
 
-static const char *const names[] = { "stream", "random", "stream", "sparse",
-				     "stream", "stream", "fault" };
+static const char *const names[] = { "stream", "random", "stream", "stream",
+				     "sparse", "stream", "stream", "fault" };
 
 static bool is_cold(const struct kernel_state *s)
 {
@@ -151,24 +152,15 @@ static int failed(struct kernel_state *s, const char *what)
 
 static int open_device(struct kernel_state *s)
 {
-	struct umm_opencl_options options = { .size = sizeof(options),
-					      .device_name = s->env->device,
-					      .device_bytes = device_bytes(s),
+	struct umm_opencl_options options = { .device_bytes = device_bytes(s),
 					      .window_bytes = s->len };
-	char name[128] = "";
 	int ret;
 
 	if (s->variant == KERNEL_FAULT)
 		options.readahead = 1; /* less than a page: none */
-	ret = umm_opencl_create(s->ctx, &options, &s->device);
-	if (ret == -ENODEV)
-		return bench_note(s->env, BENCH_SKIP, "%.190s", umm_opencl_advice());
+	ret = ours_opencl(s->env, s->ctx, &options, &s->device);
 	if (ret)
-		return bench_note(s->env, ret, "umm_opencl_create with %zu MiB",
-				  s->len / BENCH_MIB);
-	clGetDeviceInfo(umm_opencl_cl_device(s->device), CL_DEVICE_NAME, sizeof(name) - 1, name,
-			NULL);
-	bench_note(s->env, 0, "on %.100s", name);
+		return ret;
 	ret = umm_opencl_build(s->device, source,
 			       s->variant == KERNEL_RANDOM ? "-DUMM_CACHED_PAGES=1" : NULL,
 			       &s->program, NULL);
@@ -221,7 +213,7 @@ static void choose_size(struct kernel_state *s)
 /* What only some of the cases need. */
 static int open_more(struct kernel_state *s)
 {
-	if (s->variant == KERNEL_WINDOW)
+	if (s->variant == KERNEL_WINDOW || s->variant == KERNEL_REREAD)
 		return umm_opencl_window_create(s->device, s->memory, s->len, 0, &s->window);
 	if (s->variant != KERNEL_OVER)
 		return 0;
@@ -300,10 +292,10 @@ static int check_out(struct kernel_state *s)
 	return ret;
 }
 
-static int run_window(struct kernel_state *s)
+static int run_window(struct kernel_state *s, unsigned access)
 {
 	cl_mem mem;
-	int ret = umm_opencl_window_acquire(s->window, UMM_OPENCL_READ, &mem);
+	int ret = umm_opencl_window_acquire(s->window, access, &mem);
 
 	if (ret)
 		return ret;
@@ -321,19 +313,32 @@ static int run_launch(struct kernel_state *s)
 	return umm_opencl_launch(s->device, &work, NULL);
 }
 
+static int run_ours(struct kernel_state *s)
+{
+	return s->window ? run_window(s, UMM_OPENCL_READ) : run_launch(s);
+}
+
+/* What comes before the run that counts. */
+static int prepare(struct kernel_state *s)
+{
+	if (is_cold(s))
+		umm_bring_home(s->ctx);
+	else if (s->variant == KERNEL_REREAD)
+		return run_window(s, UMM_OPENCL_READ | UMM_OPENCL_WRITE);
+	else
+		return run_ours(s); /* now it is resident */
+	return 0;
+}
+
 static int kernel_ours(void *state, struct series *out)
 {
 	struct kernel_state *s = state;
 	uint64_t begin;
-	int ret = 0;
+	int ret = prepare(s);
 
-	if (is_cold(s))
-		umm_bring_home(s->ctx);
-	else
-		ret = s->window ? run_window(s) : run_launch(s); /* now it is resident */
 	begin = machine_now();
 	if (!ret)
-		ret = s->window ? run_window(s) : run_launch(s);
+		ret = run_ours(s);
 	series_push(out, s->variant == KERNEL_FAULT ?
 				 (double)(machine_now() - begin) / 1e3 / (double)s->items :
 				 (double)(machine_now() - begin) / 1e6);
@@ -404,6 +409,8 @@ const struct bench_case case_kernel[] = {
 		    BENCH_COST, 2, KERNEL_RANDOM),
 	KERNEL_CASE("kernel/window", "an unchanged kernel on a window", "plain buffer", BENCH_COST,
 		    1.02, KERNEL_WINDOW),
+	KERNEL_CASE("kernel/window-reread", "a window that was held for writing, now for reading",
+		    "plain buffer", BENCH_COST, 0, KERNEL_REREAD),
 	KERNEL_CASE("kernel/sparse", "a kernel touches one page in ten, from cold",
 		    "copy all first", BENCH_SPEEDUP, 3, KERNEL_SPARSE),
 	KERNEL_CASE("kernel/cold", "a kernel reads all of it, from cold", "copy all first",

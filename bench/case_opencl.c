@@ -13,6 +13,7 @@
 
 #include "floor_opencl.h"
 #include "ours.h"
+#include "ours_opencl.h"
 
 struct opencl_state {
 	struct bench_env *env;
@@ -23,22 +24,9 @@ struct opencl_state {
 
 static int opencl_open_device(struct opencl_state *s)
 {
-	struct umm_opencl_options options = { .size = sizeof(options),
-					      .device_name = s->env->device,
-					      .device_bytes = s->trip.len };
-	char name[128] = "";
-	int ret;
+	struct umm_opencl_options options = { .device_bytes = s->trip.len };
 
-	ret = umm_opencl_create(s->trip.ctx, &options, &s->device);
-	if (ret == -ENODEV)
-		return bench_note(s->env, BENCH_SKIP, "%.190s", umm_opencl_advice());
-	if (ret)
-		return bench_note(s->env, ret, "umm_opencl_create with %zu MiB",
-				  s->trip.len / BENCH_MIB);
-	clGetDeviceInfo(umm_opencl_cl_device(s->device), CL_DEVICE_NAME, sizeof(name) - 1, name,
-			NULL);
-	bench_note(s->env, 0, "on %.100s", name);
-	return 0;
+	return ours_opencl(s->env, s->trip.ctx, &options, &s->device);
 }
 
 static int opencl_setup(struct bench_env *env, const struct bench_case *bcase, void **state)

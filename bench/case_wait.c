@@ -11,7 +11,7 @@
 #include <stdlib.h>
 
 #include "ours.h"
-#include "umm_opencl.h"
+#include "ours_opencl.h"
 
 #define LIST	   512 /* nodes of a list, each in a page of its own */
 #define LIST_FEW   64  /* of a quick run */
@@ -67,26 +67,16 @@ static int find_waiting(void *priv, const struct umm_opencl_info *info)
 static int open_device(struct wait_state *s)
 {
 	struct umm_opencl_options options = {
-		.size = sizeof(options),
-		.device_name = s->env->device,
 		.device_bytes = 4 * s->nlists * s->length * UMM_PAGE_SIZE,
 		.readahead = 1, /* less than a page: none */
 	};
-	char name[128] = "";
 	int ret;
 
-	ret = umm_opencl_create(s->ctx, &options, &s->device);
-	if (ret == -ENODEV)
-		return bench_note(s->env, BENCH_SKIP, "%.190s", umm_opencl_advice());
-	if (ret)
-		return bench_note(s->env, ret, "umm_opencl_create");
-	clGetDeviceInfo(umm_opencl_cl_device(s->device), CL_DEVICE_NAME, sizeof(name) - 1, name,
-			NULL);
-	if (umm_opencl_list(find_waiting, s) != 2)
+	ret = ours_opencl(s->env, s->ctx, &options, &s->device);
+	if (!ret && umm_opencl_list(find_waiting, s) != 2)
 		return bench_note(s->env, BENCH_SKIP,
-				  "%.100s has no shared memory with atomics: it cannot wait", name);
-	bench_note(s->env, 0, "on %.100s", name);
-	return 0;
+				  "the device has no shared memory with atomics: it cannot wait");
+	return ret;
 }
 
 static int open_kernel(struct wait_state *s)

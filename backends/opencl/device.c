@@ -23,6 +23,7 @@
 #include "attend.h"
 #include "device.h"
 #include "live.h"
+#include "mapping.h"
 #include "pending.h"
 #include "report.h"
 #include "service.h"
@@ -47,8 +48,11 @@ static int ocl_copy(void *priv, const struct umm_copy *copies, unsigned ncopies,
 /* Of the pages' memory or a window's: its word is where its frames are. */
 static void *ocl_frame_host(void *priv, struct umm_devmem *mem, uint32_t frame)
 {
+	const struct pools *pools = umm_devmem_priv(mem);
+	void *host = pools_host(pools, frame);
+
 	(void)priv;
-	return pools_host(umm_devmem_priv(mem), frame);
+	return host ? host : mapping_host(pools, frame);
 }
 
 static void close_queues(struct umm_opencl *ocl)
@@ -260,6 +264,7 @@ static int ocl_open(struct umm_opencl *ocl, const struct umm_opencl_options *opt
 	ret = transfer_init(&ocl->transfer, ocl->context, ocl->device);
 	if (ret)
 		goto err_pools;
+	mapping_open(ocl);
 	ret = opened(table_init(&ocl->table, ocl->pools.nframes), "the table of pages");
 	if (ret)
 		goto err_transfer;

@@ -45,6 +45,8 @@ struct step_cost {
 	uint32_t nlaunches;    /* since both are known */
 	uint32_t nmeasured[2]; /* launches */
 	uint64_t ns[2];	       /* for a page that they missed at first */
+	uint32_t fit;	       /* work-items for which memory was enough; 0: it was for all */
+	uint32_t nasked;       /* launches */
 };
 
 #define DEVICE_STEP_COSTS 64

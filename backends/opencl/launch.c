@@ -16,6 +16,9 @@
  * the window is still too large. In the end one work-item has all of the device for itself, and
  * misses each page once: it gathers as many as there are, in as many rounds at most.
  *
+ * The next launch of the same kernel begins with windows of the size that windows ended up with,
+ * and keeps to it until one of them misses nothing.
+ *
  * Where the pages that a round misses are more than it brings, the window ends with the last
  * work-item that gets some, and what the others missed is brought before they run. A window that
  * misses nothing is followed by one twice as large.
@@ -46,6 +49,7 @@
 #include "launch.h"
 #include "later.h"
 #include "live.h"
+#include "mapping.h"
 #include "report.h"
 #include "service.h"
 #include "size.h"
@@ -80,6 +84,8 @@ struct launch {
 	uint64_t evicted;	/* so many when one finished last */
 	uint32_t ceiling;	/* windows of this size stalled; 0: none did */
 	uint32_t successes;	/* windows done since */
+	bool recalled;		/* the ceiling is that of an earlier launch */
+	uint32_t fit;		/* so many work-items did not stall; 0: none ever did */
 	uint32_t batch;		/* pages that a round brings at most */
 	uint64_t may_step;	/* since then: it could go in steps; 0: not so */
 	bool stepped;		/* and did, */
@@ -216,7 +222,12 @@ static bool window_next(struct launch *l)
 
 	if (l->args.hi == l->nitems)
 		return false;
-	if (++l->successes >= SUCCESSES) {
+	/* All of it was there: memory may be enough now. */
+	if (l->recalled && !l->missed) {
+		l->ceiling = l->fit = 0;
+		l->recalled = false;
+	}
+	if (!l->recalled && ++l->successes >= SUCCESSES) {
 		l->successes = 0;
 		l->ceiling = l->ceiling < UINT32_MAX / 2 ? 2 * l->ceiling : UINT32_MAX;
 	}
@@ -261,6 +272,8 @@ static int shrink(struct launch *l, const struct round_outcome *round)
 
 	if (!is_single(l)) {
 		l->ceiling = size;
+		l->recalled = false;
+		l->fit = size / 2;
 		l->successes = 0;
 		window_start(l, l->args.lo, size / 4 ? size / 4 : 1);
 		hold(l);
@@ -512,6 +525,7 @@ static int run_round(struct launch *l, uint32_t wait, struct round_outcome *roun
 	uint64_t start = now_ns();
 	int ret;
 
+	mapping_end(l->ocl);
 	if (l->step && !wait)
 		service_ahead_begin(l->ocl, l->step);
 	l->result->service_ns += now_ns() - start;
@@ -565,6 +579,17 @@ static int launch_rounds(struct launch *l)
 	}
 }
 
+/* All work-items at once, or as many as memory was enough for when this kernel ran last. */
+static void first_window(struct launch *l)
+{
+	uint32_t fit = steps_fit(l->ocl, l->work, l->nitems);
+
+	l->recalled = fit > 0;
+	l->fit = fit;
+	l->ceiling = fit < UINT32_MAX / 2 ? 2 * fit : UINT32_MAX;
+	window_start(l, 0, fit ? fit : l->nitems);
+}
+
 static int run_locked(struct umm_opencl *ocl, const struct umm_opencl_work *work,
 		      struct umm_opencl_result *result)
 {
@@ -584,8 +609,11 @@ static int run_locked(struct umm_opencl *ocl, const struct umm_opencl_work *work
 	umm_notifier_read_begin(umm_mirror_notifier(ocl->mirror));
 	service_drop_rest(ocl);
 	attend_forget(ocl);
-	window_start(&l, 0, l.nitems);
+	first_window(&l);
 	ret = launch_rounds(&l);
+	mapping_end(ocl);
+	if (!ret)
+		steps_learn_fit(ocl, work, l.nitems, l.fit);
 	if (!ret && l.may_step)
 		steps_learn(ocl, work, l.nitems, l.stepped, (now_ns() - l.may_step) / l.npages);
 	visited_clear(&l.visited);

@@ -182,6 +182,7 @@ void platform_limits(cl_device_id device, struct platform_limits *limits)
 	limits->default_device_bytes = (alloc < global / 2 ? alloc : global / 2) & page_mask;
 	limits->fine_grain = svm & CL_DEVICE_SVM_FINE_GRAIN_BUFFER;
 	limits->atomics = limits->fine_grain && svm & CL_DEVICE_SVM_ATOMICS;
+	limits->unified = device_uint(device, CL_DEVICE_HOST_UNIFIED_MEMORY);
 	limits->units = (uint32_t)device_uint(device, CL_DEVICE_MAX_COMPUTE_UNITS);
 }
 

@@ -38,6 +38,7 @@ struct platform_limits {
 	uint64_t default_device_bytes;
 	bool fine_grain; /* has buffers that host and device may use at once, */
 	bool atomics;	 /* and in which they see what the other stores */
+	bool unified;	 /* its memory is the host's: mapping a buffer copies nothing */
 	uint32_t units;	 /* that run work-groups */
 };
 

@@ -7,9 +7,10 @@
  * Where the device has fine-grained buffers (CPUs and other devices that share the host's
  * memory), the pools are such: then a few pages are copied by the host, in less time than
  * handing over a command takes. They are asked to be in huge pages. clSVMAlloc() is of OpenCL
- * 2.0; a loader may lack it.
+ * 2.0; a loader may lack it. Where it only has its memory in common with the host, they are such
+ * as can be mapped without a copy.
  *
- * No locks: nothing changes between create and destroy.
+ * No locks: nothing changes between create and destroy, but what mapping.c maps.
  */
 #define CL_TARGET_OPENCL_VERSION 200 /* clSVMAlloc(), where there is one */
 
@@ -55,8 +56,7 @@ static int pools_plan(struct pools *pools, const struct platform_limits *limits,
 	return 0;
 }
 
-/* Kernels reach frames in no order: huge pages spare them most TLB misses. Only a hint. */
-static void want_huge_pages(void *host, size_t len)
+void pools_want_huge(void *host, size_t len)
 {
 	uintptr_t start = ((uintptr_t)host + UMM_BLOCK_SIZE - 1) & ~(UMM_BLOCK_SIZE - 1);
 	uintptr_t end = ((uintptr_t)host + len) & ~(UMM_BLOCK_SIZE - 1);
@@ -80,17 +80,17 @@ static bool add_shared(struct pools *pools, size_t len)
 		clSVMFree(pools->context, host);
 		return false;
 	}
-	want_huge_pages(host, len);
+	pools_want_huge(host, len);
 	pools->host[pools->npools] = host;
 	pools->mem[pools->npools++] = mem;
 	return true;
 }
 
 /* The next pool. 0 or an error, reported. */
-static int add_plain(struct pools *pools, size_t len)
+static int add_plain(struct pools *pools, cl_mem_flags flags, size_t len)
 {
 	cl_int err;
-	cl_mem mem = clCreateBuffer(pools->context, CL_MEM_READ_WRITE, len, NULL, &err);
+	cl_mem mem = clCreateBuffer(pools->context, CL_MEM_READ_WRITE | flags, len, NULL, &err);
 
 	if (err != CL_SUCCESS) {
 		report(UMM_LOG_ERROR,
@@ -114,12 +114,14 @@ int pools_create(struct pools *pools, cl_context context, cl_device_id device, u
 	memset(pools, 0, sizeof(*pools));
 	pools->context = context;
 	platform_limits(device, &limits);
+	pools->may_map = limits.unified;
 	ret = pools_plan(pools, &limits, bytes, pool_bytes);
 	for (left = pools->nframes; left && !ret; left -= count) {
 		count = left < pools->pool_frames ? left : pools->pool_frames;
 		len = (size_t)count << UMM_PAGE_SHIFT;
 		if (!limits.fine_grain || !clSVMAlloc || !add_shared(pools, len))
-			ret = add_plain(pools, len);
+			ret = add_plain(pools, limits.unified ? CL_MEM_ALLOC_HOST_PTR : 0, len);
+		pools->may_map &= !pools->host[0];
 	}
 	if (ret)
 		pools_destroy(pools);
@@ -138,7 +140,7 @@ int pools_create_one(struct pools *pools, cl_context context, cl_device_id devic
 	pools->pool_frames = npages;
 	platform_limits(device, &limits);
 	if (!limits.fine_grain || !clSVMAlloc || !add_shared(pools, len))
-		ret = add_plain(pools, len);
+		ret = add_plain(pools, 0, len);
 	return ret;
 }
 

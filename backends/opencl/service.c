@@ -29,6 +29,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "mapping.h"
 #include "prefetch.h"
 #include "report.h"
 #include "service.h"
@@ -41,6 +42,8 @@
 #define MANY	      1024 /* faults to sort by digits */
 #define DIGIT_BITS    11
 #define WRITTEN_SLOTS 4096
+#define LEAST_RUNS    8	 /* so many runs of pages, each of which would take a command, */
+#define LEAST_MAPPED  64 /* or so many pages are worth mapping the device's memory for */
 
 /* How the page of a fault is to come; set once its order of arrival is no longer needed. */
 #define FAULT_COPY	(UINT32_C(1) << 29)
@@ -466,6 +469,8 @@ static int bring(struct umm_opencl *ocl, const struct fault *faults, uint32_t co
 	if (!service->want->hold && !service->want->step && !outcome->full)
 		nahead = prefetch_plan(ocl, service->spans, nspans, service->ahead,
 				       ocl->fault_entries);
+	if (nspans >= LEAST_RUNS || count >= LEAST_MAPPED)
+		mapping_begin(ocl);
 	if (may_share(ocl, service->spans, nspans, outcome))
 		moved = migrate_shared(ocl, service->spans, nspans, how);
 	else

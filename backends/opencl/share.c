@@ -5,9 +5,9 @@
  * does it, and neither waits longer than for the other's last part. While a kernel runs our
  * thread is alone with it.
  *
- * Where only commands reach the device's memory they take the time, and the core keeps several
- * of them going. Two threads are worth it there where pages are scattered: then gathering them
- * takes longer.
+ * Where only commands reach the device's memory, which is not mapped (mapping.h), they take the
+ * time, and the core keeps several of them going. Two threads are worth it there where pages are
+ * scattered: then gathering them takes longer.
  *
  * Parts are requests of their own, so that later ones might evict what earlier ones brought.
  * So a request is only shared where there is room for all of it.
@@ -24,6 +24,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "mapping.h"
 #include "report.h"
 
 #define MOST_BLOCKS 16	/* of a part */
@@ -137,7 +138,10 @@ static void *share_main(void *priv)
 	pthread_mutex_lock(&share->lock);
 	while (!share->quit) {
 		share->busy = true;
+		if (share->nrequests)
+			mapping_join(share->ocl);
 		work_locked(share);
+		mapping_leave();
 		share->busy = false;
 		pthread_cond_broadcast(&share->changed);
 		pthread_cond_wait(&share->changed, &share->lock);
@@ -212,7 +216,7 @@ bool share_pays(const struct umm_opencl *ocl, const struct umm_span *spans, size
 	for (size_t i = 0; i < nspans; i++)
 		npages += spans[i].len >> UMM_PAGE_SHIFT;
 	return ocl->share->two_cpus && npages >= LEAST_PAGES &&
-	       (ocl->share->reachable || npages <= SCATTERED * nspans);
+	       (ocl->share->reachable || mapping_is(ocl) || npages <= SCATTERED * nspans);
 }
 
 /* With signals blocked: a handler that touches a page of the device would wait for this thread. */

@@ -7,6 +7,10 @@
  * other way, the third as the first, which may have been the first use of the device's memory too.
  * Later ones do what took less time for a page. Now and then the other way is tried again.
  *
+ * How many work-items run at once without taking each other's pages is found out by evictions, and
+ * so by pages that come twice. So that is known from one launch to the next, but found out anew
+ * now and then: there may be more memory.
+ *
  * Locks: the caller holds umm_opencl.launch.
  */
 #include "steps.h"
@@ -76,4 +80,17 @@ void steps_learn(struct umm_opencl *ocl, const struct umm_opencl_work *work, uin
 	else if (!*n || ns_per_page < *known)
 		*known = ns_per_page;
 	*n += *n < 2;
+}
+
+uint32_t steps_fit(struct umm_opencl *ocl, const struct umm_opencl_work *work, uint32_t nitems)
+{
+	struct step_cost *cost = cost_of(ocl, work, nitems);
+
+	return ++cost->nasked % TRY_AGAIN ? cost->fit : 0;
+}
+
+void steps_learn_fit(struct umm_opencl *ocl, const struct umm_opencl_work *work, uint32_t nitems,
+		     uint32_t fit)
+{
+	cost_of(ocl, work, nitems)->fit = fit;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Whether a launch that misses much at first goes in steps (launch.c). */
+/* What is known of a kernel's launches: do they go in steps, how many work-items fit (launch.c). */
 #ifndef OPENCL_STEPS_H
 #define OPENCL_STEPS_H
 
@@ -18,5 +18,13 @@ bool steps_pay(struct umm_opencl *ocl, const struct umm_opencl_work *work, uint3
 /* It is over, and has taken so long for so many pages. */
 void steps_learn(struct umm_opencl *ocl, const struct umm_opencl_work *work, uint32_t nitems,
 		 bool in_steps, uint64_t ns_per_page);
+
+/*
+ * How many work-items do not take each other's pages, as earlier launches found out? 0: nothing is
+ * known, or all; to be asked once for each launch. And what this one has found out.
+ */
+uint32_t steps_fit(struct umm_opencl *ocl, const struct umm_opencl_work *work, uint32_t nitems);
+void steps_learn_fit(struct umm_opencl *ocl, const struct umm_opencl_work *work, uint32_t nitems,
+		     uint32_t fit);
 
 #endif

@@ -7,13 +7,14 @@
  *
  * A few pages of pools that the host can use are copied at once, by the caller, and so are
  * many that are scattered: that takes less time than handing over a command for each run. While
- * a kernel runs that waits for pages all are: commands might have to wait for the kernel.
+ * a kernel runs that waits for pages all are: commands might have to wait for the kernel. While
+ * pools are mapped (mapping.h) all are, too.
  *
  * A batch that has completed by the time it was handed over (PoCL's basic device
  * works in the calling thread) is signalled at once; one that finds the ring full is
  * waited for in place, for the caller may be the thread that empties the ring.
  *
- * Of a lost device only what the host reaches by itself is copied; all else fails at once.
+ * Of a lost device only what the host reaches is copied; all else fails at once.
  *
  * Invariants: all commands of a batch are in the queue before those of the next; a
  * batch's slots follow each other in the ring; every fence is signalled once, with
@@ -126,6 +127,7 @@ int transfer_init(struct transfer *transfer, cl_context context, cl_device_id de
 		goto err_queue;
 	pthread_mutex_init(&transfer->lock, NULL);
 	pthread_cond_init(&transfer->filled, NULL);
+	pthread_cond_init(&transfer->copied, NULL);
 	ret = thread_start(transfer);
 	if (!ret)
 		return 0;
@@ -147,6 +149,7 @@ void transfer_fini(struct transfer *transfer)
 	loss_fini(&transfer->loss);
 	clReleaseCommandQueue(transfer->queue);
 	pthread_cond_destroy(&transfer->filled);
+	pthread_cond_destroy(&transfer->copied);
 	pthread_mutex_destroy(&transfer->lock);
 }
 
@@ -297,13 +300,37 @@ static void copy_page(void *frame, void *host, enum umm_copy_dir dir)
 		memset(frame, 0, UMM_PAGE_SIZE);
 }
 
-static void copy_here(const struct pools *pools, const struct umm_copy *copy)
+/* Of pools that are at `bases`. */
+static void copy_here(const struct pools *pools, void *const *bases, const struct umm_copy *copies,
+		      unsigned ncopies)
 {
-	char *host = copy->host;
+	for (unsigned i = 0; i < ncopies; i++)
+		for (uint32_t page = 0; page < copies[i].npages; page++)
+			copy_page(pools_at(pools, bases, copies[i].frame + page),
+				  copies[i].host ? (char *)copies[i].host +
+							   ((size_t)page << UMM_PAGE_SHIFT) :
+						   NULL,
+				  copies[i].dir);
+}
 
-	for (uint32_t i = 0; i < copy->npages; i++)
-		copy_page(pools_host(pools, copy->frame + i),
-			  host ? host + ((size_t)i << UMM_PAGE_SHIFT) : NULL, copy->dir);
+/* While the pools are mapped, which is so until we have done; false: they are not. */
+static bool copy_mapped(struct transfer *transfer, const struct pools *pools,
+			const struct umm_copy *copies, unsigned ncopies)
+{
+	bool mapped;
+
+	pthread_mutex_lock(&transfer->lock);
+	mapped = pools->mapped[0];
+	transfer->nmapped += mapped;
+	pthread_mutex_unlock(&transfer->lock);
+	if (!mapped)
+		return false;
+	copy_here(pools, pools->mapped, copies, ncopies);
+	pthread_mutex_lock(&transfer->lock);
+	if (!--transfer->nmapped)
+		pthread_cond_signal(&transfer->copied);
+	pthread_mutex_unlock(&transfer->lock);
+	return true;
 }
 
 int transfer_start(struct transfer *transfer, const struct pools *pools,
@@ -311,11 +338,11 @@ int transfer_start(struct transfer *transfer, const struct pools *pools,
 {
 	struct batch batch = { .transfer = transfer, .pools = pools };
 	uint64_t most_events = (uint64_t)ncopies * pools->npools;
-	bool in_place;
+	bool in_place, by_host = is_for_host(transfer, pools, copies, ncopies);
 
-	if (is_for_host(transfer, pools, copies, ncopies)) {
-		for (unsigned i = 0; i < ncopies; i++)
-			copy_here(pools, &copies[i]);
+	if (by_host)
+		copy_here(pools, pools->host, copies, ncopies);
+	if (by_host || copy_mapped(transfer, pools, copies, ncopies)) {
 		umm_fence_signal(done, 0, 0);
 		return 0;
 	}

@@ -32,6 +32,8 @@ struct transfer {
 	unsigned head;				    /* next to complete */
 	unsigned count;
 	bool stop;
+	unsigned nmapped;      /* copies by a mapping, which lasts as long as there are any; */
+	pthread_cond_t copied; /* the last one is done */
 };
 
 /* 0, -ENOMEM, -EAGAIN no thread could be started, or another error; reported. */

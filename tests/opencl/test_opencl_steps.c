@@ -195,6 +195,76 @@ static void what_misses_more_than_there_is_room_for_goes_in_steps_at_once(void *
 	}
 }
 
+/* Pages that a work-item asks for one at a time, and those of all of them together. */
+#define GATHERED  ((size_t)8)
+#define GATHERERS ((size_t)2048)
+
+/* A launch in which each page is asked for once. */
+static struct umm_opencl_result gather(struct rig *rig, cl_kernel kernel, const uint32_t *in,
+				       const uint32_t *out)
+{
+	struct umm_opencl_result result;
+
+	rig_ulong(kernel, 0, (uintptr_t)in);
+	rig_ulong(kernel, 1, GATHERED);
+	rig_ulong(kernel, 2, PAGE);
+	rig_ulong(kernel, 3, GATHERED * PAGE);
+	rig_ulong(kernel, 4, (uintptr_t)out);
+	result = rig_launch(rig, kernel, GATHERERS);
+	for (size_t i = 0; i < GATHERERS; i++) {
+		size_t first = i * GATHERED * PAGE / 4;
+		size_t sum = GATHERED * first + GATHERED * (GATHERED - 1) / 2 * (PAGE / 4);
+
+		assert_int_equal(out[i], (uint32_t)sum);
+	}
+	return result;
+}
+
+/* By evictions, in the first launch; others begin where that ended. */
+static void how_many_work_items_memory_is_enough_for_is_remembered(void **state)
+{
+	struct rig *rig = *state;
+	size_t npages = GATHERERS * GATHERED;
+	struct umm_opencl_result first, result;
+	uint32_t *in, *out;
+	cl_kernel kernel;
+
+	open_rig(rig, npages / 4 * PAGE, "auto");
+	in = rig_numbered(rig, npages);
+	out = rig_alloc(rig, 4 * GATHERERS);
+	kernel = rig_kernel(rig, "sum");
+	first = gather(rig, kernel, in, out);
+	assert_true(first.pages_migrated > npages + npages / 2);
+	for (unsigned i = 0; i < 3; i++) {
+		result = gather(rig, kernel, in, out);
+		assert_in_range(result.pages_migrated, npages / 2, npages + npages / 8);
+	}
+}
+
+/* Then windows would only cost rounds. */
+static void what_is_remembered_is_forgotten_where_nothing_is_missing(void **state)
+{
+	struct rig *rig = *state;
+	size_t npages = GATHERERS * GATHERED;
+	struct umm_opencl_result result;
+	uint32_t *in, *out, *one;
+	cl_kernel kernel;
+
+	open_rig(rig, npages / 4 * PAGE, "auto");
+	in = rig_numbered(rig, npages);
+	out = rig_alloc(rig, 4 * GATHERERS);
+	one = rig_numbered(rig, GATHERED);
+	kernel = rig_kernel(rig, "sum");
+	gather(rig, kernel, in, out);
+	/* All of them the same pages. */
+	rig_ulong(kernel, 0, (uintptr_t)one);
+	rig_ulong(kernel, 3, 0);
+	rig_launch(rig, kernel, GATHERERS);
+	result = rig_launch(rig, kernel, GATHERERS);
+	assert_int_equal(result.faults, 0);
+	assert_int_equal(result.rounds, 1);
+}
+
 static void steps_can_be_ruled_out(void **state)
 {
 	struct rig *rig = *state;
@@ -221,6 +291,8 @@ int main(int argc, char **argv)
 		rig_test(launches_of_many_work_items_do_not_go_in_steps),
 		rig_test(both_ways_are_tried),
 		rig_test(what_misses_more_than_there_is_room_for_goes_in_steps_at_once),
+		rig_test(how_many_work_items_memory_is_enough_for_is_remembered),
+		rig_test(what_is_remembered_is_forgotten_where_nothing_is_missing),
 		rig_test(steps_can_be_ruled_out),
 	};
 
