@@ -381,6 +381,11 @@ UMM_API void umm_ctx_put(struct umm_ctx *ctx);
  * What is kept beyond that goes back to the kernel; blocks that are in use at the moment when they
  * are not any more, single pages when a page that comes home makes them superfluous.
  *
+ * Recycled frames were those of pages that have gone to a device. A pipe (vmsplice()), a socket
+ * that sends without copying (MSG_ZEROCOPY, IORING_OP_SEND_ZC) or direct I/O of some network file
+ * systems refers to frames without a pin that anybody could see: it would read what other pages
+ * have there. Who lends memory in such ways has none kept, or holds the pages with umm_pin().
+ *
  * Ownership: none.
  * Context:   any thread, not from a callback; may sleep.
  * Return:    the number of frames given back; -EINVAL; -ENODEV in a forked child.

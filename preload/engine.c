@@ -218,7 +218,9 @@ static bool open_all(void)
 	trace_start();
 	channel->cpu_budget = settings->cpu_budget;
 	channel->host_limit = settings->host_limit;
+	pthread_mutex_lock(&round_lock);
 	round_open(ctx, channel);
+	pthread_mutex_unlock(&round_lock);
 	if (touches_watch(ctx))
 		shim_say("no memory for readahead");
 	if (grant_open())
@@ -238,6 +240,7 @@ static void close_all(void)
 	trace_to(NULL);
 	umm_ctx_put(ctx);
 	ctx = NULL;
+	round_forget();
 	touches_reset();
 }
 
@@ -382,6 +385,22 @@ void engine_release(void)
 {
 	room_hold(false);
 	pthread_mutex_unlock(&round_lock);
+}
+
+void engine_recycle_nothing(void)
+{
+	static _Atomic bool is_done; /* in children, too */
+	sigset_t all, old;
+
+	if (is_done)
+		return;
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	engine_hold();
+	round_recycle_nothing();
+	engine_release();
+	is_done = true;
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
 }
 
 /* ---- what others see ------------------------------------------------------------------ */

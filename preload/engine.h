@@ -21,6 +21,11 @@ void engine_start(void);
 /* Between these it stands still. */
 void engine_hold(void);
 void engine_release(void);
+/*
+ * Frames of the program are not used for other pages any more. For good; there may be no engine
+ * yet. Not with a lock held that malloc() takes.
+ */
+void engine_recycle_nothing(void);
 /* While it is held: whose file it is that others look into. */
 void engine_give(uid_t from, uid_t to);
 

@@ -45,6 +45,7 @@ static struct channel *channel;
 static uint64_t limit, high, low; /* pages */
 static bool was_full, was_pinned;
 static struct budget count_budget;
+static _Atomic bool recycles_nothing;
 
 uint64_t round_margin(uint64_t bytes)
 {
@@ -68,7 +69,7 @@ static void limit_set(uint64_t bytes)
 	low = high - margin;
 	policy_resize(high);
 	room_limit(limit, low);
-	umm_ctx_trim(ctx, round_frames_kept(bytes));
+	umm_ctx_trim(ctx, recycles_nothing ? 0 : round_frames_kept(bytes));
 }
 
 /* What each of those who look for cold memory may take of a CPU. */
@@ -329,4 +330,11 @@ void round_forget(void)
 	ctx = NULL;
 	channel = NULL;
 	was_full = was_pinned = false;
+}
+
+void round_recycle_nothing(void)
+{
+	recycles_nothing = true;
+	if (ctx)
+		umm_ctx_trim(ctx, 0);
 }

@@ -12,7 +12,7 @@
 
 /* Devices are open, and @channel says the limit: rounds can begin. Neither is owned. */
 void round_open(struct umm_ctx *ctx, struct channel *channel);
-/* In a forked child: neither is there. */
+/* Neither is there any more; or not in this forked child. */
 void round_forget(void);
 
 /* Bring what follows touches, grant blocks, make room. For how long nothing is due, in ns. */
@@ -24,5 +24,7 @@ void round_publish(void);
 uint64_t round_margin(uint64_t bytes);
 /* Frames that stay for pages that come. Anybody. */
 size_t round_frames_kept(uint64_t limit_bytes);
+/* From now on none do. Also before rounds can begin, and in a child. */
+void round_recycle_nothing(void);
 
 #endif

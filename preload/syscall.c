@@ -18,6 +18,7 @@
 
 #include "descriptors.h"
 #include "filter.h"
+#include "lent.h"
 #include "mapping.h"
 #include "raw.h"
 #include "shim.h"
@@ -28,11 +29,12 @@ enum { NUMBERS = 512 };
 __attribute__((used)) SHIM_HIDDEN const uint64_t syscall_bits[NUMBERS / 64] = {
 	[0] = UINT64_C(1) << SYS_close | UINT64_C(1) << SYS_mmap | UINT64_C(1) << SYS_mprotect |
 	      UINT64_C(1) << SYS_munmap | UINT64_C(1) << SYS_mremap | UINT64_C(1) << SYS_madvise |
-	      UINT64_C(1) << SYS_dup2,
+	      UINT64_C(1) << SYS_dup2 | UINT64_C(1) << SYS_setsockopt,
 	[2] = UINT64_C(1) << (SYS_mlock - 128) | UINT64_C(1) << (SYS_munlock - 128) |
 	      UINT64_C(1) << (SYS_mlockall - 128) | UINT64_C(1) << (SYS_munlockall - 128) |
 	      UINT64_C(1) << (SYS_prctl - 128),
-	[4] = UINT64_C(1) << (SYS_dup3 - 256) | UINT64_C(1) << (SYS_seccomp - 256),
+	[4] = UINT64_C(1) << (SYS_dup3 - 256) | UINT64_C(1) << (SYS_seccomp - 256) |
+	      UINT64_C(1) << (SYS_vmsplice - 256),
 	[5] = UINT64_C(1) << (SYS_mlock2 - 320),
 	[6] = UINT64_C(1) << (SYS_close_range - 384),
 };
@@ -129,6 +131,10 @@ long syscall_seen(long number, long a, long b, long c, long d, long e, long f)
 		if (a != b && descriptors_refuse((int)b, EBUSY, caller))
 			return -1;
 		break;
+	case SYS_vmsplice:
+		return lent_vmsplice((long[]){ a, b, c, d }, caller);
+	case SYS_setsockopt:
+		return lent_setsockopt((long[]){ a, b, c, d, e }, caller);
 	case SYS_prctl:
 		filter_expect_prctl((int)a, (unsigned long)b, (const void *)c);
 		break;

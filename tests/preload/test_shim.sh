@@ -399,6 +399,18 @@ wraps_syscalls() {
 	at_most 'in host frames at most' 44
 }
 
+# What is in a pipe or a socket is what was sent, though its pages have been on a device since.
+lends() {
+	local to way ways=(function)
+
+	[ "$(uname -m)" != x86_64 ] || ways+=(number)
+	for to in pipe socket; do
+		for way in "${ways[@]}"; do
+			victim "$victims/victim_lends" "$to" "$way"
+		done
+	done
+}
+
 closes_by_syscall() {
 	on_x86_64
 	victim "$victims/victim_raw" closes_by_syscall
