@@ -57,6 +57,7 @@ void trace_fini(struct trace *trace)
 {
 	free(trace->block);
 	free(trace->step);
+	free(trace->anew);
 	free(trace->miss);
 	free(trace->move);
 	*trace = (struct trace){ 0 };
