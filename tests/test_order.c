@@ -641,6 +641,7 @@ static void adaptive_is_never_worse_than_lru_however_few_blocks_there_are(void *
 		2, 3, 4, 5, 6, 8, 11, 16, 20, 24, 32, 40, 56, 80, 160, 320
 	};
 	static const uint64_t seeds[] = { 88172645463, 1234567, 987654321987, 424242424242 };
+	struct pattern_draw draw = { .rounds = PATTERN_ROUNDS };
 	struct sim_result adaptive, lru;
 	struct trace trace;
 	uint32_t nblocks, room;
@@ -652,8 +653,8 @@ static void adaptive_is_never_worse_than_lru_however_few_blocks_there_are(void *
 		nblocks = sizes[run / NR_SHARES / NR_PATTERNS % 16];
 		room = nblocks * sim_shares[run % NR_SHARES] / 100;
 		room = room ? room : 1;
-		assert_int_equal(pattern_seeded(pattern_names[pattern], nblocks, room,
-						seeds[run / NR_SHARES / NR_PATTERNS / 16], &trace),
+		draw.seed = seeds[run / NR_SHARES / NR_PATTERNS / 16];
+		assert_int_equal(pattern_drawn(pattern_names[pattern], nblocks, room, draw, &trace),
 				 0);
 		assert_int_equal(sim_replay(&trace, &order_adaptive, room, &adaptive), 0);
 		assert_int_equal(sim_replay(&trace, &order_lru, room, &lru), 0);

@@ -116,9 +116,14 @@ extern const char *const pattern_names[NR_PATTERNS];
  * -ENOENT.
  */
 int pattern_make(const char *name, uint32_t nblocks, uint32_t room, struct trace *out);
-/* With other random numbers; seed: not 0. */
-int pattern_seeded(const char *name, uint32_t nblocks, uint32_t room, uint64_t seed,
-		   struct trace *out);
+/* With other random numbers, or of another length. */
+#define PATTERN_ROUNDS 40
+struct pattern_draw {
+	uint64_t seed;	 /* not 0 */
+	unsigned rounds; /* uses, in multiples of its size: PATTERN_ROUNDS, or more */
+};
+int pattern_drawn(const char *name, uint32_t nblocks, uint32_t room, struct pattern_draw draw,
+		  struct trace *out);
 
 /* A device that we need not own. */
 struct sim_device {
