@@ -643,17 +643,17 @@ static void adaptive_is_never_worse_than_lru_however_few_blocks_there_are(void *
 	static const uint64_t seeds[] = { 88172645463, 1234567, 987654321987, 424242424242 };
 	struct sim_result adaptive, lru;
 	struct trace trace;
-	uint32_t nblocks, room;
 
 	(void)state;
 	for (unsigned run = 0; run < 16 * 4 * NR_PATTERNS * NR_SHARES; run++) {
-		unsigned pattern = run / NR_SHARES % NR_PATTERNS;
+		unsigned row = run / NR_SHARES, size = row / NR_PATTERNS;
+		struct pattern_draw draw = { seeds[size / 16], PATTERN_ROUNDS };
+		uint32_t nblocks = sizes[size % 16];
+		uint32_t room = nblocks * sim_shares[run % NR_SHARES] / 100;
 
-		nblocks = sizes[run / NR_SHARES / NR_PATTERNS % 16];
-		room = nblocks * sim_shares[run % NR_SHARES] / 100;
 		room = room ? room : 1;
-		assert_int_equal(pattern_seeded(pattern_names[pattern], nblocks, room,
-						seeds[run / NR_SHARES / NR_PATTERNS / 16], &trace),
+		assert_int_equal(pattern_drawn(pattern_names[row % NR_PATTERNS], nblocks, room,
+					       draw, &trace),
 				 0);
 		assert_int_equal(sim_replay(&trace, &order_adaptive, room, &adaptive), 0);
 		assert_int_equal(sim_replay(&trace, &order_lru, room, &lru), 0);

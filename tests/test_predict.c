@@ -266,10 +266,74 @@ static void a_stencil_is_predicted(struct env *e)
 	check_orders(e, stencil, 2);
 }
 
+/* The device reads them. */
+static void device_reads(struct env *e, struct ref_device *ref, char *at, unsigned n)
+{
+	assert_int_equal(migrate(e, ref, at, n, UMM_MIGRATE_DUPLICATE), n);
+	umm_devmem_touch(ref->mem, (uintptr_t)at, n * PAGE);
+}
+
+/* Pages of p that the device has copies of move there, for two requests at the same time. */
+static void move_what_was_copied(struct env *e, struct ref_device *ref, char *p)
+{
+	struct umm_fence *first, *second;
+
+	ref_gate_close(ref, REF_GATE_COPY);
+	first = migrate_start(e, ref, p, 60);
+	assert_true(ref_gate_wait(ref, REF_GATE_COPY, PATIENCE_MS));
+	second = migrate_start(e, ref, p + 60 * PAGE, 30);
+	ref_gate_open(ref, REF_GATE_COPY);
+	assert_int_equal(umm_fence_wait(first, PATIENCE_MS), 0);
+	assert_int_equal(umm_fence_wait(second, PATIENCE_MS), 0);
+	umm_fence_put(first);
+	umm_fence_put(second);
+}
+
+/* Until they have moved, pages and their copies need frames: another block's copies go. */
+static void what_moves_beside_its_copies_is_predicted(struct env *e)
+{
+	struct umm_devmem_policy policy = { .size = sizeof(policy), .order = UMM_EVICT_LRU };
+	struct ref_device *ref = env_device(e, 600);
+	char *p = env_alloc_small(e, 2 * BLOCK), *q = p + BLOCK, path[64];
+	struct sim_result said;
+	struct trace trace;
+
+	snprintf(path, sizeof(path), "/tmp/umm-predict-test.%d", (int)getpid());
+	assert_int_equal(umm_devmem_policy_set(ref->mem, &policy), 0);
+	fill(p, 2 * UMM_BLOCK_PAGES, 1);
+	env_mark(e);
+	assert_int_equal(umm_trace(path, 0), 0);
+	device_reads(e, ref, p, 300);
+	move_what_was_copied(e, ref, p);
+	umm_devmem_touch(ref->mem, (uintptr_t)p, 300 * PAGE);
+	device_reads(e, ref, q, 200);
+	umm_devmem_touch(ref->mem, (uintptr_t)p, 300 * PAGE);
+	to_device(e, ref, p + 100 * PAGE, 150, 150);
+	umm_devmem_touch(ref->mem, (uintptr_t)p, 300 * PAGE);
+	device_reads(e, ref, q, 200);
+	assert_int_equal(umm_trace(NULL, 0), 0);
+	recorded(&trace, path);
+	assert_delta(e, UMM_COUNT_EVICTIONS, 1);
+	assert_int_equal(trace.seen.evictions, 1);
+	assert_int_equal(trace.seen.faults, 6);
+	assert_int_equal(trace.seen.bytes_in, 940 * PAGE);
+	assert_int_equal(sim_replay(&trace, &order_lru, 600, &said), 0);
+	assert_int_equal(said.faults, 6);
+	assert_int_equal(said.misses, 3);
+	assert_int_equal(said.evictions, 1);
+	assert_int_equal(said.bytes_in, 940 * PAGE);
+	trace_fini(&trace);
+	assert_filled(p, 2 * UMM_BLOCK_PAGES, 1);
+	assert_int_equal(umm_free(e->ctx, p), 0);
+}
+
 static const struct test_case cases[] = {
-	TEST(ONCE, a_walk_is_predicted),       TEST(ONCE, strides_are_predicted),
-	TEST(ONCE, random_uses_are_predicted), TEST(ONCE, zipfian_uses_are_predicted),
+	TEST(ONCE, a_walk_is_predicted),
+	TEST(ONCE, strides_are_predicted),
+	TEST(ONCE, random_uses_are_predicted),
+	TEST(ONCE, zipfian_uses_are_predicted),
 	TEST(ONCE, a_stencil_is_predicted),
+	TEST(ASYNC_PRIVATE, what_moves_beside_its_copies_is_predicted),
 };
 
 int main(int argc, char **argv)

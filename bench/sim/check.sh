@@ -73,6 +73,7 @@ ignored "memory blocks order device write" figures "$dir/trace"
 ignored "memory blocks order device write" ahead
 ignored "memory blocks order device write svg" ahead "$dir/trace"
 ignored "memory blocks order write" thrash
+ignored "memory blocks device write svg" predict "$dir/page"
 ignored "svg" zipf
 ignored "blocks svg" "$dir/trace"
 refused 2 "--blocks does nothing with 'thrash'" -d cxl -b 7 -o lru thrash
@@ -127,6 +128,12 @@ printf 'umm-blocks 1 again\n0\n0\n1\nend 3\n' >"$dir/again"
 "$sim" --memory 1 "$dir/again" | grep -q '^again: 2 uses of 2 blocks' || complain "a use twice is not one"
 printf 'umm-blocks 1 again\n0\n0\n1\nend 2\n' >"$dir/again"
 refused 1 "so many uses" "$dir/again"
+"$sim" predict "$dir/page" "$dir/page" | grep -qE '^page +512 +1 +1 +0.0 +1 +1 +0.0 +0.0 %$' || complain "one page is not predicted"
+"$sim" --order lru predict "$dir/page" | grep -q 'replay through lru' || complain "predict: the order does nothing"
+refused 1 "did not record" predict "$dir/trace"
+refused 2 "files are wanted" predict
+head -c 16 "$dir/page" >"$dir/lost" && printf '\3\0\0\0\0\0\0\0\4' >>"$dir/lost" && tail -c +26 "$dir/page" >>"$dir/lost"
+refused 1 "found no room" predict "$dir/lost"
 for arguments in --help zipf figures ahead thrash; do
 	! "$sim" "$arguments" >/dev/full 2>"$dir/err" || complain "umm-sim $arguments: a full disk is a success"
 	grep -q 'writing the output failed' "$dir/err" || complain "umm-sim $arguments: said '$(cat "$dir/err")'"

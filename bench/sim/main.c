@@ -4,12 +4,14 @@
  * need not exist, beside Belady's optimum; and shows what its policies of prefetch and of thrashing
  * do.
  *
- * Exit status: 0; 1 a file cannot be read or written, or is no trace; 2 the command line makes
- * no sense.
+ * Exit status: 0; 1 a file cannot be read or written, or is no trace, or a replay is too far off
+ * what was recorded; 2 the command line makes no sense.
  */
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
+#include <limits.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,6 +20,7 @@
 
 #define MEAN_GOAL  1.25
 #define WORST_GOAL 1.05
+#define OFF_GOAL   5 /* percent */
 
 #define BLOCKS 256 /* of a pattern */
 
@@ -26,10 +29,13 @@ static const char usage_head[] =
 	"       umm-sim [-s FILE] figures [FILE]...\n"
 	"       umm-sim [-s FILE] ahead\n"
 	"       umm-sim ahead FILE\n"
+	"       umm-sim [-o NAME] predict FILE...\n"
 	"       umm-sim [-d NAME] [-s FILE] thrash\n"
 	"Replay uses of 2 MiB blocks through libumm's orders of eviction.\n"
 	"FILE is a trace, umm-sim's own or what a program under UMM_TRACE=FILE recorded;\n"
 	"figures: every pattern, and traces, in memories of 25, 50 and 75 %;\n"
+	"predict: what the library did in each recorded FILE, and a replay: status 1 if faults\n"
+	"or bytes are more than 5 % off;\n"
 	"ahead: what policies of prefetch remove of faults, or of what a CPU missed in FILE;\n"
 	"thrash: a second in which a CPU and a device touch the same pages.\n"
 	"\n";
@@ -41,7 +47,7 @@ static const char usage_options[] =
 	"                        or as many as were recorded\n"
 	"  -b, --blocks BLOCKS   the pattern uses so many (256); not of a trace. Without it, loop\n"
 	"                        is a tenth larger than the memory\n"
-	"  -o, --order NAME      only this order\n"
+	"  -o, --order NAME      only this order; predict: the one that was recorded (adaptive)\n"
 	"  -d, --device NAME     stall times of that one; thrash, too\n"
 	"  -w, --write FILE      write the trace there, to be replayed later\n"
 	"Of figures, thrash, and ahead without a file:\n"
@@ -164,6 +170,8 @@ static const char *heeded(const char *name, bool files)
 		return "s";
 	if (!strcmp(name, "ahead"))
 		return files ? "" : "s";
+	if (!strcmp(name, "predict"))
+		return "o";
 	if (!strcmp(name, "thrash"))
 		return "ds";
 	return is_pattern(name) ? "mbodw" : "modw";
@@ -184,6 +192,17 @@ static int check_use(const struct arguments *args, const char *name, bool files)
 	return usage_error(what, name);
 }
 
+static const char what_is_wanted[] =
+	"one trace, pattern, 'figures', 'ahead', 'thrash' or 'predict' with files is wanted, not";
+
+/* Files that may come after what is to be done. */
+static int files_most(const char *name)
+{
+	if (!strcmp(name, "figures") || !strcmp(name, "predict"))
+		return INT_MAX;
+	return !strcmp(name, "ahead");
+}
+
 static int parse(int argc, char **argv, struct arguments *args)
 {
 	int option, files, most, ret = 0;
@@ -196,14 +215,13 @@ static int parse(int argc, char **argv, struct arguments *args)
 	if (ret || args->help)
 		return ret;
 	if (optind == argc)
-		return usage_error(
-			"one trace, pattern, 'figures', 'ahead' or 'thrash' is wanted, not", "");
+		return usage_error(what_is_wanted, "");
 	files = argc - optind - 1;
-	most = !strcmp(argv[optind], "figures") ? files : !strcmp(argv[optind], "ahead");
+	most = files_most(argv[optind]);
 	if (files > most)
-		return usage_error(
-			"one trace, pattern, 'figures', 'ahead' or 'thrash' is wanted, not",
-			argv[optind + 1 + most]);
+		return usage_error(what_is_wanted, argv[optind + 1 + most]);
+	if (!files && !strcmp(argv[optind], "predict"))
+		return usage_error("files are wanted with", argv[optind]);
 	return check_use(args, argv[optind], files);
 }
 
@@ -577,6 +595,59 @@ static int file_coverage(const char *path)
 	return ret ? no_memory() : 0;
 }
 
+/* How far the larger is beyond what is taken for right. */
+static double off(uint64_t said, uint64_t seen)
+{
+	return percent(said > seen ? said - seen : seen - said, seen);
+}
+
+/* A recording in the memory that it was made in. */
+static int predict_one(const struct order_ops *order, const char *path, bool *near)
+{
+	struct sim_result said;
+	struct trace trace;
+	double worst;
+	int ret = file_read(path, &trace);
+
+	if (ret)
+		return ret;
+	if (!trace.step) {
+		fprintf(stderr, "umm-sim: %s: the library did not record it\n", path);
+		trace_fini(&trace);
+		return -EINVAL;
+	}
+	ret = sim_replay(&trace, order, trace.frames, &said);
+	worst = fmax(off(said.faults, trace.seen.faults), off(said.bytes_in, trace.seen.bytes_in));
+	*near &= worst <= OFF_GOAL && !trace.lost;
+	if (!ret)
+		printf("%-14s %9u %8" PRIu64 " %8" PRIu64 " %9.1f %8" PRIu64 " %8" PRIu64
+		       " %9.1f %6.1f %%\n",
+		       trace.name, trace.frames, trace.seen.misses, trace.seen.faults,
+		       (double)trace.seen.bytes_in / (1 << 20), said.misses, said.faults,
+		       (double)said.bytes_in / (1 << 20), worst);
+	trace_fini(&trace);
+	return ret ? no_memory() : 0;
+}
+
+static int all_predictions(const struct arguments *args, char **paths)
+{
+	const struct order_ops *order = args->order ? args->order : orders[0];
+	bool near = true;
+	int ret;
+
+	printf("What the library did, and what a replay through %s comes to:\n"
+	       "%-14s %9s %8s %8s %9s %8s %8s %9s %8s\n",
+	       order->name, "trace", "pages fit", "misses", "faults", "MiB came", "misses",
+	       "faults", "MiB came", "off");
+	for (; *paths; paths++) {
+		ret = predict_one(order, *paths, &near);
+		if (ret)
+			return ret;
+	}
+	printf("faults and bytes: the goal of %d %% is %s\n", OFF_GOAL, near ? "met" : "missed");
+	return near ? 0 : -ERANGE;
+}
+
 static int print_pingpong(const struct sim_shared *shared, struct chart *chart)
 {
 	struct sim_pingpong off, result;
@@ -639,6 +710,8 @@ int main(int argc, char **argv)
 		ret = argv[optind + 1] ? file_coverage(argv[optind + 1]) : all_coverage(&args);
 	else if (!strcmp(argv[optind], "thrash"))
 		ret = all_pingpong(&args);
+	else if (!strcmp(argv[optind], "predict"))
+		ret = all_predictions(&args, argv + optind + 1);
 	else
 		ret = one_trace(&args, argv[optind]);
 	if (close_written(stdout, "the output"))

@@ -12,15 +12,13 @@
 
 #include "sim.h"
 
-/* Uses of a pattern, in multiples of its size: enough that the first miss of each is little. */
-#define ROUNDS 40
-
 #define SEED UINT64_C(88172645463)
 
 struct pattern {
 	struct trace *trace;
 	uint32_t nblocks, room;
 	uint64_t seed;
+	uint32_t rounds; /* enough that the first miss of each is little */
 };
 
 int trace_push(struct trace *trace, uint32_t block)
@@ -57,6 +55,7 @@ void trace_fini(struct trace *trace)
 {
 	free(trace->block);
 	free(trace->step);
+	free(trace->anew);
 	free(trace->miss);
 	free(trace->move);
 	*trace = (struct trace){ 0 };
@@ -104,7 +103,7 @@ static int random_order(struct pattern *p)
 {
 	int ret = 0;
 
-	for (uint32_t i = 0; i < ROUNDS * p->nblocks && !ret; i++)
+	for (uint32_t i = 0; i < p->rounds * p->nblocks && !ret; i++)
 		ret = trace_add(p->trace, below(p, p->nblocks));
 	return ret;
 }
@@ -113,7 +112,7 @@ static int zipfian(struct pattern *p)
 {
 	int ret = 0;
 
-	for (uint32_t i = 0; i < ROUNDS * p->nblocks && !ret; i++)
+	for (uint32_t i = 0; i < p->rounds * p->nblocks && !ret; i++)
 		ret = trace_add(p->trace, zipf(p, p->nblocks));
 	return ret;
 }
@@ -123,7 +122,7 @@ static int loop(struct pattern *p)
 	uint32_t n = p->room ? p->room + p->room / 10 + 1 : p->nblocks;
 	int ret = 0;
 
-	for (uint32_t i = 0; i < ROUNDS * n && !ret; i++)
+	for (uint32_t i = 0; i < p->rounds * n && !ret; i++)
 		ret = trace_add(p->trace, i % n);
 	return ret;
 }
@@ -137,7 +136,7 @@ static int scan_over_hot_set(struct pattern *p)
 
 	hot = !hot ? 1 : hot < most ? hot : most;
 	scanned = p->nblocks > hot ? p->nblocks - hot : 1;
-	for (uint32_t i = 0; i < ROUNDS * p->nblocks && !ret; i++) {
+	for (uint32_t i = 0; i < p->rounds * p->nblocks && !ret; i++) {
 		if (i % 4)
 			ret = trace_add(p->trace, below(p, hot));
 		else
@@ -153,7 +152,7 @@ static int phase_change(struct pattern *p)
 	int ret = 0;
 
 	for (uint32_t phase = 0; phase < 4; phase++)
-		for (uint32_t i = 0; i < ROUNDS / 4 * p->nblocks && !ret; i++)
+		for (uint32_t i = 0; i < p->rounds / 4 * p->nblocks && !ret; i++)
 			ret = trace_add(p->trace, phase * (p->nblocks - half) / 3 + zipf(p, half));
 	return ret;
 }
@@ -162,13 +161,17 @@ const char *const pattern_names[NR_PATTERNS] = {
 	"sequential", "strided", "random", "zipf", "loop", "scan", "phase",
 };
 
-int pattern_seeded(const char *name, uint32_t nblocks, uint32_t room, uint64_t seed,
-		   struct trace *out)
+int pattern_drawn(const char *name, uint32_t nblocks, uint32_t room, struct pattern_draw draw,
+		  struct trace *out)
 {
 	static int (*const make[NR_PATTERNS])(struct pattern *) = {
 		sequential, strided, random_order, zipfian, loop, scan_over_hot_set, phase_change,
 	};
-	struct pattern p = { .trace = out, .nblocks = nblocks, .room = room, .seed = seed };
+	struct pattern p = { .trace = out,
+			     .nblocks = nblocks,
+			     .room = room,
+			     .seed = draw.seed,
+			     .rounds = draw.rounds };
 	int ret = -ENOENT;
 
 	*out = (struct trace){ 0 };
@@ -185,5 +188,7 @@ int pattern_seeded(const char *name, uint32_t nblocks, uint32_t room, uint64_t s
 
 int pattern_make(const char *name, uint32_t nblocks, uint32_t room, struct trace *out)
 {
-	return pattern_seeded(name, nblocks, room, SEED, out);
+	struct pattern_draw draw = { .seed = SEED, .rounds = PATTERN_ROUNDS };
+
+	return pattern_drawn(name, nblocks, room, draw, out);
 }

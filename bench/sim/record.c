@@ -7,6 +7,10 @@
  * OpenCL devices tell of whole blocks. Room for pages is made before they come, so what came
  * belongs to the step at which frames were asked for. What a CPU takes, or is freed, leaves
  * in a replay, too; who goes for lack of room, a replay decides.
+ *
+ * Pages that move although the memory has copies of them need frames besides those; when these are
+ * at hand, the copies go, and then the pages come. Another request for pages of the same block may
+ * ask for frames meanwhile, so what comes is of the step for which its copy went.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -28,8 +32,18 @@ struct tally {
 	uint32_t coming;	   /* the step at which frames were last asked for, or NOTHING */
 	bool missed;		   /* and what came then was not yet used */
 	bool fresh;		   /* nor by the request that it came for */
+	uint32_t lacking;	   /* frames that are still to be filled for that step */
+	uint32_t anew;		   /* its latest struct copies, from 1 on; 0: none */
 	uint32_t left;		   /* its latest departure, a step, or NOTHING */
 	bool told;		   /* its pages that left then were named */
+};
+
+/* What became of a block's copies while a step waited for what it had frames for. */
+struct copies {
+	uint64_t gone[SIM_WORDS]; /* which may come, or have left for another reason */
+	uint32_t step;		  /* that waits */
+	uint32_t first, last;	  /* they left between these */
+	uint32_t before;	  /* of an earlier step, from 1 on; 0: none */
 };
 
 struct reading {
@@ -39,6 +53,7 @@ struct reading {
 	uint64_t *block; /* sorted: the first page of each */
 	size_t nblocks;
 	struct tally *tally;
+	struct copies *copies; /* beside the trace's `anew` */
 	size_t step_room;
 	uint64_t clock;	       /* uses and arrivals so far */
 	uint32_t steps[TICKS]; /* that came before the clock was that, modulo TICKS */
@@ -155,6 +170,20 @@ static void pages_set(uint64_t *pages, uint32_t first, uint32_t n)
 		pages[i / 64] |= UINT64_C(1) << i % 64;
 }
 
+/* The n-th item of an array, which has room for a power of two, from 64 on; NULL: no memory. */
+static void *grow(void *array, uint32_t n, size_t bytes)
+{
+	void *more, **at = array;
+
+	if (!n || (n >= 64 && !(n & (n - 1)))) {
+		more = realloc(*at, (n ? 2 * (size_t)n : 64) * bytes);
+		if (!more)
+			return NULL;
+		*at = more;
+	}
+	return (char *)*at + n * bytes;
+}
+
 /* The step that it is, or NULL: no memory. */
 static struct trace_step *push(struct reading *r, uint32_t block, enum step_kind kind)
 {
@@ -202,6 +231,8 @@ static int take_use(struct reading *r, uint32_t block, uint64_t event)
 	/* Has it come for a request after which no other began? That is what it is used for. */
 	step->own = !tally->fresh || tally->coming < r->began;
 	tally->missed = tally->fresh = false;
+	/* Whoever asked for pages has those that come. */
+	tally->lacking = tally->anew = 0;
 	tick(r);
 	return 0;
 }
@@ -218,6 +249,7 @@ static int take_leave(struct reading *r, uint32_t block)
 	memset(tally->pages, 0, sizeof(tally->pages));
 	tally->left = (uint32_t)r->trace->n - 1;
 	tally->told = false;
+	tally->lacking = tally->anew = 0;
 	return 0;
 }
 
@@ -232,6 +264,7 @@ static int take_room(struct reading *r, uint32_t block, uint64_t event)
 	step->after = r->steps[(r->clock - (began < r->clock ? began : r->clock)) % TICKS];
 	r->tally[block].coming = (uint32_t)r->trace->n - 1;
 	r->tally[block].missed = r->tally[block].fresh = evicts;
+	r->tally[block].lacking = record_npages(event);
 	step->own = evicts;
 	if (step->after > r->began)
 		r->began = step->after;
@@ -251,26 +284,95 @@ static int take_arrival(struct reading *r, uint32_t block)
 	return 0;
 }
 
+/* They are of that step. */
+static void come(struct reading *r, uint32_t at, const uint64_t *pages)
+{
+	struct trace_step *step = &r->trace->step[at];
+
+	r->trace->seen.faults += !step->came;
+	step->came = true;
+	for (unsigned w = 0; w < SIM_WORDS; w++)
+		step->pages[w] |= pages[w];
+}
+
+/* The copies have not left by themselves. */
+static void stay(struct reading *r, const struct copies *copies, const uint64_t *pages)
+{
+	uint32_t block = r->trace->block[copies->step];
+
+	for (uint32_t i = copies->first; i <= copies->last; i++)
+		for (unsigned w = 0; w < SIM_WORDS; w++)
+			if (r->trace->block[i] == block && r->trace->step[i].kind == STEP_GONE)
+				r->trace->step[i].pages[w] &= ~pages[w];
+}
+
+/* Those of which there were copies are of the steps for which these went; the rest is left. */
+static void come_anew(struct reading *r, uint32_t last, uint64_t *pages)
+{
+	uint64_t mine[SIM_WORDS];
+	struct copies *copies;
+
+	for (; last; last = copies->before) {
+		copies = &r->copies[last - 1];
+		for (unsigned w = 0; w < SIM_WORDS; w++) {
+			mine[w] = pages[w] & copies->gone[w];
+			pages[w] &= ~mine[w];
+			copies->gone[w] &= ~mine[w];
+			r->trace->anew[last - 1].pages[w] |= mine[w];
+		}
+		if (!sim_count(mine))
+			continue;
+		come(r, copies->step, mine);
+		stay(r, copies, mine);
+	}
+}
+
 /* They are of the step that asked for room for them; or of none, and come now. */
 static int take_out(struct reading *r, uint32_t block, uint64_t event)
 {
 	uint32_t first = record_page(event) % BLOCK_PAGES, n = record_npages(event);
 	struct tally *tally = &r->tally[block];
-	struct trace_step *step;
+	uint64_t pages[SIM_WORDS] = { 0 };
 
-	if (tally->coming == NOTHING) {
+	r->trace->seen.bytes_in += (uint64_t)n * PAGE_BYTES;
+	pages_set(pages, first, n);
+	pages_set(tally->pages, first, n);
+	come_anew(r, tally->anew, pages);
+	if (sim_count(pages) && tally->coming == NOTHING) {
 		if (!push(r, block, STEP_SPARE))
 			return -ENOMEM;
 		tally->coming = (uint32_t)r->trace->n - 1;
 	}
-	step = &r->trace->step[tally->coming];
-	r->trace->seen.faults += !sim_count(step->pages);
-	r->trace->seen.bytes_in += (uint64_t)n * PAGE_BYTES;
-	pages_set(step->pages, first, n);
-	pages_set(tally->pages, first, n);
+	if (sim_count(pages))
+		come(r, tally->coming, pages);
+	tally->lacking -= n < tally->lacking ? n : tally->lacking;
 	n = sim_count(tally->pages);
 	if (n > tally->most)
 		tally->most = n;
+	return 0;
+}
+
+/* Copies left at that step; while another waits, which may be why. */
+static int note_copies(struct reading *r, struct tally *tally, uint32_t at, const uint64_t *gone)
+{
+	struct copies *copies = tally->anew ? &r->copies[tally->anew - 1] : NULL;
+	struct trace *trace = r->trace;
+
+	if (!tally->lacking)
+		return 0;
+	if (!copies || copies->step != tally->coming) {
+		copies = grow(&r->copies, trace->nanew, sizeof(*copies));
+		if (!copies || !grow(&trace->anew, trace->nanew, sizeof(*trace->anew)))
+			return -ENOMEM;
+		*copies = (struct copies){ .step = tally->coming,
+					   .first = at,
+					   .before = tally->anew };
+		trace->anew[trace->nanew] = (struct trace_anew){ 0 };
+		tally->anew = trace->step[tally->coming].anew = ++trace->nanew;
+	}
+	copies->last = at;
+	for (unsigned w = 0; w < SIM_WORDS; w++)
+		copies->gone[w] |= gone[w];
 	return 0;
 }
 
@@ -297,7 +399,9 @@ static int take_home(struct reading *r, uint32_t block, uint64_t event)
 		memset(step->pages, 0, sizeof(step->pages));
 	tally->told = tally->left != NOTHING;
 	pages_set(step->pages, first, n);
-	return 0;
+	if (record_kind(event) != RECORD_GONE || tally->left != NOTHING)
+		return 0;
+	return note_copies(r, tally, (uint32_t)(step - r->trace->step), gone);
 }
 
 static void take_eviction(struct reading *r, struct tally *tally)
@@ -452,6 +556,7 @@ int record_read(struct trace *trace, FILE *file, char *why, size_t len)
 	free(r.event);
 	free(r.block);
 	free(r.tally);
+	free(r.copies);
 	if (ret)
 		trace_fini(trace);
 	return ret;

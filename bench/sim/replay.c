@@ -180,11 +180,22 @@ static uint32_t missing(const struct memory *m, uint32_t block, const uint64_t *
 	return sim_count(more);
 }
 
-/* Told of what an earlier step was for, it is a use only if it has to wait once more. */
-static void pages_used(struct memory *m, uint32_t block, const struct trace_step *step)
+/* Those that are there as copies, and come anew. */
+static uint32_t copied(const struct memory *m, uint32_t block, const struct trace_step *step)
 {
-	uint32_t lacking = missing(m, block, step->pages);
+	uint64_t pages[SIM_WORDS];
 
+	if (!step->anew)
+		return 0;
+	for (unsigned w = 0; w < SIM_WORDS; w++)
+		pages[w] = m->trace->anew[step->anew - 1].pages[w] & m->pages[block][w];
+	return sim_count(pages);
+}
+
+/* Told of what an earlier step was for, it is a use only if it has to wait once more. */
+static void pages_used(struct memory *m, uint32_t block, const struct trace_step *step,
+		       uint32_t lacking)
+{
 	if (!lacking && step->kind == STEP_USE)
 		m->batch = 0;
 	if (!lacking && !step->own)
@@ -199,7 +210,9 @@ static void pages_used(struct memory *m, uint32_t block, const struct trace_step
 static void pages_want(struct memory *m, uint32_t block, const struct trace_step *step)
 {
 	struct want want = { .keep = block, .before = UINT64_MAX };
+	uint32_t copies = copied(m, block, step), lacking;
 	bool known = m->size[block];
+	uint64_t left;
 
 	/* The library's own batches are known: what one request brought. */
 	if (step->kind == STEP_BRING && step->after != m->request)
@@ -209,10 +222,15 @@ static void pages_want(struct memory *m, uint32_t block, const struct trace_step
 	if (step->kind == STEP_BRING && m->order)
 		want.before = m->clock[step->after];
 	if (step->kind != STEP_SPARE) {
-		pages_used(m, block, step);
-		memory_room(m, missing(m, block, step->pages), want);
+		lacking = missing(m, block, step->pages) + copies;
+		pages_used(m, block, step, lacking);
+		memory_room(m, lacking, want);
 	}
-	if (pages_come(m, block, step->pages) && step->kind == STEP_SPARE)
+	lacking = pages_come(m, block, step->pages);
+	left = m->room > m->used ? m->room - m->used : 0;
+	copies = copies < left ? copies : (uint32_t)left;
+	m->out->bytes_in += bytes_of(m, copies);
+	if (step->kind == STEP_SPARE && lacking + copies)
 		memory_fault(m);
 	/* What was new to the library is in use here. */
 	if (m->size[block] && (step->kind == STEP_USE || (known && step->whole)))

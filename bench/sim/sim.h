@@ -53,8 +53,15 @@ struct trace_step {
 	uint64_t pages[SIM_WORDS];
 	enum step_kind kind;
 	bool whole;	/* the block was new to the library */
+	bool came;	/* anything did */
 	bool own;	/* a use of its own; else it is told of what an earlier step was for */
 	uint32_t after; /* STEP_BRING: the request began after so many steps; STEP_EMPTY: frames */
+	uint32_t anew;	/* which of the trace's, from 1 on; 0: none */
+};
+
+/* Pages of a step that move although there are copies of them, which go when they have come. */
+struct trace_anew {
+	uint64_t pages[SIM_WORDS];
 };
 
 /* Blocks in the order of their use. A use that follows one of the same block is left out. */
@@ -65,11 +72,13 @@ struct trace {
 	char name[32];
 	/* Of a recorded one; else step is NULL. */
 	struct trace_step *step; /* of each use */
-	uint32_t frames;	 /* of the memory that it was */
-	uint64_t npages;	 /* that came, at most, of all blocks together */
-	uint64_t cpu_misses;	 /* of pages that devices had */
-	struct sim_miss *miss;	 /* each of them */
-	struct sim_move *move;	 /* of all memories, in order */
+	struct trace_anew *anew;
+	uint32_t nanew;
+	uint32_t frames;       /* of the memory that it was */
+	uint64_t npages;       /* that came, at most, of all blocks together */
+	uint64_t cpu_misses;   /* of pages that devices had */
+	struct sim_miss *miss; /* each of them */
+	struct sim_move *move; /* of all memories, in order */
 	size_t nmoves;
 	uint64_t lost;		/* events that found no room */
 	struct sim_result seen; /* what the library counted */
@@ -107,9 +116,14 @@ extern const char *const pattern_names[NR_PATTERNS];
  * -ENOENT.
  */
 int pattern_make(const char *name, uint32_t nblocks, uint32_t room, struct trace *out);
-/* With other random numbers; seed: not 0. */
-int pattern_seeded(const char *name, uint32_t nblocks, uint32_t room, uint64_t seed,
-		   struct trace *out);
+/* With other random numbers, or of another length. */
+#define PATTERN_ROUNDS 40
+struct pattern_draw {
+	uint64_t seed;	 /* not 0 */
+	unsigned rounds; /* uses, in multiples of its size: PATTERN_ROUNDS, or more */
+};
+int pattern_drawn(const char *name, uint32_t nblocks, uint32_t room, struct pattern_draw draw,
+		  struct trace *out);
 
 /* A device that we need not own. */
 struct sim_device {
