@@ -293,6 +293,23 @@ void page_set(struct block *block, unsigned i, enum page_state state)
 	}
 }
 
+void pages_set(struct block *block, unsigned first, unsigned last, uint16_t word)
+{
+	for (unsigned i = first; i < last; i++) {
+		UMM_ASSERT(page_state(block, i) != PG_UNMANAGED);
+		block->page[i] = word;
+	}
+}
+
+bool pages_any(const struct block *block, unsigned first, unsigned last, uint16_t flags)
+{
+	uint16_t all = 0;
+
+	for (unsigned i = first; i < last; i++)
+		all |= block->page[i];
+	return all & flags;
+}
+
 void page_drop(struct block *block, unsigned i)
 {
 	page_set(block, i, PG_SYSTEM);
@@ -446,21 +463,28 @@ int block_register(struct umm_ctx *ctx, struct block *block)
 	return 0;
 }
 
+/* The bits of word w that are in first .. last - 1, which begins and ends not before w. */
+static uint64_t word_mask(unsigned w, unsigned first, unsigned last)
+{
+	uint64_t bits = UINT64_MAX;
+
+	if (first > w * 64)
+		bits <<= first % 64;
+	if (last < (w + 1) * 64)
+		bits &= ~(UINT64_MAX << last % 64);
+	return bits;
+}
+
 void bits_set(uint64_t *map, unsigned first, unsigned last)
 {
-	if (last - first == UMM_BLOCK_PAGES) {
-		memset(map, 0xff, UMM_BLOCK_PAGES / 8);
-		return;
-	}
-	for (unsigned w = first / 64; w * 64 < last; w++) {
-		uint64_t bits = UINT64_MAX;
+	for (unsigned w = first / 64; w * 64 < last; w++)
+		map[w] |= word_mask(w, first, last);
+}
 
-		if (first > w * 64)
-			bits <<= first % 64;
-		if (last < (w + 1) * 64)
-			bits &= ~(UINT64_MAX << last % 64);
-		map[w] |= bits;
-	}
+void bits_clear(uint64_t *map, unsigned first, unsigned last)
+{
+	for (unsigned w = first / 64; w * 64 < last; w++)
+		map[w] &= ~word_mask(w, first, last);
 }
 
 unsigned bit_search(const uint64_t *map, unsigned from)

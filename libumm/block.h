@@ -148,6 +148,10 @@ static inline enum page_state page_state(const struct block *block, unsigned i)
 
 /* Change a page's state; keeps the counts of the block. Drops all flags. */
 void page_set(struct block *block, unsigned i, enum page_state state);
+/* The same for pages first .. last - 1, which are managed and stay so; word: state and flags. */
+void pages_set(struct block *block, unsigned first, unsigned last, uint16_t word);
+/* Has any of these pages any of these flags? */
+bool pages_any(const struct block *block, unsigned first, unsigned last, uint16_t flags);
 
 /*
  * SYSTEM from here on, but the program is between its message and dropping the page. How far it
@@ -177,6 +181,14 @@ int resident_set(struct umm_ctx *ctx, struct block *block, struct umm_devmem *me
 /* Forget it. The resident is gone when its last page is. */
 void resident_clear(struct umm_ctx *ctx, struct block *block, struct resident *resident,
 		    unsigned i);
+/*
+ * The same for pages first .. last - 1, in frames that follow each other from `frame` on. False:
+ * nothing was done, for there is another table, or no memory; they have to be done one by one.
+ */
+bool resident_set_run(struct umm_ctx *ctx, struct block *block, struct umm_devmem *mem,
+		      unsigned first, unsigned last, uint32_t frame);
+bool resident_clear_run(struct umm_ctx *ctx, struct block *block, struct resident *resident,
+			unsigned first, unsigned last);
 
 /*
  * Take the frames that hold these pages away from the block, copies included, and put them on
@@ -217,7 +229,9 @@ static inline bool bit_any(const uint64_t *map)
 	return any;
 }
 
-void bits_set(uint64_t *map, unsigned first, unsigned last); /* half open */
+/* Half open. */
+void bits_set(uint64_t *map, unsigned first, unsigned last);
+void bits_clear(uint64_t *map, unsigned first, unsigned last);
 unsigned bit_search(const uint64_t *map, unsigned from);     /* first set bit >= from, or 512 */
 unsigned bit_next_clear(const uint64_t *map, unsigned from); /* first clear bit >= from, or 512 */
 unsigned bit_count(const uint64_t *map);
@@ -227,6 +241,14 @@ unsigned bits_below(const uint64_t *map, unsigned i); /* that are set */
 static inline unsigned bit_next(const uint64_t *map, unsigned from)
 {
 	return from < UMM_BLOCK_PAGES && bit_test(map, from) ? from : bit_search(map, from);
+}
+
+/* The first bit before last, behind bit first, that is not as it is; or last. */
+static inline unsigned bits_alike(const uint64_t *map, unsigned first, unsigned last)
+{
+	unsigned end = bit_test(map, first) ? bit_next_clear(map, first) : bit_search(map, first);
+
+	return end < last ? end : last;
 }
 
 /* for each maximal run first .. last (half open) of set bits */

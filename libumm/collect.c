@@ -162,14 +162,37 @@ static uint64_t *classify(struct piece *piece, const struct piece_want *want, st
 	}
 }
 
+/* Page i qualifies: so do those from it to the end, for the same reason, without a look at each. */
+static unsigned classified_end(const struct piece_want *want, struct block *block, unsigned i)
+{
+	unsigned end = bit_next_clear(want->pages, i);
+
+	if (want->hints || block->pins || to_places(want) || (want->dst && want->dst->placed))
+		return i + 1;
+	switch (page_state(block, i)) {
+	case PG_SYSTEM:
+	case PG_EMPTY:
+		return pages_alike(block, i, end);
+	case PG_DEVICE:
+		return bits_alike(resident_of(block, i)->bitmap, i, pages_alike(block, i, end));
+	default:
+		return i + 1;
+	}
+}
+
 static unsigned count_candidates(struct piece *piece, const struct piece_want *want,
 				 struct block *block, struct piece_found *found)
 {
-	unsigned n = 0;
+	unsigned n = 0, end;
 
 	for (unsigned i = bit_next(want->pages, 0); i < UMM_BLOCK_PAGES;
-	     i = bit_next(want->pages, i + 1))
-		n += classify(piece, want, block, i, found) != NULL;
+	     i = bit_next(want->pages, end)) {
+		end = i + 1;
+		if (!classify(piece, want, block, i, found))
+			continue;
+		end = classified_end(want, block, i);
+		n += end - i;
+	}
 	piece->src = NULL;
 	return n;
 }
@@ -193,15 +216,31 @@ static bool take_place(struct piece *piece, unsigned i, struct piece_found *foun
 	return false;
 }
 
+/* Pages first .. last - 1, which are alike, belong in this bitmap. */
+static void mark_alike(struct piece *piece, struct block *block, uint64_t *map, unsigned first,
+		       unsigned last)
+{
+	bool mapped = map != piece->empty && map != piece->device && map != piece->exclusive;
+	const struct resident *resident;
+
+	bits_set(map, first, last);
+	bits_set(piece->all, first, last);
+	resident = piece_has_origin(piece, first) ? resident_of(block, first) : NULL;
+	for (unsigned i = first; resident && i < last; i++)
+		piece->origin[i] = resident_frame(resident, i);
+	pages_set(block, first, last, mapped ? PG_MIGRATING | PG_COLLECT : PG_MIGRATING);
+}
+
 /* Mark up to `limit` pages, and give each its frame. */
 static unsigned mark(struct piece *piece, const struct piece_want *want, struct block *block,
 		     struct piece_found *found, unsigned limit, const uint32_t *frames)
 {
+	unsigned n = 0, end;
 	uint64_t *map;
-	unsigned n = 0;
 
 	for (unsigned i = bit_next(want->pages, 0); i < UMM_BLOCK_PAGES;
-	     i = bit_next(want->pages, i + 1)) {
+	     i = bit_next(want->pages, end)) {
+		end = i + 1;
 		map = classify(piece, want, block, i, found);
 		if (!map)
 			continue;
@@ -211,16 +250,11 @@ static unsigned mark(struct piece *piece, const struct piece_want *want, struct 
 		}
 		if (takes_places(want) && !take_place(piece, i, found))
 			continue;
-		bit_set(map, i);
-		bit_set(piece->all, i);
-		if (piece_has_origin(piece, i))
-			piece->origin[i] = resident_frame(resident_of(block, i), i);
-		page_set(block, i, PG_MIGRATING);
-		if (map != piece->empty && map != piece->device && map != piece->exclusive)
-			block->page[i] |= PG_COLLECT;
+		end = min(classified_end(want, block, i), i + (limit - n));
+		mark_alike(piece, block, map, i, end);
 		if (frames)
-			piece->frames[i] = frames[n];
-		n++;
+			memcpy(&piece->frames[i], &frames[n], (end - i) * sizeof(*frames));
+		n += end - i;
 	}
 	block->npieces += n != 0;
 	return n;
@@ -316,6 +350,27 @@ static bool notify(struct piece *piece, const uint64_t *wanted)
 	return notify_pages(piece, wanted, piece->all, (struct message){ event_of(piece), dev });
 }
 
+static void collected_run(struct piece *piece, struct block *block, unsigned first, unsigned last)
+{
+	for (unsigned i = first; i < last; i++)
+		block->page[i] &= (uint16_t)~PG_COLLECT;
+	if (!pages_any(block, first, last, PG_REFILLED))
+		return;
+	for (unsigned i = first; i < last; i++)
+		if (block->page[i] & PG_REFILLED)
+			bit_set(piece->stay, i);
+}
+
+/* Was any of its pages marked as mapped? */
+static bool any_mapped(const struct piece *piece)
+{
+	uint64_t any = 0;
+
+	for (unsigned w = 0; w < BITMAP_WORDS; w++)
+		any |= piece->all[w] & ~(piece->empty[w] | piece->device[w] | piece->exclusive[w]);
+	return any;
+}
+
 /*
  * Until mirrors have been told, pages that should be mapped but are not (the program dropped them)
  * are filled when touched: a device that uses them in place may be what touches them, and
@@ -323,16 +378,16 @@ static bool notify(struct piece *piece, const uint64_t *wanted)
  */
 static void collected(struct piece *piece)
 {
-	struct block *block = block_find(piece->ctx, piece->va);
+	uint64_t here[BITMAP_WORDS];
+	struct block *block;
+	unsigned first, last;
 
-	for (unsigned i = bit_next(piece->all, 0); i < UMM_BLOCK_PAGES;
-	     i = bit_next(piece->all, i + 1)) {
-		if (bit_test(piece->left, i))
-			continue;
-		block->page[i] &= (uint16_t)~PG_COLLECT;
-		if (block->page[i] & PG_REFILLED)
-			bit_set(piece->stay, i);
-	}
+	if (!any_mapped(piece))
+		return;
+	block = block_find(piece->ctx, piece->va);
+	for (unsigned w = 0; w < BITMAP_WORDS; w++)
+		here[w] = piece->all[w] & ~piece->left[w];
+	for_each_run(here, first, last) collected_run(piece, block, first, last);
 	lock_drop(&block->lock);
 }
 

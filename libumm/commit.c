@@ -18,8 +18,7 @@
  *				gate open		gate shared
  *							DISCARD: no install
  *
- * Invariants: a page leaves MIGRATING here and nowhere else. A frame is in a
- * resident exactly if the page's new state says so.
+ * Invariant: a page leaves MIGRATING here and nowhere else.
  * Locks: gate (shared), then a block's, one after the other; frames go back after both are dropped.
  */
 #include <errno.h>
@@ -34,46 +33,14 @@
 #include "pagemap.h"
 #include "piece.h"
 #include "poison.h"
+#include "settle.h"
 #include "uffd.h"
 #include "util.h"
-
-enum action {
-	ACT_SYSTEM, /* is mapped: host frame */
-	ACT_EMPTY,
-	ACT_MIRRORED, /* is mapped, of a file */
-	ACT_NATIVE,   /* the mapping is gone, nobody knows where: what is there now */
-	ACT_POISON,
-	ACT_KEEP,      /* the source frame is still its home */
-	ACT_DEVICE,    /* the destination frame is its home */
-	ACT_EXCLUSIVE, /* likewise, and the frame is a place that holds it already */
-	ACT_COPIED,    /* duplicated: host frame and destination frame */
-	ACT_HOME,      /* install a staged host page */
-	ACT_COHERENT,  /* install the destination frame */
-	ACT_RECOHERE,  /* install the source frame again */
-};
-
-/* Pages first .. last - 1, which fare alike; gate and block are locked. */
-struct run {
-	struct piece *piece;
-	struct block *block; /* where their mapping is */
-	unsigned shift;	     /* from the piece's number of a page to the block's, modulo 2^32 */
-	uint64_t *todo;	     /* pages of the piece that are not settled */
-	enum action action;
-	unsigned first, last;
-	uintptr_t source; /* of `first`, where they are to be installed; the others follow */
-	bool moved;	  /* installed by moving, not by copying */
-};
 
 /* Where the page to install at i is. */
 static uintptr_t run_source(const struct run *run, unsigned i)
 {
 	return run->source + ((uintptr_t)(i - run->first) << UMM_PAGE_SHIFT);
-}
-
-/* The number that page i of the piece has in the block. */
-static unsigned in_block(const struct run *run, unsigned i)
-{
-	return i + run->shift;
 }
 
 static enum action action_for_stay(const struct run *run, unsigned i)
@@ -150,155 +117,19 @@ static bool is_install(enum action action)
 	return action == ACT_HOME || action == ACT_COHERENT || action == ACT_RECOHERE;
 }
 
-/* The frame that the page came from is no longer its home, and its block has forgotten it. */
-static void free_origin(struct piece *piece, unsigned i)
-{
-	/* A coherent page that did not come back to its place leaves it empty. */
-	if (bit_test(piece->coherent, i) &&
-	    (bit_test(piece->stay, i) || bit_test(piece->left, i)) &&
-	    piece->ctx->features & UMM_KERNEL_MOVE)
-		uffd_zeropage(piece->ctx->staging.uffd, devmem_host(piece->src, piece->origin[i]),
-			      UMM_PAGE_SIZE, false, NULL);
-	piece->freed[piece->nfreed++] = piece->origin[i];
-}
-
-/* Frames have been put on `freed`: their memory's counts. */
-static void count_freed(struct piece *piece, unsigned n)
-{
-	if (!n)
-		return;
-	atomic_fetch_add(&piece->src->returning, n);
-	atomic_fetch_sub(&piece->src->pages, n);
-}
-
-static void release_source(const struct run *run, unsigned i)
+/* Pages before `done`, staged or slotted, went home from there. */
+static void sources_moved(const struct run *run, unsigned done)
 {
 	struct piece *piece = run->piece;
 
-	if (!piece_has_origin(piece, i))
-		return;
-	resident_clear(piece->ctx, run->block, resident_find(run->block, piece->src),
-		       in_block(run, i));
-	free_origin(piece, i);
+	if (bit_test(piece->slotted, run->first))
+		bits_clear(piece->slotted, run->first, done);
+	else if (!bit_test(piece->apart, run->first))
+		bits_clear(piece->staged, run->first, done);
 }
 
-/* The destination frame becomes the home, or a copy, of page i. */
-static bool adopt(const struct run *run, unsigned i, enum page_state state)
-{
-	struct piece *piece = run->piece;
-
-	if (devmem_failed(piece->dst, piece->frames[i]) ||
-	    resident_set(piece->ctx, run->block, piece->dst, in_block(run, i), piece->frames[i]))
-		return false;
-	page_set(run->block, in_block(run, i), state);
-	piece->moved++;
-	bit_set(piece->done, i);
-	return true;
-}
-
-static enum page_state adopted_state(enum action action)
-{
-	switch (action) {
-	case ACT_DEVICE:
-		return PG_DEVICE;
-	case ACT_EXCLUSIVE:
-		return PG_EXCLUSIVE;
-	case ACT_COPIED:
-		return PG_DUPLICATED;
-	default:
-		return PG_COHERENT;
-	}
-}
-
-static enum page_state kept_state(const struct run *run, unsigned i)
-{
-	if (bit_test(run->piece->device, i))
-		return PG_DEVICE;
-	if (bit_test(run->piece->exclusive, i))
-		return PG_EXCLUSIVE;
-	if (bit_test(run->piece->coherent, i))
-		return PG_COHERENT;
-	return resident_of(run->block, in_block(run, i)) ? PG_DUPLICATED : PG_SYSTEM;
-}
-
-/* What a page is that does not go to the destination. */
-static enum page_state settled_state(const struct run *run, enum action action, unsigned i)
-{
-	switch (action) {
-	case ACT_KEEP:
-	case ACT_RECOHERE:
-		return kept_state(run, i);
-	case ACT_HOME:
-	case ACT_SYSTEM:
-		return PG_SYSTEM;
-	case ACT_EMPTY:
-		return PG_EMPTY;
-	case ACT_MIRRORED:
-		return PG_MIRRORED;
-	case ACT_NATIVE:
-		return PG_NATIVE;
-	default:
-		return PG_POISONED;
-	}
-}
-
-/*
- * For umm_locate(): why it moved, or that others held it. A page that was not to be had
- * exclusively: whoever asks for it again in a moment need not announce that.
- */
-static void history_note(const struct run *run, enum action action, unsigned i, bool dropped)
-{
-	struct piece *piece = run->piece;
-	uint8_t *history = &run->block->history[in_block(run, i)];
-
-	if (bit_test(piece->done, i)) {
-		*history = (uint8_t)(piece->cause + 1);
-	} else if (action == ACT_EMPTY) {
-		*history = 0;
-	} else if (bit_test(piece->stay, i) && !dropped && !piece->deferred) {
-		*history |= HISTORY_HELD;
-	}
-	if (piece->dst && piece->dst->places && !dropped && !bit_test(piece->done, i) &&
-	    !bit_test(piece->left, i)) {
-		*history |= HISTORY_REFUSED;
-		atomic_store(&piece->dst->refused_ns, now_ns());
-	}
-}
-
-/* The books of one page, once it is where the action says. False: could not, undo. */
-static bool settle_page(const struct run *run, enum action action, unsigned i)
-{
-	bool adopts = action == ACT_DEVICE || action == ACT_EXCLUSIVE || action == ACT_COPIED ||
-		      action == ACT_COHERENT;
-	struct piece *piece = run->piece;
-
-	if (adopts && !adopt(run, i, adopted_state(action)))
-		return false;
-	if (action != ACT_KEEP && action != ACT_RECOHERE)
-		release_source(run, i);
-	if (adopts)
-		return true;
-	if (piece->dst && !piece->by_driver)
-		devmem_give_quietly(piece->dst, piece->frames[i], 1);
-	if (!piece->dst && action == ACT_HOME) {
-		piece->moved++;
-		bit_set(piece->done, i);
-	}
-	/* What was given out of the mapping that is gone, and where its page was, goes with it. */
-	if (action == ACT_NATIVE)
-		page_set(run->block, in_block(run, i), PG_UNMANAGED);
-	/* Dropped, but still mapped when it was looked at. */
-	if (action == ACT_SYSTEM && run->block->page[in_block(run, i)] & PG_DISCARD)
-		page_drop(run->block, in_block(run, i));
-	else
-		page_set(run->block, in_block(run, i), settled_state(run, action, i));
-	if (action == ACT_SYSTEM && piece->duplicate)
-		run->block->page[in_block(run, i)] |= PG_GUARDED;
-	return true;
-}
-
-/* Page i, staged or slotted, went to the program, or was only copied there. */
-static void source_installed(const struct run *run, unsigned i, uintptr_t source)
+/* Page i was only copied home; or it is of a coherent frame. */
+static void source_copied(const struct run *run, unsigned i, uintptr_t source)
 {
 	struct piece *piece = run->piece;
 
@@ -306,11 +137,7 @@ static void source_installed(const struct run *run, unsigned i, uintptr_t source
 		/* The frame's place must be empty while the frame is mapped elsewhere. */
 		if (!run->moved && piece->ctx->staging.uffd >= 0)
 			mlocked_drop(source, UMM_PAGE_SIZE);
-	} else if (run->moved && bit_test(piece->slotted, i)) {
-		bit_clear(piece->slotted, i);
-	} else if (run->moved && !bit_test(piece->apart, i)) {
-		bit_clear(piece->staged, i);
-	} else if (!run->moved && bit_test(piece->staged, i)) {
+	} else if (bit_test(piece->staged, i)) {
 		piece->trims |= staging_copied(&piece->ctx->staging, source);
 	}
 }
@@ -444,47 +271,6 @@ static enum action action_for_refusal(struct piece *piece, enum action action, u
 	return ACT_POISON;
 }
 
-/* For a trace, while the block is locked: nothing else becomes of its pages before. */
-static void trace_settled(const struct run *run, unsigned first, unsigned last)
-{
-	const struct piece *piece = run->piece;
-	const struct umm_devmem *mem = piece->dst ? piece->dst : piece->src;
-	enum record_kind kind = piece->dst			? RECORD_OUT :
-				piece->cause == UMM_CAUSE_EVICT ? RECORD_OFF :
-								  RECORD_HOME;
-	uint64_t pages[BITMAP_WORDS] = { 0 };
-
-	/* Exclusive pages are the system's, lent to a device. */
-	if (!mem || mem->places)
-		return;
-	for (unsigned i = first; i < last; i++)
-		if (bit_test(piece->done, i))
-			bit_set(pages, in_block(run, i));
-	devmem_trace_pages(mem, kind, run->block->va, pages);
-}
-
-static void settle_pages(const struct run *run, enum action action, unsigned first, unsigned last)
-{
-	struct piece *piece = run->piece;
-	unsigned nfreed = piece->nfreed, moved = piece->moved;
-
-	for (unsigned i = first; i < last; i++) {
-		bool dropped = run->block->page[in_block(run, i)] & (PG_DISCARD | PG_REFILLED);
-
-		if (!settle_page(run, action, i)) {
-			bit_set(piece->undo, i);
-			continue;
-		}
-		bit_clear(run->todo, i);
-		bit_set(piece->settled, i);
-		history_note(run, action, i, dropped);
-	}
-	trace_settled(run, first, last);
-	count_freed(piece, piece->nfreed - nfreed);
-	if (piece->dst && action != ACT_COPIED && piece->moved > moved)
-		atomic_fetch_add(&piece->dst->pages, piece->moved - moved);
-}
-
 /* Returns -EAGAIN when an event has to be read first, else 0. */
 static int install_run(struct run *run)
 {
@@ -496,8 +282,11 @@ static int install_run(struct run *run)
 	if (run->moved && run->action == ACT_HOME && done > run->first &&
 	    bit_test(piece->staged, run->first))
 		staging_consumed(&piece->ctx->staging, run->source, done - run->first);
-	for (unsigned i = run->first; i < done; i++)
-		source_installed(run, i, run_source(run, i));
+	if (run->action == ACT_HOME && run->moved)
+		sources_moved(run, done);
+	else
+		for (unsigned i = run->first; i < done; i++)
+			source_copied(run, i, run_source(run, i));
 	settle_pages(run, run->action, run->first, done);
 	if (ret == -EAGAIN)
 		return ret;
@@ -508,25 +297,52 @@ static int install_run(struct run *run)
 	return 0;
 }
 
-/* Does page i fare like the run before it? */
+/* The first page behind the run's first that differs in something that decides how it fares. */
+static unsigned alike_end(const struct run *run)
+{
+	const struct piece *piece = run->piece;
+	const uint64_t *const maps[] = { run->todo,	 piece->left,	  piece->claimed,
+					 piece->stay,	 piece->lost,	  piece->undo,
+					 piece->empty,	 piece->device,	  piece->exclusive,
+					 piece->guarded, piece->coherent, piece->slotted,
+					 piece->apart,	 piece->staged };
+	unsigned end = UMM_BLOCK_PAGES;
+
+	if (bit_test(piece->left, run->first))
+		return run->first + 1;
+	for (size_t m = 0; m < ARRAY_SIZE(maps) && end > run->first + 1; m++)
+		end = bits_alike(maps[m], run->first, end);
+	return pages_alike(run->block, run->first, end);
+}
+
+/* Does page i, which differs in nothing of that, fare like the run before it? */
 static bool run_goes_on(const struct run *run, unsigned i)
 {
-	struct piece *piece = run->piece;
 	uintptr_t source;
 
-	if (i == UMM_BLOCK_PAGES || !bit_test(run->todo, i) || bit_test(piece->left, i) ||
+	/* Copies in other memories decide, too. */
+	if ((run->action == ACT_KEEP || run->action == ACT_SYSTEM) &&
 	    action_of(run, i) != run->action)
-		return false;
-	if (bit_test(piece->guarded, i) != bit_test(piece->guarded, run->first))
 		return false;
 	if (!run->source)
 		return true;
-	/* It lies behind the page before, of the same kind and in the same huge page. */
-	source = install_source(piece, run->action, i);
-	return source == run_source(run, i) && page_index(source) &&
-	       bit_test(piece->slotted, i) == bit_test(piece->slotted, run->first) &&
-	       bit_test(piece->apart, i) == bit_test(piece->apart, run->first) &&
-	       bit_test(piece->staged, i) == bit_test(piece->staged, run->first);
+	/* It lies behind the page before, in the same huge page. */
+	source = install_source(run->piece, run->action, i);
+	return source == run_source(run, i) && page_index(source);
+}
+
+/* Where the run ends that begins with its first page. */
+static unsigned run_end(const struct run *run)
+{
+	unsigned end = alike_end(run), i = run->first + 1;
+
+	/* In a slot each has its place. */
+	if (run->action == ACT_DEVICE ||
+	    (run->action == ACT_HOME && bit_test(run->piece->slotted, run->first)))
+		return end;
+	while (i < end && run_goes_on(run, i))
+		i++;
+	return i;
 }
 
 /* Stores to the pages of the run may go on; who waited to store is woken. 0 or -EAGAIN. */
@@ -574,8 +390,7 @@ static int commit_here(struct piece *piece, struct block *block, unsigned first,
 	run.action = action_of(&run, first);
 	if (is_install(run.action))
 		run.source = install_source(piece, run.action, first);
-	while (run_goes_on(&run, run.last))
-		run.last++;
+	run.last = run_end(&run);
 	return commit_run(&run);
 }
 
@@ -583,8 +398,8 @@ static int commit_here(struct piece *piece, struct block *block, unsigned first,
 static void commit_gone(struct piece *piece, unsigned i, uint64_t *todo)
 {
 	if (piece_has_origin(piece, i)) {
-		free_origin(piece, i);
-		count_freed(piece, 1);
+		settle_free_origin(piece, i);
+		settle_count_freed(piece, 1);
 	}
 	if (piece->dst && !piece->by_driver)
 		devmem_give_quietly(piece->dst, piece->frames[i], 1);

@@ -368,13 +368,14 @@ static unsigned chunk_take(struct umm_devmem *mem, struct chunk *chunk, unsigned
 			   uint32_t *frames)
 {
 	uint32_t base = (uint32_t)(chunk - mem->chunks) * UMM_BLOCK_PAGES;
-	unsigned taken = 0;
+	unsigned taken = 0, first, last;
 
 	chunk_unlink(mem, chunk);
-	for (unsigned i = bit_next(chunk->free, 0); i < UMM_BLOCK_PAGES && taken < n;
-	     i = bit_next(chunk->free, i + 1)) {
-		bit_clear(chunk->free, i);
-		frames[taken++] = base + i;
+	while (taken < n && (first = bit_next(chunk->free, 0)) < UMM_BLOCK_PAGES) {
+		last = min(bit_next_clear(chunk->free, first), first + (n - taken));
+		bits_clear(chunk->free, first, last);
+		for (unsigned i = first; i < last; i++)
+			frames[taken++] = base + i;
 	}
 	chunk->nfree -= taken;
 	mem->nfree -= taken;
@@ -532,18 +533,32 @@ static void chunks_restore_locked(struct umm_devmem *mem)
 	mem->nabsent = 0;
 }
 
-static void give_locked(struct umm_devmem *mem, uint32_t frame)
+/* n frames of one chunk; those that failed are not to be had again. */
+static void chunk_give(struct umm_devmem *mem, uint32_t frame, uint32_t n)
 {
 	struct chunk *chunk = &mem->chunks[frame / UMM_BLOCK_PAGES];
+	unsigned first = frame % UMM_BLOCK_PAGES, last = first + n;
 
-	if (bit_test(chunk->bad, frame % UMM_BLOCK_PAGES))
-		return;
 	chunk_unlink(mem, chunk);
-	bit_set(chunk->free, frame % UMM_BLOCK_PAGES);
-	chunk->nfree++;
+	bits_set(chunk->free, first, last);
+	for (unsigned i = bit_next(chunk->bad, first); i < last; i = bit_next(chunk->bad, i + 1)) {
+		bit_clear(chunk->free, i);
+		n--;
+	}
+	chunk->nfree += n;
 	chunk_link(mem, chunk);
 	if (!chunk->absent)
-		mem->nfree++;
+		mem->nfree += n;
+}
+
+static void give_locked(struct umm_devmem *mem, uint32_t frame, uint32_t n)
+{
+	uint32_t some;
+
+	for (; n; frame += some, n -= some) {
+		some = min(n, UMM_BLOCK_PAGES - frame % UMM_BLOCK_PAGES);
+		chunk_give(mem, frame, some);
+	}
 }
 
 /* As devmem_take(), without another try where *missing has no memory: -ENOSPC. */
@@ -561,7 +576,7 @@ static int take_once(struct umm_devmem *mem, unsigned n, uint32_t *frames, uint3
 		return (int)taken;
 	lock_take(&mem->lock);
 	for (unsigned i = 0; i < taken; i++)
-		give_locked(mem, frames[i]);
+		give_locked(mem, frames[i], 1);
 	lock_drop(&mem->lock);
 	return ret;
 }
@@ -585,8 +600,7 @@ void devmem_give_quietly(struct umm_devmem *mem, uint32_t frame, uint32_t n)
 		madvise((void *)devmem_host(mem, frame), (size_t)n << UMM_PAGE_SHIFT,
 			MADV_DONTNEED);
 	lock_take(&mem->lock);
-	for (uint32_t f = frame; f < frame + n; f++)
-		give_locked(mem, f);
+	give_locked(mem, frame, n);
 	lock_drop(&mem->lock);
 }
 
@@ -665,7 +679,7 @@ static uint32_t driver_free(struct umm_devmem *mem, uint32_t nframes, const uint
 		}
 		bit_clear(mem->chunks[frames[i] / UMM_BLOCK_PAGES].driver,
 			  frames[i] % UMM_BLOCK_PAGES);
-		give_locked(mem, frames[i]);
+		give_locked(mem, frames[i], 1);
 	}
 	lock_drop(&mem->lock);
 	return ignored;

@@ -135,7 +135,7 @@ struct piece *piece_new(struct umm_ctx *ctx, const struct piece_want *want)
 int piece_stage(struct piece *piece, const uint64_t *map)
 {
 	uintptr_t pages[UMM_BLOCK_PAGES];
-	unsigned n = bit_count(map), recycled, k = 0;
+	unsigned n = bit_count(map), recycled, k = 0, first, last;
 	int ret;
 
 	if (!n)
@@ -143,10 +143,13 @@ int piece_stage(struct piece *piece, const uint64_t *map)
 	ret = staging_take_pages(&piece->ctx->staging, n, pages, &recycled);
 	if (ret)
 		return ret;
-	for (unsigned i = bit_next(map, 0); i < UMM_BLOCK_PAGES; i = bit_next(map, i + 1)) {
-		piece->host[i] = pages[k++];
-		bit_set(piece->staged, i);
+	for_each_run(map, first, last)
+	{
+		memcpy(&piece->host[first], &pages[k], (last - first) * sizeof(*pages));
+		k += last - first;
 	}
+	for (unsigned w = 0; w < BITMAP_WORDS; w++)
+		piece->staged[w] |= map[w];
 	stats_add(&piece->ctx->stats, UMM_COUNT_FRAMES_RECYCLED, recycled);
 	stats_add(&piece->ctx->stats, UMM_COUNT_FRAMES_FRESH, n - recycled);
 	return 0;
@@ -165,26 +168,47 @@ void piece_drop_copies(struct piece *piece, const uint64_t *pages)
 	residents_release(piece->ctx, list);
 }
 
-/* Add page i to the list of copies: longer by one page, or a new one. */
-static void copy_add(struct piece *piece, enum umm_copy_dir dir, struct umm_devmem *mem,
-		     uint32_t frame, void *host)
+/* What a copy of first .. last - 1 moves, in frames and host memory that follow each other. */
+struct stretch {
+	enum umm_copy_dir dir;
+	struct umm_devmem *mem;
+	const uint32_t *frames;
+	unsigned first, last;
+	uintptr_t host; /* of the first; 0: none */
+};
+
+/* Add it to the list of copies: the last one becomes longer, or a new one. */
+static void copy_add(struct piece *piece, const struct stretch *stretch)
 {
 	struct umm_copy *last = piece->ncopies ? &piece->copies[piece->ncopies - 1] : NULL;
+	uint32_t frame = stretch->frames[stretch->first], n = stretch->last - stretch->first;
+	bool from_device = stretch->dir == UMM_COPY_FROM_DEVICE;
+	void *host = (void *)stretch->host;
 
 	if (last && last->frame + last->npages == frame &&
 	    (host ? (char *)last->host + ((size_t)last->npages << UMM_PAGE_SHIFT) == host :
 		    !last->host)) {
-		last->npages++;
+		last->npages += n;
 		return;
 	}
 	piece->copies[piece->ncopies++] = (struct umm_copy){
-		.dir = dir,
-		.npages = 1,
-		.mem = mem,
+		.dir = stretch->dir,
+		.npages = n,
+		.mem = stretch->mem,
 		.frame = frame,
-		.flags = dir == UMM_COPY_FROM_DEVICE && piece->may_stay ? UMM_COPY_MAY_STAY : 0,
+		.flags = from_device && piece->may_stay ? UMM_COPY_MAY_STAY : 0,
 		.host = host,
 	};
+}
+
+/* The stretch from page i on, which ends before `last` at most; its host pages are where given. */
+static unsigned stretch_end(const uint32_t *frames, const uintptr_t *host, unsigned i,
+			    unsigned last)
+{
+	while (++i < last && frames[i] == frames[i - 1] + 1 &&
+	       (!host || host[i] == host[i - 1] + UMM_PAGE_SIZE))
+		;
+	return i;
 }
 
 static bool comes_in(const struct piece *piece, unsigned i)
@@ -196,11 +220,20 @@ static bool comes_in(const struct piece *piece, unsigned i)
 /* Pages that come from src, of first .. last. */
 static void list_copies_in(struct piece *piece, unsigned first, unsigned last)
 {
+	struct stretch stretch = { UMM_COPY_FROM_DEVICE, piece->src, piece->origin, 0, 0, 0 };
+	uint64_t in[BITMAP_WORDS];
+	unsigned i, end;
+
+	for (unsigned w = 0; w < BITMAP_WORDS; w++)
+		in[w] = (piece->device[w] | piece->coherent[w]) & ~piece->stay[w] & ~piece->undo[w];
 	piece->ncopies = 0;
-	for (unsigned i = bit_next(piece->all, first); i < last; i = bit_next(piece->all, i + 1))
-		if (comes_in(piece, i))
-			copy_add(piece, UMM_COPY_FROM_DEVICE, piece->src, piece->origin[i],
-				 (void *)piece->host[i]);
+	for (i = bit_next(in, first); i < last; i = bit_next(in, end)) {
+		end = stretch_end(piece->origin, piece->host, i, bits_alike(in, i, last));
+		stretch.first = i;
+		stretch.last = end;
+		stretch.host = piece->host[i];
+		copy_add(piece, &stretch);
+	}
 }
 
 /* It was read straight into its frame. */
@@ -211,21 +244,28 @@ static bool is_there(const struct piece *piece, unsigned i)
 
 static void list_copies_out(struct piece *piece)
 {
-	unsigned cleared = 0, there = 0;
+	struct stretch stretch = { UMM_COPY_TO_DEVICE, piece->dst, piece->frames, 0, 0, 0 };
+	unsigned cleared = 0, there = 0, i, end;
+	uint64_t out[BITMAP_WORDS];
 
+	for (unsigned w = 0; w < BITMAP_WORDS; w++)
+		out[w] = piece->all[w] & ~(piece->stay[w] | piece->lost[w] | piece->undo[w]);
 	piece->ncopies = 0;
-	for (unsigned i = bit_next(piece->all, 0); i < UMM_BLOCK_PAGES;
-	     i = bit_next(piece->all, i + 1)) {
-		if (bit_test(piece->stay, i) || bit_test(piece->lost, i) ||
-		    bit_test(piece->undo, i))
-			continue;
+	for (i = bit_next(out, 0); i < UMM_BLOCK_PAGES; i = bit_next(out, end)) {
+		end = i + 1;
 		if (is_there(piece, i)) {
 			there++;
 			continue;
 		}
 		cleared += !piece_host(piece, i);
-		copy_add(piece, UMM_COPY_TO_DEVICE, piece->dst, piece->frames[i],
-			 (void *)piece_host(piece, i));
+		if (bit_test(piece->slotted, i))
+			end = stretch_end(piece->frames, NULL, i,
+					  bits_alike(piece->slotted, i,
+						     bits_alike(out, i, UMM_BLOCK_PAGES)));
+		stretch.first = i;
+		stretch.last = end;
+		stretch.host = piece_host(piece, i);
+		copy_add(piece, &stretch);
 	}
 	if (cleared)
 		ctx_count(piece->ctx, piece->dst->dev, piece_start(piece), UMM_COUNT_CLEARED,

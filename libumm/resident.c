@@ -187,6 +187,36 @@ void resident_clear(struct umm_ctx *ctx, struct block *block, struct resident *r
 		resident_drop(ctx, block, resident);
 }
 
+bool resident_set_run(struct umm_ctx *ctx, struct block *block, struct umm_devmem *mem,
+		      unsigned first, unsigned last, uint32_t frame)
+{
+	struct resident *resident = resident_find(block, mem);
+
+	if (resident && (resident->frames || resident->base + first != frame))
+		return false;
+	if (!resident) {
+		resident = resident_make(ctx, block, mem);
+		if (!resident)
+			return false;
+		resident->base = frame - first;
+	}
+	bits_set(resident->bitmap, first, last);
+	resident_count(resident, (uint16_t)(resident->npages + last - first));
+	return true;
+}
+
+bool resident_clear_run(struct umm_ctx *ctx, struct block *block, struct resident *resident,
+			unsigned first, unsigned last)
+{
+	if (resident->frames)
+		return false;
+	bits_clear(resident->bitmap, first, last);
+	resident_count(resident, (uint16_t)(resident->npages - (last - first)));
+	if (resident->npages == 0)
+		resident_drop(ctx, block, resident);
+	return true;
+}
+
 /* A resident for some of the pages of another one, in no block; NULL: no memory. */
 static struct resident *resident_split(struct umm_ctx *ctx, const struct resident *resident)
 {

@@ -265,6 +265,27 @@ void take_protect_map(struct piece *piece, const uint64_t *map, bool on)
 	}
 }
 
+/* Has nothing happened to any of these pages, whosever they are? Then none is looked at. */
+static bool all_in_sight(const struct piece *piece, const struct block *block, unsigned first,
+			 unsigned last, uint16_t flags)
+{
+	return !bit_any(piece->left) && !pages_any(block, first, last, flags);
+}
+
+static bool leave_lost(struct piece *piece, const struct block *block, unsigned first,
+		       unsigned last)
+{
+	bool any = false;
+
+	for (unsigned i = first; i < last; i = bit_next(piece->all, i + 1)) {
+		if (!piece_lost_sight(piece, block, i))
+			continue;
+		bit_set(piece->stay, i);
+		any = true;
+	}
+	return any;
+}
+
 bool take_leave_left(struct piece *piece, unsigned first, unsigned last)
 {
 	struct block *block;
@@ -273,12 +294,8 @@ bool take_leave_left(struct piece *piece, unsigned first, unsigned last)
 	while (uffd_is_changing(piece->ctx->uffd))
 		event_pump(piece->ctx);
 	block = block_find(piece->ctx, piece->va);
-	for (unsigned i = first; i < last; i = bit_next(piece->all, i + 1)) {
-		if (!piece_lost_sight(piece, block, i))
-			continue;
-		bit_set(piece->stay, i);
-		any = true;
-	}
+	if (!all_in_sight(piece, block, first, last, PG_DISCARD))
+		any = leave_lost(piece, block, first, last);
 	lock_drop(&block->lock);
 	return any;
 }
@@ -465,10 +482,12 @@ void take_unshare(struct piece *piece, unsigned first, unsigned last)
 bool take_leave_dropped(struct piece *piece, const uint64_t *map, unsigned first, unsigned last)
 {
 	struct block *block = block_find(piece->ctx, piece->va);
-	bool any = false;
+	bool any = false, all_here;
 
-	for (unsigned i = bit_next(map, first); i < last; i = bit_next(map, i + 1)) {
-		/* Refilled: what is there is not what was collected, and counts. */
+	/* Refilled: what is there is not what was collected, and counts. */
+	all_here = all_in_sight(piece, block, first, last, PG_DISCARD | PG_REFILLED) &&
+		   !bit_any(piece->stay);
+	for (unsigned i = bit_next(map, first); i < last && !all_here; i = bit_next(map, i + 1)) {
 		if (piece_lost_sight(piece, block, i) || block->page[i] & PG_REFILLED)
 			bit_set(piece->stay, i);
 		any |= bit_test(piece->stay, i);
@@ -488,8 +507,10 @@ static unsigned step_end(const struct piece *piece, const uintptr_t *place, cons
 {
 	unsigned end = first + 1;
 
-	while (end < last && bit_test(map, end) && !bit_test(piece->stay, end) &&
-	       take_target(piece, place, end) == take_target(piece, place, end - 1) + UMM_PAGE_SIZE)
+	last = bits_alike(piece->stay, first, bits_alike(map, first, last));
+	if (!place)
+		return last;
+	while (end < last && place[end] == place[end - 1] + UMM_PAGE_SIZE)
 		end++;
 	return end;
 }

@@ -151,10 +151,11 @@ static void copy_runs(struct piece *piece, const uint64_t *runs)
 /* These pages are in the slot, unless they stay. */
 static void set_slotted(struct piece *piece, const uint64_t *map, unsigned first, unsigned last)
 {
-	unsigned i;
+	uint64_t taken[BITMAP_WORDS] = { 0 };
 
-	for (i = next_going(piece, map, first); i < last; i = next_going(piece, map, i + 1))
-		bit_set(piece->slotted, i);
+	bits_set(taken, first, last);
+	for (unsigned w = 0; w < BITMAP_WORDS; w++)
+		piece->slotted[w] |= map[w] & taken[w] & ~piece->stay[w];
 }
 
 static unsigned move_to_slot(struct piece *piece, const uint64_t *map, unsigned first,

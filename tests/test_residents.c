@@ -11,9 +11,10 @@
 
 #include "hooked.h"
 
-#define NPAGES	 128
-#define NR_STEPS 1200
-#define SEED	 0x756d6d31u
+#define NPAGES	     128
+#define NR_STEPS     1200
+#define NR_STRETCHES 120
+#define SEED	     0x756d6d31u
 /* More than are few on a device, then nearly none, and again. */
 #define MOST  48
 #define LEAST 3
@@ -121,6 +122,42 @@ static void part_of_many_scattered_pages_is_dropped(struct env *e)
 	assert_filled(w.p, NPAGES, 1);
 }
 
+static long count_away(const struct walk *w, size_t i, size_t end, bool away)
+{
+	long n = 0;
+
+	for (; i < end; i++)
+		n += w->away[i] == away;
+	return n;
+}
+
+/* Many at once, of which some are there already, or have come alone, in other frames. */
+static void stretches_come_and_go_at_once(struct env *e)
+{
+	struct walk w = { .env = e, .ref = env_device(e, NPAGES), .seed = SEED };
+
+	w.p = env_alloc_small(e, NPAGES * PAGE);
+	fill(w.p, NPAGES, 1);
+	for (unsigned step = 0; step < NR_STRETCHES; step++) {
+		size_t i = random_next(&w) % NPAGES, end = i + 1 + random_next(&w) % (NPAGES - i);
+		bool out = random_next(&w) % 2;
+
+		if (step % 8 == 0)
+			drop(&w, i);
+		if (out)
+			to_device(e, w.ref, w.p + i * PAGE, end - i, count_away(&w, i, end, false));
+		else
+			to_system(e, w.p + i * PAGE, end - i, count_away(&w, i, end, true));
+		for (size_t k = i; k < end; k++) {
+			set_away(&w, k, out);
+			assert_true(out || filled_at(w.p, k, 1));
+		}
+		check(&w);
+	}
+	assert_device_sees(w.ref, w.p, NPAGES, 1);
+	assert_filled(w.p, NPAGES, 1);
+}
+
 /* A few of each block, as far from each other as may be. */
 static void few_scattered_pages_take_little_of_the_books(struct env *e)
 {
@@ -151,6 +188,7 @@ static void few_scattered_pages_take_little_of_the_books(struct env *e)
 static const struct test_case cases[] = {
 	TEST(ALL, each_page_has_its_frame_whatever_comes_and_goes),
 	TEST(ALL, part_of_many_scattered_pages_is_dropped),
+	TEST(ALL, stretches_come_and_go_at_once),
 	TEST(ONCE, few_scattered_pages_take_little_of_the_books),
 };
 
