@@ -226,6 +226,8 @@ int touch_write(void *addr);
 
 /* True where the CPU has the page mapped, by /proc/self/pagemap. */
 bool cpu_maps(const void *addr);
+/* Is memory that was only read one page of zeroes, for all? Some kernels give pages at once. */
+bool kernel_has_zero_page(void);
 
 /* A thread that can be seen to block. */
 struct actor {

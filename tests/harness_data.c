@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 static uint64_t fill_word(size_t page, size_t word, unsigned seed)
@@ -159,7 +160,7 @@ struct umm_fence *migrate_start(struct env *env, struct ref_device *ref, void *a
 	return fence;
 }
 
-bool cpu_maps(const void *addr)
+static uint64_t pagemap_entry(const void *addr)
 {
 	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
 	uint64_t entry = 0;
@@ -169,5 +170,23 @@ bool cpu_maps(const void *addr)
 		n = pread(fd, &entry, sizeof(entry), (off_t)((uintptr_t)addr / PAGE * 8));
 		close(fd);
 	}
-	return n == (ssize_t)sizeof(entry) && entry >> 63;
+	return n == (ssize_t)sizeof(entry) ? entry : 0;
+}
+
+bool cpu_maps(const void *addr)
+{
+	return pagemap_entry(addr) >> 63;
+}
+
+bool kernel_has_zero_page(void)
+{
+	char *p = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	bool is_its_own;
+
+	if (p == MAP_FAILED)
+		return true;
+	touch_read(p);
+	is_its_own = pagemap_entry(p) >> 56 & 1;
+	munmap(p, PAGE);
+	return !is_its_own;
 }
