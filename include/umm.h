@@ -63,7 +63,8 @@
  * umm_free() it, allocate more, and drop its contexts; devices stay with the
  * parent (-ENODEV). A child that wants devices creates a context of its own. A page
  * that was lost, or that its device does not give back, is SIGBUS in the child; there
- * only unmapping it, or mapping something else over it, ends that.
+ * only unmapping it, or mapping something else over it, ends that. While fork() waits for
+ * callbacks, migrations to devices are delayed and go on; no context is made or closed.
  *
  * Signals: handlers may touch managed memory, and must not call libumm unless a function
  * says so. While a thread is inside libumm its signals wait, except during long waits for
@@ -1344,8 +1345,9 @@ struct umm_notifier_range {
 	enum umm_event event;
 	struct umm_device *owner; /* MIGRATE: the device that pages go to; NULL: they go home. A
 				   * device may ignore migrations *to* it that it asked for */
-	bool blockable;		  /* false: the callback must not sleep; -EAGAIN asks to be
-				   * called again where it may */
+	/* False: the callback must not sleep; -EAGAIN asks to be called again where it may.
+	 * There it may wait for the program: up to 64 faults that do hold up no others. */
+	bool blockable;
 };
 
 /** Callbacks of a mirror. Both required. No core lock is held; signals are. */
@@ -1383,7 +1385,8 @@ UMM_API int umm_mirror_register(struct umm_device *dev, const struct umm_mirror_
  * umm_mirror_unregister() - stop; calls release, after which no callback runs
  * @mirror: or NULL
  *
- * In a forked child nothing is called: the driver's state is the parent's.
+ * Waits for callbacks of this mirror, and of no other. In a forked child nothing is called: the
+ * driver's state is the parent's.
  *
  * Ownership: @mirror is gone.
  * Context:   any thread; may sleep.
@@ -1431,6 +1434,8 @@ UMM_API int umm_notifier_insert(struct umm_ctx *ctx, const struct umm_span *span
 /**
  * umm_notifier_remove() - stop; no callback runs after the return
  * @notifier: or NULL
+ *
+ * Waits for callbacks of this notifier, and of no other.
  *
  * Ownership: @notifier is gone.
  * Context:   any thread; may sleep.
@@ -2153,7 +2158,8 @@ struct umm_prefetch {
  *
  * Pages are moved as umm_migrate_spans() moves them, but for those that are hinted NO_MIGRATE or
  * LATENCY_CRITICAL. Where @dst is too small, as many come as it has room for, and the result says
- * how many. Requests without @after run in the order in which they were made. One whose fence
+ * how many. Requests without @after run in the order in which they were made, but for those that
+ * wait for the program in a callback, or for pages that do: others overtake them. One whose fence
  * ends with an error does nothing, and ends with that. While it waits for @after, the end of its
  * context or of @dst ends it with -ENODEV.
  *

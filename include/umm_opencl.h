@@ -374,7 +374,10 @@ UMM_API int umm_opencl_prefetch(struct umm_opencl *ocl, const struct umm_opencl_
  * memory and that commands of the window come after, or after which the holder acquires another
  * window of that device. Windows of a device are acquired in turns, waits included: nor may the
  * holder acquire any window of a device where another thread acquires this memory.
- * Reading what is only held for reading is fine, by windows of other devices too.
+ * Reading what is only held for reading is fine, by windows of other devices too. So is, while
+ * others wait for the release (up to 64 CPU threads, a fork() of another thread), to use other
+ * memory, acquire other windows of the device, and create and destroy other devices; but not to
+ * make or close a context while another thread forks.
  */
 
 /** Flags of umm_opencl_window_create(). */

@@ -62,20 +62,33 @@ void ctx_wake_block(struct umm_ctx *ctx, uintptr_t va)
 		uffd_wake(ctx->uffd, va, UMM_BLOCK_SIZE);
 }
 
+/* May one begin that has waited since began_ns? */
+static bool move_out_may_begin(struct umm_ctx *ctx, uint64_t began_ns) UMM_REQUIRES(&ctx->fork_lock)
+{
+	if (ctx->forking != FORK_WAITS)
+		return ctx->forking == FORK_NONE;
+	if (now_ns() - began_ns < ctx->fork_patience_ns)
+		return false;
+	ctx->overtakers++;
+	return true;
+}
+
 void ctx_move_out_begin(struct umm_ctx *ctx)
 {
+	uint64_t began_ns = now_ns(), patience_ns;
 	uint32_t seen;
-	bool forking;
+	bool may;
 
 	for (;;) {
 		seen = ctx_settle_count(ctx);
 		lock_take(&ctx->fork_lock);
-		forking = ctx->forking;
-		ctx->moving_out += !forking;
+		may = move_out_may_begin(ctx, began_ns);
+		ctx->moving_out += may;
+		patience_ns = ctx->forking == FORK_WAITS ? ctx->fork_patience_ns : FORK_NS;
 		lock_drop(&ctx->fork_lock);
-		if (!forking)
+		if (may)
 			return;
-		ctx_settle_wait(ctx, seen, now_ns() + FORK_NS);
+		ctx_settle_wait(ctx, seen, now_ns() + patience_ns);
 	}
 }
 
@@ -291,9 +304,12 @@ static int ctx_open(struct umm_ctx *ctx, const struct umm_ctx_options *options)
 	ret = failed(admit_start(ctx, options), "a thread for faults that wait for room");
 	if (ret)
 		goto err_readahead;
-	ret = failed(servers_start(ctx, options->fault_servers), "fault servers");
+	ret = failed(keeper_start(ctx), "a thread that starts threads");
 	if (ret)
 		goto err_admit;
+	ret = failed(servers_start(ctx, options->fault_servers), "fault servers");
+	if (ret)
+		goto err_keeper;
 	ret = ctx->in_thread ? sigbus_open(ctx) : 0;
 	if (ret)
 		goto err_servers;
@@ -302,6 +318,8 @@ static int ctx_open(struct umm_ctx *ctx, const struct umm_ctx_options *options)
 
 err_servers:
 	servers_stop(ctx);
+err_keeper:
+	keeper_stop(ctx);
 err_admit:
 	admit_stop(ctx);
 err_readahead:
@@ -437,6 +455,7 @@ static void ctx_close(struct umm_ctx *ctx)
 	release_all(ctx);
 	watchdog_fini(&ctx->watchdog);
 	readahead_stop(ctx);
+	keeper_stop(ctx);
 	admit_stop(ctx);
 	workers_stop(&ctx->movers);
 	workers_stop(&ctx->workers);

@@ -22,6 +22,13 @@
 #include "watchdog.h"
 #include "work.h"
 
+/* What becomes of migrations to devices. */
+enum forking {
+	FORK_NONE,
+	FORK_WAITS, /* fork() wants to begin, and may wait for others */
+	FORK_MADE,  /* it waits for nobody any more: nothing moves out */
+};
+
 struct umm_ctx {
 	struct handle handle;
 	_Atomic unsigned refs;
@@ -59,6 +66,7 @@ struct umm_ctx {
 	struct workers workers; /* deferred faults and address-space events */
 	struct workers movers;	/* asynchronous migrations */
 	struct admit admit;
+	struct keeper keeper; /* of these three's threads */
 	void (*failed)(void *priv, struct umm_devmem *mem, int error, size_t nlost);
 	void *failed_priv;
 	struct readahead readahead;
@@ -66,9 +74,11 @@ struct umm_ctx {
 	struct servers servers;
 	struct watchdog watchdog; /* of migrations in steps */
 
-	struct lock fork_lock; /* RANK_FORK. Protects: the next two */
+	struct lock fork_lock; /* RANK_FORK. Protects: the next four */
 	unsigned moving_out;   /* migrations to devices in flight */
-	unsigned forking;      /* fork() wants to begin, or has */
+	enum forking forking;
+	unsigned overtakers;	   /* migrations that began all the same, since it wants to begin */
+	uint64_t fork_patience_ns; /* so long one waits before that */
 
 	/* Counts migrations that ended: who waits for a MIGRATING page sleeps on it. */
 	_Atomic uint32_t settled;
@@ -96,7 +106,10 @@ bool ctx_tell_failed(struct umm_ctx *ctx, struct umm_devmem *mem, int error, siz
 bool ctx_is_lost(struct umm_ctx *ctx, const char *call);
 size_t ctx_bookkeeping_bytes(struct umm_ctx *ctx);
 
-/* A migration to a device begins (waits while a fork is being made) and ends. */
+/*
+ * A migration to a device begins and ends. While a fork is made it waits. While a fork waits
+ * itself, it does so for a moment only: a callback may wait for somebody who needs this migration.
+ */
 #define FORK_NS UINT64_C(1000000000) /* how often those look up who wait for a fork, or in one */
 void ctx_move_out_begin(struct umm_ctx *ctx);
 void ctx_move_out_end(struct umm_ctx *ctx);

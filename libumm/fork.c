@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * fork(). Before it happens every private device page and every exclusive one comes home, and
- * no migration to a device may start; so the child gets ordinary memory with the parent's data,
- * shared copy-on-write by the kernel, and needs neither the parent's devices nor its
+ * no migration to a device may start from there on; so the child gets ordinary memory with the
+ * parent's data, shared copy-on-write by the kernel, and needs neither the parent's devices nor its
  * fault servers. Registrations are not inherited (the userfaultfd asks for no
  * fork events, which would need CAP_SYS_PTRACE, and a parent that lives as long as
  * its child).
@@ -18,6 +18,11 @@
  * allocate some. So nothing is held meanwhile that a fault server, an event reader or an
  * allocation needs: they go on, and the child may be born in the middle of what they do. It mends
  * its books (region_fork_child() and the like).
+ *
+ * To come home pages may wait for callbacks, and these for the program, which may need a migration
+ * to a device before it lets go. So while fork() brings pages home, such migrations are put off,
+ * but not for ever (ctx_move_out_begin()). Only when it need not wait any more nothing begins at
+ * all; then a look shows whether really everything is home, or it starts over.
  *
  * Locks: from prepare to parent/child this thread holds the list of contexts, which only making
  * and closing one needs. All regions.locks, past the rank check (in list order; nobody else ever
@@ -47,10 +52,14 @@
 /* So many times pages that were moved meanwhile are looked for. */
 #define HOME_TRIES 16
 
-static void stop_moving_out(struct umm_ctx *ctx)
+/* So long a migration to a device is put off at first; then for twice as long each time. */
+#define PUT_OFF_NS UINT64_C(10000000)
+
+static void set_forking(struct umm_ctx *ctx, enum forking forking, uint64_t patience_ns)
 {
 	lock_take(&ctx->fork_lock);
-	ctx->forking++;
+	ctx->forking = forking;
+	ctx->fork_patience_ns = patience_ns;
 	lock_drop(&ctx->fork_lock);
 }
 
@@ -70,14 +79,6 @@ static void wait_until_still(struct umm_ctx *ctx)
 		ctx_still_waiting(&patience, piece_any_in_flight(ctx));
 		ctx_settle_wait(ctx, seen, now_ns() + FORK_NS);
 	}
-}
-
-static void resume_moving_out(struct umm_ctx *ctx)
-{
-	lock_take(&ctx->fork_lock);
-	ctx->forking--;
-	lock_drop(&ctx->fork_lock);
-	ctx_settled(ctx);
 }
 
 static void come_home(struct umm_ctx *ctx)
@@ -116,7 +117,7 @@ static bool any_away(struct umm_ctx *ctx)
 }
 
 /* What mremap() moves while we go through the addresses would go past us: so nothing is moved. */
-static struct umm_ctx *first_not_home(void)
+static bool any_not_home(void)
 {
 	struct umm_ctx *found;
 
@@ -130,47 +131,104 @@ static struct umm_ctx *first_not_home(void)
 	return found;
 }
 
-/* Nothing moves out: once all pages are at home, they stay there. */
+/* Nothing moves out any more. False: something does just now. */
+static bool stop_moving_out(struct umm_ctx *ctx)
+{
+	bool still;
+
+	lock_take(&ctx->fork_lock);
+	still = !ctx->moving_out;
+	if (still)
+		ctx->forking = FORK_MADE;
+	lock_drop(&ctx->fork_lock);
+	return still;
+}
+
+static bool stop_all_moving_out(void)
+{
+	struct umm_ctx *ctx = ctx_list_first();
+
+	while (ctx && (ctx_is_forked(ctx) || stop_moving_out(ctx)))
+		ctx = ctx->next;
+	return !ctx;
+}
+
+/* How many migrations to devices have begun since this was asked last. */
+static unsigned take_overtakers(struct umm_ctx *ctx)
+{
+	unsigned n;
+
+	lock_take(&ctx->fork_lock);
+	n = ctx->overtakers;
+	ctx->overtakers = 0;
+	lock_drop(&ctx->fork_lock);
+	return n;
+}
+
+/* All pages come home, for which it may wait. How many migrations to devices began meanwhile. */
+static unsigned all_come_home(uint64_t patience_ns)
+{
+	unsigned overtakers = 0;
+
+	for (struct umm_ctx *ctx = ctx_list_first(); ctx; ctx = ctx->next)
+		if (!ctx_is_forked(ctx))
+			set_forking(ctx, FORK_WAITS, patience_ns);
+	for (struct umm_ctx *ctx = ctx_list_first(); ctx; ctx = ctx->next) {
+		if (ctx_is_forked(ctx))
+			continue;
+		wait_until_still(ctx);
+		come_home(ctx);
+	}
+	for (struct umm_ctx *ctx = ctx_list_first(); ctx; ctx = ctx->next)
+		if (!ctx_is_forked(ctx))
+			overtakers += take_overtakers(ctx);
+	return overtakers;
+}
+
+/* Everything is at home, and stays there. */
 static void be_at_home(void)
 {
-	struct umm_ctx *ctx;
+	uint64_t patience_ns = PUT_OFF_NS;
+	bool moves = true, away = true;
+	unsigned overtakers;
 
-	for (unsigned tries = 0; (ctx = first_not_home()) && tries < HOME_TRIES; tries++)
-		come_home(ctx);
-	if (ctx)
+	for (unsigned tries = 0; away && tries < HOME_TRIES;) {
+		overtakers = all_come_home(patience_ns);
+		patience_ns = min(2 * patience_ns, FORK_NS);
+		moves = !stop_all_moving_out();
+		away = moves || any_not_home();
+		tries += !moves && !overtakers;
+	}
+	if (away)
 		log_error("some pages did not come home: a forked child cannot use them");
 }
 
 static void prepare(void)
 {
-	/* What a callback is called for would never end. */
-	bool waits = !notifier_in_callback();
-
 	/* Besides the lock: no handler runs until fork() is over, it might fork too. */
 	signals_hold();
 	ctx_list_lock();
-	for (struct umm_ctx *ctx = ctx_list_first(); ctx; ctx = ctx->next) {
-		if (ctx_is_forked(ctx))
-			continue;
-		stop_moving_out(ctx);
-		if (!waits)
-			continue;
-		wait_until_still(ctx);
-		come_home(ctx);
+	/* What a callback is called for would never end. */
+	if (notifier_in_callback()) {
+		for (struct umm_ctx *ctx = ctx_list_first(); ctx; ctx = ctx->next)
+			if (!ctx_is_forked(ctx))
+				set_forking(ctx, FORK_MADE, 0);
+		log_error("fork() from a callback: what is on devices is lost to the child");
+	} else {
+		be_at_home();
 		hook_run(HOOK_FORK_PREPARED, 0);
 	}
-	if (waits)
-		be_at_home();
-	else
-		log_error("fork() from a callback: what is on devices is lost to the child");
 	hook_run(HOOK_FORK_BEGINS, 0);
 }
 
 static void parent(void)
 {
-	for (struct umm_ctx *ctx = ctx_list_first(); ctx; ctx = ctx->next)
-		if (!ctx_is_forked(ctx))
-			resume_moving_out(ctx);
+	for (struct umm_ctx *ctx = ctx_list_first(); ctx; ctx = ctx->next) {
+		if (ctx_is_forked(ctx))
+			continue;
+		set_forking(ctx, FORK_NONE, 0);
+		ctx_settled(ctx);
+	}
 	ctx_list_unlock();
 	signals_let();
 }

@@ -112,7 +112,7 @@ static bool batch_start(struct batch *batch, const struct piece_want *want, uint
 {
 	struct umm_ctx *ctx = batch->ctx;
 	struct piece_found found;
-	bool started;
+	bool started, sleeps;
 	int ret;
 
 	batch_wait(batch, MAX_IN_FLIGHT - 1);
@@ -132,7 +132,10 @@ static bool batch_start(struct batch *batch, const struct piece_want *want, uint
 	batch->managed = true;
 	if (found.busy) {
 		ctx_still_waiting(&batch->patience, want->va);
+		sleeps = worker_sleeps();
 		ctx_settle_wait(ctx, found.settled, now_ns() + WAIT_NS);
+		if (sleeps)
+			worker_wakes();
 	}
 	return found.busy;
 }

@@ -18,7 +18,7 @@
  * that begins after the callback finds the page MIGRATING and reports none.
  *
  * Invariants: a notifier is in the tree exactly while it may be called; it is not
- * removed while active > 0, so the walk over the tree may drop the lock around a
+ * removed while calls > 0, so the walk over the tree may drop the lock around a
  * callback. seq is odd exactly while active > 0.
  * Locks: notifiers.lock. Callbacks run without any.
  */
@@ -172,12 +172,16 @@ static int call(struct umm_ctx *ctx, struct umm_notifier *notifier,
 		const struct umm_notifier_range *range)
 {
 	struct umm_notifier *outer = running;
+	bool sleeps;
 	int ret;
 
 	hook_run(HOOK_INVALIDATE, range->start);
 	stats_add(&ctx->stats, UMM_COUNT_INVALIDATIONS, 1);
 	running = notifier;
+	sleeps = range->blockable && worker_sleeps();
 	ret = notifier->invalidate(notifier->priv, range);
+	if (sleeps)
+		worker_wakes();
 	running = outer;
 	return ret == -EAGAIN && !range->blockable ? -EAGAIN : 0;
 }
@@ -201,9 +205,12 @@ int notifier_invalidate_others(struct umm_ctx *ctx, const struct umm_notifier_ra
 	     node = itree_next(node, range->start, range->end)) {
 		if (dev && notifier_of(node)->dev == dev)
 			continue;
+		notifier_of(node)->calls++;
 		lock_drop(&notifiers->lock);
 		ret = call(ctx, notifier_of(node), range);
 		lock_take(&notifiers->lock);
+		if (--notifier_of(node)->calls == 0)
+			pthread_cond_broadcast(&notifiers->quiet);
 	}
 	end_locked(notifiers, &active);
 	lock_drop(&notifiers->lock);
@@ -253,10 +260,16 @@ void notifier_del(struct umm_notifier *notifier)
 	if (ctx_is_forked(notifier->ctx))
 		return;
 	lock_take(&notifiers->lock);
-	while (notifier->active)
+	/* Not for what else is under way: that may wait for this very thread. */
+	while (notifier->calls)
 		lock_wait(&notifiers->lock, &notifiers->quiet);
 	itree_remove(&notifiers->tree, &notifier->node);
 	atomic_fetch_sub(&notifiers->count, 1);
+	/* What is under way ends without it. */
+	if (notifier->active) {
+		notifier->active = 1;
+		deactivate(notifiers, notifier);
+	}
 	lock_drop(&notifiers->lock);
 }
 

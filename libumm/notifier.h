@@ -21,7 +21,9 @@ struct umm_notifier {
 	const struct umm_device *dev; /* its device; NULL: not of a mirror */
 	/* Odd while an invalidation is under way; a snapshot is good while it is the same. */
 	_Atomic uint64_t seq;
-	unsigned active; /* invalidations under way; under notifiers.lock */
+	/* Under notifiers.lock: */
+	unsigned active; /* invalidations under way */
+	unsigned calls;	 /* callbacks that run */
 };
 
 /* An invalidation under way, so that a notifier inserted meanwhile counts it. */
@@ -44,7 +46,7 @@ struct notifiers {
 	struct itree tree;
 	struct notifier_active *active;
 	struct umm_invalidation *announced;
-	pthread_cond_t quiet; /* some notifier's active reached 0 */
+	pthread_cond_t quiet; /* some notifier's active or calls reached 0 */
 
 	struct pool active_pool;
 	_Atomic unsigned count; /* also read without the lock: nobody listens */
@@ -93,7 +95,7 @@ bool notifier_valid(const struct umm_notifier *notifier);
 bool notifier_in_callback(void);
 bool notifier_refuses(const char *function);
 
-/* Put it into the tree, make it live; take it out, waiting for callbacks. */
+/* Put it into the tree, make it live; take it out, waiting for its own callbacks. */
 void notifier_add(struct umm_ctx *ctx, struct umm_notifier *notifier);
 void notifier_del(struct umm_notifier *notifier);
 

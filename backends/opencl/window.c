@@ -50,30 +50,64 @@
 	"done; do they wait for an event that the thread completes later, or for a window that "  \
 	"it holds?"
 
+static void wait_for(cl_event event)
+{
+	/* One by one: several would have to be of one context, and one that is bad end the wait. */
+	cl_int err = clWaitForEvents(1, &event);
+
+	if (err != CL_SUCCESS)
+		report(UMM_LOG_ERROR, "clWaitForEvents() of a window failed: %s (%d)",
+		       report_cl_name(err), err);
+	clReleaseEvent(event);
+}
+
+/*
+ * Its events are done. It is not locked while they are waited for: who may not sleep is told so
+ * meanwhile, and whoever else comes waits for those that are being waited for, too.
+ */
 static void drain_locked(struct umm_opencl_window *window)
+{
+	cl_event *events = window->events;
+	cl_uint nevents = window->nevents;
+
+	while (!nevents && window->draining)
+		pthread_cond_wait(&window->changed, &window->lock);
+	if (!nevents)
+		return;
+	window->events = NULL;
+	window->nevents = 0;
+	window->draining++;
+	pthread_mutex_unlock(&window->lock);
+	while (nevents)
+		wait_for(events[--nevents]);
+	free(events);
+	pthread_mutex_lock(&window->lock);
+	window->draining--;
+	pthread_cond_broadcast(&window->changed);
+}
+
+static bool has_events_locked(const struct umm_opencl_window *window)
+{
+	return window->nevents || window->draining;
+}
+
+static void wait_drained_locked(struct umm_opencl_window *window)
 {
 	struct watcher *watcher = &window->ocl->windows->watcher;
 	struct watch watch;
-	cl_int err;
 
-	if (!window->nevents)
+	if (!has_events_locked(window))
 		return;
 	watch_begin(watcher, &watch, window->start, WHY_EVENTS);
-	/* One by one: several would have to be of one context, and one that is bad end the wait. */
-	while (window->nevents) {
-		err = clWaitForEvents(1, &window->events[--window->nevents]);
-		if (err != CL_SUCCESS)
-			report(UMM_LOG_ERROR, "clWaitForEvents() of a window failed: %s (%d)",
-			       report_cl_name(err), err);
-		clReleaseEvent(window->events[window->nevents]);
-	}
+	while (has_events_locked(window))
+		drain_locked(window);
 	watch_end(watcher, &watch);
 }
 
 void window_drain(struct umm_opencl_window *window)
 {
 	pthread_mutex_lock(&window->lock);
-	drain_locked(window);
+	wait_drained_locked(window);
 	pthread_mutex_unlock(&window->lock);
 }
 
@@ -83,13 +117,15 @@ static void wait_released_locked(struct umm_opencl_window *window, uintptr_t add
 	struct watcher *watcher = &window->ocl->windows->watcher;
 	struct watch watch;
 
-	if (window->held) {
-		watch_begin(watcher, &watch, addr, WHY_HELD);
-		while (window->held)
-			pthread_cond_wait(&window->released, &window->lock);
-		watch_end(watcher, &watch);
-	}
-	drain_locked(window);
+	do {
+		if (window->held) {
+			watch_begin(watcher, &watch, addr, WHY_HELD);
+			while (window->held)
+				pthread_cond_wait(&window->changed, &window->lock);
+			watch_end(watcher, &watch);
+		}
+		wait_drained_locked(window);
+	} while (window->held);
 }
 
 /* Where permissions change nothing moves: a device that only loads goes on with what it has. */
@@ -106,7 +142,7 @@ static int window_invalidate(void *priv, const struct umm_notifier_range *range)
 
 	pthread_mutex_lock(&window->lock);
 	if (concerns_locked(window, range->event)) {
-		if (!range->blockable && (window->held || window->nevents))
+		if (!range->blockable && (window->held || has_events_locked(window)))
 			ret = -EAGAIN;
 		else
 			wait_released_locked(window, range->start);
@@ -146,7 +182,7 @@ void windows_quiesce(struct umm_opencl *ocl)
 
 static void window_free(struct umm_opencl_window *window)
 {
-	pthread_cond_destroy(&window->released);
+	pthread_cond_destroy(&window->changed);
 	pthread_mutex_destroy(&window->lock);
 	free(window->events);
 	live_end(LIVE_WINDOW, window);
@@ -198,7 +234,7 @@ static struct umm_opencl_window *window_new(struct umm_opencl *ocl, uintptr_t st
 	window->npages = (uint32_t)((len + UMM_PAGE_SIZE - 1) >> UMM_PAGE_SHIFT);
 	window->end = start + ((uintptr_t)window->npages << UMM_PAGE_SHIFT);
 	pthread_mutex_init(&window->lock, NULL);
-	pthread_cond_init(&window->released, NULL);
+	pthread_cond_init(&window->changed, NULL);
 	return window;
 }
 
@@ -352,7 +388,9 @@ static bool hold_if_valid(struct umm_opencl_window *window, unsigned access)
 	pthread_mutex_lock(&window->lock);
 	valid = is_valid_locked(window, access);
 	if (valid) {
-		window->uses = window->held || window->nevents ? window->uses | access : access;
+		if (!window->held && !has_events_locked(window))
+			window->uses = 0;
+		window->uses |= access;
 		window->access = window->held ? window->access | access : access;
 		window->remembered &= window->held > 0;
 		window->held++;
@@ -515,7 +553,7 @@ int umm_opencl_window_release(struct umm_opencl_window *window, cl_uint nevents,
 	if (window->held)
 		ret = add_events_locked(window, nevents, events);
 	if (!ret && !--window->held)
-		pthread_cond_broadcast(&window->released);
+		pthread_cond_broadcast(&window->changed);
 	pthread_mutex_unlock(&window->lock);
 	return ret;
 }
@@ -540,7 +578,7 @@ static int check_released(struct umm_opencl_window *window, unsigned *access)
 		 (window->access & UMM_OPENCL_WRITE && !has_written_locked(window)))
 		ret = -ENOENT;
 	else
-		drain_locked(window);
+		wait_drained_locked(window);
 	pthread_mutex_unlock(&window->lock);
 	return ret;
 }

@@ -23,15 +23,16 @@ struct umm_opencl_window {
 
 	/* Protects: what follows. Never held while libumm is called. Inside: nothing. */
 	pthread_mutex_t lock;
-	pthread_cond_t released;
+	pthread_cond_t changed; /* nobody holds it, or events are done */
 
 	unsigned held;	   /* acquired so often more than released */
 	unsigned resident; /* access for which all pages were in the buffer as of seq; 0: none */
 	unsigned access;   /* what it was acquired for since nobody held it; 0: never */
 	unsigned uses;	   /* what holders and events may do with it, at most */
 	uint64_t seq;
-	cl_event *events; /* to wait for before pages leave */
-	cl_uint nevents;
+	cl_event *events;  /* to wait for before pages leave */
+	cl_uint nevents;   /* of these, and */
+	unsigned draining; /* threads that wait for others that were there */
 };
 
 struct windows {
