@@ -109,7 +109,8 @@ static int window_invalidate(void *priv, const struct umm_notifier_range *range)
 		if (!range->blockable && (window->held || window->nevents))
 			ret = -EAGAIN;
 		else
-			wait_released_locked(window, range->start);
+			wait_released_locked(window, range->start > window->start ? range->start :
+										    window->start);
 	}
 	pthread_mutex_unlock(&window->lock);
 	return ret;
