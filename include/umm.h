@@ -716,8 +716,9 @@ enum umm_migrate_flag {
 	UMM_MIGRATE_SELECT_COHERENT = 1 << 4, /*   coherent pages (likewise) */
 	UMM_MIGRATE_READ = 1 << 6,  /* the device is going to read them: those that are hinted
 				    * READ_MOSTLY are copied, as with DUPLICATE */
-	UMM_MIGRATE_AHEAD = 1 << 5, /* nobody has missed these pages yet: those that are not
-					       * to be pulled ahead stay; see umm_advise() */
+	UMM_MIGRATE_AHEAD = 1 << 5, /* nobody has missed these pages yet: those stay that are not
+				     * to be pulled ahead, see umm_advise(), that are on their
+				     * way already, and that a callback would have to sleep for */
 };
 
 /** A request for umm_migrate_spans(). */
@@ -1345,8 +1346,9 @@ struct umm_notifier_range {
 	enum umm_event event;
 	struct umm_device *owner; /* MIGRATE: the device that pages go to; NULL: they go home. A
 				   * device may ignore migrations *to* it that it asked for */
-	/* False: the callback must not sleep; -EAGAIN asks to be called again where it may.
-	 * There it may wait for the program: up to 64 faults that do hold up no others. */
+	/* False: the callback must not sleep; -EAGAIN asks to be called again where it may, for what
+	 * somebody has asked for; other pages that this notifier watches stay as they are. There it
+	 * may wait for the program: up to 64 faults that do hold up no others. */
 	bool blockable;
 };
 

@@ -15,6 +15,7 @@ struct batch_want {
 	bool no_evict;
 	bool reads;	      /* the device only reads: what is READ_MOSTLY is duplicated */
 	bool ahead;	      /* nobody has missed them yet */
+	bool unasked;	      /* nor asked for them: nobody's callback sleeps for them */
 	bool last_try;	      /* a device that lacks memory for the copies has lost the pages */
 	bool may_stay;	      /* nobody waits for what comes home */
 	bool may_sleep;	      /* while somebody else keeps a page that thrashes */

@@ -285,10 +285,12 @@ static int take_frames(const struct piece_want *want, unsigned n, uint32_t *fram
 	return devmem_take(want->dst, n, frames);
 }
 
-/* What mirrors are told. */
+/* What mirrors are told, and what the one watches who would have to sleep. */
 struct message {
 	enum umm_event event;
 	struct umm_device *owner;
+	bool blockable;
+	struct umm_span *refused;
 };
 
 /* Tell them of what lies between the first and the last of these pages, from low to high - 1. */
@@ -299,8 +301,10 @@ static bool notify_between(struct piece *piece, const uint64_t *pages, unsigned 
 	struct umm_notifier_range range = {
 		.event = message->event,
 		.owner = message->owner,
-		.blockable = piece->blockable,
+		.blockable = message->blockable,
 	};
+	/* Who asked for exclusive access hears when it ends, not when it begins. */
+	bool begins = piece->dst && piece->dst->places;
 
 	if (first >= high)
 		return true;
@@ -308,10 +312,8 @@ static bool notify_between(struct piece *piece, const uint64_t *pages, unsigned 
 		last = i;
 	range.start = piece->va + ((uintptr_t)first << UMM_PAGE_SHIFT);
 	range.end = piece->va + ((uintptr_t)(last + 1) << UMM_PAGE_SHIFT);
-	/* Who asked for exclusive access hears when it ends, not when it begins. */
-	if (piece->dst && piece->dst->places)
-		return notifier_invalidate_others(piece->ctx, &range, range.owner) == 0;
-	return notifier_invalidate(piece->ctx, &range) == 0;
+	return !notifier_invalidate_others(piece->ctx, &range, begins ? range.owner : NULL,
+					   message->refused);
 }
 
 /* Once for each stretch that was asked for: pages in between are nobody's business. */
@@ -333,21 +335,41 @@ static enum umm_event event_of(const struct piece *piece)
 	return piece->duplicate ? UMM_EVENT_PROTECTION_PAGE : UMM_EVENT_MIGRATE;
 }
 
-static bool notify(struct piece *piece, const uint64_t *wanted)
+/* False: somebody who watches *refused would have to sleep. */
+static bool notify(struct piece *piece, const struct piece_want *want, struct umm_span *refused)
 {
-	struct umm_device *dev = piece->dst ? piece->dst->dev : NULL;
+	struct message message = {
+		.event = UMM_EVENT_EXCLUSIVE,
+		.owner = piece->dst ? piece->dst->dev : NULL,
+		.blockable = want->blockable && !want->no_wait,
+		.refused = refused,
+	};
+	struct message ends = message;
 
 	if (piece->dst && piece->dst->places)
-		return notify_pages(piece, wanted, piece->all,
-				    (struct message){ UMM_EVENT_EXCLUSIVE, dev });
+		return notify_pages(piece, want->pages, piece->all, message);
 	if (bit_any(piece->exclusive)) {
-		if (!notify_pages(piece, wanted, piece->exclusive,
-				  (struct message){ UMM_EVENT_EXCLUSIVE, piece->src->dev }))
+		ends.owner = piece->src->dev;
+		if (!notify_pages(piece, want->pages, piece->exclusive, ends))
 			return false;
 		if (!memcmp(piece->all, piece->exclusive, sizeof(piece->all)))
 			return true;
 	}
-	return notify_pages(piece, wanted, piece->all, (struct message){ event_of(piece), dev });
+	message.event = event_of(piece);
+	return notify_pages(piece, want->pages, piece->all, message);
+}
+
+/* All pages of the piece stay. Which of the block are watched by who refused them. */
+static void give_up(struct piece *piece, const struct umm_span *refused, uint64_t *pages)
+{
+	uintptr_t start = max(refused->start, piece->va);
+	uintptr_t end = min(refused->start + refused->len, piece->va + UMM_BLOCK_SIZE);
+
+	bits_set(pages, page_index(start), page_index(end - 1) + 1);
+	memcpy(piece->stay, piece->all, sizeof(piece->stay));
+	piece->deferred = true;
+	piece_commit(piece);
+	piece_finish(piece);
 }
 
 static void collected_run(struct piece *piece, struct block *block, unsigned first, unsigned last)
@@ -518,6 +540,7 @@ struct piece *piece_collect(struct umm_ctx *ctx, const struct piece_want *want,
 			    struct piece_found *found, int *ret)
 {
 	struct piece *piece = piece_new(ctx, want);
+	struct umm_span refused;
 	int n;
 
 	memset(found, 0, sizeof(*found));
@@ -533,12 +556,9 @@ struct piece *piece_collect(struct umm_ctx *ctx, const struct piece_want *want,
 		piece_free(piece);
 		return NULL;
 	}
-	if (!notify(piece, want->pages)) {
+	if (!notify(piece, want, &refused)) {
 		*ret = -EAGAIN;
-		memcpy(piece->stay, piece->all, sizeof(piece->stay));
-		piece->deferred = !want->blockable;
-		piece_commit(piece);
-		piece_finish(piece);
+		give_up(piece, &refused, found->refused);
 		return NULL;
 	}
 	collected(piece);

@@ -307,6 +307,43 @@ static void defer_end(struct umm_ctx *ctx, uintptr_t addr)
 }
 
 /*
+ * Collect the page that was missed, and those that come with it: these are left out where a
+ * callback would have to sleep. Where it would for the missed page, that waits by itself, where one
+ * may, for who touches the others may be who the callback waits for; they are tried again then, in
+ * a second piece behind the first.
+ */
+static struct piece *collect_home(struct umm_ctx *ctx, struct piece_want *want, uint64_t *pages,
+				  unsigned missed, int *ret)
+{
+	uint64_t with[BITMAP_WORDS] = { 0 };
+	struct piece_found found;
+	struct piece *piece;
+
+	want->pages = pages;
+	want->no_wait = bit_count(pages) > 1;
+	while (!(piece = piece_collect(ctx, want, &found, ret)) && *ret == -EAGAIN) {
+		if (!bit_test(found.refused, missed)) {
+			for (unsigned w = 0; w < BITMAP_WORDS; w++)
+				pages[w] &= ~found.refused[w];
+			continue;
+		}
+		if (!want->blockable)
+			return NULL;
+		memcpy(with, pages, sizeof(with));
+		bit_clear(with, missed);
+		memset(pages, 0, sizeof(with));
+		bit_set(pages, missed);
+		want->no_wait = false;
+	}
+	if (piece && bit_any(with)) {
+		want->pages = with;
+		want->no_wait = true;
+		piece->next = piece_collect(ctx, want, &found, &(int){ 0 });
+	}
+	return piece;
+}
+
+/*
  * Bring a page home, and what comes with it of the memory that has it. A fault that lost a race is
  * woken.
  */
@@ -316,7 +353,6 @@ static enum fault_end serve_home(struct umm_ctx *ctx, struct uffd_msg_info *info
 	uint64_t page[BITMAP_WORDS] = { 0 };
 	struct piece_want want = {
 		.va = info->addr & ~BLOCK_MASK,
-		.pages = page,
 		.select = UMM_MIGRATE_SELECT_PRIVATE | UMM_MIGRATE_SELECT_COHERENT,
 		.cause = UMM_CAUSE_CPU_FAULT,
 		.blockable = blockable,
@@ -324,8 +360,7 @@ static enum fault_end serve_home(struct umm_ctx *ctx, struct uffd_msg_info *info
 	struct ahead_pages after = { 0 };
 	bool inlined = home->inlined;
 	struct hint_cursor cursor;
-	struct piece_found found;
-	struct piece *piece;
+	struct piece *piece, *next;
 	int ret;
 
 	/* A piece has one source: another memory's pages might leave no room for the missed one. */
@@ -345,7 +380,7 @@ static enum fault_end serve_home(struct umm_ctx *ctx, struct uffd_msg_info *info
 		return defer_once(ctx, info) ? FAULT_SLEEPS : FAULT_WAITS;
 	}
 	hook_run(HOOK_CHOSEN, info->addr);
-	piece = piece_collect(ctx, &want, &found, &ret);
+	piece = collect_home(ctx, &want, page, page_index(info->addr), &ret);
 	if (!piece) {
 		readahead_queue(ctx, info->addr, &after);
 		if (ret == -EAGAIN && !blockable)
@@ -367,8 +402,11 @@ static enum fault_end serve_home(struct umm_ctx *ctx, struct uffd_msg_info *info
 	} else {
 		wake(ctx, info);
 	}
-	piece_unmap(piece);
-	piece_copy(piece);
+	for (; piece; piece = next) {
+		next = piece->next;
+		piece_unmap(piece);
+		piece_copy(piece);
+	}
 	readahead_queue(ctx, info->addr, &after);
 	return FAULT_OVER;
 }

@@ -41,8 +41,10 @@ struct batch {
 	_Atomic bool lost;
 	bool full;
 	bool managed;
-	uintptr_t at;		     /* the block begun last */
-	const struct umm_span *rest; /* spans, from its first on */
+	uint64_t left_out[BITMAP_WORDS]; /* of the block: for which a callback would sleep, */
+	uint64_t refused[BITMAP_WORDS];	 /* those of them that the last such callback watches */
+	uintptr_t at;			 /* the block begun last */
+	const struct umm_span *rest;	 /* spans, from its first on */
 	size_t nrest;
 	uintptr_t protected; /* blocks up to here, if more than one at a time could be */
 	struct damp_request damp;
@@ -104,6 +106,16 @@ static bool piece_start_copy(struct batch *batch, const struct piece_want *want,
 	return piece;
 }
 
+/* A callback would have to sleep: its pages are left out. */
+static void leave_out(struct batch *batch, uint64_t *pages, const uint64_t *refused)
+{
+	for (unsigned w = 0; w < BITMAP_WORDS; w++) {
+		batch->refused[w] = pages[w] & refused[w];
+		batch->left_out[w] |= batch->refused[w];
+		pages[w] &= ~refused[w];
+	}
+}
+
 /*
  * Start one piece of a block. Returns false when this block needs no more. Pages that turn out to
  * be pinned are taken out of `pages`: they are counted once.
@@ -120,9 +132,16 @@ static bool batch_start(struct batch *batch, const struct piece_want *want, uint
 	started = piece_start_copy(batch, want, pages, &found, &ret);
 	for (unsigned w = 0; w < BITMAP_WORDS; w++)
 		pages[w] &= ~found.pinned[w];
+	/* Nor is anybody waited for who has them in flight, and may be waiting himself. */
+	found.busy &= !batch->want->unasked;
 	if (started) {
 		batch->managed = true;
 		return found.more || found.busy;
+	}
+	if (ret == -EAGAIN) {
+		leave_out(batch, pages, found.refused);
+		batch->managed = true;
+		return bit_any(pages);
 	}
 	batch->full |= found.full;
 	if (ret && ret != -EFAULT)
@@ -141,12 +160,45 @@ static bool batch_start(struct batch *batch, const struct piece_want *want, uint
 }
 
 /*
+ * Move pages of a block. Whoever waits in a callback has others wait for the pages of its piece,
+ * and the callback may be waiting for them: a piece that waits has no pages but those which the
+ * callback is about, and they have been asked for. All others go before.
+ */
+static void batch_pages(struct batch *batch, const struct piece_want *want, uint64_t *pages,
+			const uint64_t *asked)
+{
+	struct piece_want now = *want, patient = *want;
+	uint64_t waits[BITMAP_WORDS];
+
+	now.pages = pages;
+	now.no_wait = true;
+	patient.pages = waits;
+	do {
+		memset(batch->left_out, 0, sizeof(batch->left_out));
+		memset(batch->refused, 0, sizeof(batch->refused));
+		while (batch_start(batch, &now, pages))
+			;
+		if (batch->want->unasked || batch->full)
+			return;
+		for (unsigned w = 0; w < BITMAP_WORDS; w++) {
+			waits[w] = batch->refused[w] & asked[w];
+			pages[w] = batch->left_out[w] & ~batch->refused[w] & asked[w];
+		}
+		while (bit_any(waits) && batch_start(batch, &patient, waits))
+			;
+	} while (bit_any(pages) && !batch->full);
+}
+
+/*
  * What is READ_MOSTLY of the wanted pages is copied, from home: what only other memories have comes
  * home first. The rest is left in `pages`.
  */
-static void batch_copies(struct batch *batch, const struct piece_want *want, uint64_t *pages)
+static void batch_copies(struct batch *batch, const struct piece_want *want, uint64_t *pages,
+			 const uint64_t *asked)
 {
-	struct batch_want home = { .leave = want->dst, .cause = want->cause };
+	struct batch_want home = { .leave = want->dst,
+				   .cause = want->cause,
+				   .unasked = batch->want->unasked };
 	struct piece_want copy = *want;
 	struct heed_copies copies;
 	unsigned first, last;
@@ -162,10 +214,8 @@ static void batch_copies(struct batch *batch, const struct piece_want *want, uin
 	}
 	for (unsigned w = 0; w < BITMAP_WORDS; w++)
 		pages[w] &= ~copies.pages[w];
-	copy.pages = copies.pages;
 	copy.duplicate = true;
-	while (batch_start(batch, &copy, copies.pages))
-		;
+	batch_pages(batch, &copy, copies.pages, asked);
 }
 
 /* Has a device missed these pages, and wants them for itself? */
@@ -238,18 +288,19 @@ static void batch_block(struct batch *batch, uintptr_t va, uint64_t *pages)
 		.clock = want->clock,
 	};
 	struct hint_cursor cursor;
+	uint64_t asked[BITMAP_WORDS];
 
 	batch->at = va;
 	batch->patience = (struct patience){ 0 };
 	protect_blocks(batch, va);
+	memcpy(asked, pages, sizeof(asked));
 	if (hints_any(&batch->ctx->hints) && !want->heedless)
 		heed_request(batch->ctx, &piece_want, pages, &cursor);
 	if (is_missed(want))
 		damp_device(batch->ctx, &piece_want, pages, &batch->damp);
 	if (piece_want.hints && want->dst && want->reads)
-		batch_copies(batch, &piece_want, pages);
-	while (batch_start(batch, &piece_want, pages))
-		;
+		batch_copies(batch, &piece_want, pages, asked);
+	batch_pages(batch, &piece_want, pages, asked);
 }
 
 /* Pages can only come home from blocks that exist: skip what no device ever saw. */
@@ -482,6 +533,7 @@ static struct batch_want want_of(const struct umm_migrate_request *req)
 		.no_evict = req->flags & UMM_MIGRATE_NO_EVICT,
 		.reads = req->flags & UMM_MIGRATE_READ,
 		.ahead = req->flags & UMM_MIGRATE_AHEAD,
+		.unasked = req->flags & UMM_MIGRATE_AHEAD,
 		.may_stay = true,
 		.clock = req->dst ? devmem_clock(req->dst) : UINT64_MAX,
 	};

@@ -187,7 +187,7 @@ static int call(struct umm_ctx *ctx, struct umm_notifier *notifier,
 }
 
 int notifier_invalidate_others(struct umm_ctx *ctx, const struct umm_notifier_range *range,
-			       const struct umm_device *dev)
+			       const struct umm_device *dev, struct umm_span *refused)
 {
 	struct notifiers *notifiers = &ctx->notifiers;
 	struct notifier_active active = { .start = range->start, .end = range->end };
@@ -211,6 +211,8 @@ int notifier_invalidate_others(struct umm_ctx *ctx, const struct umm_notifier_ra
 		lock_take(&notifiers->lock);
 		if (--notifier_of(node)->calls == 0)
 			pthread_cond_broadcast(&notifiers->quiet);
+		if (ret)
+			*refused = (struct umm_span){ node->start, node->end - node->start };
 	}
 	end_locked(notifiers, &active);
 	lock_drop(&notifiers->lock);
@@ -220,7 +222,9 @@ int notifier_invalidate_others(struct umm_ctx *ctx, const struct umm_notifier_ra
 
 int notifier_invalidate(struct umm_ctx *ctx, const struct umm_notifier_range *range)
 {
-	return notifier_invalidate_others(ctx, range, NULL);
+	struct umm_span refused;
+
+	return notifier_invalidate_others(ctx, range, NULL, &refused);
 }
 
 void notifier_invalidate_pages(struct umm_ctx *ctx, uintptr_t va, const uint64_t *pages,

@@ -66,9 +66,12 @@ void notifiers_release(struct umm_ctx *ctx);
  * callbacks have run, which does no harm.
  */
 int notifier_invalidate(struct umm_ctx *ctx, const struct umm_notifier_range *range);
-/* Likewise, without calling the mirrors of one device; their snapshots grow stale all the same. */
+/*
+ * Likewise, without calling the mirrors of one device (NULL: of none); their snapshots grow stale
+ * all the same. -EAGAIN: *refused is what the notifier watches that would have to sleep.
+ */
 int notifier_invalidate_others(struct umm_ctx *ctx, const struct umm_notifier_range *range,
-			       const struct umm_device *dev);
+			       const struct umm_device *dev, struct umm_span *refused);
 
 /* Likewise, of these pages of a block, where it may sleep. */
 void notifier_invalidate_pages(struct umm_ctx *ctx, uintptr_t va, const uint64_t *pages,

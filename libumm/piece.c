@@ -455,7 +455,7 @@ static void count_moves(struct piece *piece)
 		ctx_count(piece->ctx, dev, piece_start(piece), UMM_COUNT_DUPLICATED, piece->moved);
 	else if (piece->moved && !lent)
 		ctx_count(piece->ctx, dev, piece_start(piece), base + piece->cause, piece->moved);
-	if (busy && piece->dst)
+	if (busy && piece->dst && !piece->deferred)
 		ctx_count(piece->ctx, dev, piece_start(piece), UMM_COUNT_BUSY, busy);
 }
 

@@ -83,7 +83,7 @@ struct piece {
 	bool retrying;	/* page by page, to find out which ones the device lost */
 	unsigned retry; /* the page being retried */
 	int refused;	/* what the destination said */
-	bool deferred;	/* given up, to be tried where one may sleep: its fault is still waiting */
+	bool deferred;	/* given up, as a callback would have slept: its fault is still waiting */
 	uint64_t copy_began;
 	unsigned ncopies;
 	struct umm_copy copies[UMM_BLOCK_PAGES];
@@ -104,6 +104,7 @@ struct piece_want {
 	bool no_evict;
 	bool ahead; /* nobody has missed them yet */
 	bool blockable;
+	bool no_wait; /* nor may a callback sleep where this thread may */
 	bool failed;
 	bool last_try;
 	bool may_stay;
@@ -119,7 +120,8 @@ struct piece_found {
 	bool full;     /* dst had no frames */
 	bool mirrored; /* there are MIRRORED ones, of which nobody knows whether to claim them */
 	uint32_t settled;
-	uint64_t pinned[BITMAP_WORDS]; /* stay because they are pinned */
+	uint64_t pinned[BITMAP_WORDS];	/* stay because they are pinned */
+	uint64_t refused[BITMAP_WORDS]; /* where a callback that would have to sleep watches */
 };
 
 /* For collect.c: a piece in the list of those in flight, without pages; NULL: no memory. */
@@ -127,8 +129,9 @@ struct piece *piece_new(struct umm_ctx *ctx, const struct piece_want *want);
 void piece_free(struct piece *piece);
 
 /*
- * Collect and invalidate (collect.c). NULL: nothing qualified, or *ret (-EAGAIN: a
- * callback would have to sleep; -ENOMEM, -ENODEV, -EFAULT).
+ * Collect and invalidate (collect.c). NULL: nothing qualified, or *ret (-EAGAIN: a callback would
+ * have to sleep, and all pages are where they were: without those in found->refused, which at least
+ * one of the wanted is, the others may be had; -ENOMEM, -ENODEV, -EFAULT).
  */
 struct piece *piece_collect(struct umm_ctx *ctx, const struct piece_want *want,
 			    struct piece_found *found, int *ret);

@@ -259,6 +259,7 @@ static void fetch(struct umm_ctx *ctx, const struct ahead_pages *pages)
 	static const struct batch_want want = {
 		.cause = UMM_CAUSE_READAHEAD,
 		.ahead = true,
+		.unasked = true,
 		.clock = UINT64_MAX,
 	};
 

@@ -121,8 +121,8 @@ static void history_note(const struct run *run, enum action action, unsigned i, 
 	} else if (bit_test(piece->stay, i) && !dropped && !piece->deferred) {
 		*history |= HISTORY_HELD;
 	}
-	if (piece->dst && piece->dst->places && !dropped && !bit_test(piece->done, i) &&
-	    !bit_test(piece->left, i)) {
+	if (piece->dst && piece->dst->places && !dropped && !piece->deferred &&
+	    !bit_test(piece->done, i) && !bit_test(piece->left, i)) {
 		*history |= HISTORY_REFUSED;
 		atomic_store(&piece->dst->refused_ns, now_ns());
 	}

@@ -333,9 +333,8 @@ static int answers_nonsense(void *priv, const struct umm_notifier_range *range)
 {
 	unsigned *calls = priv;
 
-	(void)range;
 	(*calls)++;
-	return *calls % 2 ? 42 : -EAGAIN;
+	return *calls % 2 && !range->blockable ? 42 : -EAGAIN;
 }
 
 static void notifiers_that_refuse_where_they_may_block_are_not_heard(struct env *e)
@@ -350,7 +349,8 @@ static void notifiers_that_refuse_where_they_may_block_are_not_heard(struct env 
 	assert_int_equal(umm_notifier_insert(e->ctx, &span, &watch, &calls, &notifier), 0);
 	to_device(e, ref, p, PAGES, PAGES);
 	to_system(e, p, PAGES, PAGES);
-	assert_int_equal(calls, 2);
+	/* The second call was refused, and the third may not be. */
+	assert_int_equal(calls, 3);
 	assert_filled(p, PAGES, 1);
 	assert_int_equal(umm_notifier_remove(notifier), 0);
 }

@@ -145,7 +145,8 @@ static int window_invalidate(void *priv, const struct umm_notifier_range *range)
 		if (!range->blockable && (window->held || has_events_locked(window)))
 			ret = -EAGAIN;
 		else
-			wait_released_locked(window, range->start);
+			wait_released_locked(window, range->start > window->start ? range->start :
+										    window->start);
 	}
 	pthread_mutex_unlock(&window->lock);
 	return ret;

@@ -7,6 +7,7 @@
 #include "rig.h"
 
 #include <dlfcn.h>
+#include <inttypes.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
@@ -316,6 +317,29 @@ static void a_window_that_is_held_long_is_written_to_the_log(void **state)
 	assert_int_equal((uintptr_t)seen, 7);
 }
 
+struct announcer {
+	struct rig *rig;
+	uint32_t *words;
+	pthread_t thread;
+	int ret;
+};
+
+/* As who is about to cut off the pages before the window and those of it. */
+static void *announce(void *priv)
+{
+	struct announcer *a = priv;
+	struct umm_notifier_range range = { .start = (uintptr_t)a->words,
+					    .end = (uintptr_t)(a->words + 2 * NWORDS),
+					    .event = UMM_EVENT_CLEAR,
+					    .blockable = true };
+	struct umm_invalidation *invalidation;
+
+	a->ret = umm_invalidate_range_start(a->rig->ctx, &range, &invalidation);
+	if (!a->ret)
+		umm_invalidate_range_end(a->rig->ctx, invalidation);
+	return NULL;
+}
+
 /* While a touch is being announced, which waits for the release. */
 static void a_window_that_somebody_waits_for_is_acquired_again(void **state)
 {
@@ -339,6 +363,115 @@ static void a_window_that_somebody_waits_for_is_acquired_again(void **state)
 	release(w);
 	pthread_join(thread, &seen);
 	assert_int_equal((uintptr_t)seen, 7);
+}
+
+/* What is announced begins before it. */
+static void what_the_log_names_is_in_the_window(void **state)
+{
+	struct rig *rig = *state;
+	struct announcer announcer = { .rig = rig };
+	struct umm_opencl_window *w;
+	uint32_t *words;
+	char text[64];
+
+	open_numbered(rig);
+	announcer.words = words = rig_numbered(rig, 2 * NPAGES);
+	w = window(rig->ocl, words + NWORDS, 0);
+	snprintf(text, sizeof(text), "0x%" PRIxPTR " is waited for", (uintptr_t)(words + NWORDS));
+	acquire(w, RW);
+	assert_int_equal(pthread_create(&announcer.thread, NULL, announce, &announcer), 0);
+	eventually_logged(text);
+	release(w);
+	pthread_join(announcer.thread, NULL);
+	assert_int_equal(announcer.ret, 0);
+}
+
+/* What a thread does beside a window that another one holds. */
+struct neighbour {
+	struct rig *rig;
+	uint32_t *words;
+	cl_kernel kernel;
+	pthread_t thread;
+	atomic_bool done;
+	long ret;
+};
+
+static void *launch_beside(void *priv)
+{
+	struct neighbour *n = priv;
+	size_t items = NWORDS;
+	struct umm_opencl_work work = {
+		.size = sizeof(work), .kernel = n->kernel, .dims = 1, .global = &items
+	};
+
+	n->ret = umm_opencl_launch(n->rig->ocl, &work, NULL);
+	n->done = true;
+	return NULL;
+}
+
+/* Upwards to the window, and downwards. */
+static void *walk_beside(void *priv)
+{
+	struct neighbour *n = priv;
+
+	for (uint32_t i = 0; i < NWORDS; i += PAGE / 4)
+		n->ret += n->words[i] != i;
+	for (uint32_t i = 3 * NWORDS - 1; i > 2 * NWORDS; i -= PAGE / 4)
+		n->ret += n->words[i] != i;
+	n->done = true;
+	return NULL;
+}
+
+/* Is it done before the window, of the pages in the middle, is let go? */
+static void done_beside_a_window(struct rig *rig, struct neighbour *n, void *(*fn)(void *))
+{
+	struct umm_opencl_window *w = window(rig->ocl, n->words + NWORDS, 0);
+	bool in_time;
+
+	acquire(w, RW);
+	assert_int_equal(pthread_create(&n->thread, NULL, fn, n), 0);
+	for (int i = 0; i < 10000 && !n->done; i++)
+		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
+	in_time = n->done;
+	release(w);
+	pthread_join(n->thread, NULL);
+	assert_true(in_time);
+	assert_int_equal(n->ret, 0);
+}
+
+static void a_launch_does_not_read_ahead_into_a_window_that_is_held(void **state)
+{
+	struct rig *rig = *state;
+	struct neighbour n = { .rig = rig };
+
+	open_numbered(rig);
+	n.words = rig_numbered(rig, 3 * NPAGES);
+	n.kernel = rig_map(rig, n.words, n.words);
+	done_beside_a_window(rig, &n, launch_beside);
+	assert_mapped(n.words, 1);
+	assert_int_equal(n.words[NWORDS], NWORDS);
+}
+
+static void nor_does_a_cpu_that_walks_up_to_it(void **state)
+{
+	struct rig *rig = *state;
+	struct neighbour n = { .rig = rig };
+	struct umm_span span = { .len = 3 * NPAGES * PAGE };
+	struct umm_advice advice = { .size = sizeof(advice),
+				     .spans = &span,
+				     .nspans = 1,
+				     .hint = UMM_HINT_READAHEAD,
+				     .readahead = UMM_READAHEAD_STREAM };
+
+	open_numbered(rig);
+	n.words = rig_numbered(rig, 3 * NPAGES);
+	span.start = (uintptr_t)n.words;
+	assert_int_equal(umm_advise(rig->ctx, &advice), 0);
+	assert_int_equal(umm_migrate_to_device(rig->ctx, umm_opencl_devmem(rig->ocl), n.words,
+					       3 * NPAGES * PAGE),
+			 3 * NPAGES);
+	done_beside_a_window(rig, &n, walk_beside);
+	assert_mapped(n.words, 0);
 }
 
 static size_t duplicated(struct rig *rig, const uint32_t *words)
@@ -615,6 +748,9 @@ int main(int argc, char **argv)
 		rig_test(events_that_do_not_complete_are_written_to_the_log),
 		rig_test(a_window_that_is_held_long_is_written_to_the_log),
 		rig_test(a_window_that_somebody_waits_for_is_acquired_again),
+		rig_test(what_the_log_names_is_in_the_window),
+		rig_test(a_launch_does_not_read_ahead_into_a_window_that_is_held),
+		rig_test(nor_does_a_cpu_that_walks_up_to_it),
 		rig_test(devices_and_kernels_read_what_a_window_holds_for_reading),
 		rig_test(pages_that_another_device_has_alone_are_duplicated_for_both),
 		rig_test(a_reader_waits_for_a_window_held_for_writing),
