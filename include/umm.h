@@ -1346,9 +1346,9 @@ struct umm_notifier_range {
 	enum umm_event event;
 	struct umm_device *owner; /* MIGRATE: the device that pages go to; NULL: they go home. A
 				   * device may ignore migrations *to* it that it asked for */
-	/* False: the callback must not sleep; -EAGAIN asks to be called again where it may, for what
-	 * somebody has asked for; other pages that this notifier watches stay as they are. There it
-	 * may wait for the program: up to 64 faults that do hold up no others. */
+	/* False: the callback must not sleep; -EAGAIN asks to be called again where it may, for
+	 * what somebody has asked for; other pages that this notifier watches stay as they are.
+	 * There it may wait for the program: up to 64 faults that do hold up no others. */
 	bool blockable;
 };
 
