@@ -213,7 +213,7 @@ static void books_remap_locked(uintptr_t addr, size_t old_len, uintptr_t to, siz
 		space_remove_locked(to + old_len, len - old_len);
 }
 
-/* A stretch without holes moves or is resized, whatever mappings it is. Withheld, it is let go of. */
+/* A stretch without holes moves or is resized. Where it was withheld it is let go of. */
 static void *stretch_remap_locked(const struct mapping_move *move, bool several)
 {
 	uintptr_t addr = (uintptr_t)move->addr;

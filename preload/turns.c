@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Valgrind and rr run one thread of a program at a time, and let the next one run at a system call
- * or after so many instructions. Who touches a page that is elsewhere does neither: the
- * thread that would bring it never runs. Both preload an object of their own, which tells. (qemu-user
- * has threads that run at once, and knows no userfaultfd.)
+ * or after so many instructions. Who touches a page that is elsewhere does neither: the thread that
+ * would bring it never runs. Both preload an object of their own, which tells. (qemu-user has
+ * threads that run at once.)
  *
  * No locks, no state.
  */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Random changes of mappings, over more memory than the test lets the host have. What each call
- * says and what memory is then goes to standard output, addresses by their places alone: the same with the
- * shim and without. usage: victim_remap SEED
+ * says and what memory is then goes to standard output, addresses by their places alone: the same
+ * with the shim and without. usage: victim_remap SEED
  */
 #include <errno.h>
 #include <string.h>
