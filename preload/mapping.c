@@ -6,8 +6,8 @@
  * A mapping without access is only reserved, until mprotect() makes memory of it. munmap(),
  * mremap(), madvise() and mprotect() need no help where libumm manages the memory: the kernel
  * tells it; they wait for the engine where it is at work. But mremap() refuses a range that is
- * several mappings to the kernel, as blocks are that were on a device: such a range is resized and
- * moved in pieces.
+ * several mappings to the kernel, as blocks are that were on a device: umm_mremap() resizes and
+ * moves them. What the program itself has made several mappings of is refused as ever.
  *
  * Calls of libumm's own code and of internal threads are not looked at. The C library's stacks and
  * malloc arenas never come here: it calls the kernel itself.
@@ -20,13 +20,17 @@
 #include <stdint.h>
 #include <sys/mman.h>
 
+#include <umm.h>
+
 #include "engine.h"
 #include "grant.h"
+#include "layout.h"
 #include "mapping.h"
 #include "raw.h"
 #include "shim.h"
 #include "sites.h"
 #include "space.h"
+#include "state.h"
 
 #define PAGE  ((size_t)4096)
 #define BLOCK ((size_t)2 << 20)
@@ -137,51 +141,6 @@ PRELOAD_API int munmap(void *addr, size_t len)
 	return mapping_unmap(addr, len, __builtin_return_address(0));
 }
 
-/*
- * What mremap() does not do for a range of several mappings: cut the tail off, add one, or move
- * block by block, for within a block there is one mapping.
- */
-static void *remap_by_blocks(char *addr, size_t old_len, size_t len, int flags)
-{
-	const int prot = PROT_READ | PROT_WRITE, kind = MAP_PRIVATE | MAP_ANONYMOUS;
-	uintptr_t lead = (uintptr_t)addr % BLOCK;
-	char *window, *to;
-
-	if (len <= old_len)
-		return len < old_len && raw_munmap(addr + len, old_len - len) ? MAP_FAILED : addr;
-	if (raw_mmap(addr + old_len, len - old_len, prot, kind | MAP_FIXED_NOREPLACE, -1, 0) !=
-	    MAP_FAILED)
-		return addr;
-	errno = ENOMEM;
-	if (!(flags & MREMAP_MAYMOVE))
-		return MAP_FAILED;
-	window = raw_mmap(NULL, len + 2 * BLOCK, PROT_NONE, kind | MAP_NORESERVE, -1, 0);
-	if (window == MAP_FAILED)
-		return MAP_FAILED;
-	to = (char *)(((uintptr_t)window + BLOCK - 1) & ~(BLOCK - 1)) + lead;
-	for (size_t done = 0, piece; done < old_len; done += piece) {
-		piece = BLOCK - (lead + done) % BLOCK;
-		piece = piece < old_len - done ? piece : old_len - done;
-		/* Within the books nothing of it can be missing: this does not fail. */
-		raw_mremap(addr + done, piece, piece, MREMAP_MAYMOVE | MREMAP_FIXED, to + done);
-	}
-	raw_mmap(to + old_len, len - old_len, prot, kind | MAP_FIXED, -1, 0);
-	raw_munmap(window, (size_t)(to - window));
-	raw_munmap(to + len, (size_t)(window + len + 2 * BLOCK - (to + len)));
-	return to;
-}
-
-/* The books have all of it, and the program may access it. */
-static bool is_whole_locked(uintptr_t addr, size_t len)
-{
-	struct space_range range;
-
-	for (uintptr_t end = addr + len; addr < end; addr = range.end)
-		if (!space_find_locked(addr, &range) || range.kind == SPACE_RESERVED)
-			return false;
-	return true;
-}
-
 static bool any_withheld_locked(uintptr_t start, size_t len)
 {
 	struct space_range range;
@@ -189,9 +148,8 @@ static bool any_withheld_locked(uintptr_t start, size_t len)
 	return space_next_locked(start, 1 << SPACE_WITHHELD, &range) && range.start < start + len;
 }
 
-/* What new memory is that a mapping grows by, whose last page is at @last. */
-static enum space_kind kind_behind_locked(uintptr_t last, uintptr_t start, size_t len,
-					  bool by_kernel)
+/* What new memory is that a mapping grows by, whose last page was at @last. */
+static enum space_kind kind_behind_locked(uintptr_t last, uintptr_t start, size_t len)
 {
 	struct space_range range;
 
@@ -199,8 +157,11 @@ static enum space_kind kind_behind_locked(uintptr_t last, uintptr_t start, size_
 		return SPACE_NATIVE;
 	if (range.kind == SPACE_RESERVED || range.kind == SPACE_PINNED)
 		return range.kind;
-	if (by_kernel && SPACE_FILLED >> range.kind & 1)
+	if (SPACE_FILLED >> range.kind & 1)
 		return SPACE_GROWN;
+	/* Where it did not move it is registered as what is before it. */
+	if (range.kind == SPACE_WITHHELD && last + PAGE == start)
+		return SPACE_WITHHELD;
 	return grant_new_locked(start, len);
 }
 
@@ -219,24 +180,30 @@ static void books_move_locked(uintptr_t from, uintptr_t to, size_t len)
 	}
 }
 
-enum { REMAP_LEAVES = 1, REMAP_BY_BLOCKS = 2 };
+/* What stays behind empty (MREMAP_DONTUNMAP) is not libumm's, and not locked. */
+static void books_leave_locked(uintptr_t start, size_t len)
+{
+	space_turn_locked(start, len, SPACE_MANAGED, SPACE_NATIVE);
+	space_turn_locked(start, len, SPACE_GROWN, SPACE_NATIVE);
+	space_turn_locked(start, len, SPACE_PINNED, SPACE_NATIVE);
+}
 
 /* @addr, of @old_len bytes, is @to now, of @len. */
 static void books_remap_locked(uintptr_t addr, size_t old_len, uintptr_t to, size_t len,
-			       unsigned how)
+			       bool leaves)
 {
-	bool leaves = how & REMAP_LEAVES, by_kernel = !(how & REMAP_BY_BLOCKS);
 	size_t kept = old_len < len ? old_len : len;
 	struct space_range range;
 	bool known = space_find_locked(addr, &range);
 	enum space_kind behind;
 
 	if (known && len > old_len)
-		behind = kind_behind_locked(addr + old_len - 1, to + old_len, len - old_len,
-					    by_kernel);
+		behind = kind_behind_locked(addr + old_len - 1, to + old_len, len - old_len);
 	if (to != addr)
 		books_move_locked(addr, to, kept);
-	if (!leaves && to != addr)
+	if (leaves)
+		books_leave_locked(addr, old_len);
+	else if (to != addr)
 		space_remove_locked(addr, old_len);
 	else if (len < old_len)
 		space_remove_locked(addr + len, old_len - len);
@@ -246,40 +213,142 @@ static void books_remap_locked(uintptr_t addr, size_t old_len, uintptr_t to, siz
 		space_remove_locked(to + old_len, len - old_len);
 }
 
-/* Move or resize what the books have at @addr. What was withheld the kernel has let go of. */
-static void *remap(void *addr, size_t old_len, size_t len, int flags, void *to)
+/* A stretch without holes moves or is resized. Where it was withheld it is let go of. */
+static void *stretch_remap_locked(const struct mapping_move *move, bool several)
 {
-	unsigned how = flags & MREMAP_DONTUNMAP ? REMAP_LEAVES : 0;
+	uintptr_t addr = (uintptr_t)move->addr;
+	size_t kept = move->old_len < move->len ? move->old_len : move->len;
+	bool withheld = any_withheld_locked(addr, move->old_len);
+	enum thread_mode mode = thread_mode;
+	void *to = move->to;
+	int ret;
+
+	if (several) {
+		/* A program's own mremap(), which libumm then calls, may end here again. */
+		thread_mode = THREAD_INTERNAL;
+		ret = umm_mremap(move->addr, move->old_len, move->len, move->flags, &to);
+		thread_mode = mode;
+		if (ret) {
+			errno = -ret;
+			return MAP_FAILED;
+		}
+	} else {
+		to = raw_mremap(move->addr, move->old_len, move->len, move->flags, to);
+	}
+	if (to == MAP_FAILED)
+		return to;
+	books_remap_locked(addr, move->old_len, (uintptr_t)to, move->len,
+			   move->flags & MREMAP_DONTUNMAP);
+	if (withheld && to != move->addr)
+		grant_moved_locked((uintptr_t)to, kept);
+	return to;
+}
+
+/* Several mappings of the program's go to a given address, as kernels since 6.17 do it. */
+static void *stretches_move_locked(const struct mapping_move *move, const struct layout *first)
+{
+	uintptr_t start = (uintptr_t)move->addr, end = start + move->old_len;
+	struct layout layout = *first;
+
+	while (layout.nmappings) {
+		struct mapping_move part = *move;
+
+		part.addr = (void *)layout.start;
+		part.old_len = part.len = layout.hole - layout.start;
+		part.to = (char *)move->to + (layout.start - start);
+		if (stretch_remap_locked(&part, true) == MAP_FAILED)
+			return MAP_FAILED;
+		if (!layout_read(layout.hole, end, &layout))
+			break;
+	}
+	return move->to;
+}
+
+/* What mremap() refuses without a look at memory. */
+static bool is_sound(const struct mapping_move *move)
+{
+	const int elsewhere = MREMAP_FIXED | MREMAP_DONTUNMAP;
+	uintptr_t from = (uintptr_t)move->addr, to = (uintptr_t)move->to;
+
+	if (move->flags & ~(MREMAP_MAYMOVE | elsewhere) || from % PAGE || !move->old_len ||
+	    !move->len || from + move->old_len < from)
+		return false;
+	if (!(move->flags & elsewhere))
+		return true;
+	return move->flags & MREMAP_MAYMOVE && !(to % PAGE) && to + move->len >= to &&
+	       (to >= from + move->old_len || from >= to + move->len) &&
+	       (!(move->flags & MREMAP_DONTUNMAP) || move->len == move->old_len);
+}
+
+/*
+ * Move or resize what the engine may have cut into several mappings. As it was before, one mapping
+ * could be moved and resized; of several of the program's own all could go, as they are, to a
+ * given address, by newer kernels.
+ */
+static void *remap_cut_locked(const struct mapping_move *move)
+{
+	uintptr_t start = (uintptr_t)move->addr;
+	size_t kept = move->old_len < move->len ? move->old_len : move->len;
+	bool only_moves = move->flags & MREMAP_FIXED && move->old_len == move->len;
+	struct layout layout;
+
+	/* Without an answer: as if the program had never cut it. */
+	if (!layout_read(start, start + kept, &layout))
+		return stretch_remap_locked(move, true);
+	if (layout.nmappings == 1 && layout.start == start && layout.hole == start + kept)
+		return stretch_remap_locked(move, false);
+	if (layout.start == start && layout.hole == start + kept && layout.alike)
+		return stretch_remap_locked(move, true);
+	if (layout.start == start && only_moves && layout_may_be_several())
+		return stretches_move_locked(move, &layout);
+	errno = EFAULT;
+	return MAP_FAILED;
+}
+
+static bool any_counted_locked(uintptr_t start, size_t len)
+{
+	struct space_range range;
+
+	return space_next_locked(start, SPACE_COUNTED, &range) && range.start < start + len;
+}
+
+/*
+ * Move or resize what the books have at @addr. Of several mappings the kernel may have moved some
+ * to a given address when it refuses others: so that is looked at before.
+ */
+static void *remap(const struct mapping_move *move)
+{
 	struct space_change change;
-	bool known, withheld;
+	int error = errno;
 	void *start;
+	bool ours;
 
 	space_change_begin(&change, 0, SIZE_MAX);
-	withheld = any_withheld_locked((uintptr_t)addr, whole_pages(old_len));
-	known = is_whole_locked((uintptr_t)addr, whole_pages(old_len));
-	start = raw_mremap(addr, old_len, len, flags, to);
-	if (start == MAP_FAILED && errno == EFAULT && !(flags & ~MREMAP_MAYMOVE) && known) {
-		how = REMAP_BY_BLOCKS;
-		start = remap_by_blocks(addr, whole_pages(old_len), whole_pages(len), flags);
+	ours = state_now() == STATE_RUNNING && is_sound(move) &&
+	       any_counted_locked((uintptr_t)move->addr, move->old_len);
+	if (ours && move->flags & MREMAP_FIXED) {
+		start = remap_cut_locked(move);
+	} else {
+		start = stretch_remap_locked(move, false);
+		if (start == MAP_FAILED && errno == EFAULT && ours)
+			start = remap_cut_locked(move);
 	}
-	if (start != MAP_FAILED)
-		books_remap_locked((uintptr_t)addr, whole_pages(old_len), (uintptr_t)start,
-				   whole_pages(len), how);
-	if (start != MAP_FAILED && withheld)
-		grant_moved_locked((uintptr_t)start, whole_pages(old_len < len ? old_len : len));
 	space_change_end(&change);
+	if (start != MAP_FAILED)
+		errno = error;
 	return start;
 }
 
 void *mapping_remap(const struct mapping_move *move, const void *caller)
 {
-	void *addr = move->addr;
-	size_t old_len = move->old_len;
+	struct mapping_move whole = *move;
 
-	if (!is_ours_to_see(caller) || (space_is_foreign((uintptr_t)addr, whole_pages(old_len)) &&
+	whole.old_len = whole_pages(move->old_len);
+	whole.len = whole_pages(move->len);
+	if (!is_ours_to_see(caller) || (space_is_foreign((uintptr_t)move->addr, whole.old_len) &&
 					!(move->flags & MREMAP_FIXED)))
-		return raw_mremap(addr, old_len, move->len, move->flags, move->to);
-	return remap(addr, old_len, move->len, move->flags, move->to);
+		return raw_mremap(move->addr, move->old_len, move->len, move->flags, move->to);
+	return remap(&whole);
 }
 
 PRELOAD_API void *mremap(void *addr, size_t old_len, size_t len, int flags, ...)

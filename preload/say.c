@@ -14,6 +14,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -81,6 +82,8 @@ void say_line(const char *prefix, const char *format, va_list args)
 static void log_line(void *priv, enum umm_log_level level, const char *text)
 {
 	static const char *const names[] = { "", "error", "warning", "info", "debug" };
+	static const char because[] = "; the program is not dumpable, as those that change users";
+	const char *advice = strstr(text, "; create the first context before setresuid()");
 	char line[SAY_LINE];
 	int len;
 
@@ -89,7 +92,10 @@ static void log_line(void *priv, enum umm_log_level level, const char *text)
 		snprintf(kept, SAY_LINE, "%s", text);
 		return;
 	}
-	len = snprintf(line, sizeof(line), "libumm: %s: %s", names[level], text);
+	/* What a program could do that knows of libumm is nothing for whoever runs it. */
+	len = snprintf(line, sizeof(line), "libumm: %s: %.*s%s", names[level],
+		       advice ? (int)(advice - text) : (int)strlen(text), text,
+		       advice ? because : "");
 	line_write(line, (size_t)len);
 }
 

@@ -35,6 +35,7 @@
 #include "space.h"
 #include "state.h"
 #include "tight.h"
+#include "turns.h"
 
 struct code {
 	uintptr_t start, end;
@@ -139,6 +140,7 @@ static void codes_find(void)
 static void arm(void)
 {
 	char error[SETTINGS_ERROR_LEN];
+	const char *tool;
 
 	settings_default(&settings);
 	if (settings_from_environment(&settings, error)) {
@@ -154,6 +156,13 @@ static void arm(void)
 	if (sandbox_is_tighter()) {
 		shim_say("running without managed memory: a filter of system calls was set since "
 			 "\"umm run\" started");
+		return;
+	}
+	tool = turns_given_by();
+	if (tool) {
+		shim_say("running without managed memory: under %s one thread runs at a time, and "
+			 "who waits for a page holds up who brings it",
+			 tool);
 		return;
 	}
 	codes_find();

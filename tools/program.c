@@ -2,10 +2,10 @@
 /*
  * Preloading is the dynamic loader's work: a statically linked program has none, and in one that
  * runs with more rights than its user has the loader does not heed LD_PRELOAD. Either
- * would run as if there were no limit, without a word. The file is looked up as execvp(3) does; a
- * script is its interpreter's affair.
+ * would run as if there were no limit, without a word. The file is looked up as execvp(3) does; of
+ * a script it is the interpreter that runs.
  *
- * No state, no locks.
+ * No locks; no state but the text of an answer.
  */
 #include "program.h"
 
@@ -18,7 +18,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
+
+/* So many scripts the kernel follows that are interpreters of scripts. */
+enum { SCRIPTS_MAX = 5 };
 
 static bool find(char path[PATH_MAX], const char *name)
 {
@@ -75,25 +79,70 @@ static bool is_static(int fd)
 	return header.e_type == ET_EXEC || is_position_independent_program(fd, &dynamic);
 }
 
+/* Capabilities of its own; root has them all. */
+static bool has_capabilities(int fd)
+{
+	return geteuid() && fgetxattr(fd, "security.capability", NULL, 0) > 0;
+}
+
+static const char *why_not(int fd)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) || !S_ISREG(st.st_mode))
+		return NULL;
+	if ((st.st_mode & S_ISUID && st.st_uid != getuid()) ||
+	    (st.st_mode & S_ISGID && st.st_gid != getgid()))
+		return "set-user-ID or set-group-ID, and so not to be interfered with";
+	if (has_capabilities(fd))
+		return "a file with capabilities, and so not to be interfered with";
+	if (is_static(fd))
+		return "statically linked, so nothing can be put in front of its malloc()";
+	return NULL;
+}
+
+/* The interpreter of a script goes to @path. False: it is none. */
+static bool interpreter(int fd, char path[PATH_MAX])
+{
+	char line[PATH_MAX + 1];
+	ssize_t len = pread(fd, line, sizeof(line) - 1, 0);
+	const char *name;
+
+	if (len < 2 || line[0] != '#' || line[1] != '!')
+		return false;
+	line[len] = '\0';
+	line[strcspn(line, "\n")] = '\0';
+	name = line + 2 + strspn(line + 2, " \t");
+	snprintf(path, PATH_MAX, "%.*s", (int)strcspn(name, " \t"), name);
+	return *path;
+}
+
 const char *program_obstacle(const char *name)
 {
+	static char text[PATH_MAX + 128];
 	const char *why = NULL;
 	char path[PATH_MAX];
-	struct stat st;
+	bool is_script = false;
 	int fd;
 
 	if (!find(path, name))
 		return NULL;
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return NULL;
-	if (!fstat(fd, &st) && S_ISREG(st.st_mode)) {
-		if ((st.st_mode & S_ISUID && st.st_uid != getuid()) ||
-		    (st.st_mode & S_ISGID && st.st_gid != getgid()))
-			why = "set-user-ID or set-group-ID, and so not to be interfered with";
-		else if (is_static(fd))
-			why = "statically linked, so nothing can be put in front of its malloc()";
+	for (unsigned level = 0; level < SCRIPTS_MAX; level++) {
+		bool more;
+
+		fd = open(path, O_RDONLY | O_CLOEXEC);
+		if (fd < 0)
+			return NULL;
+		more = interpreter(fd, path);
+		if (!more)
+			why = why_not(fd);
+		close(fd);
+		if (!more)
+			break;
+		is_script = true;
 	}
-	close(fd);
-	return why;
+	if (!why || !is_script)
+		return why;
+	snprintf(text, sizeof(text), "a script for %s, which is %s", path, why);
+	return text;
 }

@@ -20,6 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -382,17 +383,30 @@ static void summary_print(pid_t pid)
 		fwrite(text, 1, len, stderr);
 	} else {
 		fprintf(stderr, "umm run: there is no summary: managed memory stayed under its "
-				"limit, or it could keep nothing in " CHANNEL_DIR "\n");
+				"limit, or the program ran without any, or it could keep nothing "
+				"in " CHANNEL_DIR "\n");
 	}
 }
 
-static int become_for_child(void *argv)
+struct start {
+	char **argv;
+	_Atomic bool *failed; /* there was no program to become; shared with who waits */
+};
+
+static int become_for_child(void *arg)
 {
-	return become(argv);
+	const struct start *start = arg;
+	int ret = become(start->argv);
+
+	if (start->failed != MAP_FAILED)
+		*start->failed = true;
+	return ret;
 }
 
 static int run_and_wait(char **argv)
 {
+	struct start start = { argv, mmap(NULL, sizeof(*start.failed), PROT_READ | PROT_WRITE,
+					  MAP_SHARED | MAP_ANONYMOUS, -1, 0) };
 	char pid_text[16];
 	siginfo_t info;
 	int status;
@@ -401,7 +415,7 @@ static int run_and_wait(char **argv)
 	snprintf(pid_text, sizeof(pid_text), "%d", (int)getpid());
 	setenv("UMM_RUN_PID", pid_text, true);
 	unsetenv("UMM_SUMMARY");
-	pid = child_start(become_for_child, argv);
+	pid = child_start(become_for_child, &start);
 	if (pid < 0) {
 		fprintf(stderr, "umm run: no process: %s\n", strerror(errno));
 		return TOOL_FAILED;
@@ -412,7 +426,8 @@ static int run_and_wait(char **argv)
 	/* While it is not reaped its number is its own, and so is what it left. */
 	while (waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT) && errno == EINTR)
 		;
-	summary_print(pid);
+	if (start.failed == MAP_FAILED || !*start.failed)
+		summary_print(pid);
 	channel_remove(pid);
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;

@@ -273,8 +273,10 @@ static void report(const struct session *session)
 	if (session->has_no_room || session->error == -ETIMEDOUT)
 		return;
 	if (!session->channel) {
-		complain(session->options->path,
-			 "no events, for the program's memory never came near its limit");
+		complain(
+			session->options->path,
+			"no events: the program's memory never came near its limit, or it ran "
+			"without managed memory, or could keep nothing in " CHANNEL_DIR);
 		return;
 	}
 	totals_get(session, true, &totals);

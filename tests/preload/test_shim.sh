@@ -94,6 +94,25 @@ remap() {
 	at_most 'in host frames at most' 98
 }
 
+# Random changes of mappings say what they say without the shim, and leave the same memory.
+remap_as_ever() {
+	local seed
+
+	for seed in 1 3; do
+		"$victims/victim_remap" $seed >"$scratch/native" 2>&1 || fail "$(cat "$scratch/native")"
+		for word in EFAULT ENOMEM 'in place' 'as wanted' elsewhere; do
+			grep -q "$word" "$scratch/native" || fail "nothing is $word with $seed"
+		done
+		for limit in 16M 4G; do
+			shim timeout -s KILL 300 "$victims/victim_remap" $seed ||
+				fail "$seed, $limit: $?: $(tail -n 3 "$scratch/out") $(cat "$scratch/err")"
+			[ $limit != 16M ] || at_least 'moved to devices' 30
+			diff "$scratch/native" "$scratch/out" >"$scratch/diff" ||
+				fail "$seed, $limit: $(cat "$scratch/diff")"
+		done
+	done
+}
+
 # Forked children have a limit of their own, and leave nothing behind.
 children() {
 	local pid

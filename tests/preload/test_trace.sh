@@ -328,4 +328,16 @@ passes_on() {
 	expect 127 "$umm" trace -o "$trace" "${limits[@]}" -- "$scratch/missing"
 }
 
+# A program that could keep nothing has no events to read; that it stayed under its limit is not said.
+has_nowhere_to_keep_it() {
+	need_python
+	need_userfaultfd
+	expect 0 "$umm" trace -o "$trace" "${limits[@]}" -- bash -c 'ulimit -f 1; exec "$@"' - \
+		"$victims/victim_memory" sweep
+	says out 'all as it should be'
+	says err 'umm: /dev/shm: '
+	says err 'or could keep nothing in /dev/shm'
+	examine <<<'assert not number, number'
+}
+
 "$case_name"

@@ -534,6 +534,54 @@ static void filters_when_told(const char *file)
 	check(!filter_nothing());
 }
 
+static volatile sig_atomic_t nsent, nback;
+
+static void count_sent(int signal)
+{
+	(void)signal;
+	nsent++;
+}
+
+static void count_back(int signal)
+{
+	(void)signal;
+	nback++;
+}
+
+/*
+ * How often it gets what a terminal sends. Its parent passes on what it is sent, in turn: once that
+ * has come back twice, so has all that came before.
+ */
+static void counts(const char *path)
+{
+	static const int sent[] = { SIGINT, SIGQUIT, SIGHUP, SIGUSR1 };
+	sigset_t none, all;
+	FILE *file;
+
+	sigemptyset(&none);
+	sigfillset(&all);
+	check(!sigprocmask(SIG_SETMASK, &all, NULL));
+	for (size_t i = 0; i < sizeof(sent) / sizeof(sent[0]); i++)
+		check(signal(sent[i], sent[i] == SIGUSR1 ? count_back : count_sent) != SIG_ERR);
+	puts("ready");
+	fflush(stdout);
+	while (!nsent)
+		sigsuspend(&none);
+	for (int i = 1; i <= 2; i++) {
+		check(!kill(getppid(), SIGUSR1));
+		while (nback < i)
+			sigsuspend(&none);
+	}
+	file = fopen(path, "we");
+	check(file && fprintf(file, "%d\n", (int)nsent) > 0 && !fclose(file));
+}
+
+static void undumpable(const char *file)
+{
+	check(!prctl(PR_SET_DUMPABLE, 0, 0, 0, 0));
+	fills(file);
+}
+
 static const struct {
 	const char *name;
 	void (*run)(const char *file);
@@ -556,6 +604,8 @@ static const struct {
 	{ "filters_twice", filters_twice },
 	{ "filters_while_loading", filters_while_loading },
 	{ "filters_when_told", filters_when_told },
+	{ "undumpable", undumpable },
+	{ "counts", counts },
 #if defined(__x86_64__)
 	{ "closes_by_instruction", closes_by_instruction },
 #endif
