@@ -273,10 +273,9 @@ static void report(const struct session *session)
 	if (session->has_no_room || session->error == -ETIMEDOUT)
 		return;
 	if (!session->channel) {
-		complain(
-			session->options->path,
-			"no events: the program's memory never came near its limit, or it ran "
-			"without managed memory, or could keep nothing in " CHANNEL_DIR);
+		complain(session->options->path,
+			 "no events: the program's memory never came near its limit, or it ran "
+			 "without managed memory, or could keep nothing in " CHANNEL_DIR);
 		return;
 	}
 	totals_get(session, true, &totals);
