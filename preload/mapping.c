@@ -195,7 +195,7 @@ static void books_remap_locked(uintptr_t addr, size_t old_len, uintptr_t to, siz
 	size_t kept = old_len < len ? old_len : len;
 	struct space_range range;
 	bool known = space_find_locked(addr, &range);
-	enum space_kind behind;
+	enum space_kind behind = SPACE_NATIVE;
 
 	if (known && len > old_len)
 		behind = kind_behind_locked(addr + old_len - 1, to + old_len, len - old_len);
