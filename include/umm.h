@@ -1479,6 +1479,22 @@ UMM_API uint64_t umm_notifier_read_begin(struct umm_notifier *notifier);
 UMM_API bool umm_notifier_read_retry(struct umm_notifier *notifier, uint64_t seq);
 
 /**
+ * umm_notifier_refresh() - hear of what the program has forbidden by mprotect()
+ * @notifier: the notifier
+ *
+ * The kernel does not tell of mprotect(). It is asked whenever a device looks at pages, faults or
+ * has them migrated. Who uses what it found out earlier, since umm_notifier_read_retry() says that
+ * nothing has changed, asks by this: where mappings of the notifier's interval allow less than the
+ * entries that were given out, UMM_EVENT_PROTECTION_VMA is announced before it returns.
+ *
+ * Ownership: none.
+ * Context:   any thread, not from a callback; may sleep. No lock is held that callbacks take.
+ * Return:    0; -EINVAL; -EDEADLK in a callback; -ENODEV in a forked child.
+ * Since:     0.1
+ */
+UMM_API int umm_notifier_refresh(struct umm_notifier *notifier);
+
+/**
  * umm_in_callback() - is this thread inside of an invalidate callback?
  *
  * What waits for pages, or for callbacks, would wait for this very thread then: backends and

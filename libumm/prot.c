@@ -21,6 +21,7 @@
 #include <string.h>
 
 #include "ctx.h"
+#include "signals.h"
 #include "util.h"
 
 bool prot_find_other(struct prot *prot, uintptr_t addr)
@@ -121,4 +122,18 @@ void prot_forget(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
 		}
 		lock_drop(&block->lock);
 	}
+}
+
+int umm_notifier_refresh(struct umm_notifier *notifier)
+{
+	if (!notifier_valid(notifier))
+		return -EINVAL;
+	if (ctx_is_forked(notifier->ctx))
+		return -ENODEV;
+	if (notifier_in_callback())
+		return -EDEADLK;
+	signals_hold();
+	prot_refresh(notifier->ctx, notifier->node.start, min(notifier->node.end, ADDRESS_END));
+	signals_let();
+	return 0;
 }

@@ -261,6 +261,7 @@ CALL(mirror_notifier, umm_mirror_notifier(h))
 CALL(notifier_remove, umm_notifier_remove(h))
 CALL(read_begin, umm_notifier_read_begin(h))
 CALL(read_retry, umm_notifier_read_retry(h, 0))
+CALL(refresh, umm_notifier_refresh(h))
 CALL(fence_get, umm_fence_get(h))
 CALL(fence_put, (umm_fence_put(h), 0))
 CALL(fence_signal, (umm_fence_signal(h, 0, 0), 0))
@@ -385,6 +386,7 @@ static const struct {
 	USE(umm_notifier_remove, notifier_remove, NOTIFIER, -EINVAL, NULL_IS_0),
 	USE(umm_notifier_read_begin, read_begin, NOTIFIER, 0, NULL_IS_BAD),
 	USE(umm_notifier_read_retry, read_retry, NOTIFIER, true, NULL_IS_BAD),
+	USE(umm_notifier_refresh, refresh, NOTIFIER, -EINVAL, NULL_IS_BAD),
 	USE(umm_range_snapshot, snapshot, NOTIFIER, -EINVAL, NULL_IS_BAD),
 	USE(umm_range_snapshot, snapshot_owner, DEVICE, -EINVAL, NULL_IS_FINE),
 	USE(umm_range_snapshot, snapshot_mem, DEVMEM, -EINVAL, NULL_IS_FINE),

@@ -70,6 +70,15 @@ static void look_exclusive(const struct look *look)
 			 -EPERM);
 }
 
+static void look_by_refresh(const struct look *look)
+{
+	struct umm_notifier *notifier = umm_mirror_notifier(look->other->mirror);
+
+	assert_int_equal(umm_notifier_refresh(notifier), 0);
+	/* It has been told, and is not again. */
+	assert_int_equal(umm_notifier_refresh(notifier), 0);
+}
+
 static void look_migrate(const struct look *look)
 {
 	assert_true(umm_migrate_to_device(look->env->ctx, look->other->mem, look->addr,
@@ -159,6 +168,11 @@ static void pin_notices_mprotect(struct env *e)
 static void exclusive_access_notices_mprotect(struct env *e)
 {
 	look_after_mprotect(e, look_exclusive);
+}
+
+static void refresh_notices_mprotect(struct env *e)
+{
+	look_after_mprotect(e, look_by_refresh);
 }
 
 static void migration_notices_mprotect(struct env *e)
@@ -297,6 +311,7 @@ int main(int argc, char **argv)
 		TEST(ALL, fault_notices_mprotect),
 		TEST(ALL, pin_notices_mprotect),
 		TEST(ALL, exclusive_access_notices_mprotect),
+		TEST(ALL, refresh_notices_mprotect),
 		TEST(ALL, migration_notices_mprotect),
 		TEST(ALL, migration_in_steps_notices_mprotect),
 		TEST(ALL, memory_without_access_is_noticed),

@@ -13,7 +13,7 @@
  *						(the core takes the page home)
  *	acquire: the page comes again
  *
- * As long as nothing was invalidated since, pages are known to be there and acquiring costs
+ * As long as nothing was invalidated since, pages are known to be there and acquiring copies
  * nothing. For reading pages are duplicated, so that the CPU and other devices keep them; those
  * that only a device has, be it this one, go home first. What was never anybody's but a file's is
  * moved before that. So a holder that reads has nobody wait who reads, itself included; and it is
@@ -443,11 +443,13 @@ static int acquire_locked(struct umm_opencl_window *window, unsigned access)
 	window->next = windows->first;
 	windows->first = window;
 	/*
-	 * What the program unmapped or dropped before this call has been announced after it. Not
-	 * where it is held: then who announces may wait for this thread's release.
+	 * What the program unmapped, dropped or forbade before this call has been announced after
+	 * it. Not where it is held: then who announces may wait for this thread's release.
 	 */
-	if (!is_held(window))
+	if (!is_held(window)) {
 		umm_notifier_read_begin(window->notifier);
+		umm_notifier_refresh(window->notifier);
+	}
 	if (!hold_if_valid(window, access)) {
 		/* Whoever holds it for less would be waited for, and may be this thread. */
 		ret = is_held(window) ? -EBUSY : window_back(window);
@@ -510,7 +512,8 @@ static void forget_done_locked(struct umm_opencl_window *window)
 		state = CL_QUEUED;
 		clGetEventInfo(window->events[i], CL_EVENT_COMMAND_EXECUTION_STATUS, sizeof(state),
 			       &state, NULL);
-		if (state == CL_COMPLETE)
+		/* Or it has failed. */
+		if (state <= CL_COMPLETE)
 			clReleaseEvent(window->events[i]);
 		else
 			window->events[kept++] = window->events[i];

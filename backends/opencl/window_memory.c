@@ -169,11 +169,17 @@ int window_remember(struct umm_opencl_window *window)
 {
 	struct umm_opencl *ocl = window->ocl;
 	size_t len = (size_t)window->npages << UMM_PAGE_SHIFT;
+	cl_event copied;
 	int ret = report_cl(clEnqueueCopyBuffer(ocl->transfer.queue, window->pools.mem[0],
-						window->shadow, 0, 0, len, 0, NULL, NULL),
+						window->shadow, 0, 0, len, 0, NULL, &copied),
 			    "clEnqueueCopyBuffer() of a window");
 
-	return ret ? ret : report_cl(clFinish(ocl->transfer.queue), "clFinish() of a window");
+	if (ret)
+		return ret;
+	/* Not clFinish(): others may flush the queue, and what was flushed rusticl forgets. */
+	ret = report_cl(clWaitForEvents(1, &copied), "clWaitForEvents() of a window's copy");
+	clReleaseEvent(copied);
+	return ret;
 }
 
 static int build_compare(struct umm_opencl *ocl)

@@ -625,6 +625,13 @@ static void read_only_memory_is_a_window_for_reading_alone(void **state)
 	assert_int_equal(umm_opencl_window_acquire(w, RW, &mem), -EPERM);
 	assert_int_equal(mprotect(words + 9 * PAGE / 4, PAGE, PROT_READ | PROT_WRITE), 0);
 	map_all(rig, w, 20 * PAGE / 4);
+	/* All pages are there still. */
+	assert_int_equal(mprotect(words + 9 * PAGE / 4, PAGE, PROT_READ), 0);
+	assert_int_equal(umm_opencl_window_acquire(w, RW, &mem), -EPERM);
+	assert_int_equal(umm_opencl_window_acquire(w, RW, &mem), -EPERM);
+	assert_int_equal(mprotect(words + 9 * PAGE / 4, PAGE, PROT_NONE), 0);
+	assert_int_equal(umm_opencl_window_acquire(w, UMM_OPENCL_READ, &mem), -EFAULT);
+	assert_int_equal(mprotect(words + 9 * PAGE / 4, PAGE, PROT_READ | PROT_WRITE), 0);
 	assert_mapped(words, 0, 20 * PAGE / 4, 1);
 }
 
