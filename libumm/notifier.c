@@ -6,7 +6,7 @@
  *	reader					changer
  *	seq = read_begin()			page state := MIGRATING
  *	  (waits while seq is odd)		notifier_invalidate():
- *	reads page states			  seq becomes odd
+ *	reads page states			  of each: seq becomes odd
  *	takes its update lock			  callback takes the update lock,
  *	read_retry(seq)?			    forgets translations
  *	  changed: drop, start over		  seq becomes even
@@ -104,11 +104,11 @@ static void deactivate(struct notifiers *notifiers, struct umm_notifier *notifie
 	}
 }
 
-static void begin_locked(struct notifiers *notifiers, struct notifier_active *active)
-	UMM_REQUIRES(&notifiers->lock)
+static void invalidation_begin(struct notifiers *notifiers, struct notifier_active *active)
 {
 	struct itree_node *node;
 
+	lock_take(&notifiers->lock);
 	active->next = notifiers->active;
 	active->link = &notifiers->active;
 	if (active->next)
@@ -117,32 +117,20 @@ static void begin_locked(struct notifiers *notifiers, struct notifier_active *ac
 	for (node = itree_first(&notifiers->tree, active->start, active->end); node;
 	     node = itree_next(node, active->start, active->end))
 		activate(notifier_of(node));
-}
-
-static void invalidation_begin(struct notifiers *notifiers, struct notifier_active *active)
-{
-	lock_take(&notifiers->lock);
-	begin_locked(notifiers, active);
 	lock_drop(&notifiers->lock);
 }
 
-static void end_locked(struct notifiers *notifiers, struct notifier_active *active)
-	UMM_REQUIRES(&notifiers->lock)
+static void invalidation_end(struct notifiers *notifiers, struct notifier_active *active)
 {
 	struct itree_node *node;
 
+	lock_take(&notifiers->lock);
 	*active->link = active->next;
 	if (active->next)
 		active->next->link = active->link;
 	for (node = itree_first(&notifiers->tree, active->start, active->end); node;
 	     node = itree_next(node, active->start, active->end))
 		deactivate(notifiers, notifier_of(node));
-}
-
-static void invalidation_end(struct notifiers *notifiers, struct notifier_active *active)
-{
-	lock_take(&notifiers->lock);
-	end_locked(notifiers, active);
 	lock_drop(&notifiers->lock);
 }
 
@@ -190,7 +178,7 @@ int notifier_invalidate_others(struct umm_ctx *ctx, const struct umm_notifier_ra
 			       const struct umm_device *dev, struct umm_span *refused)
 {
 	struct notifiers *notifiers = &ctx->notifiers;
-	struct notifier_active active = { .start = range->start, .end = range->end };
+	struct umm_notifier *notifier;
 	struct itree_node *node;
 	int ret = 0;
 
@@ -200,21 +188,23 @@ int notifier_invalidate_others(struct umm_ctx *ctx, const struct umm_notifier_ra
 	/* A handler may touch a page that cannot come home before the callback has returned. */
 	signals_hold();
 	lock_take(&notifiers->lock);
-	begin_locked(notifiers, &active);
 	for (node = itree_first(&notifiers->tree, range->start, range->end); node && !ret;
 	     node = itree_next(node, range->start, range->end)) {
-		if (dev && notifier_of(node)->dev == dev)
+		notifier = notifier_of(node);
+		if (dev && notifier->dev == dev)
 			continue;
-		notifier_of(node)->calls++;
+		/* While another's callback sleeps, this one's readers go on. */
+		activate(notifier);
+		notifier->calls++;
 		lock_drop(&notifiers->lock);
-		ret = call(ctx, notifier_of(node), range);
+		ret = call(ctx, notifier, range);
 		lock_take(&notifiers->lock);
-		if (--notifier_of(node)->calls == 0)
+		deactivate(notifiers, notifier);
+		if (--notifier->calls == 0)
 			pthread_cond_broadcast(&notifiers->quiet);
 		if (ret)
 			*refused = (struct umm_span){ node->start, node->end - node->start };
 	}
-	end_locked(notifiers, &active);
 	lock_drop(&notifiers->lock);
 	signals_let();
 	return ret;

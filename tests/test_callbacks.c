@@ -572,9 +572,9 @@ static int call_what_does_not_wait(void *priv, const struct umm_notifier_range *
 	c->wrong += c->set_up->core != NULL;
 	umm_invalidate_range_end(ctx, c->announced);
 	c->wrong += umm_notifier_insert(ctx, &span, &count_ops, &c->heard, &c->third) != 0;
-	/* They do not wait for what this very thread announces. */
-	c->wrong += !umm_notifier_read_retry(c->third, umm_notifier_read_begin(c->third));
+	/* Who is being told does not wait for that. Who is new finds pages on their way. */
 	c->wrong += !umm_notifier_read_retry(c->mine, umm_notifier_read_begin(c->mine));
+	c->wrong += umm_notifier_read_retry(c->third, umm_notifier_read_begin(c->third));
 	return 0;
 }
 

@@ -185,6 +185,42 @@ static void faults_are_served_while_others_wait_for_a_holder(struct env *e)
 	wait_until(threads_named("umm-worker") == 2);
 }
 
+struct device_read {
+	struct ref_device *ref;
+	const char *from;
+	char byte;
+	int ret;
+};
+
+static void read_by_device(void *arg)
+{
+	struct device_read *read = arg;
+
+	read->ret = ref_read(read->ref, (uintptr_t)read->from, &read->byte, 1);
+}
+
+/* Its mirror hears of all pages, and has heard of those that are waited for. */
+static void a_device_uses_other_pages_while_others_wait_for_a_holder(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = held_on_device(e, ref, 1), *q = env_alloc_small(e, PAGE);
+	struct device_read read = { .ref = ref, .from = q, .ret = -1 };
+	struct actor toucher, device;
+
+	q[0] = 7;
+	start_touching(&toucher, 1, p);
+	wait_until(held.waiting == 1);
+	actor_start(&device, read_by_device, &read);
+	wait_until(device.done);
+	assert_int_equal(held.waiting, 1);
+	let_go();
+	end_touching(&toucher, 1);
+	actor_join(&device);
+	assert_int_equal(read.ret, 0);
+	assert_int_equal(read.byte, 7);
+	assert_touched(p, 1);
+}
+
 /* There is an end to that, which the log tells; and no fault is lost. */
 static void count_lines(void *priv, enum umm_log_level level, const char *line)
 {
@@ -415,6 +451,7 @@ static void a_holder_migrates_while_a_fork_waits_for_who_waits_for_it(struct env
 
 static const struct test_case cases[] = {
 	TEST(PRIVATE, faults_are_served_while_others_wait_for_a_holder),
+	TEST(PRIVATE, a_device_uses_other_pages_while_others_wait_for_a_holder),
 	TEST(ONCE, there_is_a_most_of_workers),
 	TEST(ONCE, a_thread_that_cannot_be_started_is_tried_again),
 	TEST(ALL, requests_with_a_fence_do_not_wait_for_one_that_waits_for_a_holder),
