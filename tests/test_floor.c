@@ -315,13 +315,19 @@ static void who_learns_misses_what_it_does_by_hand(void **state)
 	trace_fini(&trace);
 }
 
-int main(void)
+/* usage: test_floor [DRAWS TIMES]: prints the means of so many draws, and of patterns so long. */
+int main(int argc, char **argv)
 {
+	double mean[NR_WHO];
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(who_learns_misses_what_it_does_by_hand),
 		cmocka_unit_test(the_goal_is_beyond_who_has_to_learn),
 		cmocka_unit_test(of_longer_patterns_the_goal_is_beyond_who_is_told_the_chances),
 	};
 
+	if (argc == 3) {
+		means((unsigned)atoi(argv[1]), (unsigned)atoi(argv[2]) * PATTERN_ROUNDS, mean);
+		return 0;
+	}
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
