@@ -62,12 +62,12 @@ void ctx_wake_block(struct umm_ctx *ctx, uintptr_t va)
 		uffd_wake(ctx->uffd, va, UMM_BLOCK_SIZE);
 }
 
-/* May one begin that has waited since began_ns? */
+/* May one begin that has waited since began_ns, or not at all yet (0)? */
 static bool move_out_may_begin(struct umm_ctx *ctx, uint64_t began_ns) UMM_REQUIRES(&ctx->fork_lock)
 {
 	if (ctx->forking != FORK_WAITS)
 		return ctx->forking == FORK_NONE;
-	if (now_ns() - began_ns < ctx->fork_patience_ns)
+	if (!began_ns || now_ns() - began_ns < ctx->fork_patience_ns)
 		return false;
 	ctx->overtakers++;
 	return true;
@@ -75,7 +75,7 @@ static bool move_out_may_begin(struct umm_ctx *ctx, uint64_t began_ns) UMM_REQUI
 
 void ctx_move_out_begin(struct umm_ctx *ctx)
 {
-	uint64_t began_ns = now_ns(), patience_ns;
+	uint64_t began_ns = 0, patience_ns;
 	uint32_t seen;
 	bool may;
 
@@ -88,6 +88,8 @@ void ctx_move_out_begin(struct umm_ctx *ctx)
 		lock_drop(&ctx->fork_lock);
 		if (may)
 			return;
+		if (!began_ns)
+			began_ns = now_ns();
 		ctx_settle_wait(ctx, seen, now_ns() + patience_ns);
 	}
 }

@@ -321,7 +321,7 @@ static struct piece *collect_home(struct umm_ctx *ctx, struct piece_want *want, 
 
 	want->pages = pages;
 	want->no_wait = bit_count(pages) > 1;
-	while (!(piece = piece_collect(ctx, want, &found, ret)) && *ret == -EAGAIN) {
+	while (!(piece = piece_collect(ctx, want, &found, ret)) && bit_any(found.refused)) {
 		if (!bit_test(found.refused, missed)) {
 			for (unsigned w = 0; w < BITMAP_WORDS; w++)
 				pages[w] &= ~found.refused[w];

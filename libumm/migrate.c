@@ -138,7 +138,7 @@ static bool batch_start(struct batch *batch, const struct piece_want *want, uint
 		batch->managed = true;
 		return found.more || found.busy;
 	}
-	if (ret == -EAGAIN) {
+	if (bit_any(found.refused)) {
 		leave_out(batch, pages, found.refused);
 		batch->managed = true;
 		return bit_any(pages);

@@ -6,6 +6,8 @@
 #include "rig.h"
 
 #include <pthread.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "device.h"
 #include "mapping.h"
@@ -166,12 +168,18 @@ static void frames_are_for_those_alone_whom_the_mapping_waits_for(void **state)
 	assert_null(ask_another(bed).joined);
 }
 
+struct finisher {
+	struct umm_opencl *ocl;
+	int tid; /* of who ends the mapping */
+};
+
 static void *finish_copy(void *priv)
 {
-	struct umm_opencl *ocl = priv;
+	struct finisher *finisher = priv;
+	struct umm_opencl *ocl = finisher->ocl;
 	struct transfer *transfer = &ocl->transfer;
 
-	nanosleep(&(struct timespec){ .tv_nsec = 50000000 }, NULL);
+	rig_eventually(rig_sleeps(finisher->tid));
 	pthread_mutex_lock(&transfer->lock);
 	assert_int_equal(transfer->nmapped, 1);
 	/* As the copy sees it, until it has ended. */
@@ -186,11 +194,12 @@ static void a_mapping_lasts_until_the_copies_that_use_it_have_ended(void **state
 {
 	struct bed *bed = *state;
 	struct umm_opencl *ocl = bed_open(bed);
+	struct finisher finisher = { ocl, (int)syscall(SYS_gettid) };
 	pthread_t thread;
 
 	mapping_begin(ocl);
 	ocl->transfer.nmapped = 1;
-	assert_int_equal(pthread_create(&thread, NULL, finish_copy, ocl), 0);
+	assert_int_equal(pthread_create(&thread, NULL, finish_copy, &finisher), 0);
 	mapping_end(ocl);
 	assert_int_equal(ocl->transfer.nmapped, 0);
 	assert_false(mapping_is(ocl));
