@@ -145,7 +145,7 @@ static int parse(int argc, char **argv, struct arguments *args)
 			return ret;
 	}
 	if (!env->bulk_bytes)
-		env->bulk_bytes = (env->quick ? 256 : 1024) * BENCH_MIB;
+		env->bulk_bytes = (env->quick ? 64 : 1024) * BENCH_MIB;
 	env->patience_ms = env->quick ? 0 : PATIENCE_MS;
 	env->fault_pages = env->quick ? UMM_BLOCK_PAGES : 8 * UMM_BLOCK_PAGES;
 	env->touch_bytes = (env->quick ? 16 : 64) * BENCH_MIB;

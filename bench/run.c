@@ -96,7 +96,7 @@ static int warm_up(struct bench_env *env, const struct bench_case *bcase, void *
 	struct bench_pair pair;
 	int i, ret = 0;
 
-	for (i = 0; i < 2 && ret == 0; i++) {
+	for (i = 0; i < 2 && ret == 0 && !env->quick; i++) {
 		ret = run_pair(env, bcase, state, i & 1, &pair);
 		pair_fini(&pair);
 	}
@@ -164,7 +164,7 @@ static void name_failure(struct bench_env *env, struct bench_result *result, int
 void bench_run_case(struct bench_env *env, const struct bench_case *bcase,
 		    struct bench_result *result)
 {
-	unsigned wanted = env->pairs ? env->pairs : env->quick ? 2 : bcase->pairs;
+	unsigned wanted = env->pairs ? env->pairs : env->quick ? 1 : bcase->pairs;
 	void *state = NULL;
 	int ret;
 

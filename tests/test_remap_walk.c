@@ -21,7 +21,7 @@
 /* ---- threads that move mappings at the same instant ----------------------------------- */
 
 #define GROWERS 3
-#define ROUNDS	400
+#define ROUNDS	100
 
 struct grower {
 	struct actor actor;
@@ -98,7 +98,7 @@ static void mappings_that_take_each_others_addresses_keep_their_contents(struct 
 
 #define PLACES	    10
 #define PLACE_PAGES 24
-#define STEPS	    4000
+#define STEPS	    2000
 #define FORKS	    8 /* about */
 
 struct place {

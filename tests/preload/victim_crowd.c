@@ -10,7 +10,7 @@
 
 #include "victim.h"
 
-enum { PAGE = 4096, THREADS = 4, ROUNDS = 3, GROWS_FROM = 512 };
+enum { PAGE = 4096, THREADS = 4, ROUNDS = 1, GROWS_FROM = 512 };
 
 static char *memory;
 static size_t npages;
