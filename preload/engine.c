@@ -494,7 +494,7 @@ static void rest(void)
 	pthread_mutex_unlock(&round_lock);
 }
 
-void engine_rest(const char *why)
+bool engine_rest(const char *why)
 {
 	enum thread_mode mode = thread_mode;
 	bool runs, is_over;
@@ -518,6 +518,7 @@ void engine_rest(const char *why)
 		state_rested(is_over);
 	thread_mode = mode;
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	return is_over;
 }
 
 void engine_exit(void)

@@ -31,9 +31,10 @@ void engine_give(uid_t from, uid_t to);
 
 /*
  * Everything comes home, and nothing of the engine is left: the program is about to do what does
- * not go with it. One line says so, and @why. For good.
+ * not go with it. One line says so, and @why. For good. False: it is stuck, and nothing
+ * has changed, as the line says.
  */
-void engine_rest(const char *why);
+bool engine_rest(const char *why);
 
 /* The program ends. Prints the summary on standard error if that is asked for. */
 void engine_end(void);

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * unshare() and setns(), for the whole program: into a user namespace, and by setns() into some
- * others, only a process of one thread may go, and the engine and libumm have some. So where they
- * are all that is in the way everything comes home first, they end, and it is tried again. Who has
- * threads of his own, or a device's library has, is refused as ever.
+ * unshare() and setns(), for the whole program, also by way of syscall.c: into a user namespace,
+ * and by setns() into some others, only a process of one thread may go, and the engine and libumm
+ * have some. So where they are all that is in the way everything comes home first, they end, and it
+ * is tried again. Who has threads of his own, or a device's library has, is refused as ever.
  *
  * A child of vfork() shares the parent's memory, but has a thread only. No locks, no state.
  */
+#include "namespace.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -79,7 +81,7 @@ static bool alone(int ret)
 	return false;
 }
 
-PRELOAD_API int unshare(int flags)
+int namespace_leave(int flags)
 {
 	int ret = (int)raw_syscall(SYS_unshare, flags, 0, 0, 0, 0, 0);
 
@@ -88,11 +90,21 @@ PRELOAD_API int unshare(int flags)
 	return ret;
 }
 
-PRELOAD_API int setns(int fd, int types)
+int namespace_enter(int fd, int types)
 {
 	int ret = (int)raw_syscall(SYS_setns, fd, types, 0, 0, 0, 0);
 
 	if (alone(ret))
 		ret = (int)raw_syscall(SYS_setns, fd, types, 0, 0, 0, 0);
 	return ret;
+}
+
+PRELOAD_API int unshare(int flags)
+{
+	return namespace_leave(flags);
+}
+
+PRELOAD_API int setns(int fd, int types)
+{
+	return namespace_enter(fd, types);
 }

@@ -16,10 +16,12 @@
 #include <stdint.h>
 #include <unistd.h>
 
+#include "child.h"
 #include "descriptors.h"
 #include "filter.h"
 #include "lent.h"
 #include "mapping.h"
+#include "namespace.h"
 #include "raw.h"
 #include "shim.h"
 
@@ -29,19 +31,24 @@ enum { NUMBERS = 512 };
 __attribute__((used)) SHIM_HIDDEN const uint64_t syscall_bits[NUMBERS / 64] = {
 	[0] = UINT64_C(1) << SYS_close | UINT64_C(1) << SYS_mmap | UINT64_C(1) << SYS_mprotect |
 	      UINT64_C(1) << SYS_munmap | UINT64_C(1) << SYS_mremap | UINT64_C(1) << SYS_madvise |
-	      UINT64_C(1) << SYS_dup2 | UINT64_C(1) << SYS_setsockopt,
+	      UINT64_C(1) << SYS_dup2 | UINT64_C(1) << SYS_setsockopt | UINT64_C(1) << SYS_clone |
+	      UINT64_C(1) << SYS_fork,
 	[2] = UINT64_C(1) << (SYS_mlock - 128) | UINT64_C(1) << (SYS_munlock - 128) |
 	      UINT64_C(1) << (SYS_mlockall - 128) | UINT64_C(1) << (SYS_munlockall - 128) |
 	      UINT64_C(1) << (SYS_prctl - 128),
 	[4] = UINT64_C(1) << (SYS_dup3 - 256) | UINT64_C(1) << (SYS_seccomp - 256) |
-	      UINT64_C(1) << (SYS_vmsplice - 256),
+	      UINT64_C(1) << (SYS_vmsplice - 256) | UINT64_C(1) << (SYS_unshare - 256) |
+	      UINT64_C(1) << (SYS_setns - 256),
 	[5] = UINT64_C(1) << (SYS_mlock2 - 320),
-	[6] = UINT64_C(1) << (SYS_close_range - 384),
+	[6] = UINT64_C(1) << (SYS_close_range - 384) | UINT64_C(1) << (SYS_clone3 - 384),
 };
+
+_Static_assert(SYS_clone == 56 && SYS_fork == 57 && SYS_clone3 == 435, "as they are below");
 
 /*
  * As the C library's, but for the look at the number; syscall_seen() has the same arguments. What
- * is used here alone the compiler does not know of.
+ * makes a process is called from here all the same, for that may return on another stack. What is
+ * used here alone the compiler does not know of.
  */
 __asm__(".text\n"
 	".globl syscall\n"
@@ -53,7 +60,7 @@ __asm__(".text\n"
 	"	cmpq	$512, %rdi\n"
 	"	jae	1f\n"
 	"	btq	%rdi, syscall_bits(%rip)\n"
-	"	jc	syscall_seen\n"
+	"	jc	3f\n"
 	"1:	movq	%rdi, %rax\n"
 	"	movq	%rsi, %rdi\n"
 	"	movq	%rdx, %rsi\n"
@@ -66,6 +73,33 @@ __asm__(".text\n"
 	"	jae	2f\n"
 	"	ret\n"
 	"2:	negl	%eax\n"
+	"	movl	%eax, %edi\n"
+	"	jmp	syscall_failed\n"
+	"3:	cmpq	$56, %rdi\n"
+	"	je	4f\n"
+	"	cmpq	$57, %rdi\n"
+	"	je	4f\n"
+	"	cmpq	$435, %rdi\n"
+	"	jne	syscall_seen\n"
+	"4:	subq	$56, %rsp\n"
+	"	.cfi_adjust_cfa_offset 56\n"
+	"	movq	%rdi, (%rsp)\n"
+	"	movq	%rsi, 8(%rsp)\n"
+	"	movq	%rdx, 16(%rsp)\n"
+	"	movq	%rcx, 24(%rsp)\n"
+	"	movq	%r8, 32(%rsp)\n"
+	"	movq	%r9, 40(%rsp)\n"
+	"	call	child_expect_syscall\n"
+	"	movq	(%rsp), %rdi\n"
+	"	movq	8(%rsp), %rsi\n"
+	"	movq	16(%rsp), %rdx\n"
+	"	movq	24(%rsp), %rcx\n"
+	"	movq	32(%rsp), %r8\n"
+	"	movq	40(%rsp), %r9\n"
+	"	addq	$56, %rsp\n"
+	"	.cfi_adjust_cfa_offset -56\n"
+	"	testl	%eax, %eax\n"
+	"	jz	1b\n"
 	"	movl	%eax, %edi\n"
 	"	jmp	syscall_failed\n"
 	"	.cfi_endproc\n"
@@ -135,6 +169,10 @@ long syscall_seen(long number, long a, long b, long c, long d, long e, long f)
 		return lent_vmsplice((long[]){ a, b, c, d }, caller);
 	case SYS_setsockopt:
 		return lent_setsockopt((long[]){ a, b, c, d, e }, caller);
+	case SYS_unshare:
+		return namespace_leave((int)a);
+	case SYS_setns:
+		return namespace_enter((int)a, (int)b);
 	case SYS_prctl:
 		filter_expect_prctl((int)a, (unsigned long)b, (const void *)c);
 		break;

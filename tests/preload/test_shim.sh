@@ -347,9 +347,10 @@ filters() {
 
 # Namespaces that a process of one thread may enter: the engine's threads are not in the way.
 namespaces() {
-	local status
+	local status ways='unshare setns'
 
-	for way in unshare setns; do
+	[ "$(uname -m)" != x86_64 ] || ways+=' unshare_by_syscall setns_by_syscall'
+	for way in $ways; do
 		status=0
 		shim UMM_SUMMARY=0 "$victims/victim_raw" namespaces $way || status=$?
 		[ "$status" != 77 ] || skip "$(cat "$scratch/out")"
@@ -380,6 +381,27 @@ filters_while_loading() {
 	says out 'victim: all as it should be'
 	says err 'umm: a filter of system calls is set: all memory'
 	[ "$(wc -l <"$scratch/err")" = 1 ] || fail "$(cat "$scratch/err")"
+}
+
+# A process that is made past the C library's fork() finds all of the parent's memory.
+past_fork() {
+	local way ways='_Fork clone handler'
+
+	[ "$(uname -m)" != x86_64 ] || ways+=' sys_fork sys_clone sys_clone3'
+	for way in $ways; do
+		victim "$victims/victim_raw" children_past_fork "$way"
+		[ "$(grep -c '^umm: a process is made past fork(): all memory' "$scratch/err")" = 1 ] ||
+			fail "$way: $(cat "$scratch/err")"
+		[ "$(summary ref)" = 0 ] || fail "$way: $(cat "$scratch/err")"
+	done
+}
+
+# Where memory cannot come home there is no such process.
+past_fork_stuck() {
+	shim UMM_DEVICE=ref:sticks=1G timeout -s KILL 300 "$victims/victim_raw" filters_when_told child &
+	tell_when_stuck $!
+	says out 'victim: all as it should be'
+	says err 'umm: a process is made past fork() while what moves pages to devices is stuck'
 }
 
 # A call that sets no filter changes nothing.

@@ -59,6 +59,118 @@ static void closes_by_syscall(const char *file)
 	free(ptr);
 }
 
+/* ---- processes that are made past fork() ------------------------------------------------- */
+
+enum { CHILD_STATUS = 42, STACK = 256 * 1024 };
+
+static char *shared_out;
+static int child_fill;
+
+/* A child has what the parent had, and may write to it. */
+static int looks(void *arg)
+{
+	(void)arg;
+	check(is_filled(shared_out, 96 * MIB, child_fill));
+	fill(shared_out, 8 * MIB, 90);
+	_exit(CHILD_STATUS);
+}
+
+static pid_t by_fork_call(void)
+{
+	return _Fork();
+}
+
+static pid_t by_clone(void)
+{
+	char *stack = malloc(STACK);
+
+	check(stack);
+	return clone(looks, stack + STACK, SIGCHLD, NULL);
+}
+
+static pid_t by_sys_clone(void)
+{
+	return (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, 0L);
+}
+
+static pid_t by_sys_clone3(void)
+{
+	uint64_t args[8] = { [4] = SIGCHLD };
+
+	return (pid_t)syscall(SYS_clone3, args, sizeof(args));
+}
+
+static pid_t handler_child;
+static pid_t (*handler_makes)(void);
+
+static void makes_child(int signal)
+{
+	(void)signal;
+	handler_child = handler_makes();
+	if (!handler_child)
+		looks(NULL);
+}
+
+static pid_t by_handler(void)
+{
+	struct sigaction action = { .sa_handler = makes_child };
+
+	handler_makes = by_fork_call;
+	check(!sigaction(SIGUSR1, &action, NULL) && !raise(SIGUSR1));
+	return handler_child;
+}
+
+#ifdef SYS_fork
+static pid_t by_sys_fork(void)
+{
+	return (pid_t)syscall(SYS_fork);
+}
+#endif
+
+static const struct {
+	const char *name;
+	pid_t (*make)(void);
+} child_ways[] = {
+	{ "_Fork", by_fork_call },	 { "clone", by_clone },	    { "sys_clone", by_sys_clone },
+	{ "sys_clone3", by_sys_clone3 }, { "handler", by_handler },
+#ifdef SYS_fork
+	{ "sys_fork", by_sys_fork },
+#endif
+};
+
+static void make_and_wait(pid_t (*make)(void))
+{
+	int status;
+	pid_t pid = make();
+
+	if (!pid)
+		looks(NULL);
+	check(pid > 0 && waitpid(pid, &status, 0) == pid && WIFEXITED(status) &&
+	      WEXITSTATUS(status) == CHILD_STATUS);
+}
+
+/* With most of the memory on devices, and after that. */
+static void children_past_fork(const char *way)
+{
+	pid_t (*make)(void) = NULL;
+
+	for (size_t i = 0; i < sizeof(child_ways) / sizeof(child_ways[0]); i++)
+		if (!strcmp(child_ways[i].name, way))
+			make = child_ways[i].make;
+	check(make);
+	errno = 0;
+	check(syscall(SYS_clone3, NULL, 88L) == -1 && errno == EFAULT);
+	shared_out = malloc(96 * MIB);
+	check(shared_out);
+	for (int turn = 0; turn < 2; turn++) {
+		child_fill = 91 + turn;
+		fill(shared_out, 96 * MIB, child_fill);
+		make_and_wait(make);
+		check(is_filled(shared_out, 96 * MIB, child_fill));
+	}
+	free(shared_out);
+}
+
 /* What syscall() has always been: six arguments, errno, the number that it is given. */
 static void syscalls(const char *file)
 {
@@ -328,7 +440,11 @@ static void namespaces(const char *way)
 	fill(ptr, 96 * MIB, 39);
 	if (!strcmp(way, "threads"))
 		check(!pthread_create(&thread, NULL, pauses, NULL));
-	ret = strcmp(way, "setns") ? unshare(CLONE_NEWUSER) : setns(fd, CLONE_NEWUSER);
+	if (strstr(way, "syscall"))
+		ret = (int)(strstr(way, "setns") ? syscall(SYS_setns, fd, CLONE_NEWUSER) :
+						   syscall(SYS_unshare, CLONE_NEWUSER));
+	else
+		ret = strcmp(way, "setns") ? unshare(CLONE_NEWUSER) : setns(fd, CLONE_NEWUSER);
 	check(strcmp(way, "threads") ? !ret : ret == -1 && errno == EINVAL);
 	check(!kill(pid, SIGKILL));
 	check(is_filled(ptr, 96 * MIB, 39));
@@ -515,14 +631,13 @@ static void *reads_for_ever(void *ptr)
 }
 
 /* Once it is told, and what moves pages is stuck. */
-static void filters_when_told(const char *file)
+static void filters_when_told(const char *child)
 {
 	char *ptr = malloc(96 * MIB);
 	pthread_t thread;
 	sigset_t set;
 	int signal;
 
-	(void)file;
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
 	check(!pthread_sigmask(SIG_BLOCK, &set, NULL));
@@ -531,7 +646,10 @@ static void filters_when_told(const char *file)
 	printf("process %d\n", (int)getpid());
 	fflush(stdout);
 	check(!sigwait(&set, &signal));
-	check(!filter_nothing());
+	if (child)
+		check(_Fork() == -1 && errno == EAGAIN);
+	else
+		check(!filter_nothing());
 }
 
 static volatile sig_atomic_t nsent, nback;
@@ -589,6 +707,7 @@ static const struct {
 	{ "data_at_2", data_at_2 },
 	{ "closes_by_syscall", closes_by_syscall },
 	{ "syscalls", syscalls },
+	{ "children_past_fork", children_past_fork },
 	{ "becomes_filtered", becomes_filtered },
 	{ "fills", fills },
 	{ "closes_in_own_table", closes_in_own_table },
