@@ -239,6 +239,16 @@ static bool matrix_has(enum matrix matrix, const struct variant *v)
 	return false;
 }
 
+/*
+ * Sets of features that change less than how pages move: with each memory and each way of copying
+ * once, not with every pair of these.
+ */
+static bool is_pair_enough(const struct variant *v)
+{
+	return v->features_off && v->features_off != UMM_KERNEL_MOVE &&
+	       (v->type == UMM_DEVMEM_PRIVATE) != v->inline_copy;
+}
+
 /* Variant number n of all there are; false past the end. */
 static bool variant_of(size_t n, struct variant *v, const char **kernel)
 {
@@ -294,6 +304,7 @@ static size_t runs_make(const struct test_case *cases, size_t ncases, const char
 		for (n = 0; variant_of(n, &run->env.variant, &kernel); n++) {
 			run->test = &cases[i];
 			if (!matrix_has(cases[i].matrix, &run->env.variant) ||
+			    (cases[i].matrix == MATRIX_ALL && is_pair_enough(&run->env.variant)) ||
 			    (private_only && run->env.variant.type != UMM_DEVMEM_PRIVATE) ||
 			    (only && !listed(only, kernel)))
 				continue;
