@@ -47,6 +47,7 @@ struct step_cost {
 	uint64_t ns[2];	       /* for a page that they missed at first */
 	uint32_t fit;	       /* work-items for which memory was enough; 0: it was for all */
 	uint32_t nasked;       /* launches */
+	uint64_t used;	       /* when, counted in uses */
 };
 
 #define DEVICE_STEP_COSTS 64
@@ -96,8 +97,9 @@ struct umm_opencl {
 	uint32_t *used_host;
 	struct service *service;
 	struct share *share;
-	struct attendant *attendant; /* NULL: nobody can wait */
-	struct step_cost step_costs[DEVICE_STEP_COSTS];
+	struct attendant *attendant;			/* NULL: nobody can wait */
+	struct step_cost step_costs[DEVICE_STEP_COSTS]; /* of the kernels that were launched last */
+	uint64_t step_costs_used;
 
 	/* Protects: what follows. Never held while libumm is called. Inside: launch. */
 	pthread_mutex_t update;

@@ -25,11 +25,19 @@
 static struct step_cost *cost_of(struct umm_opencl *ocl, const struct umm_opencl_work *work,
 				 uint32_t nitems)
 {
-	uintptr_t key = (uintptr_t)work->kernel / sizeof(void *) + nitems;
-	struct step_cost *cost = &ocl->step_costs[key % DEVICE_STEP_COSTS];
+	struct step_cost *cost = ocl->step_costs, *oldest = cost;
 
-	if (cost->kernel != work->kernel || cost->nitems != nitems)
+	while (cost < ocl->step_costs + DEVICE_STEP_COSTS &&
+	       (cost->kernel != work->kernel || cost->nitems != nitems)) {
+		if (cost->used < oldest->used)
+			oldest = cost;
+		cost++;
+	}
+	if (cost == ocl->step_costs + DEVICE_STEP_COSTS) {
+		cost = oldest;
 		*cost = (struct step_cost){ .kernel = work->kernel, .nitems = nitems };
+	}
+	cost->used = ++ocl->step_costs_used;
 	return cost;
 }
 

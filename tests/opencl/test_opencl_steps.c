@@ -149,6 +149,27 @@ static void launches_of_many_work_items_do_not_go_in_steps(void **state)
 	assert_int_equal(result.pages_migrated, npages);
 }
 
+/* Each kernel, and each size of its launches, is measured by itself. */
+static void launches_of_two_sizes_do_not_forget_each_other(void **state)
+{
+	static const size_t sizes[] = { NITEMS, NITEMS + 64 };
+	struct rig *rig = *state;
+	uint32_t *in, *out;
+
+	open_rig(rig, 64 * MIB, "auto");
+	in = rig_numbered(rig, sizes[1] * ITEM_PAGES);
+	out = rig_alloc(rig, 4 * sizes[1]);
+	for (unsigned turn = 0; turn < 2; turn++)
+		for (unsigned i = 0; i < 2; i++) {
+			bring_results(rig, out, sizes[1]);
+			assert_int_equal(sum(rig, in, NULL, out, sizes[i]).rounds,
+					 turn ? 1 + STEPS : 2);
+			assert_int_equal(umm_migrate_to_system(rig->ctx, in,
+							       sizes[i] * ITEM_PAGES * PAGE),
+					 0);
+		}
+}
+
 /* The first launch of a kernel goes as ever, the second in steps, the third as the first. */
 static void both_ways_are_tried(void **state)
 {
@@ -289,6 +310,7 @@ int main(int argc, char **argv)
 		rig_test(work_items_that_miss_more_later_go_on_together),
 		rig_test(steps_go_through_less_memory_than_they_need_together),
 		rig_test(launches_of_many_work_items_do_not_go_in_steps),
+		rig_test(launches_of_two_sizes_do_not_forget_each_other),
 		rig_test(both_ways_are_tried),
 		rig_test(what_misses_more_than_there_is_room_for_goes_in_steps_at_once),
 		rig_test(how_many_work_items_memory_is_enough_for_is_remembered),
