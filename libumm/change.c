@@ -7,8 +7,9 @@
  *	  may still translate to them;
  *	- pages that such a frame came to, or that lost one, are HELD: who touches them waits.
  *
- * Workers tell of several changes at once, but changes end in the order in which they were made:
- * a frame that moved twice is given back when mirrors know of both moves.
+ * Workers tell of several changes at once, but those of a page end in the order in which they were
+ * made: a frame that moved twice is given back when mirrors know of both moves. Others do not wait
+ * for each other: a callback may wait for somebody who waits for the end of a later one.
  *
  *	reader of events		worker
  *	change_begin()
@@ -16,12 +17,12 @@
  *	change_announce()
  *	the program goes on
  *					mirrors are told
- *					all changes before it are told, too:
+ *					all before it of these pages are told, too:
  *					HELD ends, frames are given back, waiters wake
  *
  * Invariant: a HELD page belongs to a change that is in the list, of a number up to its block's
  * `held`.
- * Locks: changes.lock; then, one after the other, blocks'. None where mirrors are told.
+ * Locks: changes.lock, also below a block's. None where mirrors are told.
  */
 #include "change.h"
 
@@ -83,6 +84,28 @@ void change_hold(const struct change *change, struct block *block, unsigned i)
 	block->held = change->number;
 }
 
+/* Does it concern any of these pages, or did some of them come to there? */
+static bool concerns(const struct change *change, uintptr_t start, uintptr_t end)
+{
+	uintptr_t len = change->end - change->start;
+
+	return (change->start < end && start < change->end) ||
+	       (change->to && change->to < end && start < change->to + len);
+}
+
+/* Does a change concern these addresses of which mirrors have not been told? */
+static bool any_change(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
+{
+	struct changes *changes = &ctx->changes;
+	const struct change *change;
+
+	lock_take(&changes->lock);
+	for (change = changes->head; change && !concerns(change, start, end); change = change->next)
+		;
+	lock_drop(&changes->lock);
+	return change;
+}
+
 /* Pages of start .. end are HELD no longer, unless a later change holds some. */
 static void let_go(struct umm_ctx *ctx, const struct change *change, uintptr_t start, uintptr_t end)
 {
@@ -91,9 +114,12 @@ static void let_go(struct umm_ctx *ctx, const struct change *change, uintptr_t s
 	bool wake;
 
 	while (at < end && (block = block_next(ctx, at, end))) {
+		for (va = max(at, block->va); va < min(end, block->va + UMM_BLOCK_SIZE);
+		     va += UMM_PAGE_SIZE)
+			if (block->held <= change->number ||
+			    !any_change(ctx, va, va + UMM_PAGE_SIZE))
+				block->page[page_index(va)] &= (uint16_t)~PG_HELD;
 		va = block->va;
-		for (unsigned i = 0; block->held <= change->number && i < UMM_BLOCK_PAGES; i++)
-			block->page[i] &= (uint16_t)~PG_HELD;
 		wake = block->waiters;
 		block->waiters = false;
 		lock_drop(&block->lock);
@@ -103,32 +129,53 @@ static void let_go(struct umm_ctx *ctx, const struct change *change, uintptr_t s
 	}
 }
 
-static void changes_let_go(struct umm_ctx *ctx, const struct change *change)
+/* One that is not in the list any more. */
+static void change_end(struct umm_ctx *ctx, struct change *change)
 {
 	let_go(ctx, change, change->start, change->end);
 	if (change->to)
 		let_go(ctx, change, change->to, change->to + (change->end - change->start));
+	residents_release(ctx, change->loose);
+	pool_free(&ctx->changes.pool, change);
+	ctx_settled(ctx);
 }
 
-/* Take the first one off the list. */
-static void change_unlink_first(struct changes *changes) UMM_REQUIRES(&changes->lock)
+static bool have_page_in_common(const struct change *a, const struct change *b)
 {
-	changes->head = changes->head->next;
-	if (!changes->head)
-		changes->tail = &changes->head;
+	return concerns(a, b->start, b->end) ||
+	       (b->to && concerns(a, b->to, b->to + (b->end - b->start)));
 }
 
-/* The first change, if mirrors know of it, taken off the list. */
+/* Do mirrors know of it, and is none before it left of a page of its? */
+static bool may_end(const struct changes *changes, const struct change *change)
+	UMM_REQUIRES(&changes->lock)
+{
+	const struct change *before = changes->head;
+
+	while (before != change && !have_page_in_common(before, change))
+		before = before->next;
+	return change->told && before == change;
+}
+
+static void change_unlink(struct changes *changes, struct change **link)
+	UMM_REQUIRES(&changes->lock)
+{
+	if (changes->tail == &(*link)->next)
+		changes->tail = link;
+	*link = (*link)->next;
+}
+
+/* The first change that may end, taken off the list. */
 static struct change *change_pop(struct changes *changes)
 {
-	struct change *change;
+	struct change **link = &changes->head, *change;
 
 	lock_take(&changes->lock);
-	change = changes->head;
-	if (change && change->told)
-		change_unlink_first(changes);
-	else
-		change = NULL;
+	while (*link && !may_end(changes, *link))
+		link = &(*link)->next;
+	change = *link;
+	if (change)
+		change_unlink(changes, link);
 	lock_drop(&changes->lock);
 	return change;
 }
@@ -137,12 +184,8 @@ static void changes_end(struct umm_ctx *ctx)
 {
 	struct change *change;
 
-	while ((change = change_pop(&ctx->changes))) {
-		changes_let_go(ctx, change);
-		residents_release(ctx, change->loose);
-		pool_free(&ctx->changes.pool, change);
-		ctx_settled(ctx);
-	}
+	while ((change = change_pop(&ctx->changes)))
+		change_end(ctx, change);
 }
 
 void change_tell(struct umm_ctx *ctx, struct change *change)
@@ -168,19 +211,21 @@ static void change_work(struct umm_ctx *ctx, const struct work *work)
 static void change_end_quietly(struct umm_ctx *ctx, struct change *change)
 {
 	struct changes *changes = &ctx->changes;
-	bool first;
+	struct change **link = &changes->head;
+	bool ends;
 
-	changes_let_go(ctx, change);
 	lock_take(&changes->lock);
 	change->told = true;
 	/* Else whoever ends the one before goes on with this one. */
-	first = changes->head == change;
-	if (first)
-		change_unlink_first(changes);
+	ends = may_end(changes, change);
+	if (ends) {
+		while (*link != change)
+			link = &(*link)->next;
+		change_unlink(changes, link);
+	}
 	lock_drop(&changes->lock);
-	if (first)
-		pool_free(&changes->pool, change);
-	ctx_settled(ctx);
+	if (ends)
+		change_end(ctx, change);
 }
 
 void change_announce(struct umm_ctx *ctx, struct change *change)
@@ -201,22 +246,6 @@ void change_announce(struct umm_ctx *ctx, struct change *change)
 	notifier_end(ctx, change->active);
 	change->loose = NULL;
 	change_end_quietly(ctx, change);
-}
-
-/* Does a change concern these addresses of which mirrors have not been told? */
-static bool any_change(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
-{
-	struct changes *changes = &ctx->changes;
-	const struct change *change;
-	bool found = false;
-
-	lock_take(&changes->lock);
-	for (change = changes->head; change && !found; change = change->next)
-		found = (change->start < end && start < change->end) ||
-			(change->to && change->to < end &&
-			 start < change->to + (change->end - change->start));
-	lock_drop(&changes->lock);
-	return found;
 }
 
 void change_wait(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)

@@ -52,7 +52,10 @@
 /* So many times pages that were moved meanwhile are looked for. */
 #define HOME_TRIES 16
 
-/* So long a migration to a device is put off at first; then for twice as long each time. */
+/*
+ * So long a migration to a device is put off at first; then for twice as long each time, or as it
+ * took.
+ */
 #define PUT_OFF_NS UINT64_C(10000000)
 
 static void set_forking(struct umm_ctx *ctx, enum forking forking, uint64_t patience_ns)
@@ -188,13 +191,15 @@ static unsigned all_come_home(uint64_t patience_ns)
 /* Everything is at home, and stays there. */
 static void be_at_home(void)
 {
-	uint64_t patience_ns = PUT_OFF_NS;
+	uint64_t patience_ns = PUT_OFF_NS, began_ns;
 	bool moves = true, away = true;
 	unsigned overtakers;
 
 	for (unsigned tries = 0; away && tries < HOME_TRIES;) {
+		began_ns = now_ns();
 		overtakers = all_come_home(patience_ns);
-		patience_ns = min(2 * patience_ns, FORK_NS);
+		/* What callbacks wait for may take as long again. */
+		patience_ns = 2 * max(patience_ns, now_ns() - began_ns);
 		moves = !stop_all_moving_out();
 		away = moves || any_not_home();
 		tries += !moves && !overtakers;

@@ -191,10 +191,12 @@ int notifier_invalidate_others(struct umm_ctx *ctx, const struct umm_notifier_ra
 	for (node = itree_first(&notifiers->tree, range->start, range->end); node && !ret;
 	     node = itree_next(node, range->start, range->end)) {
 		notifier = notifier_of(node);
-		if (dev && notifier->dev == dev)
-			continue;
 		/* While another's callback sleeps, this one's readers go on. */
 		activate(notifier);
+		if (dev && notifier->dev == dev) {
+			deactivate(notifiers, notifier);
+			continue;
+		}
 		notifier->calls++;
 		lock_drop(&notifiers->lock);
 		ret = call(ctx, notifier, range);

@@ -250,7 +250,8 @@ static void *stretches_move_locked(const struct mapping_move *move, const struct
 	uintptr_t start = (uintptr_t)move->addr, end = start + move->old_len;
 	struct layout layout = *first;
 
-	while (layout.nmappings) {
+	/* The last one may go on behind the end. */
+	while (layout.nmappings && layout.start < end) {
 		struct mapping_move part = *move;
 
 		part.addr = (void *)layout.start;

@@ -722,6 +722,22 @@ static void bad_requests_are_refused(struct env *e)
 	assert_int_equal(umm_make_exclusive(ref->dev, start + PAGE, end, entries), PAGES - 1);
 }
 
+/* Where it is plain and writable, by its old entry, is nowhere any more. */
+static void snapshots_of_the_owner_grow_stale(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	struct umm_notifier *notifier = umm_mirror_notifier(ref->mirror);
+	char *p = env_attach(e, 4 * PAGE);
+	uint64_t entries[4], seq;
+
+	fill(p, 4, 1);
+	seq = umm_notifier_read_begin(notifier);
+	assert_false(umm_notifier_read_retry(notifier, seq));
+	assert_int_equal(
+		umm_make_exclusive(ref->dev, (uintptr_t)p, (uintptr_t)p + 4 * PAGE, entries), 4);
+	assert_true(umm_notifier_read_retry(notifier, seq));
+}
+
 static const struct test_case cases[] = {
 	TEST(ALL, exclusive_page_comes_home_when_it_is_read),
 	TEST(ALL, exclusive_page_comes_home_when_it_is_written),
@@ -738,6 +754,7 @@ static const struct test_case cases[] = {
 	TEST(ALL, refused_invalidation_ends_the_access_on_a_worker),
 	TEST(ALL, others_hear_that_access_begins_and_all_that_it_ends),
 	TEST(ALL, snapshots_tell_the_owner_alone),
+	TEST(KERNEL, snapshots_of_the_owner_grow_stale),
 	TEST(ALL, range_fault_of_another_device_ends_the_access),
 	TEST(ALL, two_devices_take_it_in_turn),
 	TEST(ALL, devices_and_cpu_count_together),
