@@ -29,6 +29,7 @@
 #include "engine.h"
 #include "filter.h"
 #include "heap.h"
+#include "lent.h"
 #include "rights.h"
 #include "sandbox.h"
 #include "say.h"
@@ -177,6 +178,7 @@ __attribute__((constructor(101))) static void shim_start(void)
 	shim_first_use();
 	say_start();
 	descriptors_start();
+	lent_start();
 	rights_start();
 	filter_start();
 	arm();

@@ -32,13 +32,13 @@ __attribute__((used)) SHIM_HIDDEN const uint64_t syscall_bits[NUMBERS / 64] = {
 	[0] = UINT64_C(1) << SYS_close | UINT64_C(1) << SYS_mmap | UINT64_C(1) << SYS_mprotect |
 	      UINT64_C(1) << SYS_munmap | UINT64_C(1) << SYS_mremap | UINT64_C(1) << SYS_madvise |
 	      UINT64_C(1) << SYS_dup2 | UINT64_C(1) << SYS_setsockopt | UINT64_C(1) << SYS_clone |
-	      UINT64_C(1) << SYS_fork,
+	      UINT64_C(1) << SYS_fork | UINT64_C(1) << SYS_sendto | UINT64_C(1) << SYS_sendmsg,
 	[2] = UINT64_C(1) << (SYS_mlock - 128) | UINT64_C(1) << (SYS_munlock - 128) |
 	      UINT64_C(1) << (SYS_mlockall - 128) | UINT64_C(1) << (SYS_munlockall - 128) |
 	      UINT64_C(1) << (SYS_prctl - 128),
 	[4] = UINT64_C(1) << (SYS_dup3 - 256) | UINT64_C(1) << (SYS_seccomp - 256) |
 	      UINT64_C(1) << (SYS_vmsplice - 256) | UINT64_C(1) << (SYS_unshare - 256) |
-	      UINT64_C(1) << (SYS_setns - 256),
+	      UINT64_C(1) << (SYS_setns - 256) | UINT64_C(1) << (SYS_sendmmsg - 256),
 	[5] = UINT64_C(1) << (SYS_mlock2 - 320),
 	[6] = UINT64_C(1) << (SYS_close_range - 384) | UINT64_C(1) << (SYS_clone3 - 384),
 };
@@ -167,6 +167,13 @@ long syscall_seen(long number, long a, long b, long c, long d, long e, long f)
 		break;
 	case SYS_vmsplice:
 		return lent_vmsplice((long[]){ a, b, c, d }, caller);
+	case SYS_sendto:
+	case SYS_sendmmsg:
+		lent_send((int)d, caller);
+		break;
+	case SYS_sendmsg:
+		lent_send((int)c, caller);
+		break;
 	case SYS_setsockopt:
 		return lent_setsockopt((long[]){ a, b, c, d, e }, caller);
 	case SYS_unshare:

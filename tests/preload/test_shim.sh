@@ -450,6 +450,10 @@ lends() {
 			victim "$victims/victim_lends" "$to" "$way"
 		done
 	done
+	[ "$(uname -m)" = x86_64 ] || return 0
+	for way in send sendmsg sys_sendto sys_sendmmsg; do
+		victim "$victims/victim_lends" inherited "$way"
+	done
 }
 
 closes_by_syscall() {
