@@ -43,10 +43,22 @@ head -n 5 "$dir/trace" >"$dir/cut"
 refused 1 "cut off" "$dir/cut"
 sed '1s/1/2/' "$dir/trace" >"$dir/other"
 refused 1 "version 2" "$dir/other"
+sed '1s/1/4294967297/' "$dir/trace" >"$dir/wraps"
+refused 1 "version 4294967297" "$dir/wraps"
+sed '1s/1/-1/' "$dir/trace" >"$dir/negative"
+refused 1 "not a trace" "$dir/negative"
 sed '4s/.*/x7/' "$dir/trace" >"$dir/corrupt"
 refused 1 "line 4" "$dir/corrupt"
 sed '4d' "$dir/trace" >"$dir/short"
 refused 1 "so many uses" "$dir/short"
+echo 7 | cat "$dir/trace" - >"$dir/longer"
+refused 1 "after the last line" "$dir/longer"
+cat "$dir/trace" "$dir/trace" >"$dir/twice"
+refused 1 "after the last line" "$dir/twice"
+printf 'umm-blocks 1 far\n268435455\n2\n268435455\nend 3\n' >"$dir/far"
+"$sim" --write "$dir/copy" "$dir/far" | grep -q '^far: 3 uses of 2 blocks, a memory of 1;' ||
+	complain "blocks that are not used take room"
+cmp -s "$dir/far" "$dir/copy" || complain "blocks have other numbers when they are written"
 : >"$dir/empty"
 refused 1 "empty" "$dir/empty"
 head -c 4096 /dev/zero >"$dir/zero"
@@ -115,6 +127,14 @@ printf '\0\2\0\0\0\0\0\20\0\0\0\0\20\0\0\260\0\0\0\0\0\0\0\40\0\0\0\0\20\0\0\160
 "$sim" --memory 67108864 --order adaptive "$dir/page" | grep -q ' 34359738368 pages' || complain "128 TiB are not 128 TiB"
 "$sim" --memory 67108864 --order lru zipf | grep -q 'a memory of 67108864;' || complain "128 TiB are not 128 TiB"
 refused 2 "not a number of blocks" --memory 67108865 zipf
+
+# A terminal obeys no name.
+printf 'umm-blocks 1 \033[31mred\n0\n1\nend 2\n' >"$dir/red"
+cp "$dir/page" "$dir/"$'\033[31mpage'
+for name in "$dir/red" "$dir/"$'\033[31mpage'; do
+	"$sim" "$name" | head -n 1 >"$dir/out"
+	grep -q '^?\[31m' "$dir/out" || complain "a name is not mended: $(cat -v "$dir/out")"
+done
 
 # The manual has the names that the program knows.
 for name in $("$sim" --help | sed -n 's/^\(Patterns\|Orders\|Devices\): //p' | tr -d ,); do

@@ -283,6 +283,14 @@ static int any_read(struct trace *out, FILE *file, char *why, size_t len)
 	return recorded ? record_read(out, file, why, len) : trace_read(out, file, why, len);
 }
 
+/* Names come from files: a terminal gets nothing that it might obey. */
+static void name_mend(char *name)
+{
+	for (; *name; name++)
+		if (*name < ' ' || *name > '~')
+			*name = '?';
+}
+
 static int file_read(const char *path, struct trace *out)
 {
 	const char *name = strrchr(path, '/');
@@ -306,6 +314,7 @@ static int file_read(const char *path, struct trace *out)
 		return ret == -ENOMEM ? no_memory() : ret;
 	if (out->step)
 		snprintf(out->name, sizeof(out->name), "%s", name ? name + 1 : path);
+	name_mend(out->name);
 	if (out->lost)
 		fprintf(stderr,
 			"umm-sim: %s: %" PRIu64 " events found no room in it: what comes last is "

@@ -54,6 +54,7 @@ uint64_t trace_size(const struct trace *trace)
 void trace_fini(struct trace *trace)
 {
 	free(trace->block);
+	free(trace->number);
 	free(trace->step);
 	free(trace->anew);
 	free(trace->miss);

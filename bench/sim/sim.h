@@ -69,6 +69,7 @@ struct trace {
 	uint32_t *block; /* numbers from 0 */
 	size_t n, room;
 	uint32_t nblocks; /* one more than the highest */
+	uint32_t *number; /* of each in the file that it was read from; or NULL: the same */
 	char name[32];
 	/* Of a recorded one; else step is NULL. */
 	struct trace_step *step; /* of each use */
