@@ -128,6 +128,23 @@ printf '\0\2\0\0\0\0\0\20\0\0\0\0\20\0\0\260\0\0\0\0\0\0\0\40\0\0\0\0\20\0\0\160
 "$sim" --memory 67108864 --order lru zipf | grep -q 'a memory of 67108864;' || complain "128 TiB are not 128 TiB"
 refused 2 "not a number of blocks" --memory 67108865 zipf
 
+# And a use of the whole block, which says nothing of other memories, so that there is no bound; or of a page.
+used() {
+	printf 'umm-rec\0\2\0\0\0\10\0\0\0\5\0\0\0\0\0\0\0\5\0\0\0\0\0\0\0'
+	tail -c +33 "$dir/page"
+	printf '\0\0\0\0'"$1"
+}
+used '\0\40\0\60' >"$dir/whole"
+used '\20\0\0\60' >"$dir/part"
+"$sim" "$dir/whole" >"$dir/out"
+grep -q 'x recorded$' "$dir/out" && grep -q 'is not known' "$dir/out" && ! grep -q bound "$dir/out" ||
+	complain "multiples of what is not known: $(cat "$dir/out")"
+"$sim" "$dir/part" >"$dir/out"
+grep -q 'x bound$' "$dir/out" && grep -q '^bound  *1 ' "$dir/out" || complain "no bound: $(cat "$dir/out")"
+refused 1 "tells of whole blocks" figures "$dir/whole"
+refused 1 "too small to compare" figures "$dir/part"
+"$sim" predict "$dir/whole" "$dir/part" >"$dir/out" || complain "what is used is not predicted: $(cat "$dir/out")"
+
 # A terminal obeys no name.
 printf 'umm-blocks 1 \033[31mred\n0\n1\nend 2\n' >"$dir/red"
 cp "$dir/page" "$dir/"$'\033[31mpage'

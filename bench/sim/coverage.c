@@ -80,10 +80,26 @@ static void backwards(struct walk *walk)
 		touch(walk, i);
 }
 
+static void every(struct walk *walk, uint64_t stride)
+{
+	for (uint64_t i = 0; i < WALK_PAGES; i += stride)
+		touch(walk, i);
+}
+
 static void strided(struct walk *walk)
 {
-	for (uint64_t i = 0; i < WALK_PAGES; i += WALK_STRIDE)
-		touch(walk, i);
+	every(walk, WALK_STRIDE);
+}
+
+/* Few of them are in one block, and a fault brings nothing of others. */
+static void every_64(struct walk *walk)
+{
+	every(walk, 64);
+}
+
+static void every_512(struct walk *walk)
+{
+	every(walk, 512);
 }
 
 static void two_arrays(struct walk *walk)
@@ -118,13 +134,14 @@ static void outwards(struct walk *walk)
 }
 
 const char *const walk_names[NR_WALKS] = {
-	"forwards", "backwards", "strided", "two-arrays", "outwards", "random",
+	"forwards", "backwards", "strided",  "two-arrays",
+	"outwards", "random",	 "every-64", "every-512",
 };
 
 int sim_coverage(const struct ahead_ops *ops, unsigned walk, bool thread, struct sim_coverage *out)
 {
 	static void (*const walks[NR_WALKS])(struct walk *) = {
-		forwards, backwards, strided, two_arrays, outwards, scattered,
+		forwards, backwards, strided, two_arrays, outwards, scattered, every_64, every_512,
 	};
 	struct walk w = { .ops = ops,
 			  .thread = thread,

@@ -32,6 +32,7 @@ static int one_pattern(const char *name, unsigned row, struct sim_figures *out)
 	memcpy(out->name[row], name, strlen(name) + 1);
 	for (unsigned s = 0; s < NR_SHARES && !ret; s++) {
 		room = NR_BLOCKS * sim_shares[s] / 100;
+		out->room[row][s] = room;
 		ret = pattern_make(name, NR_BLOCKS, room, &trace);
 		if (!ret)
 			ret = one_figure(&trace, room, out->result[row][s]);
@@ -51,28 +52,32 @@ int sim_figures(struct sim_figures *out)
 
 int sim_figures_add(struct sim_figures *out, const struct trace *trace)
 {
-	uint64_t size = trace_size(trace);
+	uint64_t size = trace_size(trace), room;
 	int ret = 0;
 
 	if (out->nrows == SIM_ROWS)
 		return -E2BIG;
+	if (trace->blocks)
+		return -EOPNOTSUPP;
 	if (size && size < SIM_LEAST)
 		return -ERANGE;
 	out->bounded[out->nrows] = trace->step;
 	memcpy(out->name[out->nrows], trace->name, sizeof(trace->name));
-	for (unsigned s = 0; s < NR_SHARES && !ret; s++)
-		ret = one_figure(trace, size * sim_shares[s] / 100, out->result[out->nrows][s]);
+	for (unsigned s = 0; s < NR_SHARES && !ret; s++) {
+		room = out->room[out->nrows][s] = size * sim_shares[s] / 100;
+		ret = one_figure(trace, room, out->result[out->nrows][s]);
+	}
 	out->nrows += !ret;
 	return ret;
 }
 
-double sim_mean(const struct sim_figures *figures, unsigned order, enum sim_rows rows)
+double sim_mean(const struct sim_figures *figures, unsigned order)
 {
 	double sum = 0;
 	unsigned n = 0;
 
 	for (unsigned p = 0; p < figures->nrows; p++) {
-		if (rows == ROWS_EXACT && figures->bounded[p])
+		if (figures->bounded[p])
 			continue;
 		for (unsigned s = 0; s < NR_SHARES; s++, n++)
 			sum += log((double)figures->result[p][s][order].misses /

@@ -355,7 +355,7 @@ static void print_result(const char *name, const struct sim_result *result,
 	       ratio(result, best));
 }
 
-/* Misses that no order can do without: how many faults and bytes they are is not known. */
+/* Misses that no order can do without in this trace: which faults and bytes is not known. */
 static void print_bound(const struct sim_result *best)
 {
 	printf("%-10s %10" PRIu64 " %10s %10s %9s %8s %9.3f\n", "bound", best->misses, "-", "-",
@@ -379,11 +379,21 @@ static void print_seen(const struct trace *trace)
 	       (double)trace->seen.bytes_in / (1 << 20), trace->cpu_misses);
 }
 
+/* What misses are given in multiples of, and its name. */
+static int measure(const struct trace *trace, uint64_t room, struct sim_result *out,
+		   const char **name)
+{
+	*name = trace->blocks ? "x recorded" : trace->step ? "x bound" : "x optimum";
+	*out = trace->seen;
+	return trace->blocks ? 0 : sim_optimum(trace, room, out);
+}
+
 static int replay(const struct arguments *args, const struct trace *trace)
 {
 	uint64_t room = room_of(args, trace);
 	struct sim_result best, result;
-	int ret = sim_optimum(trace, room, &best);
+	const char *multiples;
+	int ret = measure(trace, room, &best, &multiples);
 
 	if (ret)
 		return no_memory();
@@ -392,7 +402,7 @@ static int replay(const struct arguments *args, const struct trace *trace)
 	if (trace->step)
 		print_seen(trace);
 	printf("%-10s %10s %10s %10s %9s %8s %9s\n", "order", "misses", "faults", "MiB came",
-	       "stall s", "hits", trace->step ? "x bound" : "x optimum");
+	       "stall s", "hits", multiples);
 	for (unsigned o = 0; o < NR_ORDERS && !ret; o++) {
 		if (args->order && args->order != orders[o])
 			continue;
@@ -400,7 +410,10 @@ static int replay(const struct arguments *args, const struct trace *trace)
 		if (!ret)
 			print_result(orders[o]->name, &result, &best, args->device);
 	}
-	if (trace->step)
+	if (trace->blocks)
+		puts("Its device tells of whole blocks: what it would use and miss in another "
+		     "memory, or through another order, is not known.");
+	else if (trace->step)
 		print_bound(&best);
 	else
 		print_result("optimum", &best, &best, args->device);
@@ -435,8 +448,8 @@ static void print_row(const struct sim_figures *figures, unsigned p, unsigned s)
 {
 	const struct sim_result *result = figures->result[p][s];
 
-	printf("%-10s %5u%% %8" PRIu64 "%c", figures->name[p], sim_shares[s],
-	       result[NR_ORDERS].misses, figures->bounded[p] ? '*' : ' ');
+	printf("%-10s %5u%% %8" PRIu64 " %8" PRIu64 "%c", figures->name[p], sim_shares[s],
+	       figures->room[p][s], result[NR_ORDERS].misses, figures->bounded[p] ? '*' : ' ');
 	for (unsigned o = 0; o < NR_ORDERS; o++)
 		printf(" %9.3f", (double)result[o].misses / (double)result[NR_ORDERS].misses);
 	puts("");
@@ -475,6 +488,11 @@ static int add_file(struct sim_figures *figures, const char *path)
 	if (ret == -ERANGE)
 		fprintf(stderr,
 			"umm-sim: %s: too small to compare: a quarter of it holds nothing\n", path);
+	if (ret == -EOPNOTSUPP)
+		fprintf(stderr,
+			"umm-sim: %s: its device tells of whole blocks, which says nothing of "
+			"other memories and orders: record it there, and see 'predict'\n",
+			path);
 	if (ret == -ENODATA)
 		fprintf(stderr,
 			"umm-sim: %s: nothing in it misses, so there is nothing to "
@@ -486,13 +504,15 @@ static int add_file(struct sim_figures *figures, const char *path)
 /* Of the default, the first one; and of how much. */
 static void print_verdict(const struct sim_figures *figures)
 {
-	double mean = sim_mean(figures, 0, ROWS_ALL);
+	double mean = sim_mean(figures, 0);
 	bool met = mean <= MEAN_GOAL && sim_worst(figures, 0, &order_lru) <= WORST_GOAL;
+	unsigned traces = 0;
 
+	for (unsigned p = NR_PATTERNS; p < figures->nrows; p++)
+		traces += !figures->bounded[p];
 	printf("the default is %s: goals %.2f in the mean and %.2f times lru's at worst, over %u "
 	       "patterns and %u traces: %s\n",
-	       orders[0]->name, MEAN_GOAL, WORST_GOAL, NR_PATTERNS, figures->nrows - NR_PATTERNS,
-	       met ? "met" : "missed");
+	       orders[0]->name, MEAN_GOAL, WORST_GOAL, NR_PATTERNS, traces, met ? "met" : "missed");
 }
 
 static int all_figures(const struct arguments *args, char **paths)
@@ -505,8 +525,9 @@ static int all_figures(const struct arguments *args, char **paths)
 	for (; *paths; paths++)
 		if (add_file(&figures, *paths))
 			return -EIO;
-	puts("Misses in multiples of the optimum's (*: of what no order can do without):");
-	printf("%-10s %6s %9s", "pattern", "memory", "optimum");
+	puts("Misses in multiples of the optimum's (*: of a bound, room in pages, not in the "
+	     "mean):");
+	printf("%-10s %6s %8s %9s", "pattern", "memory", "room", "optimum");
 	for (unsigned o = 0; o < NR_ORDERS; o++)
 		printf(" %9s", orders[o]->name);
 	puts("");
@@ -514,10 +535,8 @@ static int all_figures(const struct arguments *args, char **paths)
 		for (unsigned s = 0; s < NR_SHARES; s++)
 			print_row(&figures, p, s);
 	for (unsigned o = 0; o < NR_ORDERS; o++)
-		printf("%-10s geometric mean %.3f, %.3f where the optimum is known; at worst %.3f "
-		       "times lru's misses\n",
-		       orders[o]->name, sim_mean(&figures, o, ROWS_ALL),
-		       sim_mean(&figures, o, ROWS_EXACT), sim_worst(&figures, o, &order_lru));
+		printf("%-10s geometric mean %.3f; at worst %.3f times lru's misses\n",
+		       orders[o]->name, sim_mean(&figures, o), sim_worst(&figures, o, &order_lru));
 	print_verdict(&figures);
 	if (!args->svg)
 		return 0;

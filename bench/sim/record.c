@@ -58,6 +58,7 @@ struct reading {
 	uint64_t clock;	       /* uses and arrivals so far */
 	uint32_t steps[TICKS]; /* that came before the clock was that, modulo TICKS */
 	uint32_t began;	       /* the step at which the latest request did */
+	bool parts;	       /* a device said that it used less than a block */
 	struct trace *trace;
 };
 
@@ -220,6 +221,7 @@ static int take_use(struct reading *r, uint32_t block, uint64_t event)
 
 	if (!step)
 		return -ENOMEM;
+	r->parts |= record_npages(event) < BLOCK_PAGES;
 	pages_set(step->pages, record_page(event) % BLOCK_PAGES, record_npages(event));
 	if (!sim_count(tally->pages))
 		memcpy(tally->pages, step->pages, sizeof(tally->pages));
@@ -536,6 +538,14 @@ static void uses_count(struct trace *trace)
 	}
 }
 
+bool record_device_tells(const struct trace *trace)
+{
+	for (size_t i = 0; i < trace->n; i++)
+		if (trace->step[i].kind == STEP_USE)
+			return true;
+	return false;
+}
+
 int record_read(struct trace *trace, FILE *file, char *why, size_t len)
 {
 	struct reading r = { .trace = trace };
@@ -553,6 +563,7 @@ int record_read(struct trace *trace, FILE *file, char *why, size_t len)
 		trace->npages += r.tally[i].most;
 	if (!ret)
 		uses_count(trace);
+	trace->blocks = !ret && !r.parts && record_device_tells(trace);
 	free(r.event);
 	free(r.block);
 	free(r.tally);
@@ -590,12 +601,4 @@ int record_misses(const struct trace *trace, struct trace *out)
 	if (ret)
 		trace_fini(out);
 	return ret;
-}
-
-bool record_device_tells(const struct trace *trace)
-{
-	for (size_t i = 0; i < trace->n; i++)
-		if (trace->step[i].kind == STEP_USE)
-			return true;
-	return false;
 }

@@ -76,6 +76,7 @@ struct trace {
 	struct trace_anew *anew;
 	uint32_t nanew;
 	uint32_t frames;       /* of the memory that it was */
+	bool blocks;	       /* its device tells of blocks, whatever it used of them */
 	uint64_t npages;       /* that came, at most, of all blocks together */
 	uint64_t cpu_misses;   /* of pages that devices had */
 	struct sim_miss *miss; /* each of them */
@@ -172,7 +173,10 @@ struct use heap_pop(struct heap *heap);
 
 uint32_t sim_count(const uint64_t *pages);
 
-/* Misses by share of memory, of each order; the optimum's, or the bound, last. */
+/*
+ * Misses by share of memory, of each order; the optimum's, or the bound, last. Shares are of all
+ * blocks; of a recorded trace, of the pages that came of all of them together.
+ */
 #define NR_SHARES 3
 extern const unsigned sim_shares[NR_SHARES]; /* percent */
 #define SIM_ROWS  24
@@ -181,19 +185,22 @@ struct sim_figures {
 	unsigned nrows;
 	char name[SIM_ROWS][32];
 	bool bounded[SIM_ROWS]; /* what the optimum is, is not known */
+	uint64_t room[SIM_ROWS][NR_SHARES];
 	struct sim_result result[SIM_ROWS][NR_SHARES][NR_ORDERS + 1];
 };
 /* Of all patterns. */
 int sim_figures(struct sim_figures *out);
-/* And of a trace, unless there is no row left for it, -E2BIG, or it is too small, -ERANGE. */
+/*
+ * And of a trace, unless there is no row left for it, -E2BIG, or it is too small, -ERANGE; or it is
+ * a recording that says nothing of other memories and orders, -EOPNOTSUPP.
+ */
 int sim_figures_add(struct sim_figures *out, const struct trace *trace);
-/* The geometric mean over patterns, traces and shares of misses over the optimum's. */
-enum sim_rows { ROWS_ALL, ROWS_EXACT /* of which the optimum is known */ };
-double sim_mean(const struct sim_figures *figures, unsigned order, enum sim_rows rows);
+/* The geometric mean of misses over the optimum's, where that is known. */
+double sim_mean(const struct sim_figures *figures, unsigned order);
 /* The worst misses over those of another order. */
 double sim_worst(const struct sim_figures *figures, unsigned order, const struct order_ops *ops);
 /* What a policy of prefetch makes of a walk over pages that are on a device. */
-#define NR_WALKS    6
+#define NR_WALKS    8
 #define WALK_PAGES  32768
 #define WALK_STRIDE 5
 extern const char *const walk_names[NR_WALKS];
