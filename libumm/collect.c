@@ -275,13 +275,13 @@ static int take_frames(const struct piece_want *want, unsigned n, uint32_t *fram
 		ctx_settle_wait(ctx, seen, now_ns() + UINT64_C(10000000));
 	devmem_trace_room(want->dst, !want->no_evict, n, want->clock, want->va);
 	if (!want->no_evict && umm_devmem_nfree(want->dst) < n)
-		heed_evict(want->dst, n, want->clock, want->va);
+		heed_evict(want->dst, n, want->clock, want->va, !want->unasked);
 	got = devmem_take(want->dst, n, frames);
 	evict_ahead(want->dst, want->clock);
 	/* There were fewer than was thought: the device had no memory for them. */
 	if (got || want->no_evict)
 		return got;
-	heed_evict(want->dst, n, want->clock, want->va);
+	heed_evict(want->dst, n, want->clock, want->va, !want->unasked);
 	return devmem_take(want->dst, n, frames);
 }
 

@@ -184,8 +184,11 @@ int ctx_check_mappings(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bool
 
 /* Migrations, evict.c: bring every page of a memory home, whatever it takes. */
 void evict_all(struct umm_devmem *mem);
-/* Make nfree frames free by evicting blocks last used before `clock`, but va. 0 or -ENOSPC. */
-int evict(struct umm_devmem *mem, uint32_t nfree, uint64_t clock, uintptr_t va);
+/*
+ * Make nfree frames free by evicting blocks last used before `clock`, but va; `waits`: if need be,
+ * those whose callbacks wait. 0 or -ENOSPC.
+ */
+int evict(struct umm_devmem *mem, uint32_t nfree, uint64_t clock, uintptr_t va, bool waits);
 /* Frames were taken: below the low mark, a mover evicts such blocks until the high mark. */
 void evict_ahead(struct umm_devmem *mem, uint64_t clock);
 

@@ -8,6 +8,9 @@
  * never evict what they have just brought; and never the block it is filling. Nor does evicting
  * ahead, which goes by the clock of the request that took the frames.
  *
+ * Blocks that somebody's callback would have to wait for are passed over, as long as others do
+ * instead; ahead of need they stay.
+ *
  * Duplicated pages are at home already: their copies end, and nothing moves. A block counts as
  * evicted where either freed frames.
  *
@@ -69,13 +72,14 @@ static void choose(struct umm_devmem *mem, const struct order_want *want, uint32
 	}
 }
 
-/* Bring what `mem` has of these blocks home. */
+/* Bring what `mem` has of these blocks home; or leave what callbacks would have to wait for. */
 static void evict_blocks(struct umm_devmem *mem, const struct victims *victims,
-			 enum umm_cause cause, bool last_try)
+			 enum umm_cause cause, bool waits, bool last_try)
 {
 	struct batch_want want = {
 		.src = mem,
 		.cause = cause,
+		.unasked = !waits,
 		.last_try = last_try,
 		.may_stay = cause == UMM_CAUSE_EVICT,
 		.clock = UINT64_MAX,
@@ -91,7 +95,9 @@ static void evict_blocks(struct umm_devmem *mem, const struct victims *victims,
 		}
 }
 
-int evict(struct umm_devmem *mem, uint32_t nfree, uint64_t clock, uintptr_t va)
+/* All that may go, once, until nfree frames are free. */
+static int evict_in_order(struct umm_devmem *mem, uint32_t nfree, uint64_t clock, uintptr_t va,
+			  bool waits)
 {
 	struct order_want want = devmem_evict_want(mem, clock, va);
 	/* Others that evict meanwhile may have it ask for a block again: not for ever. */
@@ -104,9 +110,16 @@ int evict(struct umm_devmem *mem, uint32_t nfree, uint64_t clock, uintptr_t va)
 		if (!victims.n || left < victims.n)
 			return -ENOSPC;
 		left -= victims.n;
-		evict_blocks(mem, &victims, UMM_CAUSE_EVICT, false);
+		evict_blocks(mem, &victims, UMM_CAUSE_EVICT, waits, false);
 	}
 	return 0;
+}
+
+int evict(struct umm_devmem *mem, uint32_t nfree, uint64_t clock, uintptr_t va, bool waits)
+{
+	int ret = evict_in_order(mem, nfree, clock, va, false);
+
+	return ret && waits ? evict_in_order(mem, nfree, clock, va, true) : ret;
 }
 
 static void ahead_run(struct umm_ctx *ctx, const struct work *work)
@@ -120,7 +133,7 @@ static void ahead_run(struct umm_ctx *ctx, const struct work *work)
 	lock_take(&mem->lock);
 	nfree = mem->high_free;
 	lock_drop(&mem->lock);
-	enough = !evict(mem, nfree, work->clock, 0);
+	enough = !evict(mem, nfree, work->clock, 0, false);
 	hook_run(HOOK_EVICTED, 0);
 	lock_take(&mem->lock);
 	mem->ahead = false;
@@ -171,7 +184,7 @@ int umm_devmem_evict(struct umm_devmem *mem, uint32_t nframes)
 	if (ret)
 		return ret;
 	devmem_trace_empty(mem, nframes);
-	ret = heed_evict(mem, nframes, UINT64_MAX, 0);
+	ret = heed_evict(mem, nframes, UINT64_MAX, 0, true);
 	devmem_unuse(mem);
 	return ret;
 }
@@ -197,7 +210,7 @@ static void evict_every_page(struct umm_devmem *mem)
 		ctx_still_waiting(&patience, victims.spans[0].start);
 		choose(mem, &want, UINT32_MAX, &victims);
 		if (victims.n) {
-			evict_blocks(mem, &victims, UMM_CAUSE_REMOVE,
+			evict_blocks(mem, &victims, UMM_CAUSE_REMOVE, true,
 				     ctx_waited_enough(mem->ctx, &patience));
 			/* Nobody will use them again, and what is to come needs memory at home. */
 			devmem_trim(mem);

@@ -170,14 +170,14 @@ bool heed_keeps(const struct piece_want *want, struct block *block, unsigned i)
 	return want->dst->dev->in_place && keeps_from_device(want->hints, want->dst->dev, block, i);
 }
 
-int heed_evict(struct umm_devmem *mem, uint32_t nfree, uint64_t clock, uintptr_t va)
+int heed_evict(struct umm_devmem *mem, uint32_t nfree, uint64_t clock, uintptr_t va, bool waits)
 {
-	int ret = evict(mem, nfree, clock, va);
+	int ret = evict(mem, nfree, clock, va, waits);
 
 	if (ret != -ENOSPC || !hints_any(&mem->ctx->hints))
 		return ret;
 	atomic_fetch_add(&mem->pressed, 1);
-	ret = evict(mem, nfree, clock, va);
+	ret = evict(mem, nfree, clock, va, waits);
 	atomic_fetch_sub(&mem->pressed, 1);
 	return ret;
 }

@@ -31,7 +31,7 @@ bool heed_read_mostly(struct umm_ctx *ctx, const struct piece_want *want,
 bool heed_keeps(const struct piece_want *want, struct block *block, unsigned i);
 
 /* As evict(): what hints keep goes, too, when nothing else is left. */
-int heed_evict(struct umm_devmem *mem, uint32_t nfree, uint64_t clock, uintptr_t va);
+int heed_evict(struct umm_devmem *mem, uint32_t nfree, uint64_t clock, uintptr_t va, bool waits);
 
 /* The piece is committed: devices that access its pages are called. No lock is held. */
 void heed_moved(struct piece *piece);

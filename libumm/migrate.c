@@ -282,6 +282,7 @@ static void batch_block(struct batch *batch, uintptr_t va, uint64_t *pages)
 		.duplicate = want->duplicate,
 		.no_evict = want->no_evict,
 		.ahead = want->ahead,
+		.unasked = want->unasked,
 		.last_try = want->last_try,
 		.may_stay = want->may_stay,
 		.blockable = true,

@@ -102,7 +102,8 @@ struct piece_want {
 	enum umm_cause cause;
 	bool duplicate;
 	bool no_evict;
-	bool ahead; /* nobody has missed them yet */
+	bool ahead;   /* nobody has missed them yet */
+	bool unasked; /* nor asked for them: nobody's callback sleeps for them */
 	bool blockable;
 	bool no_wait; /* nor may a callback sleep where this thread may */
 	bool failed;

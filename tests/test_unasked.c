@@ -336,6 +336,56 @@ static void a_request_made_ahead_leaves_pages_in_flight(struct env *e)
 	assert_filled(p, NPAGES, 1);
 }
 
+/* Two blocks of `npages` on a device that has no room for more; the older one is held. */
+static struct guard *full_and_held(struct env *e, struct ref_device *ref, size_t npages,
+				   char **older, char **newer)
+{
+	struct guard *guard;
+
+	*older = env_alloc(e, BLOCK);
+	*newer = env_alloc(e, BLOCK);
+	fill(*older, npages, 1);
+	fill(*newer, npages, 2);
+	to_device(e, ref, *older, npages, (long)npages);
+	guard = hold_pages(e, 0, *older, npages);
+	to_device(e, ref, *newer, npages, (long)npages);
+	assert_free_frames(ref, 0);
+	return guard;
+}
+
+static void what_is_held_is_not_evicted_while_anything_else_is_there(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 16);
+	char *older, *newer, *p = env_alloc(e, BLOCK);
+	struct guard *guard = full_and_held(e, ref, 8, &older, &newer);
+
+	fill(p, 8, 3);
+	assert_int_equal(migrate(e, ref, p, 8, 0), 8);
+	assert_nobody_waited(guard);
+	assert_state(e, older, 8, env_home(e));
+	assert_state(e, newer, 8, UMM_PAGE_SYSTEM);
+	let_go(guard);
+	assert_filled(older, 8, 1);
+	assert_filled(newer, 8, 2);
+	assert_filled(p, 8, 3);
+}
+
+static void a_request_made_ahead_evicts_nothing_that_is_held(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 16);
+	char *older, *newer, *p = env_alloc(e, BLOCK);
+	struct guard *guard = full_and_held(e, ref, 8, &older, &newer);
+
+	fill(p, 16, 3);
+	assert_int_equal(migrate(e, ref, p, 16, UMM_MIGRATE_AHEAD), 8);
+	assert_nobody_waited(guard);
+	assert_state(e, older, 8, env_home(e));
+	let_go(guard);
+	assert_int_equal(migrate(e, ref, p, 16, UMM_MIGRATE_AHEAD), 8);
+	assert_state(e, older, 8, UMM_PAGE_SYSTEM);
+	assert_filled(p, 16, 3);
+}
+
 static const struct test_case cases[] = {
 	TEST(PRIVATE, a_walk_goes_on_beside_held_pages),
 	TEST(PRIVATE, dense_faults_go_on_beside_held_pages),
@@ -347,6 +397,8 @@ static const struct test_case cases[] = {
 	TEST(PRIVATE, a_request_waits_for_one_holder_at_a_time),
 	TEST(PRIVATE, a_request_made_ahead_leaves_held_pages),
 	TEST(PRIVATE, a_request_made_ahead_leaves_pages_in_flight),
+	TEST(ALL, what_is_held_is_not_evicted_while_anything_else_is_there),
+	TEST(ALL, a_request_made_ahead_evicts_nothing_that_is_held),
 };
 
 int main(int argc, char **argv)
