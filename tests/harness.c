@@ -304,7 +304,8 @@ static size_t runs_make(const struct test_case *cases, size_t ncases, const char
 		for (n = 0; variant_of(n, &run->env.variant, &kernel); n++) {
 			run->test = &cases[i];
 			if (!matrix_has(cases[i].matrix, &run->env.variant) ||
-			    (cases[i].matrix == MATRIX_ALL && is_pair_enough(&run->env.variant)) ||
+			    ((cases[i].matrix == MATRIX_ALL || cases[i].matrix == MATRIX_PRIVATE) &&
+			     is_pair_enough(&run->env.variant)) ||
 			    (private_only && run->env.variant.type != UMM_DEVMEM_PRIVATE) ||
 			    (only && !listed(only, kernel)))
 				continue;
