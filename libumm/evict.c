@@ -9,7 +9,7 @@
  * ahead, which goes by the clock of the request that took the frames.
  *
  * Blocks that somebody's callback would have to wait for are passed over, as long as others do
- * instead; ahead of need they stay.
+ * instead; for a request ahead they stay.
  *
  * Duplicated pages are at home already: their copies end, and nothing moves. A block counts as
  * evicted where either freed frames.
@@ -133,7 +133,8 @@ static void ahead_run(struct umm_ctx *ctx, const struct work *work)
 	lock_take(&mem->lock);
 	nfree = mem->high_free;
 	lock_drop(&mem->lock);
-	enough = !evict(mem, nfree, work->clock, 0, false);
+	/* It waits, too: nobody may take frames for a while, and have it try again. */
+	enough = !evict(mem, nfree, work->clock, 0, true);
 	hook_run(HOOK_EVICTED, 0);
 	lock_take(&mem->lock);
 	mem->ahead = false;
