@@ -7,7 +7,7 @@
  * and the engine ends, as before a filter of system calls; one that is stuck makes the call fail.
  *
  * What shares the parent's memory (CLONE_VM, vfork()) is as a thread is. While there is no engine
- * nothing is on devices. No locks, no state.
+ * nothing is on devices. No locks.
  */
 #include "child.h"
 
@@ -28,6 +28,16 @@
 typedef int clone_fn(int (*fn)(void *), void *stack, int flags, void *arg, pid_t *parent_tid,
 		     void *tls, pid_t *child_tid);
 typedef pid_t fork_fn(void);
+
+/* The C library's; found beforehand, for handlers of signals look nothing up. */
+static clone_fn *next_clone;
+static fork_fn *next_fork;
+
+void child_start(void)
+{
+	*(void **)&next_clone = dlsym(RTLD_NEXT, "clone");
+	*(void **)&next_fork = dlsym(RTLD_NEXT, "_Fork");
+}
 
 static int expect(uint64_t flags)
 {
@@ -66,7 +76,6 @@ int child_expect_syscall(long number, long first, long second)
 
 PRELOAD_API int clone(int (*fn)(void *), void *stack, int flags, void *arg, ...)
 {
-	clone_fn *next;
 	pid_t *parent_tid, *child_tid;
 	va_list args;
 	void *tls;
@@ -77,23 +86,24 @@ PRELOAD_API int clone(int (*fn)(void *), void *stack, int flags, void *arg, ...)
 	tls = va_arg(args, void *);
 	child_tid = va_arg(args, pid_t *);
 	va_end(args);
-	*(void **)&next = dlsym(RTLD_NEXT, "clone");
-	if (error || !next) {
+	if (!next_clone)
+		child_start();
+	if (error || !next_clone) {
 		errno = error ? error : ENOSYS;
 		return -1;
 	}
-	return next(fn, stack, flags, arg, parent_tid, tls, child_tid);
+	return next_clone(fn, stack, flags, arg, parent_tid, tls, child_tid);
 }
 
 PRELOAD_API pid_t _Fork(void)
 {
-	fork_fn *next;
 	int error = expect(0);
 
-	*(void **)&next = dlsym(RTLD_NEXT, "_Fork");
-	if (error || !next) {
+	if (!next_fork)
+		child_start();
+	if (error || !next_fork) {
 		errno = error ? error : ENOSYS;
 		return -1;
 	}
-	return next();
+	return next_fork();
 }

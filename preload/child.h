@@ -5,6 +5,9 @@
 
 #include "shim.h"
 
+/* By the constructor. */
+void child_start(void);
+
 /*
  * By syscall.c: this call is going to be made. 0: it may; an error that it is to have instead.
  * Async-signal-safe but where it interrupts the start of the engine.

@@ -25,6 +25,7 @@
 
 #include <umm.h>
 
+#include "child.h"
 #include "descriptors.h"
 #include "engine.h"
 #include "filter.h"
@@ -179,6 +180,7 @@ __attribute__((constructor(101))) static void shim_start(void)
 	say_start();
 	descriptors_start();
 	lent_start();
+	child_start();
 	rights_start();
 	filter_start();
 	arm();
