@@ -295,18 +295,21 @@ static bool listed(const char *list, const char *name)
 static size_t runs_make(const struct test_case *cases, size_t ncases, const char *pattern,
 			struct run *runs, struct CMUnitTest *tests)
 {
-	const char *kernel, *only = getenv("UMM_TEST_KERNEL");
+	const char *kernel, *only = getenv("UMM_TEST_KERNEL"), *copies = getenv("UMM_TEST_COPIES");
+	bool async_only = copies && strcmp(copies, "async") == 0;
 	size_t i, n, nruns = 0;
 
 	for (i = 0; i < ncases; i++) {
 		struct run *run = &runs[nruns];
+		enum matrix matrix = cases[i].matrix;
+		bool any = matrix == MATRIX_ALL || matrix == MATRIX_PRIVATE;
 
 		for (n = 0; variant_of(n, &run->env.variant, &kernel); n++) {
 			run->test = &cases[i];
-			if (!matrix_has(cases[i].matrix, &run->env.variant) ||
-			    ((cases[i].matrix == MATRIX_ALL || cases[i].matrix == MATRIX_PRIVATE) &&
-			     is_pair_enough(&run->env.variant)) ||
+			if (!matrix_has(matrix, &run->env.variant) ||
+			    (any && is_pair_enough(&run->env.variant)) ||
 			    (private_only && run->env.variant.type != UMM_DEVMEM_PRIVATE) ||
+			    (any && async_only && run->env.variant.inline_copy) ||
 			    (only && !listed(only, kernel)))
 				continue;
 			run_name(run, kernel);

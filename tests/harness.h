@@ -7,7 +7,8 @@
  * A test is a function of one environment; it runs once for each variant that its case asks
  * for, under the name behaviour/memory/copies/kernel. A pattern on the command line
  * chooses: test_fault '*one_page*private*'; --list prints the names. UMM_TEST_KERNEL=all,no-move
- * keeps to these of the sets of kernel features; UMM_TEST_READAHEAD=1 has contexts prefetch on
+ * keeps to these of the sets of kernel features, UMM_TEST_COPIES=async tests of every variant to
+ * copies by the worker; UMM_TEST_READAHEAD=1 has contexts prefetch on
  * faults, which otherwise only tests of that do; UMM_TEST_THRASH=1 likewise has them damp
  * thrashing; UMM_TEST_BACKEND=numa puts a memory node below the reference device,
  * UMM_TEST_BACKEND=opencl an OpenCL device.
