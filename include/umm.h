@@ -270,6 +270,18 @@ enum umm_thrash {
 	UMM_THRASH_THROTTLE, /* likewise; and where it cannot, all of them wait */
 };
 
+/** Orders in which the blocks of a full memory go: docs/policy.md compares them. */
+enum umm_evict_order {
+	UMM_EVICT_DEFAULT,  /* of a memory: its context's; of a context: what $UMM_EVICT_ORDER
+			     * names; else ADAPTIVE */
+	UMM_EVICT_LRU,	    /* "lru": the one used least recently */
+	UMM_EVICT_CLOCK,    /* "clock": second chance */
+	UMM_EVICT_S3FIFO,   /* "s3fifo": what a scan brings goes first */
+	UMM_EVICT_LIRS,	    /* "lirs": what comes back soonest stays; scans and loops go first */
+	UMM_EVICT_ADAPTIVE, /* "adaptive": lirs, lrfu or two others, which missed least lately */
+	UMM_EVICT_LRFU,	    /* "lrfu": what is used often stays; uses count less as they age */
+};
+
 /** Most of struct umm_ctx_options.thrash_wait_ns. */
 #define UMM_THRASH_WAIT_MOST_NS UINT64_C(1000000000)
 
@@ -323,6 +335,9 @@ struct umm_ctx_options {
 	 */
 	void (*failed)(void *priv, struct umm_devmem *mem, int error, size_t nlost);
 	void *failed_priv;
+
+	/* In which blocks leave its memories, where umm_devmem_policy_set() does not say. */
+	enum umm_evict_order evict_order;
 };
 
 /**
@@ -1222,17 +1237,6 @@ UMM_API long umm_memory_failure(struct umm_devmem *mem, uint32_t frame, uint32_t
  */
 UMM_API long umm_migrate_device_range(struct umm_devmem *mem, uint32_t frame, uint32_t nframes);
 
-/** Orders in which the blocks of a full memory go: docs/policy.md compares them. */
-enum umm_evict_order {
-	UMM_EVICT_DEFAULT,  /* what UMM_EVICT_ORDER in the environment names; else ADAPTIVE */
-	UMM_EVICT_LRU,	    /* "lru": the one used least recently */
-	UMM_EVICT_CLOCK,    /* "clock": second chance */
-	UMM_EVICT_S3FIFO,   /* "s3fifo": what a scan brings goes first */
-	UMM_EVICT_LIRS,	    /* "lirs": what comes back soonest stays; scans and loops go first */
-	UMM_EVICT_ADAPTIVE, /* "adaptive": lirs, lrfu or two others, which missed least lately */
-	UMM_EVICT_LRFU,	    /* "lrfu": what is used often stays; uses count less as they age */
-};
-
 /** How a memory makes room. All zero is how one begins. */
 struct umm_devmem_policy {
 	size_t size;
@@ -1246,10 +1250,12 @@ struct umm_devmem_policy {
  * umm_devmem_policy_set(), umm_devmem_policy() - choose how a memory makes room; read it back
  * @mem:    the memory
  * @policy: what is wanted from now on
- * @out:    filled in; @size is the caller's. UMM_EVICT_DEFAULT is an order that has no number
+ * @out:    filled in; @size is the caller's. The order is that in use: UMM_EVICT_DEFAULT is one
+ *          that has no number
  *
- * The blocks that are there keep their turn when the order changes. Evicting ahead takes, like
- * any eviction, only what was last used before the request that took the frames began.
+ * An order of UMM_EVICT_DEFAULT is that of the context (struct umm_ctx_options), else of the
+ * environment. The blocks that are there keep their turn when the order changes. Evicting ahead
+ * takes, like any eviction, only what was last used before the request that took the frames began.
  *
  * Ownership: none.
  * Context:   any thread; does not sleep.

@@ -269,7 +269,7 @@ static int options_check(const struct umm_ctx_options *options)
 	    options->reserved || options->fault_servers > 1024)
 		return -EINVAL;
 	if (off & ~(uint64_t)(FEATURES_REQUIRED | FEATURES_OPTIONAL) || readahead_check(options) ||
-	    damp_check(options))
+	    damp_check(options) || !devmem_order_is_known(options->evict_order))
 		return -EINVAL;
 	return off & FEATURES_REQUIRED ? -EOPNOTSUPP : 0;
 }
@@ -303,6 +303,7 @@ static int ctx_open(struct umm_ctx *ctx, const struct umm_ctx_options *options)
 		goto err_movers;
 	ctx->failed = options->failed;
 	ctx->failed_priv = options->failed_priv;
+	ctx->evict_order = options->evict_order;
 	ret = failed(admit_start(ctx, options), "a thread for faults that wait for room");
 	if (ret)
 		goto err_readahead;

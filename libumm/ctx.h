@@ -69,6 +69,7 @@ struct umm_ctx {
 	struct keeper keeper; /* of these three's threads */
 	void (*failed)(void *priv, struct umm_devmem *mem, int error, size_t nlost);
 	void *failed_priv;
+	enum umm_evict_order evict_order; /* of memories that do not say */
 	struct readahead readahead;
 	struct damp damp;
 	struct servers servers;

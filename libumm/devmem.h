@@ -121,6 +121,7 @@ static inline uintptr_t devmem_host(const struct umm_devmem *mem, uint32_t frame
  */
 int devmem_places(struct umm_device *dev, struct umm_devmem **out);
 
+bool devmem_order_is_known(enum umm_evict_order which);
 int devmem_order_init(struct umm_devmem *mem);
 void devmem_order_fini(struct umm_devmem *mem);
 /*

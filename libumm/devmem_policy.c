@@ -2,7 +2,8 @@
 /*
  * What a device memory tells its order of eviction (policy/), and how programs choose one. A
  * block's resident is in the order while it has frames there; devices say what they use by
- * umm_devmem_touch(). Whoever does not choose gets what UMM_EVICT_ORDER names, or the default.
+ * umm_devmem_touch(). Whoever does not choose gets what its context has chosen, else what
+ * UMM_EVICT_ORDER names, or the default.
  *
  * Locks: mem->lock protects the order and what belongs to it; orders call nothing.
  */
@@ -39,6 +40,11 @@ static const struct order_ops *order_of(enum umm_evict_order which)
 	}
 }
 
+bool devmem_order_is_known(enum umm_evict_order which)
+{
+	return (unsigned)which <= UMM_EVICT_LRFU;
+}
+
 static enum umm_evict_order which_is(const struct order_ops *ops)
 {
 	for (enum umm_evict_order which = UMM_EVICT_LRU; which <= UMM_EVICT_LRFU; which++)
@@ -48,7 +54,7 @@ static enum umm_evict_order which_is(const struct order_ops *ops)
 	return UMM_EVICT_DEFAULT;
 }
 
-static const struct order_ops *order_default(void)
+static const struct order_ops *order_of_environment(void)
 {
 	const char *name = getenv("UMM_EVICT_ORDER");
 	const struct order_ops *ops = name && *name ? order_by_name(name) : &order_adaptive;
@@ -62,6 +68,15 @@ static const struct order_ops *order_default(void)
 	log_warning("UMM_EVICT_ORDER=%s names no order of eviction: it is %s; known are%s", name,
 		    order_adaptive.name, known);
 	return &order_adaptive;
+}
+
+/* What a memory gets that asks for `which`. */
+static const struct order_ops *order_wanted(const struct umm_devmem *mem,
+					    enum umm_evict_order which)
+{
+	if (which == UMM_EVICT_DEFAULT)
+		which = mem->ctx->evict_order;
+	return which == UMM_EVICT_DEFAULT ? order_of_environment() : order_of(which);
 }
 
 static struct order *order_make(struct umm_devmem *mem, const struct order_ops *ops)
@@ -140,7 +155,7 @@ static void record_drop(struct record *record)
 
 int devmem_order_init(struct umm_devmem *mem)
 {
-	mem->order = order_make(mem, order_default());
+	mem->order = order_make(mem, order_wanted(mem, UMM_EVICT_DEFAULT));
 	return mem->order ? 0 : -ENOMEM;
 }
 
@@ -273,7 +288,7 @@ size_t umm_devmem_recorded(struct umm_devmem *mem, uintptr_t *out, size_t nuses)
 
 static int policy_check(const struct umm_devmem *mem, const struct umm_devmem_policy *policy)
 {
-	if (policy->flags || (unsigned)policy->order > UMM_EVICT_LRFU)
+	if (policy->flags || !devmem_order_is_known(policy->order))
 		return -EINVAL;
 	if (policy->high_free > mem->nframes || policy->low_free > policy->high_free)
 		return -EINVAL;
@@ -295,7 +310,7 @@ int umm_devmem_policy_set(struct umm_devmem *mem, const struct umm_devmem_policy
 		return ret;
 	if (ctx_is_forked(mem->ctx))
 		return -ENODEV;
-	order = order_make(mem, mine.order ? order_of(mine.order) : order_default());
+	order = order_make(mem, order_wanted(mem, mine.order));
 	if (!order)
 		return -ENOMEM;
 	lock_take(&mem->lock);

@@ -23,7 +23,8 @@ static const umm_ctx_options options = { sizeof(options),
 					 nullptr,
 					 nullptr,
 					 nullptr,
-					 nullptr };
+					 nullptr,
+					 UMM_EVICT_DEFAULT };
 
 int main()
 {

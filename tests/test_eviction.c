@@ -426,10 +426,18 @@ static void adaptive_prefers_a_large_block_to_a_little_older_small_one(struct en
 	assert_true(large_one_goes(e, UMM_EVICT_ADAPTIVE));
 }
 
+static struct umm_devmem_policy policy_of(struct umm_devmem *mem)
+{
+	struct umm_devmem_policy out = { .size = sizeof(out) };
+
+	assert_int_equal(umm_devmem_policy(mem, &out), 0);
+	return out;
+}
+
 static void bad_policies_are_einval(struct env *e)
 {
 	struct ref_device *ref = env_device(e, 64);
-	struct umm_devmem_policy policy = { .size = sizeof(policy) }, out = policy;
+	struct umm_devmem_policy policy = { .size = sizeof(policy) }, out;
 
 	policy.order = (enum umm_evict_order)(UMM_EVICT_LRFU + 1);
 	assert_int_equal(umm_devmem_policy_set(ref->mem, &policy), -EINVAL);
@@ -444,10 +452,80 @@ static void bad_policies_are_einval(struct env *e)
 	assert_int_equal(umm_devmem_policy_set(ref->mem, &policy), -EINVAL);
 	policy.flags = 0;
 	assert_int_equal(umm_devmem_policy_set(ref->mem, &policy), 0);
-	assert_int_equal(umm_devmem_policy(ref->mem, &out), 0);
+	out = policy_of(ref->mem);
 	assert_int_equal(out.order, UMM_EVICT_S3FIFO);
 	assert_int_equal(out.low_free, 8);
 	assert_int_equal(out.high_free, 8);
+}
+
+/* Evictions of four rounds of a loop over nine blocks, by a context that wants so. */
+static uint64_t loop_evictions_of(struct env *e, enum umm_evict_order order)
+{
+	env_reopen(e, (struct umm_ctx_options){ .evict_order = order,
+						.readahead = UMM_READAHEAD_OFF,
+						.thrash = UMM_THRASH_OFF });
+	return loop_evictions(e, UMM_EVICT_DEFAULT);
+}
+
+static void context_chooses_the_order_of_its_memories(struct env *e)
+{
+	assert_int_equal(loop_evictions_of(e, UMM_EVICT_LRU), 28);
+	assert_int_equal(loop_evictions_of(e, UMM_EVICT_LIRS), 7);
+}
+
+/* Its own word, its context's, the environment's: who says nothing has what the next one says. */
+static void memory_counts_more_than_context_and_that_more_than_the_environment(struct env *e)
+{
+	struct ref_device *ref, *other;
+
+	setenv("UMM_EVICT_ORDER", "clock", 1);
+	env_reopen(e, (struct umm_ctx_options){ .evict_order = UMM_EVICT_S3FIFO });
+	ref = env_device(e, 64);
+	other = env_device(e, 64);
+	assert_int_equal(policy_of(ref->mem).order, UMM_EVICT_S3FIFO);
+	policy_set(ref, UMM_EVICT_LRU, 4, 8);
+	assert_int_equal(policy_of(ref->mem).order, UMM_EVICT_LRU);
+	assert_int_equal(policy_of(other->mem).order, UMM_EVICT_S3FIFO);
+	policy_set(ref, UMM_EVICT_DEFAULT, 0, 0);
+	assert_int_equal(policy_of(ref->mem).order, UMM_EVICT_S3FIFO);
+	env_device_gone(e, ref);
+	env_device_gone(e, other);
+	env_reopen(e, (struct umm_ctx_options){ .evict_order = UMM_EVICT_DEFAULT });
+	ref = env_device(e, 64);
+	assert_int_equal(policy_of(ref->mem).order, UMM_EVICT_CLOCK);
+	policy_set(ref, UMM_EVICT_LRFU, 0, 0);
+	unsetenv("UMM_EVICT_ORDER");
+	policy_set(ref, UMM_EVICT_DEFAULT, 0, 0);
+	assert_int_equal(policy_of(ref->mem).order, UMM_EVICT_ADAPTIVE);
+}
+
+/* Two contexts at once: neither hears of the other's. */
+static void contexts_of_one_process_have_orders_of_their_own(struct env *e)
+{
+	struct umm_ctx_options options = { .size = sizeof(options), .evict_order = UMM_EVICT_LIRS };
+	struct ref_options device = { .nframes = 64 };
+	struct ref_device *theirs;
+	struct umm_ctx *ctx;
+
+	env_reopen(e, (struct umm_ctx_options){ .evict_order = UMM_EVICT_CLOCK });
+	assert_int_equal(umm_ctx_create(&options, &ctx), 0);
+	assert_int_equal(ref_create(ctx, &device, &theirs), 0);
+	assert_int_equal(policy_of(theirs->mem).order, UMM_EVICT_LIRS);
+	assert_int_equal(policy_of(env_device(e, 64)->mem).order, UMM_EVICT_CLOCK);
+	ref_destroy(theirs);
+	umm_ctx_put(ctx);
+}
+
+static void context_with_an_unknown_order_is_einval(struct env *e)
+{
+	struct umm_ctx_options options = { .size = sizeof(options),
+					   .evict_order =
+						   (enum umm_evict_order)(UMM_EVICT_LRFU + 1) };
+	struct umm_ctx *ctx = NULL;
+
+	(void)e;
+	assert_int_equal(umm_ctx_create(&options, &ctx), -EINVAL);
+	assert_null(ctx);
 }
 
 static unsigned nnamed;
@@ -462,21 +540,18 @@ static void said(void *priv, enum umm_log_level level, const char *line)
 
 static void environment_names_the_order(struct env *e)
 {
-	struct umm_devmem_policy out = { .size = sizeof(out) };
 	struct ref_device *ref;
 
 	setenv("UMM_EVICT_ORDER", "s3fifo", 1);
 	ref = env_device(e, 64);
-	assert_int_equal(umm_devmem_policy(ref->mem, &out), 0);
-	assert_int_equal(out.order, UMM_EVICT_S3FIFO);
+	assert_int_equal(policy_of(ref->mem).order, UMM_EVICT_S3FIFO);
 	setenv("UMM_EVICT_ORDER", "oldest", 1);
 	umm_log_set(said, NULL, UMM_LOG_WARNING);
 	ref = env_device(e, 64);
 	umm_log_set(NULL, NULL, UMM_LOG_WARNING);
 	assert_int_equal(nnamed, 1);
 	unsetenv("UMM_EVICT_ORDER");
-	assert_int_equal(umm_devmem_policy(ref->mem, &out), 0);
-	assert_int_equal(out.order, UMM_EVICT_ADAPTIVE);
+	assert_int_equal(policy_of(ref->mem).order, UMM_EVICT_ADAPTIVE);
 }
 
 static const struct test_case cases[] = {
@@ -498,6 +573,10 @@ static const struct test_case cases[] = {
 	TEST(ASYNC, frames_that_one_request_takes_while_evicting_ahead_are_made_up_for),
 	TEST(ALL, several_small_blocks_go_for_one_large),
 	TEST(ALL, adaptive_prefers_a_large_block_to_a_little_older_small_one),
+	TEST(ALL, context_chooses_the_order_of_its_memories),
+	TEST(ONCE, memory_counts_more_than_context_and_that_more_than_the_environment),
+	TEST(ONCE, contexts_of_one_process_have_orders_of_their_own),
+	TEST(ONCE, context_with_an_unknown_order_is_einval),
 	TEST(ONCE, bad_policies_are_einval),
 	TEST(ONCE, environment_names_the_order),
 };
