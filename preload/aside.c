@@ -50,7 +50,7 @@ static const struct umm_device_ops ops = {
 
 int aside_open(struct umm_ctx *ctx)
 {
-	return umm_device_create(ctx, &ops, NULL, UMM_DEVICE_INLINE_COPY, &device);
+	return device ? 0 : umm_device_create(ctx, &ops, NULL, UMM_DEVICE_INLINE_COPY, &device);
 }
 
 static void move_aside(uintptr_t addr)

@@ -19,7 +19,7 @@ struct aside_counts {
 	uint64_t cpu_ns; /* and the CPU time of both */
 };
 
-/* 0, or a negative errno: nothing is ever moved aside. */
+/* 0, also where it is open; or a negative errno: nothing is moved aside. */
 int aside_open(struct umm_ctx *ctx);
 
 /* Probes of the blocks whose turn is next, for as long as @permille of one CPU allow. */

@@ -18,7 +18,7 @@
 #include "sheet.h"
 #include "trace_ring.h"
 
-#define CHANNEL_MAGIC UINT64_C(0x374c4e4843204d55) /* changes with the layout */
+#define CHANNEL_MAGIC UINT64_C(0x384c4e4843204d55) /* changes with the layout */
 
 enum { CHANNEL_TEXT = 4096 };
 
@@ -53,7 +53,9 @@ struct channel {
 	struct channel_head head;
 	char program[60];
 	_Atomic uint64_t host_limit; /* bytes; the umm command may change it, */
-	_Atomic uint32_t cpu_budget; /* and this */
+	_Atomic uint32_t cpu_budget; /* this, */
+	_Atomic uint32_t placement;  /* this: a number of place.h, */
+	_Atomic uint32_t sampling;   /* and this: one of sample.h */
 	_Atomic uint32_t is_thrashing;
 	_Atomic uint64_t count[CHANNEL_NR_COUNTS];
 	_Atomic uint32_t ntiers;

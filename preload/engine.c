@@ -207,9 +207,6 @@ static bool open_all(void)
 		umm_ctx_put(ctx);
 		return false;
 	}
-	policy_sampling(settings->sampling);
-	if (settings->sampling->passes && aside_open(ctx))
-		shim_say("no memory for probes");
 	channel = channel_create(&ret);
 	if (ret)
 		shim_say(CHANNEL_DIR ": %s: \"umm top\" and the like do not see this program, and "
@@ -218,6 +215,8 @@ static bool open_all(void)
 	trace_start();
 	channel->cpu_budget = settings->cpu_budget;
 	channel->host_limit = settings->host_limit;
+	channel->placement = place_number(settings->placement);
+	channel->sampling = sample_number(settings->sampling);
 	pthread_mutex_lock(&round_lock);
 	round_open(ctx, channel);
 	pthread_mutex_unlock(&round_lock);

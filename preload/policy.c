@@ -179,7 +179,13 @@ void policy_resize(uint64_t npages)
 
 void policy_sampling(const struct sample_ops *ops)
 {
+	if (ops == sampling)
+		return;
 	sampling = ops;
+	sample = (struct sample){ .room = sample.room, .left = sample.left };
+	for (struct block *block = line.next; block != &line; block = block->next)
+		for (unsigned i = 0; block->pages && i < POLICY_PAGES; i++)
+			block->pages->page[i].heat = 0;
 }
 
 int policy_see(uintptr_t base)
@@ -355,7 +361,9 @@ bool policy_probe_end(uintptr_t base, enum policy_probe what)
 		return false;
 	if (what != POLICY_PROBE_ASIDE)
 		probe_gone(block_of(base), probe);
-	return what != POLICY_PROBE_GONE && sampling->passes(&sample, what == POLICY_PROBE_BACK);
+	/* Whoever asked for it may have been replaced since. */
+	return what != POLICY_PROBE_GONE && sampling->passes &&
+	       sampling->passes(&sample, what == POLICY_PROBE_BACK);
 }
 
 void policy_demoted(uintptr_t start, size_t npages)

@@ -31,7 +31,10 @@ struct policy_counts {
 /* How many pages the host may keep; before anything else, and when that changes. */
 void policy_resize(uint64_t host_pages);
 
-/* Which pages of a block may go: instead of the default, before anything else. */
+/*
+ * Who says from now on which pages of a block may go, instead of the default. What another one has
+ * learned is forgotten; which pages are away, and since when, is not.
+ */
 void policy_sampling(const struct sample_ops *ops);
 
 /* Forget all blocks, and what was seen. */

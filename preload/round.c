@@ -42,7 +42,8 @@ enum {
 
 static struct umm_ctx *ctx;
 static struct channel *channel;
-static uint64_t limit, high, low; /* pages */
+static const struct sample_ops *sampling; /* NULL: not chosen yet */
+static uint64_t limit, high, low;	  /* pages */
 static bool was_full, was_pinned;
 static struct budget count_budget;
 static _Atomic bool recycles_nothing;
@@ -72,10 +73,25 @@ static void limit_set(uint64_t bytes)
 	umm_ctx_trim(ctx, recycles_nothing ? 0 : round_frames_kept(bytes));
 }
 
+/* What the umm command may have changed; numbers that it would not write change nothing. */
+static void policies_take(void)
+{
+	uint32_t placement = channel->placement, sample = channel->sampling;
+
+	if (placement < NR_PLACE)
+		tiers_placement(place_policies[placement]);
+	if (sample >= NR_SAMPLE || sample_policies[sample] == sampling)
+		return;
+	sampling = sample_policies[sample];
+	policy_sampling(sampling);
+	if (sampling->passes && aside_open(ctx))
+		shim_say("no memory for probes");
+}
+
 /* What each of those who look for cold memory may take of a CPU. */
 static unsigned share_permille(void)
 {
-	return channel->cpu_budget * 10 / (shim_settings()->sampling->passes ? 2 : 1);
+	return channel->cpu_budget * 10 / (sampling->passes ? 2 : 1);
 }
 
 /* The bound after counting. Takes a share of a CPU that is limited. */
@@ -158,7 +174,8 @@ static bool make_room(uint64_t target, uint64_t enough)
  */
 static void bring(const struct policy_fetch *fetch)
 {
-	bool both = bound_now(high) + fetch->npages > high && !shim_settings()->sampling->passes;
+	bool aside = sampling->passes || policy_probes();
+	bool both = bound_now(high) + fetch->npages > high && !aside;
 
 	if (both)
 		demote_begin(ctx, fetch->npages);
@@ -277,7 +294,7 @@ void round_publish(void)
 /* Before anything leaves: which of those are in use that would be first? */
 static void look_ahead(void)
 {
-	if (!shim_settings()->sampling->passes)
+	if (!sampling->passes)
 		return;
 	if (!policy_blocks() && budget_is_left(&count_budget, clock_now_ns()))
 		count_now();
@@ -301,9 +318,11 @@ static void marks(uint64_t *begin, uint64_t *end)
 
 uint64_t round_run(void)
 {
-	bool busy = bring_along();
 	uint64_t bound, begin, end;
+	bool busy;
 
+	policies_take();
+	busy = bring_along();
 	if (channel->host_limit != limit * PAGE && channel->host_limit >= SETTINGS_LIMIT_MIN)
 		limit_set(channel->host_limit / PAGE * PAGE);
 	busy |= grant_all();
@@ -321,6 +340,7 @@ void round_open(struct umm_ctx *open_ctx, struct channel *open_channel)
 {
 	ctx = open_ctx;
 	channel = open_channel;
+	policies_take();
 	limit_set(channel->host_limit);
 	publish_tiers();
 }
@@ -329,6 +349,7 @@ void round_forget(void)
 {
 	ctx = NULL;
 	channel = NULL;
+	sampling = NULL;
 	was_full = was_pinned = false;
 }
 

@@ -28,7 +28,7 @@ struct tier {
 static struct tier tiers[SETTINGS_DEVICES];
 static pid_t opened_by; /* of devices so far: this process, or one that forked it */
 static _Atomic unsigned ntiers;
-static const struct place_ops *placement;
+static const struct place_ops *placement = &place_first;
 static struct place place;
 
 /* What is to go where: chosen when it is begun, or else when it is moved. */
@@ -86,9 +86,13 @@ unsigned tiers_open(struct umm_ctx *ctx, const struct settings *settings)
 	for (unsigned i = 0; i < settings->ndevices; i++)
 		n += tier_open(&tiers[n], ctx, &settings->devices[i]);
 	opened_by = getpid();
-	placement = settings->placement;
 	atomic_store(&ntiers, n);
 	return n;
+}
+
+void tiers_placement(const struct place_ops *ops)
+{
+	placement = ops;
 }
 
 /* Errors that are the device's, not the pages'. */

@@ -13,6 +13,9 @@
 /* Open them all. One that cannot be opened is told of and left out. How many there are. */
 unsigned tiers_open(struct umm_ctx *ctx, const struct settings *settings);
 
+/* Who says which of them is asked first, from the next batch on, instead of the default. */
+void tiers_placement(const struct place_ops *ops);
+
 /* Pages that they have room for now, all together. */
 uint64_t tiers_free(void);
 

@@ -21,7 +21,7 @@ static const struct tool_verb verbs[] = {
 	{ "info", "what libumm can use on this machine, and what is missing", info_main },
 	{ "run", "run a program with part of its memory on devices", run_main },
 	{ "top", "watch programs that run so", top_main },
-	{ "set", "change their limits", set_main },
+	{ "set", "change their limits and policies", set_main },
 	{ "map", "draw where their memory is", map_main },
 	{ "trace", "record what happens to it", trace_main },
 };

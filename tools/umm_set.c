@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * umm set: changes limits of a program that runs under the shim. The values are checked by the
- * shim's own table and written into the shared memory; the program's engine looks there every
- * round. Of the round that is under way it may have looked before: the next one has surely taken
- * them.
+ * umm set: changes limits and policies of a program that runs under the shim. The values are
+ * checked by the shim's own table and written into the shared memory; the program's engine looks
+ * there every round. Of the round that is under way it may have looked before: the next one has
+ * surely taken them.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -16,14 +16,26 @@
 #include "target.h"
 #include "tool.h"
 
+enum change { LIMIT, BUDGET, PLACEMENT, SAMPLING, NR_CHANGES };
+
+static const char *const changes[NR_CHANGES] = {
+	[LIMIT] = "host-limit",
+	[BUDGET] = "cpu-budget",
+	[PLACEMENT] = "placement",
+	[SAMPLING] = "sampling",
+};
+
 static void help_print(void)
 {
 	printf("usage: umm set PID KEY=VALUE...\n"
 	       "\n"
-	       "Changes limits of a program that runs under \"umm run\":\n"
+	       "Changes limits and policies of a program that runs under \"umm run\":\n"
 	       "\n"
 	       "  host-limit=BYTES     managed memory in host frames, at most\n"
-	       "  cpu-budget=PERCENT   of one CPU, for finding cold memory\n");
+	       "  cpu-budget=PERCENT   of one CPU, for finding cold memory\n"
+	       "  placement=NAME       of devices: \"first\", \"roomiest\" or \"interleave\"\n"
+	       "  sampling=NAME        which pages prove to be hot: by \"refault\", \"probe\",\n"
+	       "                       \"second\" chance, or \"off\"\n");
 }
 
 enum { POLL_MS = 5 };
@@ -34,26 +46,39 @@ static int complain(const char *what)
 	return TOOL_USAGE;
 }
 
-/* Into @settings; which of the two it was goes to @wanted. */
-static int value_parse(char *argument, struct settings *settings, bool wanted[2])
+/* Into @settings; which of them it was goes to @wanted. */
+static int value_parse(char *argument, struct settings *settings, bool wanted[NR_CHANGES])
 {
 	char *value = strchr(argument, '='), error[SETTINGS_ERROR_LEN];
-	bool is_limit, is_budget;
+	unsigned change = 0;
 
 	if (!value)
 		return complain("a change has the form KEY=VALUE");
 	*value++ = '\0';
-	is_limit = strcmp(argument, "host-limit") == 0;
-	is_budget = strcmp(argument, "cpu-budget") == 0;
-	if (!is_limit && !is_budget)
-		return complain("only host-limit and cpu-budget change while a program runs");
+	while (change < NR_CHANGES && strcmp(argument, changes[change]) != 0)
+		change++;
+	if (change == NR_CHANGES)
+		return complain("only host-limit, cpu-budget, placement and sampling change while "
+				"a program runs");
 	if (settings_set(settings, argument, value, error))
 		return complain(error);
-	if (is_limit && !settings->host_limit)
+	if (change == LIMIT && !settings->host_limit)
 		return complain("host-limit: a size; without a limit there is nothing to keep to");
-	wanted[0] |= is_limit;
-	wanted[1] |= is_budget;
+	wanted[change] = true;
 	return TOOL_OK;
+}
+
+static void changes_write(struct channel *channel, const struct settings *settings,
+			  const bool wanted[NR_CHANGES])
+{
+	if (wanted[LIMIT])
+		channel->host_limit = settings->host_limit / 4096 * 4096;
+	if (wanted[BUDGET])
+		channel->cpu_budget = settings->cpu_budget;
+	if (wanted[PLACEMENT])
+		channel->placement = place_number(settings->placement);
+	if (wanted[SAMPLING])
+		channel->sampling = sample_number(settings->sampling);
 }
 
 static int taken_wait(const struct channel *channel)
@@ -83,7 +108,7 @@ int set_main(int argc, char **argv)
 	char error[SETTINGS_ERROR_LEN];
 	struct settings settings;
 	struct channel *channel;
-	bool wanted[2] = { false, false };
+	bool wanted[NR_CHANGES] = { false };
 	pid_t pid;
 
 	if (argc == 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
@@ -107,9 +132,6 @@ int set_main(int argc, char **argv)
 		fprintf(stderr, "umm set: %s\n", error);
 		return TOOL_FAILED;
 	}
-	if (wanted[0])
-		channel->host_limit = settings.host_limit / 4096 * 4096;
-	if (wanted[1])
-		channel->cpu_budget = settings.cpu_budget;
+	changes_write(channel, &settings, wanted);
 	return taken_wait(channel);
 }

@@ -13,6 +13,15 @@ const struct place_ops *const place_policies[NR_PLACE] = {
 	&place_interleave,
 };
 
+unsigned place_number(const struct place_ops *ops)
+{
+	unsigned i = 0;
+
+	while (place_policies[i] != ops)
+		i++;
+	return i;
+}
+
 const struct place_ops *place_by_name(const char *name)
 {
 	for (unsigned i = 0; i < NR_PLACE; i++)

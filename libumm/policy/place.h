@@ -35,9 +35,10 @@ extern const struct place_ops place_first;
 extern const struct place_ops place_roomiest;
 extern const struct place_ops place_interleave;
 
-/* All of them, the default first; by name, or NULL. */
+/* All of them, the default first; the number of one; by name, or NULL. */
 #define NR_PLACE 3
 extern const struct place_ops *const place_policies[NR_PLACE];
+unsigned place_number(const struct place_ops *ops);
 const struct place_ops *place_by_name(const char *name);
 
 /* Has it room? */

@@ -63,6 +63,15 @@ const struct sample_ops *const sample_policies[NR_SAMPLE] = {
 	&sample_off,
 };
 
+unsigned sample_number(const struct sample_ops *ops)
+{
+	unsigned i = 0;
+
+	while (sample_policies[i] != ops)
+		i++;
+	return i;
+}
+
 const struct sample_ops *sample_by_name(const char *name)
 {
 	for (unsigned i = 0; i < NR_SAMPLE; i++)

@@ -61,9 +61,10 @@ extern const struct sample_ops sample_probe;
 extern const struct sample_ops sample_second;
 extern const struct sample_ops sample_off;
 
-/* All of them, the default first; by name, or NULL. */
+/* All of them, the default first; the number of one; by name, or NULL. */
 #define NR_SAMPLE 4
 extern const struct sample_ops *const sample_policies[NR_SAMPLE];
+unsigned sample_number(const struct sample_ops *ops);
 const struct sample_ops *sample_by_name(const char *name);
 
 uint8_t sample_epoch(const struct sample *sample);

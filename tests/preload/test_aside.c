@@ -216,6 +216,29 @@ static void other_policies_move_nothing_aside(struct env *e)
 	}
 }
 
+/* What is aside when another policy takes over is looked at when it is its block's turn. */
+static void what_is_aside_outlasts_its_policy(struct env *e)
+{
+	char *probe;
+
+	begin(e, &sample_probe);
+	look(e);
+	policy_sampling(&sample_refault);
+	assert_int_equal(policy_probes(), FIRST);
+	assert_int_equal(aside_open(e->ctx), 0);
+	assert_non_null(probe = probe_of(e, 0));
+	assert_int_equal(touch_read(probe), 0);
+	for (unsigned i = 0; i < BLOCKS; i++)
+		assert_false(turn_passes(e, i, PAGES));
+	assert_int_equal(aside_counts().back, 1);
+	look(e);
+	assert_int_equal(aside_counts().probes, FIRST);
+	policy_sampling(&sample_probe);
+	look(e);
+	assert_true(aside_counts().probes > FIRST);
+	assert_filled(memory, BLOCKS * PAGES, 1);
+}
+
 /*
  * For ten seconds there is a block to look at every 5 ms: its probe was touched, or it left.
  * The looks that one percent of a CPU allows.
@@ -273,6 +296,7 @@ static const struct test_case cases[] = {
 	TEST(KERNEL, what_is_aside_leaves_with_its_block),
 	TEST(KERNEL, what_is_dropped_was_not_touched),
 	TEST(ONCE, other_policies_move_nothing_aside),
+	TEST(KERNEL, what_is_aside_outlasts_its_policy),
 	TEST(ONCE, cpu_time_stays_within_its_share),
 	TEST(ONCE, a_budget_saves_for_a_tenth_of_a_second),
 };

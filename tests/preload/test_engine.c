@@ -28,10 +28,8 @@
 #include "channel.h"
 #include "channel_file.h"
 #include "clock.h"
-#include "descriptors.h"
 #include "engine.h"
 #include "grant.h"
-#include "heap.h"
 #include "ref_device.h"
 #include "room.h"
 #include "shim.h"
@@ -84,7 +82,8 @@ static _Atomic uint64_t takes;
 static struct umm_fence *begun; /* the engine's thread only, as the next */
 static uint64_t came_before;
 static _Atomic int64_t came_meanwhile; /* along, between the beginning and the end of a take */
-static _Atomic bool stuck;	       /* whoever moves pages to the device waits */
+static _Atomic(const struct place_ops *) placed_by;
+static _Atomic bool stuck; /* whoever moves pages to the device waits */
 static _Atomic unsigned stuck_lines;
 static _Atomic uint64_t most_free = UINT64_MAX; /* frames, that the device says that it has */
 static _Atomic unsigned begun_in_vain;		/* takes, of more than it has */
@@ -116,40 +115,6 @@ void shim_say(const char *format, ...)
 	printf("\n");
 }
 
-void heap_free_at_once(void)
-{
-}
-
-void descriptors_open_begin(void)
-{
-}
-
-void descriptors_keep(void)
-{
-}
-
-void descriptors_keep_no_more(void)
-{
-}
-
-void descriptors_let_go(void)
-{
-}
-
-bool shim_disarm(void)
-{
-	return true;
-}
-
-bool descriptors_are_whole(void)
-{
-	return true;
-}
-
-void descriptors_open_end(void)
-{
-}
-
 unsigned tiers_open(struct umm_ctx *ctx, const struct settings *from)
 {
 	struct ref_options options = {
@@ -167,6 +132,11 @@ unsigned tiers_open(struct umm_ctx *ctx, const struct settings *from)
 	for (unsigned i = 0; i < DEVICE_PAGES; i++)
 		*(char *)ref_frame(device, i) = 1;
 	return 1;
+}
+
+void tiers_placement(const struct place_ops *ops)
+{
+	atomic_store(&placed_by, ops);
 }
 
 static struct umm_migrate_request request_of(const struct umm_span *spans, unsigned nspans)
@@ -659,6 +629,46 @@ static void a_budget_that_is_changed_is_that_of_counts(void **state)
 	drop(memory, 3 * LIMIT);
 }
 
+/* One that began after this, and ended. */
+static void round_passes(void)
+{
+	uint64_t until = numbers()->count[CHANNEL_ROUNDS] + 2;
+
+	while (numbers()->count[CHANNEL_ROUNDS] < until)
+		usleep(1000);
+}
+
+static void policies_change_between_rounds(void **state)
+{
+	uint64_t *memory = get(3 * LIMIT), probes, pass;
+
+	(void)state;
+	fill(memory, 3 * LIMIT);
+	assert_ptr_equal(atomic_load(&placed_by), &place_first);
+	assert_int_equal(numbers()->count[CHANNEL_PROBES], 0);
+	numbers()->placement = place_number(&place_interleave);
+	numbers()->sampling = sample_number(&sample_probe);
+	for (pass = 0; pass < PASSES && !numbers()->count[CHANNEL_PROBES]; pass++)
+		for (size_t page = 0; page < 3 * LIMIT / PAGE; page++)
+			assert_int_equal(memory[page * WORDS]++, page + pass);
+	assert_true(numbers()->count[CHANNEL_PROBES] > 0);
+	/* What the umm command would not write changes nothing. */
+	numbers()->placement = NR_PLACE;
+	numbers()->sampling = NR_SAMPLE;
+	round_passes();
+	assert_ptr_equal(atomic_load(&placed_by), &place_interleave);
+	numbers()->placement = place_number(&place_first);
+	numbers()->sampling = sample_number(&sample_refault);
+	round_passes();
+	assert_ptr_equal(atomic_load(&placed_by), &place_first);
+	probes = numbers()->count[CHANNEL_PROBES];
+	for (size_t page = 0; page < 3 * LIMIT / PAGE; page++)
+		assert_int_equal(memory[page * WORDS], page + pass);
+	round_passes();
+	assert_int_equal(numbers()->count[CHANNEL_PROBES], probes);
+	drop(memory, 3 * LIMIT);
+}
+
 static void threads_find_what_they_left(void **state)
 {
 	uint64_t *memory = get(3 * LIMIT);
@@ -765,6 +775,7 @@ int main(void)
 		cmocka_unit_test(whoever_thrashes_has_nearly_all_of_the_limit),
 		cmocka_unit_test(whoever_thrashed_and_rests_is_not_counted_on_and_on),
 		cmocka_unit_test(a_budget_that_is_changed_is_that_of_counts),
+		cmocka_unit_test(policies_change_between_rounds),
 		cmocka_unit_test(threads_find_what_they_left),
 		cmocka_unit_test(a_forked_child_has_what_was_away),
 		cmocka_unit_test(while_it_is_stuck_the_limit_is_exceeded_by_so_many_pages),

@@ -242,6 +242,47 @@ static void samples_are_what_keeps_hot_pages(void **state)
 	assert_true(4 * second < 3 * without);
 }
 
+/* Of the pages in the host, those that may not go. */
+static unsigned refused(void)
+{
+	unsigned char present[POLICY_PAGES];
+	unsigned n = 0;
+
+	for (unsigned first = 0; first < PAGES; first += POLICY_PAGES) {
+		for (unsigned i = 0; i < POLICY_PAGES; i++)
+			n += present[i] = in_host[first + i];
+		n -= policy_choose(base + first * PAGE, present, POLICY_PAGES);
+	}
+	return n;
+}
+
+/* But what is away is known to be, and to have left not long ago. */
+static void what_another_policy_has_learned_is_forgotten(void **state)
+{
+	uint64_t returned;
+	unsigned page = 0;
+
+	(void)state;
+	hot_misses_in_a_scan();
+	assert_true(refused() > PAGES / 20);
+	policy_sampling(&sample_refault);
+	assert_true(refused() > PAGES / 20);
+	policy_sampling(&sample_second);
+	assert_int_equal(refused(), 0);
+	policy_sampling(&sample_refault);
+	assert_int_equal(refused(), 0);
+	/* The one that left last. */
+	demote(1);
+	while (in_host[page])
+		page++;
+	policy_demoted(base + page * PAGE, 1);
+	policy_sampling(&sample_second);
+	returned = policy_counts()->returned;
+	touch(page);
+	assert_int_equal(policy_counts()->returned, returned + 1);
+	policy_sampling(&sample_refault);
+}
+
 /* Move aside what the policy asks for. */
 static void look(void)
 {
@@ -481,6 +522,7 @@ int main(void)
 		cmocka_unit_test_setup(touches_without_order_come_alone, start),
 		cmocka_unit_test_setup(a_scan_does_not_flush_what_is_hot, start),
 		cmocka_unit_test_setup(samples_are_what_keeps_hot_pages, start),
+		cmocka_unit_test_setup(what_another_policy_has_learned_is_forgotten, start),
 		cmocka_unit_test_setup(probes_keep_blocks_that_are_in_use, start),
 		cmocka_unit_test_setup(a_probe_that_left_or_is_gone_is_forgotten, start),
 		cmocka_unit_test_setup(thrash_is_seen_and_ends, start),

@@ -61,6 +61,7 @@ completion() {
 	[ "$(offers umm run --host)" = --host-limit ] || fail "umm run --host"
 	[ "$(offers umm run --device op)" = opencl: ] || fail "umm run --device op"
 	[ "$(offers umm set 1 c)" = cpu-budget= ] || fail "umm set 1 c"
+	[ "$(offers umm set 1 p)" = placement= ] || fail "umm set 1 p"
 	[ "$(offers umm top --on)" = --once ] || fail "umm top --on"
 	[ "$(offers umm map --sec)" = --seconds ] || fail "umm map --sec"
 	[ "$(offers umm help m)" = map ] || fail "umm help m"
@@ -126,6 +127,10 @@ usage() {
 	expect 2 "$umm" set
 	expect 2 "$umm" set 1 quiet=yes
 	expect 2 "$umm" set 1 host-limit=1K
+	expect 2 "$umm" set 1 placement=nearest
+	says err 'placement: "nearest" is not'
+	expect 2 "$umm" set 1 sampling=always
+	says err 'sampling: "always" is not'
 	expect 2 "$umm" top x
 	expect 2 "$umm" top --interval -1
 	says err '--interval takes seconds'
@@ -371,6 +376,30 @@ placement() {
 	done
 	expect 2 "$umm" run --placement nearest --device ref --host-limit 32M true
 	says err 'placement: "nearest" is not'
+}
+
+# Another policy takes over while the program waits: what leaves from then on goes to both devices,
+# and pages are moved aside.
+policies() {
+	local runner
+
+	need_userfaultfd
+	limits=(--device ref:a=512M --device ref:b=512M --host-limit 64M --summary)
+	start_program
+	runner=$program
+	[ "$(on_device b)" -eq 0 ] || fail "the first device is not full"
+	expect 0 "$umm" set "$program" placement=interleave host-limit=20M sampling=probe
+	for _ in {1..100}; do
+		[ "$(host_now)" -gt 20 ] || break
+		sleep 0.1
+	done
+	[ "$(on_device b)" -gt 8 ] || fail "nothing went to the other device"
+	program=$(cat "/proc/$runner/task/$runner/children")
+	kill "${program// /}"
+	wait "$runner" || true
+	program=
+	[ "$(sed -nE 's/.*moved aside for a look +([0-9]+)$/\1/p' "$scratch/waits")" -gt 0 ] ||
+		fail "nothing was moved aside: $(cat "$scratch/waits")"
 }
 
 # Whichever pages leave, the program finds what it put there.

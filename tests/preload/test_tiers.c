@@ -93,7 +93,7 @@ static int setup(void **state)
 
 	(void)state;
 	settings_default(&settings);
-	settings.placement = &place_first;
+	tiers_placement(&place_first);
 	settings.ndevices = 2;
 	settings.devices[0].len = FIRST * PAGE;
 	settings.devices[1].len = SECOND * PAGE;
@@ -197,6 +197,24 @@ static void who_fails_meanwhile_is_asked_no_more(void **state)
 	come_home(0, BOTH + MORE);
 }
 
+/* From the next batch on: what has begun goes where it was to go. */
+static void placement_changes_between_batches(void **state)
+{
+	(void)state;
+	assert_int_equal(take(0, 1), 1);
+	begin(1, 1);
+	tiers_placement(&place_roomiest);
+	assert_int_equal(take(1, 1), 1);
+	assert_int_equal(umm_devmem_nfree(devices[0]->mem), FIRST - 2);
+	assert_int_equal(take(2, 1), 1);
+	assert_int_equal(umm_devmem_nfree(devices[1]->mem), SECOND - 1);
+	tiers_placement(&place_first);
+	assert_int_equal(take(3, 2), 2);
+	assert_int_equal(umm_devmem_nfree(devices[0]->mem), 0);
+	assert_int_equal(umm_devmem_nfree(devices[1]->mem), SECOND - 1);
+	come_home(0, BOTH + MORE);
+}
+
 static sigjmp_buf lost_page;
 
 static void lost_here(int signal)
@@ -239,6 +257,7 @@ int main(void)
 						teardown),
 		cmocka_unit_test_setup_teardown(who_fails_meanwhile_is_asked_no_more, setup,
 						teardown),
+		cmocka_unit_test_setup_teardown(placement_changes_between_batches, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_lost_page_is_told_of_before_its_sigbus, setup,
 						teardown),
 	};
