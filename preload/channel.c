@@ -220,13 +220,23 @@ static void add_count(struct text *out, const char *what, uint64_t n)
 	add(out, "  %-38s %10llu\n", what, (unsigned long long)n);
 }
 
+static void add_name(struct text *out, const char *what, const char *name)
+{
+	add(out, "  %-38s %10s\n", what, name);
+}
+
 size_t channel_describe(const struct channel *channel, char text[CHANNEL_TEXT])
 {
+	uint32_t placement = channel->placement, sampling = channel->sampling;
 	struct text out = { .text = text };
 	const _Atomic uint64_t *count = channel->count;
 
 	add(&out, "umm: memory of %s (%d)\n", channel->program, (int)channel->head.pid);
 	add_bytes(&out, "host limit", channel->host_limit);
+	if (placement < NR_PLACE)
+		add_name(&out, "placement", place_policies[placement]->name);
+	if (sampling < NR_SAMPLE)
+		add_name(&out, "sampling", sample_policies[sampling]->name);
 	add_bytes(&out, "managed", count[CHANNEL_MANAGED]);
 	add_bytes(&out, "in host frames", count[CHANNEL_HOST]);
 	add_bytes(&out, "in host frames at most", count[CHANNEL_HOST_MOST]);

@@ -400,6 +400,8 @@ policies() {
 	program=
 	[ "$(sed -nE 's/.*moved aside for a look +([0-9]+)$/\1/p' "$scratch/waits")" -gt 0 ] ||
 		fail "nothing was moved aside: $(cat "$scratch/waits")"
+	grep -qE 'placement +interleave$' "$scratch/waits" || fail "$(cat "$scratch/waits")"
+	grep -qE 'sampling +probe$' "$scratch/waits" || fail "$(cat "$scratch/waits")"
 }
 
 # Whichever pages leave, the program finds what it put there.
