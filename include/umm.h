@@ -1353,8 +1353,9 @@ struct umm_notifier_range {
 	struct umm_device *owner; /* MIGRATE: the device that pages go to; NULL: they go home. A
 				   * device may ignore migrations *to* it that it asked for */
 	/* False: the callback must not sleep; -EAGAIN asks to be called again where it may, for
-	 * what somebody has asked for; other pages that this notifier watches stay as they are.
-	 * There it may wait for the program: up to 64 faults that do hold up no others. */
+	 * what has changed already, or somebody has asked for; other pages that this notifier
+	 * watches stay as they are, and others are told meanwhile. There it may wait for the
+	 * program: up to 64 callbacks that do hold up no others. */
 	bool blockable;
 };
 
@@ -1491,7 +1492,8 @@ UMM_API bool umm_notifier_read_retry(struct umm_notifier *notifier, uint64_t seq
  * The kernel does not tell of mprotect(). It is asked whenever a device looks at pages, faults or
  * has them migrated. Who uses what it found out earlier, since umm_notifier_read_retry() says that
  * nothing has changed, asks by this: where mappings of the notifier's interval allow less than the
- * entries that were given out, UMM_EVENT_PROTECTION_VMA is announced before it returns.
+ * entries that were given out, UMM_EVENT_PROTECTION_VMA is announced before it returns. Who would
+ * have to sleep for it hears of it from another thread; umm_notifier_read_begin() waits for that.
  *
  * Ownership: none.
  * Context:   any thread, not from a callback; may sleep. No lock is held that callbacks take.

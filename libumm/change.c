@@ -16,12 +16,12 @@
  *	states, HELD, loose frames
  *	change_announce()
  *	the program goes on
- *					mirrors are told
+ *					mirrors are told, each waited for until it is
  *					all before it of these pages are told, too:
  *					HELD ends, frames are given back, waiters wake
  *
  * Invariant: a HELD page belongs to a change that is in the list, of a number up to its block's
- * `held`.
+ * `held`, or to one that is just letting go of it.
  * Locks: changes.lock, also below a block's. None where mirrors are told.
  */
 #include "change.h"
@@ -106,17 +106,20 @@ static bool any_change(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
 	return change;
 }
 
-/* Pages of start .. end are HELD no longer, unless a later change holds some. */
+/*
+ * The change concerns pages of start .. end no longer: they are not HELD, unless others, before it
+ * or later, hold some.
+ */
 static void let_go(struct umm_ctx *ctx, const struct change *change, uintptr_t start, uintptr_t end)
 {
+	bool others = any_change(ctx, start, end), wake;
 	struct block *block;
 	uintptr_t at = start, va;
-	bool wake;
 
 	while (at < end && (block = block_next(ctx, at, end))) {
 		for (va = max(at, block->va); va < min(end, block->va + UMM_BLOCK_SIZE);
 		     va += UMM_PAGE_SIZE)
-			if (block->held <= change->number ||
+			if ((!others && block->held <= change->number) ||
 			    !any_change(ctx, va, va + UMM_PAGE_SIZE))
 				block->page[page_index(va)] &= (uint16_t)~PG_HELD;
 		va = block->va;
@@ -188,12 +191,73 @@ static void changes_end(struct umm_ctx *ctx)
 		change_end(ctx, change);
 }
 
-void change_tell(struct umm_ctx *ctx, struct change *change)
+static bool leaves_any(const struct resident *resident, uintptr_t start, uintptr_t end)
 {
-	event_notify(ctx, change->start, change->end, change->unmap);
-	if (!change->number)
+	uintptr_t at;
+
+	for (unsigned i = bit_next(resident->bitmap, 0); i < UMM_BLOCK_PAGES;
+	     i = bit_next(resident->bitmap, i + 1)) {
+		at = resident->va + ((uintptr_t)i << UMM_PAGE_SHIFT);
+		if (start <= at && at < end)
+			return true;
+	}
+	return false;
+}
+
+/* Frames that no page of the change has left, as it is by now, off its list. Under changes.lock. */
+static struct resident *take_known(struct change *change)
+{
+	struct resident **link = &change->loose, *resident, *known = NULL;
+
+	while ((resident = *link)) {
+		if (leaves_any(resident, change->start, change->end)) {
+			link = &resident->next;
+			continue;
+		}
+		*link = resident->next;
+		resident->next = known;
+		known = resident;
+	}
+	return known;
+}
+
+/*
+ * Who has yet to be told may sleep for long. What lies before and behind all that those watch is
+ * no part of the change any more: pages are let go of, later changes of theirs may end, and frames
+ * are given back (all of a block and memory at once). Not where mremap() moved it: who
+ * watches the new address need not be who watched the old one.
+ */
+static void change_some_told(struct umm_ctx *ctx, void *priv)
+{
+	struct changes *changes = &ctx->changes;
+	uintptr_t low, high, start, end;
+	struct change *change = priv;
+	struct resident *known;
+
+	if (change->to || !notifier_untold(ctx, &change->telling, &low, &high))
 		return;
-	notifier_end(ctx, change->active);
+	signals_hold();
+	lock_take(&changes->lock);
+	start = change->start;
+	end = change->end;
+	change->start = max(start, align_down(low, UMM_PAGE_SIZE));
+	change->end = align_up(min(end, high), UMM_PAGE_SIZE);
+	low = change->start;
+	high = change->end;
+	known = take_known(change);
+	lock_drop(&changes->lock);
+	let_go(ctx, change, start, low);
+	let_go(ctx, change, high, end);
+	residents_release(ctx, known);
+	changes_end(ctx);
+	ctx_settled(ctx);
+	signals_let();
+}
+
+static void change_all_told(struct umm_ctx *ctx, void *priv)
+{
+	struct change *change = priv;
+
 	signals_hold();
 	lock_take(&ctx->changes.lock);
 	change->told = true;
@@ -202,9 +266,30 @@ void change_tell(struct umm_ctx *ctx, struct change *change)
 	signals_let();
 }
 
+void change_tell(struct umm_ctx *ctx, struct change *change)
+{
+	struct umm_notifier_range range = event_range(change->start, change->end, change->unmap);
+
+	notifier_invalidate(ctx, &range);
+	if (change->number)
+		change_all_told(ctx, change);
+}
+
 static void change_work(struct umm_ctx *ctx, const struct work *work)
 {
-	change_tell(ctx, work->priv);
+	struct change *change = work->priv;
+	struct umm_notifier_range range = event_range(change->start, change->end, change->unmap);
+
+	change->telling = (struct notifier_telling){
+		.some_told = change_some_told,
+		.all_told = change_all_told,
+		.priv = change,
+		.left = 1,
+	};
+	notifier_tell(ctx, &range, &change->telling);
+	/* Who does not know of it yet is waited for all the same. */
+	notifier_end(ctx, change->active);
+	notifier_asked(ctx, &change->telling);
 }
 
 /* End a change of which nobody has to be told, and which left no frames. No op is called. */

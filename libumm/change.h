@@ -8,21 +8,22 @@
 
 #include "arena.h"
 #include "lock.h"
+#include "notifier.h"
 
 struct block;
-struct notifier_active;
 struct resident;
 struct umm_ctx;
 
 struct change {
-	struct change *next; /* after it, in the order in which they were made */
-	uint64_t number;     /* of changes up to it; 0: it could not be noted */
-	uintptr_t start, end;
-	uintptr_t to; /* where mremap() moved it; 0: it did not */
-	bool unmap;   /* not only its contents went away */
+	struct change *next;  /* after it, in the order in which they were made */
+	uint64_t number;      /* of changes up to it; 0: it could not be noted */
+	uintptr_t start, end; /* without what all who watch it know, while others are told */
+	uintptr_t to;	      /* where mremap() moved it; 0: it did not */
+	bool unmap;	      /* not only its contents went away */
 	bool told;
 	struct resident *loose; /* frames whose pages have left */
 	struct notifier_active *active;
+	struct notifier_telling telling;
 };
 
 struct changes {
@@ -49,8 +50,8 @@ void change_loosen(struct umm_ctx *ctx, struct change *change, struct block *blo
 /* The page, in its new state, waits for mirrors to know. Under the block's lock. */
 void change_hold(const struct change *change, struct block *block, unsigned i);
 /*
- * The states are changed. A worker tells mirrors; until it has, umm_notifier_read_begin() waits:
- * so a device that begins after the program's call does not miss it. Does not sleep.
+ * The states are changed. A worker tells mirrors; umm_notifier_read_begin() of each waits until it
+ * knows: so a device that begins after the program's call does not miss it. Does not sleep.
  */
 void change_announce(struct umm_ctx *ctx, struct change *change);
 /* Tell mirrors here and now. No lock held. */

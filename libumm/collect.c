@@ -290,6 +290,7 @@ struct message {
 	enum umm_event event;
 	struct umm_device *owner;
 	bool blockable;
+	struct umm_span watched; /* who sleeps watches all of it; len 0: or not */
 	struct umm_span *refused;
 };
 
@@ -304,7 +305,11 @@ static bool notify_between(struct piece *piece, const uint64_t *pages, unsigned 
 		.blockable = message->blockable,
 	};
 	/* Who asked for exclusive access hears when it ends, not when it begins. */
-	bool begins = piece->dst && piece->dst->places;
+	bool begins = piece->dst && piece->dst->places, told;
+	struct notifier_limits limits = {
+		.but = begins ? range.owner : NULL,
+		.watched = message->watched,
+	};
 
 	if (first >= high)
 		return true;
@@ -312,8 +317,10 @@ static bool notify_between(struct piece *piece, const uint64_t *pages, unsigned 
 		last = i;
 	range.start = piece->va + ((uintptr_t)first << UMM_PAGE_SHIFT);
 	range.end = piece->va + ((uintptr_t)(last + 1) << UMM_PAGE_SHIFT);
-	return !notifier_invalidate_others(piece->ctx, &range, begins ? range.owner : NULL,
-					   message->refused);
+	told = !notifier_invalidate_within(piece->ctx, &range, &limits);
+	if (!told)
+		*message->refused = limits.refused;
+	return told;
 }
 
 /* Once for each stretch that was asked for: pages in between are nobody's business. */
@@ -335,6 +342,17 @@ static enum umm_event event_of(const struct piece *piece)
 	return piece->duplicate ? UMM_EVENT_PROTECTION_PAGE : UMM_EVENT_MIGRATE;
 }
 
+/* From its first page to its last. */
+static struct umm_span piece_span(const struct piece *piece)
+{
+	unsigned first = bit_next(piece->all, 0), last = first;
+
+	for (unsigned i = first; i < UMM_BLOCK_PAGES; i = bit_next(piece->all, i + 1))
+		last = i;
+	return (struct umm_span){ piece->va + ((uintptr_t)first << UMM_PAGE_SHIFT),
+				  (size_t)(last + 1 - first) << UMM_PAGE_SHIFT };
+}
+
 /* False: somebody who watches *refused would have to sleep. */
 static bool notify(struct piece *piece, const struct piece_want *want, struct umm_span *refused)
 {
@@ -344,8 +362,11 @@ static bool notify(struct piece *piece, const struct piece_want *want, struct um
 		.blockable = want->blockable && !want->no_wait,
 		.refused = refused,
 	};
-	struct message ends = message;
+	struct message ends;
 
+	if (want->watched)
+		message.watched = piece_span(piece);
+	ends = message;
 	if (piece->dst && piece->dst->places)
 		return notify_pages(piece, want->pages, piece->all, message);
 	if (bit_any(piece->exclusive)) {

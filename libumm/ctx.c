@@ -76,8 +76,8 @@ static bool move_out_may_begin(struct umm_ctx *ctx, uint64_t began_ns) UMM_REQUI
 void ctx_move_out_begin(struct umm_ctx *ctx)
 {
 	uint64_t began_ns = 0, patience_ns;
+	bool may, sleeps;
 	uint32_t seen;
-	bool may;
 
 	for (;;) {
 		seen = ctx_settle_count(ctx);
@@ -90,7 +90,10 @@ void ctx_move_out_begin(struct umm_ctx *ctx)
 			return;
 		if (!began_ns)
 			began_ns = now_ns();
+		sleeps = worker_sleeps(began_ns);
 		ctx_settle_wait(ctx, seen, now_ns() + patience_ns);
+		if (sleeps)
+			worker_wakes();
 	}
 }
 

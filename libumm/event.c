@@ -225,16 +225,14 @@ void event_clear(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bool unmap
 	pool_urgent_end();
 }
 
-void event_notify(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bool unmap)
+struct umm_notifier_range event_range(uintptr_t start, uintptr_t end, bool unmap)
 {
-	struct umm_notifier_range range = {
+	return (struct umm_notifier_range){
 		.start = start,
 		.end = end,
 		.event = unmap ? UMM_EVENT_UNMAP : UMM_EVENT_CLEAR,
 		.blockable = true,
 	};
-
-	notifier_invalidate(ctx, &range);
 }
 
 void event_dispatch(struct umm_ctx *ctx, const struct uffd_msg_info *info)
@@ -519,6 +517,7 @@ static bool unmanage_locked(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
 bool event_unmanage(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
 {
 	uint32_t seen = ctx_settle_count(ctx);
+	struct umm_notifier_range range = event_range(start, end, true);
 	uintptr_t next;
 	bool done = true;
 
@@ -529,7 +528,7 @@ bool event_unmanage(struct umm_ctx *ctx, uintptr_t start, uintptr_t end)
 		lock_drop(&ctx->regions.lock);
 	}
 	if (done)
-		event_notify(ctx, start, end, true);
+		notifier_invalidate(ctx, &range);
 	else
 		ctx_settle_wait(ctx, seen, now_ns() + SETTLE_NS);
 	return done;

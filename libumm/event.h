@@ -66,8 +66,8 @@ void event_expect_end(struct umm_ctx *ctx, struct expect *expect, bool happened)
  */
 void event_clear(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bool unmap);
 
-/* Tell mirrors and notifiers. No lock held. */
-void event_notify(struct umm_ctx *ctx, uintptr_t start, uintptr_t end, bool unmap);
+/* What mirrors and notifiers are told of it. */
+struct umm_notifier_range event_range(uintptr_t start, uintptr_t end, bool unmap);
 
 /*
  * Stop managing the span, whose contents nobody wants: waits for pages in flight, tells

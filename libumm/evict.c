@@ -232,9 +232,12 @@ struct emptying {
 static void emptying_run(struct umm_ctx *ctx, const struct work *work)
 {
 	struct emptying *emptying = work->priv;
+	bool sleeps = worker_sleeps(now_ns());
 
 	(void)ctx;
 	evict_every_page(emptying->mem);
+	if (sleeps)
+		worker_wakes();
 	umm_fence_signal(emptying->done, 0, 0);
 }
 

@@ -64,6 +64,7 @@ static void set_forking(struct umm_ctx *ctx, enum forking forking, uint64_t pati
 	ctx->forking = forking;
 	ctx->fork_patience_ns = patience_ns;
 	lock_drop(&ctx->fork_lock);
+	ctx_settled(ctx);
 }
 
 static void wait_until_still(struct umm_ctx *ctx)
@@ -229,10 +230,8 @@ static void prepare(void)
 static void parent(void)
 {
 	for (struct umm_ctx *ctx = ctx_list_first(); ctx; ctx = ctx->next) {
-		if (ctx_is_forked(ctx))
-			continue;
-		set_forking(ctx, FORK_NONE, 0);
-		ctx_settled(ctx);
+		if (!ctx_is_forked(ctx))
+			set_forking(ctx, FORK_NONE, 0);
 	}
 	ctx_list_unlock();
 	signals_let();

@@ -282,7 +282,7 @@ static void block_ended(struct umm_ctx *ctx, struct hint_cursor *cursor, struct 
 	if (!n)
 		return;
 	ctx_count(ctx, NULL, max(va, span->start), UMM_COUNT_UNHINTED, n);
-	notifier_invalidate_pages(ctx, va, pages, UMM_EVENT_ADVICE);
+	notifier_tell_pages(ctx, va, pages, UMM_EVENT_ADVICE);
 	notifier_end(ctx, active);
 	/* Who still accesses them need not fault. */
 	heed_accessed(ctx, max(va, span->start), min(va + UMM_BLOCK_SIZE, span->start + span->len),

@@ -151,7 +151,7 @@ static bool batch_start(struct batch *batch, const struct piece_want *want, uint
 	batch->managed = true;
 	if (found.busy) {
 		ctx_still_waiting(&batch->patience, want->va);
-		sleeps = worker_sleeps();
+		sleeps = worker_sleeps(batch->patience.began_ns);
 		ctx_settle_wait(ctx, found.settled, now_ns() + WAIT_NS);
 		if (sleeps)
 			worker_wakes();
@@ -159,10 +159,20 @@ static bool batch_start(struct batch *batch, const struct piece_want *want, uint
 	return found.busy;
 }
 
+/* Start pieces until no more of these pages are to be had, but those that are left out. */
+static void batch_all(struct batch *batch, const struct piece_want *want, uint64_t *pages)
+{
+	memset(batch->left_out, 0, sizeof(batch->left_out));
+	memset(batch->refused, 0, sizeof(batch->refused));
+	while (batch_start(batch, want, pages))
+		;
+}
+
 /*
  * Move pages of a block. Whoever waits in a callback has others wait for the pages of its piece,
  * and the callback may be waiting for them: a piece that waits has no pages but those which the
- * callback is about, and they have been asked for. All others go before.
+ * callback is about, and they have been asked for. All others go before; where several callbacks
+ * refuse, each is waited for with its own, so what one of them is not about goes on with the rest.
  */
 static void batch_pages(struct batch *batch, const struct piece_want *want, uint64_t *pages,
 			const uint64_t *asked)
@@ -173,19 +183,21 @@ static void batch_pages(struct batch *batch, const struct piece_want *want, uint
 	now.pages = pages;
 	now.no_wait = true;
 	patient.pages = waits;
+	patient.watched = true;
 	do {
-		memset(batch->left_out, 0, sizeof(batch->left_out));
-		memset(batch->refused, 0, sizeof(batch->refused));
-		while (batch_start(batch, &now, pages))
-			;
+		batch_all(batch, &now, pages);
 		if (batch->want->unasked || batch->full)
 			return;
 		for (unsigned w = 0; w < BITMAP_WORDS; w++) {
 			waits[w] = batch->refused[w] & asked[w];
 			pages[w] = batch->left_out[w] & ~batch->refused[w] & asked[w];
 		}
-		while (bit_any(waits) && batch_start(batch, &patient, waits))
-			;
+		if (bit_any(waits))
+			batch_all(batch, &patient, waits);
+		else
+			memset(batch->left_out, 0, sizeof(batch->left_out));
+		for (unsigned w = 0; w < BITMAP_WORDS; w++)
+			pages[w] |= batch->left_out[w];
 	} while (bit_any(pages) && !batch->full);
 }
 

@@ -17,9 +17,13 @@
  * changes. Or the callback does: then seq differs and the reader starts over. A reader
  * that begins after the callback finds the page MIGRATING and reports none.
  *
+ * What has changed already is told in the same way, but while states are what they are: each
+ * notifier by itself, who would have to sleep by a worker.
+ *
  * Invariants: a notifier is in the tree exactly while it may be called; it is not
  * removed while calls > 0, so the walk over the tree may drop the lock around a
- * callback. seq is odd exactly while active > 0.
+ * callback. seq is odd exactly while active > 0. What a notifier is owed counts as calls, and a
+ * worker is queued or at work while there is any.
  * Locks: notifiers.lock. Callbacks run without any.
  */
 #include "notifier.h"
@@ -37,12 +41,23 @@
 /* The notifier whose callback this thread is in: removing it would wait for itself. */
 static _Thread_local __attribute__((tls_model("initial-exec"))) struct umm_notifier *running;
 
+/* What a notifier is told by a worker, since it would have to sleep. */
+struct late {
+	struct late *next; /* of the notifier */
+	struct umm_notifier *notifier;
+	struct umm_notifier_range range;
+	struct notifier_telling *telling; /* or NULL */
+	struct late *sibling, **link;	  /* of those */
+};
+
 void notifiers_init(struct notifiers *notifiers)
 {
 	lock_init(&notifiers->lock, RANK_NOTIFIER);
 	lock_cond_init(&notifiers->quiet);
 	pool_init(&notifiers->active_pool, sizeof(struct notifier_active), NULL);
 	pool_keep(&notifiers->active_pool);
+	pool_init(&notifiers->late_pool, sizeof(struct late), NULL);
+	pool_keep(&notifiers->late_pool);
 	notifiers->tree.root = NULL;
 	notifiers->active = NULL;
 	notifiers->announced = NULL;
@@ -65,6 +80,7 @@ void notifiers_fini(struct notifiers *notifiers)
 	}
 	pthread_cond_destroy(&notifiers->quiet);
 	pool_fini(&notifiers->active_pool);
+	pool_fini(&notifiers->late_pool);
 	lock_fini(&notifiers->lock);
 }
 
@@ -166,7 +182,7 @@ static int call(struct umm_ctx *ctx, struct umm_notifier *notifier,
 	hook_run(HOOK_INVALIDATE, range->start);
 	stats_add(&ctx->stats, UMM_COUNT_INVALIDATIONS, 1);
 	running = notifier;
-	sleeps = range->blockable && worker_sleeps();
+	sleeps = range->blockable && worker_sleeps(now_ns());
 	ret = notifier->invalidate(notifier->priv, range);
 	if (sleeps)
 		worker_wakes();
@@ -174,62 +190,251 @@ static int call(struct umm_ctx *ctx, struct umm_notifier *notifier,
 	return ret == -EAGAIN && !range->blockable ? -EAGAIN : 0;
 }
 
-int notifier_invalidate_others(struct umm_ctx *ctx, const struct umm_notifier_range *range,
-			       const struct umm_device *dev, struct umm_span *refused)
+/* It is in the tree, and stays there, until call_end(). */
+static int call_begin(struct umm_ctx *ctx, struct umm_notifier *notifier,
+		      const struct umm_notifier_range *range) UMM_REQUIRES(&ctx->notifiers.lock)
 {
-	struct notifiers *notifiers = &ctx->notifiers;
+	int ret;
+
+	activate(notifier);
+	notifier->calls++;
+	lock_drop(&ctx->notifiers.lock);
+	ret = call(ctx, notifier, range);
+	lock_take(&ctx->notifiers.lock);
+	return ret;
+}
+
+static void call_end(struct notifiers *notifiers, struct umm_notifier *notifier)
+	UMM_REQUIRES(&notifiers->lock)
+{
+	deactivate(notifiers, notifier);
+	if (--notifier->calls == 0)
+		pthread_cond_broadcast(&notifiers->quiet);
+}
+
+/* May it sleep? It watches the pages that its interval is a part of. */
+static bool may_sleep(const struct umm_notifier *notifier, const struct umm_notifier_range *range,
+		      const struct umm_span *watched)
+{
+	return range->blockable &&
+	       (!watched->len ||
+		(align_down(notifier->node.start, UMM_PAGE_SIZE) <= watched->start &&
+		 watched->start + watched->len - UMM_PAGE_SIZE < notifier->node.end));
+}
+
+/* Call those who may sleep, or those who may not. 0 or -EAGAIN. */
+static int invalidate_some(struct umm_ctx *ctx, const struct umm_notifier_range *range,
+			   struct notifier_limits *limits, bool sleep)
+	UMM_REQUIRES(&ctx->notifiers.lock)
+{
+	struct umm_notifier_range mine = *range;
 	struct umm_notifier *notifier;
 	struct itree_node *node;
 	int ret = 0;
 
+	mine.blockable = sleep;
+	for (node = itree_first(&ctx->notifiers.tree, range->start, range->end); node && !ret;
+	     node = itree_next(node, range->start, range->end)) {
+		notifier = notifier_of(node);
+		if (may_sleep(notifier, range, &limits->watched) != sleep)
+			continue;
+		if (limits->but && notifier->dev == limits->but) {
+			activate(notifier);
+			deactivate(&ctx->notifiers, notifier);
+			continue;
+		}
+		/* While another's callback sleeps, this one's readers go on. */
+		ret = call_begin(ctx, notifier, &mine);
+		call_end(&ctx->notifiers, notifier);
+		if (ret)
+			limits->refused = (struct umm_span){ node->start, node->end - node->start };
+	}
+	return ret;
+}
+
+int notifier_invalidate_within(struct umm_ctx *ctx, const struct umm_notifier_range *range,
+			       struct notifier_limits *limits)
+{
+	int ret = 0;
+
 	/* Whoever is inserted after this load reads page states after it, too. */
-	if (!atomic_load(&notifiers->count))
+	if (!atomic_load(&ctx->notifiers.count))
 		return 0;
 	/* A handler may touch a page that cannot come home before the callback has returned. */
 	signals_hold();
-	lock_take(&notifiers->lock);
-	for (node = itree_first(&notifiers->tree, range->start, range->end); node && !ret;
-	     node = itree_next(node, range->start, range->end)) {
-		notifier = notifier_of(node);
-		/* While another's callback sleeps, this one's readers go on. */
-		activate(notifier);
-		if (dev && notifier->dev == dev) {
-			deactivate(notifiers, notifier);
-			continue;
-		}
-		notifier->calls++;
-		lock_drop(&notifiers->lock);
-		ret = call(ctx, notifier, range);
-		lock_take(&notifiers->lock);
-		deactivate(notifiers, notifier);
-		if (--notifier->calls == 0)
-			pthread_cond_broadcast(&notifiers->quiet);
-		if (ret)
-			*refused = (struct umm_span){ node->start, node->end - node->start };
-	}
-	lock_drop(&notifiers->lock);
+	lock_take(&ctx->notifiers.lock);
+	/* Nobody is waited for in vain. */
+	if (!range->blockable || limits->watched.len)
+		ret = invalidate_some(ctx, range, limits, false);
+	if (!ret && range->blockable)
+		ret = invalidate_some(ctx, range, limits, true);
+	lock_drop(&ctx->notifiers.lock);
 	signals_let();
 	return ret;
 }
 
 int notifier_invalidate(struct umm_ctx *ctx, const struct umm_notifier_range *range)
 {
-	struct umm_span refused;
-
-	return notifier_invalidate_others(ctx, range, NULL, &refused);
+	return notifier_invalidate_within(ctx, range, &(struct notifier_limits){ 0 });
 }
 
-void notifier_invalidate_pages(struct umm_ctx *ctx, uintptr_t va, const uint64_t *pages,
-			       enum umm_event event)
+/* One more has been told, or (asked by the caller) all that could be at once. */
+static void telling_put(struct umm_ctx *ctx, struct notifier_telling *telling)
 {
-	struct umm_notifier_range range = { .event = event, .blockable = true };
+	if (atomic_load(&telling->asked) && atomic_load(&telling->left) > 1)
+		telling->some_told(ctx, telling->priv);
+	if (atomic_fetch_sub(&telling->left, 1) == 1)
+		telling->all_told(ctx, telling->priv);
+}
+
+void notifier_asked(struct umm_ctx *ctx, struct notifier_telling *telling)
+{
+	atomic_store(&telling->asked, true);
+	telling_put(ctx, telling);
+}
+
+bool notifier_untold(struct umm_ctx *ctx, const struct notifier_telling *telling, uintptr_t *start,
+		     uintptr_t *end)
+{
+	*start = UINTPTR_MAX;
+	*end = 0;
+	lock_take(&ctx->notifiers.lock);
+	for (struct late *late = telling->late; late; late = late->sibling) {
+		*start = min(*start, late->notifier->node.start);
+		*end = max(*end, late->notifier->node.end);
+	}
+	lock_drop(&ctx->notifiers.lock);
+	return *end;
+}
+
+static void late_link(struct late *late) UMM_REQUIRES(&late->notifier->ctx->notifiers.lock)
+{
+	struct umm_notifier *notifier = late->notifier;
+	struct notifier_telling *telling = late->telling;
+
+	activate(notifier);
+	notifier->calls++;
+	*(notifier->owed ? notifier->owed_tail : &notifier->owed) = late;
+	notifier->owed_tail = &late->next;
+	if (!telling)
+		return;
+	atomic_fetch_add(&telling->left, 1);
+	late->sibling = telling->late;
+	late->link = &telling->late;
+	if (late->sibling)
+		late->sibling->link = &late->sibling;
+	telling->late = late;
+}
+
+/* The first of its notifier's. */
+static void late_unlink(struct late *late) UMM_REQUIRES(&late->notifier->ctx->notifiers.lock)
+{
+	late->notifier->owed = late->next;
+	if (!late->telling)
+		return;
+	*late->link = late->sibling;
+	if (late->sibling)
+		late->sibling->link = late->link;
+}
+
+/* Tell a notifier all that it is owed, and end the calls: with the last it may be gone. */
+static void tell_owed(struct umm_ctx *ctx, const struct work *work)
+{
+	struct umm_notifier *notifier = work->priv;
+	struct notifiers *notifiers = &ctx->notifiers;
+	struct notifier_telling *telling;
+	struct late *late;
+	bool more = true;
+
+	while (more) {
+		lock_take(&notifiers->lock);
+		late = notifier->owed;
+		lock_drop(&notifiers->lock);
+		call(ctx, notifier, &late->range);
+		lock_take(&notifiers->lock);
+		late_unlink(late);
+		more = notifier->owed;
+		call_end(notifiers, notifier);
+		lock_drop(&notifiers->lock);
+		telling = late->telling;
+		pool_free(&notifiers->late_pool, late);
+		if (telling)
+			telling_put(ctx, telling);
+	}
+}
+
+/* Have a worker tell it. 0 or -ENOMEM: it is to be told here and now. */
+static int tell_later(struct umm_ctx *ctx, struct umm_notifier *notifier,
+		      const struct umm_notifier_range *range, struct notifier_telling *telling)
+{
+	struct work work = { .fn = tell_owed, .addr = range->start, .priv = notifier };
+	struct late *late;
+	bool first = false;
+	int ret = 0;
+
+	pool_urgent_begin();
+	late = pool_alloc(&ctx->notifiers.late_pool);
+	if (late) {
+		*late = (struct late){ .notifier = notifier, .range = *range, .telling = telling };
+		lock_take(&ctx->notifiers.lock);
+		first = !notifier->owed;
+		late_link(late);
+		lock_drop(&ctx->notifiers.lock);
+	}
+	if (first)
+		ret = workers_queue(&ctx->workers, &work);
+	pool_urgent_end();
+	if (ret)
+		tell_owed(ctx, &work);
+	return late ? 0 : -ENOMEM;
+}
+
+/* At once or by a worker. */
+static void tell_one(struct umm_ctx *ctx, struct umm_notifier *notifier,
+		     const struct umm_notifier_range *range, struct notifier_telling *telling)
+	UMM_REQUIRES(&ctx->notifiers.lock)
+{
+	struct umm_notifier_range now = *range, later = *range;
+
+	now.blockable = false;
+	later.blockable = true;
+	if (call_begin(ctx, notifier, &now)) {
+		lock_drop(&ctx->notifiers.lock);
+		if (tell_later(ctx, notifier, &later, telling))
+			call(ctx, notifier, &later);
+		lock_take(&ctx->notifiers.lock);
+	}
+	call_end(&ctx->notifiers, notifier);
+}
+
+void notifier_tell(struct umm_ctx *ctx, const struct umm_notifier_range *range,
+		   struct notifier_telling *telling)
+{
+	struct notifiers *notifiers = &ctx->notifiers;
+	struct itree_node *node;
+
+	if (!atomic_load(&notifiers->count))
+		return;
+	signals_hold();
+	lock_take(&notifiers->lock);
+	for (node = itree_first(&notifiers->tree, range->start, range->end); node;
+	     node = itree_next(node, range->start, range->end))
+		tell_one(ctx, notifier_of(node), range, telling);
+	lock_drop(&notifiers->lock);
+	signals_let();
+}
+
+void notifier_tell_pages(struct umm_ctx *ctx, uintptr_t va, const uint64_t *pages,
+			 enum umm_event event)
+{
+	struct umm_notifier_range range = { .event = event };
 	unsigned first, last;
 
 	for_each_run(pages, first, last)
 	{
 		range.start = va + ((uintptr_t)first << UMM_PAGE_SHIFT);
 		range.end = va + ((uintptr_t)last << UMM_PAGE_SHIFT);
-		notifier_invalidate(ctx, &range);
+		notifier_tell(ctx, &range, NULL);
 	}
 }
 
@@ -427,6 +632,7 @@ uint64_t umm_notifier_read_begin(struct umm_notifier *notifier)
 {
 	struct notifiers *notifiers;
 	uint64_t seq;
+	bool sleeps;
 
 	if (!notifier_valid(notifier))
 		return 0;
@@ -439,11 +645,14 @@ uint64_t umm_notifier_read_begin(struct umm_notifier *notifier)
 	seq = atomic_load(&notifier->seq);
 	if (!(seq & 1))
 		return seq;
+	sleeps = worker_sleeps(now_ns());
 	lock_take(&notifiers->lock);
 	while (notifier->active)
 		lock_wait(&notifiers->lock, &notifiers->quiet);
 	seq = atomic_load(&notifier->seq);
 	lock_drop(&notifiers->lock);
+	if (sleeps)
+		worker_wakes();
 	return seq;
 }
 

@@ -23,7 +23,8 @@ struct umm_notifier {
 	_Atomic uint64_t seq;
 	/* Under notifiers.lock: */
 	unsigned active; /* invalidations under way */
-	unsigned calls;	 /* callbacks that run */
+	unsigned calls;	 /* callbacks that run, or that a worker is to run: it is not removed */
+	struct late *owed, **owed_tail; /* those, which one worker runs in their order */
 };
 
 /* An invalidation under way, so that a notifier inserted meanwhile counts it. */
@@ -48,7 +49,7 @@ struct notifiers {
 	struct umm_invalidation *announced;
 	pthread_cond_t quiet; /* some notifier's active or calls reached 0 */
 
-	struct pool active_pool;
+	struct pool active_pool, late_pool;
 	_Atomic unsigned count; /* also read without the lock: nobody listens */
 };
 
@@ -60,26 +61,52 @@ void notifiers_close(struct umm_ctx *ctx);
 void notifiers_release(struct umm_ctx *ctx);
 
 /*
- * Announce a change: make snapshots stale, run the callbacks of every overlapping
- * notifier, make snapshots stale again. Nothing locked. 0, or -EAGAIN where
+ * Announce a change that has yet to be made: make snapshots stale, run the callbacks of every
+ * overlapping notifier, make snapshots stale again. Nothing locked. 0, or -EAGAIN where
  * range->blockable is false and somebody would have to sleep: then some
  * callbacks have run, which does no harm.
  */
 int notifier_invalidate(struct umm_ctx *ctx, const struct umm_notifier_range *range);
-/*
- * Likewise, without calling the mirrors of one device (NULL: of none); their snapshots grow stale
- * all the same. -EAGAIN: *refused is what the notifier watches that would have to sleep.
- */
-int notifier_invalidate_others(struct umm_ctx *ctx, const struct umm_notifier_range *range,
-			       const struct umm_device *dev, struct umm_span *refused);
 
-/* Likewise, of these pages of a block, where it may sleep. */
-void notifier_invalidate_pages(struct umm_ctx *ctx, uintptr_t va, const uint64_t *pages,
-			       enum umm_event event);
+/* Who is to hear of it, and may sleep. */
+struct notifier_limits {
+	const struct umm_device
+		*but; /* its mirrors are not called: only their snapshots grow stale */
+	struct umm_span
+		watched; /* who does not watch all of it must not sleep; len 0: who may does */
+	struct umm_span refused; /* after -EAGAIN: what the one watches who would have to sleep */
+};
+int notifier_invalidate_within(struct umm_ctx *ctx, const struct umm_notifier_range *range,
+			       struct notifier_limits *limits);
+
+/*
+ * Tell of what has changed already: range->blockable does not matter. Who would have to sleep is
+ * told by a worker, and is waited for by umm_notifier_read_begin() until it has been; nobody else
+ * is, nor does the caller wait. Nothing locked.
+ */
+struct notifier_telling {
+	/* Everybody has been asked, and one more has been told, but not all. */
+	void (*some_told)(struct umm_ctx *ctx, void *priv);
+	void (*all_told)(struct umm_ctx *ctx, void *priv); /* the last call */
+	void *priv;
+	_Atomic unsigned left; /* 1, which is the caller's, and one for each who is told later */
+	_Atomic bool asked;
+	struct late *late; /* under notifiers.lock */
+};
+void notifier_tell(struct umm_ctx *ctx, const struct umm_notifier_range *range,
+		   struct notifier_telling *telling); /* NULL: nobody wants to know when */
+/* The caller has done what he does between telling and the calls of *telling. */
+void notifier_asked(struct umm_ctx *ctx, struct notifier_telling *telling);
+/* For some_told: from where to where those watch who have yet to be told. False: none has. */
+bool notifier_untold(struct umm_ctx *ctx, const struct notifier_telling *telling, uintptr_t *start,
+		     uintptr_t *end);
+/* As notifier_tell(), of these pages of a block. */
+void notifier_tell_pages(struct umm_ctx *ctx, uintptr_t va, const uint64_t *pages,
+			 enum umm_event event);
 
 /*
  * Make snapshots of start .. end stale, and have umm_notifier_read_begin() wait, from now until
- * notifier_end(): somebody will call notifier_invalidate() in between. Does not sleep. NULL:
+ * notifier_end(): somebody will call notifier_tell() in between. Does not sleep. NULL:
  * nobody listens.
  */
 struct notifier_active *notifier_begin(struct umm_ctx *ctx, uintptr_t start, uintptr_t end);

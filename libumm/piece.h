@@ -106,6 +106,7 @@ struct piece_want {
 	bool unasked; /* nor asked for them: nobody's callback sleeps for them */
 	bool blockable;
 	bool no_wait; /* nor may a callback sleep where this thread may */
+	bool watched; /* one sleeps only if its notifier watches all of the piece */
 	bool failed;
 	bool last_try;
 	bool may_stay;

@@ -65,17 +65,20 @@ void prot_compare(struct prot *prot, struct block *block, unsigned i)
 
 void prot_found(struct prot *prot, struct block *block)
 {
-	unsigned first = bit_next(prot->narrowed, 0);
+	unsigned first = bit_next(prot->narrowed, 0), last = first;
 
-	if (first < UMM_BLOCK_PAGES)
-		prot->active = notifier_begin(prot->ctx, page_addr(block, first),
-					      block->va + UMM_BLOCK_SIZE);
+	if (first == UMM_BLOCK_PAGES)
+		return;
+	for (unsigned i = first; i < UMM_BLOCK_PAGES; i = bit_next(prot->narrowed, i + 1))
+		last = i;
+	prot->active = notifier_begin(prot->ctx, page_addr(block, first),
+				      page_addr(block, last) + UMM_PAGE_SIZE);
 }
 
 void prot_tell(struct prot *prot, uintptr_t va)
 {
-	notifier_invalidate_pages(prot->ctx, align_down(va, UMM_BLOCK_SIZE), prot->narrowed,
-				  UMM_EVENT_PROTECTION_VMA);
+	notifier_tell_pages(prot->ctx, align_down(va, UMM_BLOCK_SIZE), prot->narrowed,
+			    UMM_EVENT_PROTECTION_VMA);
 	notifier_end(prot->ctx, prot->active);
 	prot->active = NULL;
 	memset(prot->narrowed, 0, sizeof(prot->narrowed));

@@ -52,11 +52,11 @@ int thread_start(pthread_t *thread, void *(*fn)(void *), void *arg, const char *
 /* The worker that this thread is; NULL: it is none. */
 static _Thread_local __attribute__((tls_model("initial-exec"))) struct worker *self;
 
-bool worker_sleeps(void)
+bool worker_sleeps(uint64_t since_ns)
 {
 	if (!self || atomic_load_explicit(&self->asleep_ns, memory_order_relaxed))
 		return false;
-	atomic_store_explicit(&self->asleep_ns, now_ns(), memory_order_relaxed);
+	atomic_store_explicit(&self->asleep_ns, since_ns, memory_order_relaxed);
 	return true;
 }
 

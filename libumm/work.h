@@ -79,10 +79,10 @@ int keeper_start(struct umm_ctx *ctx);
 void keeper_stop(struct umm_ctx *ctx);
 
 /*
- * Around what may wait for the program: if this is a worker, it is one that sleeps. True: it was
- * not before; then, and only then, the end is to be told.
+ * Around what may wait for the program: if this is a worker, it is one that sleeps, since then.
+ * True: it was not before; then, and only then, the end is to be told.
  */
-bool worker_sleeps(void);
+bool worker_sleeps(uint64_t since_ns);
 void worker_wakes(void);
 
 /* Start a thread of the library: all signals blocked, a name for people. 0 or -EAGAIN. */

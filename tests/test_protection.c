@@ -231,7 +231,7 @@ static void only_the_pages_concerned_are_announced_and_once(struct env *e)
 	assert_int_equal(told.n, 2);
 	for (unsigned k = 0; k < 2; k++) {
 		assert_int_equal(told.range[k].event, UMM_EVENT_PROTECTION_VMA);
-		assert_true(told.range[k].blockable);
+		assert_false(told.range[k].blockable);
 		assert_null(told.range[k].owner);
 	}
 	assert_int_equal(told.range[0].start, (uintptr_t)p + PAGE);

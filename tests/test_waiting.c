@@ -3,7 +3,7 @@
  * Callbacks that wait for the program: who holds what they wait for goes on using other memory,
  * whatever else waits meanwhile.
  */
-#include "harness.h"
+#include "holder.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -14,57 +14,17 @@
 #define TOUCHERS 20
 #define MANY	 70 /* more than there may be workers of a queue */
 
-/* ---- a holder: callbacks wait until it lets go ---------------------------------------- */
-
-static struct {
-	pthread_mutex_t lock;
-	pthread_cond_t changed;
-	bool let;
-	atomic_uint waiting;
-} held = { .lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER };
-
-static int held_invalidate(void *priv, const struct umm_notifier_range *range)
-{
-	bool holds = priv;
-
-	if (!range->blockable)
-		return -EAGAIN;
-	pthread_mutex_lock(&held.lock);
-	held.waiting += holds;
-	while (holds && !held.let)
-		pthread_cond_wait(&held.changed, &held.lock);
-	held.waiting -= holds;
-	pthread_mutex_unlock(&held.lock);
-	return 0;
-}
-
-static const struct umm_notifier_ops held_ops = {
-	.size = sizeof(struct umm_notifier_ops),
-	.invalidate = held_invalidate,
-};
-
-static struct umm_notifier *watch(struct env *e, void *addr, size_t npages, void *holds)
-{
-	struct umm_span span = { .start = (uintptr_t)addr, .len = npages * PAGE };
-	struct umm_notifier *notifier = NULL;
-
-	assert_int_equal(umm_notifier_insert(e->ctx, &span, &held_ops, holds, &notifier), 0);
-	return notifier;
-}
+static struct holder held;
 
 /* From now on whoever changes these pages waits for the holder. */
 static struct umm_notifier *hold(struct env *e, void *addr, size_t npages)
 {
-	held.let = false;
-	return watch(e, addr, npages, &held);
+	return holder_hold(e, addr, npages, &held);
 }
 
 static void let_go(void)
 {
-	pthread_mutex_lock(&held.lock);
-	held.let = true;
-	pthread_cond_broadcast(&held.changed);
-	pthread_mutex_unlock(&held.lock);
+	holder_let_go(&held);
 }
 
 /* ---- threads --------------------------------------------------------------------------- */
@@ -141,7 +101,7 @@ static char *on_device(struct env *e, struct ref_device *ref, size_t npages)
 {
 	char *p = env_alloc_small(e, npages * PAGE);
 
-	watch(e, p, npages, NULL);
+	holder_watch(e, p, npages, NULL);
 	fill(p, npages, 1);
 	to_device(e, ref, p, npages, (long)npages);
 	return p;
@@ -330,7 +290,7 @@ static void others_stop_listening_while_a_callback_waits_for_a_holder(struct env
 {
 	struct ref_device *ref = env_device(e, 64);
 	char *p = held_on_device(e, ref, 1);
-	struct umm_notifier *other = watch(e, p, 1, NULL), *after;
+	struct umm_notifier *other = holder_watch(e, p, 1, NULL), *after;
 	struct actor toucher, actor;
 	uint64_t seq;
 
@@ -347,7 +307,7 @@ static void others_stop_listening_while_a_callback_waits_for_a_holder(struct env
 	let_go();
 	actor_join(&toucher);
 	/* The books of what is under way are right: this one is quiet. */
-	after = watch(e, p, 1, NULL);
+	after = holder_watch(e, p, 1, NULL);
 	seq = umm_notifier_read_begin(after);
 	assert_false(umm_notifier_read_retry(after, seq));
 	assert_state(e, p, 1, UMM_PAGE_SYSTEM);
@@ -450,160 +410,6 @@ static void a_holder_migrates_while_a_fork_waits_for_who_waits_for_it(struct env
 	assert_filled(q, 8, 1);
 }
 
-/* ---- what a program does to its memory, while mirrors are told of something else -------- */
-
-struct owner {
-	struct env *env;
-	char *p;
-	bool right;
-};
-
-/* Another thread has dropped a held page, and that is being told. The holder has other memory. */
-static struct owner while_a_change_is_told(struct env *e, struct ref_device *ref)
-{
-	char *p = env_alloc_small(e, 16 * PAGE);
-	struct owner owner = { .env = e, .p = p + 8 * PAGE };
-
-	fill(p, 16, 1);
-	to_device(e, ref, p, 16, 16);
-	hold(e, p, 8);
-	assert_int_equal(madvise(p, PAGE, MADV_DONTNEED), 0);
-	wait_until(held.waiting == 1);
-	return owner;
-}
-
-static void assert_ends(struct env *e, struct ref_device *ref, void (*fn)(void *))
-{
-	struct owner owner = while_a_change_is_told(e, ref);
-	struct actor actor;
-
-	actor_start(&actor, fn, &owner);
-	wait_until(actor.done);
-	assert_int_equal(held.waiting, 1);
-	let_go();
-	actor_join(&actor);
-	assert_true(owner.right);
-}
-
-static void drop_and_touch(void *arg)
-{
-	struct owner *owner = arg;
-
-	owner->right = !madvise(owner->p, 8 * PAGE, MADV_DONTNEED) && !*owner->p;
-	touch(owner->p);
-}
-
-static void a_holder_drops_memory_and_uses_it_while_an_older_change_waits(struct env *e)
-{
-	assert_ends(e, env_device(e, 64), drop_and_touch);
-}
-
-static void move_and_touch(void *arg)
-{
-	struct owner *owner = arg;
-	char *to = mmap(NULL, 8 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-	owner->right =
-		mremap(owner->p, 8 * PAGE, 8 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, to) == to &&
-		filled_at(to, 0, 9);
-	owner->p = to;
-}
-
-static void a_holder_moves_memory_and_uses_it_while_an_older_change_waits(struct env *e)
-{
-	struct ref_device *ref = env_device(e, 64);
-	char *p = env_attach(e, 16 * PAGE);
-	struct owner owner = { .env = e, .p = p + 8 * PAGE };
-	struct actor actor;
-
-	fill(p, 8, 1);
-	fill(p + 8 * PAGE, 8, 9);
-	to_device(e, ref, p, 16, 16);
-	hold(e, p, 8);
-	assert_int_equal(madvise(p, PAGE, MADV_DONTNEED), 0);
-	wait_until(held.waiting == 1);
-	env_forget(e, owner.p, 8 * PAGE);
-	actor_start(&actor, move_and_touch, &owner);
-	wait_until(actor.done);
-	assert_int_equal(held.waiting, 1);
-	let_go();
-	actor_join(&actor);
-	assert_true(owner.right);
-	assert_filled(owner.p, 8, 9);
-	env_unmap(e, owner.p, 8 * PAGE);
-}
-
-static void allocate_anew(void *arg)
-{
-	struct owner *owner = arg;
-	void *again = NULL;
-
-	umm_free(owner->env->ctx, owner->p);
-	owner->right = !umm_alloc(owner->env->ctx, 8 * PAGE, UMM_ALLOC_SMALL_PAGES, &again);
-	touch(again);
-}
-
-/* Frames of what was freed are free at once, too. */
-static void memory_is_freed_and_had_again_while_an_older_change_waits(struct env *e)
-{
-	struct ref_device *ref = env_device(e, 64);
-	struct owner owner = while_a_change_is_told(e, ref);
-	struct actor actor;
-	void *own = NULL;
-
-	assert_int_equal(umm_alloc(e->ctx, 8 * PAGE, UMM_ALLOC_SMALL_PAGES, &own), 0);
-	owner.p = own;
-	fill(own, 8, 1);
-	to_device(e, ref, own, 8, 8);
-	assert_int_equal(umm_devmem_nfree(ref->mem), 64 - 16 - 8);
-	actor_start(&actor, allocate_anew, &owner);
-	wait_until(actor.done);
-	wait_until(umm_devmem_nfree(ref->mem) == 64 - 16);
-	assert_int_equal(held.waiting, 1);
-	let_go();
-	actor_join(&actor);
-	assert_true(owner.right);
-	wait_until(umm_devmem_nfree(ref->mem) == 64 - 15);
-}
-
-static void move_mapping(void *arg)
-{
-	struct owner *owner = arg;
-	char *to = mmap(NULL, 8 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-	owner->right =
-		mremap(owner->p, 8 * PAGE, 8 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, to) == to;
-	owner->p = to;
-}
-
-/* Frames that moved are not free before those know who still have them where they were. */
-static void changes_of_a_page_end_in_their_order(struct env *e)
-{
-	struct ref_device *ref = env_device(e, 64);
-	struct owner owner = { .env = e, .p = env_attach(e, 8 * PAGE) };
-	char *other = env_alloc_small(e, 8 * PAGE);
-	struct actor actor;
-
-	fill(owner.p, 8, 1);
-	fill(other, 8, 1);
-	to_device(e, ref, owner.p, 8, 8);
-	to_device(e, ref, other, 8, 8);
-	hold(e, owner.p, 8);
-	env_forget(e, owner.p, 8 * PAGE);
-	actor_start(&actor, move_mapping, &owner);
-	wait_until(held.waiting == 1);
-	actor_join(&actor);
-	assert_true(owner.right);
-	assert_int_equal(madvise(owner.p, 8 * PAGE, MADV_DONTNEED), 0);
-	assert_int_equal(madvise(other, 8 * PAGE, MADV_DONTNEED), 0);
-	wait_until(umm_devmem_nfree(ref->mem) >= 64 - 8);
-	assert_int_equal(umm_devmem_nfree(ref->mem), 64 - 8);
-	assert_int_equal(held.waiting, 1);
-	let_go();
-	wait_until(umm_devmem_nfree(ref->mem) == 64);
-	env_unmap(e, owner.p, 8 * PAGE);
-}
-
 static const struct test_case cases[] = {
 	TEST(PRIVATE, faults_are_served_while_others_wait_for_a_holder),
 	TEST(PRIVATE, a_device_uses_other_pages_while_others_wait_for_a_holder),
@@ -614,10 +420,6 @@ static const struct test_case cases[] = {
 	TEST(PRIVATE, others_stop_listening_while_a_callback_waits_for_a_holder),
 	TEST(PRIVATE, a_holder_migrates_while_a_fork_waits_for_it),
 	TEST(ALL, a_holder_migrates_while_a_fork_waits_for_who_waits_for_it),
-	TEST(PRIVATE, a_holder_drops_memory_and_uses_it_while_an_older_change_waits),
-	TEST(PRIVATE, a_holder_moves_memory_and_uses_it_while_an_older_change_waits),
-	TEST(PRIVATE, memory_is_freed_and_had_again_while_an_older_change_waits),
-	TEST(PRIVATE, changes_of_a_page_end_in_their_order),
 };
 
 int main(int argc, char **argv)

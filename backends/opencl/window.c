@@ -447,8 +447,8 @@ static int acquire_locked(struct umm_opencl_window *window, unsigned access)
 	 * it. Not where it is held: then who announces may wait for this thread's release.
 	 */
 	if (!is_held(window)) {
-		umm_notifier_read_begin(window->notifier);
 		umm_notifier_refresh(window->notifier);
+		umm_notifier_read_begin(window->notifier);
 	}
 	if (!hold_if_valid(window, access)) {
 		/* Whoever holds it for less would be waited for, and may be this thread. */

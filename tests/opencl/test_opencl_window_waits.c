@@ -7,6 +7,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -221,6 +222,58 @@ static void a_holder_acquires_another_window_while_a_fork_waits_for_the_first(vo
 	assert_int_equal(forker.status, 0);
 }
 
+/* ---- what others do to memory of a held window -------------------------------------------- */
+
+struct dropper {
+	pthread_t thread;
+	void *from;
+	size_t len;
+	int ret;
+};
+
+static void *dropper_main(void *priv)
+{
+	struct dropper *dropper = priv;
+
+	dropper->ret = madvise(dropper->from, dropper->len, MADV_DONTNEED);
+	return NULL;
+}
+
+/* Another thread drops all that two windows are over, one of which is held, and is done. */
+static void drop(void *from, size_t npages)
+{
+	struct dropper dropper = { .from = from, .len = npages * PAGE };
+
+	assert_int_equal(pthread_create(&dropper.thread, NULL, dropper_main, &dropper), 0);
+	pthread_join(dropper.thread, NULL);
+	assert_int_equal(dropper.ret, 0);
+}
+
+static void launches_and_other_windows_go_on_while_dropped_memory_is_held(void **state)
+{
+	struct rig *rig = *state;
+	uint32_t *words = open_numbered(rig), *other = rig_numbered(rig, NPAGES);
+	uint32_t *both = rig_numbered(rig, 2 * NPAGES);
+	struct umm_opencl_window *w = window(rig->ocl, both);
+	struct umm_opencl_window *v = window(rig->ocl, both + NWORDS);
+
+	acquire(v);
+	release(v);
+	acquire(w);
+	drop(both, 2 * NPAGES);
+	/* The device knows of what was dropped, and so does the other window. */
+	rig_launch(rig, rig_map(rig, words, other), NWORDS);
+	acquire(v);
+	release(v);
+	for (size_t i = 0; i < NWORDS; i++) {
+		assert_int_equal(other[i], 3 * (uint32_t)i + 1);
+		assert_int_equal(both[NWORDS + i], 0);
+	}
+	release(w);
+	for (size_t i = 0; i < NWORDS; i++)
+		assert_int_equal(both[i], 0);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -228,6 +281,7 @@ int main(int argc, char **argv)
 		rig_test(commands_that_fault_complete_while_cpus_wait_for_their_window),
 		rig_test(another_device_comes_and_goes_while_cpus_wait_for_a_window),
 		rig_test(a_holder_acquires_another_window_while_a_fork_waits_for_the_first),
+		rig_test(launches_and_other_windows_go_on_while_dropped_memory_is_held),
 	};
 
 	return rig_main("opencl window waits", tests, argc, argv);
