@@ -557,6 +557,23 @@ static void count_pinned(struct umm_ctx *ctx, const struct piece_want *want,
 		ctx_count(ctx, want->dst ? want->dst->dev : NULL, want->va, UMM_COUNT_BUSY, n);
 }
 
+/*
+ * Who must not sleep brings home what a CPU misses, which no COHERENT page is: while a fork is made
+ * there is nothing of the kind.
+ */
+static int collect_beside_fork(struct piece *piece, const struct piece_want *want,
+			       struct piece_found *found)
+{
+	int n;
+
+	if (want->blockable)
+		ctx_collect_home_begin(piece->ctx);
+	n = collect_for_system(piece, want, found);
+	if (want->blockable)
+		ctx_collect_home_end(piece->ctx);
+	return n;
+}
+
 struct piece *piece_collect(struct umm_ctx *ctx, const struct piece_want *want,
 			    struct piece_found *found, int *ret)
 {
@@ -569,7 +586,7 @@ struct piece *piece_collect(struct umm_ctx *ctx, const struct piece_want *want,
 	if (!piece)
 		return NULL;
 	n = want->dst ? collect_for_device(piece, want, found) :
-			collect_for_system(piece, want, found);
+			collect_beside_fork(piece, want, found);
 	*ret = 0;
 	count_pinned(ctx, want, found);
 	if (n <= 0) {

@@ -108,6 +108,34 @@ void ctx_move_out_end(struct umm_ctx *ctx)
 		ctx_settled(ctx);
 }
 
+void ctx_collect_home_begin(struct umm_ctx *ctx)
+{
+	uint32_t seen;
+	bool may;
+
+	for (;;) {
+		seen = ctx_settle_count(ctx);
+		lock_take(&ctx->fork_lock);
+		may = ctx->forking != FORK_MADE || fork_is_here();
+		ctx->collecting_home += may;
+		lock_drop(&ctx->fork_lock);
+		if (may)
+			return;
+		ctx_settle_wait(ctx, seen, now_ns() + FORK_NS);
+	}
+}
+
+void ctx_collect_home_end(struct umm_ctx *ctx)
+{
+	bool last;
+
+	lock_take(&ctx->fork_lock);
+	last = --ctx->collecting_home == 0 && ctx->forking == FORK_MADE;
+	lock_drop(&ctx->fork_lock);
+	if (last)
+		ctx_settled(ctx);
+}
+
 void ctx_count(struct umm_ctx *ctx, struct umm_device *dev, uintptr_t addr, unsigned counter,
 	       uint64_t n)
 {
@@ -122,6 +150,7 @@ size_t ctx_bookkeeping_bytes(struct umm_ctx *ctx)
 	return handle_bytes() + blocks_bytes(&ctx->blocks) + regions_bytes(&ctx->regions) +
 	       atomic_load(&ctx->hints.pool.mapped) +
 	       atomic_load(&ctx->notifiers.active_pool.mapped) +
+	       atomic_load(&ctx->notifiers.late_pool.mapped) +
 	       atomic_load(&ctx->changes.pool.mapped) + atomic_load(&ctx->piece_pool.mapped) +
 	       atomic_load(&ctx->workers.pool.mapped) + atomic_load(&ctx->movers.pool.mapped) +
 	       atomic_load(&ctx->admit.waiting.pool.mapped) + staging_bookkeeping(&ctx->staging) +

@@ -26,7 +26,7 @@
 enum forking {
 	FORK_NONE,
 	FORK_WAITS, /* fork() wants to begin, and may wait for others */
-	FORK_MADE,  /* it waits for nobody any more: nothing moves out */
+	FORK_MADE,  /* it waits for nobody any more: nothing moves out, nor begins to go home */
 };
 
 struct umm_ctx {
@@ -75,8 +75,9 @@ struct umm_ctx {
 	struct servers servers;
 	struct watchdog watchdog; /* of migrations in steps */
 
-	struct lock fork_lock; /* RANK_FORK. Protects: the next four */
-	unsigned moving_out;   /* migrations to devices in flight */
+	struct lock fork_lock;	  /* RANK_FORK. Protects: the next five */
+	unsigned moving_out;	  /* migrations to devices in flight */
+	unsigned collecting_home; /* pieces that go home, of which pages become MIGRATING */
 	enum forking forking;
 	unsigned overtakers;	   /* migrations that began all the same, since it wants to begin */
 	uint64_t fork_patience_ns; /* so long one waits before that */
@@ -114,6 +115,13 @@ size_t ctx_bookkeeping_bytes(struct umm_ctx *ctx);
 #define FORK_NS UINT64_C(1000000000) /* how often those look up who wait for a fork, or in one */
 void ctx_move_out_begin(struct umm_ctx *ctx);
 void ctx_move_out_end(struct umm_ctx *ctx);
+/*
+ * Around what makes pages MIGRATING, to go home: not while a fork is made, which has looked for
+ * such pages. COHERENT ones, which the child has as well, are still there to be moved then.
+ * Handlers of the thread that forks may, before they return.
+ */
+void ctx_collect_home_begin(struct umm_ctx *ctx);
+void ctx_collect_home_end(struct umm_ctx *ctx);
 
 /*
  * Something that somebody may wait for has changed. To wait: read the count while the

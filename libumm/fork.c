@@ -22,7 +22,7 @@
  * To come home pages may wait for callbacks, and these for the program, which may need a migration
  * to a device before it lets go. So while fork() brings pages home, such migrations are put off,
  * but not for ever (ctx_move_out_begin()). Only when it need not wait any more nothing begins at
- * all; then a look shows whether really everything is home, or it starts over.
+ * all, in either direction; then a look shows whether really everything is home, or it starts over.
  *
  * Locks: from prepare to parent/child this thread holds the list of contexts, which only making
  * and closing one needs. All regions.locks, past the rank check (in list order; nobody else ever
@@ -135,7 +135,24 @@ static bool any_not_home(void)
 	return found;
 }
 
-/* Nothing moves out any more. False: something does just now. */
+/* Who collects pages to bring them home does not sleep. */
+static void wait_until_collected(struct umm_ctx *ctx)
+{
+	unsigned collecting;
+	uint32_t seen;
+
+	for (;;) {
+		seen = ctx_settle_count(ctx);
+		lock_take(&ctx->fork_lock);
+		collecting = ctx->collecting_home;
+		lock_drop(&ctx->fork_lock);
+		if (!collecting)
+			return;
+		ctx_settle_wait(ctx, seen, now_ns() + FORK_NS);
+	}
+}
+
+/* Nothing moves out any more, nor begins to go home. False: something moves out just now. */
 static bool stop_moving_out(struct umm_ctx *ctx)
 {
 	bool still;
@@ -145,6 +162,8 @@ static bool stop_moving_out(struct umm_ctx *ctx)
 	if (still)
 		ctx->forking = FORK_MADE;
 	lock_drop(&ctx->fork_lock);
+	if (still)
+		wait_until_collected(ctx);
 	return still;
 }
 
@@ -199,6 +218,7 @@ static void be_at_home(void)
 	for (unsigned tries = 0; away && tries < HOME_TRIES;) {
 		began_ns = now_ns();
 		overtakers = all_come_home(patience_ns);
+		hook_run(HOOK_FORK_HOME, 0);
 		/* What callbacks wait for may take as long again. */
 		patience_ns = 2 * max(patience_ns, now_ns() - began_ns);
 		moves = !stop_all_moving_out();
@@ -209,8 +229,17 @@ static void be_at_home(void)
 		log_error("some pages did not come home: a forked child cannot use them");
 }
 
+/* This thread is in fork(). */
+static _Thread_local __attribute__((tls_model("initial-exec"))) bool here;
+
+bool fork_is_here(void)
+{
+	return here;
+}
+
 static void prepare(void)
 {
+	here = true;
 	/* Besides the lock: no handler runs until fork() is over, it might fork too. */
 	signals_hold();
 	ctx_list_lock();
@@ -229,6 +258,7 @@ static void prepare(void)
 
 static void parent(void)
 {
+	here = false;
 	for (struct umm_ctx *ctx = ctx_list_first(); ctx; ctx = ctx->next) {
 		if (!ctx_is_forked(ctx))
 			set_forking(ctx, FORK_NONE, 0);
@@ -275,6 +305,7 @@ static void child(void)
 {
 	struct umm_ctx *ctx;
 
+	here = false;
 	lock_forget_held();
 	signals_after_fork();
 	log_after_fork();

@@ -24,6 +24,7 @@ enum hook_point {
 	HOOK_WORK,	 /* a worker is about to start an item */
 	HOOK_ATTACHING,	 /* memory is about to be managed; nothing is locked */
 	HOOK_DETACHING,	 /* memory that is being detached is home, still managed */
+	HOOK_FORK_HOME,	 /* all has come home for a fork, which waits no longer; not looked at */
 	HOOK_FORK_PREPARED, /* everything is home, fork has not happened */
 	HOOK_FORK_BEGINS,   /* of all contexts; other handlers follow, and the C library's */
 	HOOK_REGION_OUT,    /* a region was taken out of the tree, or what is small leaves its lot;

@@ -453,6 +453,47 @@ static void migration_waits_for_a_prepared_fork(struct env *e)
 	assert_filled(p, RACE_PAGES, 1);
 }
 
+static void act_home(void *arg)
+{
+	struct act *a = arg;
+
+	a->ret = umm_migrate_to_system(a->env->ctx, a->p, a->npages * PAGE);
+}
+
+/*
+ * What moved out while the fork brought pages home may still be there where the child has it, too:
+ * it must not begin to go home when nobody looks any more.
+ */
+static void migration_home_waits_for_a_prepared_fork(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = env_alloc_small(e, RACE_PAGES * PAGE);
+	struct act forker = { .env = e, .ref = ref, .p = p, .npages = RACE_PAGES };
+	struct act out = forker, home = forker;
+	struct actor fork_actor, out_actor, home_actor;
+
+	fill(p, RACE_PAGES, 1);
+	hook_arm(HOOK_FORK_HOME, NULL, SIZE_MAX / PAGE);
+	actor_start(&fork_actor, act_fork, &forker);
+	assert_true(hook_stopped());
+	/* It waits for a moment, and overtakes the fork. */
+	actor_start(&out_actor, act_migrate, &out);
+	actor_join(&out_actor);
+	assert_int_equal(out.ret, RACE_PAGES);
+	hook_go_to(HOOK_FORK_HOME, HOOK_FORK_PREPARED);
+	assert_true(hook_stopped());
+	if (e->variant.type == UMM_DEVMEM_COHERENT)
+		assert_state(e, p, RACE_PAGES, env_home(e));
+	actor_start(&home_actor, act_home, &home);
+	assert_true(actor_blocks(&home_actor));
+	hook_go(HOOK_FORK_PREPARED);
+	actor_join(&fork_actor);
+	actor_join(&home_actor);
+	assert_false(forker.wrong);
+	assert_int_equal(home.ret, e->variant.type == UMM_DEVMEM_COHERENT ? RACE_PAGES : 0);
+	assert_filled(p, RACE_PAGES, 1);
+}
+
 /* ---- signals ------------------------------------------------------------------------- */
 
 static struct {
@@ -673,6 +714,7 @@ static const struct test_case cases[] = {
 	TEST(ALL, fork_waits_for_a_migration_to_the_device),
 	TEST(ALL, fork_during_a_migration_home),
 	TEST(ALL, migration_waits_for_a_prepared_fork),
+	TEST(ALL, migration_home_waits_for_a_prepared_fork),
 	TEST(ALL, handler_touches_what_its_thread_collects),
 	TEST(ALL, handler_touches_what_its_thread_invalidates),
 	TEST(ALL, handler_touches_what_its_thread_commits),
