@@ -1355,7 +1355,7 @@ struct umm_notifier_range {
 	/* False: the callback must not sleep; -EAGAIN asks to be called again where it may, for
 	 * what has changed already, or somebody has asked for; other pages that this notifier
 	 * watches stay as they are, and others are told meanwhile. There it may wait for the
-	 * program: up to 64 callbacks that do hold up no others. */
+	 * program: up to 64 threads of the library that do hold up no others. */
 	bool blockable;
 };
 
@@ -2144,8 +2144,9 @@ struct umm_advice {
  *
  * Where PREFERRED, ACCESSED_BY or NO_MIGRATE ends, or another PREFERRED takes the place of one,
  * mirrors are told (UMM_EVENT_ADVICE) of pages that devices may use in place because of it, before
- * the return: so the next fault decides anew. A fault that is on its way meanwhile may have decided
- * before.
+ * the return: so the next fault decides anew. (Who would have to sleep for it hears of it from
+ * another thread; umm_notifier_read_begin() waits for that.) A fault that is on its way meanwhile
+ * may have decided before.
  *
  * Ownership: @advice and its spans are not used after the return.
  * Context:   any thread, not from a callback, nor with a lock that invalidate ops take; may sleep;

@@ -140,7 +140,8 @@ static bool events_reserve(struct umm_ctx *ctx)
 	       pool_reserve(&ctx->blocks.resident_pool) && pool_reserve(&ctx->blocks.frames_pool) &&
 	       pool_reserve(&ctx->blocks.few_pool) && pool_reserve(&ctx->regions.region_pool) &&
 	       pool_reserve(&ctx->regions.alloc_pool) && pool_reserve(&ctx->changes.pool) &&
-	       pool_reserve(&ctx->notifiers.active_pool) && pool_reserve(&ctx->workers.pool);
+	       pool_reserve(&ctx->notifiers.active_pool) &&
+	       pool_reserve(&ctx->notifiers.late_pool) && pool_reserve(&ctx->workers.pool);
 }
 
 /* The caller holds regions.lock: nothing appears or goes away while we look. */

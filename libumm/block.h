@@ -197,7 +197,11 @@ bool resident_clear_run(struct umm_ctx *ctx, struct block *block, struct residen
  */
 void residents_detach(struct umm_ctx *ctx, struct block *block, const uint64_t *pages,
 		      struct resident **list);
-/* Give the frames of such a list back to their devices. Nothing locked. */
+/*
+ * Give frames of one of such a list, which hold these pages, back to their device; true: that was
+ * all, and it is gone. Or those of a list. Nothing locked.
+ */
+bool resident_release(struct umm_ctx *ctx, struct resident *resident, const uint64_t *pages);
 void residents_release(struct umm_ctx *ctx, struct resident *list);
 
 /* The first page before last, behind page first, whose word is another than its; or last. */

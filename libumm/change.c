@@ -155,9 +155,11 @@ static bool may_end(const struct changes *changes, const struct change *change)
 {
 	const struct change *before = changes->head;
 
+	if (!change->told)
+		return false;
 	while (before != change && !have_page_in_common(before, change))
 		before = before->next;
-	return change->told && before == change;
+	return before == change;
 }
 
 static void change_unlink(struct changes *changes, struct change **link)
@@ -191,64 +193,107 @@ static void changes_end(struct umm_ctx *ctx)
 		change_end(ctx, change);
 }
 
-static bool leaves_any(const struct resident *resident, uintptr_t start, uintptr_t end)
+/* Frames that pages outside of start .. end have left are given back. Returns the rest. */
+static struct resident *give_known(struct umm_ctx *ctx, struct resident *list, uintptr_t start,
+				   uintptr_t end)
 {
-	uintptr_t at;
+	struct resident *resident, *rest = NULL;
 
-	for (unsigned i = bit_next(resident->bitmap, 0); i < UMM_BLOCK_PAGES;
-	     i = bit_next(resident->bitmap, i + 1)) {
-		at = resident->va + ((uintptr_t)i << UMM_PAGE_SHIFT);
-		if (start <= at && at < end)
-			return true;
+	while ((resident = list)) {
+		uint64_t known[BITMAP_WORDS] = { 0 };
+
+		list = resident->next;
+		for (unsigned i = 0; i < UMM_BLOCK_PAGES; i++) {
+			uintptr_t at = resident->va + ((uintptr_t)i << UMM_PAGE_SHIFT);
+
+			if (bit_test(resident->bitmap, i) && (at < start || at >= end))
+				bit_set(known, i);
+		}
+		if (!resident_release(ctx, resident, known)) {
+			resident->next = rest;
+			rest = resident;
+		}
 	}
-	return false;
+	return rest;
 }
 
-/* Frames that no page of the change has left, as it is by now, off its list. Under changes.lock. */
-static struct resident *take_known(struct change *change)
+/* Frames of pages that the change is not about any more are given back. */
+static void give_back_known(struct umm_ctx *ctx, struct change *change)
 {
-	struct resident **link = &change->loose, *resident, *known = NULL;
+	struct changes *changes = &ctx->changes;
+	struct resident *list, **last;
+	uintptr_t start, end;
+	bool again;
 
-	while ((resident = *link)) {
-		if (leaves_any(resident, change->start, change->end)) {
-			link = &resident->next;
-			continue;
-		}
-		*link = resident->next;
-		resident->next = known;
-		known = resident;
+	do {
+		lock_take(&changes->lock);
+		list = change->loose;
+		change->loose = NULL;
+		start = change->start;
+		end = change->end;
+		lock_drop(&changes->lock);
+		list = give_known(ctx, list, start, end);
+		lock_take(&changes->lock);
+		for (last = &list; *last; last = &(*last)->next)
+			;
+		*last = change->loose;
+		change->loose = list;
+		/* Who shrank it further meanwhile did not find these. */
+		again = start != change->start || end != change->end;
+		lock_drop(&changes->lock);
+	} while (again);
+}
+
+/* Did mremap() bring pages there before, of which others do not know yet? */
+static bool follows_move(const struct changes *changes, const struct change *change)
+	UMM_REQUIRES(&changes->lock)
+{
+	const struct change *before = changes->head;
+
+	while (before != change && !(before->to && have_page_in_common(before, change)))
+		before = before->next;
+	return before != change;
+}
+
+/*
+ * It is about less from now on: *was is what it was about. False: it stays as it is. Where pages
+ * moved who watches one address need not be who watched the other, and frames may be known there.
+ */
+static bool shrink(struct changes *changes, struct change *change, uintptr_t low, uintptr_t high,
+		   struct umm_span *was)
+{
+	bool shrinks;
+
+	lock_take(&changes->lock);
+	*was = (struct umm_span){ change->start, change->end - change->start };
+	if (!change->to && !follows_move(changes, change)) {
+		change->start = max(change->start, align_down(low, UMM_PAGE_SIZE));
+		change->end = align_up(min(change->end, high), UMM_PAGE_SIZE);
 	}
-	return known;
+	shrinks = change->end - change->start < was->len;
+	lock_drop(&changes->lock);
+	return shrinks;
 }
 
 /*
  * Who has yet to be told may sleep for long. What lies before and behind all that those watch is
  * no part of the change any more: pages are let go of, later changes of theirs may end, and frames
- * are given back (all of a block and memory at once). Not where mremap() moved it: who
- * watches the new address need not be who watched the old one.
+ * are given back.
  */
 static void change_some_told(struct umm_ctx *ctx, void *priv)
 {
-	struct changes *changes = &ctx->changes;
-	uintptr_t low, high, start, end;
 	struct change *change = priv;
-	struct resident *known;
+	struct umm_span was;
+	uintptr_t low, high;
 
-	if (change->to || !notifier_untold(ctx, &change->telling, &low, &high))
+	if (!notifier_untold(ctx, &change->telling, &low, &high) ||
+	    !shrink(&ctx->changes, change, low, high, &was))
 		return;
 	signals_hold();
-	lock_take(&changes->lock);
-	start = change->start;
-	end = change->end;
-	change->start = max(start, align_down(low, UMM_PAGE_SIZE));
-	change->end = align_up(min(end, high), UMM_PAGE_SIZE);
-	low = change->start;
-	high = change->end;
-	known = take_known(change);
-	lock_drop(&changes->lock);
-	let_go(ctx, change, start, low);
-	let_go(ctx, change, high, end);
-	residents_release(ctx, known);
+	let_go(ctx, change, was.start, max(was.start, align_down(low, UMM_PAGE_SIZE)));
+	let_go(ctx, change, align_up(min(was.start + was.len, high), UMM_PAGE_SIZE),
+	       was.start + was.len);
+	give_back_known(ctx, change);
 	changes_end(ctx);
 	ctx_settled(ctx);
 	signals_let();

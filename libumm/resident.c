@@ -303,21 +303,30 @@ static void place_refill(struct umm_ctx *ctx, const struct umm_devmem *mem, uint
 			      NULL);
 }
 
-static void resident_release(struct umm_ctx *ctx, struct resident *resident)
+bool resident_release(struct umm_ctx *ctx, struct resident *resident, const uint64_t *pages)
 {
 	struct umm_devmem *mem = resident->mem;
 	uint32_t frames[UMM_BLOCK_PAGES];
 	unsigned n = 0;
+	bool all;
 
-	for (unsigned i = bit_next(resident->bitmap, 0); i < UMM_BLOCK_PAGES;
-	     i = bit_next(resident->bitmap, i + 1)) {
+	for (unsigned i = bit_next(pages, 0); i < UMM_BLOCK_PAGES; i = bit_next(pages, i + 1)) {
 		frames[n] = resident_frame(resident, i);
 		place_refill(ctx, mem, frames[n++]);
 	}
-	resident_free(ctx, resident);
+	all = n == resident->npages;
+	for (unsigned i = bit_next(pages, 0); i < UMM_BLOCK_PAGES && !all;
+	     i = bit_next(pages, i + 1)) {
+		frame_remove(resident, i);
+		resident->npages--;
+	}
+	if (all)
+		resident_free(ctx, resident);
 	devmem_give_list(mem, n, frames);
 	atomic_fetch_sub(&mem->returning, n);
-	devmem_unuse(mem);
+	if (all)
+		devmem_unuse(mem);
+	return all;
 }
 
 void residents_release(struct umm_ctx *ctx, struct resident *list)
@@ -326,6 +335,6 @@ void residents_release(struct umm_ctx *ctx, struct resident *list)
 
 	for (; list; list = next) {
 		next = list->next;
-		resident_release(ctx, list);
+		resident_release(ctx, list, list->bitmap);
 	}
 }

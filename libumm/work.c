@@ -90,7 +90,8 @@ static bool workers_next(struct workers *workers, struct work *out)
 	struct work *work = NULL;
 
 	lock_take(&workers->lock);
-	self->ended = awake_locked(workers) > workers->wanted;
+	/* While stopping all end, when nothing is queued: what they do may queue more. */
+	self->ended = !workers->stop && awake_locked(workers) > workers->wanted;
 	workers->nidle++;
 	while (!self->ended && !workers->head && !workers->stop)
 		lock_wait(&workers->lock, &workers->more);

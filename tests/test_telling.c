@@ -182,6 +182,16 @@ static void changes_of_a_page_end_in_their_order(struct env *e)
 	env_unmap(e, owner.p, 8 * PAGE);
 }
 
+static void move_all(void *arg)
+{
+	struct owner *owner = arg;
+	char *to = mmap(NULL, 16 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	owner->right =
+		mremap(owner->p, 16 * PAGE, 16 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, to) == to;
+	owner->p = to;
+}
+
 /* ---- who knows goes on ------------------------------------------------------------------ */
 
 struct reader {
@@ -250,8 +260,8 @@ static void devices_that_know_of_a_change_go_on_while_others_are_told(struct env
 	assert_reads(ref, p, 20, false);
 	/* The change is about this one, too, but the holder is not. */
 	assert_reads(ref, p, 12, true);
-	/* The page came anew. Frames of a block and a memory go back when all know of all pages. */
-	assert_int_equal(umm_devmem_nfree(ref->mem), 64 - 24 - 1);
+	/* Frames of its pages are free, and this page has one of them. */
+	wait_until(umm_devmem_nfree(ref->mem) == 64 - 16 - 1);
 	assert_int_equal(held.waiting, 1);
 	assert_begins_after(notifier);
 	assert_zero(p, 16);
@@ -319,6 +329,39 @@ static void later_changes_of_what_is_known_do_not_wait_either(struct env *e)
 	assert_reads(ref, p, 12, true);
 	assert_int_equal(held.waiting, 1);
 	assert_begins_after(notifier);
+}
+
+/* Of the second change all who watch its last pages know, but not of the first one's move. */
+static void frames_that_moved_wait_for_who_knew_them_before(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = env_attach(e, 16 * PAGE);
+	struct owner owner = { .env = e, .p = p };
+	struct umm_notifier *notifier;
+	struct actor actor;
+
+	fill(p, 8, 1);
+	fill(p + 8 * PAGE, 8, 9);
+	to_device(e, ref, p, 16, 16);
+	hold(e, p + 8 * PAGE, 8);
+	env_forget(e, p, 16 * PAGE);
+	actor_start(&actor, move_all, &owner);
+	wait_until(held.waiting == 1);
+	actor_join(&actor);
+	assert_true(owner.right);
+	notifier = holder_hold(e, owner.p, 8, &second);
+	assert_int_equal(madvise(owner.p, 16 * PAGE, MADV_DONTNEED), 0);
+	wait_until(second.waiting == 1);
+	holder_let_go(&second);
+	umm_notifier_read_begin(notifier);
+	wait_until(second.waiting == 0);
+	/* Neither told in part nor told whole has it given anything back. */
+	assert_int_equal(umm_devmem_nfree(ref->mem), 64 - 16);
+	assert_int_equal(held.waiting, 1);
+	let_go();
+	wait_until(umm_devmem_nfree(ref->mem) == 64);
+	assert_zero(owner.p, 16);
+	env_unmap(e, owner.p, 16 * PAGE);
 }
 
 static void a_holder_owes_no_more_threads_for_many_changes(struct env *e)
@@ -469,6 +512,7 @@ static const struct test_case cases[] = {
 	TEST(PRIVATE, holders_are_told_of_a_change_one_beside_the_other),
 	TEST(PRIVATE, what_is_known_of_a_change_goes_on_whatever_else_is_told),
 	TEST(PRIVATE, later_changes_of_what_is_known_do_not_wait_either),
+	TEST(PRIVATE, frames_that_moved_wait_for_who_knew_them_before),
 	TEST(PRIVATE, a_holder_owes_no_more_threads_for_many_changes),
 	TEST(ALL, who_finds_a_mapping_that_allows_less_does_not_wait_for_a_holder),
 	TEST(ALL, who_is_waited_for_keeps_none_but_its_own_pages),
