@@ -558,18 +558,19 @@ static void count_pinned(struct umm_ctx *ctx, const struct piece_want *want,
 }
 
 /*
- * Who must not sleep brings home what a CPU misses, which no COHERENT page is: while a fork is made
- * there is nothing of the kind.
+ * What a CPU touches waits for no fork: who touches it may have a lock that the fork waits for. No
+ * COHERENT page is missed.
  */
 static int collect_beside_fork(struct piece *piece, const struct piece_want *want,
 			       struct piece_found *found)
 {
+	bool waits = want->cause != UMM_CAUSE_CPU_FAULT;
 	int n;
 
-	if (want->blockable)
+	if (waits)
 		ctx_collect_home_begin(piece->ctx);
 	n = collect_for_system(piece, want, found);
-	if (want->blockable)
+	if (waits)
 		ctx_collect_home_end(piece->ctx);
 	return n;
 }

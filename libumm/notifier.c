@@ -17,8 +17,8 @@
  * changes. Or the callback does: then seq differs and the reader starts over. A reader
  * that begins after the callback finds the page MIGRATING and reports none.
  *
- * What has changed already is told in the same way, but while states are what they are: each
- * notifier by itself, who would have to sleep by a worker.
+ * Of what has changed already (its states, too) each notifier is told by itself: who would have to
+ * sleep, by a worker.
  *
  * Invariants: a notifier is in the tree exactly while it may be called; it is not
  * removed while calls > 0, so the walk over the tree may drop the lock around a

@@ -494,6 +494,32 @@ static void migration_home_waits_for_a_prepared_fork(struct env *e)
 	assert_filled(p, RACE_PAGES, 1);
 }
 
+/* Who stores may have a lock that other handlers of the fork wait for. */
+static void store_to_a_duplicated_page_waits_for_no_fork(struct env *e)
+{
+	struct ref_device *ref = env_device(e, 64);
+	char *p = env_alloc_small(e, RACE_PAGES * PAGE);
+	struct act forker = { .env = e, .ref = ref, .p = p, .npages = RACE_PAGES };
+	struct act copier = forker, writer = forker;
+	struct actor fork_actor, copy_actor, write_actor;
+
+	fill(p, RACE_PAGES, 1);
+	hook_arm(HOOK_FORK_HOME, NULL, SIZE_MAX / PAGE);
+	actor_start(&fork_actor, act_fork, &forker);
+	assert_true(hook_stopped());
+	actor_start(&copy_actor, act_duplicate, &copier);
+	actor_join(&copy_actor);
+	assert_int_equal(copier.ret, RACE_PAGES);
+	hook_go_to(HOOK_FORK_HOME, HOOK_FORK_PREPARED);
+	assert_true(hook_stopped());
+	assert_state(e, p, RACE_PAGES, UMM_PAGE_DUPLICATED);
+	actor_start(&write_actor, act_write, &writer);
+	wait_until(write_actor.done);
+	hook_go(HOOK_FORK_PREPARED);
+	actor_join(&write_actor);
+	actor_join(&fork_actor);
+}
+
 /* ---- signals ------------------------------------------------------------------------- */
 
 static struct {
@@ -715,6 +741,7 @@ static const struct test_case cases[] = {
 	TEST(ALL, fork_during_a_migration_home),
 	TEST(ALL, migration_waits_for_a_prepared_fork),
 	TEST(ALL, migration_home_waits_for_a_prepared_fork),
+	TEST(PRIVATE, store_to_a_duplicated_page_waits_for_no_fork),
 	TEST(ALL, handler_touches_what_its_thread_collects),
 	TEST(ALL, handler_touches_what_its_thread_invalidates),
 	TEST(ALL, handler_touches_what_its_thread_commits),
