@@ -558,13 +558,13 @@ static void count_pinned(struct umm_ctx *ctx, const struct piece_want *want,
 }
 
 /*
- * What a CPU touches waits for no fork: who touches it may have a lock that the fork waits for. No
- * COHERENT page is missed.
+ * What a CPU touches, or is about to, waits for no fork: who touches it may have a lock that the
+ * fork waits for. No COHERENT page is missed.
  */
 static int collect_beside_fork(struct piece *piece, const struct piece_want *want,
 			       struct piece_found *found)
 {
-	bool waits = want->cause != UMM_CAUSE_CPU_FAULT;
+	bool waits = want->cause != UMM_CAUSE_CPU_FAULT && want->cause != UMM_CAUSE_READAHEAD;
 	int n;
 
 	if (waits)
